@@ -1,0 +1,253 @@
+"""Door 3: the facade that owns both engines and their life cycle."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from .driver.location import Location
+from .driver.opening import PrivateDirectory
+from .errors import ConfigurationError, DatabaseClosedError
+from .pools.reader import DEFAULT_READERS, ReaderPool
+from .pools.writer import WriterPool
+from .sessions.routing import routing_sessionmaker
+from .settings import (
+    DEFAULT_TIMEOUT,
+    ConnectionSettings,
+    OnConnect,
+    PragmaValue,
+    check_count,
+)
+from .turn.write_turn import WriteTurn
+
+_CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
+
+
+class State(enum.Enum):
+    """The life of a :class:`SQLiteDatabase`; it goes downwards only."""
+
+    NEW = "new"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class SQLiteDatabase:
+    """One SQLite database: a writer engine, a reader engine, and sessions over both.
+
+    ::
+
+        db = SQLiteDatabase("sqlite+aiosqlite:///app.db", readers=4, write_timeout=30.0)
+        async with db:
+            async with db.write() as session: ...
+            async with db.read() as session: ...
+
+    :param url: a ``sqlite+aiosqlite`` URL as string or ``sqlalchemy.URL``, or the path of a file;
+        ``":memory:"`` for a database that goes with this object
+    :param pragmas: laid over the defaults, such as ``{"synchronous": "FULL"}``
+    :param readers: how many connections read at once; more tasks wait in order of arrival
+    :param write_timeout: seconds to wait for the right to write, from the call
+    :param read_timeout: seconds to wait for a reader, from the call
+    :param on_connect: called with each new ``sqlite3.Connection``, in its own thread
+    :param engine_options: whatever ``create_async_engine`` takes (``echo``, ``connect_args``,
+        ``json_serializer``, ``pool_pre_ping``, …), for both engines
+
+    Wrong arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any file is
+    touched. Tasks of one event loop may share the object.
+    """
+
+    def __init__(
+        self,
+        url: str | URL | os.PathLike[str],
+        *,
+        pragmas: Mapping[str, PragmaValue] | None = None,
+        readers: int = DEFAULT_READERS,
+        write_timeout: float = DEFAULT_TIMEOUT,
+        read_timeout: float = DEFAULT_TIMEOUT,
+        on_connect: OnConnect | None = None,
+        **engine_options: Any,
+    ) -> None:
+        if refused := _CHOSEN_HERE & engine_options.keys():
+            raise ConfigurationError(
+                f"{', '.join(sorted(refused))}: SQLiteDatabase chooses its pools; set readers, or "
+                "make the engines yourself and use routing_sessionmaker()"
+            )
+        check_count("readers", readers)
+        self._private_directory: PrivateDirectory | None = None
+        self.url = self._own_if_in_memory(_parse_url(url))
+        settings = ConnectionSettings(pragmas or {}, write_timeout, read_timeout, on_connect)
+        options: dict[str, Any] = {
+            **engine_options,
+            "pragmas": settings.pragmas,
+            "write_timeout": settings.write_timeout,
+            "read_timeout": settings.read_timeout,
+            "on_connect": on_connect,
+        }
+        self.writer_engine: AsyncEngine = create_async_engine(
+            self.url, poolclass=WriterPool, **options
+        )
+        self.reader_engine: AsyncEngine = create_async_engine(
+            self.url, poolclass=ReaderPool, pool_size=readers, **options
+        )
+        self._sessionmaker = routing_sessionmaker(
+            writer=self.writer_engine, reader=self.reader_engine
+        )
+        self._state = State.NEW
+
+    # -- life cycle -----------------------------------------------------------------------------
+
+    async def open(self) -> SQLiteDatabase:
+        """Open the first connection of each engine, and so create the file and switch it to WAL.
+
+        Raises ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the
+        file cannot be used. Opening what is open does nothing; what was closed stays closed.
+        """
+        if self._state is State.CLOSED:
+            raise DatabaseClosedError(f"{self._label} was closed; make a new SQLiteDatabase")
+        if self._state is State.NEW:
+            try:
+                await self._open_engines()
+            except BaseException:
+                await self._dispose_engines()
+                raise
+            self._state = State.OPEN
+        return self
+
+    async def _open_engines(self) -> None:
+        for engine in (self.writer_engine, self.reader_engine):
+            async with engine.connect():
+                pass
+
+    async def close(self) -> None:
+        """Close the connections at rest; those on loan close when they come back.
+
+        Readers first: the last connection to close moves the log into the database and removes
+        it (https://www.sqlite.org/wal.html), and a reader may not. Closing twice does nothing.
+        """
+        if self._state is not State.CLOSED:
+            self._state = State.CLOSED
+            await self._dispose_engines()
+
+    async def _dispose_engines(self) -> None:
+        await self.reader_engine.dispose()
+        await self.writer_engine.dispose()
+        if self._private_directory is not None:
+            self._private_directory.remove()
+
+    async def __aenter__(self) -> SQLiteDatabase:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- work -----------------------------------------------------------------------------------
+
+    @property
+    def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
+        """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``."""
+        self._assert_open()
+        return self._sessionmaker
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A session that writes: BEGIN IMMEDIATE at its first statement, in its turn.
+
+        Commits when the block ends, rolls back when it raises. Waits at most ``write_timeout``
+        seconds for its turn, and raises :class:`~sa_sqlite_pool.WriteTimeout` then; the same task
+        asking twice gets :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once.
+        """
+        async with self.sessionmaker(role="writer") as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session that sees one snapshot from its first statement on, and cannot write.
+
+        Waits at most ``read_timeout`` seconds for a reader, and raises
+        :class:`~sa_sqlite_pool.ReadTimeout` then. It never waits for a writer.
+        """
+        async with self.sessionmaker(role="reader") as session:
+            yield session
+
+    def __repr__(self) -> str:
+        return f"<SQLiteDatabase {self._label} {self._status()}>"
+
+    def _status(self) -> str:
+        if self._state is not State.OPEN:
+            return self._state.value
+        readers = self.reader_engine.pool
+        assert isinstance(readers, ReaderPool)
+        turn = self._turn
+        seconds = turn.seconds_held
+        writer = "idle" if seconds is None else f"busy({seconds:.1f}s)"
+        return (
+            f"open writer={writer} waiting={turn.waiting} "
+            f"readers={readers.checkedout()}/{readers.size()}"
+        )
+
+    @property
+    def _turn(self) -> WriteTurn:
+        pool = self.writer_engine.pool
+        assert isinstance(pool, WriterPool)
+        return pool.turn
+
+    @property
+    def _label(self) -> str:
+        return _locate(self.url).label
+
+    def _assert_open(self) -> None:
+        if self._state is not State.OPEN:
+            remedy = (
+                "use `async with db:` or `await db.open()` first"
+                if self._state is State.NEW
+                else "make a new SQLiteDatabase"
+            )
+            raise DatabaseClosedError(f"{self._label} is {self._state.value}; {remedy}")
+
+    def _own_if_in_memory(self, url: URL) -> URL:
+        """A private database in memory becomes a file that both engines can share."""
+        if not _locate(url).private:
+            return url
+        self._private_directory = PrivateDirectory(self)
+        return url.set(database=self._private_directory.database, query={})
+
+
+def _locate(url: URL) -> Location:
+    arguments, parameters = url.get_dialect()().create_connect_args(url)
+    return Location.parse(str(arguments[0]), uri=bool(parameters.get("uri")))
+
+
+def _parse_url(url: str | URL | os.PathLike[str]) -> URL:
+    if isinstance(url, os.PathLike):
+        return URL.create("sqlite+aiosqlite", database=os.fspath(url))
+    if isinstance(url, str) and "://" not in url:
+        return URL.create("sqlite+aiosqlite", database=url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            f"{url!r} is neither a path nor a URL such as sqlite+aiosqlite:///app.db"
+        ) from error
+    if parsed.drivername not in {"sqlite+aiosqlite", "sqlite"}:
+        raise ConfigurationError(
+            f"SQLiteDatabase needs a sqlite+aiosqlite URL, not {parsed.drivername}; for other "
+            "databases, create two engines and use routing_sessionmaker()"
+        )
+    return parsed.set(drivername="sqlite+aiosqlite")

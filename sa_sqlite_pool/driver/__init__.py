@@ -1,0 +1,1 @@
+"""One SQLite connection. The only code that touches aiosqlite or sqlite3."""

@@ -1,0 +1,173 @@
+"""PEP 249 cursors over one hop: execute, fetch, description, row count and close in one job."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+Row = tuple[Any, ...]
+
+
+class StatementRunner(Protocol):
+    """What a cursor needs of its connection."""
+
+    def run_statement(self, sql: str, call: Callable[[sqlite3.Connection], Any]) -> Any: ...
+
+    def run_many(self, sql: str, call: Callable[[sqlite3.Connection], Any]) -> Any: ...
+
+    def run_in_thread(self, call: Callable[[], Any]) -> Any: ...
+
+    def run_briefly(self, call: Callable[[], Any]) -> Any: ...
+
+    def stream_opened(self, cursor: StreamCursor) -> None: ...
+
+    def stream_closed(self, cursor: StreamCursor) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """All that a finished statement leaves behind."""
+
+    rows: list[Row]
+    description: Any
+    rowcount: int
+    lastrowid: int | None
+
+
+def _execute(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+    cursor = connection.execute(sql, parameters)
+    try:
+        rows = cursor.fetchall() if cursor.description else []
+        return Reply(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
+    finally:
+        cursor.close()
+
+
+def _execute_many(
+    connection: sqlite3.Connection, sql: str, parameters: Sequence[Parameters]
+) -> Reply:
+    cursor = connection.executemany(sql, parameters)
+    try:
+        return Reply([], None, cursor.rowcount, cursor.lastrowid)
+    finally:
+        cursor.close()
+
+
+class Cursor:
+    """A cursor whose rows are all fetched when ``execute()`` returns."""
+
+    server_side = False
+    __slots__ = ("_connection", "_rows", "arraysize", "description", "lastrowid", "rowcount")
+
+    def __init__(self, connection: StatementRunner) -> None:
+        self._connection = connection
+        self._rows: deque[Row] = deque()
+        self.arraysize = 1
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+
+    def execute(self, operation: str, parameters: Parameters | None = None) -> None:
+        bound = () if parameters is None else parameters
+        self._accept(
+            self._connection.run_statement(
+                operation, lambda connection: _execute(connection, operation, bound)
+            )
+        )
+
+    def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> None:
+        self._accept(
+            self._connection.run_many(
+                operation,
+                lambda connection: _execute_many(connection, operation, seq_of_parameters),
+            )
+        )
+
+    def _accept(self, reply: Reply) -> None:
+        self._rows = deque(reply.rows)
+        self.description = reply.description
+        self.rowcount = reply.rowcount
+        self.lastrowid = reply.lastrowid
+
+    def fetchone(self) -> Row | None:
+        return self._rows.popleft() if self._rows else None
+
+    def fetchmany(self, size: int | None = None) -> Sequence[Row]:
+        count = min(self.arraysize if size is None else size, len(self._rows))
+        return [self._rows.popleft() for _ in range(count)]
+
+    def fetchall(self) -> Sequence[Row]:
+        rows = list(self._rows)
+        self._rows.clear()
+        return rows
+
+    def __iter__(self) -> Iterator[Row]:
+        while self._rows:
+            yield self._rows.popleft()
+
+    def setinputsizes(self, *sizes: Any) -> None:
+        """Nothing to do: PEP 249 allows it."""
+
+    def close(self) -> None:
+        self._rows.clear()
+
+    async def _async_soft_close(self) -> None:
+        """SQLAlchemy calls this when it has all rows; so have we."""
+
+
+class StreamCursor(Cursor):
+    """A cursor that fetches as its rows are asked for: a hop a chunk, never the whole."""
+
+    server_side = True
+    __slots__ = ("__weakref__", "_cursor")
+
+    def __init__(self, connection: StatementRunner) -> None:
+        super().__init__(connection)
+        self._cursor: sqlite3.Cursor | None = None
+
+    def execute(self, operation: str, parameters: Parameters | None = None) -> None:
+        bound = () if parameters is None else parameters
+        self._cursor = self._connection.run_statement(
+            operation, lambda connection: connection.execute(operation, bound)
+        )
+        self._connection.stream_opened(self)
+        self.description = self._opened.description
+        self.rowcount = self._opened.rowcount
+        self.lastrowid = self._opened.lastrowid
+
+    @property
+    def _opened(self) -> sqlite3.Cursor:
+        if self._cursor is None:
+            raise sqlite3.ProgrammingError("the cursor is closed")
+        return self._cursor
+
+    def fetchone(self) -> Row | None:
+        row: Row | None = self._connection.run_in_thread(self._opened.fetchone)
+        return row
+
+    def fetchmany(self, size: int | None = None) -> Sequence[Row]:
+        cursor, count = self._opened, self.arraysize if size is None else size
+        rows: list[Row] = self._connection.run_in_thread(lambda: cursor.fetchmany(count))
+        return rows
+
+    def fetchall(self) -> Sequence[Row]:
+        rows: list[Row] = self._connection.run_in_thread(self._opened.fetchall)
+        return rows
+
+    def __iter__(self) -> Iterator[Row]:
+        while (row := self.fetchone()) is not None:
+            yield row
+
+    def close(self) -> None:
+        """Let go of the snapshot that the open statement holds."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            self._connection.stream_closed(self)
+            self._connection.run_briefly(cursor.close)
+
+    async def _async_soft_close(self) -> None:
+        """A stream is closed by its result."""

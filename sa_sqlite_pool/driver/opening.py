@@ -1,0 +1,257 @@
+"""How a connection is opened: arguments, pragmas, the switch to WAL, functions, the guard.
+
+SQLAlchemy's dialect opens the aiosqlite connection itself, so that ``do_connect`` listeners,
+``async_creator`` and ``connect_args`` of the application work as they do without this package.
+What the package needs is put into the arguments before, and set up in the thread afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import shutil
+import sqlite3
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping, MutableSequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.util import await_only
+
+from ..errors import ConfigurationError, DatabaseNotUsableError, NotADatabaseError
+from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Role
+from .adapter import Rules, SQLiteConnection
+from .guard import Access, Guard
+from .location import Location
+from .worker import Worker
+
+# Set on the file or for the writer; a reader neither needs nor may set them.
+_WRITER_PRAGMAS = frozenset(
+    {"auto_vacuum", "journal_mode", "journal_size_limit", "page_size", "wal_autocheckpoint"}
+)
+_BEFORE_JOURNAL_MODE = ("page_size", "auto_vacuum")  # without effect on a file that has pages
+
+
+@final
+class Opening:
+    """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces."""
+
+    def __init__(
+        self, role: Role, settings: ConnectionSettings, creator: Callable[..., Any]
+    ) -> None:
+        self.role = role
+        self.settings = settings
+        self._creator = creator
+        self._private_directory: PrivateDirectory | None = None
+        self._prepared = False
+        self._probing = False
+
+    # -- before: SQLAlchemy's do_connect event ---------------------------------------------------
+
+    @cached_property
+    def by_dialect(self) -> bool:
+        """Whether SQLAlchemy's dialect opens the connections, not a creator of the application."""
+        # The engine's own creator is known by its one argument; QueuePool looks at the same.
+        return list(inspect.signature(self._creator).parameters) == ["connection_record"]
+
+    @cached_property
+    def location(self) -> Location:
+        """Where the database is, before any connection is opened.
+
+        A pool is not told the URL. The engine's creator knows it and passes it to ``do_connect``
+        listeners, so it is called once for the argument alone.
+        """
+        if not self.by_dialect:
+            return Location(None, f"of {self._creator!r}")
+        self._probing = True
+        try:
+            self._creator(None)
+        except _Found as found:
+            return found.location
+        finally:
+            self._probing = False
+        raise ConfigurationError("a do_connect listener opens the connections before this pool")
+
+    def on_do_connect(
+        self, dialect: Any, record: Any, args: MutableSequence[Any], parameters: dict[str, Any]
+    ) -> None:
+        """Put into the arguments of ``sqlite3.connect`` what this package needs."""
+        if self._probing:
+            raise _Found(self._locate(str(args[0]), uri=bool(parameters.get("uri"))))
+        location = self.location
+        location.check()
+        if self.role is Role.READER and location.path is not None:
+            self._prepare_for_readers()
+            location = location.with_parameter("mode", "ro")
+        if location.path is not None:
+            args[0], parameters["uri"] = location.sqlite_uri, True
+        if parameters.pop("autocommit", None) is True:
+            raise ConfigurationError(
+                'connect_args={"autocommit": True} would end every transaction at once; use '
+                'isolation_level="AUTOCOMMIT" of create_async_engine or of execution_options'
+            )
+        parameters["isolation_level"] = None  # transactions are the adapter's business
+        parameters["check_same_thread"] = False
+        parameters["timeout"] = 0
+        parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
+
+    def _locate(self, database: str, *, uri: bool) -> Location:
+        """The database; a private one in memory becomes a file of its own.
+
+        Each connection to ``:memory:`` would see an empty database of its own, and SQLite has no
+        WAL in memory. A file in a private temporary directory, which goes when the engine goes,
+        behaves like every other file.
+        """
+        location = Location.parse(database, uri=uri)
+        if not location.private:
+            return location
+        if self.role is not Role.AUTO:
+            raise ConfigurationError(
+                "a private in-memory database cannot be shared by two engines; use "
+                'SQLiteDatabase(":memory:"), SQLitePool, or the path of a file'
+            )
+        if self._private_directory is None:
+            self._private_directory = PrivateDirectory(self)
+        return Location(self._private_directory.database)
+
+    def _prepare_for_readers(self) -> None:
+        """See to it that there is a database, in the right journal mode, that readers can open.
+
+        ``mode=ro`` creates no file and cannot switch the mode, and who asks first, a reader or
+        the writer, is up to the application.
+        """
+        if self._prepared or not self.location.writable:
+            return
+        await_only(asyncio.to_thread(_prepare, self.location, self.settings))
+        self._prepared = True
+
+    # -- after: in the connection's thread ------------------------------------------------------
+
+    async def finish(self, stock: AdaptedConnection, dbapi: Any, rules: Rules) -> SQLiteConnection:
+        """Make the connection that the dialect opened one of this package's."""
+        worker = Worker(stock.driver_connection, threadsafe=self.by_dialect)
+        guard = self._guard()
+        try:
+            await worker.run(lambda connection: self._set_up(connection, guard))
+        except BaseException:
+            await worker.close()
+            raise
+        return SQLiteConnection(dbapi, worker, guard, rules)
+
+    def _guard(self) -> Guard | None:
+        if self.role is Role.WRITER:
+            return None  # it has the turn whenever it is checked out
+        return Guard(Access.READER if self.role is Role.READER else Access.ALL)
+
+    def _set_up(self, connection: sqlite3.Connection, guard: Guard | None) -> None:
+        connection.isolation_level = None
+        pragmas = self.settings.pragmas
+        if self.role is Role.READER:
+            pragmas = {k: v for k, v in pragmas.items() if k not in _WRITER_PRAGMAS}
+        _configure(connection, self.location, pragmas, self.settings.write_timeout)
+        if self.settings.on_connect is not None:
+            self.settings.on_connect(connection)
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+        if guard is not None:
+            connection.set_authorizer(guard)
+
+
+class _Found(Exception):  # noqa: N818 - no error: the answer of a probe
+    def __init__(self, location: Location) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+class PrivateDirectory:
+    """A temporary directory for a database in memory.
+
+    It is removed by :meth:`remove`, or with ``owner``, at the latest when Python exits.
+    """
+
+    def __init__(self, owner: object) -> None:
+        directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
+        self.database = str(Path(directory) / "memory.db")
+        self.remove = weakref.finalize(owner, shutil.rmtree, directory, ignore_errors=True)
+
+
+def _prepare(location: Location, settings: ConnectionSettings) -> None:
+    connection = sqlite3.connect(
+        location.sqlite_uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
+    )
+    try:
+        _configure(connection, location, settings.pragmas, settings.write_timeout)
+    finally:
+        connection.close()
+
+
+def _configure(
+    connection: sqlite3.Connection, location: Location, pragmas: Mapping[str, Any], timeout: float
+) -> None:
+    _check_is_database(connection, location.label)
+    if location.writable and "journal_mode" in pragmas:
+        _switch_journal_mode(connection, pragmas, timeout, location.label)
+    _set_pragmas(connection, pragmas, location.label)
+
+
+def _check_is_database(connection: sqlite3.Connection, label: str) -> None:
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise NotADatabaseError(
+            f"{label} is not an SQLite database ({error}); it was not changed. Check the path, or "
+            "restore the file from a backup"
+        ) from error
+
+
+def _switch_journal_mode(
+    connection: sqlite3.Connection, pragmas: Mapping[str, Any], timeout: float, label: str
+) -> None:
+    wanted = str(pragmas["journal_mode"]).lower()
+    mode = _journal_mode(connection)
+    if mode in {wanted, "memory"}:
+        return
+    for name in _BEFORE_JOURNAL_MODE:
+        if name in pragmas:
+            connection.execute(f"PRAGMA {name} = {pragmas[name]}")
+    mode = _ask_for_journal_mode(connection, wanted, time.monotonic() + timeout)
+    if mode != wanted:
+        raise DatabaseNotUsableError(
+            f"{label} stays in journal_mode={mode}, SQLite refused {wanted}; WAL needs shared "
+            'memory, which network file systems lack: pragmas={"journal_mode": "TRUNCATE"} '
+            "does without"
+        )
+
+
+def _journal_mode(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower()
+
+
+def _ask_for_journal_mode(connection: sqlite3.Connection, wanted: str, deadline: float) -> str:
+    # Several programs that start at once all switch; SQLite answers the losers with "database is
+    # locked", at times in spite of a busy time-out, so the asking is repeated here.
+    while True:
+        try:
+            return str(connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]).lower()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.002)  # in the connection's own thread
+
+
+def _set_pragmas(connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str) -> None:
+    for name, value in pragmas.items():
+        if name != "journal_mode":
+            connection.execute(f"PRAGMA {name} = {value}")
+    # "This pragma is a no-op within a transaction", and where SQLite was built without foreign
+    # keys: https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    if pragmas.get("foreign_keys") == "ON":
+        row = connection.execute("PRAGMA foreign_keys").fetchone()
+        if row != (1,):
+            raise DatabaseNotUsableError(f"{label}: SQLite does not enforce foreign keys here")

@@ -1,0 +1,86 @@
+"""Every exception of the package: who, how long, what to do next.
+
+Two families, both already caught by applications that use SQLAlchemy:
+
+* errors about waiting and misuse derive from SQLAlchemy's own exceptions and reach the caller
+  as they are;
+* errors that SQLite itself would report derive from ``sqlite3``'s exceptions. SQLAlchemy wraps
+  these in ``sqlalchemy.exc.OperationalError`` and keeps the original in ``.orig``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy import exc
+from sqlalchemy.orm.exc import StaleDataError
+
+__all__ = [
+    "ConfigurationError",
+    "DatabaseClosedError",
+    "DatabaseNotUsableError",
+    "ForbiddenWriteError",
+    "NotADatabaseError",
+    "PoolTimeout",
+    "ReadTimeout",
+    "StaleReadError",
+    "TransactionLostError",
+    "TurnAlreadyHeldError",
+    "WriteTimeout",
+]
+
+
+class ConfigurationError(exc.ArgumentError):
+    """An argument that cannot work: an unknown pragma, a wrong value, another database's URL."""
+
+
+class DatabaseClosedError(exc.InvalidRequestError):
+    """A :class:`~sa_sqlite_pool.SQLiteDatabase` was used before ``open()`` or after ``close()``."""
+
+
+class WriteTimeout(exc.TimeoutError):
+    """The write turn, or SQLite's write lock held by somebody else, did not come in time.
+
+    The message names the holder, how long it has held the turn, where its task is now, and its
+    last SQL. Nothing of the caller's statement was executed.
+    """
+
+
+class PoolTimeout(exc.TimeoutError):
+    """No connection became free in time. The message names the tasks that hold them."""
+
+
+class ReadTimeout(PoolTimeout):
+    """No reader became free in time, or SQLite's lock kept a read waiting too long."""
+
+
+class TurnAlreadyHeldError(exc.InvalidRequestError):
+    """The task asks for the write turn that it holds: it would wait for itself."""
+
+
+class StaleReadError(StaleDataError):
+    """An auto session read, somebody else committed, then the session wanted to write.
+
+    Only raised where ``routing_sessionmaker(..., refuse_stale_writes=True)`` asks for it.
+    Retry the whole transaction.
+    """
+
+
+class ForbiddenWriteError(sqlite3.OperationalError):
+    """A reader tried something that can change a database file. Nothing was executed."""
+
+
+class TransactionLostError(sqlite3.OperationalError):
+    """SQLite rolled the transaction back by itself (full disk, I/O error, ``OR ROLLBACK``).
+
+    Statements that follow are refused until ``rollback()``, so that the second half of a
+    transaction is never committed without its first half.
+    """
+
+
+class DatabaseNotUsableError(sqlite3.OperationalError):
+    """The file cannot be opened as asked: no such directory, no permission, no WAL here."""
+
+
+class NotADatabaseError(sqlite3.DatabaseError):
+    """The file exists and is not an SQLite database. It was not changed."""

@@ -1,0 +1,25 @@
+"""Door 1: one engine for everything."""
+
+from __future__ import annotations
+
+from ..settings import Role
+from ..turn.write_turn import WriteTurn
+from .base import FairPool
+
+
+class SQLitePool(FairPool):
+    """``create_async_engine("sqlite+aiosqlite:///app.db", poolclass=SQLitePool)``
+
+    Connections read without a long transaction, as the stock driver's do. The first statement
+    that writes takes the write turn of the file and begins IMMEDIATE; both end at commit or
+    rollback. ``execution_options(sqlite_role="writer")`` takes the turn with the first statement,
+    whatever it is; ``sqlite_role="reader"`` gives one snapshot and refuses to write.
+
+    Every option of SQLAlchemy's ``QueuePool`` applies. The others are described at
+    :class:`~sa_sqlite_pool.pools.base.FairPool`; they go to ``create_async_engine`` as they are.
+    """
+
+    role = Role.AUTO
+
+    def _turn(self) -> WriteTurn:
+        return self._turn_of_file()

@@ -1,0 +1,60 @@
+"""The writer engine's pool: one connection behind the write turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..settings import ConnectionSettings, Role
+from ..turn.fair_semaphore import Permit
+from ..turn.write_turn import WriteTurn
+from .base import FairPool
+
+
+class WriterPool(FairPool):
+    """One connection; whoever has it checked out has the write turn of the file.
+
+    ``create_async_engine(url, poolclass=WriterPool)``. There is one line for all engines on a
+    file, so waiting for the connection and waiting for the turn are the same, and everything on
+    the connection is under the turn: transactions (BEGIN IMMEDIATE), AUTOCOMMIT, VACUUM,
+    migrations, the raw driver connection. A checkout waits at most ``pool_timeout`` (by default
+    ``write_timeout``) seconds and then gets a :class:`~sa_sqlite_pool.WriteTimeout`.
+
+    Give the connection back as soon as the transaction is over; sessions do so by themselves.
+    """
+
+    role = Role.WRITER
+
+    def __init__(
+        self,
+        creator: Callable[..., Any],
+        pool_size: int = 1,
+        max_overflow: int = 0,
+        **kw: Any,
+    ) -> None:
+        if (pool_size, max_overflow) != (1, 0):
+            raise ConfigurationError(
+                "a WriterPool has exactly one connection, since SQLite allows one writer; "
+                "leave pool_size and max_overflow out"
+            )
+        super().__init__(creator, pool_size=1, max_overflow=0, **kw)
+
+    @cached_property
+    def turn(self) -> WriteTurn:
+        """The write turn of the file, shared with every engine on it."""
+        return self._turn_of_file()
+
+    @property
+    def waiting(self) -> int:
+        return self.turn.waiting
+
+    def _default_timeout(self, settings: ConnectionSettings) -> float:
+        return settings.write_timeout
+
+    async def _acquire(self) -> Permit:
+        return await self.turn.acquire(self._timeout)
+
+    def _release(self, permit: Permit) -> None:
+        self.turn.release(permit)

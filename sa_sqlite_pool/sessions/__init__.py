@@ -1,0 +1,1 @@
+"""Sessions: which engine a statement goes to."""

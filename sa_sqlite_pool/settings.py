@@ -1,0 +1,187 @@
+"""What can be set, checked when it is set."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .errors import ConfigurationError
+
+
+class Role(enum.Enum):
+    """What a connection or session is for."""
+
+    AUTO = "auto"
+    READER = "reader"
+    WRITER = "writer"
+
+    @classmethod
+    def parse(cls, option: str, value: object) -> Role:
+        """The role named ``value``; :class:`ConfigurationError` names ``option`` otherwise."""
+        try:
+            return cls(value)
+        except ValueError:
+            names = ", ".join(repr(role.value) for role in cls)
+            raise ConfigurationError(f"{option} must be one of {names}, not {value!r}") from None
+
+
+PragmaValue = str | int | bool
+OnConnect = Callable[[sqlite3.Connection], None]
+"""Called once for each new connection, in the connection's own thread, with the ``sqlite3``
+connection: for functions, collations, temp tables and triggers. What it makes stays until the
+connection is closed, over any number of checkouts."""
+
+
+def _one_of(*words: str, numbered: bool = True) -> Callable[[PragmaValue], str]:
+    """One of ``words``, or its number where SQLite numbers them."""
+
+    def check(value: PragmaValue) -> str:
+        word = str(value).upper()
+        if numbered and word.isdigit() and int(word) < len(words):
+            word = words[int(word)]
+        if word not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return word
+
+    return check
+
+
+def _switch(value: PragmaValue) -> str:
+    word = str(value).upper()
+    if word in {"1", "TRUE", "ON", "YES"}:
+        return "ON"
+    if word in {"0", "FALSE", "OFF", "NO"}:
+        return "OFF"
+    raise ValueError("True or False")
+
+
+def _number(lowest: int | None = None) -> Callable[[PragmaValue], str]:
+    def check(value: PragmaValue) -> str:
+        wanted = "a whole number" if lowest is None else f"a whole number of at least {lowest}"
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value)):
+            raise ValueError(wanted)
+        if lowest is not None and int(value) < lowest:
+            raise ValueError(wanted)
+        return str(int(value))
+
+    return check
+
+
+def _page_size(value: PragmaValue) -> str:
+    sizes = [str(2**power) for power in range(9, 17)]
+    if str(value) not in sizes:
+        raise ValueError(f"one of {', '.join(sizes)}")
+    return str(value)
+
+
+# https://www.sqlite.org/pragma.html: those that configure a connection or a file at opening.
+_PRAGMAS: Mapping[str, Callable[[PragmaValue], str]] = {
+    "analysis_limit": _number(0),
+    "auto_vacuum": _one_of("NONE", "FULL", "INCREMENTAL"),
+    "automatic_index": _switch,
+    "cache_size": _number(),
+    "cache_spill": _switch,
+    "case_sensitive_like": _switch,
+    "cell_size_check": _switch,
+    "foreign_keys": _switch,
+    "hard_heap_limit": _number(0),
+    "journal_mode": _one_of("DELETE", "TRUNCATE", "PERSIST", "WAL", numbered=False),
+    "journal_size_limit": _number(-1),
+    "mmap_size": _number(0),
+    "page_size": _page_size,
+    "recursive_triggers": _switch,
+    "reverse_unordered_selects": _switch,
+    "secure_delete": _one_of("OFF", "ON", "FAST"),
+    "soft_heap_limit": _number(0),
+    "synchronous": _one_of("OFF", "NORMAL", "FULL", "EXTRA"),
+    "temp_store": _one_of("DEFAULT", "FILE", "MEMORY"),
+    "threads": _number(0),
+    "trusted_schema": _switch,
+    "wal_autocheckpoint": _number(0),
+}
+
+_REMEDIES = {
+    "busy_timeout": "set write_timeout and read_timeout instead: this package does the waiting",
+    "query_only": "use a reader: it cannot write",
+}
+
+DEFAULT_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
+    {
+        "journal_mode": "WAL",
+        "synchronous": "NORMAL",
+        "foreign_keys": True,
+        "cache_size": -16 * 1024,  # KiB, as https://www.sqlite.org/pragma.html#pragma_cache_size
+        "temp_store": "MEMORY",
+        "journal_size_limit": 64 * 1024 * 1024,  # bytes
+    }
+)
+
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_CACHED_STATEMENTS = 512
+
+
+def check_pragma(name: str, value: PragmaValue) -> str:
+    """The value in SQLite's spelling; :class:`ConfigurationError` if there is no such pragma."""
+    check = _PRAGMAS.get(name)
+    if check is None:
+        raise ConfigurationError(f"unknown pragma {name!r}: {_remedy(name)}")
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ConfigurationError(f"pragma {name} must be {error}, not {value!r}") from None
+
+
+def _remedy(name: str) -> str:
+    if name in _REMEDIES:
+        return _REMEDIES[name]
+    close = difflib.get_close_matches(name.lower(), _PRAGMAS, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "run it in an on_connect function if SQLite knows it"
+
+
+def check_timeout(name: str, seconds: float) -> float:
+    """``seconds`` as a float; :class:`ConfigurationError` unless it is a number ≥ 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise ConfigurationError(f"{name} must be a number of seconds ≥ 0, not {seconds!r}")
+    return float(seconds)
+
+
+def check_count(name: str, count: int) -> int:
+    """``count``; :class:`ConfigurationError` unless it is a whole number ≥ 1."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {count!r}")
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """How each connection of an engine is opened and how long it waits.
+
+    ``pragmas`` are laid over :data:`DEFAULT_PRAGMAS`; the time-outs are seconds.
+    """
+
+    pragmas: Mapping[str, PragmaValue] = field(default_factory=dict)
+    write_timeout: float = DEFAULT_TIMEOUT
+    read_timeout: float = DEFAULT_TIMEOUT
+    on_connect: OnConnect | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pragmas, Mapping):
+            raise ConfigurationError(
+                f'pragmas must be a mapping such as {{"synchronous": "FULL"}}, not {self.pragmas!r}'
+            )
+        merged = {**DEFAULT_PRAGMAS, **self.pragmas}
+        checked = {name: check_pragma(name, value) for name, value in merged.items()}
+        object.__setattr__(self, "pragmas", MappingProxyType(checked))
+        for name in ("write_timeout", "read_timeout"):
+            object.__setattr__(self, name, check_timeout(name, getattr(self, name)))
+        if self.on_connect is not None and not callable(self.on_connect):
+            raise ConfigurationError(
+                f"on_connect must be a function of a sqlite3.Connection, not {self.on_connect!r}"
+            )

@@ -1,0 +1,1 @@
+"""Who may write now. Built on asyncio and threading alone."""

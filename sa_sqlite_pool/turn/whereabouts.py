@@ -1,0 +1,42 @@
+"""Where a task is now, for messages that name it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import PurePath
+from types import FrameType
+
+# Frames inside these are how a task waits, not where its author wrote the waiting.
+_LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py")
+
+
+def task_name(task: asyncio.Task[object] | None) -> str:
+    return "code outside any task" if task is None else f"task {task.get_name()!r}"
+
+
+def whereabouts(task: asyncio.Task[object] | None) -> str | None:
+    """``jobs.py:88``: the innermost line of the task's own code; None where there is none.
+
+    A suspended coroutine is followed through what it awaits. SQLAlchemy runs statements in a
+    greenlet, whose frames do not lead back to the task: the last frame before it is the line
+    that called SQLAlchemy, which is the one people look for.
+    """
+    if task is None or task.done():
+        return None
+    place = None
+    awaited: object = task.get_coro()
+    while awaited is not None:
+        frame = _frame(awaited)
+        if frame is not None and not _in_library(frame.f_code.co_filename):
+            place = f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+    return place
+
+
+def _frame(awaited: object) -> FrameType | None:
+    frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+    return frame if isinstance(frame, FrameType) else None
+
+
+def _in_library(filename: str) -> bool:
+    return any(name in PurePath(filename).parts for name in _LIBRARIES)
