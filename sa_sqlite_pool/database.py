@@ -191,7 +191,7 @@ class SQLiteDatabase:
 
     def _status(self) -> str:
         if self._state is not State.OPEN:
-            return self._state.value
+            return str(self._state.value)
         readers = self.reader_engine.pool
         assert isinstance(readers, ReaderPool)
         turn = self._turn

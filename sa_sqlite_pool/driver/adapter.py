@@ -86,6 +86,7 @@ class SQLiteConnection(AdaptedConnection):
         "_guard",
         "_judged",
         "_lost",
+        "_misuse",
         "_permit",
         "_role",
         "_rules",
@@ -106,6 +107,7 @@ class SQLiteConnection(AdaptedConnection):
         self._autocommit = False
         self._permit: Permit | None = None  # the write turn, if it is ours
         self._wrote = False  # the open transaction ran more than reads
+        self._misuse: ConfigurationError | None = None  # raised at the next statement
         self._lost: str | None = None  # why SQLite ended the transaction by itself
         self._judged: dict[str, Kind] = {}  # texts that look like reads and are none
         self._streams: set[StreamCursor] = set()
@@ -139,17 +141,32 @@ class SQLiteConnection(AdaptedConnection):
 
     @property
     def role(self) -> Role:
-        """What the next transaction is for. Set by the ``sqlite_role`` execution option."""
+        """What the next transaction is for."""
         return self._role
 
-    @role.setter
-    def role(self, role: Role) -> None:
-        if role not in self._rules.roles:
-            raise ConfigurationError(
-                f"sqlite_role={role.value!r} asks for what a {self._rules.role.value} engine of "
-                f"{self._rules.label} cannot be; use the {role.value} engine, or a SQLitePool"
-            )
-        self._role = self._rules.role if role is Role.AUTO else role
+    def ask_for_role(self, name: object) -> None:
+        """Take the role that the ``sqlite_role`` execution option names.
+
+        What cannot be is refused at the first statement: an error raised here, while SQLAlchemy
+        sets the connection up, would leave it checked out.
+        """
+        try:
+            role = Role.parse("sqlite_role", name)
+            if role not in self._rules.roles:
+                raise ConfigurationError(
+                    f"sqlite_role={role.value!r} is not to be had from the "
+                    f"{self._rules.role.value} engine of {self._rules.label}; use the "
+                    f"{role.value} engine, or a SQLitePool"
+                )
+        except ConfigurationError as error:
+            self._misuse = error
+        else:
+            self._role = self._rules.role if role is Role.AUTO else role
+
+    def reset_role(self) -> None:
+        """Back to what the engine's connections are for."""
+        self._role = self._rules.role
+        self._misuse = None
 
     def cursor(self, server_side: bool = False) -> Cursor:
         return StreamCursor(self) if server_side else Cursor(self)
@@ -165,11 +182,18 @@ class SQLiteConnection(AdaptedConnection):
     def commit(self) -> None:
         """Commit what is open; costs nothing where nothing is.
 
-        A cancellation meanwhile is raised only after SQLite has answered.
+        A cancellation meanwhile is raised only after SQLite has answered. Where SQLite refuses (a
+        deferred foreign key, a full disk), the transaction is rolled back before the error is
+        raised: SQLAlchemy takes it for over, and sends no ROLLBACK of its own.
         """
         if self._lost is not None:
-            raise self._transaction_lost()
-        self._end("COMMIT")
+            lost, self._lost = self._transaction_lost(), None
+            raise lost
+        try:
+            self._end("COMMIT")
+        except Exception:
+            self._end("ROLLBACK")
+            raise
 
     def rollback(self) -> None:
         """Roll back what is open, and close open streams; costs nothing where nothing is."""
@@ -198,10 +222,8 @@ class SQLiteConnection(AdaptedConnection):
 
     def checked_in(self) -> None:
         """Back to what a fresh checkout expects. Called by the pool."""
+        self.rollback()
         self.loan = None
-        self._role = self._rules.role
-        for stream in list(self._streams):
-            stream.close()
 
     # -- what the cursors ask -------------------------------------------------------------------
 
@@ -234,6 +256,8 @@ class SQLiteConnection(AdaptedConnection):
     # -- statements -----------------------------------------------------------------------------
 
     async def _run(self, sql: str, call: Call[T], *, atomic: bool = False) -> T:
+        if self._misuse is not None:
+            raise self._misuse
         if self._lost is not None:
             raise self._transaction_lost()
         self._note(sql)
@@ -312,7 +336,8 @@ class SQLiteConnection(AdaptedConnection):
         # On a reader engine the guard knows better what is a temp table. A swap-in connection may
         # have compiled the text before, as a writer, and then the guard is not asked again.
         swap_in = self._rules.role is Role.AUTO
-        if kind is Kind.BEGIN_WRITE or (swap_in and (kind.writes or kind is Kind.ATTACH)):
+        certainly = kind in {Kind.BEGIN_WRITE, Kind.MAINTENANCE}
+        if certainly or (swap_in and (kind.writes or kind is Kind.ATTACH)):
             raise self._forbidden(shorten(sql))
 
     def _perform(self, connection: sqlite3.Connection, plan: _Plan, call: Call[T]) -> T:
@@ -438,9 +463,10 @@ class _Patience:
     def _timeout(self) -> WriteTimeout | ReadTimeout:
         if self._writing:
             return WriteTimeout(
-                f"waited {self._seconds:.2f} s to write to {self._rules.label}; a connection "
-                "outside this package holds SQLite's lock (another program, a stock engine, an "
-                "sqlite3 shell); end its transaction or raise write_timeout"
+                f"waited {self._seconds:.2f} s to write to {self._rules.label}; somebody "
+                "outside this process, or outside this package, holds SQLite's lock (another "
+                "worker, a stock engine, an sqlite3 shell); end that transaction or raise "
+                "write_timeout"
             )
         return ReadTimeout(
             f"waited {self._seconds:.2f} s to read from {self._rules.label}; another connection "

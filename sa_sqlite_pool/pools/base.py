@@ -66,10 +66,10 @@ class RoleCharacteristic(ConnectionCharacteristic):
     transactional = True
 
     def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
-        dbapi_conn.role = Role.AUTO
+        dbapi_conn.reset_role()
 
     def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
-        dbapi_conn.role = Role.parse("sqlite_role", value)
+        dbapi_conn.ask_for_role(value)
 
     def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
         return dbapi_conn.role.value

@@ -19,3 +19,7 @@ class SQLitePoolPlugin(CreateEnginePlugin):
         super().__init__(url, kwargs)
         if kwargs.get("pool") is None and kwargs.get("poolclass") is None:
             kwargs["poolclass"] = SQLitePool
+
+    def update_url(self, url: URL) -> URL:
+        """Nothing of the URL is this plugin's alone."""
+        return url

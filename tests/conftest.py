@@ -1,0 +1,79 @@
+"""Fixtures: real files, and engines that are disposed of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+
+MakeEngine = Callable[..., AsyncEngine]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "app.db"
+
+
+@pytest.fixture
+async def make_engine(path: Path) -> AsyncIterator[MakeEngine]:
+    """``make_engine(poolclass, **options)``: an engine on ``path``, disposed of afterwards."""
+    engines: list[AsyncEngine] = []
+
+    def make(poolclass: type | None = None, url: str = "", **options: Any) -> AsyncEngine:
+        if poolclass is not None:
+            options["poolclass"] = poolclass
+        engine = create_async_engine(url or f"sqlite+aiosqlite:///{path}", **options)
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in reversed(engines):
+        await engine.dispose()
+
+
+@pytest.fixture
+def swap_in(make_engine: MakeEngine) -> AsyncEngine:
+    return make_engine(SQLitePool)
+
+
+@pytest.fixture
+def writer(make_engine: MakeEngine) -> AsyncEngine:
+    return make_engine(WriterPool)
+
+
+@pytest.fixture
+def reader(make_engine: MakeEngine) -> AsyncEngine:
+    return make_engine(ReaderPool)
+
+
+@pytest.fixture
+async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
+    async with SQLiteDatabase(path) as database:
+        yield database
+
+
+class StatementLog(list[str]):
+    """The statements an engine sent, as SQLAlchemy reports them."""
+
+    def watch(self, engine: AsyncEngine) -> None:
+        event.listen(engine.sync_engine, "before_cursor_execute", self._note)
+
+    def _note(self, _conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        self.append(statement)
+
+
+@pytest.fixture
+def statements() -> StatementLog:
+    return StatementLog()
+
+
+@pytest.fixture
+def numbers() -> Iterator[int]:
+    return itertools.count()

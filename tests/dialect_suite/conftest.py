@@ -1,0 +1,50 @@
+"""SQLAlchemy's pytest plugin, told to open every engine of the suite through the same door.
+
+`tests/test_dialect_suite.py` starts pytest in this directory; the plugin takes over the whole run,
+so the project's own run never enters here.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, Pool, event, make_url
+
+pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
+
+from sqlalchemy.testing import config  # noqa: E402
+from sqlalchemy.testing.plugin import pytestplugin  # noqa: E402
+from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403
+
+POOLS_SEEN: set[str] = set()
+
+
+@event.listens_for(Engine, "engine_connect")
+def note_pool(connection: Connection) -> None:
+    """Every connection that a test opens says which pool lent it."""
+    POOLS_SEEN.add(type(connection.engine.pool).__name__)
+
+
+def enforce_foreign_keys(dbapi_connection: Any, record: object) -> None:
+    """What the swap-in pool does by default, for the stock dialect."""
+    dbapi_connection.execute("PRAGMA foreign_keys = ON")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin as the plugin does; then let the engines of single tests use `?plugin=` too.
+
+    The suite makes those engines from `config.db.url`, and `create_engine()` takes the `plugin`
+    out of the URL that the engine keeps.
+    """
+    query = make_url(session.config.option.dburi[0]).query
+    if "plugin" not in query:
+        event.listen(Pool, "connect", enforce_foreign_keys)
+    pytestplugin.pytest_sessionstart(session)
+    config.db.url = config.db.url.set(query=query)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def report_pools(record_testsuite_property: Any) -> Iterator[None]:
+    """The JUnit report ends with the pools that were used."""
+    yield
+    record_testsuite_property("pools", " ".join(sorted(POOLS_SEEN)))

@@ -1,0 +1,182 @@
+"""Door 1: when the write turn is taken, and when it is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import SQLitePool, WriterPool
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_waiting
+
+async def test_reading_opens_no_transaction(path: Path, swap_in: AsyncEngine) -> None:
+    """As with the stock driver: an idle session that has read pins no snapshot and no turn."""
+    await create_items(swap_in)
+    async with swap_in.connect() as connection:
+        await connection.execute(select(Item.id))
+        assert not (await driver(connection)).in_transaction
+        assert turn_of(path).holder is None
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_the_turn_lasts_from_the_first_write_to_the_end(
+    path: Path, swap_in: AsyncEngine, end: str
+) -> None:
+    """Serialized writes: taken by the statement that writes, given back by commit or rollback."""
+    await create_items(swap_in)
+    async with swap_in.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        holder = turn_of(path).holder
+        assert holder is not None
+        assert holder.task is asyncio.current_task()
+        assert holder.last_sql == str(UPDATE_FIRST)
+        await getattr(connection, end)()
+        assert turn_of(path).holder is None
+
+
+async def test_a_failed_statement_that_opened_nothing_keeps_no_turn(
+    path: Path, swap_in: AsyncEngine
+) -> None:
+    """PRAGMA optimize needs the turn and no transaction: it is given back at once."""
+    await create_items(swap_in)
+    async with swap_in.connect() as connection:
+        await connection.execute(text("PRAGMA optimize"))
+        assert turn_of(path).holder is None
+        with pytest.raises(OperationalError):
+            await connection.execute(text("VACUUM nonsense"))
+        assert turn_of(path).holder is None
+
+
+async def test_engines_on_one_file_share_the_turn(path: Path, make_engine: MakeEngine) -> None:
+    """Serialized writes over all engines of the process, in order of arrival, never polling.
+
+    First engine   | Second engine       | A writer engine
+    UPDATE         |                     |
+                   | UPDATE (in line)    |
+                   |                     | UPDATE (in line)
+    COMMIT         | runs                |
+    """
+    first, second, third = make_engine(SQLitePool), make_engine(SQLitePool), make_engine(WriterPool)
+    await create_items(first)
+    order: list[str] = []
+
+    async def write(engine: AsyncEngine, name: str) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+            order.append(name)
+
+    turn = turn_of(path)
+    async with first.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+        tasks = [asyncio.create_task(write(second, "second"))]
+        await until_waiting(1, turn)
+        tasks.append(asyncio.create_task(write(third, "third")))
+        await until_waiting(2, turn)
+        order.append("first")
+    await asyncio.gather(*tasks)
+    assert order == ["first", "second", "third"]
+    assert await amounts(first) == [3, 0, 0]
+
+
+async def test_fifty_writers_at_once(swap_in: AsyncEngine) -> None:
+    """No "database is locked", no lost update."""
+    await create_items(swap_in)
+    engine = swap_in.execution_options(sqlite_role="writer")
+
+    async def read_modify_write() -> None:
+        async with engine.begin() as connection:
+            amount = await connection.scalar(text("SELECT amount FROM items WHERE id = 1"))
+            await asyncio.sleep(0)
+            await connection.execute(update(Item).where(Item.id == 1).values(amount=amount + 1))
+
+    await asyncio.gather(*(read_modify_write() for _ in range(50)))
+    assert (await amounts(swap_in))[0] == 50
+
+
+async def test_role_writer_takes_the_turn_with_the_first_statement(
+    path: Path, swap_in: AsyncEngine
+) -> None:
+    """sqlite_role="writer": also a SELECT begins IMMEDIATE."""
+    await create_items(swap_in)
+    async with swap_in.connect() as connection:
+        await connection.execution_options(sqlite_role="writer")
+        await connection.execute(select(Item.id))
+        assert turn_of(path).holder is not None
+    assert turn_of(path).holder is None
+
+
+async def test_role_reader_sees_one_snapshot(swap_in: AsyncEngine) -> None:
+    """sqlite_role="reader": what others commit meanwhile stays unseen to its end."""
+    await create_items(swap_in)
+    async with swap_in.execution_options(sqlite_role="reader").connect() as reading:
+        first = (await reading.execute(select(Item.amount))).all()
+        async with swap_in.begin() as writing:
+            await writing.execute(UPDATE_FIRST)
+        assert (await reading.execute(select(Item.amount))).all() == first
+        await reading.rollback()
+        assert (await reading.execute(select(Item.amount))).all() != first
+
+
+async def test_the_role_ends_with_the_checkout(swap_in: AsyncEngine) -> None:
+    """The option goes with the connection that set it, not with the one beneath."""
+    await create_items(swap_in)
+    async with swap_in.connect() as connection:
+        await connection.execution_options(sqlite_role="reader")
+        await connection.execute(select(Item.id))
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+
+
+async def test_an_unknown_role_is_refused(swap_in: AsyncEngine) -> None:
+    """A misspelt role says which there are."""
+    async with swap_in.connect() as connection:
+        await connection.execution_options(sqlite_role="writter")
+        with pytest.raises(Exception, match=r"one of 'auto', 'reader', 'writer', not 'writter'"):
+            await connection.execute(text("SELECT 1"))
+
+
+async def test_a_read_that_turns_out_to_write_goes_again_as_a_write(
+    path: Path, make_engine: MakeEngine
+) -> None:
+    """A function that writes inside a SELECT: SQLite refuses, the adapter takes the turn."""
+    calls: list[bool] = []
+
+    def on_connect(connection: sqlite3.Connection) -> None:
+        def restock() -> int:
+            calls.append(connection.in_transaction)
+            return connection.execute("UPDATE items SET amount = amount + 5").rowcount
+
+        connection.create_function("restock", 0, restock)
+
+    engine = make_engine(SQLitePool, on_connect=on_connect)
+    await create_items(engine)
+    async with engine.begin() as connection:
+        assert (await connection.execute(text("SELECT restock()"))).scalar_one() == 3
+        assert turn_of(path).holder is not None
+    assert await amounts(engine) == [5, 5, 5]
+    assert calls == [False, True]  # denied without the turn, then inside a transaction
+
+
+async def test_the_turn_is_given_back_when_a_connection_is_lost(
+    path: Path, swap_in: AsyncEngine
+) -> None:
+    """A connection that the garbage collector finds rolls back and frees the turn."""
+    await create_items(swap_in)
+
+    async def forget() -> None:
+        connection = await swap_in.connect()
+        await connection.execute(UPDATE_FIRST)
+
+    with pytest.warns(Warning, match="non-checked-in connection"):
+        await asyncio.create_task(forget())
+        gc.collect()
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+    assert await amounts(swap_in) == [1, 0, 0]

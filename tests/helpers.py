@@ -1,0 +1,105 @@
+"""What several tests need."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sa_sqlite_pool.driver.adapter import SQLiteConnection
+from sa_sqlite_pool.turn.write_turn import WriteTurn, write_turn
+
+T = TypeVar("T")
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Item(Base):
+    __tablename__ = "items"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    amount: Mapped[int] = mapped_column(default=0, index=True)
+
+
+UPDATE_FIRST = text("UPDATE items SET amount = amount + 1 WHERE id = 1")
+
+
+def turn_of(path: Path) -> WriteTurn:
+    return write_turn(str(path), path.name)
+
+
+async def create_items(engine: AsyncEngine, count: int = 3) -> None:
+    """The table ``items`` with the ids 1 … count, all amounts 0."""
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        if count:
+            await connection.execute(
+                text("INSERT INTO items (id, amount) VALUES (:id, 0)"),
+                [{"id": number + 1} for number in range(count)],
+            )
+
+
+async def amounts(engine: AsyncEngine) -> list[int]:
+    async with engine.connect() as connection:
+        result = await connection.execute(text("SELECT amount FROM items ORDER BY id"))
+        return [row.amount for row in result]
+
+
+async def driver(connection: AsyncConnection) -> SQLiteConnection:
+    """The package's connection beneath SQLAlchemy's."""
+    raw = (await connection.get_raw_connection()).dbapi_connection
+    assert isinstance(raw, SQLiteConnection)
+    return raw
+
+
+async def until_waiting(count: int, line: Any) -> None:
+    """Let other tasks run until ``count`` of them stand in ``line``."""
+    for _ in range(1000):
+        if line.waiting == count:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(f"{line.waiting} tasks wait, not {count}")
+
+
+def files_beside(path: Path) -> set[str]:
+    return {entry.name for entry in path.parent.iterdir()}
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is not None and timeout > 0:
+            self.now += timeout
+            timeout = 0
+        return super().select(timeout)
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock jumps to the next timer when there is nothing else to do."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.run`` on a :class:`VirtualTimeLoop`."""
+    loop = VirtualTimeLoop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()

@@ -1,0 +1,312 @@
+"""The Alembic project in ``migrations_example``, run from the outside as a user would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+pytest.importorskip("alembic")
+
+EXAMPLE = Path(__file__).parents[1] / "migrations_example"
+CUSTOMERS, ORDERS, LINES = 50, 2_000, 4_000
+CHILD_ROWS = {
+    "orders": "SELECT id, customer_id, placed_at FROM orders ORDER BY id",
+    "order_lines": "SELECT * FROM order_lines ORDER BY id",
+}
+
+Rows = list[tuple[Any, ...]]
+
+
+class Printed(NamedTuple):
+    """What a command printed."""
+
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A copy of the example, in a directory of its own."""
+
+    directory: Path
+
+    @classmethod
+    def copied(cls, source: Path, directory: Path, *ignored: str) -> Project:
+        ignore = shutil.ignore_patterns("__pycache__", *ignored)
+        return cls(Path(shutil.copytree(source, directory, ignore=ignore)))
+
+    # -- commands ---------------------------------------------------------------------------------
+
+    def alembic(self, *arguments: str) -> Printed:
+        return finish(self.start("-m", "alembic", *arguments))
+
+    def failing_alembic(self, *arguments: str) -> Printed:
+        return finish(self.start("-m", "alembic", *arguments), fails=True)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env={**os.environ, "PYTHONWARNINGS": "error"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    # -- the database, as a program without this package sees it ----------------------------------
+
+    @contextmanager
+    def opened(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.directory / "example.db")) as connection, connection:
+            yield connection
+
+    def query(self, sql: str) -> Rows:
+        with self.opened() as connection:
+            return connection.execute(sql).fetchall()
+
+    def revision(self) -> Rows:
+        return self.query("SELECT version_num FROM alembic_version")
+
+    def schema(self) -> dict[str, str]:
+        """The SQL of each table and index, but for spaces and quotes, which a rename adds."""
+        rows = self.query("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows}
+
+    def child_rows(self) -> dict[str, Rows]:
+        return {table: self.query(sql) for table, sql in CHILD_ROWS.items()}
+
+    # -- the files --------------------------------------------------------------------------------
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        path = self.directory / file
+        source = path.read_text()
+        assert source.count(old) == 1, f"{file} does not say {old!r} exactly once"
+        path.write_text(source.replace(old, new))
+
+    def add_revision(self, upgrade: str) -> None:
+        """Revision 0004, which executes the statements of ``upgrade``."""
+        (self.directory / "migrations" / "versions" / "0004_added.py").write_text(
+            "from alembic import op\n"
+            "revision, down_revision = '0004', '0003'\n"
+            "def upgrade():\n"
+            f"    for statement in {upgrade.split(';')!r}:\n"
+            "        op.execute(statement)\n"
+        )
+
+
+def finish(process: subprocess.Popen[str], *, fails: bool = False) -> Printed:
+    with process:
+        try:
+            printed = Printed(*process.communicate(timeout=60))
+        finally:
+            process.kill()
+    assert (process.returncode != 0) is fails, printed.err
+    return printed
+
+
+def up_to(last: int) -> range:
+    return range(1, last + 1)
+
+
+def fill(connection: sqlite3.Connection) -> None:
+    """A few thousand rows, as revision 0001 stores them; every other credit limit is unknown."""
+    connection.executemany(
+        "INSERT INTO customers VALUES (?, ?, ?, ?)",
+        [(n, f"name {n}", f"{n}@example.org", n if n % 2 else None) for n in up_to(CUSTOMERS)],
+    )
+    connection.executemany(
+        "INSERT INTO orders (id, customer_id) VALUES (?, ?)",
+        [(n, n % CUSTOMERS + 1) for n in up_to(ORDERS)],
+    )
+    connection.executemany(
+        "INSERT INTO order_lines VALUES (?, ?, ?, ?, ?)",  # the last order has none
+        [(n, n % (ORDERS - 1) + 1, f"product {n}", n % 3 + 1, n) for n in up_to(LINES)],
+    )
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Project:
+    """The example without a database."""
+    return Project.copied(EXAMPLE, tmp_path / "project", "example.db*")
+
+
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    directory = tmp_path_factory.mktemp("filled") / "project"
+    project = Project.copied(EXAMPLE, directory, "example.db*")
+    project.alembic("upgrade", "0001")
+    with project.opened() as connection:
+        fill(connection)
+    return project
+
+
+@pytest.fixture
+def filled(filled_once: Project, tmp_path: Path) -> Project:
+    """The example at revision 0001, with rows in all tables."""
+    return Project.copied(filled_once.directory, tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def upgraded(filled_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same rows at head. The tests share it, and change nothing."""
+    directory = tmp_path_factory.mktemp("upgraded") / "project"
+    project = Project.copied(filled_once.directory, directory)
+    project.alembic("upgrade", "head")
+    return project
+
+
+# -- up and down ----------------------------------------------------------------------------------
+
+
+def test_an_empty_file_becomes_what_the_models_say(empty: Project) -> None:
+    """`alembic check` finds no drift after `upgrade head`, and would find a column too many."""
+    empty.alembic("upgrade", "head")
+    assert empty.revision() == [("0003",)]
+    assert "No new upgrade operations detected" in empty.alembic("check").out
+
+    column = "    quantity: Mapped[int]\n"
+    empty.replace("models.py", column, column + column.replace("quantity", "weight_grams"))
+    assert "weight_grams" in empty.failing_alembic("check").err
+
+
+def test_rebuilding_the_parent_keeps_every_child_row(
+    filled_once: Project, upgraded: Project
+) -> None:
+    """`upgrade head` replaces the parent table under thousands of rows and loses none."""
+    before = filled_once.child_rows()
+    assert [len(rows) for rows in before.values()] == [ORDERS, LINES]
+    assert upgraded.child_rows() == before
+    assert upgraded.query("PRAGMA foreign_key_check") == []
+    assert upgraded.query("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_the_revisions_do_what_they_say(upgraded: Project) -> None:
+    """At head, credit limits are there and not negative, and totals are those of the lines."""
+    limits = upgraded.query("SELECT id, credit_limit_cents FROM customers ORDER BY id")
+    assert limits == [(n, n if n % 2 else 0) for n in up_to(CUSTOMERS)]
+    for refused in ("NULL", "-1"):
+        with pytest.raises(sqlite3.IntegrityError, match="credit_limit"):
+            upgraded.query(f"UPDATE customers SET credit_limit_cents = {refused}")
+
+    totals = dict.fromkeys(up_to(ORDERS), 0)
+    for _, order, _, quantity, unit_price in upgraded.child_rows()["order_lines"]:
+        totals[order] += quantity * unit_price
+    assert totals[ORDERS] == 0
+    assert dict(upgraded.query("SELECT id, total_cents FROM orders")) == totals
+
+
+def test_every_downgrade_works(filled_once: Project, upgraded: Project, tmp_path: Path) -> None:
+    """Downgrades restore the tables of 0001 with all child rows, and then the empty base."""
+    project = Project.copied(upgraded.directory, tmp_path / "project")
+
+    project.alembic("downgrade", "0001")
+    assert project.schema() == filled_once.schema() != upgraded.schema()
+    assert project.child_rows() == filled_once.child_rows()
+    assert project.query("PRAGMA foreign_key_check") == []
+
+    project.alembic("downgrade", "base")
+    assert list(project.schema()) == ["alembic_version"]
+    assert project.revision() == []
+
+
+def test_offline_sql_makes_the_same_database(filled: Project, upgraded: Project) -> None:
+    """`upgrade --sql` prints what any SQLite client can run, batch mode included."""
+    script = filled.alembic("upgrade", "0001:head", "--sql").out
+    with filled.opened() as connection:
+        connection.execute("PRAGMA foreign_keys = ON")  # the script must see to it itself
+        connection.executescript(script)
+
+    assert filled.schema() == upgraded.schema()
+    assert filled.child_rows() == upgraded.child_rows()
+    assert filled.revision() == upgraded.revision()
+
+
+# -- the protection -------------------------------------------------------------------------------
+
+
+def test_without_the_protection_every_child_row_is_deleted(filled: Project) -> None:
+    """With foreign keys left on, the same migration succeeds, and silently empties the children."""
+    filled.replace(
+        "migrations/env.py",
+        'set_foreign_keys(connection, "OFF")',
+        'set_foreign_keys(connection, "ON")',
+    )
+
+    filled.alembic("upgrade", "head")
+
+    assert filled.revision() == [("0003",)]
+    assert filled.child_rows() == {"orders": [], "order_lines": []}
+    assert filled.query("PRAGMA foreign_key_check") == []
+
+
+def test_a_violation_rolls_everything_back_and_is_named(filled: Project) -> None:
+    """A migration that orphans rows fails and names them; schema and rows are as they were."""
+    before = filled.schema(), filled.child_rows(), filled.revision()
+    orphans = filled.query("SELECT id FROM orders WHERE customer_id = 7 ORDER BY id")
+    filled.add_revision("CREATE TABLE audits (id INTEGER); DELETE FROM customers WHERE id = 7")
+    filled.replace("migrations/env.py", "        await engine.dispose()\n", ASK_AFTERWARDS)
+
+    printed = filled.failing_alembic("upgrade", "head")
+
+    assert f"foreign keys are violated {len(orphans)} times" in printed.err
+    assert f"orders (rowid {orphans[0][0]}) refers to no row of customers" in printed.err
+    assert f"and {len(orphans) - 10} more" in printed.err
+    assert "Traceback" not in printed.err
+    assert "foreign_keys = 1" in printed.out, "they are off after an error"
+    assert (filled.schema(), filled.child_rows(), filled.revision()) == before
+
+
+ASK_AFTERWARDS = """\
+        async with engine.connect() as connection:  # the same: a writer engine has one
+            state = await connection.exec_driver_sql("PRAGMA foreign_keys")
+            print("foreign_keys =", state.scalar_one())
+        await engine.dispose()
+"""
+
+
+# -- others at work -------------------------------------------------------------------------------
+
+
+def test_several_workers_may_migrate_at_once(empty: Project) -> None:
+    """Of three processes that upgrade the same file, one does the work and none fails."""
+    workers = [empty.start("-m", "alembic", "upgrade", "head") for _ in range(3)]
+
+    revisions_run = [finish(worker).err.count("Running upgrade") for worker in workers]
+
+    assert sorted(revisions_run) == [0, 0, 3]
+    assert empty.revision() == [("0003",)]
+
+
+def test_an_application_migrates_its_open_database(empty: Project) -> None:
+    """From a running loop, Alembic in a thread takes its turn beside an open SQLiteDatabase."""
+    finish(empty.start("-c", APPLICATION))
+
+    assert empty.query("SELECT name FROM customers ORDER BY name") == [("new",)]
+
+
+APPLICATION = """
+import asyncio
+from alembic import command
+from alembic.config import Config
+from sa_sqlite_pool import SQLiteDatabase
+from models import Customer
+
+async def main():
+    config = Config("alembic.ini")
+    async with SQLiteDatabase("sqlite+aiosqlite:///example.db") as db:
+        await asyncio.to_thread(command.upgrade, config, "head")
+        async with db.write() as session:
+            session.add(Customer(name="new", email="new@example.org"))
+
+asyncio.run(main())
+"""

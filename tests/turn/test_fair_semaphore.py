@@ -1,0 +1,289 @@
+"""The fair semaphore: schedules in virtual time, and a random one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+
+import pytest
+
+from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore, Permit, shorten
+from tests.helpers import run_in_virtual_time, until_waiting
+
+
+def semaphore(capacity: int = 1) -> FairSemaphore:
+    return FairSemaphore(capacity, clock=lambda: asyncio.get_running_loop().time())
+
+
+async def take(line: FairSemaphore, timeout: float | None = None) -> Permit:
+    permit = await line.acquire(timeout)
+    assert permit is not None
+    return permit
+
+
+def test_capacity_must_be_positive() -> None:
+    """A semaphore without permits would wait for ever."""
+    with pytest.raises(ValueError, match="at least 1"):
+        FairSemaphore(0)
+
+
+def test_waiters_are_served_in_order_of_arrival() -> None:
+    """Fair turns: first come, first served."""
+
+    async def main() -> None:
+        line, served = semaphore(), []
+
+        async def worker(number: int) -> None:
+            permit = await take(line)
+            served.append(number)
+            await asyncio.sleep(1)
+            line.release(permit)
+
+        await asyncio.gather(*(worker(number) for number in range(20)))
+        assert served == list(range(20))
+
+    run_in_virtual_time(main())
+
+
+def test_a_newcomer_never_overtakes_a_woken_waiter() -> None:
+    """Fair turns: between a release and the wake-up, the permit already has its owner.
+
+    Holder    | Waiter      | Newcomer
+    release() | (woken)     |
+              |             | take_nowait() → None
+              | runs        |
+    """
+
+    async def main() -> None:
+        line = semaphore()
+        first = await take(line)
+        waiter = asyncio.create_task(take(line))
+        await until_waiting(1, line)
+        line.release(first)
+        assert line.take_nowait() is None
+        second = await waiter
+        assert line.permits == [second]
+
+    run_in_virtual_time(main())
+
+
+def test_a_cancelled_waiter_leaves_the_line() -> None:
+    """Clean cancellation: no place in line stays behind."""
+
+    async def main() -> None:
+        line = semaphore()
+        first = await take(line)
+        waiter = asyncio.create_task(take(line))
+        await until_waiting(1, line)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert line.waiting == 0
+        line.release(first)
+        assert line.take_nowait() is not None
+
+    run_in_virtual_time(main())
+
+
+def test_a_permit_handed_to_a_cancelled_waiter_goes_to_the_next() -> None:
+    """Clean cancellation: between release and wake-up, nothing is stranded.
+
+    Holder    | Waiter        | Next
+    release() | owns it       | (in line)
+              | cancel()      |
+              | CancelledError| owns it
+    """
+
+    async def main() -> None:
+        line = semaphore()
+        first = await take(line)
+        cancelled, following = (asyncio.create_task(take(line)) for _ in range(2))
+        await until_waiting(2, line)
+        line.release(first)
+        cancelled.cancel()
+        permit = await following
+        assert line.permits == [permit]
+        assert cancelled.cancelled()
+
+    run_in_virtual_time(main())
+
+
+def test_nothing_is_given_after_the_time_out() -> None:
+    """A waiter that gives up returns None at its deadline, and the next is served instead."""
+
+    async def main() -> None:
+        line = semaphore()
+        first = await take(line)
+        impatient = asyncio.create_task(line.acquire(2.5))
+        patient = asyncio.create_task(take(line))
+        assert await impatient is None
+        assert asyncio.get_running_loop().time() == 2.5
+        line.release(first)
+        permit = await patient
+        assert line.permits == [permit]
+
+    run_in_virtual_time(main())
+
+
+def test_a_release_at_the_deadline_is_not_lost() -> None:
+    """Time-out against hand-over: the timer has woken the waiter, which has not run yet."""
+
+    async def main() -> None:
+        line = semaphore()
+        first = await take(line)
+        loop = asyncio.get_running_loop()
+        waiter = asyncio.create_task(line.acquire(1.0))
+        await until_waiting(1, line)
+        # Timers due at the same moment run in order, all before the task they wake.
+        loop.call_at(1.0, line.release, first)
+        permit = await waiter
+        assert permit is not None
+        assert line.permits == [permit]
+
+    run_in_virtual_time(main())
+
+
+def test_as_many_as_the_capacity_go_on_at_once() -> None:
+    """A pool of three lends three."""
+
+    async def main() -> None:
+        line = semaphore(3)
+        permits = [await take(line) for _ in range(3)]
+        assert line.take_nowait() is None
+        waiters = [asyncio.create_task(take(line)) for _ in range(2)]
+        await until_waiting(2, line)
+        line.release(permits[0])
+        line.release(permits[1])
+        await asyncio.gather(*waiters)
+        assert len(line.permits) == 3
+
+    run_in_virtual_time(main())
+
+
+def test_a_waiter_of_a_closed_loop_is_passed_over() -> None:
+    """A loop that died in line does not stop the line."""
+    line = FairSemaphore()
+    dead = asyncio.new_event_loop()
+    held: list[Permit] = []
+
+    async def hold() -> None:
+        held.append(await take(line))
+
+    async def queue() -> None:
+        asyncio.get_running_loop().create_task(take(line))
+        await until_waiting(1, line)
+
+    asyncio.run(hold())
+    dead.run_until_complete(queue())
+    abandoned = asyncio.all_tasks(dead)
+    dead.close()
+
+    async def newcomer() -> None:
+        waiter = asyncio.create_task(take(line))
+        await until_waiting(2, line)
+        line.release(held[0])
+        permit = await waiter
+        assert line.permits == [permit]
+
+    asyncio.run(newcomer())
+    for task in abandoned:  # its loop is gone; say so, or asyncio warns
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.get_coro().close()  # type: ignore[union-attr]
+
+
+def test_several_loops_share_one_line() -> None:
+    """Threads with loops of their own are served one at a time, and all of them."""
+    line = FairSemaphore()
+    inside, most_inside, served = 0, 0, 0
+    mutex = threading.Lock()
+
+    async def worker() -> None:
+        nonlocal inside, most_inside, served
+        for _ in range(50):
+            permit = await take(line)
+            with mutex:
+                inside += 1
+                most_inside = max(most_inside, inside)
+            await asyncio.sleep(0)
+            with mutex:
+                inside -= 1
+                served += 1
+            line.release(permit)
+
+    async def main() -> None:
+        await asyncio.gather(*(worker() for _ in range(5)))
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most_inside, served) == (1, 3 * 5 * 50)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_schedules_strand_nothing(seed: int) -> None:
+    """Whatever is cancelled or times out, in the end every permit is back and nobody waits."""
+    chance = random.Random(seed)
+
+    async def main() -> None:
+        capacity = chance.randint(1, 3)
+        line = semaphore(capacity)
+        inside = 0
+
+        async def worker() -> None:
+            nonlocal inside
+            permit = await line.acquire(chance.choice([None, chance.random() * 3]))
+            if permit is None:
+                return
+            try:
+                inside += 1
+                assert inside <= capacity
+                await asyncio.sleep(chance.random())
+            finally:
+                inside -= 1
+                line.release(permit)
+
+        tasks = [asyncio.create_task(worker()) for _ in range(200)]
+        for task in tasks:
+            if chance.random() < 0.4:
+                asyncio.get_running_loop().call_later(chance.random() * 20, task.cancel)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        failures = [
+            task.exception() for task in tasks if not task.cancelled() and task.exception()
+        ]
+        assert failures == []
+        assert (line.permits, line.waiting) == ([], 0)
+
+    run_in_virtual_time(main())
+
+
+def test_the_holder_is_described() -> None:
+    """Clear waits: who, how long, where now, which SQL."""
+
+    async def main() -> None:
+        line = semaphore()
+        entered = asyncio.Event()
+
+        async def holder() -> None:
+            permit = await take(line)
+            permit.last_sql = "UPDATE items\n  SET amount = 1"
+            entered.set()
+            await asyncio.sleep(60)
+
+        task = asyncio.create_task(holder(), name="import-42")
+        await entered.wait()
+        await asyncio.sleep(12)
+        description = line.describe_holders()
+        assert description.startswith("12.0 s by task 'import-42' (now at test_fair_semaphore.py:")
+        assert description.endswith("last SQL: UPDATE items SET amount = 1)")
+        task.cancel()
+
+    run_in_virtual_time(main())
+
+
+def test_long_sql_is_cut() -> None:
+    """A message stays readable."""
+    assert shorten("SELECT 1") == "SELECT 1"
+    assert len(shorten("SELECT " + "1, " * 5000)) == 120

@@ -1,0 +1,66 @@
+"""The write turn of a file."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+
+import pytest
+import sqlalchemy.exc
+
+from sa_sqlite_pool import TurnAlreadyHeldError, WriteTimeout
+from sa_sqlite_pool.turn.write_turn import write_turn
+
+
+async def test_one_turn_for_one_file() -> None:
+    """Serialized writes: whoever asks for the same file gets the same turn."""
+    turn = write_turn("/data/app.db", "app.db")
+    assert write_turn("/data/app.db", "app.db") is turn
+    assert write_turn("/data/other.db", "other.db") is not turn
+
+
+async def test_a_turn_nobody_uses_is_forgotten() -> None:
+    """A process that opens many files keeps nothing of those it has closed."""
+    turn = write_turn("/data/app.db", "first")
+    del turn
+    gc.collect()
+    assert write_turn("/data/app.db", "second").name == "second"
+
+
+async def test_the_same_task_asking_twice_is_refused_at_once() -> None:
+    """It would wait for itself; the message says what to do instead."""
+    turn = write_turn("/data/app.db", "app.db")
+    permit = await turn.acquire(1)
+    with pytest.raises(TurnAlreadyHeldError, match=r"already holds.*write through the session"):
+        await turn.acquire(1)
+    turn.release(permit)
+
+
+async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
+    """Clear waits, and the family that applications catch already."""
+    turn = write_turn("/data/app.db", "app.db")
+    entered, done = asyncio.Event(), asyncio.Event()
+
+    async def holder() -> None:
+        permit = await turn.acquire(1)
+        permit.last_sql = "INSERT INTO items DEFAULT VALUES"
+        entered.set()
+        await done.wait()
+        turn.release(permit)
+
+    task = asyncio.create_task(holder(), name="import-42")
+    await entered.wait()
+    with pytest.raises(sqlalchemy.exc.TimeoutError) as caught:
+        await turn.acquire(0.01)
+    assert isinstance(caught.value, WriteTimeout)
+    assert re.fullmatch(
+        r"waited 0\.01 s to write to app\.db; the turn is held for 0\.\d s by task 'import-42' "
+        r"\(now at test_write_turn\.py:\d+, last SQL: INSERT INTO items DEFAULT VALUES\), "
+        r"0 more in line; shorten that transaction or raise write_timeout",
+        str(caught.value),
+    )
+    done.set()
+    await task
+    assert turn.holder is None
+    assert turn.seconds_held is None
