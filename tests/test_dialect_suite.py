@@ -93,7 +93,7 @@ class Run:
             self._process.wait()
 
     def _tail(self) -> str:
-        return self._log.read_text()[-8_000:]
+        return self._log.read_text()[-16_000:]
 
 
 def _environment() -> dict[str, str]:
@@ -136,7 +136,7 @@ def contenders(tmp_path_factory: pytest.TempPathFactory) -> Contenders:
 def test_the_comparison_means_something(contenders: Contenders) -> None:
     """The stock dialect passes nearly all that it does not skip, so there is something to lose."""
     stock = contenders.stock
-    assert len(stock.passed) >= FEWEST_PASSES, stock.log[-8_000:]
+    assert len(stock.passed) >= FEWEST_PASSES, stock.log[-16_000:]
     assert [name for name in sorted(stock.failed) if NOT_FOR_FOREIGN_KEYS not in name] == []
 
 

@@ -192,10 +192,13 @@ def _prepare(location: Location, settings: ConnectionSettings) -> None:
 def _configure(
     connection: sqlite3.Connection, location: Location, pragmas: Mapping[str, Any], timeout: float
 ) -> None:
+    # First of all, since the next statement may meet a recovery, or the last connection closing.
+    connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
     _check_is_database(connection, location.label)
     if location.writable and "journal_mode" in pragmas:
         _switch_journal_mode(connection, pragmas, timeout, location.label)
     _set_pragmas(connection, pragmas, location.label)
+    connection.execute("PRAGMA busy_timeout = 0")  # from here on the adapter waits, in order
 
 
 def _check_is_database(connection: sqlite3.Connection, label: str) -> None:

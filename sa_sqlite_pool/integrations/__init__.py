@@ -1,0 +1,1 @@
+"""One file a neighbour; nothing in the package imports them."""

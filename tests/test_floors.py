@@ -1,0 +1,95 @@
+"""The house: imports go downwards, whatever function they stand in."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import sa_sqlite_pool
+
+PACKAGE = Path(sa_sqlite_pool.__file__).parent
+
+# From the ground up. Inside a floor, a module may import those before it.
+FLOORS = [
+    ["errors"],
+    ["settings"],
+    ["turn.whereabouts", "turn.fair_semaphore", "turn.write_turn"],
+    [
+        "driver.statements",
+        "driver.location",
+        "driver.guard",
+        "driver.worker",
+        "driver.placement",
+        "driver.cursors",
+        "driver.adapter",
+        "driver.opening",
+    ],
+    ["pools.base", "pools.swap_in", "pools.reader", "pools.writer", "pools.plugin"],
+    ["sessions.reads", "sessions.routing"],
+    ["database"],
+    ["integrations.fastapi"],
+    ["__init__"],
+]
+ORDER = [module for floor in FLOORS for module in floor]
+EXCEPTIONS = {("__init__", "integrations.fastapi")}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if not name.endswith(".__init__"):
+            found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imports(module: str, tree: ast.Module) -> set[str]:
+    """The package's own modules that ``module`` imports, and the outside ones by first name."""
+    package = module.split(".")[:-1]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+            target = ".".join(part for part in base if part)
+            submodules = {f"{target}.{alias.name}" for alias in node.names} & set(ORDER)
+            found |= submodules or {target}
+    return found
+
+
+def test_every_module_has_its_floor() -> None:
+    """A new module is given its place here."""
+    assert set(modules()) == set(ORDER)
+
+
+def test_imports_go_downwards() -> None:
+    """No module imports from its own height or above."""
+    upward = [
+        (module, target)
+        for module, tree in modules().items()
+        for target in imports(module, tree)
+        if target in ORDER and ORDER.index(target) >= ORDER.index(module)
+    ]
+    assert upward == []
+
+
+def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:
+    """turn/ is asyncio and threads."""
+    for module, tree in modules().items():
+        if module.startswith("turn."):
+            assert not imports(module, tree) & {"sqlalchemy", "sqlite3", "aiosqlite"}
+
+
+def test_only_the_driver_touches_sqlite() -> None:
+    """Nobody else opens, executes or closes. Types and error families may be named."""
+    users = {module for module, tree in modules().items() if "aiosqlite" in imports(module, tree)}
+    assert users == {"driver.worker", "driver.adapter"}
+
+
+def test_integrations_are_imported_by_nothing() -> None:
+    """The package works without its neighbours installed."""
+    for module, tree in modules().items():
+        assert not {t for t in imports(module, tree) if t.startswith("integrations")}, module
