@@ -25,11 +25,13 @@ from .pools.reader import DEFAULT_READERS, ReaderPool
 from .pools.writer import WriterPool
 from .sessions.routing import routing_sessionmaker
 from .settings import (
+    DEFAULT_PRAGMAS,
     DEFAULT_TIMEOUT,
     ConnectionSettings,
     OnConnect,
     PragmaValue,
     check_count,
+    lay_over,
 )
 from .turn.write_turn import WriteTurn
 
@@ -87,7 +89,9 @@ class SQLiteDatabase:
         check_count("readers", readers)
         self._private_directory: PrivateDirectory | None = None
         self.url = self._own_if_in_memory(_parse_url(url))
-        settings = ConnectionSettings(pragmas or {}, write_timeout, read_timeout, on_connect)
+        settings = ConnectionSettings(
+            lay_over(DEFAULT_PRAGMAS, pragmas), write_timeout, read_timeout, on_connect
+        )
         options: dict[str, Any] = {
             **engine_options,
             "pragmas": settings.pragmas,

@@ -121,6 +121,13 @@ DEFAULT_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
     }
 )
 
+# Swapped in for another pool, the application's data and migrations were made without foreign keys
+# being enforced, unless it switches them on itself: writes would begin to fail, and a batch
+# migration that drops a parent table would delete its children.
+SWAP_IN_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
+    {name: value for name, value in DEFAULT_PRAGMAS.items() if name != "foreign_keys"}
+)
+
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_CACHED_STATEMENTS = 512
 
@@ -134,6 +141,17 @@ def check_pragma(name: str, value: PragmaValue) -> str:
         return check(value)
     except ValueError as error:
         raise ConfigurationError(f"pragma {name} must be {error}, not {value!r}") from None
+
+
+def lay_over(
+    defaults: Mapping[str, PragmaValue], pragmas: Mapping[str, PragmaValue] | None
+) -> dict[str, PragmaValue]:
+    """``defaults`` with what the user gives instead."""
+    if pragmas is not None and not isinstance(pragmas, Mapping):
+        raise ConfigurationError(
+            f'pragmas must be a mapping such as {{"synchronous": "FULL"}}, not {pragmas!r}'
+        )
+    return {**defaults, **(pragmas or {})}
 
 
 def _remedy(name: str) -> str:
@@ -163,7 +181,7 @@ def check_count(name: str, count: int) -> int:
 class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
 
-    ``pragmas`` are laid over :data:`DEFAULT_PRAGMAS`; the time-outs are seconds.
+    ``pragmas`` are all that are set, checked and in SQLite's spelling; the time-outs are seconds.
     """
 
     pragmas: Mapping[str, PragmaValue] = field(default_factory=dict)
@@ -172,12 +190,7 @@ class ConnectionSettings:
     on_connect: OnConnect | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pragmas, Mapping):
-            raise ConfigurationError(
-                f'pragmas must be a mapping such as {{"synchronous": "FULL"}}, not {self.pragmas!r}'
-            )
-        merged = {**DEFAULT_PRAGMAS, **self.pragmas}
-        checked = {name: check_pragma(name, value) for name, value in merged.items()}
+        checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}
         object.__setattr__(self, "pragmas", MappingProxyType(checked))
         for name in ("write_timeout", "read_timeout"):
             object.__setattr__(self, name, check_timeout(name, getattr(self, name)))

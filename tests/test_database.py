@@ -210,13 +210,13 @@ async def test_in_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spelling", ["url", "URL", "str", "Path"])
 async def test_spellings_of_the_address(path: Path, spelling: str) -> None:
     """A URL string, a sqlalchemy.URL, a path as text or object."""
-    address: str | URL | os.PathLike[str] = {
+    spellings: dict[str, str | URL | os.PathLike[str]] = {
         "url": f"sqlite+aiosqlite:///{path}",
         "URL": URL.create("sqlite+aiosqlite", database=str(path)),
         "str": str(path),
         "Path": path,
-    }[spelling]
-    async with SQLiteDatabase(address):
+    }
+    async with SQLiteDatabase(spellings[spelling]):
         assert path.exists()
 
 
@@ -231,7 +231,7 @@ async def test_engine_options_go_to_both_engines(path: Path) -> None:
     ) as db:
         for engine in (db.writer_engine, db.reader_engine):
             assert engine.sync_engine.logging_name == "mine"
-            assert engine.dialect._json_serializer is not None  # type: ignore[attr-defined]
+            assert engine.dialect._json_serializer is not None
             async with engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
 
@@ -259,11 +259,11 @@ async def test_the_defaults_are_those_of_the_table(items: SQLiteDatabase) -> Non
 
 async def test_pragmas_are_laid_over_the_defaults(path: Path) -> None:
     """One is changed, the others stay."""
-    async with SQLiteDatabase(path, pragmas={"synchronous": "FULL", "cache_size": -999}) as db:
-        async with db.write() as session:
-            assert await session.scalar(text("PRAGMA synchronous")) == 2
-            assert await session.scalar(text("PRAGMA cache_size")) == -999
-            assert await session.scalar(text("PRAGMA foreign_keys")) == 1
+    pragmas: dict[str, str | int] = {"synchronous": "FULL", "cache_size": -999}
+    async with SQLiteDatabase(path, pragmas=pragmas) as db, db.write() as session:
+        assert await session.scalar(text("PRAGMA synchronous")) == 2
+        assert await session.scalar(text("PRAGMA cache_size")) == -999
+        assert await session.scalar(text("PRAGMA foreign_keys")) == 1
 
 
 async def test_a_rollback_journal_by_choice(path: Path) -> None:

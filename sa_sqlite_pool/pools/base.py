@@ -11,12 +11,21 @@ from sqlalchemy import event
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
-from sqlalchemy.util.queue import Empty, Full, QueueCommon
+from sqlalchemy.util.queue import Empty, QueueCommon
 
 from ..driver.adapter import Rules, SQLiteConnection
 from ..driver.opening import Opening
 from ..errors import ConfigurationError, PoolTimeout
-from ..settings import ConnectionSettings, OnConnect, PragmaValue, Role, check_timeout
+from ..settings import (
+    DEFAULT_PRAGMAS,
+    DEFAULT_TIMEOUT,
+    ConnectionSettings,
+    OnConnect,
+    PragmaValue,
+    Role,
+    check_timeout,
+    lay_over,
+)
 from ..turn.fair_semaphore import FairSemaphore, Permit
 from ..turn.write_turn import WriteTurn, write_turn
 
@@ -24,7 +33,9 @@ from ..turn.write_turn import WriteTurn, write_turn
 class IdleConnections(QueueCommon[ConnectionPoolEntry]):
     """The connections at rest; the one used last is lent first, since its caches are warmest.
 
-    Nobody waits here: who may come is decided before, by the pool's line.
+    Nobody waits here: who may come is decided before, by the pool's line. And nothing is ever
+    full: ``QueuePool`` closes what overflows ``pool_size``, and would open it again a moment
+    later; here connections stay open, and ``pool_size + max_overflow`` is their number at most.
     """
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = True) -> None:
@@ -36,14 +47,12 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
         return not self._records
 
     def full(self) -> bool:
-        return 0 < self.maxsize <= len(self._records)
+        return False
 
     def qsize(self) -> int:
         return len(self._records)
 
     def put_nowait(self, item: ConnectionPoolEntry) -> None:
-        if self.full():
-            raise Full
         self._records.append(item)
 
     def put(
@@ -91,6 +100,7 @@ class FairPool(AsyncAdaptedQueuePool):
     """
 
     role: ClassVar[Role]
+    default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
     _queue_class = IdleConnections
 
     def __init__(
@@ -108,7 +118,12 @@ class FairPool(AsyncAdaptedQueuePool):
         **kw: Any,
     ) -> None:
         if _opening is None:
-            settings = _settings(pragmas, write_timeout, read_timeout, on_connect)
+            settings = ConnectionSettings(
+                lay_over(self.default_pragmas, pragmas),
+                DEFAULT_TIMEOUT if write_timeout is None else write_timeout,
+                DEFAULT_TIMEOUT if read_timeout is None else read_timeout,
+                on_connect,
+            )
             _opening = Opening(self.role, settings, creator)
             _prepare_dialect(kw.get("dialect"), _opening)
         self._opening = _opening
@@ -243,21 +258,6 @@ class FairPool(AsyncAdaptedQueuePool):
 def _capacity(pool_size: int, max_overflow: int) -> int:
     # QueuePool's meaning: no size is no limit, an overflow of -1 is none either
     return sys.maxsize if pool_size == 0 or max_overflow == -1 else pool_size + max_overflow
-
-
-def _settings(
-    pragmas: Mapping[str, PragmaValue] | None,
-    write_timeout: float | None,
-    read_timeout: float | None,
-    on_connect: OnConnect | None,
-) -> ConnectionSettings:
-    given = {
-        "pragmas": pragmas,
-        "write_timeout": write_timeout,
-        "read_timeout": read_timeout,
-        "on_connect": on_connect,
-    }
-    return ConnectionSettings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
 
 def _prepare_dialect(dialect: Any, opening: Opening) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..settings import Role
+from ..settings import SWAP_IN_PRAGMAS, Role
 from ..turn.write_turn import WriteTurn
 from .base import FairPool
 
@@ -15,11 +15,15 @@ class SQLitePool(FairPool):
     rollback. ``execution_options(sqlite_role="writer")`` takes the turn with the first statement,
     whatever it is; ``sqlite_role="reader"`` gives one snapshot and refuses to write.
 
+    The file is switched to WAL with ``synchronous=NORMAL``. Foreign keys are left as the
+    application has them; ``pragmas={"foreign_keys": True}`` enforces them.
+
     Every option of SQLAlchemy's ``QueuePool`` applies. The others are described at
     :class:`~sa_sqlite_pool.pools.base.FairPool`; they go to ``create_async_engine`` as they are.
     """
 
     role = Role.AUTO
+    default_pragmas = SWAP_IN_PRAGMAS
 
     def _turn(self) -> WriteTurn:
         return self._turn_of_file()

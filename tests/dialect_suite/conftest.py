@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, Pool, event, make_url
+from sqlalchemy import Connection, Engine, event, make_url
 
 pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
 
@@ -25,11 +25,6 @@ def note_pool(connection: Connection) -> None:
     POOLS_SEEN.add(type(connection.engine.pool).__name__)
 
 
-def enforce_foreign_keys(dbapi_connection: Any, record: object) -> None:
-    """What the swap-in pool does by default, for the stock dialect."""
-    dbapi_connection.execute("PRAGMA foreign_keys = ON")
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Begin as the plugin does; then let the engines of single tests use `?plugin=` too.
 
@@ -37,8 +32,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     out of the URL that the engine keeps.
     """
     query = make_url(session.config.option.dburi[0]).query
-    if "plugin" not in query:
-        event.listen(Pool, "connect", enforce_foreign_keys)
     pytestplugin.pytest_sessionstart(session)
     config.db.url = config.db.url.set(query=query)
 

@@ -10,7 +10,12 @@ import aiosqlite
 import pytest
 from sqlalchemy import URL, event, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.pool import NullPool
 
 from sa_sqlite_pool import SQLitePool, TurnAlreadyHeldError
@@ -146,7 +151,8 @@ async def test_raw_connections(path: Path, swap_in: AsyncEngine) -> None:
         await raw.execute("INSERT INTO items (id, amount) VALUES (9, 9)")
         cursor = await raw.execute("SELECT count(*) FROM items")
         assert await cursor.fetchone() == (4,)
-        await raw.backup(copy := sqlite3.connect(path.with_name("copy.db"), check_same_thread=False))
+        copy = sqlite3.connect(path.with_name("copy.db"), check_same_thread=False)
+        await raw.backup(copy)
         assert copy.execute("SELECT count(*) FROM items").fetchone() == (4,)
         copy.close()
 
@@ -222,14 +228,13 @@ async def test_do_connect_listeners_and_connect_args(path: Path, make_engine: Ma
 
 async def test_async_creator(path: Path) -> None:
     """A creator of the application's own is used, also with check_same_thread=True."""
+
     async def creator() -> aiosqlite.Connection:
         connection = aiosqlite.connect(path)
         connection._thread.daemon = True
         return await connection
 
-    engine = create_async_engine(
-        "sqlite+aiosqlite://", async_creator=creator, poolclass=SQLitePool
-    )
+    engine = create_async_engine("sqlite+aiosqlite://", async_creator=creator, poolclass=SQLitePool)
     try:
         await create_items(engine)
         async with engine.begin() as connection:
@@ -260,7 +265,7 @@ async def test_in_memory(database: str, make_engine: MakeEngine) -> None:
 async def test_odd_paths(tmp_path: Path, name: str, make_engine: MakeEngine) -> None:
     """Spaces, unicode and URI characters in a path are just characters."""
     url = URL.create("sqlite+aiosqlite", database=str(tmp_path / name))
-    engine = make_engine(SQLitePool, url=url)  # type: ignore[arg-type]
+    engine = make_engine(SQLitePool, url=url)
     await create_items(engine)
     assert (tmp_path / name).stat().st_size > 0
 
@@ -289,3 +294,11 @@ async def test_a_read_only_uri_reads(path: Path, make_engine: MakeEngine) -> Non
     async with engine.connect() as connection:
         with pytest.raises(OperationalError, match="readonly"):
             await connection.execute(UPDATE_FIRST)
+
+
+async def test_foreign_keys_are_the_applications(make_engine: MakeEngine) -> None:
+    """Left off, as in SQLite, or switched on and verified where asked for."""
+    for pragmas, expected in ((None, 0), ({"foreign_keys": True}, 1)):
+        engine = make_engine(SQLitePool, pragmas=pragmas)
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("PRAGMA foreign_keys"))).scalar_one() == expected

@@ -16,6 +16,7 @@ from sa_sqlite_pool import SQLitePool, WriterPool
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_waiting
 
+
 async def test_reading_opens_no_transaction(path: Path, swap_in: AsyncEngine) -> None:
     """As with the stock driver: an idle session that has read pins no snapshot and no turn."""
     await create_items(swap_in)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ async def test_a_writer_outside_is_waited_for(path: Path, swap_in: AsyncEngine) 
     async with swap_in.connect() as connection:
         raw = await driver(connection)
         before = raw.worker.hops
-        task = asyncio.create_task(connection.execute(UPDATE_FIRST))  # type: ignore[arg-type]
+        task = asyncio.create_task(connection.execute(UPDATE_FIRST))
         while raw.worker.hops < before + 3:  # refused twice
             assert await amounts(swap_in) == [0, 0, 0]
         assert not task.done()
@@ -161,8 +162,9 @@ async def test_a_transaction_that_sqlite_rolled_back_is_not_half_committed(
         assert set(await connection.scalars(select(Item.id))) == {1, 2, 3, 12}
 
 
-async def test_a_refused_commit_leaves_no_transaction(path: Path, swap_in: AsyncEngine) -> None:
+async def test_a_refused_commit_leaves_no_transaction(path: Path, make_engine: MakeEngine) -> None:
     """A deferred foreign key fails at COMMIT: rolled back, the turn free, the connection kept."""
+    swap_in = make_engine(SQLitePool, pragmas={"foreign_keys": True})
     async with swap_in.begin() as connection:
         await connection.execute(text("CREATE TABLE parents (id INTEGER PRIMARY KEY)"))
         await connection.execute(
@@ -224,8 +226,6 @@ async def test_a_commit_already_sent_is_awaited(path: Path, writer: AsyncEngine)
                       | COMMIT
     CancelledError    |
     """
-    import threading
-
     await create_items(writer)
     gate = threading.Event()
 

@@ -107,3 +107,16 @@ async def test_dispose_and_use_again(swap_in: AsyncEngine) -> None:
     assert await amounts(swap_in) == [0, 0, 0]
     async with swap_in.connect() as connection:
         assert await driver(connection) is not before
+
+
+async def test_connections_of_the_overflow_stay_open(make_engine: MakeEngine) -> None:
+    """QueuePool closes them on return; a load a little over pool_size would open them all day."""
+    opened: list[int] = []
+    engine = make_engine(
+        SQLitePool, pool_size=1, max_overflow=2, on_connect=lambda _: opened.append(1)
+    )
+    for _ in range(5):
+        async with engine.connect(), engine.connect(), engine.connect():
+            assert engine.pool.checkedout() == 3  # type: ignore[attr-defined]
+    assert opened == [1, 1, 1]
+    assert engine.pool.checkedin() == 3  # type: ignore[attr-defined]

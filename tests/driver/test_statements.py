@@ -17,7 +17,7 @@ CASES = {
         "VALUES (1)",
         "WITH a AS (SELECT 1) SELECT * FROM a",
         "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT n FROM a LIMIT 3",
-        "WITH \"insert\" AS (SELECT 'DELETE') SELECT * FROM \"insert\"",
+        'WITH "insert" AS (SELECT \'DELETE\') SELECT * FROM "insert"',
         ";SELECT 1",
     ],
     Kind.EXPLAIN: ["EXPLAIN INSERT INTO items VALUES (1)", "explain query plan select 1"],

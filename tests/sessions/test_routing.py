@@ -18,7 +18,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import DeclarativeBase, aliased
 from sqlalchemy.schema import CreateTable
 
@@ -151,7 +156,10 @@ FIRST_WRITES: dict[str, tuple[Step, list[str]]] = {
         ["writer"],
     ),
     "ORM delete": (lambda s: s.execute(delete(Item).where(Item.id == 3)), ["writer"]),
-    "insert returning": (lambda s: s.scalars(insert(Item).returning(Item), [{"id": 31}]), ["writer"]),
+    "insert returning": (
+        lambda s: s.scalars(insert(Item).returning(Item), [{"id": 31}]),
+        ["writer"],
+    ),
     "text": (lambda s: s.execute(text("DELETE FROM items")), ["writer"]),
     "CTE with DML at the end": (
         lambda s: s.execute(text("WITH a AS (SELECT 1 AS id) DELETE FROM items WHERE id IN a")),
@@ -163,9 +171,7 @@ FIRST_WRITES: dict[str, tuple[Step, list[str]]] = {
         ["writer"],
     ),
     "parameters in text": (
-        lambda s: s.execute(
-            text("UPDATE items SET amount = :a").bindparams(bindparam("a", 1))
-        ),
+        lambda s: s.execute(text("UPDATE items SET amount = :a").bindparams(bindparam("a", 1))),
         ["writer"],
     ),
 }

@@ -189,7 +189,7 @@ def test_a_waiter_of_a_closed_loop_is_passed_over() -> None:
     asyncio.run(newcomer())
     for task in abandoned:  # its loop is gone; say so, or asyncio warns
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-        task.get_coro().close()  # type: ignore[union-attr]
+        task.get_coro().close()
 
 
 def test_several_loops_share_one_line() -> None:
@@ -250,9 +250,7 @@ def test_random_schedules_strand_nothing(seed: int) -> None:
             if chance.random() < 0.4:
                 asyncio.get_running_loop().call_later(chance.random() * 20, task.cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
-        failures = [
-            task.exception() for task in tasks if not task.cancelled() and task.exception()
-        ]
+        failures = [task.exception() for task in tasks if not task.cancelled() and task.exception()]
         assert failures == []
         assert (line.permits, line.waiting) == ([], 0)
 

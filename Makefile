@@ -1,0 +1,56 @@
+# Two commands on a fresh machine: `make demo` and `make test`. They need Python, its venv module
+# and make; everything else is installed into the environments below.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-sqlalchemy20 test-oldest lint types bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.shop
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# The newest 2.0.x, and the oldest versions that pyproject.toml admits.
+test-sqlalchemy20: .venv-sqlalchemy20/.dev
+	.venv-sqlalchemy20/bin/python -m pytest
+
+test-oldest: .venv-oldest/.dev
+	.venv-oldest/bin/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+.venv-sqlalchemy20/.dev: pyproject.toml
+	$(PYTHON) -m venv .venv-sqlalchemy20
+	.venv-sqlalchemy20/bin/python $(PIP_INSTALL) --editable '.[dev]' 'sqlalchemy[asyncio]==2.0.*'
+	touch $@
+
+.venv-oldest/.dev: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python $(PIP_INSTALL) --editable '.[dev]' --constraint tests/oldest.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-sqlalchemy20 .venv-oldest .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What the engines of this package cost, beside SQLAlchemy's own: ``python -m benchmarks``."""

@@ -1,0 +1,64 @@
+"""What every contender of a run shares: versions, machine, file system."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Recorded once. ``load_average`` is that of the minute before: a busy machine shows."""
+
+    sqlite: str
+    python: str
+    sqlalchemy: str
+    aiosqlite: str
+    sa_sqlite_pool: str
+    system: str
+    cpus: int
+    load_average: float | None
+    file_system: str
+
+    @classmethod
+    def of(cls, directory: Path) -> Environment:
+        """The environment of databases in ``directory``."""
+        return cls(
+            sqlite=sqlite3.sqlite_version,
+            python=f"{platform.python_implementation()} {platform.python_version()}",
+            sqlalchemy=version("sqlalchemy"),
+            aiosqlite=version("aiosqlite"),
+            sa_sqlite_pool=version("sa-sqlite-pool"),
+            system=f"{platform.system()} {platform.machine()}",
+            cpus=_cpus(),
+            load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            file_system=_file_system(directory),
+        )
+
+
+def _cpus() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _file_system(directory: Path) -> str:
+    """Its type, such as ext4; "unknown" where there is no /proc."""
+    mounts = Path("/proc/self/mountinfo")
+    if not mounts.exists():
+        return "unknown"
+    resolved = directory.resolve()
+    found = dict(_mount(line) for line in mounts.read_text().splitlines())
+    places = (resolved, *resolved.parents)
+    return next((found[place] for place in places if place in found), "unknown")
+
+
+def _mount(line: str) -> tuple[Path, str]:
+    # https://docs.kernel.org/filesystems/proc.html: "36 35 98:0 /mnt1 /mnt2 rw … - ext3 /dev/root"
+    fields = line.split()
+    return Path(fields[4]), fields[fields.index("-") + 1]

@@ -1,0 +1,82 @@
+"""One UPDATE of one row, each in a transaction of its own, and every one accounted for."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    insert,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from .. import engines
+from ..contenders import Concurrent, OneThread
+from ..measuring import WrongAnswerError
+from .base import Load
+
+_ROWS = 10_000
+
+_COUNTERS = Table(
+    "t",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("v", Integer, nullable=False),
+)
+_ADD_ONE = (
+    update(_COUNTERS).where(_COUNTERS.c.id == bindparam("key")).values({"v": _COUNTERS.c.v + 1})
+)
+
+
+def _fill(connection: Connection) -> None:
+    _COUNTERS.create(connection)
+    connection.execute(insert(_COUNTERS), [{"id": key, "v": 0} for key in range(1, _ROWS + 1)])
+
+
+async def _write(engine: AsyncEngine, key: int) -> None:
+    async with engine.begin() as connection:
+        _check((await connection.execute(_ADD_ONE, {"key": key})).rowcount)
+
+
+def _write_synchronously(engine: Engine, key: int) -> None:
+    with engine.begin() as connection:
+        _check(connection.execute(_ADD_ONE, {"key": key}).rowcount)
+
+
+def _check(rowcount: int) -> None:
+    if rowcount != 1:
+        raise WrongAnswerError(f"{rowcount} rows updated")
+
+
+def _moved(database: Path) -> int:
+    """By how much the counters have grown, asked with plain sqlite3."""
+    with closing(sqlite3.connect(database)) as connection:
+        total: int = connection.execute("SELECT sum(v) FROM t").fetchone()[0]
+    return total
+
+
+ONE_ROW_WRITES = Load(
+    name="one-row-writes",
+    title="UPDATE of one row in a transaction",
+    unit="tx/s",
+    tasks=50,
+    operations=3_000,
+    rows=_ROWS,
+    fill=_fill,
+    contenders=(
+        Concurrent("stock", engines.stock, _write),
+        Concurrent("WriterPool", engines.writer, _write),
+        Concurrent("SQLitePool", engines.swap_in, _write),
+        OneThread("synchronous", engines.synchronous, _write_synchronously),
+    ),
+    effects=_moved,
+)

@@ -1,0 +1,161 @@
+"""Figures of runs, and what several rounds of them say."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .contenders import Measurement
+from .environment import Environment
+from .measuring import percentile
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Operations that were acknowledged, the warm-up's too, and those found in the file."""
+
+    acknowledged: int
+    found: int
+
+    @property
+    def balance(self) -> bool:
+        return self.acknowledged == self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One contender in one round. ``place`` is when in the round it ran, from 0."""
+
+    contender: str
+    round: int
+    place: int
+    settings: Settings
+    seconds: float
+    acknowledged: int
+    throughput: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    loop_lag_p99_ms: float | None
+    errors: dict[str, int]
+    books: Books | None
+
+    @classmethod
+    def of(
+        cls, contender: str, round_: int, place: int, measurement: Measurement, found: int | None
+    ) -> Run:
+        """The figures of ``measurement``; ``found`` is how many effects the file has."""
+        tally, warm_up = measurement.measured, measurement.warm_up
+        overshoots_s = measurement.overshoots_s
+        return cls(
+            contender=contender,
+            round=round_,
+            place=place,
+            settings=measurement.settings,
+            seconds=measurement.seconds,
+            acknowledged=tally.acknowledged,
+            throughput=tally.acknowledged / measurement.seconds,
+            p50_ms=percentile(tally.latencies_s, 50) * 1000,
+            p99_ms=percentile(tally.latencies_s, 99) * 1000,
+            max_ms=max(tally.latencies_s) * 1000,
+            loop_lag_p99_ms=percentile(overshoots_s, 99) * 1000 if overshoots_s else None,
+            errors=dict(tally.errors + warm_up.errors),
+            books=None
+            if found is None
+            else Books(warm_up.acknowledged + tally.acknowledged, found),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One figure over all rounds."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One contender over all rounds.
+
+    A ratio compares with the baseline's run of the same round, where the machine was in the same
+    mood, and is the median over the rounds; None where the baseline has nothing to show.
+    """
+
+    contender: str
+    throughput: Spread
+    throughput_ratio: float | None
+    p50_ms: Spread
+    p99_ms: Spread
+    p99_ratio: float | None
+    max_ms: Spread
+    loop_lag_p99_ms: Spread | None
+    errors: dict[str, int]
+    unbalanced_runs: int
+    settings: list[Settings]
+    """Each that was seen: one, unless something is wrong."""
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], baseline: Sequence[Run]) -> Summary:
+        """``runs`` and ``baseline`` are one contender's each, in the order of rounds."""
+        lags = [run.loop_lag_p99_ms for run in runs if run.loop_lag_p99_ms is not None]
+        return cls(
+            contender=runs[0].contender,
+            throughput=Spread.of([run.throughput for run in runs]),
+            throughput_ratio=_ratio(runs, baseline, lambda run: run.throughput),
+            p50_ms=Spread.of([run.p50_ms for run in runs]),
+            p99_ms=Spread.of([run.p99_ms for run in runs]),
+            p99_ratio=_ratio(runs, baseline, lambda run: run.p99_ms),
+            max_ms=Spread.of([run.max_ms for run in runs]),
+            loop_lag_p99_ms=Spread.of(lags) if lags else None,
+            errors=dict(sum((Counter(run.errors) for run in runs), Counter())),
+            unbalanced_runs=sum(run.books is not None and not run.books.balance for run in runs),
+            settings=_distinct([run.settings for run in runs]),
+        )
+
+
+def _ratio(
+    runs: Sequence[Run], baseline: Sequence[Run], figure: Callable[[Run], float]
+) -> float | None:
+    pairs = [(figure(run), figure(base)) for run, base in zip(runs, baseline, strict=True)]
+    ratios = [ours / theirs for ours, theirs in pairs if theirs]
+    return statistics.median(ratios) if ratios else None
+
+
+def _distinct(settings: Sequence[Settings]) -> list[Settings]:
+    return [one for index, one in enumerate(settings) if one not in settings[:index]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """All contenders of one load. ``baseline`` names the one that the ratios refer to."""
+
+    load: str
+    title: str
+    unit: str
+    tasks: int
+    operations: int
+    baseline: str
+    summaries: list[Summary]
+    runs: list[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that a call of ``python -m benchmarks`` found out."""
+
+    environment: Environment
+    rounds: int
+    loads: list[LoadResult]
+
+    @property
+    def books_balance(self) -> bool:
+        return not any(one.unbalanced_runs for load in self.loads for one in load.summaries)
