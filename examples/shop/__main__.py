@@ -1,0 +1,104 @@
+"""The demo: the same shop on two engines, under the same load, with the books checked.
+
+`python -m examples.shop`
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .load import WARM_UP_S
+from .processes import ShopError
+from .report import print_report
+from .results import Tick
+from .runs import Load, Run, run_engine
+from .seed import Seeded, seed
+from .stores import EngineKind
+
+
+class Choice(str, Enum):
+    """Which engines to run."""
+
+    BOTH = "both"
+    STOCK = "stock"
+    SA_SQLITE_POOL = "sa_sqlite_pool"
+
+    @property
+    def engines(self) -> tuple[EngineKind, ...]:
+        """The engines, in the order of their runs."""
+        return tuple(EngineKind) if self is Choice.BOTH else (EngineKind(self.value),)
+
+
+def main(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="Measured time for each engine.")] = 10,
+    readers: Annotated[int, typer.Option(min=0, help="Customers who look around.")] = 40,
+    writers: Annotated[int, typer.Option(min=0, help="Customers who order.")] = 16,
+    products: Annotated[int, typer.Option(min=100, help="Size of the catalogue.")] = 50_000,
+    engine: Annotated[Choice, typer.Option(help="Which engine to run.")] = Choice.BOTH,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the databases.")] = False,
+) -> None:
+    """Run a shop under load on stock SQLAlchemy and on sa_sqlite_pool, and check its books."""
+    # Python's default for SIGTERM skips every `finally`, and would leave the server behind.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    console = Console()
+    folder = Path(tempfile.mkdtemp(prefix="shop-"))
+    try:
+        runs = _run_all(console, folder, products, engine, Load(seconds, readers, writers))
+    except ShopError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+    finally:
+        if keep:
+            console.print(f"databases and logs: {folder}")
+        else:
+            shutil.rmtree(folder)
+    print_report(console, runs)
+    _fail_on_problems(console, runs)
+
+
+def _run_all(
+    console: Console, folder: Path, products: int, choice: Choice, load: Load
+) -> list[Run]:
+    template = folder / "seed.db"
+    with console.status(f"seeding {products:,} products"):
+        seeded = seed(template, products=products)
+    columns = (TextColumn("{task.description:<15}"), BarColumn(), TimeElapsedColumn())
+    counted = TextColumn("{task.fields[requests]:,} requests")
+    with Progress(*columns, counted, console=console) as progress:
+        return [_run_one(progress, kind, template, seeded, load) for kind in choice.engines]
+
+
+def _run_one(
+    progress: Progress, kind: EngineKind, template: Path, seeded: Seeded, load: Load
+) -> Run:
+    """One engine on a copy of its own, so that both start from the same file."""
+    database = Path(shutil.copyfile(template, template.with_name(f"{kind.value}.db")))
+    task = progress.add_task(kind.value, total=WARM_UP_S + load.seconds, requests=0)
+
+    def on_tick(tick: Tick) -> None:
+        progress.update(task, completed=tick.elapsed_s, requests=tick.requests)
+
+    return run_engine(kind, database, seeded, load, on_tick)
+
+
+def _fail_on_problems(console: Console, runs: list[Run]) -> None:
+    problems = [problem for run in runs for problem in run.problems]
+    for problem in problems:
+        console.print(problem, style="red", markup=False)
+    if problems:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
