@@ -18,6 +18,7 @@ FLOORS = [
         "driver.statements",
         "driver.location",
         "driver.guard",
+        "driver.jobs",
         "driver.worker",
         "driver.placement",
         "driver.cursors",

@@ -1,0 +1,160 @@
+"""A function run in a connection's thread, awaited from an event loop.
+
+A job is itself what the task awaits: it follows the protocol of ``asyncio.Future`` that
+``asyncio.Task`` uses (``_asyncio_future_blocking``, see ``Task.__step`` in CPython's
+``asyncio/tasks.py``), for two reasons:
+
+* **One lap of the loop a hop.** A future that is set by ``call_soon_threadsafe`` schedules its
+  task for the next lap once more. A job resumes the task in the callback that reports. On a busy
+  loop, where a lap takes milliseconds, that halves the time of a hop.
+* **Clean cancellation.** Cancelling a future wakes its task at once, while the statement still
+  runs. A cancelled job stops its statement and wakes the task when the thread has let go of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import enum
+import sqlite3
+import threading
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar, final
+
+T = TypeVar("T")
+
+
+class Stage(enum.Enum):
+    """The life of a job; changes under its mutex."""
+
+    QUEUED = enum.auto()
+    RUNNING = enum.auto()
+    FINISHED = enum.auto()
+    DROPPED = enum.auto()  # cancelled before it began
+
+
+@final
+class Job(Generic[T]):
+    """``function(connection)`` in the thread, and its outcome. Awaited by one task, once.
+
+    A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
+    and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_cancel_message",
+        "_cancelled",
+        "_connection",
+        "_context",
+        "_error",
+        "_function",
+        "_interruptible",
+        "_loop",
+        "_mutex",
+        "_reported",
+        "_result",
+        "_stage",
+    )
+
+    def __init__(
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        connection: sqlite3.Connection,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        interruptible: bool,
+    ) -> None:
+        self._function = function
+        self._connection = connection
+        self._loop = loop
+        self._interruptible = interruptible
+        self._mutex = threading.Lock()
+        self._stage = Stage.QUEUED
+        self._result: T
+        self._error: BaseException | None = None
+        self._reported = False
+        self._cancelled = False
+        self._cancel_message: object = None
+        self._callback: Callable[[Any], object] | None = None
+        self._context: contextvars.Context | None = None
+        self._asyncio_future_blocking = False
+
+    @property
+    def let_go(self) -> bool:
+        """Whether the thread is done with it, or will never touch it."""
+        return self._stage is Stage.FINISHED or self._stage is Stage.DROPPED
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def __call__(self) -> None:
+        with self._mutex:
+            if self._stage is Stage.DROPPED:
+                return
+            self._stage = Stage.RUNNING
+        try:
+            self._result = self._function(self._connection)
+        except BaseException as error:  # raised again where it is awaited
+            self._error = error
+        with self._mutex:
+            self._stage = Stage.FINISHED
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._report)
+
+    # -- in the loop ----------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        self._reported = True
+        callback, context = self._callback, self._context
+        self._callback = self._context = None
+        if callback is not None and context is not None:
+            context.run(callback, self)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self._reported:
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    # -- what asyncio.Task asks of a future -----------------------------------------------------
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def done(self) -> bool:
+        return self._reported
+
+    def add_done_callback(
+        self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None
+    ) -> None:
+        assert self._callback is None, "a job is awaited by one task"
+        self._callback = callback
+        self._context = contextvars.copy_context() if context is None else context
+
+    def cancel(self, msg: object = None) -> bool:
+        """Ask for the end. True: the task is woken, with ``CancelledError``, once it has come."""
+        if self._reported:
+            return False
+        self._cancelled, self._cancel_message = True, msg
+        # The mutex makes sure that the interrupt hits this job's statement, never the next one's.
+        with self._mutex:
+            if self._interruptible and self._stage is Stage.RUNNING:
+                self._connection.interrupt()
+            elif self._interruptible and self._stage is Stage.QUEUED:
+                self._stage = Stage.DROPPED
+                self._loop.call_soon(self._report)
+        return True
+
+    def result(self) -> T:
+        if self._cancelled:
+            raise asyncio.CancelledError(*filter(None, [self._cancel_message]))
+        if self._error is not None:
+            # Not kept: error, traceback, this frame and the job would be a cycle.
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error
+        return self._result
