@@ -18,6 +18,8 @@ FLOORS = [
         "driver.statements",
         "driver.location",
         "driver.guard",
+        "driver.rules",
+        "driver.locks",
         "driver.jobs",
         "driver.worker",
         "driver.placement",

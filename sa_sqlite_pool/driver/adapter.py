@@ -8,11 +8,8 @@ a copy of it, so nothing here can disagree with the database.
 
 from __future__ import annotations
 
-import asyncio
-import random
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 import aiosqlite
@@ -20,57 +17,19 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..errors import (
-    ConfigurationError,
-    ForbiddenWriteError,
-    ReadTimeout,
-    TransactionLostError,
-    WriteTimeout,
-)
+from ..errors import ConfigurationError, ForbiddenWriteError, TransactionLostError
 from ..settings import Role
 from ..turn.fair_semaphore import Permit, shorten
-from ..turn.write_turn import WriteTurn
 from .cursors import Cursor, StreamCursor
-from .guard import Access, Guard
+from .guard import Guard
+from .locks import Patience, may_pass
 from .placement import Place, place_of_end
+from .rules import Plan, Rules, Standing, is_refused, needs_turn, plan
 from .statements import Kind, classify
 from .worker import Worker
 
 T = TypeVar("T")
 Call = Callable[[sqlite3.Connection], T]
-
-# Seconds between two tries for a lock that somebody outside this process holds. SQLite's own
-# back-off grows to 100 ms and keeps no order: sqliteDefaultBusyCallback in its main.c.
-_RETRY_SECONDS = (0.001, 0.002)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the connections of one pool may do, and how long they wait.
-
-    ``turn`` is taken at the first write and given back at the end of the transaction; None where
-    whoever has checked the connection out already has the turn, or can never write.
-    """
-
-    role: Role
-    label: str
-    turn: WriteTurn | None
-    write_timeout: float
-    read_timeout: float
-
-    @property
-    def roles(self) -> frozenset[Role]:
-        """The roles that ``sqlite_role`` may ask for."""
-        return frozenset(Role) if self.role is Role.AUTO else frozenset({Role.AUTO, self.role})
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How one statement is executed: what goes before and after it, in the same hop."""
-
-    access: Access
-    begin: str | None = None
-    commit: bool = False
 
 
 @final
@@ -227,17 +186,30 @@ class SQLiteConnection(AdaptedConnection):
 
     # -- what the cursors ask -------------------------------------------------------------------
 
-    def run_statement(self, sql: str, call: Call[T]) -> T:
-        """Execute ``sql`` by ``call``, in one hop with the BEGIN that it may need."""
-        return await_only(self._run(sql, call))
+    def run_statement(self, sql: str, call: Call[T], *, atomic: bool = False) -> T:
+        """Execute ``sql`` by ``call``, in one hop with the BEGIN that it may need.
 
-    def run_many(self, sql: str, call: Call[T]) -> T:
-        """The same for executemany, which is all or nothing also in AUTOCOMMIT.
-
-        Otherwise a lock held by somebody else could stop it half way, and the rows of the first
-        half would be inserted again at the next try.
+        ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT: otherwise a lock held by
+        somebody else could stop it half way, and the next try would insert the first half again.
         """
-        return await_only(self._run(sql, call, atomic=True))
+        if self._misuse is not None:
+            raise self._misuse
+        if self._lost is not None:
+            raise self._transaction_lost()
+        self._note(sql)
+        kind = self._judged.get(sql) or classify(sql)
+        patience = Patience(self._rules, writing=kind.writes or self._role is Role.WRITER)
+        while True:
+            try:
+                return self._attempt(sql, kind, call, atomic, patience)
+            except _Misjudged as misjudged:
+                self._judged[sql] = misjudged.kind
+                break
+            except sqlite3.OperationalError as error:
+                if not may_pass(error, in_transaction=self.worker.in_transaction):
+                    raise
+                await_only(patience.wait(error))
+        return self.run_statement(sql, call, atomic=atomic)
 
     def run_in_thread(self, call: Callable[[], T]) -> T:
         """Run what begins and ends no transaction, such as fetching: one hop."""
@@ -255,92 +227,42 @@ class SQLiteConnection(AdaptedConnection):
 
     # -- statements -----------------------------------------------------------------------------
 
-    async def _run(self, sql: str, call: Call[T], *, atomic: bool = False) -> T:
-        if self._misuse is not None:
-            raise self._misuse
-        if self._lost is not None:
-            raise self._transaction_lost()
-        self._note(sql)
-        kind = self._judged.get(sql) or classify(sql)
-        patience = _Patience(self._rules, writing=kind.writes or self._role is Role.WRITER)
-        while True:
-            try:
-                return await self._attempt(sql, kind, call, atomic=atomic, patience=patience)
-            except _Misjudged as misjudged:
-                self._judged[sql] = misjudged.kind
-                break
-            except sqlite3.OperationalError as error:
-                if not self._worth_another_try(error):
-                    raise
-                await patience.wait(error)
-        return await self._run(sql, call, atomic=atomic)
-
-    async def _attempt(
-        self, sql: str, kind: Kind, call: Call[T], *, atomic: bool, patience: _Patience
-    ) -> T:
+    def _attempt(self, sql: str, kind: Kind, call: Call[T], atomic: bool, patience: Patience) -> T:
         was_open = self.worker.in_transaction
         try:
-            if self._rules.turn is not None and self._needs_turn(kind):
-                self._permit = await self._rules.turn.acquire(patience.seconds_left)
-                self._permit.last_sql = sql
-            plan = self._plan(sql, kind, atomic=atomic, was_open=was_open)
-            return await self.worker.run(lambda connection: self._perform(connection, plan, call))
+            plan = self._admit(sql, kind, atomic, was_open, patience)
+            return await_only(
+                self.worker.run(lambda connection: self._perform(connection, plan, call))
+            )
         except sqlite3.Error as error:
             self._explain(error, kind)
             if was_open and not self.worker.in_transaction and kind is not Kind.END:
                 self._lost = str(error)
             raise
         finally:
-            self._wrote = self._wrote or kind.writes or kind is Kind.SAVEPOINT
+            if kind.writes or kind is Kind.SAVEPOINT:
+                self._wrote = True
             if not self.worker.in_transaction:
                 self._transaction_ended()
 
-    def _needs_turn(self, kind: Kind) -> bool:
-        if self._permit is not None or self._role is Role.READER:
-            return False
-        if self._autocommit:
-            return kind.writes
-        if self._role is Role.WRITER:
-            return kind.writes or kind.opens_transaction
-        return kind.writes or (kind is Kind.SAVEPOINT and not self.worker.in_transaction)
-
-    def _plan(self, sql: str, kind: Kind, *, atomic: bool, was_open: bool) -> _Plan:
-        if self._role is Role.READER:
-            self._refuse_write(sql, kind)
-        access = self._access(kind)
-        if was_open:
-            return _Plan(access)
-        if self._autocommit:
-            atomically = atomic and kind is Kind.WRITE
-            return _Plan(access, "BEGIN IMMEDIATE" if atomically else None, commit=atomically)
-        return _Plan(access, self._begin(kind))
-
-    def _access(self, kind: Kind) -> Access:
-        if kind is Kind.EXPLAIN:
-            return Access.ALL  # compiled and not run, even if what it explains would write
-        if self._role is Role.READER:
-            return Access.READER
-        without_turn = self._rules.turn is not None and self._permit is None
-        return Access.NO_WRITES if without_turn else Access.ALL
-
-    def _begin(self, kind: Kind) -> str | None:
-        if not kind.opens_transaction:
-            return None
-        if self._role is Role.READER:
-            return "BEGIN"
-        if self._role is Role.WRITER or kind in {Kind.WRITE, Kind.SAVEPOINT}:
-            return "BEGIN IMMEDIATE"
-        return None  # a swap-in connection reads without a transaction, as the stock driver does
-
-    def _refuse_write(self, sql: str, kind: Kind) -> None:
-        # On a reader engine the guard knows better what is a temp table. A swap-in connection may
-        # have compiled the text before, as a writer, and then the guard is not asked again.
-        swap_in = self._rules.role is Role.AUTO
-        certainly = kind in {Kind.BEGIN_WRITE, Kind.MAINTENANCE}
-        if certainly or (swap_in and (kind.writes or kind is Kind.ATTACH)):
+    def _admit(
+        self, sql: str, kind: Kind, atomic: bool, in_transaction: bool, patience: Patience
+    ) -> Plan:
+        """Refuse what may not be, wait for the turn, and say how to go on."""
+        turn = self._rules.turn
+        has_turn = self._permit is not None
+        standing = Standing(
+            self._role, turn is not None, has_turn, self._autocommit, in_transaction
+        )
+        if is_refused(kind, standing):
             raise self._forbidden(shorten(sql))
+        if turn is not None and needs_turn(kind, standing):
+            self._permit = await_only(turn.acquire(patience.seconds_left))
+            self._permit.last_sql = sql
+            standing = standing._replace(has_turn=True)
+        return plan(kind, standing, atomic=atomic)
 
-    def _perform(self, connection: sqlite3.Connection, plan: _Plan, call: Call[T]) -> T:
+    def _perform(self, connection: sqlite3.Connection, plan: Plan, call: Call[T]) -> T:
         guard = self._guard
         if guard is None:
             return _execute(connection, plan, call)
@@ -365,16 +287,6 @@ class SQLiteConnection(AdaptedConnection):
             "use a writer session or the writer engine"
         )
 
-    def _worth_another_try(self, error: sqlite3.OperationalError) -> bool:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is None:  # Python 3.10 does not tell the code
-            return "is locked" in str(error) and not self.worker.in_transaction
-        # "The SQLITE_BUSY_SNAPSHOT error code is an extended error code for SQLITE_BUSY that
-        # occurs on WAL mode databases when a database connection tries to promote a read
-        # transaction into a write transaction but finds that another connection has already
-        # written": https://www.sqlite.org/rescode.html#busy_snapshot. Waiting cannot help.
-        return code & 0xFF in _LOCKED and code != _BUSY_SNAPSHOT
-
     # -- the end of a transaction ---------------------------------------------------------------
 
     def _end(self, sql: str) -> None:
@@ -390,19 +302,19 @@ class SQLiteConnection(AdaptedConnection):
         if place_of_end(self.worker, wrote=self._wrote) is Place.INLINE:
             self.worker.connection.execute(sql)
         else:
-            await_only(self._end_in_thread(sql))
+            self._end_in_thread(sql)
 
-    async def _end_in_thread(self, sql: str) -> None:
-        patience = _Patience(self._rules, writing=True)
+    def _end_in_thread(self, sql: str) -> None:
+        patience = Patience(self._rules, writing=True)
         while True:
             try:
-                await self.worker.run(lambda connection: _end(connection, sql), interruptible=False)
+                job = self.worker.run(lambda connection: _end(connection, sql), interruptible=False)
+                return await_only(job)
             except sqlite3.OperationalError as error:
-                if not self._worth_another_try(error):
+                # COMMIT waits for readers where there is no WAL; the transaction stays open.
+                if not may_pass(error, in_transaction=False):
                     raise
-                await patience.wait(error)
-            else:
-                return
+                await_only(patience.wait(error))
 
     def _transaction_ended(self) -> None:
         self._wrote = False
@@ -426,10 +338,6 @@ class SQLiteConnection(AdaptedConnection):
             self._permit.last_sql = sql
 
 
-_LOCKED = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED (shared cache)
-_BUSY_SNAPSHOT = 517
-
-
 class _Misjudged(Exception):  # noqa: N818 - no error: a way to go again
     """SQLite says that what looked like a read is of another kind."""
 
@@ -438,43 +346,7 @@ class _Misjudged(Exception):  # noqa: N818 - no error: a way to go again
         self.kind = kind
 
 
-class _Patience:
-    """One monotonic deadline for all the waiting of one call."""
-
-    __slots__ = ("_deadline", "_loop", "_rules", "_seconds", "_writing")
-
-    def __init__(self, rules: Rules, *, writing: bool) -> None:
-        self._rules = rules
-        self._writing = writing
-        self._seconds = rules.write_timeout if writing else rules.read_timeout
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + self._seconds
-
-    @property
-    def seconds_left(self) -> float:
-        return max(0.0, self._deadline - self._loop.time())
-
-    async def wait(self, error: sqlite3.OperationalError) -> None:
-        """A moment before the next try; the time-out's error when there is none left."""
-        if self.seconds_left <= 0:
-            raise self._timeout() from error
-        await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - jitter
-
-    def _timeout(self) -> WriteTimeout | ReadTimeout:
-        if self._writing:
-            return WriteTimeout(
-                f"waited {self._seconds:.2f} s to write to {self._rules.label}; somebody "
-                "outside this process, or outside this package, holds SQLite's lock (another "
-                "worker, a stock engine, an sqlite3 shell); end that transaction or raise "
-                "write_timeout"
-            )
-        return ReadTimeout(
-            f"waited {self._seconds:.2f} s to read from {self._rules.label}; another connection "
-            "holds SQLite's lock exclusively; end its transaction or raise read_timeout"
-        )
-
-
-def _execute(connection: sqlite3.Connection, plan: _Plan, call: Call[T]) -> T:
+def _execute(connection: sqlite3.Connection, plan: Plan, call: Call[T]) -> T:
     if plan.begin is not None:
         connection.execute(plan.begin)
     if not plan.commit:

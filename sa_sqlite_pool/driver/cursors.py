@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
@@ -15,9 +14,9 @@ Row = tuple[Any, ...]
 class StatementRunner(Protocol):
     """What a cursor needs of its connection."""
 
-    def run_statement(self, sql: str, call: Callable[[sqlite3.Connection], Any]) -> Any: ...
-
-    def run_many(self, sql: str, call: Callable[[sqlite3.Connection], Any]) -> Any: ...
+    def run_statement(
+        self, sql: str, call: Callable[[sqlite3.Connection], Any], *, atomic: bool = False
+    ) -> Any: ...
 
     def run_in_thread(self, call: Callable[[], Any]) -> Any: ...
 
@@ -28,8 +27,7 @@ class StatementRunner(Protocol):
     def stream_closed(self, cursor: StreamCursor) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """All that a finished statement leaves behind."""
 
     rows: list[Row]
@@ -81,9 +79,10 @@ class Cursor:
 
     def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> None:
         self._accept(
-            self._connection.run_many(
+            self._connection.run_statement(
                 operation,
                 lambda connection: _execute_many(connection, operation, seq_of_parameters),
+                atomic=True,
             )
         )
 

@@ -24,9 +24,10 @@ from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError, DatabaseNotUsableError, NotADatabaseError
 from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Role
-from .adapter import Rules, SQLiteConnection
+from .adapter import SQLiteConnection
 from .guard import Access, Guard
 from .location import Location
+from .rules import Rules
 from .worker import Worker
 
 # Set on the file or for the writer; a reader neither needs nor may set them.

@@ -13,8 +13,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProx
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import Empty, QueueCommon
 
-from ..driver.adapter import Rules, SQLiteConnection
+from ..driver.adapter import SQLiteConnection
 from ..driver.opening import Opening
+from ..driver.rules import Rules
 from ..errors import ConfigurationError, PoolTimeout
 from ..settings import (
     DEFAULT_PRAGMAS,

@@ -1,0 +1,102 @@
+"""What a statement needs, decided without touching the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..settings import Role
+from ..turn.write_turn import WriteTurn
+from .guard import Access
+from .statements import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the connections of one pool may do, and how long they wait (seconds).
+
+    ``turn`` is taken at the first write and given back at the end of the transaction; None where
+    whoever has checked the connection out already has the turn, or can never write.
+    """
+
+    role: Role
+    label: str
+    turn: WriteTurn | None
+    write_timeout: float
+    read_timeout: float
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """The roles that ``sqlite_role`` may ask for."""
+        return frozenset(Role) if self.role is Role.AUTO else frozenset({Role.AUTO, self.role})
+
+
+class Standing(NamedTuple):
+    """How a connection stands before a statement."""
+
+    role: Role
+    swap_in: bool  # of a SQLitePool: the turn is taken when it is needed
+    has_turn: bool
+    autocommit: bool
+    in_transaction: bool
+
+
+class Plan(NamedTuple):
+    """How one statement is executed: what goes before and after it, in the same hop."""
+
+    access: Access
+    begin: str | None = None
+    commit: bool = False
+
+
+def needs_turn(kind: Kind, standing: Standing) -> bool:
+    """Whether the write turn must be taken first."""
+    if standing.has_turn or not standing.swap_in or standing.role is Role.READER:
+        return False
+    if standing.autocommit:
+        return kind.writes
+    if standing.role is Role.WRITER:
+        return kind.writes or kind.opens_transaction
+    return kind.writes or (kind is Kind.SAVEPOINT and not standing.in_transaction)
+
+
+def is_refused(kind: Kind, standing: Standing) -> bool:
+    """Whether a reader may not even try.
+
+    On a reader engine SQLite's authorizer knows better what is a temp table. A swap-in connection
+    may have compiled the text before, as a writer, and then the authorizer is not asked again.
+    """
+    if standing.role is not Role.READER:
+        return False
+    if kind is Kind.BEGIN_WRITE or kind is Kind.MAINTENANCE:
+        return True
+    return standing.swap_in and (kind.writes or kind is Kind.ATTACH)
+
+
+def plan(kind: Kind, standing: Standing, *, atomic: bool) -> Plan:
+    """The way to execute a statement of this kind; ``atomic``: all or nothing in AUTOCOMMIT too."""
+    access = _access(kind, standing)
+    if standing.in_transaction:
+        return Plan(access)
+    if standing.autocommit:
+        wrapped = atomic and kind is Kind.WRITE
+        return Plan(access, "BEGIN IMMEDIATE" if wrapped else None, commit=wrapped)
+    return Plan(access, _begin(kind, standing.role))
+
+
+def _access(kind: Kind, standing: Standing) -> Access:
+    if kind is Kind.EXPLAIN:
+        return Access.ALL  # compiled and not run, even if what it explains would write
+    if standing.role is Role.READER:
+        return Access.READER
+    return Access.NO_WRITES if standing.swap_in and not standing.has_turn else Access.ALL
+
+
+def _begin(kind: Kind, role: Role) -> str | None:
+    if not kind.opens_transaction:
+        return None
+    if role is Role.READER:
+        return "BEGIN"
+    if role is Role.WRITER or kind is Kind.WRITE or kind is Kind.SAVEPOINT:
+        return "BEGIN IMMEDIATE"
+    return None  # a swap-in connection reads without a transaction, as the stock driver does
