@@ -181,3 +181,19 @@ async def test_the_turn_is_given_back_when_a_connection_is_lost(
     async with swap_in.begin() as connection:
         await connection.execute(UPDATE_FIRST)
     assert await amounts(swap_in) == [1, 0, 0]
+
+
+async def test_a_checkpoint_takes_the_turn(path: Path, swap_in: AsyncEngine) -> None:
+    """Safe checkpoints: while one holds the turn, another's checkpoint stands in line."""
+    await create_items(swap_in)
+
+    async def checkpoint() -> None:
+        async with swap_in.connect() as connection:
+            await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+        task = asyncio.create_task(checkpoint())
+        await until_waiting(1, turn_of(path))
+    await task
+    assert path.with_name("app.db-wal").stat().st_size == 0

@@ -1,0 +1,33 @@
+"""What the public names are to a type checker: mypy runs over this file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+import sa_sqlite_pool
+from sa_sqlite_pool import SQLiteDatabase, routing_sessionmaker
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+
+    async def facade(db: SQLiteDatabase) -> None:
+        assert_type(db.writer_engine, AsyncEngine)
+        assert_type(db.sessionmaker, async_sessionmaker[AsyncSession])
+        async with db.write() as session:
+            assert_type(session, AsyncSession)
+        async with db as opened:
+            assert_type(opened, SQLiteDatabase)
+
+    def routed(engine: AsyncEngine) -> None:
+        maker = routing_sessionmaker(writer=engine, reader=engine)
+        assert_type(maker, async_sessionmaker[AsyncSession])
+
+
+def test_every_public_name_is_there() -> None:
+    """``__all__`` is sorted by kind and complete."""
+    assert all(hasattr(sa_sqlite_pool, name) for name in sa_sqlite_pool.__all__)
+    assert {"SQLitePool", "WriterPool", "ReaderPool", "SQLiteDatabase", "routing_sessionmaker"} <= {
+        *sa_sqlite_pool.__all__
+    }
