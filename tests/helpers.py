@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,11 +63,10 @@ async def driver(connection: AsyncConnection) -> SQLiteConnection:
 
 async def until_waiting(count: int, line: Any) -> None:
     """Let other tasks run until ``count`` of them stand in ``line``."""
-    for _ in range(1000):
-        if line.waiting == count:
-            return
+    give_up = time.monotonic() + 10
+    while line.waiting != count:
+        assert time.monotonic() < give_up, f"{line.waiting} tasks wait, not {count}"
         await asyncio.sleep(0)
-    raise AssertionError(f"{line.waiting} tasks wait, not {count}")
 
 
 def files_beside(path: Path) -> set[str]:
