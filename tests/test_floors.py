@@ -21,6 +21,7 @@ FLOORS = [
         "driver.rules",
         "driver.locks",
         "driver.jobs",
+        "driver.lane",
         "driver.worker",
         "driver.placement",
         "driver.cursors",

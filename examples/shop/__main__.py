@@ -44,6 +44,9 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="Measured time for each engine.")] = 10,
     readers: Annotated[int, typer.Option(min=0, help="Customers who look around.")] = 40,
     writers: Annotated[int, typer.Option(min=0, help="Customers who order.")] = 16,
+    pause: Annotated[
+        float, typer.Option(min=0, help="Mean seconds between two requests of a customer.")
+    ] = 0.25,
     products: Annotated[int, typer.Option(min=100, help="Size of the catalogue.")] = 50_000,
     engine: Annotated[Choice, typer.Option(help="Which engine to run.")] = Choice.BOTH,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the databases.")] = False,
@@ -54,7 +57,7 @@ def main(
     console = Console()
     folder = Path(tempfile.mkdtemp(prefix="shop-"))
     try:
-        runs = _run_all(console, folder, products, engine, Load(seconds, readers, writers))
+        runs = _run_all(console, folder, products, engine, Load(seconds, pause, readers, writers))
     except ShopError as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error

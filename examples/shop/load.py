@@ -1,4 +1,4 @@
-"""The customers: many at once, in a process of their own, without a pause between requests.
+"""The customers: many at once, in a process of their own, each with a pause between requests.
 
 Prints one JSON line a tick, and the result as the last one.
 """
@@ -35,6 +35,7 @@ class Plan:
     url: str
     products: int
     seeded_orders: int
+    pause_s: float  # on average
     measure_from: float
     ends_at: float
 
@@ -94,6 +95,7 @@ class Customer:
         while not self.plan.over:
             path, query = self.random.choices(visits, (25, 20, 40, 15))[0]()
             await self._request("GET", path, params=query)
+            await self._pause()
 
     async def buy(self) -> None:
         """Order until the end."""
@@ -104,6 +106,12 @@ class Customer:
                 units = sum(line["quantity"] for line in order["lines"])
                 self.recorder.acknowledged.append(Acknowledged(order["id"], units))
             self.recorder.out_of_stock += status == CONFLICT
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """People look at what they got: independent of one another, so exponential pauses."""
+        if self.plan.pause_s:
+            await asyncio.sleep(self.random.expovariate(1 / self.plan.pause_s))
 
     def _browse(self) -> tuple[str, dict[str, str]]:
         page = min(1 + int(self.random.expovariate(1 / 5)), LAST_PAGE)
@@ -191,12 +199,13 @@ def main(
     products: Annotated[int, typer.Option()],
     orders: Annotated[int, typer.Option(help="Orders already there, numbered from 1.")],
     seconds: Annotated[float, typer.Option()],
+    pause: Annotated[float, typer.Option(help="Mean seconds between a customer's requests.")],
     readers: Annotated[int, typer.Option()],
     writers: Annotated[int, typer.Option()],
 ) -> None:
     """Visit the shop at that address."""
     measure_from = time.perf_counter() + WARM_UP_S
-    plan = Plan(url, products, orders, measure_from, measure_from + seconds)
+    plan = Plan(url, products, orders, pause, measure_from, measure_from + seconds)
     _say(asyncio.run(run(plan, readers=readers, writers=writers)))
 
 

@@ -94,7 +94,7 @@ class Server:
 class LoadClient:
     """One run of `examples.shop.load`."""
 
-    def __init__(self, seconds: float, **options: str | int) -> None:
+    def __init__(self, seconds: float, **options: str | float) -> None:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "examples.shop.load", f"--seconds={seconds}", *arguments],

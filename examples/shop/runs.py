@@ -17,9 +17,10 @@ from .stores import EngineKind
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many customers, for how long."""
+    """How many customers, for how long, with how many seconds between two requests of each."""
 
     seconds: float
+    pause: float
     readers: int
     writers: int
 
@@ -79,6 +80,7 @@ def _visit(url: str, seeded: Seeded, load: Load, on_tick: Callable[[Tick], None]
         url=url,
         products=seeded.products,
         orders=seeded.orders,
+        pause=load.pause,
         readers=load.readers,
         writers=load.writers,
     )

@@ -232,7 +232,7 @@ class SQLiteConnection(AdaptedConnection):
         try:
             plan = self._admit(sql, kind, atomic, was_open, patience)
             return await_only(
-                self.worker.run(lambda connection: self._perform(connection, plan, call))
+                self.worker.run(lambda connection: self._perform(connection, plan, call), text=sql)
             )
         except sqlite3.Error as error:
             self._explain(error, kind)

@@ -19,6 +19,7 @@ import contextvars
 import enum
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, final
 
@@ -102,6 +103,15 @@ class Job(Generic[T]):
             self._stage = Stage.FINISHED
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._report)
+
+    def wait_in_thread(self) -> None:
+        """Never let it begin, or wait until it is done. For a thread other than the job's."""
+        with self._mutex:
+            if self._stage is Stage.QUEUED:
+                self._stage = Stage.DROPPED
+        while not self.let_go:
+            self._connection.interrupt()
+            time.sleep(0.001)
 
     # -- in the loop ----------------------------------------------------------------------------
 

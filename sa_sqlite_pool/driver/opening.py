@@ -26,6 +26,7 @@ from ..errors import ConfigurationError, DatabaseNotUsableError, NotADatabaseErr
 from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Role
 from .adapter import SQLiteConnection
 from .guard import Access, Guard
+from .lane import Lane
 from .location import Location
 from .rules import Rules
 from .worker import Worker
@@ -46,6 +47,7 @@ class Opening:
     ) -> None:
         self.role = role
         self.settings = settings
+        self.lane = Lane()
         self._creator = creator
         self._private_directory: PrivateDirectory | None = None
         self._prepared = False
@@ -134,7 +136,7 @@ class Opening:
 
     async def finish(self, stock: AdaptedConnection, dbapi: Any, rules: Rules) -> SQLiteConnection:
         """Make the connection that the dialect opened one of this package's."""
-        worker = Worker(stock.driver_connection, threadsafe=self.by_dialect)
+        worker = Worker(stock.driver_connection, threadsafe=self.by_dialect, lane=self.lane)
         guard = self._guard()
         try:
             await worker.run(lambda connection: self._set_up(connection, guard))

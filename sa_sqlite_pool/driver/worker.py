@@ -1,6 +1,6 @@
-"""The thread of one SQLite connection, and the hops that go there.
+"""One SQLite connection, and the hops to the thread where it is used.
 
-The thread is aiosqlite's own, so that the connection which users get as ``driver_connection`` is
+Its own thread is aiosqlite's, so that the connection which users get as ``driver_connection`` is
 an ordinary ``aiosqlite.Connection``. Jobs are put on its queue without a future: a job reports
 for itself, and so may be cancelled, and may find its loop closed, without ending the thread.
 """
@@ -16,21 +16,25 @@ import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from .jobs import Job
+from .lane import Lane
 
 T = TypeVar("T")
 
 
 @final
 class Worker:
-    """One ``sqlite3`` connection in aiosqlite's thread.
+    """One ``sqlite3`` connection, used by one job at a time.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
     """
 
-    __slots__ = ("_last_job", "_threadsafe", "aiosqlite_connection", "hops")
+    __slots__ = ("_lane", "_last_job", "_threadsafe", "aiosqlite_connection", "hops")
 
-    def __init__(self, connection: aiosqlite.Connection, *, threadsafe: bool) -> None:
+    def __init__(
+        self, connection: aiosqlite.Connection, *, threadsafe: bool, lane: Lane | None = None
+    ) -> None:
         self.aiosqlite_connection = connection
+        self._lane = lane if threadsafe else None
         self.hops = 0
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
@@ -64,9 +68,16 @@ class Worker:
         )
 
     def run(
-        self, function: Callable[[sqlite3.Connection], T], *, interruptible: bool = True
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        *,
+        text: str | None = None,
+        interruptible: bool = True,
     ) -> Job[T]:
-        """``await run(function)``: call it with the connection, in the thread: one hop.
+        """``await run(function)``: call it with the connection, in a thread: one hop.
+
+        ``text`` says that it is a statement, which runs in the engine's lane unless that text is
+        known to be slow; everything else runs in the connection's own thread.
 
         A cancellation interrupts the running statement (SQLite may roll the transaction back,
         https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
@@ -76,7 +87,10 @@ class Worker:
         job = Job(function, self.connection, loop, interruptible=interruptible)
         self.hops += 1
         self._last_job = job
-        self.aiosqlite_connection._tx.put_nowait((None, job))
+        if text is not None and self._lane is not None and self._lane.takes(text):
+            self._lane.submit(job, text, loop)
+        else:
+            self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
     def interrupt(self) -> None:
@@ -103,10 +117,12 @@ class Worker:
         if self.closed:
             when_closed()
             return
-        connection = self.connection
+        connection, last_job = self.connection, self._last_job
 
         def close() -> None:
             try:
+                if last_job is not None:
+                    last_job.wait_in_thread()
                 connection.close()
             finally:
                 when_closed()

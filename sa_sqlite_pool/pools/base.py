@@ -229,6 +229,10 @@ class FairPool(AsyncAdaptedQueuePool):
             if permit is not None:
                 self._release(permit)
 
+    def dispose(self) -> None:
+        super().dispose()
+        self._opening.lane.stop()
+
     def recreate(self) -> FairPool:
         self.logger.info("Pool recreating")
         return self.__class__(

@@ -7,18 +7,12 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 
-import aiosqlite
 import pytest
 
 from sa_sqlite_pool.driver.worker import Worker
+from tests.driver.workers import Gate, open_worker, outcome
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-
-
-async def open_worker() -> Worker:
-    connection = aiosqlite.connect(":memory:", isolation_level=None, check_same_thread=False)
-    connection._thread.daemon = True
-    return Worker(await connection, threadsafe=True)
 
 
 @pytest.fixture
@@ -26,23 +20,6 @@ async def worker() -> AsyncIterator[Worker]:
     worker = await open_worker()
     yield worker
     await worker.close()
-
-
-class Gate:
-    """Holds the thread up until it is opened, and says when the thread has come."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.reached = asyncio.Event()
-        self._open = threading.Event()
-
-    def __call__(self, _: sqlite3.Connection) -> str:
-        self._loop.call_soon_threadsafe(self.reached.set)
-        self._open.wait(10)
-        return "through"
-
-    def open(self) -> None:
-        self._open.set()
 
 
 async def test_results_and_errors(worker: Worker) -> None:
@@ -76,9 +53,9 @@ async def test_a_hop_takes_one_lap_of_the_loop(worker: Worker) -> None:
 async def test_a_queued_job_is_dropped_when_cancelled(worker: Worker) -> None:
     """It never runs, and the task does not wait for the one before."""
     gate, ran = Gate(), threading.Event()
-    first = asyncio.ensure_future(_await(worker.run(gate)))
+    first = asyncio.ensure_future(outcome(worker.run(gate)))
     await gate.reached.wait()
-    second = asyncio.ensure_future(_await(worker.run(lambda _: ran.set())))
+    second = asyncio.ensure_future(outcome(worker.run(lambda _: ran.set())))
     await asyncio.sleep(0)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -102,7 +79,7 @@ async def test_a_running_statement_is_interrupted(worker: Worker) -> None:
         connection.set_progress_handler(progress, 1000)
         return connection.execute(ENDLESS).fetchone()
 
-    task = asyncio.ensure_future(_await(worker.run(endless)))
+    task = asyncio.ensure_future(outcome(worker.run(endless)))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -115,7 +92,7 @@ async def test_what_must_not_be_interrupted_runs_to_its_end(worker: Worker) -> N
     """However often it is cancelled; then CancelledError is raised."""
     gate = Gate()
     job = worker.run(gate, interruptible=False)
-    task = asyncio.ensure_future(_await(job))
+    task = asyncio.ensure_future(outcome(job))
     await gate.reached.wait()
     for _ in range(3):
         task.cancel()
@@ -130,7 +107,7 @@ async def test_what_must_not_be_interrupted_runs_to_its_end(worker: Worker) -> N
 async def test_a_cancellation_after_the_end_is_raised(worker: Worker) -> None:
     """The thread is done, the report is on its way, the task is cancelled."""
     job = worker.run(lambda _: None)
-    task = asyncio.ensure_future(_await(job))
+    task = asyncio.ensure_future(outcome(job))
     await asyncio.sleep(0)
     while not job.let_go:
         pass
@@ -142,7 +119,7 @@ async def test_a_cancellation_after_the_end_is_raised(worker: Worker) -> None:
 async def test_asyncio_timeout_sees_its_own_cancellation(worker: Worker) -> None:
     """asyncio.wait_for() around a statement raises its TimeoutError."""
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(_await(worker.run(lambda c: c.execute(ENDLESS).fetchone())), 0.01)
+        await asyncio.wait_for(outcome(worker.run(lambda c: c.execute(ENDLESS).fetchone())), 0.01)
     assert await worker.run(lambda _: "free") == "free"
 
 
@@ -177,7 +154,7 @@ async def test_nothing_runs_inline_beside_the_thread(worker: Worker) -> None:
     """The loop uses the connection only while the thread has nothing to do."""
     gate = Gate()
     assert worker.may_run_inline
-    task = asyncio.ensure_future(_await(worker.run(gate)))
+    task = asyncio.ensure_future(outcome(worker.run(gate)))
     assert not worker.may_run_inline
     await gate.reached.wait()
     assert not worker.may_run_inline
@@ -207,7 +184,3 @@ async def test_abandoning_rolls_back_and_tells(worker: Worker) -> None:
     again = threading.Event()
     worker.abandon(again.set)
     assert again.is_set()
-
-
-async def _await(job: object) -> object:
-    return await job  # type: ignore[misc]

@@ -1,0 +1,141 @@
+"""The lane: short statements of all connections of an engine follow one another in one thread.
+
+``sqlite3`` releases the interpreter lock at every step of every statement, and takes it again.
+With a thread for each connection, all that are busy compete for it with one another and with the
+event loop: on two cores four readers in four threads do fewer point reads than two, and a writer
+waits milliseconds for a statement of fifty microseconds. So statements queue for one thread, which
+under load goes from one to the next without ever sleeping.
+
+A long statement would hold the others up. Where one has run for ``patience`` seconds while others
+wait, the lane goes on in another thread, and the statement's text is remembered: from then on it
+runs in its connection's own thread, as everything does that is not a statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, final
+
+from .jobs import Job
+
+PATIENCE_SECONDS = 0.010
+
+_MOST_TEXTS = 512
+
+
+@final
+class _Runner:
+    """A thread that works for a lane. ``text`` runs in it since ``since`` (monotonic)."""
+
+    __slots__ = ("calls", "since", "text")
+
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.text = ""
+        self.since = 0.0
+        threading.Thread(
+            target=_work, args=(self.calls,), name="sa_sqlite_pool-lane", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        self.calls.put(None)
+
+
+def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
+        del call  # it refers to the lane, which must be able to go while the thread sleeps
+
+
+@final
+class Lane:
+    """Runs the statements of one engine's connections, one after the other, in order of arrival.
+
+    Any loop and thread may submit. The threads end with :meth:`stop`, or with the lane.
+    """
+
+    def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
+        self._patience = patience
+        self._mutex = threading.Lock()
+        self._queue: deque[tuple[Job[Any], str]] = deque()
+        # queue non-empty ⇒ runner is not None
+        self._runner: _Runner | None = None
+        self._idle: list[_Runner] = []
+        self._slow: OrderedDict[str, None] = OrderedDict()
+        self._watch: asyncio.TimerHandle | None = None
+        self._watching: asyncio.AbstractEventLoop | None = None
+        weakref.finalize(self, _stop_all, self._idle)
+
+    def takes(self, text: str) -> bool:
+        """Whether statements with this text are short, as far as is known."""
+        return text not in self._slow
+
+    def submit(self, job: Job[Any], text: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Run ``job`` after those that came before."""
+        with self._mutex:
+            self._queue.append((job, text))
+            if self._runner is None:
+                self._start()
+                return
+        self._keep_watch(loop)
+
+    def stop(self) -> None:
+        """End the threads at rest; a busy one ends the others' way, when it has come to rest."""
+        with self._mutex:
+            idle, self._idle[:] = self._idle[:], []
+        _stop_all(idle)
+
+    def _start(self) -> None:
+        runner = self._runner = self._idle.pop() if self._idle else _Runner()
+        runner.since = time.monotonic()
+        runner.calls.put(lambda: self._drain(runner))
+
+    def _drain(self, runner: _Runner) -> None:
+        """Run what is queued until nothing is, or until another runner has taken over."""
+        while True:
+            with self._mutex:
+                if self._runner is not runner or not self._queue:
+                    if self._runner is runner:
+                        self._runner = None
+                    self._idle.append(runner)
+                    return
+                job, runner.text = self._queue.popleft()
+                runner.since = time.monotonic()
+            job()
+
+    # -- long statements -------------------------------------------------------------------------
+
+    def _keep_watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        # One timer at a time, in the loop of whoever waits; it goes with a loop that is closed.
+        if self._watch is None or self._watching is None or self._watching.is_closed():
+            self._watching = loop
+            self._watch = loop.call_later(self._patience, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watch = None
+        with self._mutex:
+            if not self._queue:
+                return
+            if self._runner is not None and self._has_been_long(self._runner):
+                self._remember(self._runner.text)
+                self._start()
+        self._keep_watch(loop)
+
+    def _has_been_long(self, runner: _Runner) -> bool:
+        return time.monotonic() - runner.since >= self._patience
+
+    def _remember(self, text: str) -> None:
+        self._slow[text] = None
+        if len(self._slow) > _MOST_TEXTS:
+            self._slow.popitem(last=False)
+
+
+def _stop_all(runners: list[_Runner]) -> None:
+    for runner in runners:
+        runner.stop()

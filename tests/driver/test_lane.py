@@ -1,0 +1,197 @@
+"""The lane: short statements one after the other, long ones out of the way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+
+from sa_sqlite_pool.driver.lane import Lane
+from sa_sqlite_pool.driver.worker import Worker
+from tests.driver.workers import Gate, open_worker, outcome
+
+
+def thread_of(_: sqlite3.Connection) -> int:
+    return threading.get_ident()
+
+
+def lane_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "sa_sqlite_pool-lane"}
+
+
+async def until(condition: object) -> None:
+    """Let the loop run until ``condition()`` holds."""
+    assert callable(condition)
+    give_up = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def lane() -> AsyncIterator[Lane]:
+    before = lane_threads()
+    lane = Lane(patience=0.01)
+    yield lane
+    lane.stop()
+    await until(lambda: lane_threads() <= before)
+
+
+@pytest.fixture
+async def workers(lane: Lane) -> AsyncIterator[list[Worker]]:
+    opened = [await open_worker(lane) for _ in range(4)]
+    yield opened
+    for worker in opened:
+        await worker.close()
+
+
+async def test_statements_of_all_connections_run_in_one_thread(workers: list[Worker]) -> None:
+    """One thread competes with the loop, not four."""
+    jobs = [worker.run(thread_of, text="SELECT 1") for worker in workers * 5]
+    assert len({await job for job in jobs}) == 1
+
+
+async def test_what_is_no_statement_runs_in_the_connections_own_thread(
+    workers: list[Worker],
+) -> None:
+    """A COMMIT may sync for milliseconds, and is nobody's to wait for."""
+    threads = {await worker.run(thread_of) for worker in workers}
+    assert len(threads) == 4
+    assert await workers[0].run(thread_of, text="SELECT 1") not in threads
+
+
+async def test_statements_run_in_order_of_arrival(workers: list[Worker]) -> None:
+    """Fair to all connections."""
+    gate, order = Gate(), list[int]()
+    first = asyncio.ensure_future(outcome(workers[0].run(gate, text="short")))
+    await gate.reached.wait()
+
+    def note(number: int, _: sqlite3.Connection) -> None:
+        order.append(number)
+
+    rest = [
+        asyncio.ensure_future(outcome(worker.run(partial(note, number), text="short")))
+        for number, worker in enumerate(workers[1:])
+    ]
+    gate.open()
+    await asyncio.gather(first, *rest)
+    assert order == [0, 1, 2]
+
+
+async def test_a_long_statement_holds_nobody_up(lane: Lane, workers: list[Worker]) -> None:
+    """Others go on in another thread, and the text leaves the lane for good.
+
+    Lane's thread    | Another thread
+    long …           | (short is queued)
+    … 10 ms …        | short
+    """
+    gate = Gate()
+    long = asyncio.ensure_future(outcome(workers[0].run(gate, text="long")))
+    await gate.reached.wait()
+    assert lane.takes("long")
+    await workers[1].run(thread_of, text="short")
+    assert not lane.takes("long")
+    assert lane.takes("short")
+    own_thread = await workers[2].run(thread_of)
+    assert await workers[2].run(thread_of, text="long") == own_thread
+    gate.open()
+    assert await long == "through"
+    assert await workers[3].run(thread_of, text="short") != own_thread
+
+
+async def test_a_long_queue_is_no_long_statement(lane: Lane, workers: list[Worker]) -> None:
+    """Only what runs long is remembered, not what waits long behind many."""
+
+    def one_millisecond(_: sqlite3.Connection) -> int:
+        time.sleep(0.001)
+        return threading.get_ident()
+
+    lane._patience = 0.5
+    jobs = [workers[number % 4].run(one_millisecond, text=f"{number}") for number in range(40)]
+    assert len({await job for job in jobs}) == 1
+    assert all(lane.takes(f"{number}") for number in range(40))
+
+
+async def test_a_cancelled_statement_in_the_queue_never_runs(workers: list[Worker]) -> None:
+    """Clean cancellation."""
+    gate, ran = Gate(), threading.Event()
+    first = asyncio.ensure_future(outcome(workers[0].run(gate, text="short")))
+    await gate.reached.wait()
+    second = asyncio.ensure_future(outcome(workers[1].run(lambda _: ran.set(), text="short")))
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.open()
+    await first
+    await workers[2].run(thread_of, text="short")
+    assert not ran.is_set()
+
+
+async def test_abandoning_waits_for_the_lane(lane: Lane) -> None:
+    """A connection is never closed while a thread works with it: it is interrupted first."""
+    worker = await open_worker(lane)
+    closed = threading.Event()
+    started = threading.Event()
+
+    def endless(connection: sqlite3.Connection) -> object:
+        started.set()
+        return connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+        ).fetchone()
+
+    job = worker.run(endless, text="endless")
+    assert started.wait(10)
+    worker.abandon(closed.set)
+    assert closed.wait(10)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        await job
+
+
+def test_a_lane_goes_on_in_another_loop() -> None:
+    """The loop that watched is closed; the next one watches."""
+    lane = Lane(patience=0.01)
+
+    async def hold_up() -> None:
+        first, second = await open_worker(lane), await open_worker(lane)
+        gate = Gate()
+        long = asyncio.ensure_future(outcome(first.run(gate, text="long")))
+        await gate.reached.wait()
+        assert await second.run(lambda _: "short", text="short") == "short"
+        gate.open()
+        await long
+        lane._slow.clear()
+        await first.close()
+        await second.close()
+
+    asyncio.run(hold_up())
+    asyncio.run(hold_up())
+    lane.stop()
+
+
+async def test_the_threads_end_with_the_lane() -> None:
+    """An engine that nobody disposes of leaves no thread behind."""
+    before = lane_threads()
+    lane = Lane()
+    worker = await open_worker(lane)
+    await worker.run(thread_of, text="SELECT 1")
+    await worker.close()
+    assert lane_threads() > before
+    del lane, worker
+    gc.collect()
+    await until(lambda: lane_threads() <= before)
+
+
+async def test_texts_are_forgotten_in_the_end(lane: Lane) -> None:
+    """The memory for slow texts is bounded."""
+    for number in range(2000):
+        lane._remember(f"SELECT {number}")
+    assert lane.takes("SELECT 0")
+    assert not lane.takes("SELECT 1999")
+    assert len(lane._slow) == 512
