@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ async def test_mode_ro_refuses_even_without_the_guard(
     async with reader.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
         assert raw is not None
-        await raw.set_authorizer(None)
+        await raw.set_authorizer(lambda *_: sqlite3.SQLITE_OK)
         with pytest.raises(Exception, match="readonly database"):
             await raw.execute("DELETE FROM items")
 
