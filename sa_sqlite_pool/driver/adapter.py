@@ -308,7 +308,9 @@ class SQLiteConnection(AdaptedConnection):
         patience = Patience(self._rules, writing=True)
         while True:
             try:
-                job = self.worker.run(lambda connection: _end(connection, sql), interruptible=False)
+                job = self.worker.run(
+                    lambda connection: _end(connection, sql), text=sql, interruptible=False
+                )
                 return await_only(job)
             except sqlite3.OperationalError as error:
                 # COMMIT waits for readers where there is no WAL; the transaction stays open.

@@ -8,7 +8,8 @@ under load goes from one to the next without ever sleeping.
 
 A long statement would hold the others up. Where one has run for ``patience`` seconds while others
 wait, the lane goes on in another thread, and the statement's text is remembered: from then on it
-runs in its connection's own thread, as everything does that is not a statement.
+runs in its connection's own thread, as everything does that is not a statement. So does COMMIT on
+a disk that takes long to sync.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ async def test_statements_of_all_connections_run_in_one_thread(workers: list[Wor
 async def test_what_is_no_statement_runs_in_the_connections_own_thread(
     workers: list[Worker],
 ) -> None:
-    """A COMMIT may sync for milliseconds, and is nobody's to wait for."""
+    """Fetching from a stream, opening, closing: nobody's to wait for."""
     threads = {await worker.run(thread_of) for worker in workers}
     assert len(threads) == 4
     assert await workers[0].run(thread_of, text="SELECT 1") not in threads
