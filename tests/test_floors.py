@@ -20,6 +20,7 @@ FLOORS = [
         "driver.guard",
         "driver.rules",
         "driver.locks",
+        "driver.mailbox",
         "driver.jobs",
         "driver.lane",
         "driver.worker",

@@ -14,7 +14,6 @@ A job is itself what the task awaits: it follows the protocol of ``asyncio.Futur
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import enum
 import sqlite3
@@ -22,6 +21,8 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, final
+
+from .mailbox import Mailbox
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class Job(Generic[T]):
         "_function",
         "_interruptible",
         "_loop",
+        "_mailbox",
         "_mutex",
         "_reported",
         "_result",
@@ -65,12 +67,14 @@ class Job(Generic[T]):
         function: Callable[[sqlite3.Connection], T],
         connection: sqlite3.Connection,
         loop: asyncio.AbstractEventLoop,
+        box: Mailbox,
         *,
         interruptible: bool,
     ) -> None:
         self._function = function
         self._connection = connection
         self._loop = loop
+        self._mailbox = box
         self._interruptible = interruptible
         self._mutex = threading.Lock()
         self._stage = Stage.QUEUED
@@ -101,8 +105,7 @@ class Job(Generic[T]):
             self._error = error
         with self._mutex:
             self._stage = Stage.FINISHED
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._report)
+        self._mailbox.post(self._report)
 
     def wait_in_thread(self) -> None:
         """Never let it begin, or wait until it is done. For a thread other than the job's."""

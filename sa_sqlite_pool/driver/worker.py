@@ -17,6 +17,7 @@ from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from .jobs import Job
 from .lane import Lane
+from .mailbox import Mailbox, mailbox
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Worker:
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
     """
 
-    __slots__ = ("_lane", "_last_job", "_threadsafe", "aiosqlite_connection", "hops")
+    __slots__ = ("_lane", "_last_job", "_mailbox", "_threadsafe", "aiosqlite_connection", "hops")
 
     def __init__(
         self, connection: aiosqlite.Connection, *, threadsafe: bool, lane: Lane | None = None
@@ -36,6 +37,7 @@ class Worker:
         self.aiosqlite_connection = connection
         self._lane = lane if threadsafe else None
         self.hops = 0
+        self._mailbox: Mailbox | None = None
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
 
@@ -84,7 +86,9 @@ class Worker:
         with ``interruptible=False`` the function runs to its end first.
         """
         loop = asyncio.get_running_loop()
-        job = Job(function, self.connection, loop, interruptible=interruptible)
+        if self._mailbox is None or not self._mailbox.belongs_to(loop):
+            self._mailbox = mailbox(loop)
+        job = Job(function, self.connection, loop, self._mailbox, interruptible=interruptible)
         self.hops += 1
         self._last_job = job
         if text is not None and self._lane is not None and self._lane.takes(text):
