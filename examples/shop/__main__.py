@@ -46,7 +46,7 @@ def main(
     writers: Annotated[int, typer.Option(min=0, help="Customers who order.")] = 16,
     pause: Annotated[
         float, typer.Option(min=0, help="Mean seconds between two requests of a customer.")
-    ] = 0.25,
+    ] = 0.15,
     products: Annotated[int, typer.Option(min=100, help="Size of the catalogue.")] = 50_000,
     engine: Annotated[Choice, typer.Option(help="Which engine to run.")] = Choice.BOTH,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the databases.")] = False,
