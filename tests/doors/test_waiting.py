@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriteTimeout
 from tests.conftest import MakeEngine
@@ -68,6 +69,34 @@ async def test_a_stale_snapshot_is_not_waited_for(make_engine: MakeEngine, path:
         shell.close()
         with pytest.raises(OperationalError, match="locked"):
             await connection.execute(UPDATE_FIRST)
+
+
+async def test_opening_waits_for_a_lock(path: Path, swap_in: AsyncEngine) -> None:
+    """A file that somebody holds exclusively for a moment, as the last to close it does."""
+    await create_items(swap_in)
+    await swap_in.dispose()
+    shell = outsider(path)
+    shell.execute("PRAGMA locking_mode = EXCLUSIVE")
+    shell.execute("UPDATE items SET amount = 7")
+    asyncio.get_running_loop().call_later(0.05, shell.close)
+    assert await amounts(swap_in) == [7, 7, 7]
+
+
+async def test_a_raw_connection_given_back_with_a_transaction_frees_the_turn(
+    path: Path, make_engine: MakeEngine
+) -> None:
+    """Also where the application has switched SQLAlchemy's reset off."""
+    engine = make_engine(SQLitePool, pool_reset_on_return=None)
+    await create_items(engine)
+    raw = await engine.raw_connection()
+
+    def use() -> None:
+        raw.cursor().execute("UPDATE items SET amount = 9")
+        raw.close()
+
+    await greenlet_spawn(use)
+    assert turn_of(path).holder is None
+    assert await amounts(engine) == [0, 0, 0]
 
 
 async def test_the_pool_time_out_names_the_holders(make_engine: MakeEngine) -> None:

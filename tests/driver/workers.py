@@ -37,7 +37,8 @@ class Gate:
 
     def __call__(self, _: sqlite3.Connection) -> str:
         self._loop.call_soon_threadsafe(self.reached.set)
-        self._open.wait(10)
+        if not self._open.wait(10):
+            raise TimeoutError("nobody opened the gate")
         return "through"
 
     def open(self) -> None:
