@@ -44,6 +44,7 @@ class SQLiteConnection(AdaptedConnection):
         "_autocommit",
         "_guard",
         "_judged",
+        "_lent_raw",
         "_lost",
         "_misuse",
         "_permit",
@@ -65,6 +66,7 @@ class SQLiteConnection(AdaptedConnection):
         self._role = rules.role
         self._autocommit = False
         self._permit: Permit | None = None  # the write turn, if it is ours
+        self._lent_raw = False  # somebody works on the connection beside this adapter
         self._wrote = False  # the open transaction ran more than reads
         self._misuse: ConfigurationError | None = None  # raised at the next statement
         self._lost: str | None = None  # why SQLite ended the transaction by itself
@@ -77,12 +79,18 @@ class SQLiteConnection(AdaptedConnection):
     def _connection(self) -> aiosqlite.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection`` and ``run_async()``.
 
-        What runs there passes this adapter by, so SQLite's busy time-out does the waiting.
+        What runs there passes this adapter by, so SQLite's busy time-out does the waiting until
+        the connection is given back.
         """
-        if not self.worker.closed and self.worker.may_run_inline:
-            timeout_ms = int(self._rules.write_timeout * 1000)
-            self.worker.connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
+        if not self._lent_raw and not self.worker.closed and self.worker.may_run_inline:
+            self._lent_raw = True
+            self._set_busy_timeout(self._rules.write_timeout)
         return self.worker.aiosqlite_connection
+
+    def _set_busy_timeout(self, seconds: float) -> None:
+        connection = self.worker.connection
+        sql = f"PRAGMA busy_timeout = {int(seconds * 1000)}"
+        self.run_briefly(lambda: connection.execute(sql).close())
 
     @property
     def in_transaction(self) -> bool:
@@ -182,6 +190,9 @@ class SQLiteConnection(AdaptedConnection):
     def checked_in(self) -> None:
         """Back to what a fresh checkout expects. Called by the pool."""
         self.rollback()
+        if self._lent_raw:
+            self._lent_raw = False
+            self._set_busy_timeout(0)
         self.loan = None
 
     # -- what the cursors ask -------------------------------------------------------------------

@@ -157,6 +157,18 @@ async def test_raw_connections(path: Path, swap_in: AsyncEngine) -> None:
         copy.close()
 
 
+async def test_raw_connections_wait_for_locks_by_themselves(swap_in: AsyncEngine) -> None:
+    """SQLite's busy time-out is on while the application has the raw connection, and off after."""
+    await create_items(swap_in)
+    asked = text("PRAGMA busy_timeout")
+    async with swap_in.connect() as connection:
+        assert (await connection.execute(asked)).scalar_one() == 0
+        assert (await connection.get_raw_connection()).driver_connection is not None
+        assert (await connection.execute(asked)).scalar_one() == 30_000
+    async with swap_in.connect() as connection:
+        assert (await connection.execute(asked)).scalar_one() == 0
+
+
 async def test_run_sync_and_run_async(swap_in: AsyncEngine) -> None:
     """The bridges in both directions."""
     await create_items(swap_in)
