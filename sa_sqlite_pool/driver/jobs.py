@@ -136,9 +136,6 @@ class Job(Generic[T]):
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
 
-    def done(self) -> bool:
-        return self._reported
-
     def add_done_callback(
         self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None
     ) -> None:

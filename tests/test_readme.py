@@ -1,0 +1,93 @@
+"""The README's examples, as shown: its web application over real HTTP."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import SQLitePool
+from tests.helpers import amounts, create_items
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def code_blocks(heading: str) -> list[str]:
+    """The Python blocks of a section of the README."""
+    section = README.read_text().split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The README's FastAPI example behind uvicorn, in a process of its own."""
+    (block,) = code_blocks("FastAPI")
+    (tmp_path / "notes.py").write_text(block)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "notes:app", "--port", str(port)]
+    server = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert server.stdout is not None
+        for line in server.stdout:
+            if "Uvicorn running" in line:
+                break
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        output = server.communicate(timeout=20)[0]
+    assert "Traceback" not in output, output
+    assert {entry.name for entry in tmp_path.iterdir()} >= {"notes.db"}
+
+
+def test_the_readme_example(served: str) -> None:
+    """As shown: the schema, a note, and it is there in the next request."""
+    with httpx.Client(base_url=served) as client:
+        assert client.put("/schema").status_code == 200
+        for number in range(1, 6):
+            created = client.post("/notes", params={"text": f"note {number}"})
+            assert (created.status_code, created.json()) == (201, number)
+            assert client.get(f"/notes/{number}").json() == f"note {number}"
+        assert client.get("/notes/99").status_code == 404
+        assert len(client.get("/notes").json()) == 5
+
+
+def test_the_readme_facade_example(tmp_path: Path) -> None:
+    """A hundred deposits at once, and none is lost."""
+    block, _ = code_blocks("The facade: a writer and readers")
+    (tmp_path / "example.py").write_text(block)
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "1000\n"
+
+
+async def test_the_one_line_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The swap-in engine works as made there."""
+    monkeypatch.chdir(tmp_path)
+    (block,) = code_blocks("One line: the swap-in pool")
+    names: dict[str, AsyncEngine] = {}
+    exec(block, names)
+    engine = names["engine"]
+    try:
+        assert isinstance(engine.pool, SQLitePool)
+        await create_items(engine)
+        assert await amounts(engine) == [0, 0, 0]
+    finally:
+        await engine.dispose()
+    assert (tmp_path / "app.db").exists()
