@@ -34,9 +34,10 @@ _MOST_TEXTS = 512
 class _Runner:
     """A thread that works for a lane. ``text`` runs in it since ``since`` (monotonic)."""
 
-    __slots__ = ("calls", "since", "text")
+    __slots__ = ("calls", "generation", "since", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
         self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.text = ""
         self.since = 0.0
@@ -68,6 +69,7 @@ class Lane:
         # queue non-empty ⇒ runner is not None
         self._runner: _Runner | None = None
         self._idle: list[_Runner] = []
+        self._generation = 0  # counts the calls of stop()
         self._slow: OrderedDict[str, None] = OrderedDict()
         self._watch: asyncio.TimerHandle | None = None
         self._watching: asyncio.AbstractEventLoop | None = None
@@ -87,13 +89,17 @@ class Lane:
         self._keep_watch(loop)
 
     def stop(self) -> None:
-        """End the threads at rest; a busy one ends the others' way, when it has come to rest."""
+        """End the threads: those at rest now, a busy one when it comes to rest.
+
+        What is submitted later starts another.
+        """
         with self._mutex:
+            self._generation += 1
             idle, self._idle[:] = self._idle[:], []
         _stop_all(idle)
 
     def _start(self) -> None:
-        runner = self._runner = self._idle.pop() if self._idle else _Runner()
+        runner = self._runner = self._idle.pop() if self._idle else _Runner(self._generation)
         runner.since = time.monotonic()
         runner.calls.put(lambda: self._drain(runner))
 
@@ -104,11 +110,17 @@ class Lane:
                 if self._runner is not runner or not self._queue:
                     if self._runner is runner:
                         self._runner = None
-                    self._idle.append(runner)
+                    self._rest(runner)
                     return
                 job, runner.text = self._queue.popleft()
                 runner.since = time.monotonic()
             job()
+
+    def _rest(self, runner: _Runner) -> None:
+        if runner.generation == self._generation:
+            self._idle.append(runner)
+        else:
+            runner.stop()
 
     # -- long statements -------------------------------------------------------------------------
 

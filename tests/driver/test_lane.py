@@ -154,6 +154,27 @@ async def test_abandoning_waits_for_the_lane(lane: Lane) -> None:
         await job
 
 
+async def test_a_busy_thread_ends_when_it_comes_to_rest() -> None:
+    """Also one that was left behind with a long statement; and the lane can be used again."""
+    before = lane_threads()
+    lane = Lane(patience=0.01)
+    first, second = await open_worker(lane), await open_worker(lane)
+    gate = Gate()
+    long = asyncio.ensure_future(outcome(first.run(gate, text="long")))
+    await gate.reached.wait()
+    await second.run(thread_of, text="short")
+    started = lane_threads() - before
+    assert len(started) == 2
+    lane.stop()
+    assert await second.run(lambda _: "again", text="short") == "again"
+    gate.open()
+    await long
+    await until(lambda: not started & lane_threads())
+    lane.stop()
+    await first.close()
+    await second.close()
+
+
 def test_a_lane_goes_on_in_another_loop() -> None:
     """The loop that watched is closed; the next one watches."""
     lane = Lane(patience=0.01)
