@@ -224,8 +224,11 @@ class FairPool(AsyncAdaptedQueuePool):
         try:
             if isinstance(record.dbapi_connection, SQLiteConnection):
                 record.dbapi_connection.checked_in()
-            super()._do_return_conn(record)
+        except BaseException as error:  # a cancellation too: nobody knows how it stands
+            record.invalidate(error)
+            raise
         finally:
+            super()._do_return_conn(record)
             if permit is not None:
                 self._release(permit)
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriteTimeout
+from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of
 
@@ -97,6 +98,32 @@ async def test_a_raw_connection_given_back_with_a_transaction_frees_the_turn(
     await greenlet_spawn(use)
     assert turn_of(path).holder is None
     assert await amounts(engine) == [0, 0, 0]
+
+
+async def test_a_failed_return_replaces_the_connection(
+    path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled on its way back: it is closed with its transaction, and its place is not lost."""
+    engine = make_engine(SQLitePool, pool_size=1, max_overflow=0, pool_reset_on_return=None)
+    await create_items(engine)
+    raw = await engine.raw_connection()
+    before = raw.dbapi_connection
+    assert isinstance(before, SQLiteConnection)
+
+    def cancelled(_: SQLiteConnection) -> None:
+        raise asyncio.CancelledError
+
+    def use() -> None:
+        raw.cursor().execute("UPDATE items SET amount = 9")
+        raw.close()
+
+    with monkeypatch.context() as patched, pytest.raises(asyncio.CancelledError):
+        patched.setattr(SQLiteConnection, "checked_in", cancelled)
+        await greenlet_spawn(use)
+    assert before.worker.closed
+    assert turn_of(path).holder is None
+    assert await amounts(engine) == [0, 0, 0]
+    assert engine.pool.checkedin() == 1
 
 
 async def test_the_pool_time_out_names_the_holders(make_engine: MakeEngine) -> None:
