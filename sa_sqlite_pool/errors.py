@@ -24,6 +24,7 @@ __all__ = [
     "PoolTimeout",
     "ReadTimeout",
     "StaleReadError",
+    "StatementTimeout",
     "TransactionLostError",
     "TurnAlreadyHeldError",
     "WriteTimeout",
@@ -35,7 +36,10 @@ class ConfigurationError(exc.ArgumentError):
 
 
 class DatabaseClosedError(exc.InvalidRequestError):
-    """A :class:`~sa_sqlite_pool.SQLiteDatabase` was used before ``open()`` or after ``close()``."""
+    """A :class:`~sa_sqlite_pool.SQLiteDatabase` was used before ``open()`` or after ``close()``.
+
+    Also raised in tasks that wait in line while it is being closed.
+    """
 
 
 class WriteTimeout(exc.TimeoutError):
@@ -52,6 +56,14 @@ class PoolTimeout(exc.TimeoutError):
 
 class ReadTimeout(PoolTimeout):
     """No reader became free in time, or SQLite's lock kept a read waiting too long."""
+
+
+class StatementTimeout(exc.TimeoutError):
+    """A statement ran for ``statement_timeout`` seconds and was stopped.
+
+    Nothing of the statement is kept. SQLite rolls back the whole transaction if the statement was
+    writing; what follows is refused then until ``rollback()``.
+    """
 
 
 class TurnAlreadyHeldError(exc.InvalidRequestError):

@@ -129,6 +129,7 @@ SWAP_IN_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
 )
 
 DEFAULT_TIMEOUT = 30.0
+DEFAULT_IDLE_WARNING = 10.0
 DEFAULT_CACHED_STATEMENTS = 512
 
 
@@ -170,6 +171,11 @@ def check_timeout(name: str, seconds: float) -> float:
     return float(seconds)
 
 
+def check_limit(name: str, seconds: float | None) -> float | None:
+    """``seconds`` as a float, None for no limit; else :class:`ConfigurationError`."""
+    return None if seconds is None else check_timeout(name, seconds)
+
+
 def check_count(name: str, count: int) -> int:
     """``count``; :class:`ConfigurationError` unless it is a whole number ≥ 1."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -181,19 +187,24 @@ def check_count(name: str, count: int) -> int:
 class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
 
-    ``pragmas`` are all that are set, checked and in SQLite's spelling; the time-outs are seconds.
+    ``pragmas`` are all that are set, checked and in SQLite's spelling; the time-outs are seconds,
+    None for no limit.
     """
 
     pragmas: Mapping[str, PragmaValue] = field(default_factory=dict)
     write_timeout: float = DEFAULT_TIMEOUT
     read_timeout: float = DEFAULT_TIMEOUT
     on_connect: OnConnect | None = None
+    statement_timeout: float | None = None
+    idle_warning: float | None = DEFAULT_IDLE_WARNING
 
     def __post_init__(self) -> None:
         checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}
         object.__setattr__(self, "pragmas", MappingProxyType(checked))
         for name in ("write_timeout", "read_timeout"):
             object.__setattr__(self, name, check_timeout(name, getattr(self, name)))
+        for name in ("statement_timeout", "idle_warning"):
+            object.__setattr__(self, name, check_limit(name, getattr(self, name)))
         if self.on_connect is not None and not callable(self.on_connect):
             raise ConfigurationError(
                 f"on_connect must be a function of a sqlite3.Connection, not {self.on_connect!r}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +67,19 @@ async def until_waiting(count: int, line: Any) -> None:
     while line.waiting != count:
         assert time.monotonic() < give_up, f"{line.waiting} tasks wait, not {count}"
         await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until ``condition()`` holds."""
+    give_up = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up, "it never came to hold"
+        await asyncio.sleep(0)
+
+
+async def until_free(path: Path) -> None:
+    """Until nobody has the write turn; for after a cancellation, when a thread rolls back."""
+    await until(lambda: turn_of(path).holder is None)
 
 
 def files_beside(path: Path) -> set[str]:

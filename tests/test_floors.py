@@ -12,8 +12,9 @@ PACKAGE = Path(sa_sqlite_pool.__file__).parent
 # From the ground up. Inside a floor, a module may import those before it.
 FLOORS = [
     ["errors"],
+    ["forks"],
     ["settings"],
-    ["turn.whereabouts", "turn.fair_semaphore", "turn.write_turn"],
+    ["turn.whereabouts", "turn.permit", "turn.fair_semaphore", "turn.write_turn"],
     [
         "driver.statements",
         "driver.location",
@@ -26,10 +27,20 @@ FLOORS = [
         "driver.worker",
         "driver.placement",
         "driver.cursors",
+        "driver.executor",
         "driver.adapter",
         "driver.opening",
     ],
-    ["pools.base", "pools.swap_in", "pools.reader", "pools.writer", "pools.plugin"],
+    [
+        "pools.dialect",
+        "pools.loans",
+        "pools.idle",
+        "pools.base",
+        "pools.swap_in",
+        "pools.reader",
+        "pools.writer",
+        "pools.plugin",
+    ],
     ["sessions.reads", "sessions.routing"],
     ["database"],
     ["integrations.fastapi"],

@@ -12,19 +12,23 @@ Row = tuple[Any, ...]
 
 
 class StatementRunner(Protocol):
-    """What a cursor needs of its connection."""
+    """What a cursor needs: the executor of its connection."""
+
+    @property
+    def statement_timeout(self) -> float | None: ...
 
     def run_statement(
-        self, sql: str, call: Callable[[sqlite3.Connection], Any], *, atomic: bool = False
+        self,
+        sql: str,
+        call: Callable[[sqlite3.Connection], Any],
+        *,
+        atomic: bool = False,
+        timeout: float | None = None,
     ) -> Any: ...
 
-    def run_in_thread(self, call: Callable[[], Any]) -> Any: ...
+    def run_in_thread(self, call: Callable[[], Any], *, timeout: float | None = None) -> Any: ...
 
     def run_briefly(self, call: Callable[[], Any]) -> Any: ...
-
-    def stream_opened(self, cursor: StreamCursor) -> None: ...
-
-    def stream_closed(self, cursor: StreamCursor) -> None: ...
 
 
 class Reply(NamedTuple):
@@ -56,33 +60,48 @@ def _execute_many(
 
 
 class Cursor:
-    """A cursor whose rows are all fetched when ``execute()`` returns."""
+    """A cursor whose rows are all fetched when ``execute()`` returns.
+
+    ``timeout`` is how many seconds its statement may run; None for no limit.
+    """
 
     server_side = False
-    __slots__ = ("_connection", "_rows", "arraysize", "description", "lastrowid", "rowcount")
+    __slots__ = (
+        "_rows",
+        "_runner",
+        "arraysize",
+        "description",
+        "lastrowid",
+        "rowcount",
+        "timeout",
+    )
 
-    def __init__(self, connection: StatementRunner) -> None:
-        self._connection = connection
+    def __init__(self, runner: StatementRunner) -> None:
+        self._runner = runner
         self._rows: deque[Row] = deque()
         self.arraysize = 1
         self.description: Any = None
         self.rowcount = -1
         self.lastrowid: int | None = None
+        self.timeout = runner.statement_timeout
 
     def execute(self, operation: str, parameters: Parameters | None = None) -> None:
         bound = () if parameters is None else parameters
         self._accept(
-            self._connection.run_statement(
-                operation, lambda connection: _execute(connection, operation, bound)
+            self._runner.run_statement(
+                operation,
+                lambda connection: _execute(connection, operation, bound),
+                timeout=self.timeout,
             )
         )
 
     def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> None:
         self._accept(
-            self._connection.run_statement(
+            self._runner.run_statement(
                 operation,
                 lambda connection: _execute_many(connection, operation, seq_of_parameters),
                 atomic=True,
+                timeout=self.timeout,
             )
         )
 
@@ -119,21 +138,28 @@ class Cursor:
 
 
 class StreamCursor(Cursor):
-    """A cursor that fetches as its rows are asked for: a hop a chunk, never the whole."""
+    """A cursor that fetches as its rows are asked for: a hop a chunk, never the whole.
+
+    ``timeout`` applies to the statement's start and to each chunk. ``open_streams`` are those of
+    the connection; this one is among them while it is open.
+    """
 
     server_side = True
-    __slots__ = ("__weakref__", "_cursor")
+    __slots__ = ("__weakref__", "_cursor", "_open_streams")
 
-    def __init__(self, connection: StatementRunner) -> None:
-        super().__init__(connection)
+    def __init__(self, runner: StatementRunner, open_streams: set[StreamCursor]) -> None:
+        super().__init__(runner)
         self._cursor: sqlite3.Cursor | None = None
+        self._open_streams = open_streams
 
     def execute(self, operation: str, parameters: Parameters | None = None) -> None:
         bound = () if parameters is None else parameters
-        self._cursor = self._connection.run_statement(
-            operation, lambda connection: connection.execute(operation, bound)
+        self._cursor = self._runner.run_statement(
+            operation,
+            lambda connection: connection.execute(operation, bound),
+            timeout=self.timeout,
         )
-        self._connection.stream_opened(self)
+        self._open_streams.add(self)
         self.description = self._opened.description
         self.rowcount = self._opened.rowcount
         self.lastrowid = self._opened.lastrowid
@@ -144,17 +170,20 @@ class StreamCursor(Cursor):
             raise sqlite3.ProgrammingError("the cursor is closed")
         return self._cursor
 
+    def _fetch(self, call: Callable[[], Any]) -> Any:
+        return self._runner.run_in_thread(call, timeout=self.timeout)
+
     def fetchone(self) -> Row | None:
-        row: Row | None = self._connection.run_in_thread(self._opened.fetchone)
+        row: Row | None = self._fetch(self._opened.fetchone)
         return row
 
     def fetchmany(self, size: int | None = None) -> Sequence[Row]:
         cursor, count = self._opened, self.arraysize if size is None else size
-        rows: list[Row] = self._connection.run_in_thread(lambda: cursor.fetchmany(count))
+        rows: list[Row] = self._fetch(lambda: cursor.fetchmany(count))
         return rows
 
     def fetchall(self) -> Sequence[Row]:
-        rows: list[Row] = self._connection.run_in_thread(self._opened.fetchall)
+        rows: list[Row] = self._fetch(self._opened.fetchall)
         return rows
 
     def __iter__(self) -> Iterator[Row]:
@@ -163,10 +192,15 @@ class StreamCursor(Cursor):
 
     def close(self) -> None:
         """Let go of the snapshot that the open statement holds."""
-        cursor, self._cursor = self._cursor, None
+        cursor = self.detach()
         if cursor is not None:
-            self._connection.stream_closed(self)
-            self._connection.run_briefly(cursor.close)
+            self._runner.run_briefly(cursor.close)
+
+    def detach(self) -> sqlite3.Cursor | None:
+        """Give the open statement to somebody who closes it."""
+        cursor, self._cursor = self._cursor, None
+        self._open_streams.discard(self)
+        return cursor
 
     async def _async_soft_close(self) -> None:
         """A stream is closed by its result."""

@@ -9,6 +9,11 @@ A job is itself what the task awaits: it follows the protocol of ``asyncio.Futur
   loop, where a lap takes milliseconds, that halves the time of a hop.
 * **Clean cancellation.** Cancelling a future wakes its task at once, while the statement still
   runs. A cancelled job stops its statement and wakes the task when the thread has let go of it.
+
+What stops a statement is ``sqlite3_interrupt()``, and "a call to sqlite3_interrupt(D) that occurs
+when there are no running SQL statements is a no-op" (https://www.sqlite.org/c3ref/interrupt.html):
+one that comes a moment before the statement begins, or between two of a job, is lost. So it is
+repeated until the thread has let go.
 """
 
 from __future__ import annotations
@@ -22,9 +27,21 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, final
 
+from ..forks import rest
 from .mailbox import Mailbox
 
 T = TypeVar("T")
+
+# Between two interrupts of a job that must stop.
+_REPEAT_SECONDS = 0.005
+
+# A thread that does not come back in this time, say from a function of the application that sleeps,
+# is left to itself: a cancellation must not wait for ever.
+_LET_GO_SECONDS = 1.0
+
+
+class OutOfTime(Exception):  # noqa: N818 - not for users: the connection says what ran too long
+    """The job was stopped because its time was over."""
 
 
 class Stage(enum.Enum):
@@ -42,6 +59,8 @@ class Job(Generic[T]):
 
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
+    After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
+    has come to its end in the meantime.
     """
 
     __slots__ = (
@@ -53,13 +72,16 @@ class Job(Generic[T]):
         "_context",
         "_error",
         "_function",
+        "_give_up_at",
         "_interruptible",
         "_loop",
         "_mailbox",
         "_mutex",
+        "_out_of_time",
         "_reported",
         "_result",
         "_stage",
+        "_timer",
     )
 
     def __init__(
@@ -70,6 +92,7 @@ class Job(Generic[T]):
         box: Mailbox,
         *,
         interruptible: bool,
+        timeout: float | None = None,
     ) -> None:
         self._function = function
         self._connection = connection
@@ -86,6 +109,9 @@ class Job(Generic[T]):
         self._callback: Callable[[Any], object] | None = None
         self._context: contextvars.Context | None = None
         self._asyncio_future_blocking = False
+        self._out_of_time = False
+        self._give_up_at: float | None = None  # set once it must stop
+        self._timer = None if timeout is None else loop.call_later(timeout, self._time_is_over)
 
     @property
     def let_go(self) -> bool:
@@ -100,18 +126,23 @@ class Job(Generic[T]):
                 return
             self._stage = Stage.RUNNING
         try:
-            self._result = self._function(self._connection)
+            with rest:
+                self._result = self._function(self._connection)
         except BaseException as error:  # raised again where it is awaited
             self._error = error
         with self._mutex:
             self._stage = Stage.FINISHED
         self._mailbox.post(self._report)
 
-    def wait_in_thread(self) -> None:
-        """Never let it begin, or wait until it is done. For a thread other than the job's."""
+    def end_in_thread(self, reason: Exception) -> None:
+        """Have it fail with ``reason`` if it has not begun; otherwise stop it, and wait until the
+        thread has let go. For a thread other than the job's.
+        """
         with self._mutex:
             if self._stage is Stage.QUEUED:
                 self._stage = Stage.DROPPED
+                self._error = reason
+                self._mailbox.post(self._report)
         while not self.let_go:
             self._connection.interrupt()
             time.sleep(0.001)
@@ -120,6 +151,8 @@ class Job(Generic[T]):
 
     def _report(self) -> None:
         self._reported = True
+        if self._timer is not None:
+            self._timer.cancel()
         callback, context = self._callback, self._context
         self._callback = self._context = None
         if callback is not None and context is not None:
@@ -148,18 +181,41 @@ class Job(Generic[T]):
         if self._reported:
             return False
         self._cancelled, self._cancel_message = True, msg
+        self._begin_to_stop()
+        return True
+
+    def _time_is_over(self) -> None:
+        self._out_of_time = True
+        self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
+        if self._interruptible and self._give_up_at is None:
+            self._give_up_at = self._loop.time() + _LET_GO_SECONDS
+            self._stop()
+
+    def _stop(self) -> None:
+        """Have it dropped, or interrupt it until the thread has let go."""
         # The mutex makes sure that the interrupt hits this job's statement, never the next one's.
         with self._mutex:
-            if self._interruptible and self._stage is Stage.RUNNING:
+            if self._stage is Stage.RUNNING:
                 self._connection.interrupt()
-            elif self._interruptible and self._stage is Stage.QUEUED:
+            elif self._stage is Stage.QUEUED:
                 self._stage = Stage.DROPPED
-                self._loop.call_soon(self._report)
-        return True
+        assert self._give_up_at is not None
+        if self._stage is Stage.DROPPED or self._loop.time() >= self._give_up_at:
+            self._loop.call_soon(self._report)
+        elif self._stage is Stage.RUNNING:
+            self._loop.call_later(_REPEAT_SECONDS, self._stop)
+
+    @property
+    def _was_stopped(self) -> bool:
+        return self._stage is not Stage.FINISHED or str(self._error) == "interrupted"
 
     def result(self) -> T:
         if self._cancelled:
             raise asyncio.CancelledError(*filter(None, [self._cancel_message]))
+        if self._out_of_time and self._was_stopped:
+            raise OutOfTime
         if self._error is not None:
             # Not kept: error, traceback, this frame and the job would be a cycle.
             error, self._error = self._error, None

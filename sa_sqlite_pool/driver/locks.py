@@ -17,7 +17,7 @@ from .rules import Rules
 
 # Seconds between two tries. SQLite's own back-off grows to 100 ms and keeps no order
 # (sqliteDefaultBusyCallback in its main.c).
-_RETRY_SECONDS = (0.001, 0.002)
+RETRY_SECONDS = (0.001, 0.002)
 
 _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, and SQLITE_LOCKED with a shared cache
 _BUSY_SNAPSHOT = 517
@@ -53,7 +53,7 @@ class Patience:
         """A moment before the next try; the time-out's error when none is left."""
         if self.seconds_left <= 0:
             raise self._timeout() from error
-        await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - jitter
+        await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
 
     def _timeout(self) -> WriteTimeout | ReadTimeout:
         if self._writing:
@@ -66,3 +66,24 @@ class Patience:
             f"waited {self._seconds:.2f} s to read from {self._rules.label}; another connection "
             "holds SQLite's lock exclusively; end its transaction or raise read_timeout"
         )
+
+
+class TimeLimit:
+    """One monotonic deadline for the running of one statement, from its first use on.
+
+    ``seconds`` is None where there is no limit.
+    """
+
+    __slots__ = ("_deadline", "seconds")
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._deadline: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.seconds is None:
+            return None
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.seconds
+        return max(0.0, self._deadline - time.monotonic())

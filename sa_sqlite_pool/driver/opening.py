@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import random
 import shutil
 import sqlite3
 import tempfile
@@ -24,10 +26,11 @@ from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError, DatabaseNotUsableError, NotADatabaseError
 from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Role
-from .adapter import SQLiteConnection
+from .executor import Executor
 from .guard import Access, Guard
 from .lane import Lane
 from .location import Location
+from .locks import RETRY_SECONDS, may_pass
 from .rules import Rules
 from .worker import Worker
 
@@ -48,6 +51,7 @@ class Opening:
         self.role = role
         self.settings = settings
         self.lane = Lane()
+        self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._creator = creator
         self._private_directory: PrivateDirectory | None = None
         self._prepared = False
@@ -129,33 +133,58 @@ class Opening:
         """
         if self._prepared or not self.location.writable:
             return
-        await_only(asyncio.to_thread(_prepare, self.location, self.settings))
+        await_only(self._prepare())
         self._prepared = True
+
+    async def _prepare(self) -> None:
+        worker = await Worker.open(self.location.sqlite_uri)
+        try:
+            await self._configure(worker, self.settings.pragmas)
+        finally:
+            await worker.close()
 
     # -- after: in the connection's thread ------------------------------------------------------
 
-    async def finish(self, stock: AdaptedConnection, dbapi: Any, rules: Rules) -> SQLiteConnection:
-        """Make the connection that the dialect opened one of this package's."""
+    async def finish(self, stock: AdaptedConnection, rules: Rules) -> Executor:
+        """Set up the connection that the dialect opened."""
         worker = Worker(stock.driver_connection, threadsafe=self.by_dialect, lane=self.lane)
         guard = self._guard()
         try:
-            await worker.run(lambda connection: self._set_up(connection, guard))
+            await self._configure(worker, self._pragmas())
+            await worker.run(lambda connection: self._complete(connection, guard))
+        except asyncio.CancelledError:
+            worker.give_up("it was never opened", keep=False, done=lambda _: None)
+            raise
         except BaseException:
             await worker.close()
             raise
-        return SQLiteConnection(dbapi, worker, guard, rules)
+        return Executor(worker, guard, rules)
+
+    async def _configure(self, worker: Worker, pragmas: Mapping[str, Any]) -> None:
+        # The first statements may meet a recovery, the last connection of somebody else closing,
+        # or other starters that switch to WAL. SQLite's busy time-out could not be cancelled.
+        deadline = time.monotonic() + self.settings.write_timeout
+        while True:
+            try:
+                return await worker.run(lambda c: _configure(c, self.location, pragmas))
+            except sqlite3.OperationalError as error:
+                passing = may_pass(error, in_transaction=False)
+                if not passing or time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+
+    def _pragmas(self) -> Mapping[str, Any]:
+        pragmas = self.settings.pragmas
+        if self.role is Role.READER:
+            return {k: v for k, v in pragmas.items() if k not in _WRITER_PRAGMAS}
+        return pragmas
 
     def _guard(self) -> Guard | None:
         if self.role is Role.WRITER:
             return None  # it has the turn whenever it is checked out
         return Guard(Access.READER if self.role is Role.READER else Access.ALL)
 
-    def _set_up(self, connection: sqlite3.Connection, guard: Guard | None) -> None:
-        connection.isolation_level = None
-        pragmas = self.settings.pragmas
-        if self.role is Role.READER:
-            pragmas = {k: v for k, v in pragmas.items() if k not in _WRITER_PRAGMAS}
-        _configure(connection, self.location, pragmas, self.settings.write_timeout)
+    def _complete(self, connection: sqlite3.Connection, guard: Guard | None) -> None:
         if self.settings.on_connect is not None:
             self.settings.on_connect(connection)
             if connection.in_transaction:
@@ -179,29 +208,23 @@ class PrivateDirectory:
     def __init__(self, owner: object) -> None:
         directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
         self.database = str(Path(directory) / "memory.db")
-        self.remove = weakref.finalize(owner, shutil.rmtree, directory, ignore_errors=True)
+        self.remove = weakref.finalize(owner, _remove, directory, os.getpid())
 
 
-def _prepare(location: Location, settings: ConnectionSettings) -> None:
-    connection = sqlite3.connect(
-        location.sqlite_uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
-    )
-    try:
-        _configure(connection, location, settings.pragmas, settings.write_timeout)
-    finally:
-        connection.close()
+def _remove(directory: str, owner: int) -> None:
+    if os.getpid() == owner:  # and not a child process that is forked from it, and exits
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _configure(
-    connection: sqlite3.Connection, location: Location, pragmas: Mapping[str, Any], timeout: float
+    connection: sqlite3.Connection, location: Location, pragmas: Mapping[str, Any]
 ) -> None:
-    # First of all, since the next statement may meet a recovery, or the last connection closing.
-    connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout = 0")  # the waiting is done by tasks, in order
     _check_is_database(connection, location.label)
     if location.writable and "journal_mode" in pragmas:
-        _switch_journal_mode(connection, pragmas, timeout, location.label)
+        _switch_journal_mode(connection, pragmas, location.label)
     _set_pragmas(connection, pragmas, location.label)
-    connection.execute("PRAGMA busy_timeout = 0")  # from here on the adapter waits, in order
 
 
 def _check_is_database(connection: sqlite3.Connection, label: str) -> None:
@@ -217,7 +240,7 @@ def _check_is_database(connection: sqlite3.Connection, label: str) -> None:
 
 
 def _switch_journal_mode(
-    connection: sqlite3.Connection, pragmas: Mapping[str, Any], timeout: float, label: str
+    connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str
 ) -> None:
     wanted = str(pragmas["journal_mode"]).lower()
     mode = _journal_mode(connection)
@@ -226,7 +249,7 @@ def _switch_journal_mode(
     for name in _BEFORE_JOURNAL_MODE:
         if name in pragmas:
             connection.execute(f"PRAGMA {name} = {pragmas[name]}")
-    mode = _ask_for_journal_mode(connection, wanted, time.monotonic() + timeout)
+    mode = _journal_mode(connection, f" = {wanted}")
     if mode != wanted:
         raise DatabaseNotUsableError(
             f"{label} stays in journal_mode={mode}, SQLite refused {wanted}; WAL needs shared "
@@ -235,20 +258,8 @@ def _switch_journal_mode(
         )
 
 
-def _journal_mode(connection: sqlite3.Connection) -> str:
-    return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower()
-
-
-def _ask_for_journal_mode(connection: sqlite3.Connection, wanted: str, deadline: float) -> str:
-    # Several programs that start at once all switch; SQLite answers the losers with "database is
-    # locked", at times in spite of a busy time-out, so the asking is repeated here.
-    while True:
-        try:
-            return str(connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]).lower()
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.002)  # in the connection's own thread
+def _journal_mode(connection: sqlite3.Connection, change: str = "") -> str:
+    return str(connection.execute(f"PRAGMA journal_mode{change}").fetchone()[0]).lower()
 
 
 def _set_pragmas(connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str) -> None:

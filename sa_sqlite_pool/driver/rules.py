@@ -13,10 +13,11 @@ from .statements import Kind
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the connections of one pool may do, and how long they wait (seconds).
+    """What the connections of one pool may do, and how long they wait and run (seconds).
 
     ``turn`` is taken at the first write and given back at the end of the transaction; None where
-    whoever has checked the connection out already has the turn, or can never write.
+    whoever has checked the connection out already has the turn, or can never write. ``owner`` is
+    for whom they wait in line for it.
     """
 
     role: Role
@@ -24,6 +25,8 @@ class Rules:
     turn: WriteTurn | None
     write_timeout: float
     read_timeout: float
+    statement_timeout: float | None
+    owner: object
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -208,3 +208,34 @@ def reader_may(pragma: str, value: str | None) -> bool:
     if pragma == "journal_mode" and value is not None:
         return value.lower() == "wal"  # what it is already; `connect` listeners often say so
     return value is None or pragma in _READER_SETTINGS
+
+
+# PRAGMAs that take an argument and set nothing.
+_QUESTIONS = frozenset(
+    {
+        "foreign_key_check",
+        "foreign_key_list",
+        "incremental_vacuum",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "integrity_check",
+        "optimize",
+        "quick_check",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+        "wal_checkpoint",
+    }
+)
+_KINDS_OF_SETTINGS = frozenset({Kind.ATTACH, Kind.SETTING, Kind.MAINTENANCE})
+
+
+def changes_settings(sql: str, kind: Kind) -> bool:
+    """Whether the connection may be another one afterwards than it was when it was opened."""
+    if kind not in _KINDS_OF_SETTINGS:
+        return False
+    match = _PRAGMA.search(sql)
+    if match is None:
+        return next(words(sql), "") in {"ATTACH", "DETACH"}
+    return match["value"] is not None and match["name"].lower() not in _QUESTIONS

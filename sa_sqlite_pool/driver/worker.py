@@ -8,13 +8,16 @@ for itself, and so may be cancelled, and may find its loop closed, without endin
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, final
 
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
+from ..forks import renew_after_fork, rest
 from .jobs import Job
 from .lane import Lane
 from .mailbox import Mailbox, mailbox
@@ -24,50 +27,75 @@ T = TypeVar("T")
 
 @final
 class Worker:
-    """One ``sqlite3`` connection, used by one job at a time.
+    """The use of one ``sqlite3`` connection, by one job at a time, until it is given up.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
+    ``ended`` says why it can no longer be used; None as long as it can.
     """
 
-    __slots__ = ("_lane", "_last_job", "_mailbox", "_threadsafe", "aiosqlite_connection", "hops")
+    __slots__ = (
+        "__weakref__",
+        "_lane",
+        "_last_job",
+        "_mailbox",
+        "_threadsafe",
+        "aiosqlite_connection",
+        "ended",
+        "hops",
+    )
 
     def __init__(
         self, connection: aiosqlite.Connection, *, threadsafe: bool, lane: Lane | None = None
     ) -> None:
         self.aiosqlite_connection = connection
-        self._lane = lane if threadsafe else None
+        self.ended: str | None = None
         self.hops = 0
+        self._lane = lane if threadsafe else None
         self._mailbox: Mailbox | None = None
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
+        renew_after_fork(self)
+
+    @classmethod
+    async def open(cls, uri: str) -> Worker:
+        """A connection of its own to the database at ``uri``, a ``file:`` URI."""
+        connection = aiosqlite.connect(
+            uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
+        )
+        connection._thread.daemon = True
+        return cls(await connection, threadsafe=True)
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The ``sqlite3`` connection; ``sqlite3.OperationalError`` once it is closed."""
+        """The ``sqlite3`` connection; ``sqlite3.OperationalError`` once it is given up."""
         connection = self.aiosqlite_connection._connection
-        if connection is None:
-            # SQLAlchemy's dialect takes these words for a disconnect and opens another.
-            raise sqlite3.OperationalError("no active connection")
+        if self.ended is not None or connection is None:
+            raise self._no_connection()
         return connection
+
+    def _no_connection(self) -> sqlite3.OperationalError:
+        # SQLAlchemy's dialect takes the first words for a disconnect and opens another.
+        return sqlite3.OperationalError(f"no active connection: {self.ended or 'it was closed'}")
 
     @property
     def closed(self) -> bool:
-        return self.aiosqlite_connection._connection is None
+        return self.ended is not None or self.aiosqlite_connection._connection is None
 
     @property
     def in_transaction(self) -> bool:
         """SQLite's own word; asking takes no hop."""
         connection = self.aiosqlite_connection._connection
-        return connection is not None and connection.in_transaction
+        return self.ended is None and connection is not None and connection.in_transaction
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no job of this worker is running or queued."""
+        return self._last_job is None or self._last_job.let_go
 
     @property
     def may_run_inline(self) -> bool:
         """Whether the thread is idle, so that the loop may use the connection for a moment."""
-        return (
-            self._threadsafe
-            and (self._last_job is None or self._last_job.let_go)
-            and self.aiosqlite_connection._tx.empty()
-        )
+        return self._threadsafe and self.at_rest and self.aiosqlite_connection._tx.empty()
 
     def run(
         self,
@@ -75,6 +103,7 @@ class Worker:
         *,
         text: str | None = None,
         interruptible: bool = True,
+        timeout: float | None = None,
     ) -> Job[T]:
         """``await run(function)``: call it with the connection, in a thread: one hop.
 
@@ -83,12 +112,20 @@ class Worker:
 
         A cancellation interrupts the running statement (SQLite may roll the transaction back,
         https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
-        with ``interruptible=False`` the function runs to its end first.
+        with ``interruptible=False`` the function runs to its end first. After ``timeout`` seconds
+        it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
         """
         loop = asyncio.get_running_loop()
         if self._mailbox is None or not self._mailbox.belongs_to(loop):
             self._mailbox = mailbox(loop)
-        job = Job(function, self.connection, loop, self._mailbox, interruptible=interruptible)
+        job = Job(
+            function,
+            self.connection,
+            loop,
+            self._mailbox,
+            interruptible=interruptible,
+            timeout=timeout,
+        )
         self.hops += 1
         self._last_job = job
         if text is not None and self._lane is not None and self._lane.takes(text):
@@ -97,12 +134,6 @@ class Worker:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
-    def interrupt(self) -> None:
-        """Stop the statement that runs now, if one does."""
-        connection = self.aiosqlite_connection._connection
-        if connection is not None:
-            connection.interrupt()
-
     async def close(self) -> None:
         """Close the connection and end the thread, also if the caller is cancelled meanwhile."""
         if self.closed:
@@ -110,32 +141,95 @@ class Worker:
         try:
             await self.run(sqlite3.Connection.close, interruptible=False)
         finally:
+            self.ended = "it was closed"
             self._stop()
 
-    def abandon(self, when_closed: Callable[[], None]) -> None:
-        """Close the connection and end the thread without waiting for it.
+    # -- giving it up ---------------------------------------------------------------------------
 
-        For places without a loop, such as the garbage collector. ``when_closed`` is called in the
-        thread, after the connection is closed and its transaction rolled back.
+    def give_up(
+        self,
+        reason: str,
+        *,
+        keep: bool,
+        done: Callable[[Worker | None], None],
+        cursors: Iterable[sqlite3.Cursor] = (),
+    ) -> None:
+        """Let go of the connection at once, waiting for nothing; from any thread, loop or none.
+
+        What runs is stopped, ``cursors`` are closed, and the transaction is rolled back, in the
+        connection's own thread where that takes any time. Then ``done`` is called, there or here:
+        with another worker over the same connection, warm as it is, or, without ``keep`` or where
+        SQLite refuses, with None, after the connection is closed.
+
+        Whoever still uses this worker gets ``sqlite3.OperationalError`` with ``reason``.
         """
         if self.closed:
-            when_closed()
+            done(None)
             return
-        connection, last_job = self.connection, self._last_job
+        idle = self.may_run_inline and not self.in_transaction and not cursors
+        self.ended = reason
+        if keep and idle:
+            done(self._successor())
+        else:
+            self.aiosqlite_connection._tx.put_nowait(
+                (None, lambda: self._give_up_in_thread(keep, done, list(cursors)))
+            )
 
-        def close() -> None:
-            try:
-                if last_job is not None:
-                    last_job.wait_in_thread()
+    def _give_up_in_thread(
+        self, keep: bool, done: Callable[[Worker | None], None], cursors: list[sqlite3.Cursor]
+    ) -> None:
+        successor = None
+        try:
+            if self._last_job is not None:
+                self._last_job.end_in_thread(self._no_connection())
+            with rest:
+                kept = self._roll_back(cursors) if keep else False
+                if kept:
+                    successor = self._successor()
+                else:
+                    self._close_in_thread()
+        finally:
+            done(successor)
+
+    def _roll_back(self, cursors: list[sqlite3.Cursor]) -> bool:
+        connection = self.aiosqlite_connection._connection
+        assert connection is not None
+        try:
+            for cursor in cursors:  # an open read would keep its snapshot
+                cursor.close()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:  # a broken disk: the connection is of no use
+            return False
+        return not connection.in_transaction
+
+    def _close_in_thread(self) -> None:
+        connection = self.aiosqlite_connection._connection
+        try:
+            if connection is not None:
                 connection.close()
-            finally:
-                when_closed()
+        finally:
+            self._stop()
 
-        connection.interrupt()
-        self.aiosqlite_connection._tx.put_nowait((None, close))
-        self._stop()
+    def _successor(self) -> Worker:
+        return Worker(self.aiosqlite_connection, threadsafe=self._threadsafe, lane=self._lane)
 
     def _stop(self) -> None:
         self.aiosqlite_connection._connection = None
         self.aiosqlite_connection._running = False
         self.aiosqlite_connection._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
+
+    def renew_in_child(self) -> None:
+        """Leave the parent's connection alone for ever: not even its memory is freed.
+
+        Closing it would drop the parent's locks and could remove its log.
+        """
+        connection = self.aiosqlite_connection._connection
+        if connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            self.aiosqlite_connection._connection = None
+            self.aiosqlite_connection._running = False
+        self.ended = (
+            f"it was opened in process {os.getppid()}, before the fork() that made this one; a "
+            "connection belongs to one process: open a session or connection here"
+        )

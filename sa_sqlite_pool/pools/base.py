@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from sqlalchemy import event
-from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty, QueueCommon
 
 from ..driver.adapter import SQLiteConnection
+from ..driver.executor import Executor
+from ..driver.guard import Guard
 from ..driver.opening import Opening
 from ..driver.rules import Rules
-from ..errors import ConfigurationError, PoolTimeout
+from ..driver.worker import Worker
+from ..errors import PoolTimeout
+from ..forks import renew_after_fork
 from ..settings import (
+    DEFAULT_IDLE_WARNING,
     DEFAULT_PRAGMAS,
     DEFAULT_TIMEOUT,
     ConnectionSettings,
@@ -27,8 +32,12 @@ from ..settings import (
     check_timeout,
     lay_over,
 )
-from ..turn.fair_semaphore import FairSemaphore, Permit
+from ..turn.fair_semaphore import FairSemaphore
+from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn, write_turn
+from .dialect import prepare_dialect
+from .idle import IdleWatch
+from .loans import Loans
 
 
 class IdleConnections(QueueCommon[ConnectionPoolEntry]):
@@ -70,21 +79,6 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
         return self.get_nowait()
 
 
-class RoleCharacteristic(ConnectionCharacteristic):
-    """The ``sqlite_role`` execution option, as ``postgresql_readonly`` is one of PostgreSQL's."""
-
-    transactional = True
-
-    def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
-        dbapi_conn.reset_role()
-
-    def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
-        dbapi_conn.ask_for_role(value)
-
-    def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
-        return dbapi_conn.role.value
-
-
 class FairPool(AsyncAdaptedQueuePool):
     """Base of this package's pools: a permit first, in order of arrival, then a connection.
 
@@ -98,6 +92,10 @@ class FairPool(AsyncAdaptedQueuePool):
     :param write_timeout: seconds to wait for the right to write, and for SQLite's lock
     :param read_timeout: seconds to wait for a reader, and for SQLite's lock
     :param on_connect: called with each new ``sqlite3.Connection`` in its own thread
+    :param statement_timeout: seconds a statement may run before it is stopped; None: no limit.
+        The execution option of the same name is for one statement, connection or engine
+    :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
+        says who has it and where; None: never
     """
 
     role: ClassVar[Role]
@@ -115,6 +113,8 @@ class FairPool(AsyncAdaptedQueuePool):
         write_timeout: float | None = None,
         read_timeout: float | None = None,
         on_connect: OnConnect | None = None,
+        statement_timeout: float | None = None,
+        idle_warning: float | None = DEFAULT_IDLE_WARNING,
         _opening: Opening | None = None,
         **kw: Any,
     ) -> None:
@@ -124,13 +124,26 @@ class FairPool(AsyncAdaptedQueuePool):
                 DEFAULT_TIMEOUT if write_timeout is None else write_timeout,
                 DEFAULT_TIMEOUT if read_timeout is None else read_timeout,
                 on_connect,
+                statement_timeout,
+                idle_warning,
             )
             _opening = Opening(self.role, settings, creator)
-            _prepare_dialect(kw.get("dialect"), _opening)
+            prepare_dialect(kw.get("dialect"), _opening)
         self._opening = _opening
         self._stock_creator = creator
-        self._permits: dict[ConnectionPoolEntry, Permit] = {}
         self._line = FairSemaphore(_capacity(pool_size, max_overflow))
+        self._loans = Loans(self._release)
+        self._idle_watch = IdleWatch(
+            self._loans,
+            _opening.settings.idle_warning,
+            label=lambda: _opening.location.label,
+            waiting=lambda: self.waiting,
+            holds_turn=self.role is Role.WRITER,
+        )
+        self._kept: deque[tuple[Worker, Guard | None]] = deque()
+        self._first = FairSemaphore(1)
+        self._has_opened = False
+        self._disposed = False
         waiting = self._default_timeout(_opening.settings) if timeout is None else timeout
         super().__init__(
             self._open,
@@ -140,6 +153,7 @@ class FairPool(AsyncAdaptedQueuePool):
             use_lifo=use_lifo,
             **kw,
         )
+        renew_after_fork(self)
 
     # -- for subclasses -------------------------------------------------------------------------
 
@@ -151,7 +165,7 @@ class FairPool(AsyncAdaptedQueuePool):
 
     async def _acquire(self) -> Permit:
         """Wait for the right to a connection; raise an error that names who holds them."""
-        permit = await self._line.acquire(self._timeout)
+        permit = await self._line.acquire(self._timeout, self._opening)
         if permit is None:
             raise self.timeout_error(
                 f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
@@ -177,6 +191,8 @@ class FairPool(AsyncAdaptedQueuePool):
             turn=self._turn(),
             write_timeout=settings.write_timeout,
             read_timeout=settings.read_timeout,
+            statement_timeout=settings.statement_timeout,
+            owner=self._opening,
         )
 
     def _turn_of_file(self) -> WriteTurn:
@@ -188,23 +204,46 @@ class FairPool(AsyncAdaptedQueuePool):
         """How many tasks stand in line for a connection."""
         return self._line.waiting
 
+    # -- for whoever owns the engine ------------------------------------------------------------
+
+    @property
+    def loans(self) -> Loans:
+        """What is checked out."""
+        return self._loans
+
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        """From now on raise ``error()`` in those who ask for a connection, and those in line."""
+        self._opening.refusal = error
+        self._line.send_away(self._opening, error)
+        if (turn := self._turn()) is not None:
+            turn.send_away(self._opening, error)
+
+    def recall(self, reason: str) -> None:
+        """Give up what is checked out, at once: what runs is stopped, and rolled back."""
+        for loan in self._loans:
+            if loan.connection is not None:
+                loan.connection.give_up(reason, keep=False)
+
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:
         proxied = super().connect()
-        connection = proxied.dbapi_connection
-        if isinstance(connection, SQLiteConnection):
-            connection.loan = self._permits.get(proxied._connection_record)
+        connection, loan = proxied.dbapi_connection, self._loans.of(proxied)
+        if isinstance(connection, SQLiteConnection) and loan is not None:
+            loan.lend(connection, proxied)
+            self._idle_watch.loan_began()
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
+        if self._opening.refusal is not None:
+            raise self._opening.refusal()
         permit = await_only(self._acquire())
         try:
             record = self._idle_or_new()
         except BaseException:
             self._release(permit)
             raise
-        self._permits[record] = permit
+        self._loans.begin(record, permit)
         return record
 
     def _idle_or_new(self) -> ConnectionPoolEntry:
@@ -214,13 +253,36 @@ class FairPool(AsyncAdaptedQueuePool):
             pass
         self._inc_overflow()
         try:
-            return self._create_connection()
+            return self._new_record()
         except BaseException:
             self._dec_overflow()
             raise
 
+    def _new_record(self) -> ConnectionPoolEntry:
+        if self._has_opened:
+            return self._create_connection()
+        # While SQLAlchemy asks the first connection about the database, it holds an asyncio.Lock,
+        # which tasks of another event loop must not meet.
+        first = await_only(self._first.acquire(None))
+        assert first is not None
+        try:
+            record = self._create_connection()
+            self._has_opened = True
+            return record
+        finally:
+            self._first.release(first)
+
+    def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
+        rules, dbapi = self._rules(), self._dialect.dbapi  # type: ignore[attr-defined]
+        if self._kept:
+            return SQLiteConnection(dbapi, Executor(*self._kept.popleft(), rules), self._keep)
+        opening = self._opening
+        stock = (
+            self._stock_creator(connection_record) if opening.by_dialect else self._stock_creator()
+        )
+        return SQLiteConnection(dbapi, await_only(opening.finish(stock, rules)), self._keep)
+
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        permit = self._permits.pop(record, None)
         try:
             if isinstance(record.dbapi_connection, SQLiteConnection):
                 record.dbapi_connection.checked_in()
@@ -228,13 +290,55 @@ class FairPool(AsyncAdaptedQueuePool):
             record.invalidate(error)
             raise
         finally:
+            self._put_back(record)
+
+    def _put_back(self, record: ConnectionPoolEntry) -> None:
+        # Return                        | Dispose
+        # put                           | _disposed = True
+        # if _disposed: close all       | close all
+        # Whichever comes last finds the connection.
+        try:
             super()._do_return_conn(record)
-            if permit is not None:
-                self._release(permit)
+            if self._disposed:
+                self._close_idle()
+        finally:
+            self._loans.record_is_back(record)
+
+    def _close_idle(self) -> None:
+        while not self._pool.empty():
+            self._pool.get_nowait().close()
+
+    # -- connections between two lives ----------------------------------------------------------
+
+    def _keep(self, worker: Worker, guard: Guard | None) -> None:
+        """Have a warm connection, whose record has thrown it away. From any thread."""
+        self._kept.append((worker, guard))
+        if self._disposed:
+            self._close_kept()
+
+    def _close_kept(self) -> None:
+        while self._kept:
+            worker, _ = self._kept.popleft()
+            if in_greenlet():
+                await_only(worker.close())
+            else:
+                worker.give_up("its pool was disposed of", keep=False, done=lambda _: None)
 
     def dispose(self) -> None:
+        """Close what is at rest; what is on loan is closed when it comes back."""
+        self._disposed = True
         super().dispose()
+        self._close_kept()
         self._opening.lane.stop()
+
+    def renew_in_child(self) -> None:
+        """The parent's connections are not for this process: begin with none."""
+        self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
+        self._overflow = -self.size()
+        self._overflow_lock = threading.Lock()
+        self._kept.clear()
+        self._loans.renew_in_child()
+        self._idle_watch.renew_in_child()
 
     def recreate(self) -> FairPool:
         self.logger.info("Pool recreating")
@@ -254,28 +358,7 @@ class FairPool(AsyncAdaptedQueuePool):
             _opening=self._opening,
         )
 
-    def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        stock = (
-            self._stock_creator(connection_record)
-            if self._opening.by_dialect
-            else self._stock_creator()
-        )
-        return await_only(self._opening.finish(stock, stock.dbapi, self._rules()))
-
 
 def _capacity(pool_size: int, max_overflow: int) -> int:
     # QueuePool's meaning: no size is no limit, an overflow of -1 is none either
     return sys.maxsize if pool_size == 0 or max_overflow == -1 else pool_size + max_overflow
-
-
-def _prepare_dialect(dialect: Any, opening: Opening) -> None:
-    if getattr(dialect, "driver", None) != "aiosqlite":
-        raise ConfigurationError(
-            "this pool works with sqlite+aiosqlite URLs and create_async_engine() alone, not with "
-            f"{getattr(dialect, 'name', None)}+{getattr(dialect, 'driver', None)}; "
-            "leave poolclass out for other databases"
-        )
-    event.listen(dialect, "do_connect", opening.on_do_connect)
-    dialect.connection_characteristics = dialect.connection_characteristics.union(
-        {"sqlite_role": RoleCharacteristic()}
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..settings import ConnectionSettings, Role
-from ..turn.fair_semaphore import Permit
+from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn
 from .base import FairPool
 
@@ -54,7 +54,11 @@ class WriterPool(FairPool):
         return settings.write_timeout
 
     async def _acquire(self) -> Permit:
-        return await self.turn.acquire(self._timeout)
+        return await self.turn.acquire(self._timeout, self._opening)
 
     def _release(self, permit: Permit) -> None:
         self.turn.release(permit)
+
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        super().refuse(error)
+        self.turn.send_away(self._opening, error)

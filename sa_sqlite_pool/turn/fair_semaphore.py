@@ -18,65 +18,53 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import final
 
-from .whereabouts import task_name, whereabouts
-
-
-@final
-class Permit:
-    """The right to go on, and who has it.
-
-    ``last_sql`` is kept up to date by the connection that works under the permit.
-    """
-
-    __slots__ = ("last_sql", "since", "task")
-
-    def __init__(self, task: asyncio.Task[object] | None, since: float) -> None:
-        self.task = task
-        self.since = since
-        self.last_sql: str | None = None
-
-    def describe(self, now: float) -> str:
-        """``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
-        details = []
-        if place := whereabouts(self.task):
-            details.append(f"now at {place}")
-        if self.last_sql is not None:
-            details.append(f"last SQL: {shorten(self.last_sql)}")
-        suffix = f" ({', '.join(details)})" if details else ""
-        return f"{now - self.since:.1f} s by {task_name(self.task)}{suffix}"
+from ..forks import renew_after_fork
+from .permit import Permit, pass_on_to_children
+from .whereabouts import caller
 
 
 @final
 class Waiter:
-    """One task's place in line."""
+    """One task's place in line. It is answered once: with a permit, or with an error."""
 
-    __slots__ = ("future", "loop", "permit", "task")
+    __slots__ = ("error", "future", "loop", "owner", "permit", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: object) -> None:
         self.loop = loop
         self.task = asyncio.current_task(loop)
+        self.owner = owner
         self.future: asyncio.Future[None] = loop.create_future()
         self.permit: Permit | None = None
+        self.error: Exception | None = None
 
     def wake(self) -> None:
-        """Let the waiting task look at ``permit``. Runs in the waiter's own loop."""
+        """Let the waiting task look at its answer. Runs in the waiter's own loop."""
         if not self.future.done():
             self.future.set_result(None)
 
     def hand_over(self, permit: Permit) -> bool:
         """Take ownership of ``permit``; False if the waiter's loop is closed."""
         self.permit = permit
+        if self._notify():
+            return True
+        self.permit = None
+        return False
+
+    def send_away(self, error: Exception) -> None:
+        self.error = error
+        self._notify()
+
+    def _notify(self) -> bool:
         if _running_loop() is self.loop:
             self.wake()
             return True
         try:
             self.loop.call_soon_threadsafe(self.wake)
         except RuntimeError:  # the loop is closed: its tasks will never run again
-            self.permit = None
             return False
         return True
 
@@ -93,10 +81,16 @@ class FairSemaphore:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         self._capacity = capacity
         self._clock = clock
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Nobody in a child process holds anything, or waits: those are the parent's tasks."""
         self._mutex = threading.Lock()
         # waiters non-empty ⇒ len(held) == capacity
         self._held: set[Permit] = set()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self._returned: deque[Permit] = deque()  # on their way from held to the next in line
 
     @property
     def capacity(self) -> int:
@@ -112,6 +106,7 @@ class FairSemaphore:
         """The permits given out, longest held first."""
         with self._mutex:
             held = list(self._held)
+        self._settle()
         return sorted(held, key=lambda permit: permit.since)
 
     @property
@@ -126,56 +121,98 @@ class FairSemaphore:
         return "; ".join(permit.describe(now) for permit in self.permits) or "nobody"
 
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
-        with self._mutex:
-            return task is not None and any(permit.task is task for permit in self._held)
+        return task is not None and any(permit.task is task for permit in self.permits)
 
     def take_nowait(self) -> Permit | None:
         """A permit if one is free; never overtakes a waiter. For use inside an event loop."""
-        task = asyncio.current_task()
+        task, permit = asyncio.current_task(), None
         with self._mutex:
-            if len(self._held) >= self._capacity:
-                return None
-            assert not self._waiters
-            return self._give(task)
+            if len(self._held) < self._capacity:
+                assert not self._waiters
+                permit = self._give(task)
+        self._settle()
+        return None if permit is None else self._receive(permit)
 
-    async def acquire(self, timeout: float | None) -> Permit | None:
+    async def acquire(self, timeout: float | None, owner: object = None) -> Permit | None:
         """Wait in line for a permit, at most ``timeout`` seconds (None: no limit).
 
         Returns None when the time passed. A cancellation leaves no place in line and no permit
-        taken, also when it arrives between a release and the wake-up.
+        taken, also when it arrives between a release and the wake-up. ``owner`` is for whom the
+        task waits: see :meth:`send_away`.
         """
         if permit := self.take_nowait():
             return permit
-        waiter = self._join()
+        self._recall_stranded()
+        waiter = self._join(owner)
         if waiter.permit is None:
             await self._sleep(waiter, timeout)
         if waiter.permit is None:
             self._leave(waiter)
-        return waiter.permit
+        if waiter.error is not None:
+            raise waiter.error
+        return None if waiter.permit is None else self._receive(waiter.permit)
 
     def release(self, permit: Permit) -> None:
-        """Give ``permit`` back, from any thread; the next live waiter owns one before it wakes."""
+        """Give ``permit`` back, from any thread; the next live waiter owns one before it wakes.
+
+        May be called anywhere, also by the garbage collector in the middle of any other method
+        here: it never waits for the mutex. Whoever has the mutex settles what came meanwhile.
+        """
+        self._returned.append(permit)
+        self._settle()
+
+    def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` in the tasks that wait for ``owner``."""
         with self._mutex:
-            self._held.remove(permit)
-            while self._waiters and len(self._held) < self._capacity:
-                waiter, _ = self._waiters.popitem(last=False)
-                successor = self._give(waiter.task)
-                if not waiter.hand_over(successor):
-                    self._held.remove(successor)
+            leaving = [waiter for waiter in self._waiters if waiter.owner is owner]
+            for waiter in leaving:
+                del self._waiters[waiter]
+        self._settle()
+        for waiter in leaving:
+            waiter.send_away(error())
+
+    # -- under the mutex, all of it short -------------------------------------------------------
 
     def _give(self, task: asyncio.Task[object] | None) -> Permit:
         permit = Permit(task, self._clock())
         self._held.add(permit)
         return permit
 
-    def _join(self) -> Waiter:
-        waiter = Waiter(asyncio.get_running_loop())
+    def _join(self, owner: object) -> Waiter:
+        waiter = Waiter(asyncio.get_running_loop(), owner)
         with self._mutex:
             if len(self._held) < self._capacity:  # released by another thread meanwhile
                 waiter.permit = self._give(waiter.task)
             else:
                 self._waiters[waiter] = None
+        self._settle()
         return waiter
+
+    def _leave(self, waiter: Waiter) -> None:
+        # After this nobody hands a permit to the waiter; one given before stays in waiter.permit.
+        with self._mutex:
+            self._waiters.pop(waiter, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Pass on what was returned. To be called after each use of the mutex."""
+        while self._returned and self._mutex.acquire(blocking=False):
+            try:
+                self._pass_on()
+            finally:
+                self._mutex.release()
+
+    def _pass_on(self) -> None:
+        while self._returned:
+            # Given back twice, or before a fork: already gone.
+            self._held.discard(self._returned.popleft())
+            while self._waiters and len(self._held) < self._capacity:
+                waiter, _ = self._waiters.popitem(last=False)
+                successor = self._give(waiter.task)
+                if not waiter.hand_over(successor):
+                    self._held.remove(successor)
+
+    # -- around it ------------------------------------------------------------------------------
 
     async def _sleep(self, waiter: Waiter, timeout: float | None) -> None:
         timer = None if timeout is None else waiter.loop.call_later(timeout, waiter.wake)
@@ -190,10 +227,19 @@ class FairSemaphore:
             if timer is not None:
                 timer.cancel()
 
-    def _leave(self, waiter: Waiter) -> None:
-        # After this nobody hands a permit to the waiter; one given before stays in waiter.permit.
-        with self._mutex:
-            self._waiters.pop(waiter, None)
+    def _receive(self, permit: Permit) -> Permit:
+        permit.asked_at = caller()
+        pass_on_to_children(permit)
+        return permit
+
+    def _recall_stranded(self) -> None:
+        for permit in self.permits:
+            if not permit.stranded:
+                continue
+            if permit.recall is None:  # its task never came to use it
+                self.release(permit)
+            else:
+                permit.recall()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -201,12 +247,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-_SHOWN_CHARACTERS = 120
-
-
-def shorten(sql: str) -> str:
-    """``sql`` on one line, cut where it is long."""
-    line = " ".join(sql[: 2 * _SHOWN_CHARACTERS].split())
-    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"

@@ -1,13 +1,15 @@
-"""Where a task is now, for messages that name it."""
+"""Where a task is now, and where it asked, for messages that name it."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from functools import lru_cache
 from pathlib import PurePath
-from types import FrameType
+from types import CodeType, FrameType
 
 # Frames inside these are how a task waits, not where its author wrote the waiting.
-_LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py")
+_LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet")
 
 
 def task_name(task: asyncio.Task[object] | None) -> str:
@@ -27,10 +29,21 @@ def whereabouts(task: asyncio.Task[object] | None) -> str | None:
     awaited: object = task.get_coro()
     while awaited is not None:
         frame = _frame(awaited)
-        if frame is not None and not _in_library(frame.f_code.co_filename):
-            place = f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        if frame is not None and not _in_library(frame.f_code):
+            place = _place(frame.f_code, frame.f_lineno)
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
     return place
+
+
+def caller() -> str | None:
+    """``jobs.py:88``: the line of the application that called into this package.
+
+    For use in a coroutine, whose frames lead back to the task.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _in_library(frame.f_code):
+        frame = frame.f_back
+    return None if frame is None else _place(frame.f_code, frame.f_lineno)
 
 
 def _frame(awaited: object) -> FrameType | None:
@@ -38,5 +51,14 @@ def _frame(awaited: object) -> FrameType | None:
     return frame if isinstance(frame, FrameType) else None
 
 
-def _in_library(filename: str) -> bool:
+def _place(code: CodeType, line: int) -> str:
+    return f"{PurePath(code.co_filename).name}:{line}"
+
+
+def _in_library(code: CodeType) -> bool:
+    return _is_library(code.co_filename)
+
+
+@lru_cache(maxsize=4096)
+def _is_library(filename: str) -> bool:
     return any(name in PurePath(filename).parts for name in _LIBRARIES)

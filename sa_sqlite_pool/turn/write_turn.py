@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections.abc import Callable
 from typing import final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
-from .fair_semaphore import FairSemaphore, Permit
+from ..forks import renew_after_fork
+from .fair_semaphore import FairSemaphore
+from .permit import Permit
 
 
 @final
@@ -37,10 +40,11 @@ class WriteTurn:
         """How long the holder has had the turn; None if nobody has it."""
         return self._line.longest_held_seconds
 
-    async def acquire(self, timeout: float) -> Permit:
+    async def acquire(self, timeout: float, owner: object = None) -> Permit:
         """Wait for the turn, first come, first served, at most ``timeout`` seconds.
 
-        Costs no await where the turn is free. A cancellation leaves no turn taken.
+        Costs no await where the turn is free. A cancellation leaves no turn taken. ``owner`` is
+        for whom the task waits: see :meth:`send_away`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
@@ -53,7 +57,7 @@ class WriteTurn:
                 f"({self._line.describe_holders()}) and would wait for itself; write through the "
                 "session or connection that is open, or end its transaction first"
             )
-        permit = await self._line.acquire(timeout)
+        permit = await self._line.acquire(timeout, owner)
         if permit is None:
             raise WriteTimeout(
                 f"waited {timeout:.2f} s to write to {self.name}; the turn is held for "
@@ -66,9 +70,33 @@ class WriteTurn:
         """Give the turn to the next in line. From any thread."""
         self._line.release(permit)
 
+    def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` in the tasks that wait for ``owner``."""
+        self._line.send_away(owner, error)
 
-_turns: weakref.WeakValueDictionary[str, WriteTurn] = weakref.WeakValueDictionary()
-_turns_mutex = threading.Lock()
+
+@final
+class _Registry:
+    """The turns that somebody uses, by the real path of the file."""
+
+    def __init__(self) -> None:
+        self._turns: weakref.WeakValueDictionary[str, WriteTurn] = weakref.WeakValueDictionary()
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        # A thread that the child does not have may have held it. The turns renew themselves.
+        self._mutex = threading.Lock()
+
+    def turn(self, identity: str, name: str) -> WriteTurn:
+        with self._mutex:
+            turn = self._turns.get(identity)
+            if turn is None:
+                turn = self._turns[identity] = WriteTurn(name)
+            return turn
+
+
+_registry = _Registry()
 
 
 def write_turn(identity: str, name: str) -> WriteTurn:
@@ -76,8 +104,4 @@ def write_turn(identity: str, name: str) -> WriteTurn:
 
     It lives as long as somebody uses it; keep a reference.
     """
-    with _turns_mutex:
-        turn = _turns.get(identity)
-        if turn is None:
-            turn = _turns[identity] = WriteTurn(name)
-        return turn
+    return _registry.turn(identity, name)

@@ -16,7 +16,7 @@ from sqlalchemy.util import greenlet_spawn
 from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriteTimeout
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of
+from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_free
 
 
 def outsider(path: Path) -> sqlite3.Connection:
@@ -121,7 +121,7 @@ async def test_a_failed_return_replaces_the_connection(
         patched.setattr(SQLiteConnection, "checked_in", cancelled)
         await greenlet_spawn(use)
     assert before.worker.closed
-    assert turn_of(path).holder is None
+    await until_free(path)
     assert await amounts(engine) == [0, 0, 0]
     assert engine.pool.checkedin() == 1
 
@@ -267,7 +267,7 @@ async def test_a_cancelled_statement_is_stopped(path: Path, make_engine: MakeEng
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert turn_of(path).holder is None
+    await until_free(path)
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
     assert await amounts(engine) == [1, 0, 0]
@@ -302,5 +302,5 @@ async def test_a_commit_already_sent_is_awaited(path: Path, writer: AsyncEngine)
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert turn.holder is None
+    await until_free(path)
     assert await amounts(writer) == [1, 0, 0]

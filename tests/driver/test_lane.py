@@ -15,6 +15,7 @@ import pytest
 from sa_sqlite_pool.driver.lane import Lane
 from sa_sqlite_pool.driver.worker import Worker
 from tests.driver.workers import Gate, open_worker, outcome
+from tests.helpers import until
 
 
 def thread_of(_: sqlite3.Connection) -> int:
@@ -23,15 +24,6 @@ def thread_of(_: sqlite3.Connection) -> int:
 
 def lane_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "sa_sqlite_pool-lane"}
-
-
-async def until(condition: object) -> None:
-    """Let the loop run until ``condition()`` holds."""
-    assert callable(condition)
-    give_up = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < give_up
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -134,7 +126,7 @@ async def test_a_cancelled_statement_in_the_queue_never_runs(workers: list[Worke
     assert not ran.is_set()
 
 
-async def test_abandoning_waits_for_the_lane(lane: Lane) -> None:
+async def test_giving_up_waits_for_the_lane(lane: Lane) -> None:
     """A connection is never closed while a thread works with it: it is interrupted first."""
     worker = await open_worker(lane)
     closed = threading.Event()
@@ -148,7 +140,7 @@ async def test_abandoning_waits_for_the_lane(lane: Lane) -> None:
 
     job = worker.run(endless, text="endless")
     assert started.wait(10)
-    worker.abandon(closed.set)
+    worker.give_up("reason", keep=False, done=lambda _: closed.set())
     assert closed.wait(10)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         await job

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from sa_sqlite_pool.driver import jobs
+from sa_sqlite_pool.driver.jobs import OutOfTime
+from sa_sqlite_pool.driver.lane import Lane
 from sa_sqlite_pool.driver.worker import Worker
 from tests.driver.workers import Gate, open_worker, outcome
 
@@ -175,12 +178,141 @@ async def test_closing(worker: Worker) -> None:
         worker.run(lambda _: None)
 
 
-async def test_abandoning_rolls_back_and_tells(worker: Worker) -> None:
-    """For the garbage collector: no waiting, and word when it is done."""
-    closed = threading.Event()
+async def give_up(
+    worker: Worker, *, keep: bool, cursors: Sequence[sqlite3.Cursor] = ()
+) -> Worker | None:
+    """Give it up, and wait for the word that it is done."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Worker | None] = loop.create_future()
+
+    def done(successor: Worker | None) -> None:
+        loop.call_soon_threadsafe(answer.set_result, successor)
+
+    worker.give_up("reason", keep=keep, done=done, cursors=cursors)
+    assert worker.closed
+    return await answer
+
+
+async def test_giving_up_closes(worker: Worker) -> None:
+    """The transaction is rolled back, the thread ends, and the reason is told."""
+    thread = worker.aiosqlite_connection._thread
     await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
-    worker.abandon(closed.set)
-    assert closed.wait(10)
-    again = threading.Event()
-    worker.abandon(again.set)
-    assert again.is_set()
+    assert await give_up(worker, keep=False) is None
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        worker.run(lambda _: None)
+    assert await give_up(worker, keep=True) is None
+
+
+async def test_giving_up_may_keep_the_connection(worker: Worker) -> None:
+    """Rolled back, its open cursors closed, and warm for the next; the old one is of no use."""
+    connection = worker.connection
+    await worker.run(lambda c: c.execute("CREATE TABLE t (id)"))
+    await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
+    await worker.run(lambda c: c.execute("INSERT INTO t VALUES (1)"))
+    cursor = await worker.run(lambda c: c.execute("SELECT id FROM t"))
+    successor = await give_up(worker, keep=True, cursors=[cursor])
+    assert successor is not None
+    assert successor.connection is connection
+    assert not successor.in_transaction
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        cursor.fetchone()
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        worker.run(lambda _: None)
+    assert await successor.run(lambda c: c.execute("SELECT count(*) FROM t").fetchone()) == (0,)
+    await successor.close()
+
+
+async def test_giving_up_takes_no_hop_where_there_is_nothing_to_do(worker: Worker) -> None:
+    """Cancelled while it waited for the turn: the connection is handed on there and then."""
+    successors: list[Worker | None] = []
+    worker.give_up("reason", keep=True, done=successors.append)
+    (successor,) = successors
+    assert successor is not None
+    await successor.close()
+
+
+async def test_a_broken_connection_is_not_kept(worker: Worker) -> None:
+    """Where SQLite refuses to roll back."""
+
+    def break_it(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+
+    await worker.run(break_it)
+    assert await give_up(worker, keep=True) is None
+
+
+async def test_an_interrupt_that_comes_too_early_is_repeated(worker: Worker) -> None:
+    """sqlite3_interrupt() is lost on a connection that runs nothing yet.
+
+    Task       | Thread
+    run →      | (the job has begun, the statement has not)
+    cancel()   |
+               | endless statement
+    """
+    gate = Gate()
+
+    def late(connection: sqlite3.Connection) -> object:
+        gate(connection)
+        return connection.execute(ENDLESS).fetchone()
+
+    task = asyncio.ensure_future(outcome(worker.run(late)))
+    await gate.reached.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+
+
+async def test_a_thread_that_does_not_come_back_is_left_to_itself(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of the application that sleeps cannot be interrupted; the task goes on."""
+    monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.02)
+    gate = Gate()
+    task = asyncio.ensure_future(outcome(worker.run(gate)))
+    await gate.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not worker.at_rest
+    gone = asyncio.ensure_future(give_up(worker, keep=False))
+    await asyncio.sleep(0)
+    assert not gone.done()
+    gate.open()
+    assert await gone is None
+
+
+async def test_time_is_over(worker: Worker) -> None:
+    """The statement is stopped; one that is queued never begins; one that ended in time counts."""
+    with pytest.raises(OutOfTime):
+        await worker.run(lambda c: c.execute(ENDLESS).fetchone(), timeout=0.01)
+    gate, ran = Gate(), threading.Event()
+    first = asyncio.ensure_future(outcome(worker.run(gate)))
+    with pytest.raises(OutOfTime):
+        await worker.run(lambda _: ran.set(), timeout=0.0)
+    gate.open()
+    await first
+    assert not ran.is_set()
+    job = worker.run(lambda _: "done", timeout=0.0)
+    while not job.let_go:
+        pass
+    assert await job == "done"
+
+
+async def test_a_queued_job_of_a_connection_given_up_fails(worker: Worker) -> None:
+    """Its task is woken with the reason, and waits for nobody."""
+    gate = Gate()
+    first = asyncio.ensure_future(outcome(worker.run(gate)))
+    await gate.reached.wait()
+    worker._lane = Lane()
+    queued = asyncio.ensure_future(outcome(worker.run(lambda _: None, text="SELECT 1")))
+    worker._lane._queue.clear()  # behind a long statement of somebody else
+    worker.give_up("reason", keep=False, done=lambda _: None)
+    gate.open()
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        await queued
+    await first

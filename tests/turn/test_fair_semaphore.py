@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore, Permit, shorten
+from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
+from sa_sqlite_pool.turn.permit import Permit, shorten
 from tests.helpers import run_in_virtual_time, until_waiting
 
 
@@ -161,6 +162,145 @@ def test_as_many_as_the_capacity_go_on_at_once() -> None:
     run_in_virtual_time(main())
 
 
+def test_a_permit_of_a_closed_loop_is_recalled() -> None:
+    """Its holder will never run again: who comes next has it taken back, in the holder's way."""
+    line = FairSemaphore()
+    recalled: list[Permit] = []
+
+    async def hold(recall: bool) -> None:
+        permit = await take(line)
+
+        def take_back() -> None:
+            recalled.append(permit)
+            line.release(permit)
+
+        permit.recall = take_back if recall else None
+
+    asyncio.run(hold(recall=True))
+    asyncio.run(hold(recall=False))
+    assert len(recalled) == 1
+    asyncio.run(hold(recall=False))
+    assert len(line.permits) == 1
+
+
+def test_a_release_in_the_middle_of_everything() -> None:
+    """The garbage collector may run at any line, and find a connection to give back.
+
+    Here it does so inside the mutex: while a permit is made, the clock is read.
+    """
+
+    class Collecting:
+        def __init__(self) -> None:
+            self.garbage: list[Permit] = []
+
+        def __call__(self) -> float:
+            while self.garbage:
+                line.release(self.garbage.pop())
+            return 0.0
+
+    async def main() -> None:
+        clock.garbage.append(await take(line))
+        second, third = await take(line), await take(line, timeout=10)
+        waiters = [asyncio.create_task(take(line, timeout=10)) for _ in range(2)]
+        await until_waiting(2, line)
+        clock.garbage.append(second)
+        line.release(third)
+        assert {await waiter for waiter in waiters} == set(line.permits)
+
+    clock = Collecting()
+    line = FairSemaphore(2, clock)
+    run_in_virtual_time(main())
+
+
+def test_giving_back_twice_changes_nothing() -> None:
+    """Nor does giving back what was given out before a fork."""
+
+    async def main() -> None:
+        line = semaphore()
+        permit = await take(line)
+        line.release(permit)
+        other = await take(line)
+        line.release(permit)
+        assert line.permits == [other]
+
+    run_in_virtual_time(main())
+
+
+def test_waiters_are_sent_away() -> None:
+    """Those of one owner get the error; the others keep their places."""
+
+    async def main() -> None:
+        line, owner = semaphore(), object()
+        permit = await take(line)
+        mine = asyncio.create_task(line.acquire(None, owner))
+        other = asyncio.create_task(take(line))
+        await until_waiting(2, line)
+        line.send_away(owner, lambda: LookupError("closed"))
+        with pytest.raises(LookupError, match="closed"):
+            await mine
+        line.release(permit)
+        assert line.permits == [await other]
+
+    run_in_virtual_time(main())
+
+
+def test_sent_away_and_cancelled_at_once() -> None:
+    """The cancellation wins; nothing is left behind.
+
+    Closer            | Waiter
+    send_away()       | (woken, not run yet)
+                      | cancelled
+    """
+
+    async def main() -> None:
+        line, owner = semaphore(), object()
+        permit = await take(line)
+        mine = asyncio.create_task(line.acquire(None, owner))
+        await until_waiting(1, line)
+        line.send_away(owner, lambda: LookupError("closed"))
+        mine.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await mine
+        line.release(permit)
+        assert line.permits == []
+        assert line.waiting == 0
+
+    run_in_virtual_time(main())
+
+
+def test_a_child_that_waits_for_its_ancestor_is_told() -> None:
+    """Clear waits: the holder may be waiting for the very task that waits for it."""
+
+    async def main() -> None:
+        line = semaphore()
+
+        async def child() -> None:
+            assert await line.acquire(1) is None
+            told.append(line.describe_holders())
+
+        told: list[str] = []
+        permit = await take(line)
+        await asyncio.create_task(child())
+        assert "this task was started under it" in told[0]
+        assert "started under it" not in line.describe_holders()
+        line.release(permit)
+
+        async def stranger() -> None:
+            permit = await take(line)
+            await done.wait()
+            line.release(permit)
+
+        done = asyncio.Event()
+        holder = asyncio.create_task(stranger())
+        await asyncio.sleep(0)
+        await asyncio.create_task(child())
+        assert "started under it" not in told[1]
+        done.set()
+        await holder
+
+    run_in_virtual_time(main())
+
+
 def test_a_waiter_of_a_closed_loop_is_passed_over() -> None:
     """A loop that died in line does not stop the line."""
     line = FairSemaphore()
@@ -174,7 +314,8 @@ def test_a_waiter_of_a_closed_loop_is_passed_over() -> None:
         asyncio.get_running_loop().create_task(take(line))
         await until_waiting(1, line)
 
-    asyncio.run(hold())
+    holding = asyncio.new_event_loop()
+    holding.run_until_complete(hold())
     dead.run_until_complete(queue())
     abandoned = asyncio.all_tasks(dead)
     dead.close()
@@ -187,6 +328,7 @@ def test_a_waiter_of_a_closed_loop_is_passed_over() -> None:
         assert line.permits == [permit]
 
     asyncio.run(newcomer())
+    holding.close()
     for task in abandoned:  # its loop is gone; say so, or asyncio warns
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.get_coro().close()

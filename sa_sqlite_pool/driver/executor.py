@@ -1,0 +1,341 @@
+"""What runs on one connection: statements and the ends of transactions, under its rules.
+
+Python's ``sqlite3`` begins transactions by itself, only before DML, and never for SELECT, DDL or
+SAVEPOINT. That is switched off (``isolation_level=None``); BEGIN is sent with the first statement
+that needs one, in the same hop. ``in_transaction`` is always SQLite's own answer, never a copy of
+it, so nothing here can disagree with the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, final
+
+from sqlalchemy.util import await_only
+
+from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout, TransactionLostError
+from ..settings import Role
+from ..turn.permit import Permit, shorten
+from .guard import Guard
+from .jobs import OutOfTime
+from .locks import Patience, TimeLimit, may_pass
+from .placement import Place, place_of_end
+from .rules import Plan, Rules, Standing, is_refused, needs_turn, plan
+from .statements import Kind, changes_settings, classify
+from .worker import Worker
+
+T = TypeVar("T")
+Call = Callable[[sqlite3.Connection], T]
+
+
+@final
+class Executor:
+    """Executes for one connection. SQLAlchemy calls it in a greenlet; it waits by ``await_only``.
+
+    ``loan`` is the permit under which the connection is checked out of its pool; the SQL that
+    runs is noted there for messages. ``cancelled`` says that a cancellation has passed through.
+    """
+
+    __slots__ = (
+        "_judged",
+        "_lost",
+        "_permit",
+        "_wrote",
+        "autocommit",
+        "cancelled",
+        "guard",
+        "loan",
+        "misuse",
+        "role",
+        "rules",
+        "settings_changed",
+        "worker",
+    )
+
+    def __init__(self, worker: Worker, guard: Guard | None, rules: Rules) -> None:
+        self.worker = worker
+        self.guard = guard
+        self.rules = rules
+        self.role = rules.role
+        self.autocommit = False
+        self.loan: Permit | None = None
+        self.misuse: ConfigurationError | None = None  # raised at the next statement
+        self.cancelled = False
+        self.settings_changed = False  # by a PRAGMA or ATTACH while on loan
+        self._permit: Permit | None = None  # the write turn, if it is ours
+        self._wrote = False  # the open transaction ran more than reads
+        self._lost: str | None = None  # why SQLite ended the transaction by itself
+        self._judged: dict[str, Kind] = {}  # texts that look like reads and are none
+
+    @property
+    def statement_timeout(self) -> float | None:
+        """What cursors begin with."""
+        return self.rules.statement_timeout
+
+    def wait_for(self, awaitable: Awaitable[T]) -> T:
+        """``await_only``, noting a cancellation."""
+        try:
+            return await_only(awaitable)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+    # -- statements -----------------------------------------------------------------------------
+
+    def run_statement(
+        self, sql: str, call: Call[T], *, atomic: bool = False, timeout: float | None = None
+    ) -> T:
+        """Execute ``sql`` by ``call``, in one hop with the BEGIN that it may need.
+
+        ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT: otherwise a lock held by
+        somebody else could stop it half way, and the next try would insert the first half again.
+        ``timeout`` is for the running, in seconds; the waiting has its own.
+        """
+        if self.misuse is not None:
+            raise self.misuse
+        if self._lost is not None:
+            raise self._transaction_lost()
+        kind = self._judged.get(sql) or classify(sql)
+        patience = Patience(self.rules, writing=kind.writes or self.role is Role.WRITER)
+        limit = TimeLimit(timeout)
+        while True:
+            try:
+                return self._attempt(sql, kind, call, atomic, patience, limit)
+            except _Misjudged as misjudged:
+                self._judged[sql] = misjudged.kind
+                break
+            except sqlite3.OperationalError as error:
+                if not may_pass(error, in_transaction=self.worker.in_transaction):
+                    raise
+                self.wait_for(patience.wait(error))
+            except OutOfTime:
+                raise self._took_too_long(sql, limit) from None
+        return self.run_statement(sql, call, atomic=atomic, timeout=timeout)
+
+    def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
+        """Run what begins and ends no transaction, such as fetching: one hop."""
+        limit = TimeLimit(timeout)
+        try:
+            return self.wait_for(self.worker.run(lambda _: call(), timeout=limit.seconds_left))
+        except OutOfTime:
+            raise self._took_too_long("fetching", limit) from None
+
+    def run_briefly(self, call: Callable[[], T]) -> T:
+        """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
+        return call() if self.worker.may_run_inline else self.run_in_thread(call)
+
+    def _attempt(
+        self,
+        sql: str,
+        kind: Kind,
+        call: Call[T],
+        atomic: bool,
+        patience: Patience,
+        limit: TimeLimit,
+    ) -> T:
+        was_open = self.worker.in_transaction
+        try:
+            plan = self._admit(sql, kind, atomic, was_open, patience)
+            self._note(sql)
+            job = self.worker.run(
+                lambda connection: self._perform(connection, plan, call),
+                text=sql,
+                timeout=limit.seconds_left,
+            )
+            return self.wait_for(job)
+        except (sqlite3.Error, OutOfTime) as error:
+            if isinstance(error, sqlite3.Error):
+                self._explain(error, kind)
+            if was_open and not self.worker.in_transaction and kind is not Kind.END:
+                self._lost = str(error) or "the statement was stopped"
+            raise
+        finally:
+            self._remember(sql, kind)
+            self._after_work()
+
+    def _remember(self, sql: str, kind: Kind) -> None:
+        if kind.writes or kind is Kind.SAVEPOINT:
+            self._wrote = True
+        if self.loan is not None and changes_settings(sql, kind):
+            self.settings_changed = True
+
+    def _admit(
+        self, sql: str, kind: Kind, atomic: bool, in_transaction: bool, patience: Patience
+    ) -> Plan:
+        """Refuse what may not be, wait for the turn, and say how to go on."""
+        turn = self.rules.turn
+        has_turn = self._permit is not None
+        standing = Standing(self.role, turn is not None, has_turn, self.autocommit, in_transaction)
+        if is_refused(kind, standing):
+            raise self._forbidden(shorten(sql))
+        if turn is not None and needs_turn(kind, standing):
+            self._take_turn(self.wait_for(turn.acquire(patience.seconds_left, self.rules.owner)))
+            standing = standing._replace(has_turn=True)
+        return plan(kind, standing, atomic=atomic)
+
+    def _take_turn(self, permit: Permit) -> None:
+        self._permit = permit
+        if self.loan is not None:
+            permit.recall = self.loan.recall
+
+    def _perform(self, connection: sqlite3.Connection, plan: Plan, call: Call[T]) -> T:
+        guard = self.guard
+        if guard is None:
+            return _execute(connection, plan, call)
+        guard.denied = None
+        resting, guard.access = guard.access, plan.access
+        try:
+            return _execute(connection, plan, call)
+        finally:
+            guard.access = resting
+
+    def _explain(self, error: sqlite3.Error, kind: Kind) -> None:
+        denied = self.guard and self.guard.denied
+        if not denied:
+            return
+        if self.role is Role.READER:
+            raise self._forbidden(denied) from error
+        raise _Misjudged(Kind.MAINTENANCE if kind is Kind.SETTING else Kind.WRITE) from error
+
+    def _forbidden(self, what: str) -> ForbiddenWriteError:
+        return ForbiddenWriteError(
+            f"a reader of {self.rules.label} cannot change a database: {what}; "
+            "use a writer session or the writer engine"
+        )
+
+    def _took_too_long(self, sql: str, limit: TimeLimit) -> StatementTimeout:
+        lost = (
+            "SQLite has rolled its transaction back: call rollback() and start again; "
+            if self._lost is not None
+            else ""
+        )
+        return StatementTimeout(
+            f"a statement on {self.rules.label} was stopped after statement_timeout="
+            f"{limit.seconds} s: {shorten(sql)}; {lost}make it shorter, or raise "
+            "statement_timeout (of the engine, or in execution_options of this statement)"
+        )
+
+    # -- the end of a transaction ---------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit what is open; see :meth:`SQLiteConnection.commit`."""
+        if self._lost is not None:
+            lost, self._lost = self._transaction_lost(), None
+            raise lost
+        try:
+            self._end("COMMIT")
+        except Exception:
+            self._end("ROLLBACK")
+            raise
+
+    def rollback(self) -> None:
+        self._lost = None
+        self._end("ROLLBACK")
+
+    def end_snapshot(self) -> bool:
+        """End the read transaction; whether anybody has committed since it began."""
+        return self.wait_for(self.worker.run(_end_snapshot))
+
+    def _end(self, sql: str) -> None:
+        try:
+            if self.worker.in_transaction:
+                self._note(sql)
+                self._send_end(sql)
+        finally:
+            self._after_work()
+
+    def _send_end(self, sql: str) -> None:
+        if place_of_end(self.worker, wrote=self._wrote) is Place.INLINE:
+            self.worker.connection.execute(sql)
+        else:
+            self._end_in_thread(sql)
+
+    def _end_in_thread(self, sql: str) -> None:
+        patience = Patience(self.rules, writing=True)
+        while True:
+            try:
+                job = self.worker.run(
+                    lambda connection: _end(connection, sql), text=sql, interruptible=False
+                )
+                return self.wait_for(job)
+            except sqlite3.OperationalError as error:
+                # COMMIT waits for readers where there is no WAL; the transaction stays open.
+                if not may_pass(error, in_transaction=False):
+                    raise
+                self.wait_for(patience.wait(error))
+
+    def _after_work(self) -> None:
+        if self.worker.closed or not self.worker.at_rest:
+            return  # whoever gives the connection up gives the turn back, after the rollback
+        if self.worker.in_transaction:
+            self._note_idle()
+        else:
+            self._wrote = False
+            self.release_turn()
+
+    def release_turn(self) -> None:
+        permit, self._permit = self._permit, None
+        if permit is not None and self.rules.turn is not None:
+            self.rules.turn.release(permit)
+
+    def _transaction_lost(self) -> TransactionLostError:
+        return TransactionLostError(
+            f"SQLite has rolled this transaction back by itself ({self._lost}); nothing of it is "
+            "kept: call rollback() and start again"
+        )
+
+    # -- for messages ---------------------------------------------------------------------------
+
+    def _note(self, sql: str) -> None:
+        for permit in (self.loan, self._permit):
+            if permit is not None:
+                permit.last_sql = sql
+                permit.idle_since = None
+
+    def _note_idle(self) -> None:
+        now = time.monotonic()
+        for permit in (self.loan, self._permit):
+            if permit is not None:
+                permit.idle_since = now
+
+
+class _Misjudged(Exception):  # noqa: N818 - no error: a way to go again
+    """SQLite says that what looked like a read is of another kind."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+def _execute(connection: sqlite3.Connection, plan: Plan, call: Call[T]) -> T:
+    if plan.begin is not None:
+        connection.execute(plan.begin)
+    if not plan.commit:
+        return call(connection)
+    try:
+        result = call(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _end_snapshot(connection: sqlite3.Connection) -> bool:
+    # "The integer values returned by two invocations of "PRAGMA data_version" from the same
+    # connection will be different if changes were committed to the database by any other
+    # connection in the interim": https://www.sqlite.org/pragma.html#pragma_data_version
+    versions = []
+    for _ in range(2):
+        versions.append(connection.execute("PRAGMA data_version").fetchone())
+        _end(connection, "ROLLBACK")
+    return bool(versions[0] != versions[1])
+
+
+def _end(connection: sqlite3.Connection, sql: str) -> None:
+    if connection.in_transaction:
+        connection.execute(sql)

@@ -1,0 +1,90 @@
+"""``fork()``: what a child process must not inherit.
+
+"Do not open an SQLite database connection, then fork(2), then try to use that database connection
+in the child process. […] Do not even call sqlite3_close() on a database connection from a child
+process": https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
+
+Two things happen here. Before a fork, the threads that work for this package come to rest, so that
+no mutex inside SQLite is held by a thread that the child does not have. In the child, everything
+registered here is renewed: connections are left alone for ever, turns and pools begin anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from types import TracebackType
+from typing import Protocol, final
+
+# A statement that runs longer is not waited for: it may take minutes, and SQLite holds its process
+# wide mutexes for moments only.
+_REST_SECONDS = 1.0
+
+
+class Renewable(Protocol):
+    """What begins anew in a child process."""
+
+    def renew_in_child(self) -> None:
+        """Forget what belongs to the parent. Runs right after the fork, in its only thread."""
+
+
+@final
+class Rest:
+    """``with rest:`` around each piece of work of a thread; a fork waits for the end of it."""
+
+    def __init__(self) -> None:
+        self.renew_in_child()
+
+    def renew_in_child(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._working = 0
+        self._forking = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._forking:
+                self._changed.wait()
+            self._working += 1
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._working -= 1
+            if self._forking:
+                self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        with self._changed:
+            self._forking = True
+            self._changed.wait_for(lambda: self._working == 0, _REST_SECONDS)
+
+    def after_fork(self) -> None:
+        with self._changed:
+            self._forking = False
+            self._changed.notify_all()
+
+
+rest = Rest()
+_renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+
+
+def renew_after_fork(thing: Renewable) -> None:
+    """Have ``thing.renew_in_child()`` called in every child, as long as somebody else keeps it."""
+    _renewables.add(thing)
+
+
+def _renew_all() -> None:
+    rest.renew_in_child()
+    for thing in list(_renewables):
+        thing.renew_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(
+        before=rest.before_fork, after_in_parent=rest.after_fork, after_in_child=_renew_all
+    )

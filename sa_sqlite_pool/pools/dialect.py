@@ -1,0 +1,54 @@
+"""What the dialect of an engine learns: how connections are opened, and two execution options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine.characteristics import ConnectionCharacteristic
+
+from ..driver.opening import Opening
+from ..errors import ConfigurationError
+from ..settings import check_limit
+
+
+def prepare_dialect(dialect: Any, opening: Opening) -> None:
+    if getattr(dialect, "driver", None) != "aiosqlite":
+        raise ConfigurationError(
+            "this pool works with sqlite+aiosqlite URLs and create_async_engine() alone, not with "
+            f"{getattr(dialect, 'name', None)}+{getattr(dialect, 'driver', None)}; "
+            "leave poolclass out for other databases"
+        )
+    event.listen(dialect, "do_connect", opening.on_do_connect)
+    for name in ("do_execute", "do_executemany"):
+        event.listen(dialect, name, _set_timeout)
+    event.listen(dialect, "do_execute_no_params", _set_timeout_without_parameters)
+    dialect.connection_characteristics = dialect.connection_characteristics.union(
+        {"sqlite_role": RoleCharacteristic()}
+    )
+
+
+def _set_timeout(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+    """The ``statement_timeout`` execution option: of the statement, its connection or engine."""
+    if "statement_timeout" in context.execution_options:
+        option = context.execution_options["statement_timeout"]
+        cursor.timeout = check_limit("statement_timeout", option)
+
+
+def _set_timeout_without_parameters(cursor: Any, statement: str, context: Any) -> None:
+    _set_timeout(cursor, statement, None, context)
+
+
+class RoleCharacteristic(ConnectionCharacteristic):
+    """The ``sqlite_role`` execution option, as ``postgresql_readonly`` is one of PostgreSQL's."""
+
+    transactional = True
+
+    def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
+        dbapi_conn.reset_role()
+
+    def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
+        dbapi_conn.ask_for_role(value)
+
+    def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
+        return dbapi_conn.role.value

@@ -1,0 +1,80 @@
+"""Watching those who hold what others need, and do nothing with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import final
+
+from .loans import Loan, Loans
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+# Seconds between two looks at the least.
+_SHORTEST_WAIT = 0.01
+
+
+@final
+class IdleWatch:
+    """Logs, once for each loan, that it has sat idle in a transaction for ``seconds``.
+
+    One timer for all loans, only while there are any. ``holds_turn``: a loan of this pool keeps
+    others from writing also without a transaction.
+    """
+
+    def __init__(
+        self,
+        loans: Loans,
+        seconds: float | None,
+        *,
+        label: Callable[[], str],
+        waiting: Callable[[], int],
+        holds_turn: bool,
+    ) -> None:
+        self._loans = loans
+        self._seconds = seconds
+        self._label = label
+        self._waiting = waiting
+        self._holds_turn = holds_turn
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loan_began(self) -> None:
+        if self._seconds is not None and (self._loop is None or self._loop.is_closed()):
+            self._look_in(self._seconds)
+
+    def renew_in_child(self) -> None:
+        self._loop = None  # the parent's, which does not run here
+
+    def _look_in(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_later(max(seconds, _SHORTEST_WAIT), self._look)
+
+    def _look(self) -> None:
+        self._loop = None
+        assert self._seconds is not None
+        watched = [loan for loan in self._loans if not loan.warned]
+        for loan in watched:
+            if self._seconds_idle(loan) >= self._seconds:
+                self._warn(loan)
+        if self._loans:
+            longest = max(map(self._seconds_idle, (w for w in watched if not w.warned)), default=0)
+            self._look_in(self._seconds - longest)
+
+    def _seconds_idle(self, loan: Loan) -> float:
+        since, connection = loan.permit.idle_since, loan.connection
+        if since is None or connection is None:
+            return 0.0
+        pins = self._holds_turn or connection.in_transaction
+        return time.monotonic() - since if pins else 0.0
+
+    def _warn(self, loan: Loan) -> None:
+        loan.warned = True
+        what = "the write turn" if self._holds_turn else "a transaction"
+        logger.warning(
+            "%s: %s of %s has been idle for %.1f s in the hands of %s, which asked for it at %s; "
+            "%d more in line; end it before awaiting anything else",
+            *("SQLite", what, self._label(), self._seconds_idle(loan)),
+            *(loan.permit.describe_holder(), loan.permit.asked_at, self._waiting()),
+        )

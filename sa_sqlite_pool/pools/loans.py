@@ -1,0 +1,118 @@
+"""Connections on loan: who has them, and when the right to the next one passes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from typing import final
+
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from ..driver.adapter import SQLiteConnection
+from ..turn.permit import Permit
+
+
+@final
+class Loan:
+    """A connection on loan under a permit.
+
+    Two things must come back before the permit passes on: the record to its pool, and the
+    connection. They come back together, unless SQLAlchemy throws the connection away or the
+    application detaches it:
+
+        Task                     | Connection's thread     | Next in line
+        cancelled; record back   |                         |
+                                 | ROLLBACK                |
+                                 | connection back →       | owns the permit
+    """
+
+    __slots__ = ("_missing", "_on_end", "connection", "permit", "proxied", "warned")
+
+    def __init__(self, permit: Permit, on_end: Callable[[Loan], None]) -> None:
+        self.permit = permit
+        self.connection: SQLiteConnection | None = None
+        self.proxied: weakref.ref[PoolProxiedConnection] | None = None
+        self.warned = False  # of sitting idle
+        self._on_end = on_end
+        self._missing = ["record", "connection"]
+
+    def lend(self, connection: SQLiteConnection, proxied: PoolProxiedConnection) -> None:
+        self.connection = connection
+        self.proxied = weakref.ref(proxied)
+        connection.checked_out(self.permit, self.one_is_back)
+
+    def one_is_back(self) -> None:
+        """From any thread. Two threads at once may both see the end, which is then told twice."""
+        self._missing.pop()
+        if not self._missing:
+            self._on_end(self)
+
+    def take_back(self) -> None:
+        """End the loan for a task that never will. Called outside any greenlet."""
+        proxied = None if self.proxied is None else self.proxied()
+        if proxied is not None:
+            proxied.invalidate()
+
+
+@final
+class Loans:
+    """The loans of one pool. ``release`` passes a permit on."""
+
+    def __init__(self, release: Callable[[Permit], None]) -> None:
+        self._release = release
+        self._by_record: dict[ConnectionPoolEntry, Loan] = {}
+        self._open: set[Loan] = set()
+        self._on_last_end: Callable[[], None] | None = None
+
+    def __iter__(self) -> Iterator[Loan]:
+        return iter(list(self._open))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, record: ConnectionPoolEntry, permit: Permit) -> None:
+        loan = self._by_record[record] = Loan(permit, self._end)
+        permit.recall = loan.take_back
+        self._open.add(loan)
+
+    def of(self, proxied: PoolProxiedConnection) -> Loan | None:
+        record = getattr(proxied, "_connection_record", None)
+        return self._by_record.get(record) if record is not None else None
+
+    def record_is_back(self, record: ConnectionPoolEntry) -> None:
+        loan = self._by_record.pop(record, None)
+        if loan is None:
+            return
+        came_together: object = record.dbapi_connection
+        if loan.connection is None or loan.connection is came_together:
+            loan.one_is_back()
+        loan.one_is_back()
+
+    async def all_ended(self, timeout: float) -> bool:
+        """Wait until nothing is on loan, at most ``timeout`` seconds; whether it came to that."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self._on_last_end = lambda: _tell(loop, ended)
+        if self._open:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ended.wait(), timeout)
+        return not self._open
+
+    def _end(self, loan: Loan) -> None:
+        self._open.discard(loan)
+        self._release(loan.permit)
+        if not self._open and self._on_last_end is not None:
+            self._on_last_end()
+
+    def renew_in_child(self) -> None:
+        """Forget the parent's loans. Nobody must bring their records back to a pool here."""
+        for record in self._by_record:
+            record.fairy_ref = None  # type: ignore[attr-defined]
+        self._by_record.clear()
+        self._open.clear()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(event.set)

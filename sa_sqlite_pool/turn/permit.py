@@ -1,0 +1,99 @@
+"""The right to go on, and what is known about who has it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import weakref
+from collections.abc import Callable
+from typing import final
+
+from .whereabouts import task_name, whereabouts
+
+
+@final
+class Permit:
+    """The right to go on, and who has it.
+
+    ``last_sql`` and ``idle_since`` (monotonic seconds; None while a statement runs) are kept up to
+    date by the connection that works under the permit. ``asked_at`` is the line that asked for it.
+    ``recall`` gives the permit back for a task that never can, and what was done under it; None
+    where nothing was.
+    """
+
+    __slots__ = ("__weakref__", "asked_at", "idle_since", "last_sql", "recall", "since", "task")
+
+    def __init__(self, task: asyncio.Task[object] | None, since: float) -> None:
+        self.task = task
+        self.since = since
+        self.asked_at: str | None = None
+        self.idle_since: float | None = since
+        self.last_sql: str | None = None
+        self.recall: Callable[[], None] | None = None
+
+    @property
+    def stranded(self) -> bool:
+        """Whether the holder's event loop is closed: its task will never run again."""
+        return self.task is not None and self.task.get_loop().is_closed()
+
+    def describe(self, now: float) -> str:
+        """``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
+        return f"{now - self.since:.1f} s by {self.describe_holder()}"
+
+    def describe_holder(self) -> str:
+        """``task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
+        details = ", ".join(self._details())
+        return f"{task_name(self.task)} ({details})" if details else task_name(self.task)
+
+    def _details(self) -> list[str]:
+        details = []
+        if self.task is not None and self.task.done():
+            details.append(f"which has ended and asked at {self.asked_at}")
+        elif self.stranded:
+            details.append("whose event loop is closed")
+        elif place := whereabouts(self.task):
+            details.append(f"now at {place}")
+        if self.last_sql is not None:
+            details.append(f"last SQL: {shorten(self.last_sql)}")
+        if is_inherited(self):
+            details.append(
+                "this task was started under it: if the holder waits for this task, neither can "
+                "go on"
+            )
+        return details
+
+
+# A task starts with a copy of the context of the one that starts it, and so knows what its
+# ancestors held then: https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
+_inherited: contextvars.ContextVar[tuple[weakref.ref[Permit], ...]] = contextvars.ContextVar(
+    "sa_sqlite_pool_permits", default=()
+)
+
+
+def pass_on_to_children(permit: Permit) -> None:
+    """Let the tasks that the current one starts know that it holds ``permit``."""
+    alive = [reference for reference in _inherited.get() if reference() is not None]
+    _inherited.set((*alive, weakref.ref(permit)))
+
+
+def is_inherited(permit: Permit) -> bool:
+    """Whether an ancestor of the current task held ``permit`` when it started this one."""
+    return permit.task is not _current_task() and any(
+        reference() is permit for reference in _inherited.get()
+    )
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+_SHOWN_CHARACTERS = 120
+
+
+def shorten(sql: str) -> str:
+    """``sql`` on one line, cut where it is long."""
+    line = " ".join(sql[: 2 * _SHOWN_CHARACTERS].split())
+    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"
