@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
@@ -21,19 +23,27 @@ from sqlalchemy.ext.asyncio import (
 from .driver.location import Location
 from .driver.opening import PrivateDirectory
 from .errors import ConfigurationError, DatabaseClosedError
+from .pools.base import FairPool
 from .pools.reader import DEFAULT_READERS, ReaderPool
 from .pools.writer import WriterPool
 from .sessions.routing import routing_sessionmaker
 from .settings import (
+    DEFAULT_IDLE_WARNING,
     DEFAULT_PRAGMAS,
     DEFAULT_TIMEOUT,
     ConnectionSettings,
     OnConnect,
     PragmaValue,
     check_count,
+    check_timeout,
     lay_over,
 )
-from .turn.write_turn import WriteTurn
+
+DEFAULT_CLOSE_TIMEOUT = 5.0
+
+# What close() waits at the most: for running work where the block was left by a cancellation or
+# Ctrl-C, and for threads to stop what they were told to stop.
+_HURRY_SECONDS = 0.5
 
 _CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
 
@@ -43,6 +53,7 @@ class State(enum.Enum):
 
     NEW = "new"
     OPEN = "open"
+    CLOSING = "closing"
     CLOSED = "closed"
 
 
@@ -63,11 +74,18 @@ class SQLiteDatabase:
     :param write_timeout: seconds to wait for the right to write, from the call
     :param read_timeout: seconds to wait for a reader, from the call
     :param on_connect: called with each new ``sqlite3.Connection``, in its own thread
+    :param statement_timeout: seconds a statement may run before it is stopped with a
+        :class:`~sa_sqlite_pool.StatementTimeout`; None for no limit. The execution option of the
+        same name is for one statement
+    :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
+        says who has it and where; None for never
+    :param close_timeout: seconds that :meth:`close` lets running work go on
     :param engine_options: whatever ``create_async_engine`` takes (``echo``, ``connect_args``,
         ``json_serializer``, ``pool_pre_ping``, …), for both engines
 
     Wrong arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any file is
-    touched. Tasks of one event loop may share the object.
+    touched. Any number of tasks, event loops and threads may share the object. A child process
+    that is forked opens connections of its own.
     """
 
     def __init__(
@@ -79,6 +97,9 @@ class SQLiteDatabase:
         write_timeout: float = DEFAULT_TIMEOUT,
         read_timeout: float = DEFAULT_TIMEOUT,
         on_connect: OnConnect | None = None,
+        statement_timeout: float | None = None,
+        idle_warning: float | None = DEFAULT_IDLE_WARNING,
+        close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
         **engine_options: Any,
     ) -> None:
         if refused := _CHOSEN_HERE & engine_options.keys():
@@ -90,14 +111,22 @@ class SQLiteDatabase:
         self._private_directory: PrivateDirectory | None = None
         self.url = self._own_if_in_memory(_parse_url(url))
         settings = ConnectionSettings(
-            lay_over(DEFAULT_PRAGMAS, pragmas), write_timeout, read_timeout, on_connect
+            lay_over(DEFAULT_PRAGMAS, pragmas),
+            write_timeout,
+            read_timeout,
+            on_connect,
+            statement_timeout,
+            idle_warning,
         )
+        self._close_timeout = check_timeout("close_timeout", close_timeout)
         options: dict[str, Any] = {
             **engine_options,
             "pragmas": settings.pragmas,
             "write_timeout": settings.write_timeout,
             "read_timeout": settings.read_timeout,
             "on_connect": on_connect,
+            "statement_timeout": settings.statement_timeout,
+            "idle_warning": settings.idle_warning,
         }
         self.writer_engine: AsyncEngine = create_async_engine(
             self.url, poolclass=WriterPool, **options
@@ -109,6 +138,7 @@ class SQLiteDatabase:
             writer=self.writer_engine, reader=self.reader_engine
         )
         self._state = State.NEW
+        self._closed: Future[None] = Future()
 
     # -- life cycle -----------------------------------------------------------------------------
 
@@ -118,15 +148,16 @@ class SQLiteDatabase:
         Raises ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the
         file cannot be used. Opening what is open does nothing; what was closed stays closed.
         """
-        if self._state is State.CLOSED:
-            raise DatabaseClosedError(f"{self._label} was closed; make a new SQLiteDatabase")
         if self._state is State.NEW:
             try:
                 await self._open_engines()
             except BaseException:
                 await self._dispose_engines()
                 raise
-            self._state = State.OPEN
+            if self._state is State.NEW:  # nobody closed it meanwhile
+                self._state = State.OPEN
+        if self._state is not State.OPEN:
+            raise self._not_open()
         return self
 
     async def _open_engines(self) -> None:
@@ -134,17 +165,47 @@ class SQLiteDatabase:
             async with engine.connect():
                 pass
 
-    async def close(self) -> None:
-        """Close the connections at rest; those on loan close when they come back.
+    async def close(self, timeout: float | None = None) -> None:
+        """Close both engines. Returns in bounded time, whatever is going on.
 
-        Readers first: the last connection to close moves the log into the database and removes
-        it (https://www.sqlite.org/wal.html), and a reader may not. Closing twice does nothing.
+        Whoever waits in line, or comes now, gets a :class:`~sa_sqlite_pool.DatabaseClosedError`.
+        What has a connection may go on for ``timeout`` seconds (by default ``close_timeout``); then
+        its statement is interrupted and its transaction rolled back, and whatever it tries next
+        fails with an ``OperationalError`` that says so.
+
+        Closing twice does nothing, and tasks that close at the same time wait for the same end. A
+        cancellation stops the waiting, not the closing.
         """
-        if self._state is not State.CLOSED:
-            self._state = State.CLOSED
-            await self._dispose_engines()
+        if self._state in {State.NEW, State.OPEN}:
+            self._state = State.CLOSING
+            wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
+            closing = asyncio.ensure_future(self._shut(wait))
+            closing.add_done_callback(self._has_shut)
+        await asyncio.shield(asyncio.wrap_future(self._closed))
+
+    def _has_shut(self, closing: asyncio.Future[None]) -> None:
+        self._state = State.CLOSED
+        error = None if closing.cancelled() else closing.exception()
+        if error is None:
+            self._closed.set_result(None)
+        else:
+            self._closed.set_exception(error)
+
+    async def _shut(self, timeout: float) -> None:
+        pools = self._pools
+        for pool in pools:
+            pool.refuse(self._not_open)
+        try:
+            await _all_ended(pools, timeout)
+        finally:  # also where the loop comes to its end and cancels this
+            for pool in pools:
+                pool.recall(f"{self._label} was closed")
+        await _all_ended(pools, _HURRY_SECONDS)
+        await self._dispose_engines()
 
     async def _dispose_engines(self) -> None:
+        # Readers first: the last connection to close moves the log into the database and removes
+        # it (https://www.sqlite.org/wal.html), and a reader may not.
         await self.reader_engine.dispose()
         await self.writer_engine.dispose()
         if self._private_directory is not None:
@@ -159,7 +220,8 @@ class SQLiteDatabase:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        hurried = exc is not None and not isinstance(exc, Exception)
+        await self.close(min(_HURRY_SECONDS, self._close_timeout) if hurried else None)
 
     # -- work -----------------------------------------------------------------------------------
 
@@ -196,21 +258,21 @@ class SQLiteDatabase:
     def _status(self) -> str:
         if self._state is not State.OPEN:
             return str(self._state.value)
-        readers = self.reader_engine.pool
-        assert isinstance(readers, ReaderPool)
-        turn = self._turn
+        readers, writer = self._pools
+        turn = writer.turn
         seconds = turn.seconds_held
-        writer = "idle" if seconds is None else f"busy({seconds:.1f}s)"
+        status = "idle" if seconds is None else f"busy({seconds:.1f}s)"
         return (
-            f"open writer={writer} waiting={turn.waiting} "
+            f"open writer={status} waiting={turn.waiting} "
             f"readers={readers.checkedout()}/{readers.size()}"
         )
 
     @property
-    def _turn(self) -> WriteTurn:
-        pool = self.writer_engine.pool
-        assert isinstance(pool, WriterPool)
-        return pool.turn
+    def _pools(self) -> tuple[ReaderPool, WriterPool]:
+        readers, writer = self.reader_engine.pool, self.writer_engine.pool
+        assert isinstance(readers, ReaderPool)
+        assert isinstance(writer, WriterPool)
+        return readers, writer
 
     @property
     def _label(self) -> str:
@@ -218,12 +280,15 @@ class SQLiteDatabase:
 
     def _assert_open(self) -> None:
         if self._state is not State.OPEN:
-            remedy = (
-                "use `async with db:` or `await db.open()` first"
-                if self._state is State.NEW
-                else "make a new SQLiteDatabase"
-            )
-            raise DatabaseClosedError(f"{self._label} is {self._state.value}; {remedy}")
+            raise self._not_open()
+
+    def _not_open(self) -> DatabaseClosedError:
+        remedies = {
+            State.NEW: "is new; use `async with db:` or `await db.open()` first",
+            State.CLOSING: "is being closed; make a new SQLiteDatabase",
+        }
+        remedy = remedies.get(self._state, "was closed; make a new SQLiteDatabase")
+        return DatabaseClosedError(f"{self._label} {remedy}")
 
     def _own_if_in_memory(self, url: URL) -> URL:
         """A private database in memory becomes a file that both engines can share."""
@@ -231,6 +296,10 @@ class SQLiteDatabase:
             return url
         self._private_directory = PrivateDirectory(self)
         return url.set(database=self._private_directory.database, query={})
+
+
+async def _all_ended(pools: Iterable[FairPool], timeout: float) -> None:
+    await asyncio.gather(*(pool.loans.all_ended(timeout) for pool in pools))
 
 
 def _locate(url: URL) -> Location:

@@ -235,8 +235,7 @@ class FairPool(AsyncAdaptedQueuePool):
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
-        if self._opening.refusal is not None:
-            raise self._opening.refusal()
+        self._assert_welcome()
         permit = await_only(self._acquire())
         try:
             record = self._idle_or_new()
@@ -244,7 +243,16 @@ class FairPool(AsyncAdaptedQueuePool):
             self._release(permit)
             raise
         self._loans.begin(record, permit)
+        try:
+            self._assert_welcome()  # still, after the waiting
+        except BaseException:
+            self._put_back(record)
+            raise
         return record
+
+    def _assert_welcome(self) -> None:
+        if self._opening.refusal is not None:
+            raise self._opening.refusal()
 
     def _idle_or_new(self) -> ConnectionPoolEntry:
         try:
