@@ -154,15 +154,19 @@ class StreamCursor(Cursor):
 
     def execute(self, operation: str, parameters: Parameters | None = None) -> None:
         bound = () if parameters is None else parameters
-        self._cursor = self._runner.run_statement(
+        self._runner.run_statement(
             operation,
-            lambda connection: connection.execute(operation, bound),
+            lambda connection: self._open(connection, operation, bound),
             timeout=self.timeout,
         )
-        self._open_streams.add(self)
         self.description = self._opened.description
         self.rowcount = self._opened.rowcount
         self.lastrowid = self._opened.lastrowid
+
+    def _open(self, connection: sqlite3.Connection, operation: str, bound: Parameters) -> None:
+        # In the thread, so that a cancelled task does not lose sight of the open statement.
+        self._cursor = connection.execute(operation, bound)
+        self._open_streams.add(self)
 
     @property
     def _opened(self) -> sqlite3.Cursor:

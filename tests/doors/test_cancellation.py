@@ -1,0 +1,287 @@
+"""Clean cancellation: at every await of every operation, through every door."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool, routing_sessionmaker
+from sa_sqlite_pool.pools.base import FairPool
+from tests.conftest import MakeEngine
+from tests.helpers import Item, create_items, turn_of, until, until_free
+
+INSERT = text("INSERT INTO items (id, amount) VALUES (:id, :amount)")
+COUNT = text("SELECT count(*) FROM items a, items b")
+
+
+class Cancelling:
+    """Awaits ``operation``, and cancels the task while it is suspended for the n-th time.
+
+    With ``stubborn``, again at each time that follows, as AnyIO's cancel scopes do.
+    """
+
+    def __init__(self, operation: Coroutine[Any, Any, None], number: int, stubborn: bool) -> None:
+        self.operation = operation
+        self.number = number
+        self.stubborn = stubborn
+        self.suspensions = 0
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self.operation.__await__()
+        step: Callable[[], Any] = lambda: next(steps)  # noqa: E731
+        while True:
+            try:
+                awaited = step()
+            except StopIteration:
+                return
+            self._suspended()
+            try:
+                yield awaited
+            except BaseException as error:
+                step = self._throw(steps, error)
+            else:
+                step = lambda: next(steps)  # noqa: E731
+
+    @staticmethod
+    def _throw(steps: Generator[Any, Any, None], error: BaseException) -> Callable[[], Any]:
+        return lambda: steps.throw(error)
+
+    def _suspended(self) -> None:
+        self.suspensions += 1
+        if self.suspensions == self.number or (self.stubborn and self.suspensions > self.number):
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+
+async def cancelled_at(operation: Coroutine[Any, Any, None], number: int, stubborn: bool) -> bool:
+    """Whether ``operation`` was suspended ``number`` times, and so cancelled."""
+    cancelling = Cancelling(operation, number, stubborn)
+
+    async def run() -> None:
+        await cancelling
+
+    await asyncio.gather(asyncio.create_task(run()), return_exceptions=True)
+    return cancelling.suspensions >= number
+
+
+class House:
+    """Three doors to one file. ``opened`` counts the connections that SQLite has opened."""
+
+    def __init__(self, path: Path, make_engine: MakeEngine) -> None:
+        self.path = path
+        self.opened = 0
+        self.numbers = iter(range(100, 10**9, 2))
+        self.swap_in = make_engine(SQLitePool, pool_size=1, on_connect=self.count)
+        self.writer = make_engine(WriterPool, on_connect=self.count)
+        self.reader = make_engine(ReaderPool, pool_size=1, on_connect=self.count)
+        self.routed = routing_sessionmaker(writer=self.writer, reader=self.reader)
+        self.db = SQLiteDatabase(path, readers=1, on_connect=self.count)
+
+    def count(self, _: sqlite3.Connection) -> None:
+        self.opened += 1
+
+    @property
+    def engines(self) -> list[AsyncEngine]:
+        own = [self.db.writer_engine, self.db.reader_engine]
+        return [self.swap_in, self.writer, self.reader, *own]
+
+    @property
+    def pools(self) -> list[FairPool]:
+        return [engine.pool for engine in self.engines if isinstance(engine.pool, FairPool)]
+
+    async def come_to_rest(self) -> None:
+        """SQLAlchemy closes in tasks of their own, and threads roll back."""
+        await until(lambda: not any(map(len, (pool.loans for pool in self.pools))))
+        await until_free(self.path)
+
+    async def assert_works(self) -> None:
+        """At once, through every door, and nothing but whole pairs is in the table."""
+        for engine in (self.swap_in, self.writer, self.db.writer_engine):
+            async with engine.begin() as connection:
+                await connection.execute(text("UPDATE items SET amount = amount WHERE id = 1"))
+        for engine in (self.swap_in, self.reader, self.db.reader_engine):
+            async with engine.connect() as connection:
+                ids = set(await connection.scalars(select(Item.id).where(Item.id >= 100)))
+        assert all((number ^ 1) in ids for number in ids)
+
+    async def pair(self, execute: Callable[..., Awaitable[Any]]) -> None:
+        """Two rows that must come together or not at all."""
+        number = next(self.numbers)
+        await execute(INSERT, {"id": number, "amount": 0})
+        await execute(INSERT, {"id": number + 1, "amount": 0})
+
+
+async def swap_in_write(house: House) -> None:
+    async with house.swap_in.begin() as connection:
+        await house.pair(connection.execute)
+
+
+async def swap_in_read(house: House) -> None:
+    async with house.swap_in.connect() as connection:
+        await connection.execute(COUNT)
+
+
+async def swap_in_snapshot(house: House) -> None:
+    async with house.swap_in.connect() as connection:
+        await connection.execution_options(sqlite_role="reader")
+        await connection.execute(COUNT)
+        await connection.commit()
+
+
+async def swap_in_autocommit(house: House) -> None:
+    async with house.swap_in.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        number = next(house.numbers)
+        await connection.execute(INSERT, [{"id": number + i, "amount": 0} for i in range(2)])
+
+
+async def unshielded_close(house: House) -> None:
+    connection = await house.swap_in.connect()
+    try:
+        await house.pair(connection.execute)
+        await connection.rollback()
+        await house.pair(connection.execute)
+    finally:
+        await connection.close()
+
+
+async def stream(house: House) -> None:
+    async with house.swap_in.connect() as connection:
+        result = await connection.stream(select(Item.id), execution_options={"yield_per": 2})
+        async for _ in result:
+            pass
+
+
+async def writer_savepoint(house: House) -> None:
+    async with house.routed(role="writer") as session, session.begin():
+        await house.pair(session.execute)
+        async with session.begin_nested():
+            await house.pair(session.execute)
+
+
+async def orm_flush(house: House) -> None:
+    async with house.routed() as session:
+        number = next(house.numbers)
+        session.add_all([Item(id=number), Item(id=number + 1)])
+        await session.flush()
+        await session.commit()
+
+
+async def read_then_write(house: House) -> None:
+    async with house.routed() as session:
+        await session.execute(COUNT)
+        await house.pair(session.execute)
+        await session.commit()
+
+
+async def routed_stream(house: House) -> None:
+    async with house.routed(role="reader") as session:
+        async for _ in await session.stream(select(Item.id).execution_options(yield_per=2)):
+            pass
+
+
+async def facade_write(house: House) -> None:
+    async with house.db.write() as session:
+        await house.pair(session.execute)
+
+
+async def facade_rollback(house: House) -> None:
+    async with house.db.write() as session:
+        await house.pair(session.execute)
+        await session.rollback()
+
+
+async def facade_read(house: House) -> None:
+    async with house.db.read() as session:
+        await session.execute(COUNT)
+
+
+async def a_task_group_of_which_one_fails(house: House) -> None:
+    async def fail() -> None:
+        await facade_write(house)
+        raise LookupError
+
+    tasks = [asyncio.ensure_future(task) for task in (facade_read(house), fail())]
+    try:
+        await asyncio.gather(*tasks)
+    except LookupError:
+        pass
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+OPERATIONS = [
+    swap_in_write,
+    swap_in_read,
+    swap_in_snapshot,
+    swap_in_autocommit,
+    unshielded_close,
+    stream,
+    writer_savepoint,
+    orm_flush,
+    read_then_write,
+    routed_stream,
+    facade_write,
+    facade_rollback,
+    facade_read,
+    a_task_group_of_which_one_fails,
+]
+
+
+@pytest.fixture
+async def house(path: Path, make_engine: MakeEngine) -> AsyncIterator[House]:
+    house = House(path, make_engine)
+    await create_items(house.swap_in)
+    async with house.db:
+        await house.assert_works()
+        yield house
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["once", "again and again"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_cancelled_at_every_await(
+    house: House, operation: Callable[[House], Coroutine[Any, Any, None]], stubborn: bool
+) -> None:
+    """Nothing is left out, nothing half done, and no connection opened again."""
+    opened, number = house.opened, 1
+    while await cancelled_at(operation(house), number, stubborn):
+        await house.come_to_rest()
+        await house.assert_works()
+        number += 1
+    assert number > 1
+    assert house.opened == opened
+
+
+def is_done_or_waits(task: asyncio.Task[bool], path: Path) -> bool:
+    return task.done() or turn_of(path).waiting > 0
+
+
+@pytest.mark.parametrize("operation", [swap_in_write, writer_savepoint, facade_write])
+async def test_cancelled_at_every_await_while_others_wait(
+    house: House, operation: Callable[[House], Coroutine[Any, Any, None]]
+) -> None:
+    """In line behind a writer, and with writers in line behind: each of those is served."""
+    opened, number, cancelled = house.opened, 1, True
+    while cancelled:
+        async with house.writer.begin() as connection:
+            task = asyncio.create_task(cancelled_at(operation(house), number, stubborn=False))
+            await until(partial(is_done_or_waits, task, house.path))
+            others = [asyncio.create_task(facade_write(house)) for _ in range(2)]
+            await house.pair(connection.execute)
+        await asyncio.gather(*others)
+        cancelled = await task
+        await house.come_to_rest()
+        number += 1
+    await house.assert_works()
+    assert house.opened == opened
