@@ -20,7 +20,7 @@ from ..turn.permit import Permit
 from .cursors import Cursor, StreamCursor
 from .executor import Executor
 from .guard import Guard
-from .worker import Worker
+from .worker import NEVER_CLOSED, Worker
 
 Keep = Callable[[Worker, Guard | None], None]
 """Takes a connection that is warm and clean, for the next who needs one. Called in any thread."""
@@ -199,9 +199,13 @@ class SQLiteConnection(AdaptedConnection):
             on_gone()
 
     def __del__(self) -> None:
-        if not self.worker.closed:
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
-            self.give_up("it was closed", keep=False)
+        if self.worker.ended == NEVER_CLOSED:  # the garbage collector has found it first
+            self._gone(None)
+        elif not self.worker.closed:
+            self.give_up(NEVER_CLOSED, keep=False)
+        else:
+            return
+        warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
         rules, loan = self._executor.rules, self._executor.loan

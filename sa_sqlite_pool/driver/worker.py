@@ -24,6 +24,12 @@ from .mailbox import Mailbox, mailbox
 
 T = TypeVar("T")
 
+NEVER_CLOSED = "it was never closed"
+
+# Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
+# that still has a transaction to roll back there.
+_open_connections: set[aiosqlite.Connection] = set()
+
 
 @final
 class Worker:
@@ -54,6 +60,7 @@ class Worker:
         self._mailbox: Mailbox | None = None
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
+        _open_connections.add(connection)
         renew_after_fork(self)
 
     @classmethod
@@ -218,6 +225,11 @@ class Worker:
         self.aiosqlite_connection._connection = None
         self.aiosqlite_connection._running = False
         self.aiosqlite_connection._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
+        _open_connections.discard(self.aiosqlite_connection)
+
+    def __del__(self) -> None:
+        if not self.closed:
+            self.give_up(NEVER_CLOSED, keep=False, done=lambda _: None)
 
     def renew_in_child(self) -> None:
         """Leave the parent's connection alone for ever: not even its memory is freed.

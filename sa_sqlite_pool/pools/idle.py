@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import weakref
 from collections.abc import Callable
 from typing import final
 
@@ -49,9 +50,11 @@ class IdleWatch:
 
     def _look_in(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.call_later(max(seconds, _SHORTEST_WAIT), self._look)
+        # A weak reference: the timer must not keep a pool alive that nobody uses.
+        self._loop.call_later(max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Warn of those who are due, and look again when the next may be."""
         self._loop = None
         assert self._seconds is not None
         watched = [loan for loan in self._loans if not loan.warned]
@@ -78,3 +81,9 @@ class IdleWatch:
             *("SQLite", what, self._label(), self._seconds_idle(loan)),
             *(loan.permit.describe_holder(), loan.permit.asked_at, self._waiting()),
         )
+
+
+def _look(reference: weakref.ref[IdleWatch]) -> None:
+    watch = reference()
+    if watch is not None:
+        watch.look()

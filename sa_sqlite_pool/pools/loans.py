@@ -28,19 +28,30 @@ class Loan:
                                  | connection back →       | owns the permit
     """
 
-    __slots__ = ("_missing", "_on_end", "connection", "permit", "proxied", "warned")
+    __slots__ = ("_connection", "_missing", "_on_end", "_proxied", "permit", "warned")
 
     def __init__(self, permit: Permit, on_end: Callable[[Loan], None]) -> None:
         self.permit = permit
-        self.connection: SQLiteConnection | None = None
-        self.proxied: weakref.ref[PoolProxiedConnection] | None = None
+        # Weak, so that what the application loses is found.
+        self._connection: weakref.ref[SQLiteConnection] | None = None
+        self._proxied: weakref.ref[PoolProxiedConnection] | None = None
         self.warned = False  # of sitting idle
         self._on_end = on_end
         self._missing = ["record", "connection"]
 
+    @property
+    def connection(self) -> SQLiteConnection | None:
+        """None before it is lent, and after it is lost."""
+        return None if self._connection is None else self._connection()
+
+    def comes_back_with(self, record: ConnectionPoolEntry) -> bool:
+        """Whether nothing but the record is to come back."""
+        came: object = record.dbapi_connection
+        return self._connection is None or (came is not None and came is self.connection)
+
     def lend(self, connection: SQLiteConnection, proxied: PoolProxiedConnection) -> None:
-        self.connection = connection
-        self.proxied = weakref.ref(proxied)
+        self._connection = weakref.ref(connection)
+        self._proxied = weakref.ref(proxied)
         connection.checked_out(self.permit, self.one_is_back)
 
     def one_is_back(self) -> None:
@@ -51,7 +62,7 @@ class Loan:
 
     def take_back(self) -> None:
         """End the loan for a task that never will. Called outside any greenlet."""
-        proxied = None if self.proxied is None else self.proxied()
+        proxied = None if self._proxied is None else self._proxied()
         if proxied is not None:
             proxied.invalidate()
 
@@ -85,8 +96,7 @@ class Loans:
         loan = self._by_record.pop(record, None)
         if loan is None:
             return
-        came_together: object = record.dbapi_connection
-        if loan.connection is None or loan.connection is came_together:
+        if loan.comes_back_with(record):
             loan.one_is_back()
         loan.one_is_back()
 

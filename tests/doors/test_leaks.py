@@ -1,0 +1,256 @@
+"""Connections that nobody gives back, and holders that do nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sqlite3
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import SAWarning
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.pools.base import FairPool
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, turn_of, until, until_free
+
+DOORS = {"swap-in": SQLitePool, "writer": WriterPool}
+
+
+def loans(engine: AsyncEngine) -> int:
+    assert isinstance(engine.pool, FairPool)
+    return len(engine.pool.loans)
+
+
+async def collected(match: str) -> None:
+    """Collect garbage; SQLAlchemy warns, with the place where the connection was asked for."""
+    with pytest.warns(SAWarning, match=match):
+        gc.collect()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_leaked_write_is_rolled_back(
+    path: Path, make_engine: MakeEngine, door: str
+) -> None:
+    """The turn is given on, the connection is the same afterwards, and the warning says where."""
+    opened: list[sqlite3.Connection] = []
+    engine = make_engine(DOORS[door], on_connect=opened.append)
+    await create_items(engine)
+
+    async def leak() -> None:
+        connection = await engine.connect()
+        await connection.execute(UPDATE_FIRST)
+
+    await leak()
+    await collected(r"SQLiteConnection app\.db.*, checked out at test_leaks\.py:\d+>")
+    await until_free(path)
+    await until(lambda: loans(engine) == 0)
+    assert await amounts(engine) == [0, 0, 0]
+    assert len(opened) == 1
+
+
+async def test_a_leaked_session_of_the_facade(path: Path) -> None:
+    """With a writer in line behind it, who is served."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+
+        async def leak() -> None:
+            session = db.sessionmaker(role="writer")
+            await session.execute(UPDATE_FIRST)
+
+        async def write() -> None:
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+
+        await leak()
+        task = asyncio.create_task(write())
+        await until(lambda: turn_of(path).waiting == 1)
+        await collected("checked out at test_leaks.py")
+        await task
+        assert await amounts(db.reader_engine) == [1, 0, 0]
+
+
+async def test_a_leaked_stream(make_engine: MakeEngine) -> None:
+    """Its open statement is closed, so that the snapshot ends and the connection can be kept."""
+    opened: list[sqlite3.Connection] = []
+    await create_items(make_engine(WriterPool))
+    engine = make_engine(ReaderPool, on_connect=opened.append, pool_size=1)
+
+    async def leak() -> None:
+        connection = await engine.connect()
+        result = await connection.stream(text("SELECT id FROM items"))
+        await result.fetchmany(1)
+
+    await leak()
+    await collected("checked out at test_leaks.py")
+    assert await amounts(engine) == [0, 0, 0]
+    assert len(opened) == 1
+
+
+async def test_a_detached_connection_keeps_the_turn_until_it_is_closed(
+    path: Path, writer: AsyncEngine
+) -> None:
+    """It can still write; nobody else may meanwhile."""
+    await create_items(writer)
+    connection = await writer.connect()
+    raw = await connection.get_raw_connection()
+    raw.detach()
+    await connection.execute(UPDATE_FIRST)
+    assert turn_of(path).holder is not None
+    await connection.commit()
+    assert turn_of(path).holder is not None
+    await connection.close()
+    await until_free(path)
+    assert await amounts(writer) == [1, 0, 0]
+
+
+async def test_a_leaked_detached_connection(path: Path, writer: AsyncEngine) -> None:
+    """SQLAlchemy does not look after it any more; the package does."""
+    await create_items(writer)
+
+    async def leak() -> None:
+        connection = await writer.connect()
+        raw = await connection.get_raw_connection()
+        raw.detach()
+        await connection.execute(UPDATE_FIRST)
+
+    await leak()
+    with pytest.warns(ResourceWarning, match=r"checked out at test_leaks.*was never closed"):
+        gc.collect()
+    await until_free(path)
+    assert await amounts(writer) == [0, 0, 0]
+
+
+async def test_an_engine_that_is_never_disposed_of(path: Path) -> None:
+    """Its connections are closed all the same, with a warning that names them."""
+
+    async def use() -> threading.Thread:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)
+        async with engine.connect() as connection:
+            raw = await driver(connection)
+            return raw.worker.aiosqlite_connection._thread
+
+    thread = await use()
+    with pytest.warns(ResourceWarning, match=r"<SQLiteConnection app\.db, at rest> was never"):
+        gc.collect()
+    await until(lambda: not thread.is_alive())
+
+
+# -- idle holders --------------------------------------------------------------------------------
+
+
+class Records(logging.Handler):
+    """What the package logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "sa_sqlite_pool":  # and not SQLAlchemy's loggers of our pools
+            assert record.levelno == logging.WARNING
+            self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+@pytest.fixture(autouse=True)
+def _listening(records: Records) -> object:
+    logger = logging.getLogger("sa_sqlite_pool")
+    logger.addHandler(records)
+    yield
+    logger.removeHandler(records)
+
+
+async def test_an_idle_writer_is_named_once(path: Path, records: Records) -> None:
+    """Who, since when, where it asked, where it is now, its last SQL, and who waits."""
+    done = asyncio.Event()
+    async with SQLiteDatabase(path, idle_warning=0.02) as db:
+        await create_items(db.writer_engine)
+
+        async def hold() -> None:
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+                await done.wait()
+
+        async def write() -> None:
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+
+        holder = asyncio.create_task(hold(), name="import-42")
+        waiter = asyncio.create_task(write())
+        await until(lambda: records.messages)
+        await asyncio.sleep(0.1)
+        done.set()
+        await asyncio.gather(holder, waiter)
+    (message,) = records.messages
+    assert message.startswith("SQLite: the write turn of app.db has been idle for 0.0 s")
+    assert "task 'import-42' (now at test_leaks.py:" in message
+    assert "last SQL: UPDATE items" in message
+    assert "asked for it at test_leaks.py:" in message
+    assert "1 more in line" in message
+
+
+async def test_an_idle_reader_is_named(path: Path, records: Records) -> None:
+    """A session pinned by a streaming response keeps the log from shrinking."""
+    async with SQLiteDatabase(path, idle_warning=0.02) as db:
+        await create_items(db.writer_engine)
+        async with db.read() as session:
+            await session.execute(text("SELECT 1"))
+            await until(lambda: records.messages)
+    assert records.messages[0].startswith("SQLite: a transaction of app.db has been idle")
+
+
+async def test_who_works_or_holds_nothing_is_not_named(
+    make_engine: MakeEngine, records: Records
+) -> None:
+    """A long statement is no idling, nor is a swap-in connection without a transaction."""
+    engine = make_engine(SQLitePool, idle_warning=0.02)
+    slow = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000000) "
+        "SELECT count(*) FROM n"
+    )
+    async with engine.connect() as idle, engine.connect() as busy:
+        await idle.execute(text("SELECT 1"))
+        await busy.execution_options(sqlite_role="reader")
+        await busy.execute(text(slow))
+        await busy.rollback()
+    assert records.messages == []
+
+
+async def test_idle_warnings_can_be_switched_off(path: Path, records: Records) -> None:
+    """None: no timer at all."""
+    async with SQLiteDatabase(path, idle_warning=None) as db, db.write() as session:
+        await session.execute(text("SELECT 1"))
+        assert isinstance(db.writer_engine.pool, FairPool)
+        assert db.writer_engine.pool._idle_watch._loop is None
+        await asyncio.sleep(0.05)
+    assert records.messages == []
+
+
+async def test_the_watch_sleeps_when_nothing_is_on_loan(path: Path) -> None:
+    """One timer, as long as there are loans; the next loan starts it again."""
+    async with SQLiteDatabase(path, idle_warning=0.02) as db:
+        assert isinstance(db.writer_engine.pool, FairPool)
+        watch = db.writer_engine.pool._idle_watch
+        await until(lambda: watch._loop is None)
+        async with db.write() as session:
+            await session.execute(text("SELECT 1"))
+            assert watch._loop is asyncio.get_running_loop()
+        await until(lambda: watch._loop is None)
+
+
+def test_warnings_of_leaks_are_errors_here() -> None:
+    """Otherwise the tests above would prove less: this file runs with warnings as errors."""
+    with pytest.raises(SAWarning), warnings.catch_warnings():
+        warnings.warn("leak", SAWarning, stacklevel=1)

@@ -1,0 +1,176 @@
+"""statement_timeout: what runs too long is stopped, and the connection goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import (
+    ConfigurationError,
+    ReaderPool,
+    SQLiteDatabase,
+    SQLitePool,
+    StatementTimeout,
+    TransactionLostError,
+    WriterPool,
+)
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of
+
+ENDLESS = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+)
+ENDLESS_WRITE = text(
+    "INSERT INTO items (amount) "
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+)
+MESSAGE = (
+    r"a statement on app.db was stopped after statement_timeout=0\.02 s: WITH RECURSIVE .*; "
+    "make it shorter, or raise statement_timeout"
+)
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool, ReaderPool])
+async def test_of_an_engine(make_engine: MakeEngine, path: Path, poolclass: type) -> None:
+    """The error belongs to SQLAlchemy's family of time-outs; the connection is the same after."""
+    await create_items(make_engine())
+    engine = make_engine(poolclass, statement_timeout=0.02)
+    async with engine.connect() as connection:
+        before = await driver(connection)
+        with pytest.raises(StatementTimeout, match=MESSAGE) as caught:
+            await connection.execute(ENDLESS)
+        assert isinstance(caught.value, SQLAlchemyTimeoutError)
+        assert list(await connection.scalars(select(Item.id))) == [1, 2, 3]
+        assert await driver(connection) is before
+    assert turn_of(path).holder is None
+
+
+async def test_of_the_facade(path: Path) -> None:
+    """For reads and writes; a transaction that was writing is lost, and says so."""
+    async with SQLiteDatabase(path, statement_timeout=0.02) as db:
+        await create_items(db.writer_engine)
+        with pytest.raises(StatementTimeout, match=MESSAGE):
+            async with db.read() as session:
+                await session.execute(ENDLESS)
+        with pytest.raises(StatementTimeout, match="rolled its transaction back"):
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+                await session.execute(ENDLESS_WRITE)
+        assert await amounts(db.reader_engine) == [0, 0, 0]
+
+
+async def test_what_follows_a_lost_transaction_is_refused(make_engine: MakeEngine) -> None:
+    """Half of it is never committed."""
+    engine = make_engine(SQLitePool, statement_timeout=0.02)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        with pytest.raises(StatementTimeout):
+            await connection.execute(ENDLESS_WRITE)
+        with pytest.raises(DBAPIError, match="call rollback") as caught:
+            await connection.execute(UPDATE_FIRST)
+        assert isinstance(caught.value.orig, TransactionLostError)
+        await connection.rollback()
+        await connection.execute(UPDATE_FIRST)
+        await connection.commit()
+    assert await amounts(engine) == [1, 0, 0]
+
+
+async def test_a_read_that_was_stopped_leaves_the_transaction_open(swap_in: AsyncEngine) -> None:
+    """SQLite rolls back what was writing, and nothing else."""
+    await create_items(swap_in)
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+        with pytest.raises(StatementTimeout):
+            await connection.execute(ENDLESS, execution_options={"statement_timeout": 0.02})
+    assert await amounts(swap_in) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("of", ["statement", "connection", "engine"])
+async def test_the_execution_option(make_engine: MakeEngine, of: str) -> None:
+    """Of a statement, a connection, or a copy of an engine; the engine itself has no limit."""
+    engine = make_engine(SQLitePool)
+    limit = {"statement_timeout": 0.02}
+    if of == "engine":
+        engine = engine.execution_options(**limit)
+    async with engine.connect() as connection:
+        if of == "connection":
+            await connection.execution_options(**limit)
+        with pytest.raises(StatementTimeout, match=MESSAGE):
+            await connection.execute(ENDLESS, execution_options=limit if of == "statement" else {})
+
+
+async def test_none_is_no_limit(make_engine: MakeEngine) -> None:
+    """A statement may be freed of its engine's limit."""
+    engine = make_engine(SQLitePool, statement_timeout=0.02)
+    async with engine.connect() as connection:
+        with pytest.raises(StatementTimeout):
+            await connection.execute(ENDLESS)
+        unlimited = ENDLESS.execution_options(statement_timeout=None)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(connection.execute(unlimited), 0.05)
+
+
+async def test_a_wrong_limit_is_refused(swap_in: AsyncEngine) -> None:
+    """At the statement, with what it should be."""
+    async with swap_in.connect() as connection:
+        with pytest.raises(ConfigurationError, match="statement_timeout must be a number of sec"):
+            await connection.execute(
+                text("SELECT 1"), execution_options={"statement_timeout": "5s"}
+            )
+        assert await connection.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("limit", [-1, "5s", True])
+def test_a_wrong_limit_of_an_engine_is_refused(make_engine: MakeEngine, limit: object) -> None:
+    """When the engine is made."""
+    with pytest.raises(ConfigurationError, match="statement_timeout must be a number of seconds"):
+        make_engine(SQLitePool, statement_timeout=limit)
+
+
+async def test_each_chunk_of_a_stream_has_the_limit(swap_in: AsyncEngine) -> None:
+    """Not the whole stream, which goes on as long as somebody reads it."""
+    chunks = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n "
+        "WHERE i < 5 OR i > 1000000000"
+    )
+    async with swap_in.connect() as connection:
+        await connection.execution_options(statement_timeout=0.02, yield_per=2)
+        rows = await connection.stream(chunks)
+        assert await rows.fetchmany(2) == [(1,), (2,)]
+        with pytest.raises(StatementTimeout, match="fetching"):
+            await rows.fetchall()
+
+
+async def test_waiting_for_the_turn_does_not_count(make_engine: MakeEngine, path: Path) -> None:
+    """That is write_timeout's business; a statement begins to run when it has its turn."""
+    engine = make_engine(SQLitePool, statement_timeout=0.2)
+    await create_items(engine)
+    turn = turn_of(path)
+    permit = await turn.acquire(1)
+    async with engine.connect() as connection:
+        task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+        await asyncio.sleep(0.25)
+        turn.release(permit)
+        await task
+        await connection.commit()
+    assert await amounts(engine) == [1, 0, 0]
+
+
+async def test_listeners_that_execute_for_the_dialect_keep_their_say(swap_in: AsyncEngine) -> None:
+    """The option is applied by a listener of the package, beside those of the application."""
+    seen: list[str] = []
+
+    @event.listens_for(swap_in.sync_engine, "do_execute")
+    def note(cursor: object, statement: str, parameters: object, context: object) -> None:
+        seen.append(statement)
+
+    async with swap_in.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+    assert seen == ["SELECT 1"]
