@@ -154,14 +154,18 @@ class SQLiteConnection(AdaptedConnection):
         self._executor.cancelled = False
         self._on_gone = on_gone
 
+    @property
+    def given_up(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self.worker.closed
+
     def checked_in(self) -> None:
         """Back to what a fresh checkout expects. Called by the pool."""
         self.rollback()
-        if self._lent_raw:
+        if self._lent_raw and not self.given_up:
             self._lent_raw = False
             self._set_busy_timeout(0)
         self._executor.loan = None
-        self._on_gone = None
 
     def close(self) -> None:
         """Close, and wait for it; give up without waiting where nobody can."""

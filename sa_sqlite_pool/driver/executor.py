@@ -222,6 +222,7 @@ class Executor:
 
     def commit(self) -> None:
         """Commit what is open; see :meth:`SQLiteConnection.commit`."""
+        self.worker.assert_usable()  # or what was rolled back meanwhile would pass for committed
         if self._lost is not None:
             lost, self._lost = self._transaction_lost(), None
             raise lost

@@ -80,6 +80,11 @@ class Worker:
             raise self._no_connection()
         return connection
 
+    def assert_usable(self) -> None:
+        """Raise what :attr:`connection` raises once the connection is given up."""
+        if self.closed:
+            raise self._no_connection()
+
     def _no_connection(self) -> sqlite3.OperationalError:
         # SQLAlchemy's dialect takes the first words for a disconnect and opens another.
         return sqlite3.OperationalError(f"no active connection: {self.ended or 'it was closed'}")

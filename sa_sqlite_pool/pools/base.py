@@ -219,10 +219,14 @@ class FairPool(AsyncAdaptedQueuePool):
             turn.send_away(self._opening, error)
 
     def recall(self, reason: str) -> None:
-        """Give up what is checked out, at once: what runs is stopped, and rolled back."""
+        """Take away what is checked out: what runs is stopped, and rolled back.
+
+        The connections are at rest then, to be closed in good order: a reader that is the last to
+        close leaves the log behind.
+        """
         for loan in self._loans:
             if loan.connection is not None:
-                loan.connection.give_up(reason, keep=False)
+                loan.connection.give_up(reason, keep=True)
 
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
@@ -305,12 +309,13 @@ class FairPool(AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
+        record_is_back = self._loans.close(record)
         try:
             super()._do_return_conn(record)
             if self._disposed:
                 self._close_idle()
         finally:
-            self._loans.record_is_back(record)
+            record_is_back()
 
     def _close_idle(self) -> None:
         while not self._pool.empty():

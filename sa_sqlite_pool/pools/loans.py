@@ -37,7 +37,7 @@ class Loan:
         self._proxied: weakref.ref[PoolProxiedConnection] | None = None
         self.warned = False  # of sitting idle
         self._on_end = on_end
-        self._missing = ["record", "connection"]
+        self._missing = {"record", "connection"}
 
     @property
     def connection(self) -> SQLiteConnection | None:
@@ -45,18 +45,26 @@ class Loan:
         return None if self._connection is None else self._connection()
 
     def comes_back_with(self, record: ConnectionPoolEntry) -> bool:
-        """Whether nothing but the record is to come back."""
-        came: object = record.dbapi_connection
-        return self._connection is None or (came is not None and came is self.connection)
+        """Whether the connection, if there is one, is in the record and not on its own way."""
+        if self._connection is None:
+            return True
+        came = record.dbapi_connection
+        return isinstance(came, SQLiteConnection) and came is self.connection and not came.given_up
 
     def lend(self, connection: SQLiteConnection, proxied: PoolProxiedConnection) -> None:
         self._connection = weakref.ref(connection)
         self._proxied = weakref.ref(proxied)
-        connection.checked_out(self.permit, self.one_is_back)
+        connection.checked_out(self.permit, self.connection_is_back)
 
-    def one_is_back(self) -> None:
-        """From any thread. Two threads at once may both see the end, which is then told twice."""
-        self._missing.pop()
+    def record_is_back(self) -> None:
+        self._is_back("record")
+
+    def connection_is_back(self) -> None:
+        """From any thread, and possibly more than once."""
+        self._is_back("connection")
+
+    def _is_back(self, part: str) -> None:
+        self._missing.discard(part)
         if not self._missing:
             self._on_end(self)
 
@@ -92,13 +100,14 @@ class Loans:
         record = getattr(proxied, "_connection_record", None)
         return self._by_record.get(record) if record is not None else None
 
-    def record_is_back(self, record: ConnectionPoolEntry) -> None:
+    def close(self, record: ConnectionPoolEntry) -> Callable[[], None]:
+        """The record is coming back; what is returned is to be called when it has come."""
         loan = self._by_record.pop(record, None)
         if loan is None:
-            return
+            return lambda: None
         if loan.comes_back_with(record):
-            loan.one_is_back()
-        loan.one_is_back()
+            loan.connection_is_back()
+        return loan.record_is_back
 
     async def all_ended(self, timeout: float) -> bool:
         """Wait until nothing is on loan, at most ``timeout`` seconds; whether it came to that."""
@@ -110,6 +119,8 @@ class Loans:
         return not self._open
 
     def _end(self, loan: Loan) -> None:
+        if loan not in self._open:
+            return
         self._open.discard(loan)
         self._release(loan.permit)
         if not self._open and self._on_last_end is not None:

@@ -1,0 +1,356 @@
+"""close(): bounded, whatever is going on; and dispose() beside returns."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError, SAWarning
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase, SQLitePool
+from sa_sqlite_pool.pools.base import FairPool
+from tests.conftest import MakeEngine
+from tests.helpers import (
+    UPDATE_FIRST,
+    amounts,
+    create_items,
+    driver,
+    files_beside,
+    turn_of,
+    until,
+    until_free,
+)
+
+ENDLESS = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+)
+
+
+@pytest.fixture
+async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
+    db = SQLiteDatabase(path, readers=1)
+    await db.open()
+    await create_items(db.writer_engine)
+    yield db
+    await db.close(0)
+
+
+async def stored(path: Path) -> list[int]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT amount FROM items ORDER BY id").fetchall()
+    connection.close()
+    return [amount for (amount,) in rows]
+
+
+async def write(db: SQLiteDatabase) -> None:
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+
+
+async def read(db: SQLiteDatabase) -> None:
+    async with db.read() as session:
+        await session.execute(text("SELECT 1"))
+
+
+async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:
+    """In the time that close() gives it; the commit counts."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        async with db.write() as session:
+            await session.execute(UPDATE_FIRST)
+            entered.set()
+            await go_on.wait()
+            await session.execute(UPDATE_FIRST)
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    closing = asyncio.create_task(db.close(60))
+    await until(lambda: "closing" in repr(db))
+    go_on.set()
+    await asyncio.gather(task, closing)
+    assert await stored(path) == [2, 0, 0]
+    assert files_beside(path) == {"app.db"}
+    await until(lambda: not threads_of_the_package())
+
+
+def threads_of_the_package() -> set[str]:
+    names = {thread.name for thread in threading.enumerate()}
+    return {name for name in names if "sa_sqlite_pool" in name or "_connection_worker" in name}
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_running_statements_are_stopped(db: SQLiteDatabase, path: Path, kind: str) -> None:
+    """When their time is over; the task gets an error and not a hang."""
+    started = asyncio.Event()
+
+    async def work() -> None:
+        async with getattr(db, kind)() as session:
+            if kind == "write":
+                await session.execute(UPDATE_FIRST)
+            started.set()
+            await session.execute(ENDLESS)
+
+    task = asyncio.create_task(work())
+    await started.wait()
+    await asyncio.wait_for(db.close(0.02), 10)
+    with pytest.raises(OperationalError, match=r"interrupted|no active connection"):
+        await task
+    assert await stored(path) == [0, 0, 0]
+    assert files_beside(path) == {"app.db"}
+
+
+async def test_an_idle_transaction_is_rolled_back(db: SQLiteDatabase, path: Path) -> None:
+    """Its commit fails, and says that the database was closed: it never pretends."""
+    async with db.sessionmaker(role="writer") as session:
+        await session.execute(UPDATE_FIRST)
+        await db.close(0)
+        with pytest.raises(DBAPIError, match=r"no active connection: app\.db was closed"):
+            await session.commit()
+        assert await stored(path) == [0, 0, 0]
+
+
+async def test_waiters_are_sent_away(db: SQLiteDatabase, path: Path) -> None:
+    """At once, also those in line behind another engine's writer; that one keeps its turn."""
+    turn = turn_of(path)
+    permit = await turn.acquire(1)
+    writing = [asyncio.create_task(write(db)) for _ in range(2)]
+    async with db.read() as session:
+        await session.execute(text("SELECT 1"))
+        reading = asyncio.create_task(read(db))
+        await until(lambda: turn.waiting == 2 and db.reader_engine.pool.waiting == 1)  # type: ignore[attr-defined]
+        closing = asyncio.create_task(db.close(60))
+        for task in (*writing, reading):
+            with pytest.raises(DatabaseClosedError, match=r"app\.db is being closed"):
+                await task
+    await closing
+    assert turn.holder is permit
+    turn.release(permit)
+
+
+async def test_later_use_says_closed(db: SQLiteDatabase) -> None:
+    """The sessions, the session maker, and the engines that somebody kept."""
+    sessionmaker = db.sessionmaker
+    await db.close()
+    for use in (write(db), read(db), db.open()):
+        with pytest.raises(DatabaseClosedError, match="was closed; make a new SQLiteDatabase"):
+            await use
+    with pytest.raises(DatabaseClosedError):
+        async with sessionmaker() as session:
+            await session.execute(UPDATE_FIRST)
+    for engine in (db.writer_engine, db.reader_engine):
+        with pytest.raises(DatabaseClosedError, match="was closed"):
+            await engine.connect()
+
+
+async def test_closing_twice_and_at_once(db: SQLiteDatabase) -> None:
+    """All wait for the same end."""
+    async with db.read() as session:
+        await session.execute(text("SELECT 1"))
+        closing = [asyncio.create_task(db.close(60)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in closing)
+    await asyncio.gather(*closing)
+    await db.close()
+    assert "closed" in repr(db)
+
+
+async def test_closing_from_two_loops_at_once(db: SQLiteDatabase) -> None:
+    """The other loop waits for the same end."""
+    async with db.read() as session:
+        await session.execute(text("SELECT 1"))
+        closing = asyncio.create_task(db.close(60))
+        await until(lambda: "closing" in repr(db))
+        other = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(db.close())))
+    await asyncio.gather(closing, other)
+
+
+async def test_a_cancelled_close_goes_on(db: SQLiteDatabase, path: Path) -> None:
+    """The cancellation ends the waiting, not the closing."""
+    async with db.read() as session:
+        await session.execute(text("SELECT 1"))
+        closing = asyncio.create_task(db.close(60))
+        await until(lambda: "closing" in repr(db))
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    await db.close()
+    assert files_beside(path) == {"app.db"}
+
+
+async def test_closing_while_it_opens(path: Path) -> None:
+    """open() fails and says why; nothing stays open."""
+    db = SQLiteDatabase(path)
+    opening = asyncio.create_task(db.open())
+    await asyncio.sleep(0)
+    await db.close()
+    with pytest.raises(DatabaseClosedError):
+        await opening
+    assert files_beside(path) <= {"app.db"}
+
+
+async def test_closing_what_was_never_opened(path: Path) -> None:
+    """No file is made."""
+    db = SQLiteDatabase(path)
+    await db.close()
+    assert files_beside(path) == set()
+    with pytest.raises(DatabaseClosedError):
+        await db.open()
+
+
+async def test_a_thread_that_does_not_come_back_does_not_stop_the_closing(path: Path) -> None:
+    """A function of the application sleeps: it cannot be interrupted, and is left to itself."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def sleep() -> int:
+        inside.set()
+        leave.wait(30)
+        return 1
+
+    def on_connect(connection: sqlite3.Connection) -> None:
+        connection.create_function("sleep", 0, sleep)
+
+    db = SQLiteDatabase(path, readers=1, on_connect=on_connect)
+    await db.open()
+
+    async def work() -> None:
+        async with db.read() as session:
+            await session.execute(text("SELECT sleep()"))
+
+    task = asyncio.create_task(work())
+    await until(inside.is_set)
+    await asyncio.wait_for(db.close(0), 10)
+    leave.set()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_leaving_the_block_by_a_cancellation_is_quick(path: Path) -> None:
+    """Ctrl-C does not wait for close_timeout: an hour here."""
+    started = asyncio.Event()
+
+    async def work(db: SQLiteDatabase) -> None:
+        async with db.read() as session:
+            started.set()
+            await session.execute(ENDLESS)
+
+    async def main() -> None:
+        async with SQLiteDatabase(path, close_timeout=3600) as db:
+            tasks.append(asyncio.create_task(work(db)))
+            await asyncio.Event().wait()
+
+    tasks: list[asyncio.Task[None]] = []
+    task = asyncio.create_task(main())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    with pytest.raises((OperationalError, DatabaseClosedError)):
+        await tasks[0]
+
+
+def test_the_loop_may_end_while_it_closes(path: Path) -> None:
+    """asyncio.run() cancels the closing itself: what runs is stopped, nothing hangs."""
+
+    async def main() -> None:
+        db = SQLiteDatabase(path)
+        await db.open()
+        session = db.sessionmaker(role="writer")
+        await session.execute(text("CREATE TABLE t (id)"))
+        held.append(session)
+        closing = asyncio.ensure_future(db.close(3600))
+        await until(lambda: "closing" in repr(db))
+        closing.cancel()
+
+    held: list[object] = []
+    asyncio.run(main())
+    with pytest.warns(SAWarning, match="non-checked-in"):
+        held.clear()
+        gc.collect()
+    connection = sqlite3.connect(path, timeout=10)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.close()
+
+
+# -- engines -------------------------------------------------------------------------------------
+
+
+async def test_dispose_lets_running_work_go_on(swap_in: AsyncEngine, path: Path) -> None:
+    """SQLAlchemy's way: what is on loan is closed when it comes back, and a new pool begins."""
+    await create_items(swap_in)
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+        raw = await driver(connection)
+        await swap_in.dispose()
+        assert not raw.worker.closed
+        await connection.execute(UPDATE_FIRST)
+    assert raw.worker.closed
+    assert await amounts(swap_in) == [2, 0, 0]
+
+
+async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
+    """However they interleave, the connection is closed.
+
+    Return                  | Dispose
+    ROLLBACK in the thread  |
+                            | closes what is at rest
+    back in the pool        |
+    """
+    engine = make_engine(SQLitePool, pool_size=2, max_overflow=0)
+    await create_items(engine)
+    gate = threading.Event()
+    connection = await engine.connect()
+    await connection.execute(UPDATE_FIRST)
+    raw = await driver(connection)
+    raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+    returning = asyncio.create_task(connection.close())
+    await asyncio.sleep(0)
+    await engine.dispose()
+    gate.set()
+    await returning
+    assert raw.worker.closed
+
+
+async def test_a_connection_cancelled_while_its_pool_is_disposed_of(
+    make_engine: MakeEngine, path: Path
+) -> None:
+    """It is not kept for a pool that nobody uses any more."""
+    engine = make_engine(SQLitePool)
+    await create_items(engine)
+    old = engine.pool
+    assert isinstance(old, FairPool)
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        raw = await driver(connection)
+        thread = raw.worker.aiosqlite_connection._thread
+        task = asyncio.create_task(connection.execute(ENDLESS))
+        await until(lambda: raw.worker.hops > 1 and not raw.worker.at_rest)
+        await engine.dispose()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until_free(path)
+    await until(lambda: not thread.is_alive())
+    assert not old._kept
+    assert await amounts(engine) == [0, 0, 0]
+
+
+async def test_waiters_of_a_disposed_pool_are_served(make_engine: MakeEngine) -> None:
+    """They asked before; their connections are closed when they give them back."""
+    engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
+    await create_items(engine)
+    pool = engine.pool
+    assert isinstance(pool, FairPool)
+    connection = await engine.connect()
+    task = asyncio.create_task(amounts(engine))
+    await until(lambda: pool.waiting == 1)
+    await engine.dispose()
+    await connection.close()
+    assert await task == [0, 0, 0]
+    assert pool.checkedin() == 0
