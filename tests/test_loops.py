@@ -1,0 +1,200 @@
+"""Several event loops: one after the other, at once, and dead ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of
+
+ENDLESS = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+)
+
+
+def engine_on(path: Path, poolclass: type, **options: Any) -> AsyncEngine:
+    return create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=poolclass, **options)
+
+
+async def write(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+def test_an_engine_goes_on_in_the_next_loop(path: Path, poolclass: type) -> None:
+    """asyncio.run() again and again, the connection stays open and warm."""
+    opened: list[sqlite3.Connection] = []
+    engine = engine_on(path, poolclass, on_connect=opened.append)
+    asyncio.run(create_items(engine))
+    for _ in range(3):
+        asyncio.run(write(engine))
+    assert asyncio.run(amounts(engine)) == [3, 0, 0]
+    assert len(opened) == 1
+    asyncio.run(engine.dispose())
+
+
+def test_the_facade_goes_on_in_the_next_loop(path: Path) -> None:
+    """Opened in one loop, used in others, closed in yet another."""
+    db = SQLiteDatabase(path)
+
+    async def use() -> None:
+        async with db.write() as session:
+            await session.execute(UPDATE_FIRST)
+        async with db.read() as session:
+            await session.execute(text("SELECT 1"))
+
+    async def set_up() -> None:
+        await db.open()
+        await create_items(db.writer_engine)
+
+    asyncio.run(set_up())
+    for _ in range(3):
+        asyncio.run(use())
+    assert asyncio.run(amounts(db.reader_engine)) == [3, 0, 0]
+    asyncio.run(db.close())
+
+
+def die(main: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+    """Run ``main`` until it waits for something that never comes, and close its loop.
+
+    Its task is kept: nothing is left to the garbage collector.
+    """
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main())
+
+    async def until_it_waits() -> None:
+        while not ready.is_set():
+            await asyncio.sleep(0)
+
+    ready = threading.Event()
+    task.ready = ready  # type: ignore[attr-defined]
+    loop.run_until_complete(until_it_waits())
+    loop.close()
+    return task
+
+
+async def wait_for_ever() -> None:
+    """What a task does when its loop dies."""
+    task = asyncio.current_task()
+    task.ready.set()  # type: ignore[union-attr]
+    await asyncio.Event().wait()
+
+
+def bury(task: asyncio.Task[None]) -> None:
+    """Let go of a task that can never end; asyncio and coroutines complain about that."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(RuntimeError):
+            task.get_coro().close()
+        gc.collect()
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+def test_a_writer_whose_loop_died_does_not_keep_the_turn(path: Path, poolclass: type) -> None:
+    """The next writer takes it back: rolled back, the same connection, nothing opened again."""
+    opened: list[sqlite3.Connection] = []
+    engine = engine_on(path, poolclass, on_connect=opened.append, write_timeout=10)
+    asyncio.run(create_items(engine))
+
+    async def main() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+            await wait_for_ever()
+
+    dead = die(main)
+    assert turn_of(path).holder is not None
+
+    async def after() -> None:
+        await write(engine)
+        assert await amounts(engine) == [1, 0, 0]
+
+    asyncio.run(after())
+    assert len(opened) <= 2
+    bury(dead)
+    asyncio.run(write(engine))
+    assert asyncio.run(amounts(engine)) == [2, 0, 0]
+    asyncio.run(engine.dispose())
+
+
+def test_readers_whose_loop_died_do_not_fill_the_pool(path: Path) -> None:
+    """All readers were out when the loop died, one of them in the middle of a statement."""
+    asyncio.run(create_items(writer := engine_on(path, WriterPool)))
+    engine = engine_on(path, ReaderPool, pool_size=2, pool_timeout=10)
+
+    async def main() -> None:
+        async with engine.connect() as first, engine.connect() as second:
+            await first.execute(text("SELECT 1"))
+            running = asyncio.create_task(second.execute(ENDLESS))
+            children.append(running)  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            await wait_for_ever()
+
+    children: list[asyncio.Task[None]] = []
+    dead = die(main)
+    for _ in range(3):
+        assert asyncio.run(amounts(engine)) == [0, 0, 0]
+    for task in (dead, *children):
+        bury(task)
+    assert asyncio.run(amounts(engine)) == [0, 0, 0]
+    asyncio.run(engine.dispose())
+    asyncio.run(writer.dispose())
+
+
+def test_a_permit_handed_to_a_loop_that_dies_is_passed_on(path: Path) -> None:
+    """Handed over, the loop closed before the waiter ran."""
+    turn = turn_of(path)
+    permits = []
+
+    async def hold() -> None:
+        permits.append(await turn.acquire(1))
+
+    holding = asyncio.new_event_loop()
+    holding.run_until_complete(hold())
+    waiting = asyncio.new_event_loop()
+    task = waiting.create_task(hold())
+
+    async def until_in_line() -> None:
+        while turn.waiting == 0:
+            await asyncio.sleep(0)
+
+    waiting.run_until_complete(until_in_line())
+    turn.release(permits.pop())
+    waiting.close()
+    holding.close()
+    asyncio.run(asyncio.wait_for(hold(), 10))
+    bury(task)
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+def test_loops_in_several_threads_share_an_engine(path: Path, poolclass: type) -> None:
+    """At the same time, from the first connection on; no update is lost."""
+    asyncio.run(create_items(stock := create_async_engine(f"sqlite+aiosqlite:///{path}")))
+    asyncio.run(stock.dispose())
+    engine = engine_on(path, poolclass)
+    barrier = threading.Barrier(4)
+
+    async def main() -> None:
+        barrier.wait(10)
+        for _ in range(50):
+            await asyncio.gather(write(engine), amounts(engine))
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(lambda: asyncio.run(main())) for _ in range(4)]:
+            done.result(60)
+    assert asyncio.run(amounts(engine)) == [200, 0, 0]
+    asyncio.run(engine.dispose())
