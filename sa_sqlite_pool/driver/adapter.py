@@ -192,6 +192,7 @@ class SQLiteConnection(AdaptedConnection):
         """Let go of the connection at once, from any thread; see :meth:`.Worker.give_up`."""
         streams = [stream.detach() for stream in list(self._streams)]
         cursors = [cursor for cursor in streams if cursor is not None]
+        self._executor.permits_come_back()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def _gone(self, successor: Worker | None) -> None:

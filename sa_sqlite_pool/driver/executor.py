@@ -290,17 +290,24 @@ class Executor:
 
     # -- for messages ---------------------------------------------------------------------------
 
+    @property
+    def _permits(self) -> list[Permit]:
+        return [permit for permit in (self.loan, self._permit) if permit is not None]
+
     def _note(self, sql: str) -> None:
-        for permit in (self.loan, self._permit):
-            if permit is not None:
-                permit.last_sql = sql
-                permit.idle_since = None
+        for permit in self._permits:
+            permit.last_sql = sql
+            permit.idle_since = None
 
     def _note_idle(self) -> None:
         now = time.monotonic()
-        for permit in (self.loan, self._permit):
-            if permit is not None:
-                permit.idle_since = now
+        for permit in self._permits:
+            permit.idle_since = now
+
+    def permits_come_back(self) -> None:
+        """The task has done with them; what is left is a thread's business."""
+        for permit in self._permits:
+            permit.coming_back = True
 
 
 class _Misjudged(Exception):  # noqa: N818 - no error: a way to go again

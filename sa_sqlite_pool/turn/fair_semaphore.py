@@ -121,7 +121,10 @@ class FairSemaphore:
         return "; ".join(permit.describe(now) for permit in self.permits) or "nobody"
 
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
-        return task is not None and any(permit.task is task for permit in self.permits)
+        """Whether ``task`` would wait for itself."""
+        return task is not None and any(
+            permit.task is task and not permit.coming_back for permit in self.permits
+        )
 
     def take_nowait(self) -> Permit | None:
         """A permit if one is free; never overtakes a waiter. For use inside an event loop."""

@@ -17,16 +17,27 @@ class Permit:
 
     ``last_sql`` and ``idle_since`` (monotonic seconds; None while a statement runs) are kept up to
     date by the connection that works under the permit. ``asked_at`` is the line that asked for it.
+    ``coming_back`` says that the holder has done with it, and a thread rolls back what was done.
     ``recall`` gives the permit back for a task that never can, and what was done under it; None
     where nothing was.
     """
 
-    __slots__ = ("__weakref__", "asked_at", "idle_since", "last_sql", "recall", "since", "task")
+    __slots__ = (
+        "__weakref__",
+        "asked_at",
+        "coming_back",
+        "idle_since",
+        "last_sql",
+        "recall",
+        "since",
+        "task",
+    )
 
     def __init__(self, task: asyncio.Task[object] | None, since: float) -> None:
         self.task = task
         self.since = since
         self.asked_at: str | None = None
+        self.coming_back = False
         self.idle_since: float | None = since
         self.last_sql: str | None = None
         self.recall: Callable[[], None] | None = None
@@ -47,7 +58,9 @@ class Permit:
 
     def _details(self) -> list[str]:
         details = []
-        if self.task is not None and self.task.done():
+        if self.coming_back:
+            details.append("whose transaction is being rolled back")
+        elif self.task is not None and self.task.done():
             details.append(f"which has ended and asked at {self.asked_at}")
         elif self.stranded:
             details.append("whose event loop is closed")
