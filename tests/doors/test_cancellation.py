@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,17 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool, routing_sessionmaker
+from sa_sqlite_pool import (
+    ReaderPool,
+    SQLiteDatabase,
+    SQLitePool,
+    WriterPool,
+    WriteTimeout,
+    routing_sessionmaker,
+)
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import Item, create_items, turn_of, until, until_free
+from tests.helpers import Item, create_items, driver, turn_of, until, until_free
 
 INSERT = text("INSERT INTO items (id, amount) VALUES (:id, :amount)")
 COUNT = text("SELECT count(*) FROM items a, items b")
@@ -285,3 +293,38 @@ async def test_cancelled_at_every_await_while_others_wait(
         number += 1
     await house.assert_works()
     assert house.opened == opened
+
+
+@pytest.mark.parametrize("door", ["swap_in", "writer"])
+async def test_the_same_task_goes_on_after_a_time_out(house: House, door: str) -> None:
+    """Its turn is on the way back while a thread rolls back: that is no deadlock with itself."""
+    engine: AsyncEngine = getattr(house, door)
+    slow = text(
+        "INSERT INTO items (amount) "
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    )
+    for _ in range(5):
+        with pytest.raises(asyncio.TimeoutError):
+            async with engine.begin() as connection:
+                await asyncio.wait_for(connection.execute(slow), 0.01)
+        async with engine.begin() as connection:
+            await house.pair(connection.execute)
+    await house.assert_works()
+
+
+async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
+    """Clear waits: the holder has been cancelled, and its thread rolls back."""
+    async with house.swap_in.connect() as connection:
+        await house.pair(connection.execute)
+        raw = await driver(connection)
+        gate = threading.Event()
+        raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+        task = asyncio.create_task(connection.execute(COUNT))
+        await until(lambda: not raw.worker.at_rest)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(WriteTimeout, match="whose transaction is being rolled back"):
+            await turn_of(house.path).acquire(0.02)
+        gate.set()
+    await house.come_to_rest()
