@@ -23,6 +23,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, final
 
+from ..forks import renew_after_fork
 from .jobs import Job
 
 PATIENCE_SECONDS = 0.010
@@ -64,16 +65,22 @@ class Lane:
 
     def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
         self._patience = patience
+        self._idle: list[_Runner] = []
+        self._generation = 0  # counts the calls of stop()
+        self._slow: OrderedDict[str, None] = OrderedDict()
+        self.renew_in_child()
+        renew_after_fork(self)
+        weakref.finalize(self, _stop_all, self._idle)
+
+    def renew_in_child(self) -> None:
+        """The threads and what they have to do are the parent's."""
         self._mutex = threading.Lock()
         self._queue: deque[tuple[Job[Any], str]] = deque()
         # queue non-empty ⇒ runner is not None
         self._runner: _Runner | None = None
-        self._idle: list[_Runner] = []
-        self._generation = 0  # counts the calls of stop()
-        self._slow: OrderedDict[str, None] = OrderedDict()
+        self._idle.clear()
         self._watch: asyncio.TimerHandle | None = None
         self._watching: asyncio.AbstractEventLoop | None = None
-        weakref.finalize(self, _stop_all, self._idle)
 
     def takes(self, text: str) -> bool:
         """Whether statements with this text are short, as far as is known."""

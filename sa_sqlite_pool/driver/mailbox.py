@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import final
 
+from ..forks import renew_after_fork
+
 Report = Callable[[], None]
 
 
@@ -22,6 +24,11 @@ class Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """No thread of the parent reports here."""
         self._mutex = threading.Lock()
         # reports non-empty ⇒ announced
         self._reports: deque[Report] = deque()
@@ -61,16 +68,32 @@ class Mailbox:
                 raise
 
 
-_mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = (
-    weakref.WeakKeyDictionary()
-)
-_mailboxes_mutex = threading.Lock()
+@final
+class _Registry:
+    """The mailboxes of all loops."""
+
+    def __init__(self) -> None:
+        self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = (
+            weakref.WeakKeyDictionary()
+        )
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        # A thread that the child does not have may have held it.
+        self._mutex = threading.Lock()
+
+    def mailbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
+        with self._mutex:
+            found = self._mailboxes.get(loop)
+            if found is None:
+                found = self._mailboxes[loop] = Mailbox(loop)
+            return found
+
+
+_registry = _Registry()
 
 
 def mailbox(loop: asyncio.AbstractEventLoop) -> Mailbox:
     """The mailbox of ``loop``: the same object each time."""
-    with _mailboxes_mutex:
-        found = _mailboxes.get(loop)
-        if found is None:
-            found = _mailboxes[loop] = Mailbox(loop)
-        return found
+    return _registry.mailbox(loop)
