@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-sqlalchemy20 test-oldest lint types bench clean
+.PHONY: demo test test-sqlalchemy20 test-oldest test-cancel bench-cancel lint types bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
@@ -20,6 +20,16 @@ test-sqlalchemy20: .venv-sqlalchemy20/.dev
 
 test-oldest: .venv-oldest/.dev
 	.venv-oldest/bin/python -m pytest
+
+# Cancellations at random moments, through all doors: a quarter of an hour at most; `make test` has
+# a short form. And the same load on stock engines and this package's, to compare.
+test-cancel: $(VENV)/.dev
+	$(BIN)/python -m tests.cancellations --count 100000 --seed 1
+
+bench-cancel: $(VENV)/.dev
+	for door in stock swap-in engines facade; do \
+		$(BIN)/python -m tests.cancellations --only-mixed --door $$door --seed 1 --limit 60; \
+	done
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

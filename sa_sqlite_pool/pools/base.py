@@ -101,6 +101,7 @@ class FairPool(AsyncAdaptedQueuePool):
     role: ClassVar[Role]
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
     _queue_class = IdleConnections
+    _sqla_logger_namespace: ClassVar[str]
 
     def __init__(
         self,
@@ -156,6 +157,10 @@ class FairPool(AsyncAdaptedQueuePool):
         renew_after_fork(self)
 
     # -- for subclasses -------------------------------------------------------------------------
+
+    def __init_subclass__(cls) -> None:
+        # Where getLogger("sqlalchemy.pool") and echo_pool expect it, beside SQLAlchemy's pools.
+        cls._sqla_logger_namespace = f"sqlalchemy.pool.impl.{cls.__name__}"
 
     timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
 

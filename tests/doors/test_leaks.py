@@ -154,9 +154,8 @@ class Records(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == "sa_sqlite_pool":  # and not SQLAlchemy's loggers of our pools
-            assert record.levelno == logging.WARNING
-            self.messages.append(record.getMessage())
+        assert record.levelno == logging.WARNING
+        self.messages.append(record.getMessage())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -314,3 +315,13 @@ async def test_foreign_keys_are_the_applications(make_engine: MakeEngine) -> Non
         engine = make_engine(SQLitePool, pragmas=pragmas)
         async with engine.connect() as connection:
             assert (await connection.execute(text("PRAGMA foreign_keys"))).scalar_one() == expected
+
+
+async def test_the_pools_log_where_those_of_sqlalchemy_do(
+    swap_in: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``logging.getLogger("sqlalchemy.pool")`` reaches them."""
+    with caplog.at_level(logging.DEBUG, logger="sqlalchemy.pool"):
+        async with swap_in.connect():
+            pass
+    assert {record.name for record in caplog.records} == {"sqlalchemy.pool.impl.SQLitePool"}

@@ -1,0 +1,96 @@
+"""What was logged, warned or raised where nobody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from sqlalchemy.exc import SAWarning
+
+_OF_OTHERS = (
+    # A session on two engines commits one connection after the other. Where the second commit is
+    # cancelled, SQLAlchemy rolls the first back as well, which is over: with engines of any kind.
+    ("transaction already deassociated from connection", SAWarning),
+    # aiosqlite leaves a connection whose opening is cancelled to the garbage collector, of which
+    # Python tells since 3.13.
+    ("unclosed database in <sqlite3.Connection", ResourceWarning),
+)
+
+
+class _Listener(logging.Handler):
+    """At the root: SQLAlchemy's loggers are named after the module of the pool's class."""
+
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._heard.append(f"{record.name} logs in {_task()}: {self._formatted(record)}")
+
+    def _formatted(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception:
+            return f"{record.msg!r}, and its arguments have no repr:\n{traceback.format_exc()}"
+
+
+def _task() -> str:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.current_thread().name if task is None else task.get_name()
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[str]]:
+    """A list that fills with errors logged, warnings, and exceptions of destructors and threads."""
+    heard: list[str] = []
+    listener = _Listener(heard)
+    logging.getLogger().addHandler(listener)
+    try:
+        with _hooks(heard), _warnings(heard):
+            yield heard
+    finally:
+        logging.getLogger().removeHandler(listener)
+
+
+@contextlib.contextmanager
+def _hooks(heard: list[str]) -> Iterator[None]:
+    def note(raised: Any) -> None:
+        lines = traceback.format_exception(raised.exc_type, raised.exc_value, raised.exc_traceback)
+        heard.append(f"raised in {_task()}: {''.join(lines)}")
+
+    unraisable, in_thread = sys.unraisablehook, threading.excepthook
+    sys.unraisablehook = threading.excepthook = note
+    try:
+        yield
+    finally:
+        sys.unraisablehook, threading.excepthook = unraisable, in_thread
+
+
+@contextlib.contextmanager
+def _warnings(heard: list[str]) -> Iterator[None]:
+    def note(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        heard.append(f"{message!r} in {_task()}:\n{''.join(traceback.format_stack())}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        for text, category in _OF_OTHERS:
+            warnings.filterwarnings("ignore", text, category)
+        warnings.showwarning = note
+        yield

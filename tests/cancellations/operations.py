@@ -1,0 +1,315 @@
+"""What the tasks do: small functions, each for one place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from random import Random
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from .doors import Door, Executor, MakeEngine, MakeSession, Place
+from .moments import near
+from .oracle import NUMBERS, Ledger
+
+Run = Callable[[Ledger, Random], Coroutine[Any, Any, None]]
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Entry(Base):
+    __tablename__ = "entries"
+
+    token: Mapped[int] = mapped_column(primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True)
+    parts: Mapped[int]
+
+
+class OnPurpose(Exception):  # noqa: N818 - no error: the harness wants a rollback
+    """Raised by an operation, and expected to come back as it is."""
+
+
+class WrongAnswerError(Exception):
+    """A read that is not what the promises allow."""
+
+
+_INSERT = text("INSERT INTO entries (token, part, parts) VALUES (:token, :part, :parts)")
+# Each row takes a pass over numbers, so that an interruption finds some rows written.
+_INSERT_SLOWLY = text(
+    "INSERT INTO entries (token, part, parts) SELECT :token, a.i, :parts FROM numbers a "
+    "WHERE a.i < :parts AND (SELECT sum(b.i * a.i) FROM numbers b) >= 0"
+)
+_SCAN = text("SELECT sum(a.i * b.i) FROM numbers a, numbers b WHERE a.i < :rows")
+_NUMBERS = text("SELECT i FROM numbers ORDER BY i")
+_ENTRIES = text("SELECT count(*), total(parts) FROM entries")
+_ONE_TOKEN = text("SELECT count(*) FROM entries WHERE token = :token")
+_TORN_TOKENS = text(
+    "SELECT token FROM entries WHERE token > (SELECT max(token) FROM entries) - 1000 "
+    "GROUP BY token HAVING count(*) <> max(parts)"
+)
+_COUNTER = text("SELECT value FROM counters WHERE id = 1")
+_SET_COUNTER = text("UPDATE counters SET value = :value WHERE id = 1")
+
+
+def _expect(answer: object, expected: object, what: str) -> None:
+    if answer != expected:
+        raise WrongAnswerError(f"{what}: {answer!r}, not {expected!r}")
+
+
+async def _insert(executor: Executor, ledger: Ledger, token: int) -> None:
+    """Each row with a statement of its own."""
+    for row in ledger.rows(token):
+        await executor.execute(_INSERT, row)
+
+
+# -- writes: in a transaction that commits when its block ends ----------------------------------
+
+
+async def rows(parts: int, place: Place, ledger: Ledger, _rng: Random) -> None:
+    token = ledger.token(parts)
+    async with place() as executor:
+        await _insert(executor, ledger, token)
+        near()
+    ledger.acknowledge(token)
+
+
+async def many_rows(place: Place, ledger: Ledger, _rng: Random) -> None:
+    """``executemany``, twice."""
+    token = ledger.token(parts=40)
+    rows = ledger.rows(token)
+    async with place() as executor:
+        await executor.execute(_INSERT, rows[:10])
+        near()
+        await executor.execute(_INSERT, rows[10:])
+    ledger.acknowledge(token)
+
+
+async def rows_selected_slowly(place: Place, ledger: Ledger, rng: Random) -> None:
+    """``INSERT … SELECT``, some 10 ms, after a statement that has taken the turn."""
+    parts = rng.randint(50, 200)
+    token, first = ledger.token(parts), ledger.token()
+    async with place() as executor:
+        await _insert(executor, ledger, first)
+        near()
+        await executor.execute(_INSERT_SLOWLY, {"token": token, "parts": parts})
+    ledger.acknowledge(token)
+    ledger.acknowledge(first)
+
+
+async def rolled_back(place: Place, ledger: Ledger, _rng: Random) -> None:
+    token = ledger.doomed(parts=2)
+    with contextlib.suppress(OnPurpose):
+        async with place() as executor:
+            await _insert(executor, ledger, token)
+            near()
+            raise OnPurpose
+
+
+async def savepoint_rolled_back(place: Place, ledger: Ledger, _rng: Random) -> None:
+    token, nested = ledger.token(parts=2), ledger.doomed()
+    async with place() as executor:
+        first, second = ledger.rows(token)
+        await executor.execute(_INSERT, first)
+        with contextlib.suppress(OnPurpose):
+            async with executor.begin_nested():
+                await _insert(executor, ledger, nested)
+                near()
+                raise OnPurpose
+        await executor.execute(_INSERT, second)
+    ledger.acknowledge(token)
+
+
+async def read_then_write(place: Place, ledger: Ledger, _rng: Random) -> None:
+    """What makes an auto session change from a reader to the writer."""
+    token = ledger.token(parts=2)
+    async with place() as executor:
+        _expect(await executor.scalar(_ONE_TOKEN, {"token": token}), 0, "rows before the write")
+        await _insert(executor, ledger, token)
+        near()
+        _expect(await executor.scalar(_ONE_TOKEN, {"token": token}), 2, "own rows")
+    ledger.acknowledge(token)
+
+
+async def read_modify_write(place: Place, ledger: Ledger, _rng: Random) -> None:
+    """Only where nobody can write in between, or additions would be lost."""
+    token = ledger.counted()
+    async with place() as executor:
+        value = await executor.scalar(_COUNTER)
+        await executor.execute(_SET_COUNTER, {"value": value + 1})
+        await _insert(executor, ledger, token)
+        near()
+    ledger.acknowledge(token)
+
+
+# -- writes that commit by hand -----------------------------------------------------------------
+
+
+async def orm_flush(make: MakeSession, ledger: Ledger, _rng: Random) -> None:
+    token = ledger.token(parts=2)
+    async with make() as session:
+        session.add_all([Entry(**row) for row in ledger.rows(token)])
+        await session.flush()
+        near()
+        await session.commit()
+        ledger.acknowledge(token)
+
+
+async def autocommit(parts: int, engine: AsyncEngine, ledger: Ledger, _rng: Random) -> None:
+    """One statement; ``executemany`` is all or nothing here, too."""
+    token = ledger.token(parts)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        near()
+        await connection.execute(_INSERT, ledger.rows(token))
+        ledger.acknowledge(token)
+
+
+async def unshielded_close(engine: AsyncEngine, ledger: Ledger, rng: Random) -> None:
+    """A connection that its user closes, as in code without ``async with``."""
+    commits = rng.random() < 0.5
+    token = ledger.token(parts=2) if commits else ledger.doomed(parts=2)
+    connection = await engine.connect()
+    try:
+        await _insert(connection, ledger, token)
+        near()
+        if commits:
+            await connection.commit()
+            ledger.acknowledge(token)
+    finally:
+        try:
+            await connection.rollback()
+        finally:
+            await connection.close()
+
+
+async def on_after_timeout(engine: AsyncEngine, ledger: Ledger, rng: Random) -> None:
+    """A statement that is given up, and then another transaction on the same connection."""
+    given_up, token = ledger.doomed(parts=100), ledger.token(parts=2)
+    async with engine.connect() as connection:
+        slow = connection.execute(_INSERT_SLOWLY, {"token": given_up, "parts": 100})
+        with contextlib.suppress(asyncio.TimeoutError):
+            await _limit(slow, rng.uniform(0, 0.020))
+        await connection.rollback()
+        await _insert(connection, ledger, token)
+        near()
+        await connection.commit()
+        ledger.acknowledge(token)
+
+
+async def new_engine(make: MakeEngine, ledger: Ledger, rng: Random) -> None:
+    """An engine that has yet to open its first connection, and goes when it is done."""
+    engine = make()
+    try:
+        near()
+        await rows(1, engine.begin, ledger, rng)
+    finally:
+        await asyncio.shield(engine.dispose())
+
+
+# -- reads --------------------------------------------------------------------------------------
+
+
+async def point_read(place: Place, _ledger: Ledger, _rng: Random) -> None:
+    async with place() as executor:
+        near()
+        _expect(await executor.scalar(_ONE_TOKEN, {"token": 0}), 0, "rows of nobody")
+
+
+async def scan(place: Place, _ledger: Ledger, rng: Random) -> None:
+    rows = rng.randint(200, 1_000)
+    every = NUMBERS * (NUMBERS - 1) // 2
+    async with place() as executor:
+        near()
+        total = await executor.scalar(_SCAN, {"rows": rows})
+    _expect(total, rows * (rows - 1) // 2 * every, "sum of products")
+
+
+async def stream(place: Place, _ledger: Ledger, rng: Random) -> None:
+    """All of it, or a part, and the rest is left to whoever closes the connection."""
+    wanted = rng.choice([NUMBERS, rng.randrange(NUMBERS)])
+    seen = 0
+    async with place() as executor:
+        result = await executor.stream(_NUMBERS, execution_options={"yield_per": 100})
+        async for number in result.scalars():
+            near()
+            _expect(number, seen, "number streamed")
+            seen += 1
+            if seen == wanted:
+                break
+
+
+async def snapshot(place: Place, _ledger: Ledger, _rng: Random) -> None:
+    async with place() as executor:
+        first = (await executor.execute(_ENTRIES)).one()
+        near()
+        await executor.execute(_SCAN, {"rows": 100})
+        _expect((await executor.execute(_ENTRIES)).one(), first, "the same query, a moment later")
+
+
+async def whole_tokens(place: Place, _ledger: Ledger, _rng: Random) -> None:
+    async with place() as executor:
+        _expect(list((await executor.execute(_TORN_TOKENS)).scalars()), [], "torn tokens")
+
+
+async def fresh_read(write: Place, read: Place, ledger: Ledger, _rng: Random) -> None:
+    """Who reads after a commit sees it."""
+    token = ledger.token()
+    async with write() as executor:
+        await _insert(executor, ledger, token)
+    ledger.acknowledge(token)
+    near()
+    async with read() as executor:
+        _expect(await executor.scalar(_ONE_TOKEN, {"token": token}), 1, "rows just committed")
+
+
+# -- operations around operations ---------------------------------------------------------------
+
+
+async def timed_out(inner: Run, ledger: Ledger, rng: Random) -> None:
+    limit = rng.choice([_limit, asyncio.wait_for])
+    with contextlib.suppress(asyncio.TimeoutError):
+        await limit(inner(ledger, rng), rng.uniform(0, 0.020))
+
+
+async def one_of_group_fails(door: Door, ledger: Ledger, rng: Random) -> None:
+    members = [partial(rows, 2, place) for place in door.transactions.values()]
+    members += [partial(scan, place) for place in door.snapshots.values()]
+    with contextlib.suppress(OnPurpose):
+        await _together([_fail(rng), *(member(ledger, rng) for member in members)])
+
+
+async def _fail(rng: Random) -> None:
+    await asyncio.sleep(rng.uniform(0, 0.010))
+    raise OnPurpose
+
+
+async def _limit(work: Coroutine[Any, Any, Any], seconds: float) -> None:
+    """Cancel ``work`` after so many seconds, in the task at hand.
+
+    ``asyncio.wait_for`` of Python before 3.12 runs it in a task of its own, and leaves that behind
+    where it is cancelled twice: no way to treat a connection that is used afterwards.
+    """
+    if sys.version_info >= (3, 11):
+        async with asyncio.timeout(seconds):
+            await work
+    else:
+        await work
+
+
+async def _together(members: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """A task group, also where Python has none; raises what its members raised first."""
+    tasks = [asyncio.ensure_future(member) for member in members]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

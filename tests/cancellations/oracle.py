@@ -1,0 +1,116 @@
+"""What was written: every row has a token, every token a fate, and the file has the last word."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+NUMBERS = 2_000
+
+_SCHEMA = f"""
+    CREATE TABLE entries (
+        token INTEGER NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL,
+        PRIMARY KEY (token, part)
+    );
+    CREATE TABLE counters (id INTEGER PRIMARY KEY, value INTEGER NOT NULL);
+    INSERT INTO counters VALUES (1, 0);
+    CREATE TABLE numbers (i INTEGER PRIMARY KEY);
+    WITH RECURSIVE n(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < {NUMBERS - 1})
+        INSERT INTO numbers SELECT i FROM n;
+"""
+
+
+class Fate(enum.Enum):
+    """What must become of the rows of a token."""
+
+    ACKNOWLEDGED = "all there"
+    ROLLED_BACK = "none there"
+    UNKNOWN = "all or none"
+
+
+class Ledger:
+    """The tokens, how many parts (rows) each has, and their fates."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._parts: dict[int, int] = {}
+        self._fates: dict[int, Fate] = {}
+        self._counted: set[int] = set()
+
+    def token(self, parts: int = 1) -> int:
+        """A new token, of which nobody knows yet whether it will be committed."""
+        return self._book(parts, Fate.UNKNOWN)
+
+    def doomed(self, parts: int = 1) -> int:
+        """A token that will be rolled back, or never committed, whatever happens."""
+        return self._book(parts, Fate.ROLLED_BACK)
+
+    def counted(self) -> int:
+        """A token whose transaction also adds one to the counter."""
+        token = self.token()
+        self._counted.add(token)
+        return token
+
+    def _book(self, parts: int, fate: Fate) -> int:
+        token = next(self._numbers)
+        self._parts[token], self._fates[token] = parts, fate
+        return token
+
+    def acknowledge(self, token: int) -> None:
+        """The commit has returned."""
+        assert self._fates[token] is Fate.UNKNOWN
+        self._fates[token] = Fate.ACKNOWLEDGED
+
+    def rows(self, token: int) -> list[dict[str, int]]:
+        """The rows of a token, as parameters."""
+        parts = self._parts[token]
+        return [{"token": token, "part": part, "parts": parts} for part in range(parts)]
+
+    def fates(self) -> Counter[Fate]:
+        return Counter(self._fates.values())
+
+    def discrepancies(self, path: Path) -> Iterator[str]:
+        """Where the file says otherwise."""
+        with closing(sqlite3.connect(path)) as connection:
+            found = _parts_found(connection)
+            counter: int = connection.execute("SELECT value FROM counters").fetchone()[0]
+        for token in found.keys() - self._parts.keys():
+            yield f"token {token} is in the file and nobody wrote it"
+        for token, fate in self._fates.items():
+            if not self._holds(token, fate, found[token]):
+                parts = self._parts[token]
+                yield f"token {token}: {found[token]} of {parts} rows, not {fate.value}"
+        if counter != (additions := len(self._counted & found.keys())):
+            yield f"the counter is {counter} after {additions} additions"
+
+    def _holds(self, token: int, fate: Fate, found: int) -> bool:
+        allowed = {
+            Fate.ACKNOWLEDGED: {self._parts[token]},
+            Fate.ROLLED_BACK: {0},
+            Fate.UNKNOWN: {0, self._parts[token]},
+        }
+        return found in allowed[fate]
+
+
+def _parts_found(connection: sqlite3.Connection) -> Counter[int]:
+    query = "SELECT token, count(*) FROM entries WHERE part < parts GROUP BY token"
+    return Counter(dict(connection.execute(query).fetchall()))
+
+
+def create_tables(path: Path) -> None:
+    """The tables, by plain sqlite3, so that no door is opened before its warm-up."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_SCHEMA)
+
+
+def integrity(path: Path) -> list[Any]:
+    """What SQLite finds wrong with the file."""
+    with closing(sqlite3.connect(path)) as connection:
+        answers = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+    return [] if answers == ["ok"] else answers
