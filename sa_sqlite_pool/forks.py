@@ -4,9 +4,15 @@
 in the child process. […] Do not even call sqlite3_close() on a database connection from a child
 process": https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
 
-Two things happen here. Before a fork, the threads that work for this package come to rest, so that
-no mutex inside SQLite is held by a thread that the child does not have. In the child, everything
-registered here is renewed: connections are left alone for ever, turns and pools begin anew.
+Nor may the child open the same file again while it has inherited a connection to it: SQLite keeps
+one record of locks a file and process (``unixInodeInfo`` in its os_unix.c). The child's copy says
+that the file is locked already, so SQLite locks nothing, and a commit of the child is lost when the
+parent closes.
+
+So, before a fork, the threads that work for this package come to rest, that no mutex inside SQLite
+is held by a thread that the child does not have, and connections at rest are closed. In the child,
+everything registered here is renewed: connections are left alone for ever, turns and pools begin
+anew, and files to which a connection was in use are refused.
 """
 
 from __future__ import annotations
@@ -27,6 +33,13 @@ class Renewable(Protocol):
 
     def renew_in_child(self) -> None:
         """Forget what belongs to the parent. Runs right after the fork, in its only thread."""
+
+
+class Preparing(Protocol):
+    """What does something before a fork."""
+
+    def prepare_for_fork(self) -> None:
+        """Runs in the thread that forks, while those that work for this package rest."""
 
 
 @final
@@ -71,11 +84,23 @@ class Rest:
 
 rest = Rest()
 _renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_preparing: weakref.WeakSet[Preparing] = weakref.WeakSet()
 
 
 def renew_after_fork(thing: Renewable) -> None:
     """Have ``thing.renew_in_child()`` called in every child, as long as somebody else keeps it."""
     _renewables.add(thing)
+
+
+def prepare_before_fork(thing: Preparing) -> None:
+    """Have ``thing.prepare_for_fork()`` called, as long as somebody else keeps it."""
+    _preparing.add(thing)
+
+
+def _prepare_all() -> None:
+    rest.before_fork()
+    for thing in list(_preparing):
+        thing.prepare_for_fork()
 
 
 def _renew_all() -> None:
@@ -86,5 +111,5 @@ def _renew_all() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(
-        before=rest.before_fork, after_in_parent=rest.after_fork, after_in_child=_renew_all
+        before=_prepare_all, after_in_parent=rest.after_fork, after_in_child=_renew_all
     )

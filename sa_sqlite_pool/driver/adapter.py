@@ -195,6 +195,10 @@ class SQLiteConnection(AdaptedConnection):
         self._executor.permits_come_back()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
+    def close_before_fork(self) -> None:
+        """Close at once, in any thread, what is at rest in its pool."""
+        self.worker.close_before_fork()
+
     def _gone(self, successor: Worker | None) -> None:
         if successor is not None:
             self._keep(successor, self._executor.guard)

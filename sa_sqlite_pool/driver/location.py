@@ -45,9 +45,14 @@ class Location:
         )
 
     @property
+    def file(self) -> str | None:
+        """The real path of the file; None in memory."""
+        return None if self.path is None else os.path.realpath(self.path)
+
+    @property
     def identity(self) -> str:
-        """The same string for every way to name the same database file."""
-        return os.path.realpath(self.path) if self.path else f"memory:{self.name}"
+        """The same string for every way to name the same database."""
+        return self.file or f"memory:{self.name}"
 
     @property
     def label(self) -> str:

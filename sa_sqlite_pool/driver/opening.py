@@ -32,7 +32,7 @@ from .lane import Lane
 from .location import Location
 from .locks import RETRY_SECONDS, may_pass
 from .rules import Rules
-from .worker import Worker
+from .worker import Worker, inherited_files
 
 # Set on the file or for the writer; a reader neither needs nor may set them.
 _WRITER_PRAGMAS = frozenset(
@@ -83,6 +83,11 @@ class Opening:
             self._probing = False
         raise ConfigurationError("a do_connect listener opens the connections before this pool")
 
+    @property
+    def in_memory(self) -> bool:
+        """A database in memory that connections share by its name."""
+        return self.by_dialect and self.location.path is None
+
     def on_do_connect(
         self, dialect: Any, record: Any, args: MutableSequence[Any], parameters: dict[str, Any]
     ) -> None:
@@ -91,6 +96,7 @@ class Opening:
             raise _Found(self._locate(str(args[0]), uri=bool(parameters.get("uri"))))
         location = self.location
         location.check()
+        _check_not_inherited(location)
         if self.role is Role.READER and location.path is not None:
             self._prepare_for_readers()
             location = location.with_parameter("mode", "ro")
@@ -137,7 +143,7 @@ class Opening:
         self._prepared = True
 
     async def _prepare(self) -> None:
-        worker = await Worker.open(self.location.sqlite_uri)
+        worker = await Worker.open(self.location.sqlite_uri, self.location.file)
         try:
             await self._configure(worker, self.settings.pragmas)
         finally:
@@ -147,7 +153,12 @@ class Opening:
 
     async def finish(self, stock: AdaptedConnection, rules: Rules) -> Executor:
         """Set up the connection that the dialect opened."""
-        worker = Worker(stock.driver_connection, threadsafe=self.by_dialect, lane=self.lane)
+        worker = Worker(
+            stock.driver_connection,
+            threadsafe=self.by_dialect,
+            lane=self.lane,
+            file=self.location.file,
+        )
         guard = self._guard()
         try:
             await self._configure(worker, self._pragmas())
@@ -214,6 +225,15 @@ class PrivateDirectory:
 def _remove(directory: str, owner: int) -> None:
     if os.getpid() == owner:  # and not a child process that is forked from it, and exits
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check_not_inherited(location: Location) -> None:
+    if location.file in inherited_files:
+        raise DatabaseNotUsableError(
+            f"{location.label} cannot be opened in process {os.getpid()}: it was forked while a "
+            "connection to that file was in use, and SQLite's locks do not work in such a process; "
+            "fork when no transaction is open, or start processes by the spawn method"
+        )
 
 
 def _configure(

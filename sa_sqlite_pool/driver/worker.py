@@ -24,6 +24,9 @@ from .mailbox import Mailbox, mailbox
 
 T = TypeVar("T")
 
+# Files (real paths) to which this process has inherited a connection by fork().
+inherited_files: set[str] = set()
+
 NEVER_CLOSED = "it was never closed"
 
 # Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
@@ -36,7 +39,8 @@ class Worker:
     """The use of one ``sqlite3`` connection, by one job at a time, until it is given up.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
-    ``ended`` says why it can no longer be used; None as long as it can.
+    ``ended`` says why it can no longer be used; None as long as it can. ``file`` is the real path
+    of the database, None for one in memory.
     """
 
     __slots__ = (
@@ -47,13 +51,20 @@ class Worker:
         "_threadsafe",
         "aiosqlite_connection",
         "ended",
+        "file",
         "hops",
     )
 
     def __init__(
-        self, connection: aiosqlite.Connection, *, threadsafe: bool, lane: Lane | None = None
+        self,
+        connection: aiosqlite.Connection,
+        *,
+        threadsafe: bool,
+        lane: Lane | None = None,
+        file: str | None = None,
     ) -> None:
         self.aiosqlite_connection = connection
+        self.file = file
         self.ended: str | None = None
         self.hops = 0
         self._lane = lane if threadsafe else None
@@ -64,13 +75,13 @@ class Worker:
         renew_after_fork(self)
 
     @classmethod
-    async def open(cls, uri: str) -> Worker:
+    async def open(cls, uri: str, file: str | None) -> Worker:
         """A connection of its own to the database at ``uri``, a ``file:`` URI."""
         connection = aiosqlite.connect(
             uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
         )
         connection._thread.daemon = True
-        return cls(await connection, threadsafe=True)
+        return cls(await connection, threadsafe=True, file=file)
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -224,7 +235,12 @@ class Worker:
             self._stop()
 
     def _successor(self) -> Worker:
-        return Worker(self.aiosqlite_connection, threadsafe=self._threadsafe, lane=self._lane)
+        return Worker(
+            self.aiosqlite_connection,
+            threadsafe=self._threadsafe,
+            lane=self._lane,
+            file=self.file,
+        )
 
     def _stop(self) -> None:
         self.aiosqlite_connection._connection = None
@@ -236,17 +252,26 @@ class Worker:
         if not self.closed:
             self.give_up(NEVER_CLOSED, keep=False, done=lambda _: None)
 
-    def renew_in_child(self) -> None:
-        """Leave the parent's connection alone for ever: not even its memory is freed.
+    # -- forks ----------------------------------------------------------------------------------
 
-        Closing it would drop the parent's locks and could remove its log.
-        """
+    def close_before_fork(self) -> None:
+        """Close a connection at rest, here and now: its thread may be anywhere in its queue."""
+        connection, self.ended = self.aiosqlite_connection._connection, "it was closed for a fork()"
+        if connection is not None:
+            connection.close()
+            self._stop()
+
+    def renew_in_child(self) -> None:
+        """Leave the parent's connection alone for ever: not even its memory is freed."""
         connection = self.aiosqlite_connection._connection
         if connection is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
             self.aiosqlite_connection._connection = None
             self.aiosqlite_connection._running = False
-        self.ended = (
-            f"it was opened in process {os.getppid()}, before the fork() that made this one; a "
-            "connection belongs to one process: open a session or connection here"
-        )
+            if self.file is not None:
+                inherited_files.add(self.file)
+        if self.ended is None:
+            self.ended = (
+                f"it was opened in process {os.getppid()}, before the fork() that made this one, "
+                "and belongs to that process"
+            )

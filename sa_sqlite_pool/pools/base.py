@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections import deque
@@ -20,7 +21,7 @@ from ..driver.opening import Opening
 from ..driver.rules import Rules
 from ..driver.worker import Worker
 from ..errors import PoolTimeout
-from ..forks import renew_after_fork
+from ..forks import prepare_before_fork, renew_after_fork
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PRAGMAS,
@@ -154,6 +155,7 @@ class FairPool(AsyncAdaptedQueuePool):
             use_lifo=use_lifo,
             **kw,
         )
+        prepare_before_fork(self)
         renew_after_fork(self)
 
     # -- for subclasses -------------------------------------------------------------------------
@@ -348,6 +350,24 @@ class FairPool(AsyncAdaptedQueuePool):
         super().dispose()
         self._close_kept()
         self._opening.lane.stop()
+
+    # -- forks ----------------------------------------------------------------------------------
+
+    def prepare_for_fork(self) -> None:
+        """Close what is at rest, so that a child may open the file. The next checkout opens again.
+
+        A database in memory would be gone with its last connection; it has no locks to inherit.
+        """
+        resting: list[Any] = []
+        with contextlib.suppress(Empty):
+            while not self._opening.in_memory:
+                resting.append(self._pool.get_nowait())
+        for record in resting:
+            record.dbapi_connection.close_before_fork()
+            record.dbapi_connection = None
+            self._pool.put_nowait(record)
+        while self._kept and not self._opening.in_memory:
+            self._kept.popleft()[0].close_before_fork()
 
     def renew_in_child(self) -> None:
         """The parent's connections are not for this process: begin with none."""
