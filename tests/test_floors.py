@@ -35,6 +35,7 @@ FLOORS = [
         "pools.dialect",
         "pools.loans",
         "pools.idle",
+        "pools.resting",
         "pools.base",
         "pools.swap_in",
         "pools.reader",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
-from sqlalchemy.util.queue import Empty, QueueCommon
+from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
@@ -39,45 +39,7 @@ from ..turn.write_turn import WriteTurn, write_turn
 from .dialect import prepare_dialect
 from .idle import IdleWatch
 from .loans import Loans
-
-
-class IdleConnections(QueueCommon[ConnectionPoolEntry]):
-    """The connections at rest; the one used last is lent first, since its caches are warmest.
-
-    Nobody waits here: who may come is decided before, by the pool's line. And nothing is ever
-    full: ``QueuePool`` closes what overflows ``pool_size``, and would open it again a moment
-    later; here connections stay open, and ``pool_size + max_overflow`` is their number at most.
-    """
-
-    def __init__(self, maxsize: int = 0, use_lifo: bool = True) -> None:
-        self.maxsize = maxsize
-        self.use_lifo = use_lifo
-        self._records: deque[ConnectionPoolEntry] = deque()
-
-    def empty(self) -> bool:
-        return not self._records
-
-    def full(self) -> bool:
-        return False
-
-    def qsize(self) -> int:
-        return len(self._records)
-
-    def put_nowait(self, item: ConnectionPoolEntry) -> None:
-        self._records.append(item)
-
-    def put(
-        self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None
-    ) -> None:
-        self.put_nowait(item)
-
-    def get_nowait(self) -> ConnectionPoolEntry:
-        if not self._records:
-            raise Empty
-        return self._records.pop() if self.use_lifo else self._records.popleft()
-
-    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
-        return self.get_nowait()
+from .resting import IdleConnections
 
 
 class FairPool(AsyncAdaptedQueuePool):
@@ -363,8 +325,9 @@ class FairPool(AsyncAdaptedQueuePool):
             while not self._opening.in_memory:
                 resting.append(self._pool.get_nowait())
         for record in resting:
-            record.dbapi_connection.close_before_fork()
-            record.dbapi_connection = None
+            if record.dbapi_connection is not None:
+                record.dbapi_connection.close_before_fork()
+                record.dbapi_connection = None
             self._pool.put_nowait(record)
         while self._kept and not self._opening.in_memory:
             self._kept.popleft()[0].close_before_fork()

@@ -1,0 +1,47 @@
+"""The connections at rest in a pool."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.queue import Empty, QueueCommon
+
+
+class IdleConnections(QueueCommon[ConnectionPoolEntry]):
+    """The connections at rest; the one used last is lent first, since its caches are warmest.
+
+    Nobody waits here: who may come is decided before, by the pool's line. And nothing is ever
+    full: ``QueuePool`` closes what overflows ``pool_size``, and would open it again a moment
+    later; here connections stay open, and ``pool_size + max_overflow`` is their number at most.
+    """
+
+    def __init__(self, maxsize: int = 0, use_lifo: bool = True) -> None:
+        self.maxsize = maxsize
+        self.use_lifo = use_lifo
+        self._records: deque[ConnectionPoolEntry] = deque()
+
+    def empty(self) -> bool:
+        return not self._records
+
+    def full(self) -> bool:
+        return False
+
+    def qsize(self) -> int:
+        return len(self._records)
+
+    def put_nowait(self, item: ConnectionPoolEntry) -> None:
+        self._records.append(item)
+
+    def put(
+        self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None
+    ) -> None:
+        self.put_nowait(item)
+
+    def get_nowait(self) -> ConnectionPoolEntry:
+        if not self._records:
+            raise Empty
+        return self._records.pop() if self.use_lifo else self._records.popleft()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
+        return self.get_nowait()
