@@ -254,14 +254,18 @@ class FairPool(AsyncAdaptedQueuePool):
             self._first.release(first)
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
-        rules, dbapi = self._rules(), self._dialect.dbapi  # type: ignore[attr-defined]
-        if self._kept:
-            return SQLiteConnection(dbapi, Executor(*self._kept.popleft(), rules), self._keep)
-        opening = self._opening
-        stock = (
-            self._stock_creator(connection_record) if opening.by_dialect else self._stock_creator()
-        )
-        return SQLiteConnection(dbapi, await_only(opening.finish(stock, rules)), self._keep)
+        rules = self._rules()
+        try:
+            executor = Executor(*self._kept.popleft(), rules)
+        except IndexError:
+            executor = await_only(self._opening.finish(self._stock(connection_record), rules))
+        dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
+        return SQLiteConnection(dbapi, executor, self._keep)
+
+    def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
+        """A connection as the dialect, or the application's creator, opens it."""
+        arguments = [connection_record] if self._opening.by_dialect else []
+        return self._stock_creator(*arguments)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
@@ -320,16 +324,19 @@ class FairPool(AsyncAdaptedQueuePool):
 
         A database in memory would be gone with its last connection; it has no locks to inherit.
         """
+        nothing_open = self._pool.empty() and not self._kept
+        if nothing_open or self._opening.in_memory:
+            return
         resting: list[Any] = []
         with contextlib.suppress(Empty):
-            while not self._opening.in_memory:
+            while True:
                 resting.append(self._pool.get_nowait())
         for record in resting:
             if record.dbapi_connection is not None:
                 record.dbapi_connection.close_before_fork()
                 record.dbapi_connection = None
             self._pool.put_nowait(record)
-        while self._kept and not self._opening.in_memory:
+        while self._kept:
             self._kept.popleft()[0].close_before_fork()
 
     def renew_in_child(self) -> None:
