@@ -117,11 +117,16 @@ class Executor:
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run what begins and ends no transaction, such as fetching: one hop."""
-        limit = TimeLimit(timeout)
+        limit, was_open = TimeLimit(timeout), self.worker.in_transaction
         try:
             return self.wait_for(self.worker.run(lambda _: call(), timeout=limit.seconds_left))
-        except OutOfTime:
-            raise self._took_too_long("fetching", limit) from None
+        except (sqlite3.Error, OutOfTime) as error:
+            self._note_loss(was_open, error)
+            if isinstance(error, OutOfTime):
+                raise self._took_too_long("fetching", limit) from None
+            raise
+        finally:
+            self._after_work()
 
     def run_briefly(self, call: Callable[[], T]) -> T:
         """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
@@ -149,12 +154,16 @@ class Executor:
         except (sqlite3.Error, OutOfTime) as error:
             if isinstance(error, sqlite3.Error):
                 self._explain(error, kind)
-            if was_open and not self.worker.in_transaction and kind is not Kind.END:
-                self._lost = str(error) or "the statement was stopped"
+            if kind is not Kind.END:
+                self._note_loss(was_open, error)
             raise
         finally:
             self._remember(sql, kind)
             self._after_work()
+
+    def _note_loss(self, was_open: bool, error: Exception) -> None:
+        if was_open and not self.worker.in_transaction and not self.worker.closed:
+            self._lost = str(error) or "the statement was stopped"
 
     def _remember(self, sql: str, kind: Kind) -> None:
         if kind.writes or kind is Kind.SAVEPOINT:
