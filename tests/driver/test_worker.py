@@ -107,6 +107,25 @@ async def test_what_must_not_be_interrupted_runs_to_its_end(worker: Worker) -> N
     assert job.let_go
 
 
+async def test_what_must_not_be_interrupted_has_its_effect(worker: Worker) -> None:
+    """A statement that SQLite could well interrupt."""
+    gate, ended = Gate(), list[object]()
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
+
+    def commit(connection: sqlite3.Connection) -> None:
+        gate(connection)
+        ended.append(connection.execute(count + "SELECT count(*) FROM n").fetchone())
+
+    task = asyncio.ensure_future(outcome(worker.run(commit, interruptible=False)))
+    await gate.reached.wait()
+    gate.open()
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    assert ended == [(300000,)]
+
+
 async def test_a_cancellation_after_the_end_is_raised(worker: Worker) -> None:
     """The thread is done, the report is on its way, the task is cancelled."""
     job = worker.run(lambda _: None)
@@ -297,9 +316,10 @@ async def test_time_is_over(worker: Worker) -> None:
     gate.open()
     await first
     assert not ran.is_set()
-    job = worker.run(lambda _: "done", timeout=0.0)
+    job = worker.run(lambda _: "done", timeout=60)
     while not job.let_go:
         pass
+    job._time_is_over()  # before its report arrives
     assert await job == "done"
 
 
