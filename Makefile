@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-sqlalchemy20 test-oldest test-cancel bench-cancel lint types bench clean
+.PHONY: demo test test-sqlalchemy20 test-oldest test-long test-cancel bench-cancel lint types bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
@@ -20,6 +20,10 @@ test-sqlalchemy20: .venv-sqlalchemy20/.dev
 
 test-oldest: .venv-oldest/.dev
 	.venv-oldest/bin/python -m pytest
+
+# Every way to exit and to fork, through every door; `make test` has a few of them.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m long
 
 # Cancellations at random moments, through all doors: a quarter of an hour at most; `make test` has
 # a short form. And the same load on stock engines and this package's, to compare.

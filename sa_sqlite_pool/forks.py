@@ -44,7 +44,10 @@ class Preparing(Protocol):
 
 @final
 class Rest:
-    """``with rest:`` around each piece of work of a thread; a fork waits for the end of it."""
+    """``with rest:`` around each use of SQLite, in whatever thread; a fork waits for its end.
+
+    Who begins one meanwhile waits for the fork.
+    """
 
     def __init__(self) -> None:
         self.renew_in_child()

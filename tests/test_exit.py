@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,3 +69,193 @@ def test_the_interpreter_exits(path: Path, left_open: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+SECONDS = 5.0  # what an end may take
+DOORS = ["swap-in", "pools", "facade"]
+LEFT = [
+    *("nothing", "a_running_read", "a_running_write", "a_write_transaction", "waiters"),
+    "everything",
+]
+SHORT = {("everything", "facade"), ("everything", "swap-in"), ("a_running_write", "pools")}
+EVERY_WAY = pytest.mark.parametrize(
+    ("left", "door"),
+    [
+        pytest.param(left, door, marks=[] if (left, door) in SHORT else [pytest.mark.long])
+        for left in LEFT
+        for door in DOORS
+    ],
+)
+ROOT = Path(__file__).parent.parent
+
+
+class Program:
+    """A program of ``exit_programs``, and how long it took to end."""
+
+    def __init__(self, program: str, left: str, door: str, path: Path) -> None:
+        names = [program, left, door, str(path)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.exit_programs", *names],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[str] = []
+        self._since = time.monotonic()
+
+    def until(self, line: str) -> None:
+        """Read what it says up to ``line``; the end is measured from there."""
+        assert self._process.stdout is not None
+        while not self.said or self.said[-1] != line:
+            said = self._process.stdout.readline()
+            assert said, self._process.communicate()[1]
+            self.said.append(said.strip())
+        self._since = time.monotonic()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+        self._since = time.monotonic()
+
+    def end(self) -> tuple[int, str]:
+        """Its exit code and what it wrote to stderr, once it has ended in time."""
+        try:
+            stderr = self._process.communicate(timeout=30)[1]
+        finally:
+            self._process.kill()
+        seconds = time.monotonic() - self._since
+        print(f"ended after {seconds:.2f} s")  # noqa: T201 - for pytest -s
+        assert seconds < SECONDS, f"{seconds:.1f} s\n{stderr}"
+        return self._process.returncode, stderr
+
+
+def assert_consistent(path: Path, rows: int) -> None:
+    """Also after a kill: what was committed is there, and nothing else."""
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) FROM t").fetchall() == [(rows,)]
+        connection.execute("BEGIN IMMEDIATE")
+
+
+@EVERY_WAY
+def test_main_returns(path: Path, left: str, door: str) -> None:
+    """Nobody closed anything; the end is quick and silent."""
+    program = Program("returns", left, door, path)
+    program.until("ready")
+    assert program.end() == (0, "")
+    assert_consistent(path, 1)
+
+
+@EVERY_WAY
+def test_sys_exit_in_a_task(path: Path, left: str, door: str) -> None:
+    """SystemExit passes through the loop."""
+    program = Program("exits_in_a_task", left, door, path)
+    program.until("ready")
+    assert program.end() == (0, "")
+    assert_consistent(path, 1)
+
+
+@EVERY_WAY
+def test_an_exception_out_of_main(path: Path, left: str, door: str) -> None:
+    """Its traceback is the only one."""
+    program = Program("raises", left, door, path)
+    program.until("ready")
+    code, stderr = program.end()
+    assert code == 1
+    assert_only(stderr, "LookupError: as expected")
+
+
+def assert_only(stderr: str, last: str) -> None:
+    """One traceback, and no complaint of anything that was left behind."""
+    assert stderr.strip().endswith(last), stderr
+    assert stderr.count("Traceback") == 1, stderr
+    for complaint in ("Exception ignored", "Task was destroyed", "never retrieved", "Warning"):
+        assert complaint not in stderr, stderr
+
+
+@EVERY_WAY
+def test_the_loop_is_closed_by_hand(path: Path, left: str, door: str) -> None:
+    """Tasks that never run again; asyncio says so, and this package has nothing to add."""
+    program = Program("closes_the_loop", left, door, path)
+    program.until("ready")
+    code, stderr = program.end()
+    assert code == 0, stderr
+    assert "Exception ignored" not in stderr, stderr
+    assert_consistent(path, 1)
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed(path: Path, number: signal.Signals, left: str, door: str) -> None:
+    """The default action: at once, and the database is consistent."""
+    program = Program("waits_for_a_signal", left, door, path)
+    program.until("ready")
+    program.send(number)
+    assert program.end() == (-number, "")
+    assert_consistent(path, 1)
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("program", ["exits_in_a_handler", "stops_the_loop_in_a_handler"])
+def test_a_handler_for_sigterm(path: Path, program: str, left: str, door: str) -> None:
+    """An application that ends in its own way."""
+    running = Program(program, left, door, path)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    code, stderr = running.end()
+    assert code == 0, stderr
+    assert "Exception ignored" not in stderr, stderr
+    if program == "exits_in_a_handler":
+        assert stderr == ""
+    assert_consistent(path, 1)
+
+
+@EVERY_WAY
+def test_ctrl_c(path: Path, left: str, door: str) -> None:
+    """The main task is cancelled; a facade closes what runs."""
+    program = Program("waits_for_a_signal", left, door, path)
+    program.until("ready")
+    program.send(signal.SIGINT)
+    assert_interrupted(program, path)
+
+
+@pytest.mark.parametrize("left", ["nothing", "everything"])
+def test_ctrl_c_twice(path: Path, left: str) -> None:
+    """The second while ``async with db`` obeys the first."""
+    program = Program("waits_for_a_signal", left, "facade", path)
+    program.until("ready")
+    program.send(signal.SIGINT)
+    program.until("cancelled")
+    program.send(signal.SIGINT)
+    assert_interrupted(program, path)
+
+
+def assert_interrupted(program: Program, path: Path) -> None:
+    code, stderr = program.end()
+    assert code == -signal.SIGINT, stderr
+    assert stderr.strip().endswith("KeyboardInterrupt"), stderr
+    for complaint in ("Exception ignored", "Task was destroyed", "never retrieved", "Warning"):
+        assert complaint not in stderr, stderr
+    assert_consistent(path, 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("left", ["nothing", "a_running_read", "a_write_transaction"])
+def test_asyncio_run_twice(path: Path, left: str, door: str) -> None:
+    """The second loop works with the connections of the first."""
+    program = Program("runs_twice", left, door, path)
+    program.until("ready")
+    assert program.said[:2] == ["counts 2", "counts 3"]
+    assert program.end() == (0, "")
+    assert_consistent(path, 3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("door", DOORS)
+def test_two_loops_at_once(path: Path, door: str) -> None:
+    """Two threads, 200 writes and reads each: no update is lost."""
+    program = Program("runs_in_two_threads", "nothing", door, path)
+    program.until("ready")
+    assert program.said == ["counts 401", "ready"]
+    assert program.end() == (0, "")

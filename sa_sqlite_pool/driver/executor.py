@@ -17,6 +17,7 @@ from typing import TypeVar, final
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout, TransactionLostError
+from ..forks import rest
 from ..settings import Role
 from ..turn.permit import Permit, shorten
 from .guard import Guard
@@ -130,7 +131,10 @@ class Executor:
 
     def run_briefly(self, call: Callable[[], T]) -> T:
         """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
-        return call() if self.worker.may_run_inline else self.run_in_thread(call)
+        if not self.worker.may_run_inline:
+            return self.run_in_thread(call)
+        with rest:
+            return call()
 
     def _attempt(
         self,
@@ -259,7 +263,8 @@ class Executor:
 
     def _send_end(self, sql: str) -> None:
         if place_of_end(self.worker, wrote=self._wrote) is Place.INLINE:
-            self.worker.connection.execute(sql)
+            with rest:
+                self.worker.connection.execute(sql)
         else:
             self._end_in_thread(sql)
 

@@ -70,7 +70,8 @@ class Lane:
         self._slow: OrderedDict[str, None] = OrderedDict()
         self.renew_in_child()
         renew_after_fork(self)
-        weakref.finalize(self, _stop_all, self._idle)
+        # Not at exit, too: the threads are daemons.
+        weakref.finalize(self, _stop_all, self._idle).atexit = False
 
     def renew_in_child(self) -> None:
         """The threads and what they have to do are the parent's."""

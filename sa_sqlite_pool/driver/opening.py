@@ -232,7 +232,7 @@ def _check_not_inherited(location: Location) -> None:
         raise DatabaseNotUsableError(
             f"{location.label} cannot be opened in process {os.getpid()}: it was forked while a "
             "connection to that file was in use, and SQLite's locks do not work in such a process; "
-            "fork when no transaction is open, or start processes by the spawn method"
+            "fork when no session or connection is open, or start processes by the spawn method"
         )
 
 

@@ -21,7 +21,7 @@ from ..driver.opening import Opening
 from ..driver.rules import Rules
 from ..driver.worker import Worker
 from ..errors import PoolTimeout
-from ..forks import prepare_before_fork, renew_after_fork
+from ..forks import prepare_before_fork, renew_after_fork, rest
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PRAGMAS,
@@ -265,7 +265,8 @@ class FairPool(AsyncAdaptedQueuePool):
     def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
         """A connection as the dialect, or the application's creator, opens it."""
         arguments = [connection_record] if self._opening.by_dialect else []
-        return self._stock_creator(*arguments)
+        with rest:  # aiosqlite opens it in a thread of its own
+            return self._stock_creator(*arguments)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:

@@ -1,0 +1,246 @@
+"""Programs that end with something left open: ``python -m tests.exit_programs PROGRAM DOOR PATH``.
+
+Each says ``ready`` when what is to be left open is so; ``tests/test_exit.py`` measures from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from tests.helpers import turn_of, until_waiting
+from tests.programs import INSERT, WAIT_SECONDS, Door, say
+
+# started() is called when the statement runs, in its thread.
+_ENDLESS = "WITH RECURSIVE n(i) AS (SELECT started() UNION ALL SELECT i + 1 FROM n)"
+ENDLESS_READ = text(f"{_ENDLESS} SELECT count(*) FROM n")
+ENDLESS_WRITE = text(f"INSERT INTO t {_ENDLESS} SELECT count(*) FROM n")
+
+UPDATES = 200
+
+
+class App:
+    """A door, and what an application of it leaves open."""
+
+    def __init__(self, door: str, path: str) -> None:
+        self.path = Path(path)
+        self.left: list[Any] = []
+        self._on_start: Callable[[], object] = bool
+        self.door = Door(door, path, self._on_connect)
+
+    def _on_connect(self, connection: sqlite3.Connection) -> None:
+        connection.create_function("started", 0, self._started)
+
+    def _started(self) -> int:
+        self._on_start()
+        return 1
+
+    async def read_endlessly(self) -> None:
+        async with self.door.read() as reader:
+            await reader.execute(ENDLESS_READ)
+
+    async def write_endlessly(self) -> None:
+        async with self.door.write() as writer:
+            await writer.execute(ENDLESS_WRITE)
+
+    async def start(self, endless: Coroutine[Any, Any, None]) -> None:
+        """Leave a task behind whose statement runs in SQLite now."""
+        loop, running = asyncio.get_running_loop(), asyncio.Event()
+        self._on_start = lambda: loop.call_soon_threadsafe(running.set)
+        self.leave_task(endless)
+        await running.wait()
+
+    async def begin(self) -> None:
+        """Leave a write transaction open."""
+        using = self.door.write()
+        writer = await using.__aenter__()
+        await writer.execute(INSERT)
+        self.left.extend((using, writer))
+
+    async def line_up(self) -> None:
+        """Leave three tasks waiting for the turn."""
+        self.left.append(await turn_of(self.path).acquire(WAIT_SECONDS))
+        await self.wait_in_line()
+
+    async def wait_in_line(self) -> None:
+        for _ in range(3):
+            self.leave_task(self.door.add())
+        await until_waiting(3, turn_of(self.path))
+
+    def leave_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        # A close that ends it makes it fail, and asyncio logs what nobody asked for.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.left.append(task)
+
+
+async def nothing(app: App) -> None:
+    pass
+
+
+async def a_running_read(app: App) -> None:
+    await app.start(app.read_endlessly())
+
+
+async def a_running_write(app: App) -> None:
+    await app.start(app.write_endlessly())
+
+
+async def a_write_transaction(app: App) -> None:
+    await app.begin()
+
+
+async def waiters(app: App) -> None:
+    await app.line_up()
+
+
+async def everything(app: App) -> None:
+    await app.start(app.read_endlessly())
+    await app.begin()
+    await app.wait_in_line()
+
+
+LEAVE = [nothing, a_running_read, a_running_write, a_write_transaction, waiters, everything]
+
+
+def returns(app: App, leave: Any) -> None:
+    """main() returns, and nobody closes anything."""
+
+    async def main() -> None:
+        await app.door.prepare()
+        await leave(app)
+        say("ready")
+
+    asyncio.run(main())
+
+
+def exits_in_a_task(app: App, leave: Any) -> None:
+    async def leave_the_program() -> None:
+        say("ready")
+        sys.exit(0)
+
+    async def main() -> None:
+        await app.door.prepare()
+        await leave(app)
+        app.left.append(asyncio.create_task(leave_the_program()))
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+
+
+def raises(app: App, leave: Any) -> None:
+    async def main() -> None:
+        await app.door.prepare()
+        await leave(app)
+        say("ready")
+        raise LookupError("as expected")
+
+    asyncio.run(main())
+
+
+def closes_the_loop(app: App, leave: Any) -> None:
+    """By hand, with tasks that never run again."""
+
+    async def main() -> None:
+        await app.door.prepare()
+        await leave(app)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    say("ready")
+
+
+def waits_for_a_signal(app: App, leave: Any) -> None:
+    """Inside ``async with db`` where there is a facade. A second signal follows "cancelled"."""
+
+    async def wait() -> None:
+        try:
+            say("ready")
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            say("cancelled")
+            raise
+
+    async def main() -> None:
+        await app.door.prepare()
+        await leave(app)
+        if app.door.db is None:
+            await wait()
+            return
+        async with app.door.db:
+            await wait()
+
+    asyncio.run(main())
+
+
+def exits_in_a_handler(app: App, leave: Any) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    waits_for_a_signal(app, leave)
+
+
+def stops_the_loop_in_a_handler(app: App, leave: Any) -> None:
+    async def main() -> None:
+        await app.door.prepare()
+        await leave(app)
+        loop.add_signal_handler(signal.SIGTERM, loop.stop)
+        say("ready")
+
+    loop = asyncio.new_event_loop()
+    app.left.append(loop.create_task(main()))
+    loop.run_forever()
+
+
+def runs_twice(app: App, leave: Any) -> None:
+    """Two event loops, one after the other, over the same engines."""
+
+    async def main() -> None:
+        await app.door.add()
+        say("counts", await app.door.count())
+        await leave(app)
+
+    asyncio.run(app.door.prepare())
+    asyncio.run(main())
+    if app.left and not isinstance(app.left[0], asyncio.Task):
+        app.left.clear()  # what was open goes with its last reference
+    asyncio.run(main())
+    say("ready")
+
+
+def runs_in_two_threads(app: App, leave: Any) -> None:
+    """Two event loops at the same time over the same engines."""
+    counter = text("UPDATE t SET n = n + 1")
+
+    async def main() -> None:
+        for _ in range(UPDATES):
+            async with app.door.write() as writer:
+                await writer.execute(counter)
+            await app.door.count()
+
+    async def total() -> Any:
+        async with app.door.read() as reader:
+            return await reader.scalar(text("SELECT n FROM t"))
+
+    asyncio.run(app.door.prepare())
+    other = threading.Thread(target=lambda: asyncio.run(main()))
+    other.start()
+    asyncio.run(main())
+    other.join()
+    say("counts", asyncio.run(total()))
+    say("ready")
+
+
+def run(program: str, left: str, door: str, path: str) -> None:
+    globals()[program](App(door, path), globals()[left])
+
+
+if __name__ == "__main__":
+    run(*sys.argv[1:])
