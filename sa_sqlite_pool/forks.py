@@ -17,15 +17,18 @@ anew, and files to which a connection was in use are refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 import weakref
-from types import TracebackType
+from collections.abc import Iterator
 from typing import Protocol, final
 
 # A statement that runs longer is not waited for: it may take minutes, and SQLite holds its process
 # wide mutexes for moments only.
 _REST_SECONDS = 1.0
+_LOOK_SECONDS = 0.0005
 
 
 class Renewable(Protocol):
@@ -44,45 +47,56 @@ class Preparing(Protocol):
 
 @final
 class Rest:
-    """``with rest:`` around each use of SQLite, in whatever thread; a fork waits for its end.
+    """Lets a fork wait until nobody uses SQLite, and others until the fork is done.
 
-    Who begins one meanwhile waits for the fork.
+    Each use is between :meth:`begin` and :meth:`end`, in whatever thread, with a token of its own.
+
+        Thread                           | Fork
+        begin(): token into _working     |
+        if _forking: out again, and wait | _forking = True
+        use SQLite                       | wait until _working is empty
+
+    Whatever the order, one sees the other: a set changes in one step of the interpreter.
     """
 
     def __init__(self) -> None:
         self.renew_in_child()
 
     def renew_in_child(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
-        self._working = 0
+        self._working: set[object] = set()
         self._forking = False
+        self._forked = threading.Event()
 
-    def __enter__(self) -> None:
-        with self._changed:
-            while self._forking:
-                self._changed.wait()
-            self._working += 1
+    def begin(self, token: object) -> None:
+        self._working.add(token)
+        while self._forking:
+            self._working.discard(token)
+            self._forked.wait()
+            self._working.add(token)
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._changed:
-            self._working -= 1
-            if self._forking:
-                self._changed.notify_all()
+    def end(self, token: object) -> None:
+        self._working.discard(token)
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """``with rest():`` where a few microseconds do not count."""
+        token = object()
+        self.begin(token)
+        try:
+            yield
+        finally:
+            self.end(token)
 
     def before_fork(self) -> None:
-        with self._changed:
-            self._forking = True
-            self._changed.wait_for(lambda: self._working == 0, _REST_SECONDS)
+        self._forked.clear()
+        self._forking = True
+        give_up = time.monotonic() + _REST_SECONDS
+        while self._working and time.monotonic() < give_up:
+            time.sleep(_LOOK_SECONDS)
 
     def after_fork(self) -> None:
-        with self._changed:
-            self._forking = False
-            self._changed.notify_all()
+        self._forking = False
+        self._forked.set()
 
 
 rest = Rest()

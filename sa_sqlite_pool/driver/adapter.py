@@ -135,8 +135,9 @@ class SQLiteConnection(AdaptedConnection):
 
     def rollback(self) -> None:
         """Roll back what is open, and close open streams; costs nothing where nothing is."""
-        for stream in list(self._streams):
-            stream.close()
+        if self._streams:
+            for stream in list(self._streams):
+                stream.close()
         self._executor.rollback()
 
     def end_snapshot(self) -> bool:

@@ -101,7 +101,7 @@ class Executor:
             raise self._transaction_lost()
         kind = self._judged.get(sql) or classify(sql)
         patience = Patience(self.rules, writing=kind.writes or self.role is Role.WRITER)
-        limit = TimeLimit(timeout)
+        limit = None if timeout is None else TimeLimit(timeout)
         while True:
             try:
                 return self._attempt(sql, kind, call, atomic, patience, limit)
@@ -113,18 +113,18 @@ class Executor:
                     raise
                 self.wait_for(patience.wait(error))
             except OutOfTime:
-                raise self._took_too_long(sql, limit) from None
+                raise self._took_too_long(sql, timeout) from None
         return self.run_statement(sql, call, atomic=atomic, timeout=timeout)
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run what begins and ends no transaction, such as fetching: one hop."""
-        limit, was_open = TimeLimit(timeout), self.worker.in_transaction
+        was_open = self.worker.in_transaction
         try:
-            return self.wait_for(self.worker.run(lambda _: call(), timeout=limit.seconds_left))
+            return self.wait_for(self.worker.run(lambda _: call(), timeout=timeout))
         except (sqlite3.Error, OutOfTime) as error:
             self._note_loss(was_open, error)
             if isinstance(error, OutOfTime):
-                raise self._took_too_long("fetching", limit) from None
+                raise self._took_too_long("fetching", timeout) from None
             raise
         finally:
             self._after_work()
@@ -133,7 +133,7 @@ class Executor:
         """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
         if not self.worker.may_run_inline:
             return self.run_in_thread(call)
-        with rest:
+        with rest():
             return call()
 
     def _attempt(
@@ -143,7 +143,7 @@ class Executor:
         call: Call[T],
         atomic: bool,
         patience: Patience,
-        limit: TimeLimit,
+        limit: TimeLimit | None,
     ) -> T:
         was_open = self.worker.in_transaction
         try:
@@ -152,7 +152,7 @@ class Executor:
             job = self.worker.run(
                 lambda connection: self._perform(connection, plan, call),
                 text=sql,
-                timeout=limit.seconds_left,
+                timeout=None if limit is None else limit.seconds_left,
             )
             return self.wait_for(job)
         except (sqlite3.Error, OutOfTime) as error:
@@ -172,7 +172,7 @@ class Executor:
     def _remember(self, sql: str, kind: Kind) -> None:
         if kind.writes or kind is Kind.SAVEPOINT:
             self._wrote = True
-        if self.loan is not None and changes_settings(sql, kind):
+        if kind.may_change_settings and self.loan is not None and changes_settings(sql):
             self.settings_changed = True
 
     def _admit(
@@ -219,7 +219,7 @@ class Executor:
             "use a writer session or the writer engine"
         )
 
-    def _took_too_long(self, sql: str, limit: TimeLimit) -> StatementTimeout:
+    def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
         lost = (
             "SQLite has rolled its transaction back: call rollback() and start again; "
             if self._lost is not None
@@ -227,7 +227,7 @@ class Executor:
         )
         return StatementTimeout(
             f"a statement on {self.rules.label} was stopped after statement_timeout="
-            f"{limit.seconds} s: {shorten(sql)}; {lost}make it shorter, or raise "
+            f"{seconds} s: {shorten(sql)}; {lost}make it shorter, or raise "
             "statement_timeout (of the engine, or in execution_options of this statement)"
         )
 
@@ -254,6 +254,8 @@ class Executor:
         return self.wait_for(self.worker.run(_end_snapshot))
 
     def _end(self, sql: str) -> None:
+        if not self.worker.in_transaction and self._permit is None:
+            return
         try:
             if self.worker.in_transaction:
                 self._note(sql)
@@ -263,8 +265,11 @@ class Executor:
 
     def _send_end(self, sql: str) -> None:
         if place_of_end(self.worker, wrote=self._wrote) is Place.INLINE:
-            with rest:
+            rest.begin(self)
+            try:
                 self.worker.connection.execute(sql)
+            finally:
+                rest.end(self)
         else:
             self._end_in_thread(sql)
 
@@ -283,11 +288,12 @@ class Executor:
                 self.wait_for(patience.wait(error))
 
     def _after_work(self) -> None:
-        if self.worker.closed or not self.worker.at_rest:
+        worker = self.worker
+        if worker.closed or not worker.at_rest:
             return  # whoever gives the connection up gives the turn back, after the rollback
-        if self.worker.in_transaction:
-            self._note_idle()
-        else:
+        if (loan := self.loan) is not None:
+            loan.idle_since = time.monotonic()
+        if not worker.in_transaction:
             self._wrote = False
             self.release_turn()
 
@@ -304,24 +310,17 @@ class Executor:
 
     # -- for messages ---------------------------------------------------------------------------
 
-    @property
-    def _permits(self) -> list[Permit]:
-        return [permit for permit in (self.loan, self._permit) if permit is not None]
-
     def _note(self, sql: str) -> None:
-        for permit in self._permits:
-            permit.last_sql = sql
-            permit.idle_since = None
-
-    def _note_idle(self) -> None:
-        now = time.monotonic()
-        for permit in self._permits:
-            permit.idle_since = now
+        if (loan := self.loan) is not None:
+            loan.last_sql, loan.idle_since = sql, None
+        if (permit := self._permit) is not None:
+            permit.last_sql, permit.idle_since = sql, None
 
     def permits_come_back(self) -> None:
         """The task has done with them; what is left is a thread's business."""
-        for permit in self._permits:
-            permit.coming_back = True
+        for permit in (self.loan, self._permit):
+            if permit is not None:
+                permit.coming_back = True
 
 
 class _Misjudged(Exception):  # noqa: N818 - no error: a way to go again

@@ -69,21 +69,16 @@ class Patience:
 
 
 class TimeLimit:
-    """One monotonic deadline for the running of one statement, from its first use on.
+    """One monotonic deadline for the running of one statement, from its first use on."""
 
-    ``seconds`` is None where there is no limit.
-    """
+    __slots__ = ("_deadline", "_seconds")
 
-    __slots__ = ("_deadline", "seconds")
-
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._deadline: float | None = None
 
     @property
-    def seconds_left(self) -> float | None:
-        if self.seconds is None:
-            return None
+    def seconds_left(self) -> float:
         if self._deadline is None:
-            self._deadline = time.monotonic() + self.seconds
+            self._deadline = time.monotonic() + self._seconds
         return max(0.0, self._deadline - time.monotonic())

@@ -27,19 +27,18 @@ class Kind(enum.Enum):
     ATTACH = enum.auto()
     MAINTENANCE = enum.auto()  # changes the file and wants no transaction: VACUUM, some PRAGMAs
 
-    @property
-    def opens_transaction(self) -> bool:
-        """Whether a transaction is begun for it where none is open."""
-        return self in _OPENS_TRANSACTION
-
-    @property
-    def writes(self) -> bool:
-        """Whether it needs the write turn, and is refused on a reader."""
-        return self in _WRITES
+    # Whether a transaction is begun for it where none is open.
+    opens_transaction: bool
+    # Whether it needs the write turn, and is refused on a reader.
+    writes: bool
+    # Whether it may leave the connection other than it was: see changes_settings().
+    may_change_settings: bool
 
 
-_OPENS_TRANSACTION = frozenset({Kind.READ, Kind.EXPLAIN, Kind.WRITE, Kind.SAVEPOINT})
-_WRITES = frozenset({Kind.WRITE, Kind.BEGIN_WRITE, Kind.MAINTENANCE})
+for _kind in Kind:
+    _kind.opens_transaction = _kind in {Kind.READ, Kind.EXPLAIN, Kind.WRITE, Kind.SAVEPOINT}
+    _kind.writes = _kind in {Kind.WRITE, Kind.BEGIN_WRITE, Kind.MAINTENANCE}
+    _kind.may_change_settings = _kind in {Kind.ATTACH, Kind.SETTING, Kind.MAINTENANCE}
 
 # PRAGMAs that change the file (https://www.sqlite.org/pragma.html) if they are given a value,
 _WRITING_PRAGMAS = frozenset({"application_id", "auto_vacuum", "schema_version", "user_version"})
@@ -228,13 +227,10 @@ _QUESTIONS = frozenset(
         "wal_checkpoint",
     }
 )
-_KINDS_OF_SETTINGS = frozenset({Kind.ATTACH, Kind.SETTING, Kind.MAINTENANCE})
 
 
-def changes_settings(sql: str, kind: Kind) -> bool:
+def changes_settings(sql: str) -> bool:
     """Whether the connection may be another one afterwards than it was when it was opened."""
-    if kind not in _KINDS_OF_SETTINGS:
-        return False
     match = _PRAGMA.search(sql)
     if match is None:
         return next(words(sql), "") in {"ATTACH", "DETACH"}

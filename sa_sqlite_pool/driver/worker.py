@@ -18,7 +18,7 @@ import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from ..forks import renew_after_fork, rest
-from .jobs import Job
+from .jobs import Job, Stage
 from .lane import Lane
 from .mailbox import Mailbox, mailbox
 
@@ -113,7 +113,8 @@ class Worker:
     @property
     def at_rest(self) -> bool:
         """Whether no job of this worker is running or queued."""
-        return self._last_job is None or self._last_job.let_go
+        job = self._last_job
+        return job is None or job.stage is Stage.FINISHED or job.stage is Stage.DROPPED
 
     @property
     def may_run_inline(self) -> bool:
@@ -205,7 +206,7 @@ class Worker:
         try:
             if self._last_job is not None:
                 self._last_job.end_in_thread(self._no_connection())
-            with rest:
+            with rest():
                 kept = self._roll_back(cursors) if keep else False
                 if kept:
                     successor = self._successor()

@@ -265,7 +265,7 @@ class FairPool(AsyncAdaptedQueuePool):
     def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
         """A connection as the dialect, or the application's creator, opens it."""
         arguments = [connection_record] if self._opening.by_dialect else []
-        with rest:  # aiosqlite opens it in a thread of its own
+        with rest():  # aiosqlite opens it in a thread of its own
             return self._stock_creator(*arguments)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
@@ -283,13 +283,15 @@ class FairPool(AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
-        record_is_back = self._loans.close(record)
+        loan = self._loans.of_record(record)
+        together = loan is not None and loan.comes_back_with(record)
         try:
             super()._do_return_conn(record)
             if self._disposed:
                 self._close_idle()
         finally:
-            record_is_back()
+            if loan is not None:
+                loan.record_is_back(with_connection=together)
 
     def _close_idle(self) -> None:
         while not self._pool.empty():

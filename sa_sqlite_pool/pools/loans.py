@@ -56,8 +56,11 @@ class Loan:
         self._proxied = weakref.ref(proxied)
         connection.checked_out(self.permit, self.connection_is_back)
 
-    def record_is_back(self) -> None:
-        self._is_back("record")
+    def record_is_back(self, *, with_connection: bool) -> None:
+        if with_connection:
+            self._on_end(self)
+        else:
+            self._is_back("record")
 
     def connection_is_back(self) -> None:
         """From any thread, and possibly more than once."""
@@ -100,14 +103,9 @@ class Loans:
         record = getattr(proxied, "_connection_record", None)
         return self._by_record.get(record) if record is not None else None
 
-    def close(self, record: ConnectionPoolEntry) -> Callable[[], None]:
-        """The record is coming back; what is returned is to be called when it has come."""
-        loan = self._by_record.pop(record, None)
-        if loan is None:
-            return lambda: None
-        if loan.comes_back_with(record):
-            loan.connection_is_back()
-        return loan.record_is_back
+    def of_record(self, record: ConnectionPoolEntry) -> Loan | None:
+        """The loan whose record is coming back."""
+        return self._by_record.pop(record, None)
 
     async def all_ended(self, timeout: float) -> bool:
         """Wait until nothing is on loan, at most ``timeout`` seconds; whether it came to that."""

@@ -122,9 +122,10 @@ class FairSemaphore:
 
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
         """Whether ``task`` would wait for itself."""
-        return task is not None and any(
-            permit.task is task and not permit.coming_back for permit in self.permits
-        )
+        if task is None:
+            return False
+        held = [permit for permit in tuple(self._held) if permit.task is task]
+        return any(not permit.coming_back for permit in held)
 
     def take_nowait(self) -> Permit | None:
         """A permit if one is free; never overtakes a waiter. For use inside an event loop."""
@@ -133,7 +134,8 @@ class FairSemaphore:
             if len(self._held) < self._capacity:
                 assert not self._waiters
                 permit = self._give(task)
-        self._settle()
+        if self._returned:
+            self._settle()
         return None if permit is None else self._receive(permit)
 
     async def acquire(self, timeout: float | None, owner: object = None) -> Permit | None:
@@ -188,7 +190,8 @@ class FairSemaphore:
                 waiter.permit = self._give(waiter.task)
             else:
                 self._waiters[waiter] = None
-        self._settle()
+        if self._returned:
+            self._settle()
         return waiter
 
     def _leave(self, waiter: Waiter) -> None:
@@ -236,8 +239,9 @@ class FairSemaphore:
         return permit
 
     def _recall_stranded(self) -> None:
-        for permit in self.permits:
-            if not permit.stranded:
+        running = asyncio.get_running_loop()
+        for permit in tuple(self._held):
+            if permit.loop is running or not permit.stranded:
                 continue
             if permit.recall is None:  # its task never came to use it
                 self.release(permit)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import final
 
-from .whereabouts import task_name, whereabouts
+from .whereabouts import Caller, task_name, whereabouts
 
 
 @final
@@ -28,6 +28,7 @@ class Permit:
         "coming_back",
         "idle_since",
         "last_sql",
+        "loop",
         "recall",
         "since",
         "task",
@@ -35,8 +36,9 @@ class Permit:
 
     def __init__(self, task: asyncio.Task[object] | None, since: float) -> None:
         self.task = task
+        self.loop = None if task is None else task.get_loop()
         self.since = since
-        self.asked_at: str | None = None
+        self.asked_at: Caller | None = None
         self.coming_back = False
         self.idle_since: float | None = since
         self.last_sql: str | None = None
@@ -45,7 +47,7 @@ class Permit:
     @property
     def stranded(self) -> bool:
         """Whether the holder's event loop is closed: its task will never run again."""
-        return self.task is not None and self.task.get_loop().is_closed()
+        return self.loop is not None and self.loop.is_closed()
 
     def describe(self, now: float) -> str:
         """``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
@@ -85,8 +87,10 @@ _inherited: contextvars.ContextVar[tuple[weakref.ref[Permit], ...]] = contextvar
 
 def pass_on_to_children(permit: Permit) -> None:
     """Let the tasks that the current one starts know that it holds ``permit``."""
-    alive = [reference for reference in _inherited.get() if reference() is not None]
-    _inherited.set((*alive, weakref.ref(permit)))
+    held = _inherited.get()
+    if held:
+        held = tuple([reference for reference in held if reference() is not None])
+    _inherited.set((*held, weakref.ref(permit)))
 
 
 def is_inherited(permit: Permit) -> bool:

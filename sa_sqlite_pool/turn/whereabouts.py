@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from functools import lru_cache
 from pathlib import PurePath
 from types import CodeType, FrameType
+from typing import NamedTuple
 
 # Frames inside these are how a task waits, not where its author wrote the waiting.
 _LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet")
@@ -35,15 +35,36 @@ def whereabouts(task: asyncio.Task[object] | None) -> str | None:
     return place
 
 
-def caller() -> str | None:
-    """``jobs.py:88``: the line of the application that called into this package.
+class Caller(NamedTuple):
+    """A line of the application. Its number is looked up when somebody wants to see it."""
+
+    code: CodeType
+    instruction: int
+
+    def __str__(self) -> str:
+        """``jobs.py:88``"""
+        for start, end, line in self.code.co_lines():
+            if start <= self.instruction < end and line is not None:
+                return _place(self.code, line)
+        return _place(self.code, self.code.co_firstlineno)
+
+
+def caller() -> Caller | None:
+    """The line of the application that called into this package.
 
     For use in a coroutine, whose frames lead back to the task.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _in_library(frame.f_code):
+    while frame is not None:
+        code = frame.f_code
+        try:
+            in_library = _known[code.co_filename]
+        except KeyError:
+            in_library = _in_library(code)
+        if not in_library:
+            return Caller(code, frame.f_lasti)
         frame = frame.f_back
-    return None if frame is None else _place(frame.f_code, frame.f_lineno)
+    return None
 
 
 def _frame(awaited: object) -> FrameType | None:
@@ -55,10 +76,11 @@ def _place(code: CodeType, line: int) -> str:
     return f"{PurePath(code.co_filename).name}:{line}"
 
 
+_known: dict[str, bool] = {}  # whether a file is a library's; there are as many as there are files
+
+
 def _in_library(code: CodeType) -> bool:
-    return _is_library(code.co_filename)
-
-
-@lru_cache(maxsize=4096)
-def _is_library(filename: str) -> bool:
-    return any(name in PurePath(filename).parts for name in _LIBRARIES)
+    filename = code.co_filename
+    if filename not in _known:
+        _known[filename] = any(name in PurePath(filename).parts for name in _LIBRARIES)
+    return _known[filename]
