@@ -25,8 +25,8 @@ test-oldest: .venv-oldest/.dev
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
-# Cancellations at random moments, through all doors: a quarter of an hour at most; `make test` has
-# a short form. And the same load on stock engines and this package's, to compare.
+# Cancellations at random moments, through all doors: some minutes; `make test` has a short form.
+# And a plainer load on a stock engine and this package's, and the statement after a long one.
 test-cancel: $(VENV)/.dev
 	$(BIN)/python -m tests.cancellations --count 100000 --seed 1
 
@@ -34,6 +34,7 @@ bench-cancel: $(VENV)/.dev
 	for door in stock swap-in engines facade; do \
 		$(BIN)/python -m tests.cancellations --only-mixed --door $$door --seed 1 --limit 60; \
 	done
+	$(BIN)/python -m benchmarks.after_cancellation
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ How fast anything is, is not asserted: that depends on who else uses the machine
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,18 @@ def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
     completed = call("point-read")
     assert completed.returncode == 2
     assert "point-reads" in completed.stderr
+
+
+def test_after_a_cancellation() -> None:
+    """Every contender is measured, the stock engine too."""
+    command = [sys.executable, "-m", "benchmarks.after_cancellation", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "--seconds", "0.3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        check=True,
+    )
+    for contender in ("stock", *OURS):
+        assert re.search(rf"{contender} +│ +[\d.]+ │ +[\d.]+ │ +[\d.]+ │", done.stdout)
