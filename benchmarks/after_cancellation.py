@@ -1,7 +1,7 @@
 """How soon a connection serves the next statement after a long one was cancelled.
 
-``python -m benchmarks.after_cancellation --rounds 5``: a statement of ten seconds is cancelled after
-50 ms, and the next one, a short one through the same engine, is timed.
+``python -m benchmarks.after_cancellation --rounds 5``: a statement of ten seconds is cancelled
+after 50 ms, and the next one, a short one through the same engine, is timed.
 """
 
 from __future__ import annotations
