@@ -30,6 +30,9 @@ class Item(Base):
     amount: Mapped[int] = mapped_column(default=0, index=True)
 
 
+ENDLESS = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+)
 UPDATE_FIRST = text("UPDATE items SET amount = amount + 1 WHERE id = 1")
 
 

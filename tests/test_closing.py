@@ -18,6 +18,7 @@ from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase, SQLitePool
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import (
+    ENDLESS,
     UPDATE_FIRST,
     amounts,
     create_items,
@@ -26,10 +27,6 @@ from tests.helpers import (
     turn_of,
     until,
     until_free,
-)
-
-ENDLESS = text(
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 )
 
 

@@ -18,11 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of
-
-ENDLESS = text(
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-)
+from tests.helpers import ENDLESS, UPDATE_FIRST, amounts, create_items, turn_of
 
 
 def engine_on(path: Path, poolclass: type, **options: Any) -> AsyncEngine:

@@ -21,11 +21,8 @@ from sa_sqlite_pool import (
     WriterPool,
 )
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of
+from tests.helpers import ENDLESS, UPDATE_FIRST, Item, amounts, create_items, driver, turn_of
 
-ENDLESS = text(
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-)
 ENDLESS_WRITE = text(
     "INSERT INTO items (amount) "
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
