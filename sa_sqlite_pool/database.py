@@ -138,6 +138,7 @@ class SQLiteDatabase:
             writer=self.writer_engine, reader=self.reader_engine
         )
         self._state = State.NEW
+        self._closing: asyncio.Future[None] | None = None
         self._closed: Future[None] = Future()
 
     # -- life cycle -----------------------------------------------------------------------------
@@ -179,8 +180,9 @@ class SQLiteDatabase:
         if self._state in {State.NEW, State.OPEN}:
             self._state = State.CLOSING
             wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
-            closing = asyncio.ensure_future(self._shut(wait))
-            closing.add_done_callback(self._has_shut)
+            # Kept here: a loop refers to its tasks weakly, and the caller may be cancelled.
+            self._closing = asyncio.ensure_future(self._shut(wait))
+            self._closing.add_done_callback(self._has_shut)
         await asyncio.shield(asyncio.wrap_future(self._closed))
 
     def _has_shut(self, closing: asyncio.Future[None]) -> None:
