@@ -177,9 +177,9 @@ class SQLiteDatabase:
         Closing twice does nothing, and tasks that close at the same time wait for the same end. A
         cancellation stops the waiting, not the closing.
         """
+        wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
         if self._state in {State.NEW, State.OPEN}:
             self._state = State.CLOSING
-            wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
             # Kept here: a loop refers to its tasks weakly, and the caller may be cancelled.
             self._closing = asyncio.ensure_future(self._shut(wait))
             self._closing.add_done_callback(self._has_shut)

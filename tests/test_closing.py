@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase, SQLitePool
+from sa_sqlite_pool import ConfigurationError, DatabaseClosedError, SQLiteDatabase, SQLitePool
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import (
@@ -145,6 +145,13 @@ async def test_later_use_says_closed(db: SQLiteDatabase) -> None:
     for engine in (db.writer_engine, db.reader_engine):
         with pytest.raises(DatabaseClosedError, match="was closed"):
             await engine.connect()
+
+
+async def test_a_wrong_time_out_is_refused(db: SQLiteDatabase) -> None:
+    """Before anything is closed."""
+    with pytest.raises(ConfigurationError, match="timeout must be a number of seconds"):
+        await db.close(-1)
+    await write(db)
 
 
 async def test_closing_twice_and_at_once(db: SQLiteDatabase) -> None:
