@@ -132,6 +132,28 @@ async def test_waiters_are_sent_away(db: SQLiteDatabase, path: Path) -> None:
     turn.release(permit)
 
 
+async def test_closing_against_a_checkout(db: SQLiteDatabase) -> None:
+    """Served, but closed before it runs: it is refused, and gives back what it was handed.
+
+    Holder      | Waiter                 | Closer
+    gives back  | (woken, not run yet)   |
+                |                        | refuse()
+                | runs, and is refused   |
+    """
+    pool = db.reader_engine.pool
+    assert isinstance(pool, FairPool)
+    async with db.reader_engine.connect():
+        waiter = asyncio.create_task(read(db))
+        await until(lambda: pool.waiting == 1)
+        (loan,) = pool.loans
+        pool._line.release(loan.permit)
+        pool.refuse(lambda: DatabaseClosedError("closed"))
+        with pytest.raises(DatabaseClosedError):
+            await waiter
+    assert len(pool.loans) == 0
+    assert pool._line.permits == []
+
+
 async def test_later_use_says_closed(db: SQLiteDatabase) -> None:
     """The sessions, the session maker, and the engines that somebody kept."""
     sessionmaker = db.sessionmaker

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sa_sqlite_pool import (
     ReaderPool,
@@ -22,9 +22,10 @@ from sa_sqlite_pool import (
     WriteTimeout,
     routing_sessionmaker,
 )
+from sa_sqlite_pool.driver import jobs
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import Item, create_items, driver, turn_of, until, until_free
+from tests.helpers import ENDLESS, Item, create_items, driver, turn_of, until, until_free
 
 INSERT = text("INSERT INTO items (id, amount) VALUES (:id, :amount)")
 COUNT = text("SELECT count(*) FROM items a, items b")
@@ -328,3 +329,84 @@ async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
             await turn_of(house.path).acquire(0.02)
         gate.set()
     await house.come_to_rest()
+
+
+async def cancel_a_statement(connection: AsyncConnection) -> None:
+    """Cancel it while it runs; SQLAlchemy throws the connection away."""
+    raw = await driver(connection)
+    task = asyncio.create_task(connection.execute(ENDLESS))
+    await until(lambda: not raw.worker.at_rest)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_connection_with_changed_settings_is_not_kept(house: House) -> None:
+    """A cancelled migration had foreign keys off; the next transaction must not."""
+    opened = house.opened
+    async with house.writer.connect() as connection:
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await cancel_a_statement(connection)
+    await house.come_to_rest()
+    async with house.writer.connect() as connection:
+        assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
+        await connection.execute(text("PRAGMA table_info(items)"))  # asks, and changes nothing
+        await cancel_a_statement(connection)
+    await house.come_to_rest()
+    await house.assert_works()
+    assert house.opened == opened + 1
+
+
+async def test_a_connection_whose_raw_one_was_lent_is_not_kept(house: House) -> None:
+    """Somebody may still work with it."""
+    opened = house.opened
+    async with house.swap_in.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        await cancel_a_statement(connection)
+    await house.come_to_rest()
+    await until(lambda: raw._connection is None)
+    await house.assert_works()
+    assert house.opened == opened + 1
+
+
+async def test_who_invalidates_a_connection_gets_another(house: House) -> None:
+    """Only what was cancelled or lost is kept; invalidate() means what it says."""
+    opened = house.opened
+    async with house.swap_in.connect() as connection:
+        await connection.execute(COUNT)
+        await connection.invalidate()
+    await house.come_to_rest()
+    await house.assert_works()
+    assert house.opened == opened + 1
+
+
+async def test_the_turn_stays_with_a_thread_that_does_not_come_back(
+    path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In AUTOCOMMIT no transaction is to be seen, and the thread still writes."""
+    monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.02)
+    inside, leave = threading.Event(), threading.Event()
+
+    def sleep() -> int:
+        inside.set()
+        leave.wait(10)
+        return 1
+
+    def on_connect(connection: sqlite3.Connection) -> None:
+        connection.create_function("sleep", 0, sleep)
+
+    engine = make_engine(SQLitePool, on_connect=on_connect)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        write = text("UPDATE items SET amount = sleep() WHERE id = 1")
+        task = asyncio.create_task(connection.execute(write))
+        await until(inside.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert turn_of(path).holder is not None
+    assert turn_of(path).holder is not None
+    leave.set()
+    await until_free(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 
@@ -336,3 +337,16 @@ async def test_a_queued_job_of_a_connection_given_up_fails(worker: Worker) -> No
     with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
         await queued
     await first
+
+
+async def test_in_a_child_process_the_connection_is_never_freed(worker: Worker) -> None:
+    """Not even by the interpreter's end: that would close it, and drop the parent's locks."""
+    connection = worker.connection
+    references = sys.getrefcount(connection)
+    worker.renew_in_child()
+    assert sys.getrefcount(connection) == references  # one dropped, one for ever
+    with pytest.raises(sqlite3.OperationalError, match=r"before the fork\(\) that made this one"):
+        worker.run(lambda _: None)
+    worker.aiosqlite_connection._connection = connection
+    worker._stop()
+    connection.close()
