@@ -20,18 +20,21 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
         self.maxsize = maxsize
         self.use_lifo = use_lifo
         self._records: deque[ConnectionPoolEntry] = deque()
+        # Lent last: the connection that SQLAlchemy has thrown out of a record may be on its way
+        # back, and whoever came before that would open another.
+        self._empty: deque[ConnectionPoolEntry] = deque()
 
     def empty(self) -> bool:
-        return not self._records
+        return not self._records and not self._empty
 
     def full(self) -> bool:
         return False
 
     def qsize(self) -> int:
-        return len(self._records)
+        return len(self._records) + len(self._empty)
 
     def put_nowait(self, item: ConnectionPoolEntry) -> None:
-        self._records.append(item)
+        (self._empty if item.dbapi_connection is None else self._records).append(item)
 
     def put(
         self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None
@@ -39,9 +42,14 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
         self.put_nowait(item)
 
     def get_nowait(self) -> ConnectionPoolEntry:
-        if not self._records:
-            raise Empty
-        return self._records.pop() if self.use_lifo else self._records.popleft()
+        try:
+            return self._records.pop() if self.use_lifo else self._records.popleft()
+        except IndexError:
+            pass
+        try:
+            return self._empty.pop()
+        except IndexError:
+            raise Empty from None
 
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
         return self.get_nowait()

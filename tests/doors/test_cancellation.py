@@ -25,7 +25,17 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.driver import jobs
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import ENDLESS, Item, create_items, driver, turn_of, until, until_free
+from tests.helpers import (
+    ENDLESS,
+    UPDATE_FIRST,
+    Item,
+    amounts,
+    create_items,
+    driver,
+    turn_of,
+    until,
+    until_free,
+)
 
 INSERT = text("INSERT INTO items (id, amount) VALUES (:id, :amount)")
 COUNT = text("SELECT count(*) FROM items a, items b")
@@ -410,3 +420,30 @@ async def test_the_turn_stays_with_a_thread_that_does_not_come_back(
     assert turn_of(path).holder is not None
     leave.set()
     await until_free(path)
+
+
+async def test_a_place_whose_connection_is_on_its_way_is_lent_last(
+    path: Path, make_engine: MakeEngine
+) -> None:
+    """Others are at rest: nobody opens one more while a thread rolls back."""
+    opened: list[sqlite3.Connection] = []
+    engine = make_engine(SQLitePool, pool_size=2, max_overflow=0, on_connect=opened.append)
+    await create_items(engine)
+    gate = threading.Event()
+    async with engine.connect() as connection, engine.connect() as other:
+        await connection.execute(UPDATE_FIRST)
+        raw = await driver(connection)
+        await other.close()
+        raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+        task = asyncio.create_task(connection.execute(COUNT))
+        await until(lambda: not raw.worker.at_rest)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    for _ in range(3):
+        assert await amounts(engine) == [0, 0, 0]
+    gate.set()
+    await until_free(path)
+    async with engine.connect(), engine.connect():
+        pass
+    assert len(opened) == 2
