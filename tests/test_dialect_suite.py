@@ -40,7 +40,7 @@ class Report:
     @property
     def leaks(self) -> list[str]:
         """The warnings about connections that were dropped without being closed."""
-        return [line for line in self.log.splitlines() if "ResourceWarning" in line]
+        return [line for line in self.log.splitlines() if ": ResourceWarning: " in line]
 
 
 @dataclass(frozen=True)
