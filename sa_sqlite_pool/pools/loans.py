@@ -120,6 +120,7 @@ class Loans:
         if loan not in self._open:
             return
         self._open.discard(loan)
+        loan.permit.recall = None  # it leads back to the loan: garbage collectors are slow
         self._release(loan.permit)
         if not self._open and self._on_last_end is not None:
             self._on_last_end()

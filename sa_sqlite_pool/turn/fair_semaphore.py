@@ -210,8 +210,9 @@ class FairSemaphore:
 
     def _pass_on(self) -> None:
         while self._returned:
-            # Given back twice, or before a fork: already gone.
-            self._held.discard(self._returned.popleft())
+            permit = self._returned.popleft()
+            permit.given_back = True
+            self._held.discard(permit)  # no longer in it: given back twice, or before a fork
             while self._waiters and len(self._held) < self._capacity:
                 waiter, _ = self._waiters.popitem(last=False)
                 successor = self._give(waiter.task)

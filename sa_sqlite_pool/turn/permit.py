@@ -17,7 +17,8 @@ class Permit:
 
     ``last_sql`` and ``idle_since`` (monotonic seconds; None while a statement runs) are kept up to
     date by the connection that works under the permit. ``asked_at`` is the line that asked for it.
-    ``coming_back`` says that the holder has done with it, and a thread rolls back what was done.
+    ``coming_back`` says that the holder has done with it, and a thread rolls back what was done;
+    ``given_back``, that it is over.
     ``recall`` gives the permit back for a task that never can, and what was done under it; None
     where nothing was.
     """
@@ -26,6 +27,7 @@ class Permit:
         "__weakref__",
         "asked_at",
         "coming_back",
+        "given_back",
         "idle_since",
         "last_sql",
         "loop",
@@ -40,6 +42,7 @@ class Permit:
         self.since = since
         self.asked_at: Caller | None = None
         self.coming_back = False
+        self.given_back = False
         self.idle_since: float | None = since
         self.last_sql: str | None = None
         self.recall: Callable[[], None] | None = None
@@ -89,8 +92,12 @@ def pass_on_to_children(permit: Permit) -> None:
     """Let the tasks that the current one starts know that it holds ``permit``."""
     held = _inherited.get()
     if held:
-        held = tuple([reference for reference in held if reference() is not None])
+        held = tuple([reference for reference in held if _is_held(reference())])
     _inherited.set((*held, weakref.ref(permit)))
+
+
+def _is_held(permit: Permit | None) -> bool:
+    return permit is not None and not permit.given_back
 
 
 def is_inherited(permit: Permit) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
+import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
+from tests.conftest import MakeEngine
 from tests.helpers import Item, create_items, driver
 
 
@@ -93,3 +98,23 @@ async def test_a_stream_costs_a_hop_a_chunk(swap_in: AsyncEngine) -> None:
         chunks = [len(chunk) async for chunk in result.partitions()]
     assert chunks == [100] * 10
     assert 11 <= connection.worker.hops - before <= 13  # execute, ten chunks, the empty one
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool, ReaderPool])
+async def test_a_transaction_leaves_no_garbage(make_engine: MakeEngine, poolclass: type) -> None:
+    """No cycles: the garbage collector, which stops everything, has nothing to do."""
+    await create_items(make_engine(WriterPool))
+    engine = make_engine(poolclass)
+
+    async def use() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT id FROM items"))
+
+    await asyncio.gather(*(use() for _ in range(20)))
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.gather(*(use() for _ in range(20)))
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
