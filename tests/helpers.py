@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -83,6 +85,21 @@ async def until(condition: Callable[[], object]) -> None:
 async def until_free(path: Path) -> None:
     """Until nobody has the write turn; for after a cancellation, when a thread rolls back."""
     await until(lambda: turn_of(path).holder is None)
+
+
+class SleepingFunction:
+    """``sleep()`` for SQL: SQLite cannot interrupt it. It is inside until somebody says leave."""
+
+    def __init__(self) -> None:
+        self.inside, self.leave = threading.Event(), threading.Event()
+
+    def on_connect(self, connection: sqlite3.Connection) -> None:
+        connection.create_function("sleep", 0, self._sleep)
+
+    def _sleep(self) -> int:
+        self.inside.set()
+        self.leave.wait(30)
+        return 1
 
 
 def files_beside(path: Path) -> set[str]:

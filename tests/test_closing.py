@@ -20,6 +20,7 @@ from tests.conftest import MakeEngine
 from tests.helpers import (
     ENDLESS,
     UPDATE_FIRST,
+    SleepingFunction,
     amounts,
     create_items,
     driver,
@@ -233,17 +234,8 @@ async def test_closing_what_was_never_opened(path: Path) -> None:
 
 async def test_a_thread_that_does_not_come_back_does_not_stop_the_closing(path: Path) -> None:
     """A function of the application sleeps: it cannot be interrupted, and is left to itself."""
-    inside, leave = threading.Event(), threading.Event()
-
-    def sleep() -> int:
-        inside.set()
-        leave.wait(30)
-        return 1
-
-    def on_connect(connection: sqlite3.Connection) -> None:
-        connection.create_function("sleep", 0, sleep)
-
-    db = SQLiteDatabase(path, readers=1, on_connect=on_connect)
+    function = SleepingFunction()
+    db = SQLiteDatabase(path, readers=1, on_connect=function.on_connect)
     await db.open()
 
     async def work() -> None:
@@ -251,9 +243,9 @@ async def test_a_thread_that_does_not_come_back_does_not_stop_the_closing(path: 
             await session.execute(text("SELECT sleep()"))
 
     task = asyncio.create_task(work())
-    await until(inside.is_set)
+    await until(function.inside.is_set)
     await asyncio.wait_for(db.close(0), 10)
-    leave.set()
+    function.leave.set()
     await asyncio.gather(task, return_exceptions=True)
 
 

@@ -135,8 +135,8 @@ class Site:
             async with anyio.create_task_group() as group:
 
                 async def watch() -> None:
-                    while not await request.is_disconnected():
-                        await asyncio.sleep(0.01)
+                    while (await request.receive())["type"] != "http.disconnect":
+                        pass
                     group.cancel_scope.cancel()
 
                 group.start_soon(watch)

@@ -80,8 +80,8 @@ class Job(Generic[T]):
         "_out_of_time",
         "_reported",
         "_result",
+        "_stage",
         "_timer",
-        "stage",
     )
 
     def __init__(
@@ -100,7 +100,7 @@ class Job(Generic[T]):
         self._mailbox = box
         self._interruptible = interruptible
         self._mutex = threading.Lock()
-        self.stage = Stage.QUEUED
+        self._stage = Stage.QUEUED
         self._result: T
         self._error: BaseException | None = None
         self._reported = False
@@ -116,15 +116,15 @@ class Job(Generic[T]):
     @property
     def let_go(self) -> bool:
         """Whether the thread is done with it, or will never touch it."""
-        return self.stage is Stage.FINISHED or self.stage is Stage.DROPPED
+        return self._stage is Stage.FINISHED or self._stage is Stage.DROPPED
 
     # -- in the thread --------------------------------------------------------------------------
 
     def __call__(self) -> None:
         with self._mutex:
-            if self.stage is Stage.DROPPED:
+            if self._stage is Stage.DROPPED:
                 return
-            self.stage = Stage.RUNNING
+            self._stage = Stage.RUNNING
         rest.begin(self)
         try:
             self._result = self._function(self._connection)
@@ -133,7 +133,7 @@ class Job(Generic[T]):
         finally:
             rest.end(self)
         with self._mutex:
-            self.stage = Stage.FINISHED
+            self._stage = Stage.FINISHED
         self._mailbox.post(self._report)
 
     def end_in_thread(self, reason: Exception) -> None:
@@ -141,12 +141,13 @@ class Job(Generic[T]):
         thread has let go. For a thread other than the job's.
         """
         with self._mutex:
-            if self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
+            if self._stage is Stage.QUEUED:
+                self._stage = Stage.DROPPED
                 self._error = reason
                 self._mailbox.post(self._report)
         while not self.let_go:
-            self._connection.interrupt()
+            if self._interruptible:
+                self._connection.interrupt()
             time.sleep(0.001)
 
     # -- in the loop ----------------------------------------------------------------------------
@@ -199,19 +200,19 @@ class Job(Generic[T]):
         """Have it dropped, or interrupt it until the thread has let go."""
         # The mutex makes sure that the interrupt hits this job's statement, never the next one's.
         with self._mutex:
-            if self.stage is Stage.RUNNING:
+            if self._stage is Stage.RUNNING:
                 self._connection.interrupt()
-            elif self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
+            elif self._stage is Stage.QUEUED:
+                self._stage = Stage.DROPPED
         assert self._give_up_at is not None
-        if self.stage is Stage.DROPPED or self._loop.time() >= self._give_up_at:
+        if self._stage is Stage.DROPPED or self._loop.time() >= self._give_up_at:
             self._loop.call_soon(self._report)
-        elif self.stage is Stage.RUNNING:
+        elif self._stage is Stage.RUNNING:
             self._loop.call_later(_REPEAT_SECONDS, self._stop)
 
     @property
     def _was_stopped(self) -> bool:
-        return self.stage is not Stage.FINISHED or str(self._error) == "interrupted"
+        return self._stage is not Stage.FINISHED or str(self._error) == "interrupted"
 
     def result(self) -> T:
         if self._cancelled:

@@ -18,7 +18,7 @@ import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from ..forks import renew_after_fork, rest
-from .jobs import Job, Stage
+from .jobs import Job
 from .lane import Lane
 from .mailbox import Mailbox, mailbox
 
@@ -113,8 +113,7 @@ class Worker:
     @property
     def at_rest(self) -> bool:
         """Whether no job of this worker is running or queued."""
-        job = self._last_job
-        return job is None or job.stage is Stage.FINISHED or job.stage is Stage.DROPPED
+        return self._last_job is None or self._last_job.let_go
 
     @property
     def may_run_inline(self) -> bool:

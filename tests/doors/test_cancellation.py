@@ -29,6 +29,7 @@ from tests.helpers import (
     ENDLESS,
     UPDATE_FIRST,
     Item,
+    SleepingFunction,
     amounts,
     create_items,
     driver,
@@ -306,6 +307,16 @@ async def test_cancelled_at_every_await_while_others_wait(
     assert house.opened == opened
 
 
+async def cancel_a_statement(connection: AsyncConnection) -> None:
+    """Cancel it while it runs; SQLAlchemy throws the connection away."""
+    raw = await driver(connection)
+    task = asyncio.create_task(connection.execute(ENDLESS))
+    await until(lambda: not raw.worker.at_rest)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 @pytest.mark.parametrize("door", ["swap_in", "writer"])
 async def test_the_same_task_goes_on_after_a_time_out(house: House, door: str) -> None:
     """Its turn is on the way back while a thread rolls back: that is no deadlock with itself."""
@@ -330,25 +341,11 @@ async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
         raw = await driver(connection)
         gate = threading.Event()
         raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
-        task = asyncio.create_task(connection.execute(COUNT))
-        await until(lambda: not raw.worker.at_rest)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancel_a_statement(connection)
         with pytest.raises(WriteTimeout, match="whose transaction is being rolled back"):
             await turn_of(house.path).acquire(0.02)
         gate.set()
     await house.come_to_rest()
-
-
-async def cancel_a_statement(connection: AsyncConnection) -> None:
-    """Cancel it while it runs; SQLAlchemy throws the connection away."""
-    raw = await driver(connection)
-    task = asyncio.create_task(connection.execute(ENDLESS))
-    await until(lambda: not raw.worker.at_rest)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
 
 
 async def test_a_connection_with_changed_settings_is_not_kept(house: House) -> None:
@@ -396,29 +393,20 @@ async def test_the_turn_stays_with_a_thread_that_does_not_come_back(
 ) -> None:
     """In AUTOCOMMIT no transaction is to be seen, and the thread still writes."""
     monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.02)
-    inside, leave = threading.Event(), threading.Event()
-
-    def sleep() -> int:
-        inside.set()
-        leave.wait(10)
-        return 1
-
-    def on_connect(connection: sqlite3.Connection) -> None:
-        connection.create_function("sleep", 0, sleep)
-
-    engine = make_engine(SQLitePool, on_connect=on_connect)
+    function = SleepingFunction()
+    engine = make_engine(SQLitePool, on_connect=function.on_connect)
     await create_items(engine)
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         write = text("UPDATE items SET amount = sleep() WHERE id = 1")
         task = asyncio.create_task(connection.execute(write))
-        await until(inside.is_set)
+        await until(function.inside.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert turn_of(path).holder is not None
     assert turn_of(path).holder is not None
-    leave.set()
+    function.leave.set()
     await until_free(path)
 
 
@@ -435,11 +423,7 @@ async def test_a_place_whose_connection_is_on_its_way_is_lent_last(
         raw = await driver(connection)
         await other.close()
         raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
-        task = asyncio.create_task(connection.execute(COUNT))
-        await until(lambda: not raw.worker.at_rest)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancel_a_statement(connection)
     for _ in range(3):
         assert await amounts(engine) == [0, 0, 0]
     gate.set()

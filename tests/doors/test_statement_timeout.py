@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import event, select, text
@@ -20,8 +23,20 @@ from sa_sqlite_pool import (
     TransactionLostError,
     WriterPool,
 )
+from sa_sqlite_pool.driver import locks
+from sa_sqlite_pool.driver.jobs import Job
+from sa_sqlite_pool.driver.worker import Worker
 from tests.conftest import MakeEngine
-from tests.helpers import ENDLESS, UPDATE_FIRST, Item, amounts, create_items, driver, turn_of
+from tests.helpers import (
+    ENDLESS,
+    UPDATE_FIRST,
+    Item,
+    amounts,
+    create_items,
+    driver,
+    turn_of,
+    until_waiting,
+)
 
 ENDLESS_WRITE = text(
     "INSERT INTO items (amount) "
@@ -145,19 +160,39 @@ async def test_each_chunk_of_a_stream_has_the_limit(swap_in: AsyncEngine) -> Non
             await rows.fetchall()
 
 
-async def test_waiting_for_the_turn_does_not_count(make_engine: MakeEngine, path: Path) -> None:
+async def test_waiting_for_the_turn_does_not_count(
+    make_engine: MakeEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That is write_timeout's business; a statement begins to run when it has its turn."""
-    engine = make_engine(SQLitePool, statement_timeout=0.2)
+    engine = make_engine(SQLitePool, statement_timeout=60.0, write_timeout=1e6)
     await create_items(engine)
-    turn = turn_of(path)
+    turn, now = turn_of(path), [0.0]
+    limits: list[float | None] = []
     permit = await turn.acquire(1)
     async with engine.connect() as connection:
+        raw = await driver(connection)
+        monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(Worker, "run", noting(limits))
         task = asyncio.create_task(connection.execute(UPDATE_FIRST))
-        await asyncio.sleep(0.25)
+        await until_waiting(1, turn)
+        now[0] += 3600
         turn.release(permit)
         await task
+        assert limits == [60.0]
         await connection.commit()
+        assert raw.worker.at_rest
     assert await amounts(engine) == [1, 0, 0]
+
+
+def noting(limits: list[float | None]) -> Callable[..., Job[Any]]:
+    """``Worker.run``, noting the limit of each job."""
+    run = Worker.run
+
+    def noting_run(worker: Worker, *arguments: Any, **options: Any) -> Job[Any]:
+        limits.append(options.get("timeout"))
+        return run(worker, *arguments, **options)
+
+    return noting_run
 
 
 async def test_listeners_that_execute_for_the_dialect_keep_their_say(swap_in: AsyncEngine) -> None:

@@ -77,7 +77,7 @@ def test_an_interrupt_in_one_report_keeps_the_others() -> None:
     for report in (interrupt, lambda: heard.append("second"), lambda: heard.append("third")):
         box.post(report)
     with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(asyncio.sleep(0.01))
-    loop.run_until_complete(asyncio.sleep(0.01))
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
     assert heard == ["second", "third"]
     loop.close()

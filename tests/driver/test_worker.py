@@ -324,6 +324,26 @@ async def test_time_is_over(worker: Worker) -> None:
     assert await job == "done"
 
 
+async def test_giving_up_awaits_what_must_not_be_interrupted(worker: Worker) -> None:
+    """A COMMIT that runs when the database is closed comes to its end, and its task is told so."""
+    gate = Gate()
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
+
+    def commit(connection: sqlite3.Connection) -> object:
+        gate(connection)
+        return connection.execute(count + "SELECT count(*) FROM n").fetchone()
+
+    worker._lane = lane = Lane()
+    job = worker.run(commit, text="COMMIT", interruptible=False)
+    await gate.reached.wait()
+    gone = asyncio.ensure_future(give_up(worker, keep=False))
+    await asyncio.sleep(0)
+    gate.open()
+    assert await job == (300000,)
+    assert await gone is None
+    lane.stop()
+
+
 async def test_a_queued_job_of_a_connection_given_up_fails(worker: Worker) -> None:
     """Its task is woken with the reason, and waits for nobody."""
     gate = Gate()
