@@ -60,10 +60,13 @@ async def read(db: SQLiteDatabase) -> None:
 async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:
     """In the time that close() gives it; the commit counts."""
     entered, go_on = asyncio.Event(), asyncio.Event()
+    threads: list[threading.Thread] = []
 
     async def work() -> None:
         async with db.write() as session:
             await session.execute(UPDATE_FIRST)
+            raw = await driver(await session.connection())
+            threads.append(raw.worker.aiosqlite_connection._thread)
             entered.set()
             await go_on.wait()
             await session.execute(UPDATE_FIRST)
@@ -76,12 +79,7 @@ async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:
     await asyncio.gather(task, closing)
     assert await stored(path) == [2, 0, 0]
     assert files_beside(path) == {"app.db"}
-    await until(lambda: not threads_of_the_package())
-
-
-def threads_of_the_package() -> set[str]:
-    names = {thread.name for thread in threading.enumerate()}
-    return {name for name in names if "sa_sqlite_pool" in name or "_connection_worker" in name}
+    await until(lambda: not any(thread.is_alive() for thread in threads))
 
 
 @pytest.mark.parametrize("kind", ["read", "write"])
