@@ -1,6 +1,7 @@
 """Fair writers, free readers and warm connections for SQLAlchemy asyncio on SQLite."""
 
 from .database import SQLiteDatabase
+from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .errors import (
     ConfigurationError,
     DatabaseClosedError,
@@ -9,6 +10,7 @@ from .errors import (
     NotADatabaseError,
     PoolTimeout,
     ReadTimeout,
+    SnapshotTooOldError,
     StaleReadError,
     StatementTimeout,
     TransactionLostError,
@@ -19,24 +21,34 @@ from .pools.reader import ReaderPool
 from .pools.swap_in import SQLitePool
 from .pools.writer import WriterPool
 from .sessions.routing import RoutedAsyncSession, RoutedSession, routing_sessionmaker
+from .settings import WalSettings
+from .statistics import DatabaseStatistics, ReaderStatistics, WalStatistics
 
 __all__ = [
+    "Checkpoint",
+    "CheckpointMode",
+    "CheckpointOutcome",
     "ConfigurationError",
     "DatabaseClosedError",
     "DatabaseNotUsableError",
+    "DatabaseStatistics",
     "ForbiddenWriteError",
     "NotADatabaseError",
     "PoolTimeout",
     "ReadTimeout",
     "ReaderPool",
+    "ReaderStatistics",
     "RoutedAsyncSession",
     "RoutedSession",
     "SQLiteDatabase",
     "SQLitePool",
+    "SnapshotTooOldError",
     "StaleReadError",
     "StatementTimeout",
     "TransactionLostError",
     "TurnAlreadyHeldError",
+    "WalSettings",
+    "WalStatistics",
     "WriteTimeout",
     "WriterPool",
     "routing_sessionmaker",

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .driver.location import Location
 from .driver.opening import PrivateDirectory
 from .errors import ConfigurationError, DatabaseClosedError
@@ -34,10 +36,14 @@ from .settings import (
     ConnectionSettings,
     OnConnect,
     PragmaValue,
+    WalSettings,
     check_count,
     check_timeout,
+    check_wal_settings,
     lay_over,
 )
+from .statistics import DatabaseStatistics
+from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
 
@@ -80,6 +86,10 @@ class SQLiteDatabase:
     :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
         says who has it and where; None for never
     :param close_timeout: seconds that :meth:`close` lets running work go on
+    :param wal: how large the write-ahead log may grow, and what readers may be asked for its sake
+    :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
+        closed, as Litestream and other replicators want it; otherwise SQLite moves the log into
+        the database and removes them
     :param engine_options: whatever ``create_async_engine`` takes (``echo``, ``connect_args``,
         ``json_serializer``, ``pool_pre_ping``, …), for both engines
 
@@ -100,6 +110,8 @@ class SQLiteDatabase:
         statement_timeout: float | None = None,
         idle_warning: float | None = DEFAULT_IDLE_WARNING,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
+        wal: WalSettings | None = None,
+        keep_wal: bool = False,
         **engine_options: Any,
     ) -> None:
         if refused := _CHOSEN_HERE & engine_options.keys():
@@ -117,7 +129,10 @@ class SQLiteDatabase:
             on_connect,
             statement_timeout,
             idle_warning,
+            check_wal_settings(wal),
         )
+        self._write_timeout = settings.write_timeout
+        self._keep_wal = keep_wal
         self._close_timeout = check_timeout("close_timeout", close_timeout)
         options: dict[str, Any] = {
             **engine_options,
@@ -127,6 +142,7 @@ class SQLiteDatabase:
             "on_connect": on_connect,
             "statement_timeout": settings.statement_timeout,
             "idle_warning": settings.idle_warning,
+            "wal": settings.wal,
         }
         self.writer_engine: AsyncEngine = create_async_engine(
             self.url, poolclass=WriterPool, **options
@@ -146,6 +162,7 @@ class SQLiteDatabase:
     async def open(self) -> SQLiteDatabase:
         """Open the first connection of each engine, and so create the file and switch it to WAL.
 
+        Where an earlier process has left a large log, waits until it is in the database.
         Raises ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the
         file cannot be used. Opening what is open does nothing; what was closed stays closed.
         """
@@ -165,6 +182,8 @@ class SQLiteDatabase:
         for engine in (self.writer_engine, self.reader_engine):
             async with engine.connect():
                 pass
+        if self._keeper is not None:
+            await self._keeper.settle()
 
     async def close(self, timeout: float | None = None) -> None:
         """Close both engines. Returns in bounded time, whatever is going on.
@@ -206,10 +225,15 @@ class SQLiteDatabase:
         await self._dispose_engines()
 
     async def _dispose_engines(self) -> None:
-        # Readers first: the last connection to close moves the log into the database and removes
-        # it (https://www.sqlite.org/wal.html), and a reader may not.
-        await self.reader_engine.dispose()
-        await self.writer_engine.dispose()
+        # The last connection to close moves the log into the database and removes it
+        # (https://www.sqlite.org/wal.html), unless it is a reader's, which may not.
+        engines = [self.reader_engine, self.writer_engine]
+        if self._keep_wal:
+            engines.reverse()
+        if self._keeper is not None:
+            await self._keeper.stop()
+        for engine in engines:
+            await engine.dispose()
         if self._private_directory is not None:
             self._private_directory.remove()
 
@@ -245,14 +269,48 @@ class SQLiteDatabase:
             yield session
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
+    async def read(self, *, long: bool = False) -> AsyncIterator[AsyncSession]:
         """A session that sees one snapshot from its first statement on, and cannot write.
 
         Waits at most ``read_timeout`` seconds for a reader, and raises
-        :class:`~sa_sqlite_pool.ReadTimeout` then. It never waits for a writer.
+        :class:`~sa_sqlite_pool.ReadTimeout` then. It never waits for a writer. Where the log has
+        reached its hard limit, the first statement waits for a moment; see
+        :class:`~sa_sqlite_pool.WalSettings`.
+
+        ``long`` declares that the snapshot is needed for long, for a report, say: it keeps the log
+        from shrinking, is named in a warning at the hard limit, and never ended for its age.
         """
-        async with self.sessionmaker(role="reader") as session:
+        reader = self._long_reader if long else self.reader_engine
+        async with self.sessionmaker(role="reader", reader=reader.sync_engine) as session:
             yield session
+
+    # -- the log --------------------------------------------------------------------------------
+
+    async def checkpoint(self, mode: str = "passive", timeout: float | None = None) -> Checkpoint:
+        """Move the write-ahead log into the database now; the keeper does so by itself.
+
+        :param mode: ``"passive"`` moves what no reader needs any more. ``"full"``, ``"restart"``
+            and ``"truncate"`` let new readers wait for at most twice ``reader_gap`` seconds while
+            the running ones end, and move everything; ``"truncate"`` also empties the file
+        :param timeout: seconds to wait for the write turn, by default ``write_timeout``
+
+        Returns what happened, also where readers or other processes are in the way: see
+        ``outcome`` and ``held_back_by``. Raises :class:`~sa_sqlite_pool.WriteTimeout` if the turn
+        does not come in time, and ``sqlite3.Error`` where the disk is full or broken: nothing is
+        lost then. A cancellation stops it at any moment, and nothing is lost either.
+        """
+        self._assert_open()
+        wanted = _parse_mode(mode)
+        keeper = self._keeper
+        if keeper is None:
+            return Checkpoint(wanted, CheckpointOutcome.NOT_WAL, False, -1, -1, 0.0)
+        wait = self._write_timeout if timeout is None else check_timeout("timeout", timeout)
+        return await keeper.checkpoint(wanted, wait)
+
+    def statistics(self) -> DatabaseStatistics:
+        """How the database stands at this moment. Reads a few bytes of the ``-wal`` file."""
+        self._assert_open()
+        return DatabaseStatistics(None if self._keeper is None else self._keeper.statistics())
 
     def __repr__(self) -> str:
         return f"<SQLiteDatabase {self._label} {self._status()}>"
@@ -275,6 +333,16 @@ class SQLiteDatabase:
         assert isinstance(readers, ReaderPool)
         assert isinstance(writer, WriterPool)
         return readers, writer
+
+    @cached_property
+    def _long_reader(self) -> AsyncEngine:
+        """The reader engine, for what was declared long."""
+        return self.reader_engine.execution_options(sqlite_long_read=True)
+
+    @property
+    def _keeper(self) -> WalKeeper | None:
+        """None where there is no log: another journal mode, a file that cannot be written."""
+        return self._pools[1].keeper
 
     @property
     def _label(self) -> str:
@@ -302,6 +370,14 @@ class SQLiteDatabase:
 
 async def _all_ended(pools: Iterable[FairPool], timeout: float) -> None:
     await asyncio.gather(*(pool.loans.all_ended(timeout) for pool in pools))
+
+
+def _parse_mode(mode: str) -> CheckpointMode:
+    try:
+        return CheckpointMode(mode)
+    except ValueError:
+        names = ", ".join(repr(known.value) for known in CheckpointMode)
+        raise ConfigurationError(f"mode must be one of {names}, not {mode!r}") from None
 
 
 def _locate(url: URL) -> Location:

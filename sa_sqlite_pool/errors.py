@@ -23,6 +23,7 @@ __all__ = [
     "NotADatabaseError",
     "PoolTimeout",
     "ReadTimeout",
+    "SnapshotTooOldError",
     "StaleReadError",
     "StatementTimeout",
     "TransactionLostError",
@@ -87,6 +88,14 @@ class TransactionLostError(sqlite3.OperationalError):
 
     Statements that follow are refused until ``rollback()``, so that the second half of a
     transaction is never committed without its first half.
+    """
+
+
+class SnapshotTooOldError(sqlite3.OperationalError):
+    """A read transaction was older than ``max_snapshot_age`` and kept the log from shrinking.
+
+    It has been ended; statements that follow are refused until ``rollback()``, so that they do not
+    answer from another snapshot. Read in shorter transactions, or declare it long.
     """
 
 

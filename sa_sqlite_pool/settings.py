@@ -183,6 +183,62 @@ def check_count(name: str, count: int) -> int:
     return count
 
 
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WalSettings:
+    """How large the write-ahead log may grow, and what readers may be asked for its sake.
+
+    :param soft_limit: bytes. Above it the log is moved into the database and truncated as soon as
+        nobody writes. None leaves the log to SQLite's own ``wal_autocheckpoint``
+    :param hard_limit: bytes. From half of it on (never below ``soft_limit``), the log is moved
+        without waiting for a quiet moment; at the limit the readers make room, too. None: they
+        never have to
+    :param reader_gap: seconds that new read transactions may wait for running ones to end, so that
+        the log can be truncated; a gap ends as soon as they have, and at the latest after twice
+        that time. 0: readers never wait
+    :param max_snapshot_age: seconds. At the hard limit, a read transaction that is older is ended,
+        and its next statement gets a :class:`~sa_sqlite_pool.SnapshotTooOldError`, unless it was
+        declared long. None: it is named in a warning and goes on
+    """
+
+    soft_limit: int | None = 16 * _MIB
+    hard_limit: int | None = 64 * _MIB
+    reader_gap: float = 0.5
+    max_snapshot_age: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("soft_limit", "hard_limit"):
+            if getattr(self, name) is not None:
+                check_count(f"{name} of WalSettings, in bytes,", getattr(self, name))
+        soft, hard = self.soft_limit, self.hard_limit
+        if soft is not None and hard is not None and hard < soft:
+            raise ConfigurationError(
+                f"hard_limit of WalSettings must be at least soft_limit ({soft} bytes), not {hard}"
+            )
+        gap = check_timeout("reader_gap of WalSettings", self.reader_gap)
+        object.__setattr__(self, "reader_gap", gap)
+        age = check_limit("max_snapshot_age of WalSettings", self.max_snapshot_age)
+        object.__setattr__(self, "max_snapshot_age", age)
+
+    @property
+    def largest(self) -> int | None:
+        """Bytes that the log may reach; a single transaction may need more."""
+        if self.soft_limit is None:
+            return None
+        return 2 * (self.soft_limit if self.hard_limit is None else self.hard_limit)
+
+
+def check_wal_settings(wal: WalSettings | None) -> WalSettings:
+    """``wal``, or the defaults; :class:`ConfigurationError` for anything else."""
+    if wal is None:
+        return WalSettings()
+    if not isinstance(wal, WalSettings):
+        raise ConfigurationError(f"wal must be a WalSettings, not {wal!r}")
+    return wal
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
@@ -197,6 +253,7 @@ class ConnectionSettings:
     on_connect: OnConnect | None = None
     statement_timeout: float | None = None
     idle_warning: float | None = DEFAULT_IDLE_WARNING
+    wal: WalSettings = field(default_factory=WalSettings)
 
     def __post_init__(self) -> None:
         checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}

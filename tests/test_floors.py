@@ -14,7 +14,13 @@ FLOORS = [
     ["errors"],
     ["forks"],
     ["settings"],
-    ["turn.whereabouts", "turn.permit", "turn.fair_semaphore", "turn.write_turn"],
+    [
+        "turn.whereabouts",
+        "turn.permit",
+        "turn.snapshots",
+        "turn.fair_semaphore",
+        "turn.write_turn",
+    ],
     [
         "driver.statements",
         "driver.location",
@@ -29,7 +35,18 @@ FLOORS = [
         "driver.cursors",
         "driver.executor",
         "driver.adapter",
+        "driver.checkpoints",
         "driver.opening",
+    ],
+    ["statistics"],
+    [
+        "wal.log_file",
+        "wal.policy",
+        "wal.reset_bug",
+        "wal.outside",
+        "wal.reports",
+        "wal.checkpointing",
+        "wal.keeper",
     ],
     [
         "pools.dialect",

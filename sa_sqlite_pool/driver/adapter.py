@@ -34,14 +34,13 @@ class SQLiteConnection(AdaptedConnection):
         SQLite's; see :meth:`terminate`
     """
 
-    __slots__ = ("__weakref__", "_executor", "_keep", "_lent_raw", "_on_gone", "_streams", "dbapi")
+    __slots__ = ("__weakref__", "_executor", "_keep", "_lent_raw", "_on_gone", "dbapi")
 
     def __init__(self, dbapi: Any, executor: Executor, keep: Keep) -> None:
         self.dbapi = dbapi
         self._executor = executor
         self._keep = keep
         self._lent_raw = False  # somebody works on the connection beside this adapter
-        self._streams: set[StreamCursor] = set()
         self._on_gone: Callable[[], None] | None = None
 
     # -- what SQLAlchemy and its users ask of a driver connection ------------------------------
@@ -106,6 +105,15 @@ class SQLiteConnection(AdaptedConnection):
         else:
             self._executor.role = rules.role if role is Role.AUTO else role
 
+    @property
+    def long_read(self) -> bool:
+        """Whether what is read takes long, and is meant to."""
+        return self._executor.long_read
+
+    @long_read.setter
+    def long_read(self, value: bool) -> None:
+        self._executor.long_read = value
+
     def reset_role(self) -> None:
         """Back to what the engine's connections are for."""
         self._executor.role = self._executor.rules.role
@@ -113,7 +121,7 @@ class SQLiteConnection(AdaptedConnection):
 
     def cursor(self, server_side: bool = False) -> Cursor:
         if server_side:
-            return StreamCursor(self._executor, self._streams)
+            return StreamCursor(self._executor, self._executor.streams)
         return Cursor(self._executor)
 
     def execute(self, operation: str, parameters: Any = None) -> Cursor:
@@ -135,9 +143,6 @@ class SQLiteConnection(AdaptedConnection):
 
     def rollback(self) -> None:
         """Roll back what is open, and close open streams; costs nothing where nothing is."""
-        if self._streams:
-            for stream in list(self._streams):
-                stream.close()
         self._executor.rollback()
 
     def end_snapshot(self) -> bool:
@@ -191,9 +196,8 @@ class SQLiteConnection(AdaptedConnection):
 
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Let go of the connection at once, from any thread; see :meth:`.Worker.give_up`."""
-        streams = [stream.detach() for stream in list(self._streams)]
-        cursors = [cursor for cursor in streams if cursor is not None]
         self._executor.permits_come_back()
+        cursors = self._executor.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:
@@ -203,7 +207,7 @@ class SQLiteConnection(AdaptedConnection):
     def _gone(self, successor: Worker | None) -> None:
         if successor is not None:
             self._keep(successor, self._executor.guard)
-        self._executor.release_turn()
+        self._executor.let_go()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()

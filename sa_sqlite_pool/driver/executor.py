@@ -20,6 +20,8 @@ from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout, 
 from ..forks import rest
 from ..settings import Role
 from ..turn.permit import Permit, shorten
+from ..turn.snapshots import Snapshot
+from .cursors import StreamCursor
 from .guard import Guard
 from .jobs import OutOfTime
 from .locks import Patience, TimeLimit, may_pass
@@ -38,21 +40,26 @@ class Executor:
 
     ``loan`` is the permit under which the connection is checked out of its pool; the SQL that
     runs is noted there for messages. ``cancelled`` says that a cancellation has passed through.
+    ``streams`` are the cursors that are open between statements, and keep their snapshot.
     """
 
     __slots__ = (
         "_judged",
         "_lost",
         "_permit",
+        "_snapshot",
+        "_too_old",
         "_wrote",
         "autocommit",
         "cancelled",
         "guard",
         "loan",
+        "long_read",
         "misuse",
         "role",
         "rules",
         "settings_changed",
+        "streams",
         "worker",
     )
 
@@ -66,7 +73,11 @@ class Executor:
         self.misuse: ConfigurationError | None = None  # raised at the next statement
         self.cancelled = False
         self.settings_changed = False  # by a PRAGMA or ATTACH while on loan
+        self.streams: set[StreamCursor] = set()
+        self.long_read = False
         self._permit: Permit | None = None  # the write turn, if it is ours
+        self._snapshot: Snapshot | None = None  # the read transaction as others know of it
+        self._too_old: Callable[[], Exception] | None = None  # ... if somebody has ended it
         self._wrote = False  # the open transaction ran more than reads
         self._lost: str | None = None  # why SQLite ended the transaction by itself
         self._judged: dict[str, Kind] = {}  # texts that look like reads and are none
@@ -99,6 +110,8 @@ class Executor:
             raise self.misuse
         if self._lost is not None:
             raise self._transaction_lost()
+        if self._too_old is not None:
+            raise self._too_old()
         kind = self._judged.get(sql) or classify(sql)
         patience = Patience(self.rules, writing=kind.writes or self.role is Role.WRITER)
         limit = None if timeout is None else TimeLimit(timeout)
@@ -111,6 +124,8 @@ class Executor:
             except sqlite3.OperationalError as error:
                 if not may_pass(error, in_transaction=self.worker.in_transaction):
                     raise
+                if self.rules.log is not None and (self._permit or self.role is Role.WRITER):
+                    self.rules.log.meet_outside_writer()
                 self.wait_for(patience.wait(error))
             except OutOfTime:
                 raise self._took_too_long(sql, timeout) from None
@@ -122,6 +137,8 @@ class Executor:
         try:
             return self.wait_for(self.worker.run(lambda _: call(), timeout=timeout))
         except (sqlite3.Error, OutOfTime) as error:
+            if self._too_old is not None:
+                raise self._too_old() from None
             self._note_loss(was_open, error)
             if isinstance(error, OutOfTime):
                 raise self._took_too_long("fetching", timeout) from None
@@ -134,7 +151,9 @@ class Executor:
         if not self.worker.may_run_inline:
             return self.run_in_thread(call)
         with rest():
-            return call()
+            result = call()
+        self._after_work()
+        return result
 
     def _attempt(
         self,
@@ -149,13 +168,16 @@ class Executor:
         try:
             plan = self._admit(sql, kind, atomic, was_open, patience)
             self._note(sql)
+            commits = kind.writes or kind is Kind.END
             job = self.worker.run(
-                lambda connection: self._perform(connection, plan, call),
+                lambda connection: self._perform(connection, plan, call, commits=commits),
                 text=sql,
                 timeout=None if limit is None else limit.seconds_left,
             )
             return self.wait_for(job)
         except (sqlite3.Error, OutOfTime) as error:
+            if self._too_old is not None:
+                raise self._too_old() from None
             if isinstance(error, sqlite3.Error):
                 self._explain(error, kind)
             if kind is not Kind.END:
@@ -187,6 +209,8 @@ class Executor:
         if turn is not None and needs_turn(kind, standing):
             self._take_turn(self.wait_for(turn.acquire(patience.seconds_left, self.rules.owner)))
             standing = standing._replace(has_turn=True)
+        if self._permit is None:
+            self._begin_snapshot()
         return plan(kind, standing, atomic=atomic)
 
     def _take_turn(self, permit: Permit) -> None:
@@ -194,16 +218,25 @@ class Executor:
         if self.loan is not None:
             permit.recall = self.loan.recall
 
-    def _perform(self, connection: sqlite3.Connection, plan: Plan, call: Call[T]) -> T:
+    def _perform(
+        self, connection: sqlite3.Connection, plan: Plan, call: Call[T], *, commits: bool
+    ) -> T:
         guard = self.guard
-        if guard is None:
-            return _execute(connection, plan, call)
-        guard.denied = None
-        resting, guard.access = guard.access, plan.access
+        if guard is not None:
+            guard.denied = None
+            resting, guard.access = guard.access, plan.access
         try:
-            return _execute(connection, plan, call)
+            result = _execute(connection, plan, call)
         finally:
-            guard.access = resting
+            if guard is not None:
+                guard.access = resting
+        if commits and not connection.in_transaction:
+            self._look_at_log(connection)
+        return result
+
+    def _look_at_log(self, connection: sqlite3.Connection) -> None:
+        if self.rules.log is not None:
+            self.rules.log.look(connection)
 
     def _explain(self, error: sqlite3.Error, kind: Kind) -> None:
         denied = self.guard and self.guard.denied
@@ -246,15 +279,24 @@ class Executor:
             raise
 
     def rollback(self) -> None:
+        """Roll back what is open, and close the streams."""
+        if self.streams:
+            for stream in list(self.streams):
+                stream.close()
         self._lost = None
         self._end("ROLLBACK")
 
     def end_snapshot(self) -> bool:
         """End the read transaction; whether anybody has committed since it began."""
-        return self.wait_for(self.worker.run(_end_snapshot))
+        try:
+            return self.wait_for(self.worker.run(_end_snapshot))
+        finally:
+            self._after_work()
 
     def _end(self, sql: str) -> None:
-        if not self.worker.in_transaction and self._permit is None:
+        self._too_old = None
+        nothing_held = self._permit is None and self._snapshot is None
+        if nothing_held and not self.worker.in_transaction:
             return
         try:
             if self.worker.in_transaction:
@@ -278,7 +320,9 @@ class Executor:
         while True:
             try:
                 job = self.worker.run(
-                    lambda connection: _end(connection, sql), text=sql, interruptible=False
+                    lambda connection: self._end_and_look(connection, sql),
+                    text=sql,
+                    interruptible=False,
                 )
                 return self.wait_for(job)
             except sqlite3.OperationalError as error:
@@ -287,20 +331,66 @@ class Executor:
                     raise
                 self.wait_for(patience.wait(error))
 
+    def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
+        _end(connection, sql)
+        if sql == "COMMIT":
+            self._look_at_log(connection)
+
     def _after_work(self) -> None:
         worker = self.worker
         if worker.closed or not worker.at_rest:
             return  # whoever gives the connection up gives the turn back, after the rollback
         if (loan := self.loan) is not None:
             loan.idle_since = time.monotonic()
+        if self._too_old is not None:
+            self._drop_snapshot()
         if not worker.in_transaction:
             self._wrote = False
-            self.release_turn()
+            self.let_go()
+            if (log := self.rules.log) is not None and log.due:
+                log.attend()
 
-    def release_turn(self) -> None:
+    def let_go(self) -> None:
+        """Give back the turn, and be no reader any more; when the transaction has ended."""
         permit, self._permit = self._permit, None
         if permit is not None and self.rules.turn is not None:
             self.rules.turn.release(permit)
+        if self._snapshot is not None and not self.streams:
+            snapshot, self._snapshot = self._snapshot, None
+            assert self.rules.snapshots is not None
+            self.rules.snapshots.end(snapshot)
+
+    # -- read transactions ----------------------------------------------------------------------
+
+    def _begin_snapshot(self) -> None:
+        snapshots, loan = self.rules.snapshots, self.loan
+        if snapshots is None or loan is None or self._snapshot is not None:
+            return
+        while self._snapshot is None:
+            self._snapshot = snapshots.begin(
+                loan, long=self.long_read, end_early=self._end_snapshot_early
+            )
+            if self._snapshot is None:
+                self.wait_for(snapshots.until_no_gap())
+
+    def _end_snapshot_early(self, snapshot: Snapshot, error: Callable[[], Exception]) -> None:
+        if self._snapshot is snapshot:  # it has not ended by itself meanwhile
+            self._too_old = error
+            self.worker.stop_job()
+            self._after_work()
+
+    def _drop_snapshot(self) -> None:
+        if not self.worker.may_run_inline:
+            return
+        with rest():
+            for cursor in self.detach_streams():
+                cursor.close()
+            _end(self.worker.connection, "ROLLBACK")
+
+    def detach_streams(self) -> list[sqlite3.Cursor]:
+        """The open cursors, for somebody who closes them."""
+        cursors = [stream.detach() for stream in list(self.streams)]
+        return [cursor for cursor in cursors if cursor is not None]
 
     def _transaction_lost(self) -> TransactionLostError:
         return TransactionLostError(

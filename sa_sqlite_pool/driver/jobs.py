@@ -111,7 +111,7 @@ class Job(Generic[T]):
         self._asyncio_future_blocking = False
         self._out_of_time = False
         self._give_up_at: float | None = None  # set once it must stop
-        self._timer = None if timeout is None else loop.call_later(timeout, self._time_is_over)
+        self._timer = None if timeout is None else loop.call_later(timeout, self.time_is_over)
 
     @property
     def let_go(self) -> bool:
@@ -187,7 +187,8 @@ class Job(Generic[T]):
         self._begin_to_stop()
         return True
 
-    def _time_is_over(self) -> None:
+    def time_is_over(self) -> None:
+        """Stop it: ``OutOfTime`` is raised where it is awaited, unless it has come to its end."""
         self._out_of_time = True
         self._begin_to_stop()
 

@@ -31,7 +31,7 @@ from .guard import Access, Guard
 from .lane import Lane
 from .location import Location
 from .locks import RETRY_SECONDS, may_pass
-from .rules import Rules
+from .rules import Log, Rules
 from .worker import Worker, inherited_files
 
 # Set on the file or for the writer; a reader neither needs nor may set them.
@@ -82,6 +82,12 @@ class Opening:
         finally:
             self._probing = False
         raise ConfigurationError("a do_connect listener opens the connections before this pool")
+
+    @property
+    def has_log(self) -> bool:
+        """Whether there is a write-ahead log, in a file that this process may write."""
+        wal = self.settings.pragmas.get("journal_mode") == "WAL"
+        return wal and self.by_dialect and self.location.path is not None and self.location.writable
 
     @property
     def in_memory(self) -> bool:
@@ -162,7 +168,7 @@ class Opening:
         guard = self._guard()
         try:
             await self._configure(worker, self._pragmas())
-            await worker.run(lambda connection: self._complete(connection, guard))
+            await worker.run(lambda connection: self._complete(connection, guard, rules.log))
         except asyncio.CancelledError:
             worker.give_up("it was never opened", keep=False, done=lambda _: None)
             raise
@@ -195,13 +201,25 @@ class Opening:
             return None  # it has the turn whenever it is checked out
         return Guard(Access.READER if self.role is Role.READER else Access.ALL)
 
-    def _complete(self, connection: sqlite3.Connection, guard: Guard | None) -> None:
+    def _complete(
+        self, connection: sqlite3.Connection, guard: Guard | None, log: Log | None
+    ) -> None:
+        if log is not None:
+            self._leave_checkpoints_to_keeper(connection)
+            log.found()
         if self.settings.on_connect is not None:
             self.settings.on_connect(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
         if guard is not None:
             connection.set_authorizer(guard)
+
+    def _leave_checkpoints_to_keeper(self, connection: sqlite3.Connection) -> None:
+        """SQLite's own, inside a commit, come only where nobody else has had a chance."""
+        largest = self.settings.wal.largest
+        if largest is not None and "wal_autocheckpoint" not in self.settings.pragmas:
+            (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA wal_autocheckpoint = {largest // page_size}")
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..settings import Role
+from ..turn.snapshots import Snapshots
 from ..turn.write_turn import WriteTurn
 from .guard import Access
 from .statements import Kind
+
+
+class Log(Protocol):
+    """Who looks after the write-ahead log. Asks for little time, and only after a commit."""
+
+    @property
+    def due(self) -> bool:
+        """Whether something has to be done about the log."""
+
+    def found(self) -> None:
+        """In the thread of a connection that has just been opened: is there a log to see to?"""
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """In the connection's thread, right after a commit: is there anything to be done?"""
+
+    def attend(self) -> None:
+        """In the event loop, once the turn is given back: have it done."""
+
+    def meet_outside_writer(self) -> None:
+        """Somebody who does not know the write turn has SQLite's write lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +39,8 @@ class Rules:
 
     ``turn`` is taken at the first write and given back at the end of the transaction; None where
     whoever has checked the connection out already has the turn, or can never write. ``owner`` is
-    for whom they wait in line for it.
+    for whom they wait in line for it. Read transactions enter ``snapshots``; None where nobody
+    asks. ``log`` is told of commits; None where SQLite keeps the log by itself.
     """
 
     role: Role
@@ -27,6 +50,8 @@ class Rules:
     read_timeout: float
     statement_timeout: float | None
     owner: object
+    snapshots: Snapshots | None = None
+    log: Log | None = None
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -157,6 +157,11 @@ class Worker:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
+    def stop_job(self) -> None:
+        """Stop what runs, as if its time were over. In the loop where it is awaited."""
+        if self._last_job is not None and not self._last_job.let_go:
+            self._last_job.time_is_over()
+
     async def close(self) -> None:
         """Close the connection and end the thread, also if the caller is cancelled meanwhile."""
         if self.closed:

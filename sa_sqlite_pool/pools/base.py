@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
@@ -30,12 +31,15 @@ from ..settings import (
     OnConnect,
     PragmaValue,
     Role,
+    WalSettings,
     check_timeout,
+    check_wal_settings,
     lay_over,
 )
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn, write_turn
+from ..wal.keeper import WalKeeper, wal_keeper
 from .dialect import prepare_dialect
 from .idle import IdleWatch
 from .loans import Loans
@@ -59,6 +63,8 @@ class FairPool(AsyncAdaptedQueuePool):
         The execution option of the same name is for one statement, connection or engine
     :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
         says who has it and where; None: never
+    :param wal: how large the write-ahead log may grow. All engines of the process on a file share
+        one keeper of its log, which serves the one that was made last of those that write
     """
 
     role: ClassVar[Role]
@@ -79,6 +85,7 @@ class FairPool(AsyncAdaptedQueuePool):
         on_connect: OnConnect | None = None,
         statement_timeout: float | None = None,
         idle_warning: float | None = DEFAULT_IDLE_WARNING,
+        wal: WalSettings | None = None,
         _opening: Opening | None = None,
         **kw: Any,
     ) -> None:
@@ -90,6 +97,7 @@ class FairPool(AsyncAdaptedQueuePool):
                 on_connect,
                 statement_timeout,
                 idle_warning,
+                check_wal_settings(wal),
             )
             _opening = Opening(self.role, settings, creator)
             prepare_dialect(kw.get("dialect"), _opening)
@@ -152,8 +160,18 @@ class FairPool(AsyncAdaptedQueuePool):
         """The turn that connections take at their first write."""
         return None
 
+    @cached_property
+    def keeper(self) -> WalKeeper | None:
+        """Who keeps the log of the file small; None where there is none to keep."""
+        if not self._opening.has_log:
+            return None
+        keeper = wal_keeper(self._opening.location, self._turn_of_file())
+        if self.role is not Role.READER:
+            keeper.serve(self._opening.settings)
+        return keeper
+
     def _rules(self) -> Rules:
-        settings = self._opening.settings
+        settings, keeper = self._opening.settings, self.keeper
         return Rules(
             role=self.role,
             label=self._opening.location.label,
@@ -162,6 +180,8 @@ class FairPool(AsyncAdaptedQueuePool):
             read_timeout=settings.read_timeout,
             statement_timeout=settings.statement_timeout,
             owner=self._opening,
+            snapshots=None if keeper is None or self.role is Role.WRITER else keeper.snapshots,
+            log=None if self.role is Role.READER else keeper,
         )
 
     def _turn_of_file(self) -> WriteTurn:
@@ -259,6 +279,8 @@ class FairPool(AsyncAdaptedQueuePool):
             executor = Executor(*self._kept.popleft(), rules)
         except IndexError:
             executor = await_only(self._opening.finish(self._stock(connection_record), rules))
+        if (log := rules.log) is not None and log.due:  # an earlier process has left a large one
+            log.attend()
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._keep)
 

@@ -1,4 +1,4 @@
-"""What the dialect of an engine learns: how connections are opened, and two execution options."""
+"""What the dialect of an engine learns: how connections are opened, and three execution options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prepare_dialect(dialect: Any, opening: Opening) -> None:
         event.listen(dialect, name, _set_timeout)
     event.listen(dialect, "do_execute_no_params", _set_timeout_without_parameters)
     dialect.connection_characteristics = dialect.connection_characteristics.union(
-        {"sqlite_role": RoleCharacteristic()}
+        {"sqlite_role": RoleCharacteristic(), "sqlite_long_read": LongReadCharacteristic()}
     )
 
 
@@ -52,3 +52,16 @@ class RoleCharacteristic(ConnectionCharacteristic):
 
     def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
         return dbapi_conn.role.value
+
+
+class LongReadCharacteristic(ConnectionCharacteristic):
+    """The ``sqlite_long_read`` execution option: read transactions are long, and meant to be."""
+
+    def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
+        dbapi_conn.long_read = False
+
+    def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
+        dbapi_conn.long_read = bool(value)
+
+    def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
+        return dbapi_conn.long_read

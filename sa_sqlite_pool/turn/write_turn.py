@@ -66,6 +66,10 @@ class WriteTurn:
             )
         return permit
 
+    def take_nowait(self) -> Permit | None:
+        """The turn if nobody has it, without waiting. For use inside an event loop."""
+        return self._line.take_nowait()
+
     def release(self, permit: Permit) -> None:
         """Give the turn to the next in line. From any thread."""
         self._line.release(permit)

@@ -306,7 +306,7 @@ async def test_a_thread_that_does_not_come_back_is_left_to_itself(
     assert await gone is None
 
 
-async def test_time_is_over(worker: Worker) -> None:
+async def testtime_is_over(worker: Worker) -> None:
     """The statement is stopped; one that is queued never begins; one that ended in time counts."""
     with pytest.raises(OutOfTime):
         await worker.run(lambda c: c.execute(ENDLESS).fetchone(), timeout=0.01)
@@ -320,7 +320,7 @@ async def test_time_is_over(worker: Worker) -> None:
     job = worker.run(lambda _: "done", timeout=60)
     while not job.let_go:
         pass
-    job._time_is_over()  # before its report arrives
+    job.time_is_over()  # before its report arrives
     assert await job == "done"
 
 

@@ -1,0 +1,189 @@
+"""One checkpoint, from the first lock to the last number, in one job.
+
+A checkpoint that runs beside a writer can lose commits on most versions of SQLite (see
+:mod:`~sa_sqlite_pool.wal.reset_bug`). So nobody may commit while one runs, in no process. Within
+the process that is the write turn's doing. For all others a second connection holds SQLite's own
+write lock meanwhile, as Litestream's does; a PASSIVE checkpoint does not need it:
+
+    Checkpointing connection    | Second connection | Writers of other processes
+                                | BEGIN IMMEDIATE   |
+    wal_checkpoint(PASSIVE)     |                   | BEGIN IMMEDIATE: busy
+                                | ROLLBACK          |
+    wal_checkpoint(TRUNCATE)    |                   |
+
+TRUNCATE, RESTART and FULL take that lock themselves before they look at the log, so they cannot
+run under the second connection's. Where they find it taken they go on as PASSIVE would, without
+it. So they only come after a PASSIVE checkpoint that has moved everything, and ``cautious`` leaves
+them out: for a SQLite with that bug and a file that others are known to write.
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar, final
+
+from ..settings import PragmaValue
+from .jobs import Job
+from .location import Location
+from .worker import Worker
+
+
+class CheckpointMode(enum.Enum):
+    """https://www.sqlite.org/pragma.html#pragma_wal_checkpoint"""
+
+    PASSIVE = "passive"
+    FULL = "full"
+    RESTART = "restart"
+    TRUNCATE = "truncate"
+
+
+class CheckpointOutcome(enum.Enum):
+    """What the three numbers of a checkpoint mean."""
+
+    MOVED_ALL = "moved_all"
+    """Everything in the log is in the database, too; the log begins anew as soon as nobody reads
+    from it."""
+    TRUNCATED = "truncated"
+    """Everything is in the database, and the file is empty."""
+    HELD_BACK = "held_back"
+    """A reader of an old state keeps a part from being moved, or the log from being truncated."""
+    BUSY = "busy"
+    """Somebody else holds the lock for writing, or runs a checkpoint."""
+    NOT_WAL = "not_wal"
+    """The database has no write-ahead log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint did.
+
+    ``busy``, ``frames`` and ``moved`` are the three numbers that SQLite returned last: whether a
+    FULL, RESTART or TRUNCATE was kept from it, how many frames are in the log, and how many of
+    them are in the database; -1 where SQLite does not say. ``seconds`` is how long nobody could
+    write for its sake. ``held_back_by`` says who is in the way, if anybody is.
+    """
+
+    mode: CheckpointMode
+    outcome: CheckpointOutcome
+    busy: bool
+    frames: int
+    moved: int
+    seconds: float
+    held_back_by: str | None = None
+
+
+Numbers = tuple[int, int, int]
+
+
+def outcome_of(mode: CheckpointMode, numbers: Numbers) -> CheckpointOutcome:
+    """Tell the results of ``PRAGMA wal_checkpoint`` apart."""
+    busy, frames, moved = numbers
+    if frames < 0:  # "-1 if … could not run": the lock was taken, or there is no log
+        return CheckpointOutcome.BUSY if busy else CheckpointOutcome.NOT_WAL
+    if moved < frames or busy:
+        return CheckpointOutcome.HELD_BACK
+    if mode is CheckpointMode.TRUNCATE:
+        return CheckpointOutcome.TRUNCATED
+    return CheckpointOutcome.MOVED_ALL
+
+
+T = TypeVar("T")
+
+
+@final
+class Checkpointer:
+    """Two connections for checkpoints: open them before the turn is taken, close them after."""
+
+    def __init__(self, worker: Worker, lock: Worker) -> None:
+        self._worker = worker
+        self._lock = lock
+
+    @classmethod
+    async def open(cls, location: Location, pragmas: Mapping[str, PragmaValue]) -> Checkpointer:
+        """Raises what ``sqlite3`` raises where the file cannot be opened."""
+        worker = await Worker.open(location.sqlite_uri, location.file)
+        try:
+            lock = await Worker.open(location.sqlite_uri, location.file)
+        except BaseException:
+            _give_up(worker)
+            raise
+        checkpointer = cls(worker, lock)
+        try:
+            for each in (worker, lock):
+                await each.run(lambda connection: _prepare(connection, pragmas))
+        except BaseException:
+            checkpointer.give_up()
+            raise
+        return checkpointer
+
+    def run(self, mode: CheckpointMode, *, cautious: bool) -> Job[Checkpoint]:
+        """``await run(mode)`` under the write turn. A cancellation stops it; nothing is lost.
+
+        Waits for no lock: where another process writes, it raises ``sqlite3.OperationalError``,
+        before anything has been done.
+        """
+        lock = self._lock.connection
+        return self._worker.run(lambda connection: _checkpoint(connection, lock, mode, cautious))
+
+    def in_thread(self, function: Callable[[], T]) -> Job[T]:
+        """Call ``function`` in the thread of the checkpoints, which reads files."""
+        return self._worker.run(lambda _: function())
+
+    async def close(self) -> None:
+        try:
+            await self._worker.close()
+        finally:
+            await self._lock.close()
+
+    def give_up(self) -> None:
+        """Let go of both at once, waiting for nothing."""
+        _give_up(self._worker)
+        _give_up(self._lock)
+
+    def close_before_fork(self) -> None:
+        """Close both here and now, if no checkpoint runs."""
+        if self._worker.at_rest:
+            self._worker.close_before_fork()
+            self._lock.close_before_fork()
+
+
+def _give_up(worker: Worker) -> None:
+    worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
+
+
+def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:
+    connection.execute("PRAGMA busy_timeout = 0")
+    if "synchronous" in pragmas:  # decides whether a checkpoint waits for the disk
+        connection.execute(f"PRAGMA synchronous = {pragmas['synchronous']}")
+    # PRAGMA wal_checkpoint wants to know the schema. Read it now, and not under the turn.
+    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+
+def _checkpoint(
+    connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, cautious: bool
+) -> Checkpoint:
+    began = time.monotonic()
+    done, numbers = CheckpointMode.PASSIVE, _under_lock(connection, lock)
+    moved_all = outcome_of(done, numbers) is CheckpointOutcome.MOVED_ALL
+    if mode is not done and moved_all and not cautious:
+        done, numbers = mode, _numbers(connection, mode)
+    outcome = outcome_of(done, numbers)
+    busy, frames, moved = numbers
+    return Checkpoint(mode, outcome, bool(busy), frames, moved, time.monotonic() - began)
+
+
+def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> Numbers:
+    lock.execute("BEGIN IMMEDIATE")
+    try:
+        return _numbers(connection, CheckpointMode.PASSIVE)
+    finally:
+        lock.execute("ROLLBACK")
+
+
+def _numbers(connection: sqlite3.Connection, mode: CheckpointMode) -> Numbers:
+    busy, frames, moved = connection.execute(f"PRAGMA wal_checkpoint({mode.value})").fetchone()
+    return busy, frames, moved

@@ -1,0 +1,196 @@
+"""How a log is moved: under the write turn, and in a gap between readers where that is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar, final
+
+from ..driver.checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
+from ..driver.location import Location
+from ..driver.locks import RETRY_SECONDS, may_pass
+from ..forks import prepare_before_fork, renew_after_fork
+from ..settings import PragmaValue
+from ..turn.fair_semaphore import FairSemaphore
+from ..turn.permit import Permit
+from ..turn.snapshots import Snapshot, Snapshots
+from ..turn.write_turn import WriteTurn
+from .outside import outside_readers
+from .reset_bug import has_reset_bug
+
+T = TypeVar("T")
+
+# How often a gap looks whether the log grows too fast.
+_GROWTH_LOOK_SECONDS = 0.02
+
+OUTSIDE_READER = (
+    "a reader outside this package: another process, or a raw connection (such as an sqlite3 shell "
+    "left in a transaction, a backup tool)"
+)
+
+
+@final
+class Checkpointing:
+    """The checkpoints of one database file, one after the other.
+
+    Each opens two connections of its own and closes them. ``pragmas`` are those of the engine that
+    writes. ``last`` is the last result; ``outside_writers`` whether somebody was met who writes
+    without the write turn.
+    """
+
+    def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
+        self.pragmas: Mapping[str, PragmaValue] = {}
+        self.last: Checkpoint | None = None
+        self.outside_writers = False
+        self._location = location.with_parameter("mode", "rw")  # never create what is gone
+        self._turn = turn
+        self._snapshots = snapshots
+        self._one_at_a_time = FairSemaphore(1)
+        self._checkpointer: Checkpointer | None = None
+        prepare_before_fork(self)
+        renew_after_fork(self)
+
+    # -- forks ----------------------------------------------------------------------------------
+
+    def prepare_for_fork(self) -> None:
+        """A child could not open a file to which it inherits a connection."""
+        if self._checkpointer is not None:
+            self._checkpointer.close_before_fork()
+
+    def renew_in_child(self) -> None:
+        self._checkpointer = None
+
+    # -- one run --------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def connected(self, timeout: float | None = None) -> AsyncIterator[bool]:
+        """Have the connections open within the block; False if others had them for ``timeout``
+        seconds.
+        """
+        permit = await self._one_at_a_time.acquire(timeout)
+        if permit is None:
+            yield False
+            return
+        try:
+            checkpointer = await Checkpointer.open(self._location, self.pragmas)
+            self._checkpointer = checkpointer
+            try:
+                yield True
+            except GeneratorExit:  # the loop is gone: nothing can be awaited
+                checkpointer.give_up()
+                raise
+            except BaseException:
+                await checkpointer.close()
+                raise
+            await checkpointer.close()
+        finally:
+            self._checkpointer = None
+            self._one_at_a_time.release(permit)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call ``function`` in the thread of the checkpoints."""
+        assert self._checkpointer is not None
+        return await self._checkpointer.in_thread(function)
+
+    async def move(self, seconds: float, lock_seconds: float) -> Checkpoint:
+        """PASSIVE in a turn of its own, for which it waits at most ``seconds``."""
+        async with self._in_turn(seconds):
+            return await self._run(CheckpointMode.PASSIVE, lock_seconds)
+
+    async def tidy(self) -> Checkpoint | None:
+        """Move everything and truncate, if nobody writes or reads; None if somebody writes."""
+        permit = self._turn.take_nowait()
+        if permit is None:
+            return None
+        async with self._holding(permit):
+            return await self._run(CheckpointMode.TRUNCATE, 0.0)
+
+    async def make_room(
+        self,
+        mode: CheckpointMode,
+        gap_seconds: float,
+        seconds: float,
+        lock_seconds: float,
+        *,
+        too_large: Callable[[], bool] = lambda: False,
+    ) -> tuple[Checkpoint | None, list[Snapshot]]:
+        """``mode`` in a gap between readers; its result, or those who stayed in its way.
+
+        Waits ``gap_seconds`` for readers to end. Writers go on meanwhile; once the log is
+        ``too_large`` (called in a thread), they wait, too.
+        """
+        give_up = time.monotonic() + gap_seconds
+        async with AsyncExitStack() as stack:
+            gap = stack.enter_context(self._snapshots.gap(2 * gap_seconds))
+            has_turn = False
+            while gap.left and time.monotonic() < give_up:
+                if not has_turn and await self.in_thread(too_large):
+                    await stack.enter_async_context(self._in_turn(seconds))
+                    has_turn = True
+                else:
+                    await gap.wait(min(_GROWTH_LOOK_SECONDS, give_up - time.monotonic()))
+            if left := gap.left:
+                return None, left
+            if not has_turn:
+                await stack.enter_async_context(self._in_turn(min(seconds, gap_seconds)))
+            return await self._run(mode, lock_seconds), []
+
+    @asynccontextmanager
+    async def _in_turn(self, seconds: float) -> AsyncIterator[None]:
+        async with self._holding(await self._turn.acquire(seconds, self)):
+            yield
+
+    @asynccontextmanager
+    async def _holding(self, permit: Permit) -> AsyncIterator[None]:
+        # Where the loop dies meanwhile, the checkpoint goes on under SQLite's own lock.
+        permit.recall = partial(self._turn.release, permit)
+        permit.last_sql, permit.idle_since = "PRAGMA wal_checkpoint", None
+        try:
+            yield
+        finally:
+            permit.recall = None
+            self._turn.release(permit)
+
+    async def _run(self, mode: CheckpointMode, lock_seconds: float) -> Checkpoint:
+        assert self._checkpointer is not None
+        cautious = self.outside_writers and has_reset_bug(sqlite3.sqlite_version_info)
+        began = time.monotonic()
+        while True:
+            try:
+                result = await self._checkpointer.run(mode, cautious=cautious)
+                break
+            except sqlite3.OperationalError as error:
+                if not may_pass(error, in_transaction=False):
+                    raise
+            self.outside_writers = True
+            if time.monotonic() - began >= lock_seconds:
+                result = Checkpoint(mode, CheckpointOutcome.BUSY, True, -1, -1, 0.0)
+                break
+            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+        self.last = self._explained(result, time.monotonic() - began)
+        return self.last
+
+    def _explained(self, result: Checkpoint, seconds: float) -> Checkpoint:
+        who = None
+        if result.outcome is CheckpointOutcome.BUSY:
+            who = "another process, which writes or runs a checkpoint"
+        elif result.outcome is CheckpointOutcome.HELD_BACK:
+            who = self.describe_oldest() or self.describe_outside()
+        return replace(result, seconds=seconds, held_back_by=who)
+
+    def describe_oldest(self) -> str | None:
+        """The oldest read transaction of this process."""
+        oldest = self._snapshots.oldest
+        return None if oldest is None else oldest.describe(time.monotonic())
+
+    def describe_outside(self) -> str:
+        """Who else may be reading."""
+        path = self._location.file
+        found = [] if path is None else outside_readers(path)
+        return ", ".join(found) or OUTSIDE_READER

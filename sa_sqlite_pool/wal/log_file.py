@@ -1,0 +1,86 @@
+"""How much is in a log, from the ``-wal`` file alone.
+
+The file does not shrink when SQLite begins to write it anew, so its size says only how large the
+log once was. What is in use now follows from the format (https://www.sqlite.org/fileformat2.html
+#the_write_ahead_log): the header has two salts, which change at each new beginning, and each frame
+carries the salts under which it was written. So the frames in use are those at the front with the
+header's salts, and their number is found by bisection.
+
+Opening the ``-wal`` file is harmless. The database and ``-shm`` files must never be opened beside
+SQLite: closing any descriptor of theirs drops SQLite's locks
+(https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO, NamedTuple
+
+_HEADER = struct.Struct(">8I")
+_HEADER_SALTS = slice(4, 6)
+_FRAME_HEADER = struct.Struct(">6I")
+_FRAME_SALTS = slice(2, 4)
+_MAGIC = frozenset({0x377F0682, 0x377F0683})
+
+
+class LogSize(NamedTuple):
+    """``size`` of the file in bytes; ``frames`` in use, of ``frame_size`` bytes each."""
+
+    size: int = 0
+    frames: int = 0
+    frame_size: int = 0
+
+    @property
+    def used(self) -> int:
+        """Bytes in use."""
+        return self.frames * self.frame_size
+
+
+def file_size(path: str) -> int | None:
+    """Bytes; None if there is no such file, or no way to it any more."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def measure(path: str) -> LogSize:
+    """Read the log ``path``; what cannot be read is of size 0.
+
+    Frames that a transaction has written ahead of its COMMIT count, too. Takes some twenty small
+    reads, whatever the size.
+    """
+    try:
+        with open(path, "rb", buffering=0) as log:
+            return _measure(log)
+    except OSError:  # it went with its last user
+        return LogSize()
+
+
+def _measure(log: BinaryIO) -> LogSize:
+    size = os.fstat(log.fileno()).st_size
+    header = log.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return LogSize(size)
+    fields = _HEADER.unpack(header)
+    magic, page_size, salts = fields[0], fields[2], fields[_HEADER_SALTS]
+    if magic not in _MAGIC or page_size == 0:
+        return LogSize(size)
+    frame_size = _FRAME_HEADER.size + page_size
+
+    def in_use(frame: int) -> bool:
+        log.seek(_HEADER.size + frame * frame_size)
+        found = log.read(_FRAME_HEADER.size)
+        return len(found) == _FRAME_HEADER.size and (
+            _FRAME_HEADER.unpack(found)[_FRAME_SALTS] == salts
+        )
+
+    low, high = 0, max(0, size - _HEADER.size) // frame_size
+    while low < high:  # frames before low are in use, those from high on are not
+        middle = (low + high) // 2
+        if in_use(middle):
+            low = middle + 1
+        else:
+            high = middle
+    return LogSize(size, low, frame_size)

@@ -1,0 +1,66 @@
+"""When something is done about the log, and what: a pure function."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from ..settings import WalSettings
+from .log_file import LogSize
+
+
+class Action(enum.Enum):
+    """From the least to the most that it asks of others."""
+
+    NOTHING = enum.auto()
+    WAIT = enum.auto()
+    """Look again when nobody writes."""
+    TIDY = enum.auto()
+    """Nobody writes: move everything and truncate the file, if nobody reads from it."""
+    MOVE = enum.auto()
+    """Wait in line for the turn and move what can be moved."""
+    GAP = enum.auto()
+    """Let new readers wait while the running ones end, then take a turn and truncate."""
+
+
+class Situation(NamedTuple):
+    """What is known.
+
+    ``idle``: nobody has written for a moment, and nobody waits to. ``checked_at``: bytes that were
+    in use at the last checkpoint. ``pinned``: somebody reads an old state who will not end soon, so
+    that a gap would be in vain.
+    """
+
+    log: LogSize
+    idle: bool = False
+    checked_at: int = 0
+    pinned: bool = False
+
+
+def decide(situation: Situation, settings: WalSettings) -> Action:
+    """What to do now."""
+    log, soft, hard = situation.log, settings.soft_limit, settings.hard_limit
+    if soft is None or log.size < soft:
+        return Action.NOTHING
+    if situation.idle:
+        return Action.TIDY
+    gap_helps = settings.reader_gap > 0 and not situation.pinned
+    if hard is not None and log.used >= hard and gap_helps:
+        return Action.GAP
+    # Half the hard limit leaves room for a checkpoint that is held back. Rarer checkpoints cost
+    # less: a page that was written many times is moved once.
+    large = max(soft, 2 * soft if hard is None else hard // 2)
+    if log.used >= large and not _just_checked(situation, soft // 2):
+        return Action.MOVE
+    return Action.WAIT
+
+
+def too_large(log: LogSize, settings: WalSettings) -> bool:
+    """Whether writers have to wait, too, while running readers end."""
+    hard = settings.hard_limit
+    return hard is not None and log.used >= hard + hard * 3 // 4
+
+
+def _just_checked(situation: Situation, step: int) -> bool:
+    """Whether little has been written since the last checkpoint, and the log has not begun anew."""
+    return situation.checked_at <= situation.log.used < situation.checked_at + step

@@ -1,0 +1,108 @@
+"""What the log's keeper says to the logger ``sa_sqlite_pool``: each thing once."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from typing import final
+
+from ..driver.checkpoints import Checkpoint
+from ..turn.snapshots import Snapshot
+from .reset_bug import FIXED_VERSIONS, has_reset_bug
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+_MIB = 1024 * 1024
+
+
+@final
+class Reports:
+    """Warnings about the log of one database, which ``label`` names."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._said: set[str] = set()
+
+    def stays(self, snapshot: Snapshot, used: int) -> None:
+        """A read transaction keeps the log from shrinking."""
+        if snapshot.reported:
+            return
+        snapshot.reported = True
+        remedy = (
+            "it was declared long, so it goes on"
+            if snapshot.long
+            else "end read transactions sooner, or set max_snapshot_age"
+        )
+        logger.warning(
+            "the log of %s is %.1f MiB and cannot shrink: a read transaction has been open for %s, "
+            "which asked for it at %s; %s",
+            *(self._label, used / _MIB, snapshot.describe(time.monotonic())),
+            *(snapshot.permit.asked_at, remedy),
+        )
+
+    def ended(self, snapshot: Snapshot, used: int) -> None:
+        """A read transaction was ended for its age."""
+        logger.warning(
+            "the log of %s is %.1f MiB; ended a read transaction that was older than "
+            "max_snapshot_age: open for %s, which asked for it at %s",
+            *(self._label, used / _MIB, snapshot.describe(time.monotonic())),
+            snapshot.permit.asked_at,
+        )
+
+    def held_back_outside(self, result: Checkpoint) -> None:
+        """No reader of this process is in the way."""
+        self._once(
+            "outside reader",
+            f"the log of {self._label} cannot be truncated, although no reader of this package is "
+            f"in the way: {result.held_back_by}; end its transaction",
+        )
+
+    def failed(self, error: Exception) -> None:
+        self._once(
+            "failed",
+            f"a checkpoint of {self._label} failed ({error}); nothing that was committed is lost, "
+            "and it is tried again; make room on the disk, or see to what else the error says",
+        )
+
+    def no_log(self, connection: sqlite3.Connection) -> None:
+        """There was a commit, and there is no log."""
+        if "no log" in self._said:
+            return
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        if mode == "wal":
+            text = (
+                f"the log of {self._label} was deleted by another program while it was in use: "
+                "what was committed since may be lost; end all programs that use the database, "
+                "make a copy of it, and check it"
+            )
+        else:
+            text = (
+                f"journal_mode of {self._label} was changed to {mode}, so that readers and writers "
+                "keep each other waiting; it is switched back when the writer's connection is "
+                "opened anew"
+            )
+        self._once("no log", text)
+
+    def outside_writer(self) -> None:
+        """Somebody writes who does not know the write turn."""
+        if has_reset_bug(sqlite3.sqlite_version_info):
+            self._once(
+                "outside writer",
+                f"{self._label} is written by another program too, and SQLite "
+                f"{sqlite3.sqlite_version} can lose commits when several processes write and "
+                f"checkpoint at the same instant (https://www.sqlite.org/wal.html#walresetbug); "
+                f"use SQLite {FIXED_VERSIONS}, everywhere the file is opened",
+            )
+
+    def succeeded(self) -> None:
+        """What was wrong is worth a new warning when it comes again."""
+        self._said.discard("failed")
+
+    def truncated(self) -> None:
+        self._said.discard("outside reader")
+
+    def _once(self, what: str, message: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            logger.warning("%s", message)

@@ -1,0 +1,27 @@
+"""Which SQLite can lose commits when a log begins anew.
+
+"If there are two or more database connections to the same file, and two or more of them write or
+checkpoint at the same instant" SQLite 3.7.0 to 3.51.2 may lose what was committed
+(https://www.sqlite.org/wal.html#walresetbug): a checkpoint reads where the log ends, another
+process finds everything moved already and begins the log anew, and the checkpoint then marks the
+first frames of the new log as moved, although they are not.
+
+No checkpoint of this package can, since nobody can commit while it runs; see
+:mod:`~sa_sqlite_pool.driver.checkpoints`. Programs that do not know the package can.
+"""
+
+from __future__ import annotations
+
+_FIRST_WITH_WAL = (3, 7, 0)
+_FIXED = (3, 51, 3)
+_FIXED_BRANCHES = {(3, 50): 7, (3, 44): 6}
+
+FIXED_VERSIONS = "3.51.3, 3.50.7 or 3.44.6"
+
+
+def has_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether the SQLite of that version, such as ``sqlite3.sqlite_version_info``, has the bug."""
+    if not _FIRST_WITH_WAL <= version < _FIXED:
+        return False
+    fixed_patch = _FIXED_BRANCHES.get((version[0], version[1]))
+    return fixed_patch is None or version[2] < fixed_patch
