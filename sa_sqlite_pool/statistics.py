@@ -31,7 +31,7 @@ class WalStatistics:
 
     ``sqlite_version`` is SQLite's, and ``reset_bug`` whether it can lose commits when programs that
     do not know this package write or checkpoint the same file (SQLite's "WAL-reset bug");
-    ``outside_writers`` whether one that writes was met.
+    ``outside_writers`` are those that were met writing (told by the system on Linux alone).
     """
 
     size: int
@@ -44,7 +44,7 @@ class WalStatistics:
     oldest_reader: ReaderStatistics | None
     sqlite_version: str
     reset_bug: bool
-    outside_writers: bool
+    outside_writers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

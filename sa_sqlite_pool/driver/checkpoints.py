@@ -1,20 +1,24 @@
 """One checkpoint, from the first lock to the last number, in one job.
 
 A checkpoint that runs beside a writer can lose commits on most versions of SQLite (see
-:mod:`~sa_sqlite_pool.wal.reset_bug`). So nobody may commit while one runs, in no process. Within
-the process that is the write turn's doing. For all others a second connection holds SQLite's own
-write lock meanwhile, as Litestream's does; a PASSIVE checkpoint does not need it:
+:mod:`~.reset_bug`). So nobody may commit while one runs, in no process. Within the process that is
+the write turn's doing. For all others a second connection holds SQLite's own write lock meanwhile,
+as Litestream's does; a PASSIVE checkpoint does not need it:
 
     Checkpointing connection    | Second connection | Writers of other processes
                                 | BEGIN IMMEDIATE   |
     wal_checkpoint(PASSIVE)     |                   | BEGIN IMMEDIATE: busy
                                 | ROLLBACK          |
-    wal_checkpoint(TRUNCATE)    |                   |
 
-TRUNCATE, RESTART and FULL take that lock themselves before they look at the log, so they cannot
-run under the second connection's. Where they find it taken they go on as PASSIVE would, without
-it. So they only come after a PASSIVE checkpoint that has moved everything, and ``cautious`` leaves
-them out: for a SQLite with that bug and a file that others are known to write.
+FULL, RESTART and TRUNCATE take that lock themselves before they look at the log, so they cannot run
+under the second connection's. Where they find it taken they go on without, as PASSIVE would. On a
+SQLite with that bug they are therefore never run. What they do beyond moving is done by a writer,
+which is safe: one that finds everything moved and nobody reading from the log begins it anew, and
+cuts the file to ``journal_size_limit``. So the second connection writes what is there already:
+
+                                | BEGIN IMMEDIATE   |
+                                | PRAGMA user_version = the same
+                                | COMMIT            |
 """
 
 from __future__ import annotations
@@ -29,6 +33,9 @@ from typing import TypeVar, final
 from ..settings import PragmaValue
 from .jobs import Job
 from .location import Location
+from .locks import may_pass
+from .log_file import measure
+from .reset_bug import has_reset_bug
 from .worker import Worker
 
 
@@ -120,14 +127,14 @@ class Checkpointer:
             raise
         return checkpointer
 
-    def run(self, mode: CheckpointMode, *, cautious: bool) -> Job[Checkpoint]:
+    def run(self, mode: CheckpointMode) -> Job[Checkpoint]:
         """``await run(mode)`` under the write turn. A cancellation stops it; nothing is lost.
 
         Waits for no lock: where another process writes, it raises ``sqlite3.OperationalError``,
         before anything has been done.
         """
-        lock = self._lock.connection
-        return self._worker.run(lambda connection: _checkpoint(connection, lock, mode, cautious))
+        lock, log = self._lock.connection, f"{self._worker.file}-wal"
+        return self._worker.run(lambda connection: _checkpoint(connection, lock, mode, log))
 
     def in_thread(self, function: Callable[[], T]) -> Job[T]:
         """Call ``function`` in the thread of the checkpoints, which reads files."""
@@ -164,14 +171,17 @@ def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue])
 
 
 def _checkpoint(
-    connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, cautious: bool
+    connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, log: str
 ) -> Checkpoint:
     began = time.monotonic()
-    done, numbers = CheckpointMode.PASSIVE, _under_lock(connection, lock)
-    moved_all = outcome_of(done, numbers) is CheckpointOutcome.MOVED_ALL
-    if mode is not done and moved_all and not cautious:
-        done, numbers = mode, _numbers(connection, mode)
-    outcome = outcome_of(done, numbers)
+    numbers = _under_lock(connection, lock)
+    outcome = outcome_of(CheckpointMode.PASSIVE, numbers)
+    if mode is not CheckpointMode.PASSIVE and outcome is CheckpointOutcome.MOVED_ALL:
+        if not has_reset_bug(sqlite3.sqlite_version_info):
+            numbers = _numbers(connection, mode)
+            outcome = outcome_of(mode, numbers)
+        elif mode is not CheckpointMode.FULL:
+            numbers, outcome = _begin_anew(lock, log, numbers, mode)
     busy, frames, moved = numbers
     return Checkpoint(mode, outcome, bool(busy), frames, moved, time.monotonic() - began)
 
@@ -187,3 +197,34 @@ def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> Num
 def _numbers(connection: sqlite3.Connection, mode: CheckpointMode) -> Numbers:
     busy, frames, moved = connection.execute(f"PRAGMA wal_checkpoint({mode.value})").fetchone()
     return busy, frames, moved
+
+
+def _begin_anew(
+    lock: sqlite3.Connection, log: str, numbers: Numbers, mode: CheckpointMode
+) -> tuple[Numbers, CheckpointOutcome]:
+    """Where everything is moved: have the log begun anew by a writer."""
+    before = measure(log)
+    limit = 0 if mode is CheckpointMode.TRUNCATE else -1
+    lock.execute(f"PRAGMA journal_size_limit = {limit}")
+    try:
+        lock.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if may_pass(error, in_transaction=False):  # whoever writes now begins it anew
+            return numbers, CheckpointOutcome.MOVED_ALL
+        raise
+    try:
+        (version,) = lock.execute("PRAGMA user_version").fetchone()
+        lock.execute(f"PRAGMA user_version = {version}")
+        lock.execute("COMMIT")
+    except BaseException:
+        if lock.in_transaction:
+            lock.execute("ROLLBACK")
+        raise
+    after = measure(log)
+    if after.salts == before.salts:  # appended: a reader uses the log, or somebody came between
+        return (1, after.frames, numbers[2]), CheckpointOutcome.HELD_BACK
+    return (0, after.frames, 0), (
+        CheckpointOutcome.TRUNCATED
+        if mode is CheckpointMode.TRUNCATE
+        else CheckpointOutcome.MOVED_ALL
+    )

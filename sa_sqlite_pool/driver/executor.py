@@ -124,8 +124,6 @@ class Executor:
             except sqlite3.OperationalError as error:
                 if not may_pass(error, in_transaction=self.worker.in_transaction):
                     raise
-                if self.rules.log is not None and (self._permit or self.role is Role.WRITER):
-                    self.rules.log.meet_outside_writer()
                 self.wait_for(patience.wait(error))
             except OutOfTime:
                 raise self._took_too_long(sql, timeout) from None
@@ -227,12 +225,20 @@ class Executor:
             resting, guard.access = guard.access, plan.access
         try:
             result = _execute(connection, plan, call)
+        except sqlite3.OperationalError as error:
+            if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
+                self._meet_busy()
+            raise
         finally:
             if guard is not None:
                 guard.access = resting
         if commits and not connection.in_transaction:
             self._look_at_log(connection)
         return result
+
+    def _meet_busy(self) -> None:
+        if self.rules.log is not None:
+            self.rules.log.meet_busy()
 
     def _look_at_log(self, connection: sqlite3.Connection) -> None:
         if self.rules.log is not None:

@@ -206,6 +206,7 @@ class Opening:
     ) -> None:
         if log is not None:
             self._leave_checkpoints_to_keeper(connection)
+            connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
             log.found()
         if self.settings.on_connect is not None:
             self.settings.on_connect(connection)

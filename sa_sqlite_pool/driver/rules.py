@@ -29,8 +29,8 @@ class Log(Protocol):
     def attend(self) -> None:
         """In the event loop, once the turn is given back: have it done."""
 
-    def meet_outside_writer(self) -> None:
-        """Somebody who does not know the write turn has SQLite's write lock."""
+    def meet_busy(self) -> None:
+        """In the thread: somebody else has SQLite's write lock, although the turn is ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
-from .outside import outside_readers
-from .reset_bug import has_reset_bug
+from .neighbours import outside_readers, outside_writers
 
 T = TypeVar("T")
+
+# Between two looks at who else has locks.
+_LOOK_AROUND_SECONDS = 0.05
 
 # How often a gap looks whether the log grows too fast.
 _GROWTH_LOOK_SECONDS = 0.02
@@ -40,14 +42,15 @@ class Checkpointing:
     """The checkpoints of one database file, one after the other.
 
     Each opens two connections of its own and closes them. ``pragmas`` are those of the engine that
-    writes. ``last`` is the last result; ``outside_writers`` whether somebody was met who writes
-    without the write turn.
+    writes. ``last`` is the last result; ``outside_writers`` are processes that were met writing
+    and do not use this package.
     """
 
     def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
         self.pragmas: Mapping[str, PragmaValue] = {}
         self.last: Checkpoint | None = None
-        self.outside_writers = False
+        self.outside_writers: list[str] = []
+        self._next_look_around = 0.0
         self._location = location.with_parameter("mode", "rw")  # never create what is gone
         self._turn = turn
         self._snapshots = snapshots
@@ -159,16 +162,15 @@ class Checkpointing:
 
     async def _run(self, mode: CheckpointMode, lock_seconds: float) -> Checkpoint:
         assert self._checkpointer is not None
-        cautious = self.outside_writers and has_reset_bug(sqlite3.sqlite_version_info)
         began = time.monotonic()
         while True:
             try:
-                result = await self._checkpointer.run(mode, cautious=cautious)
+                result = await self._checkpointer.run(mode)
                 break
             except sqlite3.OperationalError as error:
                 if not may_pass(error, in_transaction=False):
                     raise
-            self.outside_writers = True
+            await self.in_thread(self.meet_busy)
             if time.monotonic() - began >= lock_seconds:
                 result = Checkpoint(mode, CheckpointOutcome.BUSY, True, -1, -1, 0.0)
                 break
@@ -183,6 +185,14 @@ class Checkpointing:
         elif result.outcome is CheckpointOutcome.HELD_BACK:
             who = self.describe_oldest() or self.describe_outside()
         return replace(result, seconds=seconds, held_back_by=who)
+
+    def meet_busy(self) -> None:
+        """See who writes, if it is somebody who does not use this package. In a thread."""
+        path, now = self._location.file, time.monotonic()
+        if path is None or self.outside_writers or now < self._next_look_around:
+            return
+        self._next_look_around = now + _LOOK_AROUND_SECONDS
+        self.outside_writers = outside_writers(path)
 
     def describe_oldest(self) -> str | None:
         """The oldest read transaction of this process."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import sqlite3
 import threading
 import time
@@ -22,6 +23,8 @@ from typing import final
 
 from ..driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from ..driver.location import Location
+from ..driver.log_file import measure
+from ..driver.reset_bug import has_reset_bug
 from ..errors import SnapshotTooOldError, WriteTimeout
 from ..forks import renew_after_fork
 from ..settings import ConnectionSettings, WalSettings
@@ -29,10 +32,9 @@ from ..statistics import ReaderStatistics, WalStatistics
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
 from .checkpointing import Checkpointing
-from .log_file import file_size, measure
+from .neighbours import Presence
 from .policy import Action, Situation, decide, too_large
 from .reports import Reports
-from .reset_bug import has_reset_bug
 
 # Seconds without a commit that count as quiet.
 QUIET_SECONDS = 0.1
@@ -69,6 +71,7 @@ class WalKeeper:
         self.reports = Reports(location.label)
         self._label = location.label
         self._path = f"{location.file}-wal"
+        self._presence = Presence(self._path)
         self._turn = turn
         self._committed_at = 0.0
         self._measured_at = 0.0
@@ -99,20 +102,25 @@ class WalKeeper:
 
     def found(self) -> None:
         """See whether an earlier process has left a large log. When a connection is opened."""
-        self._look(file_size(self._path) or 0)
+        self._look()
 
     def look(self, connection: sqlite3.Connection) -> None:
         """See whether the log has grown too large. Right after a commit, by whoever made it."""
         self._committed_at = time.monotonic()
-        size = file_size(self._path)
-        if size is None and self.settings.soft_limit is not None:
+        if not self._look():
             self.reports.no_log(connection)
-        self._look(size or 0)
 
-    def _look(self, size: int) -> None:
+    def _look(self) -> bool:
+        """False if there is no log."""
+        try:
+            log = os.stat(self._path)
+        except OSError:
+            return False
+        self._presence.show(log.st_ino)
         soft, now = self.settings.soft_limit, time.monotonic()
-        if soft is not None and size >= soft and not self._on_duty(now):
+        if soft is not None and log.st_size >= soft and not self._on_duty(now):
             self._look_closely(now)
+        return True
 
     def _on_duty(self, now: float) -> bool:
         return now < self._rest_until or self._works()
@@ -143,9 +151,10 @@ class WalKeeper:
         longest = self.settings.max_snapshot_age
         return longest is not None and not snapshot.long and now - snapshot.since >= longest
 
-    def meet_outside_writer(self) -> None:
-        self.checkpointing.outside_writers = True
-        self.reports.outside_writer()
+    def meet_busy(self) -> None:
+        self.checkpointing.meet_busy()
+        if self.checkpointing.outside_writers:
+            self.reports.outside_writers(self.checkpointing.outside_writers)
 
     # -- in a loop ------------------------------------------------------------------------------
 
@@ -196,7 +205,7 @@ class WalKeeper:
         finally:
             self._task = None
         soft = self.settings.soft_limit
-        if soft is not None and (file_size(self._path) or 0) >= soft:
+        if soft is not None and _size(self._path) >= soft:
             self._look_again(self._pause)
 
     def _pause_longer(self) -> None:
@@ -294,7 +303,7 @@ class WalKeeper:
     async def settle(self) -> None:
         """Tidy up what an earlier process has left, and wait for it."""
         soft = self.settings.soft_limit
-        if soft is None or (file_size(self._path) or 0) < soft:
+        if soft is None or _size(self._path) < soft:
             return
         if not self._works():
             self._start(idle=True)
@@ -303,6 +312,7 @@ class WalKeeper:
     async def stop(self) -> None:
         """End what goes on, and wait until its connections are closed. Commits start it again."""
         self._timer_at = None
+        self._presence.hide()
         task = self._task
         if task is None or not self._works():
             return
@@ -324,8 +334,15 @@ class WalKeeper:
             oldest_reader=_reader(self.snapshots.oldest),
             sqlite_version=sqlite3.sqlite_version,
             reset_bug=has_reset_bug(sqlite3.sqlite_version_info),
-            outside_writers=self.checkpointing.outside_writers,
+            outside_writers=tuple(self.checkpointing.outside_writers),
         )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # it went with its last user
+        return 0
 
 
 def _reader(snapshot: Snapshot | None) -> ReaderStatistics | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from ..driver.log_file import LogSize
 from ..settings import WalSettings
-from .log_file import LogSize
 
 
 class Action(enum.Enum):

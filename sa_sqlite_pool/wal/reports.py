@@ -8,8 +8,8 @@ import time
 from typing import final
 
 from ..driver.checkpoints import Checkpoint
+from ..driver.reset_bug import FIXED_VERSIONS, has_reset_bug
 from ..turn.snapshots import Snapshot
-from .reset_bug import FIXED_VERSIONS, has_reset_bug
 
 logger = logging.getLogger("sa_sqlite_pool")
 
@@ -84,15 +84,15 @@ class Reports:
             )
         self._once("no log", text)
 
-    def outside_writer(self) -> None:
-        """Somebody writes who does not know the write turn."""
+    def outside_writers(self, names: list[str]) -> None:
+        """Processes that do not use this package write the file."""
         if has_reset_bug(sqlite3.sqlite_version_info):
             self._once(
-                "outside writer",
-                f"{self._label} is written by another program too, and SQLite "
-                f"{sqlite3.sqlite_version} can lose commits when several processes write and "
-                f"checkpoint at the same instant (https://www.sqlite.org/wal.html#walresetbug); "
-                f"use SQLite {FIXED_VERSIONS}, everywhere the file is opened",
+                "outside writers",
+                f"{self._label} is written by another program too, {', '.join(names)}; SQLite "
+                f"{sqlite3.sqlite_version} can lose commits when several programs write and "
+                "checkpoint at the same instant (https://www.sqlite.org/wal.html#walresetbug): use "
+                f"SQLite {FIXED_VERSIONS}, wherever the file is opened",
             )
 
     def succeeded(self) -> None:

@@ -25,24 +25,20 @@ _MAGIC = frozenset({0x377F0682, 0x377F0683})
 
 
 class LogSize(NamedTuple):
-    """``size`` of the file in bytes; ``frames`` in use, of ``frame_size`` bytes each."""
+    """``size`` of the file in bytes; ``frames`` in use, of ``frame_size`` bytes each.
+
+    ``salts`` are others whenever the log has begun anew.
+    """
 
     size: int = 0
     frames: int = 0
     frame_size: int = 0
+    salts: tuple[int, ...] = ()
 
     @property
     def used(self) -> int:
         """Bytes in use."""
         return self.frames * self.frame_size
-
-
-def file_size(path: str) -> int | None:
-    """Bytes; None if there is no such file, or no way to it any more."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
 
 
 def measure(path: str) -> LogSize:
@@ -83,4 +79,4 @@ def _measure(log: BinaryIO) -> LogSize:
             low = middle + 1
         else:
             high = middle
-    return LogSize(size, low, frame_size)
+    return LogSize(size, low, frame_size, salts)

@@ -7,7 +7,7 @@ process finds everything moved already and begins the log anew, and the checkpoi
 first frames of the new log as moved, although they are not.
 
 No checkpoint of this package can, since nobody can commit while it runs; see
-:mod:`~sa_sqlite_pool.driver.checkpoints`. Programs that do not know the package can.
+:mod:`~.checkpoints`. Programs that do not know the package can.
 """
 
 from __future__ import annotations
