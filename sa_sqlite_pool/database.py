@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -296,8 +297,9 @@ class SQLiteDatabase:
 
         Returns what happened, also where readers or other processes are in the way: see
         ``outcome`` and ``held_back_by``. Raises :class:`~sa_sqlite_pool.WriteTimeout` if the turn
-        does not come in time, and ``sqlite3.Error`` where the disk is full or broken: nothing is
-        lost then. A cancellation stops it at any moment, and nothing is lost either.
+        does not come in time, and ``sqlalchemy.exc.OperationalError`` where the disk is full or
+        broken: nothing is lost then. A cancellation stops it at any moment, and nothing is lost
+        either.
         """
         self._assert_open()
         wanted = _parse_mode(mode)
@@ -305,7 +307,10 @@ class SQLiteDatabase:
         if keeper is None:
             return Checkpoint(wanted, CheckpointOutcome.NOT_WAL, False, -1, -1, 0.0)
         wait = self._write_timeout if timeout is None else check_timeout("timeout", timeout)
-        return await keeper.checkpoint(wanted, wait)
+        try:
+            return await keeper.checkpoint(wanted, wait)
+        except sqlite3.Error as error:
+            raise OperationalError("PRAGMA wal_checkpoint", None, error) from error
 
     def statistics(self) -> DatabaseStatistics:
         """How the database stands at this moment. Reads a few bytes of the ``-wal`` file."""

@@ -33,6 +33,7 @@ FLOORS = [
         "driver.worker",
         "driver.placement",
         "driver.cursors",
+        "driver.reading",
         "driver.executor",
         "driver.adapter",
         "driver.log_file",

@@ -108,11 +108,11 @@ class SQLiteConnection(AdaptedConnection):
     @property
     def long_read(self) -> bool:
         """Whether what is read takes long, and is meant to."""
-        return self._executor.long_read
+        return self._executor.reading.long
 
     @long_read.setter
     def long_read(self, value: bool) -> None:
-        self._executor.long_read = value
+        self._executor.reading.long = value
 
     def reset_role(self) -> None:
         """Back to what the engine's connections are for."""
@@ -121,7 +121,7 @@ class SQLiteConnection(AdaptedConnection):
 
     def cursor(self, server_side: bool = False) -> Cursor:
         if server_side:
-            return StreamCursor(self._executor, self._executor.streams)
+            return StreamCursor(self._executor, self._executor.reading.streams)
         return Cursor(self._executor)
 
     def execute(self, operation: str, parameters: Any = None) -> Cursor:
@@ -197,7 +197,7 @@ class SQLiteConnection(AdaptedConnection):
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Let go of the connection at once, from any thread; see :meth:`.Worker.give_up`."""
         self._executor.permits_come_back()
-        cursors = self._executor.detach_streams()
+        cursors = self._executor.reading.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:

@@ -20,12 +20,11 @@ from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout, 
 from ..forks import rest
 from ..settings import Role
 from ..turn.permit import Permit, shorten
-from ..turn.snapshots import Snapshot
-from .cursors import StreamCursor
 from .guard import Guard
 from .jobs import OutOfTime
 from .locks import Patience, TimeLimit, may_pass
 from .placement import Place, place_of_end
+from .reading import Reading
 from .rules import Plan, Rules, Standing, is_refused, needs_turn, plan
 from .statements import Kind, changes_settings, classify
 from .worker import Worker
@@ -40,26 +39,22 @@ class Executor:
 
     ``loan`` is the permit under which the connection is checked out of its pool; the SQL that
     runs is noted there for messages. ``cancelled`` says that a cancellation has passed through.
-    ``streams`` are the cursors that are open between statements, and keep their snapshot.
     """
 
     __slots__ = (
         "_judged",
         "_lost",
         "_permit",
-        "_snapshot",
-        "_too_old",
         "_wrote",
         "autocommit",
         "cancelled",
         "guard",
         "loan",
-        "long_read",
         "misuse",
+        "reading",
         "role",
         "rules",
         "settings_changed",
-        "streams",
         "worker",
     )
 
@@ -73,11 +68,8 @@ class Executor:
         self.misuse: ConfigurationError | None = None  # raised at the next statement
         self.cancelled = False
         self.settings_changed = False  # by a PRAGMA or ATTACH while on loan
-        self.streams: set[StreamCursor] = set()
-        self.long_read = False
+        self.reading = Reading(worker, rules.snapshots, self._after_work)
         self._permit: Permit | None = None  # the write turn, if it is ours
-        self._snapshot: Snapshot | None = None  # the read transaction as others know of it
-        self._too_old: Callable[[], Exception] | None = None  # ... if somebody has ended it
         self._wrote = False  # the open transaction ran more than reads
         self._lost: str | None = None  # why SQLite ended the transaction by itself
         self._judged: dict[str, Kind] = {}  # texts that look like reads and are none
@@ -110,8 +102,7 @@ class Executor:
             raise self.misuse
         if self._lost is not None:
             raise self._transaction_lost()
-        if self._too_old is not None:
-            raise self._too_old()
+        self.reading.assert_not_ended()
         kind = self._judged.get(sql) or classify(sql)
         patience = Patience(self.rules, writing=kind.writes or self.role is Role.WRITER)
         limit = None if timeout is None else TimeLimit(timeout)
@@ -135,8 +126,7 @@ class Executor:
         try:
             return self.wait_for(self.worker.run(lambda _: call(), timeout=timeout))
         except (sqlite3.Error, OutOfTime) as error:
-            if self._too_old is not None:
-                raise self._too_old() from None
+            self.reading.assert_not_ended()
             self._note_loss(was_open, error)
             if isinstance(error, OutOfTime):
                 raise self._took_too_long("fetching", timeout) from None
@@ -174,8 +164,7 @@ class Executor:
             )
             return self.wait_for(job)
         except (sqlite3.Error, OutOfTime) as error:
-            if self._too_old is not None:
-                raise self._too_old() from None
+            self.reading.assert_not_ended()
             if isinstance(error, sqlite3.Error):
                 self._explain(error, kind)
             if kind is not Kind.END:
@@ -207,8 +196,8 @@ class Executor:
         if turn is not None and needs_turn(kind, standing):
             self._take_turn(self.wait_for(turn.acquire(patience.seconds_left, self.rules.owner)))
             standing = standing._replace(has_turn=True)
-        if self._permit is None:
-            self._begin_snapshot()
+        while self._permit is None and not self.reading.begin(self.loan):
+            self.wait_for(self.reading.until_no_gap())
         return plan(kind, standing, atomic=atomic)
 
     def _take_turn(self, permit: Permit) -> None:
@@ -286,9 +275,8 @@ class Executor:
 
     def rollback(self) -> None:
         """Roll back what is open, and close the streams."""
-        if self.streams:
-            for stream in list(self.streams):
-                stream.close()
+        for stream in list(self.reading.streams):
+            stream.close()
         self._lost = None
         self._end("ROLLBACK")
 
@@ -300,9 +288,9 @@ class Executor:
             self._after_work()
 
     def _end(self, sql: str) -> None:
-        self._too_old = None
-        nothing_held = self._permit is None and self._snapshot is None
-        if nothing_held and not self.worker.in_transaction:
+        self.reading.forget()
+        holds = self._permit is not None or self.reading.open
+        if not holds and not self.worker.in_transaction:
             return
         try:
             if self.worker.in_transaction:
@@ -348,8 +336,7 @@ class Executor:
             return  # whoever gives the connection up gives the turn back, after the rollback
         if (loan := self.loan) is not None:
             loan.idle_since = time.monotonic()
-        if self._too_old is not None:
-            self._drop_snapshot()
+        self.reading.drop()
         if not worker.in_transaction:
             self._wrote = False
             self.let_go()
@@ -361,42 +348,7 @@ class Executor:
         permit, self._permit = self._permit, None
         if permit is not None and self.rules.turn is not None:
             self.rules.turn.release(permit)
-        if self._snapshot is not None and not self.streams:
-            snapshot, self._snapshot = self._snapshot, None
-            assert self.rules.snapshots is not None
-            self.rules.snapshots.end(snapshot)
-
-    # -- read transactions ----------------------------------------------------------------------
-
-    def _begin_snapshot(self) -> None:
-        snapshots, loan = self.rules.snapshots, self.loan
-        if snapshots is None or loan is None or self._snapshot is not None:
-            return
-        while self._snapshot is None:
-            self._snapshot = snapshots.begin(
-                loan, long=self.long_read, end_early=self._end_snapshot_early
-            )
-            if self._snapshot is None:
-                self.wait_for(snapshots.until_no_gap())
-
-    def _end_snapshot_early(self, snapshot: Snapshot, error: Callable[[], Exception]) -> None:
-        if self._snapshot is snapshot:  # it has not ended by itself meanwhile
-            self._too_old = error
-            self.worker.stop_job()
-            self._after_work()
-
-    def _drop_snapshot(self) -> None:
-        if not self.worker.may_run_inline:
-            return
-        with rest():
-            for cursor in self.detach_streams():
-                cursor.close()
-            _end(self.worker.connection, "ROLLBACK")
-
-    def detach_streams(self) -> list[sqlite3.Cursor]:
-        """The open cursors, for somebody who closes them."""
-        cursors = [stream.detach() for stream in list(self.streams)]
-        return [cursor for cursor in cursors if cursor is not None]
+        self.reading.end()
 
     def _transaction_lost(self) -> TransactionLostError:
         return TransactionLostError(

@@ -80,14 +80,14 @@ class Snapshot:
 class Gap:
     """A gap while it lasts. ``until`` is when readers stop respecting it, in seconds."""
 
-    __slots__ = ("_loop", "_open", "_running", "_someone_ended", "_waiting", "until")
+    __slots__ = ("_loop", "_open", "_running", "_news", "_waiting", "until")
 
     def __init__(self, open_: dict[Snapshot, None], until: float) -> None:
         self.until = until
         self._open = open_
         self._running: list[Snapshot] = []
         self._loop = asyncio.get_running_loop()
-        self._someone_ended = asyncio.Event()
+        self._news = asyncio.Event()  # somebody has ended, or the time is up
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
 
     @property
@@ -97,13 +97,14 @@ class Gap:
 
     async def wait(self, seconds: float) -> None:
         """Wait for the last of them to end, at most ``seconds``."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._everyone_gone(), seconds)
-
-    async def _everyone_gone(self) -> None:
-        while self.left:
-            self._someone_ended.clear()
-            await self._someone_ended.wait()
+        time_is_up = asyncio.Event()
+        timer = self._loop.call_later(seconds, lambda: (time_is_up.set(), self._news.set()))
+        try:
+            while self.left and not time_is_up.is_set():
+                self._news.clear()
+                await self._news.wait()
+        finally:
+            timer.cancel()
 
     # -- for Snapshots --------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Gap:
     def tell_of_end(self) -> None:
         """From any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
-            self._loop.call_soon_threadsafe(self._someone_ended.set)
+            self._loop.call_soon_threadsafe(self._news.set)
 
     async def until_over(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,52 @@
+"""Logs that are large soon, and what is in the way of their keeper."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import WalSettings
+from sa_sqlite_pool.driver.location import Location
+from sa_sqlite_pool.wal.keeper import WalKeeper, wal_keeper
+from tests.helpers import turn_of
+
+KIB = 1024
+MIB = 1024 * KIB
+SMALL = WalSettings(soft_limit=64 * KIB, hard_limit=256 * KIB, reader_gap=0.2)
+
+
+class Owner(Protocol):
+    """Where tests get sessions from: a facade, or engines."""
+
+    writer_engine: AsyncEngine
+
+
+def log_size(path: Path) -> int:
+    log = Path(f"{path}-wal")
+    return os.stat(log).st_size if log.exists() else 0
+
+
+def keeper_of(path: Path) -> WalKeeper:
+    return wal_keeper(Location(str(path)), turn_of(path))
+
+
+async def create_blobs(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE blobs (id INTEGER PRIMARY KEY, data BLOB)"))
+
+
+async def write(engine: AsyncEngine, kib: int) -> None:
+    """One transaction that adds about so much to the log."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO blobs (data) VALUES (zeroblob(:size))"), {"size": kib * KIB}
+        )
+
+
+async def count(engine: AsyncEngine) -> int:
+    async with engine.connect() as connection:
+        return int(await connection.scalar(text("SELECT count(*) FROM blobs")) or 0)
