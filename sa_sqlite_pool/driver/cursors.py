@@ -178,16 +178,16 @@ class StreamCursor(Cursor):
         return self._runner.run_in_thread(call, timeout=self.timeout)
 
     def fetchone(self) -> Row | None:
-        row: Row | None = self._fetch(self._opened.fetchone)
+        row: Row | None = self._fetch(lambda: self._opened.fetchone())
         return row
 
     def fetchmany(self, size: int | None = None) -> Sequence[Row]:
-        cursor, count = self._opened, self.arraysize if size is None else size
-        rows: list[Row] = self._fetch(lambda: cursor.fetchmany(count))
+        count = self.arraysize if size is None else size
+        rows: list[Row] = self._fetch(lambda: self._opened.fetchmany(count))
         return rows
 
     def fetchall(self) -> Sequence[Row]:
-        rows: list[Row] = self._fetch(self._opened.fetchall)
+        rows: list[Row] = self._fetch(lambda: self._opened.fetchall())
         return rows
 
     def __iter__(self) -> Iterator[Row]:

@@ -80,13 +80,14 @@ class Snapshot:
 class Gap:
     """A gap while it lasts. ``until`` is when readers stop respecting it, in seconds."""
 
-    __slots__ = ("_loop", "_open", "_running", "_news", "_waiting", "until")
+    __slots__ = ("_loop", "_news", "_open", "_running", "_waiting", "until")
 
     def __init__(self, open_: dict[Snapshot, None], until: float) -> None:
         self.until = until
         self._open = open_
         self._running: list[Snapshot] = []
         self._loop = asyncio.get_running_loop()
+        self._time_is_up = False
         self._news = asyncio.Event()  # somebody has ended, or the time is up
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
 
@@ -97,14 +98,18 @@ class Gap:
 
     async def wait(self, seconds: float) -> None:
         """Wait for the last of them to end, at most ``seconds``."""
-        time_is_up = asyncio.Event()
-        timer = self._loop.call_later(seconds, lambda: (time_is_up.set(), self._news.set()))
+        self._time_is_up = False
+        timer = self._loop.call_later(seconds, self._end_waiting)
         try:
-            while self.left and not time_is_up.is_set():
+            while self.left and not self._time_is_up:
                 self._news.clear()
                 await self._news.wait()
         finally:
             timer.cancel()
+
+    def _end_waiting(self) -> None:
+        self._time_is_up = True
+        self._news.set()
 
     # -- for Snapshots --------------------------------------------------------------------------
 

@@ -42,11 +42,11 @@ def decide(situation: Situation, settings: WalSettings) -> Action:
     log, soft, hard = situation.log, settings.soft_limit, settings.hard_limit
     if soft is None or log.size < soft:
         return Action.NOTHING
-    if situation.idle:
-        return Action.TIDY
     gap_helps = settings.reader_gap > 0 and not situation.pinned
     if hard is not None and log.used >= hard and gap_helps:
         return Action.GAP
+    if situation.idle:
+        return Action.TIDY
     # Half the hard limit leaves room for a checkpoint that is held back. Rarer checkpoints cost
     # less: a page that was written many times is moved once.
     large = max(soft, 2 * soft if hard is None else hard // 2)

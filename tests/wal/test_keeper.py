@@ -24,6 +24,7 @@ from sa_sqlite_pool import (
     WriteTimeout,
 )
 from sa_sqlite_pool.driver import checkpoints
+from sa_sqlite_pool.driver.log_file import measure
 from sa_sqlite_pool.wal import keeper as keeper_module
 from tests.conftest import MakeEngine
 from tests.helpers import turn_of, until, until_waiting
@@ -147,7 +148,7 @@ async def test_nothing_runs_on_the_event_loop(
 
         return call
 
-    monkeypatch.setattr(keeper_module, "measure", noting(keeper_module.measure))
+    monkeypatch.setattr(keeper_module, "measure", noting(measure))
     monkeypatch.setattr(checkpoints, "_checkpoint", noting(checkpoints._checkpoint))
     await write(door.writer, 150)
     await until_outcome(path, CheckpointOutcome.TRUNCATED)
@@ -182,9 +183,7 @@ async def test_a_log_that_was_tidied_up_is_left_in_peace(door: Door, path: Path)
     assert keeper._timer_at is None
 
 
-async def test_the_keeper_lets_go_of_its_connections_before_a_fork(
-    door: Door, path: Path
-) -> None:
+async def test_the_keeper_lets_go_of_its_connections_before_a_fork(door: Door, path: Path) -> None:
     """A child could not open the file otherwise."""
     await write(door.writer, 20)
     checkpointing = keeper_of(path).checkpointing

@@ -1,0 +1,234 @@
+"""``db.checkpoint()``, ``db.statistics().wal``, and what is left when a database is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import (
+    Checkpoint,
+    CheckpointMode,
+    CheckpointOutcome,
+    ConfigurationError,
+    DatabaseClosedError,
+    SQLiteDatabase,
+    TurnAlreadyHeldError,
+    WalSettings,
+    WriteTimeout,
+)
+from tests.helpers import files_beside, turn_of, until
+from tests.wal.logs import KIB, create_blobs, keeper_of, log_size, write
+
+COUNT = text("SELECT count(*) FROM blobs")
+LARGE = WalSettings(reader_gap=0.05)
+
+
+@pytest.fixture
+async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
+    """A facade whose keeper has nothing to do; some hundred frames are in the log."""
+    async with SQLiteDatabase(path, wal=LARGE) as database:
+        await create_blobs(database.writer_engine)
+        await write(database.writer_engine, 500)
+        yield database
+
+
+@contextlib.contextmanager
+def outside(path: Path, begin: str) -> Iterator[None]:
+    """Another program's transaction."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    connection.execute(begin)
+    connection.execute("SELECT count(*) FROM blobs").fetchone()
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+async def test_passive_is_the_default(db: SQLiteDatabase, path: Path) -> None:
+    """It moves what is there and leaves the file as it is; nobody is held up."""
+    size = log_size(path)
+    done = await db.checkpoint()
+    assert (done.mode, done.outcome) == (CheckpointMode.PASSIVE, CheckpointOutcome.MOVED_ALL)
+    assert done.frames == done.moved > 100
+    assert not done.busy
+    assert done.held_back_by is None
+    assert log_size(path) == size
+    assert path.stat().st_size > 500 * KIB
+
+
+@pytest.mark.parametrize("mode", ["full", "restart"])
+async def test_full_and_restart(db: SQLiteDatabase, mode: str) -> None:
+    """Everything is moved."""
+    done = await db.checkpoint(mode)
+    assert done.mode is CheckpointMode(mode)
+    assert done.outcome is CheckpointOutcome.MOVED_ALL
+
+
+async def test_truncate(db: SQLiteDatabase, path: Path) -> None:
+    """The file is empty, but for the frame that begins it anew where SQLite has the reset bug."""
+    done = await db.checkpoint("truncate")
+    assert done.outcome is CheckpointOutcome.TRUNCATED
+    assert log_size(path) < 5 * KIB
+    async with db.read() as session:
+        assert await session.scalar(COUNT) == 1
+
+
+async def test_truncate_waits_for_readers_and_they_for_it(db: SQLiteDatabase, path: Path) -> None:
+    """For as long as the gap lasts; then it says who is in the way."""
+    async with db.read() as session:
+        await session.scalar(COUNT)
+        await write(db.writer_engine, 1)
+        done = await db.checkpoint("truncate")
+    assert done.outcome is CheckpointOutcome.HELD_BACK
+    assert 0 < done.moved < done.frames
+    assert done.held_back_by is not None
+    assert "now at test_checkpoint.py:" in done.held_back_by
+    assert "last SQL: SELECT count(*) FROM blobs" in done.held_back_by
+    assert (await db.checkpoint("truncate")).outcome is CheckpointOutcome.TRUNCATED
+
+
+async def test_an_outside_reader(db: SQLiteDatabase, path: Path) -> None:
+    """It is not waited for, and said to be outside."""
+    with outside(path, "BEGIN"):
+        await write(db.writer_engine, 1)
+        for mode in ("passive", "truncate"):
+            done = await db.checkpoint(mode)
+            assert done.outcome is CheckpointOutcome.HELD_BACK
+            assert done.held_back_by is not None
+            assert "outside this package" in done.held_back_by
+            assert db.statistics().wal.held_back_by == done.held_back_by  # type: ignore[union-attr]
+
+
+async def test_an_outside_writer(db: SQLiteDatabase, path: Path) -> None:
+    """Its transaction is waited for, no longer than ``timeout``."""
+    with outside(path, "BEGIN IMMEDIATE"):
+        done = await db.checkpoint(timeout=0.0)
+        assert done.outcome is CheckpointOutcome.BUSY
+        assert done.held_back_by is not None
+        assert "another process" in done.held_back_by
+        waiting = asyncio.create_task(db.checkpoint())
+        await until(lambda: turn_of(path).holder is not None)
+    assert (await waiting).outcome is CheckpointOutcome.MOVED_ALL
+
+
+async def test_it_stands_in_line_with_writers(db: SQLiteDatabase) -> None:
+    """And is refused to the one who would wait for itself."""
+    async with db.write() as session:
+        await session.execute(COUNT)
+        with pytest.raises(TurnAlreadyHeldError):
+            await db.checkpoint()
+        with pytest.raises(WriteTimeout, match="last SQL: SELECT count"):
+            await asyncio.create_task(db.checkpoint(timeout=0.0))
+
+
+async def test_many_at_once(db: SQLiteDatabase) -> None:
+    """One after the other."""
+    modes = ["passive", "full", "restart", "truncate"] * 3
+    done: list[Checkpoint] = await asyncio.gather(*(db.checkpoint(mode) for mode in modes))
+    assert {each.outcome for each in done} <= {
+        CheckpointOutcome.MOVED_ALL,
+        CheckpointOutcome.TRUNCATED,
+    }
+
+
+async def test_a_cancelled_one_leaves_nothing(db: SQLiteDatabase, path: Path) -> None:
+    """At every await: no turn, no gap, no connection."""
+    for steps in range(40):
+        task = asyncio.create_task(db.checkpoint("truncate"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert turn_of(path).holder is None
+        assert not keeper_of(path).snapshots.in_gap
+        assert keeper_of(path).checkpointing._checkpointer is None
+    await write(db.writer_engine, 1)
+    assert (await db.checkpoint("truncate")).outcome is CheckpointOutcome.TRUNCATED
+
+
+@pytest.mark.parametrize("mode", ["", "PASSIVE", None, 3])
+async def test_an_unknown_mode(db: SQLiteDatabase, mode: str) -> None:
+    """Is refused with the modes there are."""
+    with pytest.raises(ConfigurationError, match="'passive', 'full', 'restart', 'truncate'"):
+        await db.checkpoint(mode)
+
+
+async def test_where_there_is_no_log(path: Path) -> None:
+    """Another journal mode is no error."""
+    async with SQLiteDatabase(path, pragmas={"journal_mode": "TRUNCATE"}) as db:
+        assert (await db.checkpoint("truncate")).outcome is CheckpointOutcome.NOT_WAL
+        assert db.statistics().wal is None
+
+
+async def test_before_it_is_open_and_after(path: Path) -> None:
+    """As everything else."""
+    db = SQLiteDatabase(path)
+    with pytest.raises(DatabaseClosedError):
+        await db.checkpoint()
+    with pytest.raises(DatabaseClosedError):
+        db.statistics()
+
+
+async def test_statistics(db: SQLiteDatabase, path: Path) -> None:
+    """How the log stands."""
+    before = db.statistics().wal
+    assert before is not None
+    assert before.size == log_size(path)
+    assert 100 < before.frames < 200
+    assert (before.moved, before.last_checkpoint, before.oldest_reader) == (0, None, None)
+    assert (before.soft_limit, before.limit) == (16 * KIB * KIB, 64 * KIB * KIB)
+    assert before.sqlite_version == sqlite3.sqlite_version
+    assert before.outside_writers == ()
+    done = await db.checkpoint()
+    async with db.read() as session:
+        await session.scalar(COUNT)
+        after = db.statistics().wal
+        assert after is not None
+        assert after.moved == after.frames == before.frames
+        assert after.last_checkpoint == done
+        assert after.oldest_reader is not None
+        assert "last SQL: SELECT count(*) FROM blobs" in after.oldest_reader.who
+        assert after.oldest_reader.seconds >= 0
+
+
+class TestClose:
+    async def test_nothing_is_left(self, db: SQLiteDatabase, path: Path) -> None:
+        """The last connection moves the log into the database and removes it."""
+        assert files_beside(path) == {"app.db", "app.db-wal", "app.db-shm"}
+        await db.close()
+        assert files_beside(path) == {"app.db"}
+
+    async def test_nothing_is_left_when_the_keeper_is_at_work(self, path: Path) -> None:
+        """It is stopped first."""
+        db = SQLiteDatabase(path, wal=WalSettings(64 * KIB, 256 * KIB))
+        await db.open()
+        await create_blobs(db.writer_engine)
+        await write(db.writer_engine, 300)
+        await until(lambda: keeper_of(path)._task is not None)
+        await db.close()
+        assert files_beside(path) == {"app.db"}
+
+    async def test_the_log_stays_while_others_use_it(self, db: SQLiteDatabase, path: Path) -> None:
+        """SQLite sees to that."""
+        with outside(path, "BEGIN"):
+            await db.close()
+            assert files_beside(path) == {"app.db", "app.db-wal", "app.db-shm"}
+
+    async def test_keep_wal(self, path: Path) -> None:
+        """The log stays, with what is in it, for those who copy it."""
+        async with SQLiteDatabase(path, keep_wal=True) as db:
+            await create_blobs(db.writer_engine)
+            await write(db.writer_engine, 100)
+            size = log_size(path)
+        assert files_beside(path) == {"app.db", "app.db-wal", "app.db-shm"}
+        assert log_size(path) == size > 100 * KIB
+        async with SQLiteDatabase(path) as db, db.read() as session:
+            assert await session.scalar(COUNT) == 1
+        assert files_beside(path) == {"app.db"}
