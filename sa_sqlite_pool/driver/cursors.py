@@ -174,20 +174,20 @@ class StreamCursor(Cursor):
             raise sqlite3.ProgrammingError("the cursor is closed")
         return self._cursor
 
-    def _fetch(self, call: Callable[[], Any]) -> Any:
-        return self._runner.run_in_thread(call, timeout=self.timeout)
+    def _fetch(self, call: Callable[[sqlite3.Cursor], Any]) -> Any:
+        return self._runner.run_in_thread(lambda: call(self._opened), timeout=self.timeout)
 
     def fetchone(self) -> Row | None:
-        row: Row | None = self._fetch(lambda: self._opened.fetchone())
+        row: Row | None = self._fetch(sqlite3.Cursor.fetchone)
         return row
 
     def fetchmany(self, size: int | None = None) -> Sequence[Row]:
         count = self.arraysize if size is None else size
-        rows: list[Row] = self._fetch(lambda: self._opened.fetchmany(count))
+        rows: list[Row] = self._fetch(lambda cursor: cursor.fetchmany(count))
         return rows
 
     def fetchall(self) -> Sequence[Row]:
-        rows: list[Row] = self._fetch(lambda: self._opened.fetchall())
+        rows: list[Row] = self._fetch(sqlite3.Cursor.fetchall)
         return rows
 
     def __iter__(self) -> Iterator[Row]:

@@ -80,7 +80,7 @@ class Snapshot:
 class Gap:
     """A gap while it lasts. ``until`` is when readers stop respecting it, in seconds."""
 
-    __slots__ = ("_loop", "_news", "_open", "_running", "_waiting", "until")
+    __slots__ = ("_loop", "_news", "_open", "_running", "_time_is_up", "_waiting", "until")
 
     def __init__(self, open_: dict[Snapshot, None], until: float) -> None:
         self.until = until

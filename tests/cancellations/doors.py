@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from sa_sqlite_pool import (
     ReaderPool,
     SQLiteDatabase,
     SQLitePool,
+    WalSettings,
     WriterPool,
     routing_sessionmaker,
 )
@@ -31,6 +32,9 @@ from sa_sqlite_pool.settings import OnConnect
 from sa_sqlite_pool.turn.write_turn import WriteTurn
 
 READERS = 3
+
+# So small that the log is moved and truncated, in gaps too, while tasks are cancelled.
+SMALL_LOG = WalSettings(soft_limit=64 * 1024, hard_limit=256 * 1024, reader_gap=0.02)
 
 Executor = AsyncConnection | AsyncSession
 Place = Callable[[], AbstractAsyncContextManager[Executor]]
@@ -61,6 +65,7 @@ class Door:
     engines: Mapping[str, AsyncEngine]
     sessions: Mapping[str, MakeSession]
     new_engines: Mapping[str, MakeEngine] = field(default_factory=dict)
+    checkpoint: Callable[[str], Coroutine[Any, Any, object]] | None = None
     warm: bool = True
 
     async def warm_up(self) -> None:
@@ -79,6 +84,8 @@ class Door:
                 yield f"{self.name}: {pool.checkedout()} out of {pool!r}: {_holders(pool)}"
             if isinstance(pool, FairPool) and pool.waiting:
                 yield f"{self.name}: {pool.waiting} wait for {pool!r}"
+            if isinstance(pool, FairPool) and pool.keeper is not None:
+                yield from (f"snapshot of {s.permit!r}" for s in pool.keeper.snapshots)
 
 
 def _holders(pool: QueuePool) -> str:
@@ -110,7 +117,12 @@ def _url(path: Path) -> str:
 async def swap_in(path: Path, on_connect: OnConnect) -> Door:
     """Door 1: one engine for everything."""
     engine = create_async_engine(
-        _url(path), poolclass=SQLitePool, pool_size=3, max_overflow=2, on_connect=on_connect
+        _url(path),
+        poolclass=SQLitePool,
+        pool_size=3,
+        max_overflow=2,
+        on_connect=on_connect,
+        wal=SMALL_LOG,
     )
     as_writer = engine.execution_options(sqlite_role="writer")
     as_reader = engine.execution_options(sqlite_role="reader")
@@ -131,7 +143,9 @@ async def swap_in(path: Path, on_connect: OnConnect) -> Door:
 
 async def engines(path: Path, on_connect: OnConnect) -> Door:
     """Door 2: two engines and routed sessions."""
-    writer = create_async_engine(_url(path), poolclass=WriterPool, on_connect=on_connect)
+    writer = create_async_engine(
+        _url(path), poolclass=WriterPool, on_connect=on_connect, wal=SMALL_LOG
+    )
     reader = create_async_engine(
         _url(path), poolclass=ReaderPool, pool_size=READERS, on_connect=on_connect
     )
@@ -159,7 +173,8 @@ async def engines(path: Path, on_connect: OnConnect) -> Door:
 
 async def facade(path: Path, on_connect: OnConnect) -> Door:
     """Door 3: the facade."""
-    db = await SQLiteDatabase(path, readers=READERS, on_connect=on_connect).open()
+    db = SQLiteDatabase(path, readers=READERS, on_connect=on_connect, wal=SMALL_LOG)
+    await db.open()
     routed = _routed(db.sessionmaker)
     return Door(
         name="facade",
@@ -171,6 +186,7 @@ async def facade(path: Path, on_connect: OnConnect) -> Door:
         snapshots=routed.snapshots | {"read()": db.read},
         engines={"writer": db.writer_engine},
         sessions=_sessions(db.sessionmaker),
+        checkpoint=db.checkpoint,
     )
 
 

@@ -273,6 +273,12 @@ async def fresh_read(write: Place, read: Place, ledger: Ledger, _rng: Random) ->
 # -- operations around operations ---------------------------------------------------------------
 
 
+async def checkpoint(
+    run: Callable[[str], Coroutine[Any, Any, object]], _ledger: Ledger, rng: Random
+) -> None:
+    await run(rng.choice(["passive", "full", "restart", "truncate"]))
+
+
 async def timed_out(inner: Run, ledger: Ledger, rng: Random) -> None:
     limit = rng.choice([_limit, asyncio.wait_for])
     with contextlib.suppress(asyncio.TimeoutError):

@@ -15,6 +15,7 @@ from .doors import Door
 from .operations import (
     Run,
     autocommit,
+    checkpoint,
     fresh_read,
     many_rows,
     new_engine,
@@ -108,7 +109,9 @@ def _groups(doors: list[Door]) -> list[Operation]:
         *_ways(partial(rows, 1), transactions).items(),
         *_ways(rows_selected_slowly, transactions).items(),
     ]
+    checkpoints = [(door.name, door.checkpoint) for door in doors if door.checkpoint is not None]
     return [
+        Operation("checkpoint", 1, _ways(checkpoint, checkpoints)),
         Operation("fresh read", 2, fresh_reads(doors)),
         Operation("timed out", 3, _ways(timed_out, inner)),
         Operation("one of a group fails", 1, _ways(one_of_group_fails, _by_name(doors))),
