@@ -224,10 +224,10 @@ class WalSettings:
 
     @property
     def largest(self) -> int | None:
-        """Bytes that the log may reach; a single transaction may need more."""
+        """Bytes at which a commit does not wait for the keeper any more."""
         if self.soft_limit is None:
             return None
-        return 2 * (self.soft_limit if self.hard_limit is None else self.hard_limit)
+        return 4 * self.soft_limit if self.hard_limit is None else 2 * self.hard_limit
 
 
 def check_wal_settings(wal: WalSettings | None) -> WalSettings:

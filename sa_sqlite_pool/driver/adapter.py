@@ -171,6 +171,7 @@ class SQLiteConnection(AdaptedConnection):
         if self._lent_raw and not self.given_up:
             self._lent_raw = False
             self._set_busy_timeout(0)
+            self._executor.look_at_log()
         self._executor.loan = None
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ import enum
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, final
 
 from ..settings import PragmaValue
@@ -81,6 +81,8 @@ class Checkpoint:
     moved: int
     seconds: float
     held_back_by: str | None = None
+    salts: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    """Which log it was: others whenever the log has begun anew."""
 
 
 Numbers = tuple[int, int, int]
@@ -99,6 +101,8 @@ def outcome_of(mode: CheckpointMode, numbers: Numbers) -> CheckpointOutcome:
 
 
 T = TypeVar("T")
+
+_REST_SECONDS = 0.1
 
 
 @final
@@ -153,6 +157,9 @@ class Checkpointer:
 
     def close_before_fork(self) -> None:
         """Close both here and now, if no checkpoint runs."""
+        give_up = time.monotonic() + _REST_SECONDS
+        while not self._worker.at_rest and time.monotonic() < give_up:
+            time.sleep(0.0005)  # SQLite has done with it, and the thread is about to say so
         if self._worker.at_rest:
             self._worker.close_before_fork()
             self._lock.close_before_fork()
@@ -164,6 +171,7 @@ def _give_up(worker: Worker) -> None:
 
 def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:
     connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # it would run without the lock
     if "synchronous" in pragmas:  # decides whether a checkpoint waits for the disk
         connection.execute(f"PRAGMA synchronous = {pragmas['synchronous']}")
     # PRAGMA wal_checkpoint wants to know the schema. Read it now, and not under the turn.
@@ -183,7 +191,23 @@ def _checkpoint(
         elif mode is not CheckpointMode.FULL:
             numbers, outcome = _begin_anew(lock, log, numbers, mode)
     busy, frames, moved = numbers
-    return Checkpoint(mode, outcome, bool(busy), frames, moved, time.monotonic() - began)
+    seconds, salts = time.monotonic() - began, measure(log).salts
+    return Checkpoint(mode, outcome, bool(busy), frames, moved, seconds, salts=salts)
+
+
+def move_after_commit(connection: sqlite3.Connection, location: Location) -> None:
+    """PASSIVE on a connection that has just committed; nothing where another process writes.
+
+    SQLite's own ``wal_autocheckpoint`` would do it without anybody holding the lock.
+    """
+    lock = sqlite3.connect(location.sqlite_uri, uri=True, isolation_level=None, timeout=0)
+    try:
+        _under_lock(connection, lock)
+    except sqlite3.OperationalError as error:
+        if not may_pass(error, in_transaction=False):
+            raise
+    finally:
+        lock.close()
 
 
 def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> Numbers:

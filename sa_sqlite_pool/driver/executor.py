@@ -230,6 +230,12 @@ class Executor:
         if self.rules.log is not None:
             self.rules.log.meet_busy()
 
+    def look_at_log(self) -> None:
+        """See to the log after work that has passed this executor by."""
+        if self.rules.log is not None:
+            connection = self.worker.connection
+            self.run_in_thread(lambda: self._look_at_log(connection))
+
     def _look_at_log(self, connection: sqlite3.Connection) -> None:
         if self.rules.log is not None:
             self.rules.log.look(connection)

@@ -205,7 +205,8 @@ class Opening:
         self, connection: sqlite3.Connection, guard: Guard | None, log: Log | None
     ) -> None:
         if log is not None:
-            self._leave_checkpoints_to_keeper(connection)
+            if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
+                connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
             log.found()
         if self.settings.on_connect is not None:
@@ -214,13 +215,6 @@ class Opening:
                 connection.execute("COMMIT")
         if guard is not None:
             connection.set_authorizer(guard)
-
-    def _leave_checkpoints_to_keeper(self, connection: sqlite3.Connection) -> None:
-        """SQLite's own, inside a commit, come only where nobody else has had a chance."""
-        largest = self.settings.wal.largest
-        if largest is not None and "wal_autocheckpoint" not in self.settings.pragmas:
-            (page_size,) = connection.execute("PRAGMA page_size").fetchone()
-            connection.execute(f"PRAGMA wal_autocheckpoint = {largest // page_size}")
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe

@@ -17,6 +17,10 @@ class Log(Protocol):
     """Who looks after the write-ahead log. Asks for little time, and only after a commit."""
 
     @property
+    def keeps(self) -> bool:
+        """Whether SQLite may leave all checkpoints to it."""
+
+    @property
     def due(self) -> bool:
         """Whether something has to be done about the log."""
 

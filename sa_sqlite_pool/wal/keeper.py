@@ -21,9 +21,14 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import final
 
-from ..driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
+from ..driver.checkpoints import (
+    Checkpoint,
+    CheckpointMode,
+    CheckpointOutcome,
+    move_after_commit,
+)
 from ..driver.location import Location
-from ..driver.log_file import measure
+from ..driver.log_file import LogSize, measure
 from ..driver.reset_bug import has_reset_bug
 from ..errors import SnapshotTooOldError, WriteTimeout
 from ..forks import renew_after_fork
@@ -33,7 +38,7 @@ from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
 from .checkpointing import Checkpointing
 from .neighbours import Presence
-from .policy import Action, Situation, decide, too_large
+from .policy import Action, Situation, decide, just_checked, too_large
 from .reports import Reports
 
 # Seconds without a commit that count as quiet.
@@ -70,12 +75,13 @@ class WalKeeper:
         self.checkpointing = Checkpointing(location, turn, self.snapshots)
         self.reports = Reports(location.label)
         self._label = location.label
+        self._location = location
         self._path = f"{location.file}-wal"
         self._presence = Presence(self._path)
         self._turn = turn
         self._committed_at = 0.0
         self._measured_at = 0.0
-        self._checked_at = 0  # bytes in use at the last checkpoint
+        self._checked = LogSize()  # at the last checkpoint
         self.renew_in_child()
         renew_after_fork(self)
 
@@ -97,6 +103,10 @@ class WalKeeper:
     # -- what connections tell, in their threads ------------------------------------------------
 
     @property
+    def keeps(self) -> bool:
+        return self.settings.soft_limit is not None
+
+    @property
     def due(self) -> bool:
         return self._due is not None
 
@@ -107,20 +117,34 @@ class WalKeeper:
     def look(self, connection: sqlite3.Connection) -> None:
         """See whether the log has grown too large. Right after a commit, by whoever made it."""
         self._committed_at = time.monotonic()
-        if not self._look():
+        size = self._look()
+        largest = self.settings.largest
+        if size is None:
             self.reports.no_log(connection)
+        elif largest is not None and size >= largest:
+            self._catch_up(connection, largest)
 
-    def _look(self) -> bool:
-        """False if there is no log."""
+    def _look(self) -> int | None:
+        """The size of the file; None if there is none."""
         try:
             log = os.stat(self._path)
         except OSError:
-            return False
+            return None
         self._presence.show(log.st_ino)
         soft, now = self.settings.soft_limit, time.monotonic()
         if soft is not None and log.st_size >= soft and not self._on_duty(now):
             self._look_closely(now)
-        return True
+        return log.st_size
+
+    def _catch_up(self, connection: sqlite3.Connection, largest: int) -> None:
+        """The keeper has had no chance, say because one task keeps the turn for many commits."""
+        situation = self._situation(time.monotonic())
+        if situation.log.used >= largest and not just_checked(situation, self.settings):
+            self._checked = situation.log
+            try:
+                move_after_commit(connection, self._location)
+            except sqlite3.Error as error:  # the commit is done, whatever comes of this
+                self.reports.failed(error)
 
     def _on_duty(self, now: float) -> bool:
         return now < self._rest_until or self._works()
@@ -140,7 +164,9 @@ class WalKeeper:
             self._due = Action.WAIT
 
     def _situation(self, now: float, *, idle: bool = False) -> Situation:
-        return Situation(measure(self._path), idle, self._checked_at, self._pinned(now))
+        log = measure(self._path)
+        checked_at = self._checked.used if self._checked.salts == log.salts else 0
+        return Situation(log, idle, checked_at, self._pinned(now))
 
     def _pinned(self, now: float) -> bool:
         return now < self._no_gap_until or any(
@@ -262,17 +288,21 @@ class WalKeeper:
         for snapshot in left:
             snapshot.outstayed = True
             self.reports.stays(snapshot, measure(self._path).used)
-        if done is not None and done.outcome is not CheckpointOutcome.TRUNCATED:
-            self._pause_longer()
-            self._no_gap_until = time.monotonic() + self._pause
+        if done is not None and done.outcome is CheckpointOutcome.HELD_BACK:
             self.reports.held_back_outside(done)
+        elif done is not None and done.outcome is CheckpointOutcome.TRUNCATED:
+            self.reports.truncated()
+            return done
+        self._pause_longer()
+        self._no_gap_until = time.monotonic() + self._pause
         return done
 
     def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
         if done is None:  # somebody writes: it was not so quiet
             return
         self.reports.succeeded()
-        self._checked_at = max(0, done.frames) * situation.log.frame_size
+        size = situation.log.frame_size
+        self._checked = LogSize(0, max(0, done.frames), size, done.salts)
         if action is Action.TIDY and done.outcome is not CheckpointOutcome.TRUNCATED:
             self._pause_longer()
         else:
@@ -326,7 +356,7 @@ class WalKeeper:
         return WalStatistics(
             size=log.size,
             frames=log.frames,
-            moved=0 if last is None else min(log.frames, max(0, last.moved)),
+            moved=last.moved if last is not None and last.salts == log.salts else 0,
             soft_limit=self.settings.soft_limit,
             limit=self.settings.hard_limit,
             last_checkpoint=last,

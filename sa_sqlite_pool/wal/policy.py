@@ -27,8 +27,8 @@ class Situation(NamedTuple):
     """What is known.
 
     ``idle``: nobody has written for a moment, and nobody waits to. ``checked_at``: bytes that were
-    in use at the last checkpoint. ``pinned``: somebody reads an old state who will not end soon, so
-    that a gap would be in vain.
+    in use at the last checkpoint of this log; 0 if it has begun anew since. ``pinned``: somebody
+    reads an old state who will not end soon, so that a gap would be in vain.
     """
 
     log: LogSize
@@ -50,7 +50,7 @@ def decide(situation: Situation, settings: WalSettings) -> Action:
     # Half the hard limit leaves room for a checkpoint that is held back. Rarer checkpoints cost
     # less: a page that was written many times is moved once.
     large = max(soft, 2 * soft if hard is None else hard // 2)
-    if log.used >= large and not _just_checked(situation, soft // 2):
+    if log.used >= large and not just_checked(situation, settings):
         return Action.MOVE
     return Action.WAIT
 
@@ -61,6 +61,7 @@ def too_large(log: LogSize, settings: WalSettings) -> bool:
     return hard is not None and log.used >= hard + hard * 3 // 4
 
 
-def _just_checked(situation: Situation, step: int) -> bool:
-    """Whether little has been written since the last checkpoint, and the log has not begun anew."""
-    return situation.checked_at <= situation.log.used < situation.checked_at + step
+def just_checked(situation: Situation, settings: WalSettings) -> bool:
+    """Whether little has been written since the last checkpoint of this log."""
+    step = (settings.soft_limit or 0) // 2
+    return 0 < situation.checked_at <= situation.log.used < situation.checked_at + step
