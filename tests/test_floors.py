@@ -46,6 +46,7 @@ FLOORS = [
         "wal.policy",
         "wal.neighbours",
         "wal.reports",
+        "wal.lookout",
         "wal.checkpointing",
         "wal.keeper",
     ],

@@ -107,29 +107,22 @@ _REST_SECONDS = 0.1
 
 @final
 class Checkpointer:
-    """Two connections for checkpoints: open them before the turn is taken, close them after."""
+    """Two connections for checkpoints, in threads of their own.
 
-    def __init__(self, worker: Worker, lock: Worker) -> None:
-        self._worker = worker
-        self._lock = lock
+    Open them before the turn is taken, and close them after it is given back.
+    """
 
-    @classmethod
-    async def open(cls, location: Location, pragmas: Mapping[str, PragmaValue]) -> Checkpointer:
-        """Raises what ``sqlite3`` raises where the file cannot be opened."""
-        worker = await Worker.open(location.sqlite_uri, location.file)
-        try:
-            lock = await Worker.open(location.sqlite_uri, location.file)
-        except BaseException:
-            _give_up(worker)
-            raise
-        checkpointer = cls(worker, lock)
-        try:
-            for each in (worker, lock):
-                await each.run(lambda connection: _prepare(connection, pragmas))
-        except BaseException:
-            checkpointer.give_up()
-            raise
-        return checkpointer
+    def __init__(self, location: Location, pragmas: Mapping[str, PragmaValue]) -> None:
+        self._location = location
+        self._pragmas = pragmas
+        self._workers: list[Worker] = []
+
+    async def open(self) -> None:
+        """Raises what ``sqlite3`` raises where the file cannot be opened. Close it then, too."""
+        while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
+            worker = await Worker.open(self._location.sqlite_uri, self._location.file)
+            self._workers.append(worker)
+            await worker.run(lambda connection: _prepare(connection, self._pragmas))
 
     def run(self, mode: CheckpointMode) -> Job[Checkpoint]:
         """``await run(mode)`` under the write turn. A cancellation stops it; nothing is lost.
@@ -137,36 +130,39 @@ class Checkpointer:
         Waits for no lock: where another process writes, it raises ``sqlite3.OperationalError``,
         before anything has been done.
         """
-        lock, log = self._lock.connection, f"{self._worker.file}-wal"
-        return self._worker.run(lambda connection: _checkpoint(connection, lock, mode, log))
+        worker, second = self._workers
+        lock, log = second.connection, f"{worker.file}-wal"
+        return worker.run(lambda connection: _checkpoint(connection, lock, mode, log))
 
     def in_thread(self, function: Callable[[], T]) -> Job[T]:
         """Call ``function`` in the thread of the checkpoints, which reads files."""
-        return self._worker.run(lambda _: function())
+        return self._workers[0].run(lambda _: function())
 
     async def close(self) -> None:
         try:
-            await self._worker.close()
+            while self._workers:
+                await self._workers.pop().close()
         finally:
-            await self._lock.close()
+            self.give_up()  # nothing, unless this was cancelled
 
     def give_up(self) -> None:
         """Let go of both at once, waiting for nothing."""
-        _give_up(self._worker)
-        _give_up(self._lock)
+        while self._workers:
+            worker = self._workers.pop()
+            worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
 
     def close_before_fork(self) -> None:
         """Close both here and now, if no checkpoint runs."""
         give_up = time.monotonic() + _REST_SECONDS
-        while not self._worker.at_rest and time.monotonic() < give_up:
+        while not self._at_rest and time.monotonic() < give_up:
             time.sleep(0.0005)  # SQLite has done with it, and the thread is about to say so
-        if self._worker.at_rest:
-            self._worker.close_before_fork()
-            self._lock.close_before_fork()
+        if self._at_rest:
+            for worker in self._workers:
+                worker.close_before_fork()
 
-
-def _give_up(worker: Worker) -> None:
-    worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
+    @property
+    def _at_rest(self) -> bool:
+        return all(worker.at_rest for worker in self._workers)
 
 
 def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:

@@ -50,6 +50,7 @@ class Checkpointing:
         self.pragmas: Mapping[str, PragmaValue] = {}
         self.last: Checkpoint | None = None
         self.outside_writers: list[str] = []
+        self.closed_for_fork = False  # in the middle of the last run
         self._next_look_around = 0.0
         self._location = location.with_parameter("mode", "rw")  # never create what is gone
         self._turn = turn
@@ -64,6 +65,7 @@ class Checkpointing:
     def prepare_for_fork(self) -> None:
         """A child could not open a file to which it inherits a connection."""
         if self._checkpointer is not None:
+            self.closed_for_fork = True
             self._checkpointer.close_before_fork()
 
     def renew_in_child(self) -> None:
@@ -80,19 +82,16 @@ class Checkpointing:
         if permit is None:
             yield False
             return
+        self.closed_for_fork = False
+        checkpointer = self._checkpointer = Checkpointer(self._location, self.pragmas)
         try:
-            checkpointer = await Checkpointer.open(self._location, self.pragmas)
-            self._checkpointer = checkpointer
-            try:
-                yield True
-            except GeneratorExit:  # the loop is gone: nothing can be awaited
-                checkpointer.give_up()
-                raise
-            except BaseException:
-                await checkpointer.close()
-                raise
-            await checkpointer.close()
+            await checkpointer.open()
+            yield True
+        except GeneratorExit:  # the loop is gone: nothing can be awaited
+            checkpointer.give_up()
+            raise
         finally:
+            await checkpointer.close()
             self._checkpointer = None
             self._one_at_a_time.release(permit)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import os
 import sqlite3
 import threading
 import time
@@ -21,14 +20,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import final
 
-from ..driver.checkpoints import (
-    Checkpoint,
-    CheckpointMode,
-    CheckpointOutcome,
-    move_after_commit,
-)
+from ..driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from ..driver.location import Location
-from ..driver.log_file import LogSize, measure
+from ..driver.log_file import LogSize
 from ..driver.reset_bug import has_reset_bug
 from ..errors import SnapshotTooOldError, WriteTimeout
 from ..forks import renew_after_fork
@@ -37,15 +31,12 @@ from ..statistics import ReaderStatistics, WalStatistics
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
 from .checkpointing import Checkpointing
-from .neighbours import Presence
-from .policy import Action, Situation, decide, just_checked, too_large
+from .lookout import Lookout
+from .policy import Action, Situation, decide, too_large
 from .reports import Reports
 
 # Seconds without a commit that count as quiet.
 QUIET_SECONDS = 0.1
-
-# A log that is in use is measured by some twenty small reads: not after every commit.
-_MEASURE_SECONDS = 0.005
 
 # The longest pause between two tries where something is in the way.
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -62,6 +53,23 @@ _TIMER_LOST_SECONDS = 1.0
 
 
 @final
+class _Pause:
+    """Seconds to wait where something is in the way: longer each time."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = QUIET_SECONDS
+
+    def longer(self) -> float:
+        self.seconds = min(2 * self.seconds, _LONGEST_PAUSE_SECONDS)
+        return self.seconds
+
+    def over(self) -> None:
+        self.seconds = QUIET_SECONDS
+
+
+@final
 class WalKeeper:
     """Keeps the log of one database file within its limits. Get it from :func:`wal_keeper`.
 
@@ -69,19 +77,12 @@ class WalKeeper:
     """
 
     def __init__(self, location: Location, turn: WriteTurn) -> None:
-        assert location.file is not None
-        self.settings = WalSettings()
         self.snapshots = Snapshots()
-        self.checkpointing = Checkpointing(location, turn, self.snapshots)
         self.reports = Reports(location.label)
+        self.lookout = Lookout(location, self.snapshots, self.reports)
+        self.checkpointing = Checkpointing(location, turn, self.snapshots)
         self._label = location.label
-        self._location = location
-        self._path = f"{location.file}-wal"
-        self._presence = Presence(self._path)
         self._turn = turn
-        self._committed_at = 0.0
-        self._measured_at = 0.0
-        self._checked = LogSize()  # at the last checkpoint
         self.renew_in_child()
         renew_after_fork(self)
 
@@ -91,13 +92,13 @@ class WalKeeper:
         self._task: asyncio.Task[None] | None = None
         self._ended: Future[None] = Future()
         self._timer_at: float | None = None
-        self._pause = QUIET_SECONDS
+        self._pause = _Pause()
+        self._gap_pause = _Pause()
         self._rest_until = 0.0  # after something went wrong
-        self._no_gap_until = 0.0  # after one was in vain
 
     def serve(self, settings: ConnectionSettings) -> None:
         """Keep the log as an engine that writes wants it."""
-        self.settings = settings.wal
+        self.lookout.settings = settings.wal
         self.checkpointing.pragmas = settings.pragmas
 
     # -- what connections tell, in their threads ------------------------------------------------
@@ -110,72 +111,40 @@ class WalKeeper:
     def due(self) -> bool:
         return self._due is not None
 
+    @property
+    def settings(self) -> WalSettings:
+        return self.lookout.settings
+
     def found(self) -> None:
         """See whether an earlier process has left a large log. When a connection is opened."""
-        self._look()
+        if self.lookout.is_large():
+            self._consider()
 
     def look(self, connection: sqlite3.Connection) -> None:
         """See whether the log has grown too large. Right after a commit, by whoever made it."""
-        self._committed_at = time.monotonic()
-        size = self._look()
-        largest = self.settings.largest
+        self.lookout.committed_at = time.monotonic()
+        size, soft, largest = self.lookout.size(), self.settings.soft_limit, self.settings.largest
         if size is None:
             self.reports.no_log(connection)
-        elif largest is not None and size >= largest:
-            self._catch_up(connection, largest)
+        elif soft is not None and size >= soft:
+            self._consider()
+            if largest is not None and size >= largest:
+                self.lookout.catch_up(connection)
 
-    def _look(self) -> int | None:
-        """The size of the file; None if there is none."""
-        try:
-            log = os.stat(self._path)
-        except OSError:
-            return None
-        self._presence.show(log.st_ino)
-        soft, now = self.settings.soft_limit, time.monotonic()
-        if soft is not None and log.st_size >= soft and not self._on_duty(now):
-            self._look_closely(now)
-        return log.st_size
-
-    def _catch_up(self, connection: sqlite3.Connection, largest: int) -> None:
-        """The keeper has had no chance, say because one task keeps the turn for many commits."""
-        situation = self._situation(time.monotonic())
-        if situation.log.used >= largest and not just_checked(situation, self.settings):
-            self._checked = situation.log
-            try:
-                move_after_commit(connection, self._location)
-            except sqlite3.Error as error:  # the commit is done, whatever comes of this
-                self.reports.failed(error)
-
-    def _on_duty(self, now: float) -> bool:
-        return now < self._rest_until or self._works()
+    def _consider(self) -> None:
+        if self._works() or time.monotonic() < self._rest_until:
+            return
+        action = self.lookout.look()
+        if action is not Action.WAIT or not self._timer_runs():
+            self._due = action
 
     def _works(self) -> bool:
         task = self._task
         return task is not None and not task.done() and not task.get_loop().is_closed()
 
-    def _look_closely(self, now: float) -> None:
-        if now - self._measured_at >= _MEASURE_SECONDS:
-            self._measured_at = now
-            action = decide(self._situation(now), self.settings)
-            if action is not Action.WAIT:
-                self._due = action
-                return
-        if self._timer_at is None or now > self._timer_at + _TIMER_LOST_SECONDS:
-            self._due = Action.WAIT
-
-    def _situation(self, now: float, *, idle: bool = False) -> Situation:
-        log = measure(self._path)
-        checked_at = self._checked.used if self._checked.salts == log.salts else 0
-        return Situation(log, idle, checked_at, self._pinned(now))
-
-    def _pinned(self, now: float) -> bool:
-        return now < self._no_gap_until or any(
-            snapshot.stays and not self._too_old(snapshot, now) for snapshot in self.snapshots
-        )
-
-    def _too_old(self, snapshot: Snapshot, now: float) -> bool:
-        longest = self.settings.max_snapshot_age
-        return longest is not None and not snapshot.long and now - snapshot.since >= longest
+    def _timer_runs(self) -> bool:
+        at = self._timer_at
+        return at is not None and time.monotonic() <= at + _TIMER_LOST_SECONDS
 
     def meet_busy(self) -> None:
         self.checkpointing.meet_busy()
@@ -202,7 +171,7 @@ class WalKeeper:
         if self._timer_at != armed_for:
             return  # another one has taken its place
         self._timer_at = None
-        quiet = time.monotonic() - self._committed_at
+        quiet = time.monotonic() - self.lookout.committed_at
         if quiet < QUIET_SECONDS or self._turn.holder is not None or self._works():
             self._look_again(QUIET_SECONDS)
         else:
@@ -218,41 +187,42 @@ class WalKeeper:
         self._task.add_done_callback(lambda _: ended.set_result(None))
 
     async def _work(self, *, idle: bool) -> None:
+        still_large = True
         try:
-            await self._keep(idle=idle)
-            self._rest_until = 0.0
+            still_large = await self._keep(idle=idle)
         except WriteTimeout:  # a writer does not end; whoever waits for it is told so
-            self._pause_longer()
-            self._no_gap_until = time.monotonic() + self._pause
+            self.lookout.no_gap_until = time.monotonic() + self._pause.longer()
         except (sqlite3.Error, OSError) as error:
-            self._pause_longer()
-            self._rest_until = time.monotonic() + self._pause
-            self.reports.failed(error)
+            self._rest_until = time.monotonic() + self._pause.longer()
+            still_large = self.lookout.size() is not None  # or it went with its last user
+            if still_large and not self.checkpointing.closed_for_fork:
+                self.reports.failed(error)
         finally:
             self._task = None
-        soft = self.settings.soft_limit
-        if soft is not None and _size(self._path) >= soft:
-            self._look_again(self._pause)
+        if still_large:
+            self._look_again(self._pause.seconds)
 
-    def _pause_longer(self) -> None:
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
-
-    async def _keep(self, *, idle: bool) -> None:
+    async def _keep(self, *, idle: bool) -> bool:
+        """Do what is due; whether the file is above the soft limit after that."""
         async with self.checkpointing.connected():
             situation = await self.checkpointing.in_thread(
-                lambda: self._situation(time.monotonic(), idle=idle)
+                lambda: self.lookout.situation(idle=idle)
             )
             action = decide(situation, self.settings)
-            if action in {Action.NOTHING, Action.WAIT}:
-                return
-            self._call_in_readers(situation)
-            if action is Action.TIDY:
-                done = await self.checkpointing.tidy()
-            else:
-                done = await self.checkpointing.move(_TURN_SECONDS, _LOCK_SECONDS)
-            if action is Action.GAP:
-                done = await self._gap() or done
-            self._note(action, done, situation)
+            if action is Action.NOTHING:
+                return False
+            if action is not Action.WAIT:
+                self._call_in_readers(situation)
+                self._note(action, await self._act(action, situation), situation)
+            return await self.checkpointing.in_thread(self.lookout.is_large)
+
+    async def _act(self, action: Action, situation: Situation) -> Checkpoint | None:
+        if action is Action.TIDY:
+            return await self.checkpointing.tidy()
+        done = await self.checkpointing.move(_TURN_SECONDS, _LOCK_SECONDS)
+        if action is Action.GAP:
+            return await self._gap(situation) or done
+        return done
 
     def _call_in_readers(self, situation: Situation) -> None:
         """At the hard limit: name those who stay, and end those who are too old."""
@@ -261,7 +231,7 @@ class WalKeeper:
             return
         now = time.monotonic()
         for snapshot in self.snapshots:
-            if self._too_old(snapshot, now):
+            if self.lookout.is_too_old(snapshot, now):
                 self._end_early(snapshot, situation, now)
             elif snapshot.stays:
                 self.reports.stays(snapshot, situation.log.used)
@@ -277,36 +247,38 @@ class WalKeeper:
         self.reports.ended(snapshot, used)
         snapshot.end_early(lambda: SnapshotTooOldError(message))
 
-    async def _gap(self) -> Checkpoint | None:
+    async def _gap(self, situation: Situation) -> Checkpoint | None:
+        """Truncate in a gap between readers; None if some of them stayed."""
         done, left = await self.checkpointing.make_room(
             CheckpointMode.TRUNCATE,
             self.settings.reader_gap,
             _TURN_SECONDS,
             _LOCK_SECONDS,
-            too_large=lambda: too_large(measure(self._path), self.settings),
+            too_large=lambda: too_large(self.lookout.measure(), self.settings),
         )
         for snapshot in left:
             snapshot.outstayed = True
-            self.reports.stays(snapshot, measure(self._path).used)
-        if done is not None and done.outcome is CheckpointOutcome.HELD_BACK:
-            self.reports.held_back_outside(done)
-        elif done is not None and done.outcome is CheckpointOutcome.TRUNCATED:
+            self.reports.stays(snapshot, situation.log.used)
+        if done is None:
+            return None
+        if done.outcome is CheckpointOutcome.TRUNCATED:
+            self._gap_pause.over()
             self.reports.truncated()
-            return done
-        self._pause_longer()
-        self._no_gap_until = time.monotonic() + self._pause
+        else:
+            self.lookout.no_gap_until = time.monotonic() + self._gap_pause.longer()
+        if done.outcome is CheckpointOutcome.HELD_BACK:
+            self.reports.held_back_outside(done)
         return done
 
     def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
         if done is None:  # somebody writes: it was not so quiet
             return
         self.reports.succeeded()
-        size = situation.log.frame_size
-        self._checked = LogSize(0, max(0, done.frames), size, done.salts)
+        self.lookout.checked = LogSize(0, max(0, done.frames), situation.log.frame_size, done.salts)
         if action is Action.TIDY and done.outcome is not CheckpointOutcome.TRUNCATED:
-            self._pause_longer()
+            self._pause.longer()
         else:
-            self._pause = QUIET_SECONDS
+            self._pause.over()
 
     # -- for whoever owns the database ----------------------------------------------------------
 
@@ -332,8 +304,7 @@ class WalKeeper:
 
     async def settle(self) -> None:
         """Tidy up what an earlier process has left, and wait for it."""
-        soft = self.settings.soft_limit
-        if soft is None or _size(self._path) < soft:
+        if not self.lookout.is_large():
             return
         if not self._works():
             self._start(idle=True)
@@ -342,7 +313,7 @@ class WalKeeper:
     async def stop(self) -> None:
         """End what goes on, and wait until its connections are closed. Commits start it again."""
         self._timer_at = None
-        self._presence.hide()
+        self.lookout.presence.hide()
         task = self._task
         if task is None or not self._works():
             return
@@ -352,7 +323,7 @@ class WalKeeper:
 
     def statistics(self) -> WalStatistics:
         """How the log stands. Reads a few bytes of the ``-wal`` file."""
-        log, last = measure(self._path), self.checkpointing.last
+        log, last = self.lookout.measure(), self.checkpointing.last
         return WalStatistics(
             size=log.size,
             frames=log.frames,
@@ -366,13 +337,6 @@ class WalKeeper:
             reset_bug=has_reset_bug(sqlite3.sqlite_version_info),
             outside_writers=tuple(self.checkpointing.outside_writers),
         )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:  # it went with its last user
-        return 0
 
 
 def _reader(snapshot: Snapshot | None) -> ReaderStatistics | None:

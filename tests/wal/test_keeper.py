@@ -26,6 +26,7 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.driver import checkpoints
 from sa_sqlite_pool.driver.log_file import measure
 from sa_sqlite_pool.wal import keeper as keeper_module
+from sa_sqlite_pool.wal import lookout
 from tests.conftest import MakeEngine
 from tests.helpers import turn_of, until, until_waiting
 
@@ -148,7 +149,7 @@ async def test_nothing_runs_on_the_event_loop(
 
         return call
 
-    monkeypatch.setattr(keeper_module, "measure", noting(measure))
+    monkeypatch.setattr(lookout, "measure", noting(measure))
     monkeypatch.setattr(checkpoints, "_checkpoint", noting(checkpoints._checkpoint))
     await write(door.writer, 150)
     await until_outcome(path, CheckpointOutcome.TRUNCATED)
@@ -191,8 +192,7 @@ async def test_the_keeper_lets_go_of_its_connections_before_a_fork(door: Door, p
         opened = checkpointing._checkpointer
         assert opened is not None
         checkpointing.prepare_for_fork()
-        assert opened._worker.closed
-        assert opened._lock.closed
+        assert [worker.closed for worker in opened._workers] == [True, True]
 
 
 async def test_two_keepers_of_one_file_are_one(make_engine: MakeEngine, path: Path) -> None:

@@ -1,0 +1,98 @@
+"""What is seen of a log, after each commit, in the thread of whoever made it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from typing import final
+
+from ..driver.checkpoints import move_after_commit
+from ..driver.location import Location
+from ..driver.log_file import LogSize, measure
+from ..settings import WalSettings
+from ..turn.snapshots import Snapshot, Snapshots
+from .neighbours import Presence
+from .policy import Action, Situation, decide, just_checked
+from .reports import Reports
+
+# A log that is in use is measured by some twenty small reads: not after every commit.
+_MEASURE_SECONDS = 0.005
+
+
+@final
+class Lookout:
+    """Looks at the log of one database file; it changes nothing but in :meth:`catch_up`.
+
+    ``committed_at`` is when somebody of this process has committed last, and ``checked`` how the
+    log stood at the last checkpoint. ``no_gap_until``: until then, a gap between readers would be
+    in vain. Times are monotonic seconds.
+    """
+
+    def __init__(self, location: Location, snapshots: Snapshots, reports: Reports) -> None:
+        assert location.file is not None
+        self.settings = WalSettings()
+        self.committed_at = 0.0
+        self.checked = LogSize()
+        self.no_gap_until = 0.0
+        self.presence = Presence(f"{location.file}-wal")
+        self._location = location
+        self._path = f"{location.file}-wal"
+        self._snapshots = snapshots
+        self._reports = reports
+        self._measured_at = 0.0
+
+    def is_large(self) -> bool:
+        """Whether the file is above the soft limit."""
+        soft, size = self.settings.soft_limit, self.size()
+        return soft is not None and size is not None and size >= soft
+
+    def size(self) -> int | None:
+        """Bytes of the file; None if there is none. Shows other processes that it is in use."""
+        try:
+            log = os.stat(self._path)
+        except OSError:
+            return None
+        self.presence.show(log.st_ino)
+        return log.st_size
+
+    def measure(self) -> LogSize:
+        return measure(self._path)
+
+    def look(self) -> Action:
+        """What to do, where the log :meth:`is_large`; at most WAIT if it was measured a moment ago."""
+        now = time.monotonic()
+        if now - self._measured_at < _MEASURE_SECONDS:
+            return Action.WAIT
+        self._measured_at = now
+        return decide(self.situation(), self.settings)
+
+    def situation(self, *, idle: bool = False) -> Situation:
+        log = measure(self._path)
+        checked_at = self.checked.used if self.checked.salts == log.salts else 0
+        return Situation(log, idle, checked_at, self._pinned(time.monotonic()))
+
+    def _pinned(self, now: float) -> bool:
+        return now < self.no_gap_until or any(
+            snapshot.stays and not self.is_too_old(snapshot, now) for snapshot in self._snapshots
+        )
+
+    def is_too_old(self, snapshot: Snapshot, now: float) -> bool:
+        longest = self.settings.max_snapshot_age
+        return longest is not None and not snapshot.long and now - snapshot.since >= longest
+
+    def catch_up(self, connection: sqlite3.Connection) -> None:
+        """Move the log right after a commit, where nobody else has had a chance to.
+
+        Say, one task keeps the turn for thousands of commits.
+        """
+        situation, largest = self.situation(), self.settings.largest
+        if largest is None or situation.log.used < largest:
+            return
+        if just_checked(situation, self.settings):
+            return
+        self.checked = situation.log
+        try:
+            move_after_commit(connection, self._location)
+        except sqlite3.Error as error:  # the commit is done, whatever comes of this
+            self._reports.failed(error)
