@@ -103,6 +103,17 @@ def idle(parent: Parent) -> None:
     parent.finish()
 
 
+def checkpointing(parent: Parent) -> None:
+    """The keeper of the log has its connections open."""
+    keeper = parent.door.pools[0].keeper
+    assert keeper is not None
+    using = keeper.checkpointing.connected()
+    parent.run(using.__aenter__())
+    say("exit", ended(fork(parent.child_works)))
+    parent.run(using.__aexit__(None, None, None))
+    parent.finish()
+
+
 def untouched(parent: Parent) -> None:
     """A child that ends without having used anything, while the parent reads."""
     parent.run(_open_reader(parent))

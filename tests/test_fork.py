@@ -64,7 +64,7 @@ FINE = {"files": "shm wal", "check": "ok"}
 
 
 @EVERY_DOOR
-@pytest.mark.parametrize("program", ["idle", "with_multiprocessing"])
+@pytest.mark.parametrize("program", ["idle", "with_multiprocessing", "checkpointing"])
 def test_a_child_opens_its_own_connections(path: Path, program: str, door: str) -> None:
     """Its first use works, and its ordinary end leaves the parent's log in place."""
     assert said(program, door, path) == {

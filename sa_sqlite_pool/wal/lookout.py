@@ -60,7 +60,7 @@ class Lookout:
         return measure(self._path)
 
     def look(self) -> Action:
-        """What to do, where the log :meth:`is_large`; at most WAIT if it was measured a moment ago."""
+        """What to do about a large log; at most WAIT if it was measured a moment ago."""
         now = time.monotonic()
         if now - self._measured_at < _MEASURE_SECONDS:
             return Action.WAIT
