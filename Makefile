@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-sqlalchemy20 test-oldest test-long test-cancel bench-cancel lint types bench clean
+.PHONY: demo test test-sqlalchemy20 test-oldest test-long test-cancel bench-cancel test-checkpoints \
+	lint types bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
@@ -35,6 +36,11 @@ bench-cancel: $(VENV)/.dev
 		$(BIN)/python -m tests.cancellations --only-mixed --door $$door --seed 1 --limit 60; \
 	done
 	$(BIN)/python -m benchmarks.after_cancellation
+
+# Processes that write and checkpoint one file, and are killed now and then: three minutes;
+# `make test` has a short form.
+test-checkpoints: $(VENV)/.dev
+	$(BIN)/python -m tests.checkpoints --seconds 180 --processes 6 --seed 1
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
