@@ -235,6 +235,8 @@ class SQLiteDatabase:
             await self._keeper.stop()
         for engine in engines:
             await engine.dispose()
+        if self._keeper is not None:
+            self._keeper.lookout.size()  # lets go of a log that is gone
         if self._private_directory is not None:
             self._private_directory.remove()
 

@@ -23,7 +23,9 @@ cuts the file to ``journal_size_limit``. So the second connection writes what is
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +35,7 @@ from typing import TypeVar, final
 from ..settings import PragmaValue
 from .jobs import Job
 from .location import Location
-from .locks import may_pass
+from .locks import RETRY_SECONDS, may_pass
 from .log_file import measure
 from .reset_bug import has_reset_bug
 from .worker import Worker
@@ -103,6 +105,7 @@ def outcome_of(mode: CheckpointMode, numbers: Numbers) -> CheckpointOutcome:
 T = TypeVar("T")
 
 _REST_SECONDS = 0.1
+_OPEN_SECONDS = 5.0
 
 
 @final
@@ -122,7 +125,19 @@ class Checkpointer:
         while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
             worker = await Worker.open(self._location.sqlite_uri, self._location.file)
             self._workers.append(worker)
-            await worker.run(lambda connection: _prepare(connection, self._pragmas))
+            await self._prepare(worker)
+
+    async def _prepare(self, worker: Worker) -> None:
+        # Whoever closes a connection tries for an exclusive lock, and has it for a moment.
+        deadline = time.monotonic() + _OPEN_SECONDS
+        while True:
+            try:
+                return await worker.run(lambda connection: _prepare(connection, self._pragmas))
+            except sqlite3.OperationalError as error:
+                passing = may_pass(error, in_transaction=False)
+                if not passing or time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
 
     def run(self, mode: CheckpointMode) -> Job[Checkpoint]:
         """``await run(mode)`` under the write turn. A cancellation stops it; nothing is lost.
@@ -178,14 +193,14 @@ def _checkpoint(
     connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, log: str
 ) -> Checkpoint:
     began = time.monotonic()
-    numbers = _under_lock(connection, lock)
+    numbers, version = _under_lock(connection, lock)
     outcome = outcome_of(CheckpointMode.PASSIVE, numbers)
     if mode is not CheckpointMode.PASSIVE and outcome is CheckpointOutcome.MOVED_ALL:
         if not has_reset_bug(sqlite3.sqlite_version_info):
             numbers = _numbers(connection, mode)
             outcome = outcome_of(mode, numbers)
         elif mode is not CheckpointMode.FULL:
-            numbers, outcome = _begin_anew(lock, log, numbers, mode)
+            numbers, outcome = _begin_anew(lock, log, numbers, mode, version)
     busy, frames, moved = numbers
     seconds, salts = time.monotonic() - began, measure(log).salts
     return Checkpoint(mode, outcome, bool(busy), frames, moved, seconds, salts=salts)
@@ -206,10 +221,11 @@ def move_after_commit(connection: sqlite3.Connection, location: Location) -> Non
         lock.close()
 
 
-def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> Numbers:
+def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> tuple[Numbers, int]:
+    """PASSIVE's numbers, and the version of the content that they are about."""
     lock.execute("BEGIN IMMEDIATE")
     try:
-        return _numbers(connection, CheckpointMode.PASSIVE)
+        return _numbers(connection, CheckpointMode.PASSIVE), _version(lock)
     finally:
         lock.execute("ROLLBACK")
 
@@ -219,11 +235,16 @@ def _numbers(connection: sqlite3.Connection, mode: CheckpointMode) -> Numbers:
     return busy, frames, moved
 
 
+def _version(lock: sqlite3.Connection) -> int:
+    """Another one when anybody else has committed."""
+    (version,) = lock.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
 def _begin_anew(
-    lock: sqlite3.Connection, log: str, numbers: Numbers, mode: CheckpointMode
+    lock: sqlite3.Connection, log: str, numbers: Numbers, mode: CheckpointMode, moved_version: int
 ) -> tuple[Numbers, CheckpointOutcome]:
     """Where everything is moved: have the log begun anew by a writer."""
-    before = measure(log)
     limit = 0 if mode is CheckpointMode.TRUNCATE else -1
     lock.execute(f"PRAGMA journal_size_limit = {limit}")
     try:
@@ -233,6 +254,10 @@ def _begin_anew(
             return numbers, CheckpointOutcome.MOVED_ALL
         raise
     try:
+        if _version(lock) != moved_version:  # somebody came between, and has begun it anew
+            lock.execute("ROLLBACK")
+            return numbers, CheckpointOutcome.MOVED_ALL
+        before = measure(log)
         (version,) = lock.execute("PRAGMA user_version").fetchone()
         lock.execute(f"PRAGMA user_version = {version}")
         lock.execute("COMMIT")
@@ -241,7 +266,7 @@ def _begin_anew(
             lock.execute("ROLLBACK")
         raise
     after = measure(log)
-    if after.salts == before.salts:  # appended: a reader uses the log, or somebody came between
+    if after.salts == before.salts:  # appended: a reader uses the log
         return (1, after.frames, numbers[2]), CheckpointOutcome.HELD_BACK
     return (0, after.frames, 0), (
         CheckpointOutcome.TRUNCATED

@@ -81,7 +81,11 @@ class Worker:
             uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
         )
         connection._thread.daemon = True
-        return cls(await connection, threadsafe=True, file=file)
+        try:
+            return cls(await connection, threadsafe=True, file=file)
+        except sqlite3.Error:
+            connection._thread.join()  # it only stops, and reports to a loop that may close next
+            raise
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -130,7 +130,8 @@ class Gap:
         timer = loop.call_later(seconds, _resolve, mine[1])
         self._waiting.add(mine)
         try:
-            await mine[1]
+            if self.until:  # entered first, looked then: it may have ended in another thread
+                await mine[1]
         finally:
             timer.cancel()
             self._waiting.discard(mine)
@@ -169,7 +170,8 @@ class Snapshots:
     @property
     def in_gap(self) -> bool:
         """Whether new read transactions have to wait."""
-        return self._gap is not None and self._gap.respected(self._clock())
+        gap = self._gap  # once: another thread may end it between two looks
+        return gap is not None and gap.respected(self._clock())
 
     def begin(
         self,
@@ -181,7 +183,7 @@ class Snapshots:
         """Enter a read transaction that is about to begin; None in a gap: wait for its end."""
         snapshot = Snapshot(permit, self._clock(), long=long, end_early=end_early)
         self._open[snapshot] = None
-        if self._gap is None or not self.in_gap:
+        if not self.in_gap:
             return snapshot
         self.end(snapshot)
         return None

@@ -15,11 +15,12 @@ from typing import TypeVar, final
 from ..driver.checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
 from ..driver.location import Location
 from ..driver.locks import RETRY_SECONDS, may_pass
+from ..errors import WriteTimeout
 from ..forks import prepare_before_fork, renew_after_fork
 from ..settings import PragmaValue
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
-from ..turn.snapshots import Snapshot, Snapshots
+from ..turn.snapshots import Gap, Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
 from .neighbours import outside_readers, outside_writers
 
@@ -125,23 +126,47 @@ class Checkpointing:
         """``mode`` in a gap between readers; its result, or those who stayed in its way.
 
         Waits ``gap_seconds`` for readers to end. Writers go on meanwhile; once the log is
-        ``too_large`` (called in a thread), they wait, too.
+        ``too_large`` (called in a thread), they wait, too. Where the line of writers is so long
+        that the turn does not come while readers wait, waits for it before, at most ``seconds``.
         """
-        give_up = time.monotonic() + gap_seconds
         async with AsyncExitStack() as stack:
             gap = stack.enter_context(self._snapshots.gap(2 * gap_seconds))
-            has_turn = False
-            while gap.left and time.monotonic() < give_up:
-                if not has_turn and await self.in_thread(too_large):
-                    await stack.enter_async_context(self._in_turn(seconds))
-                    has_turn = True
-                else:
-                    await gap.wait(min(_GROWTH_LOOK_SECONDS, give_up - time.monotonic()))
+            has_turn = await self._wait_for_readers(gap, gap_seconds, seconds, too_large, stack)
             if left := gap.left:
                 return None, left
-            if not has_turn:
-                await stack.enter_async_context(self._in_turn(min(seconds, gap_seconds)))
+            if has_turn or await self._take_turn(stack, min(seconds, gap_seconds)):
+                return await self._run(mode, lock_seconds), []
+        async with self._in_turn(seconds), AsyncExitStack() as stack:
+            gap = stack.enter_context(self._snapshots.gap(2 * gap_seconds))
+            await gap.wait(gap_seconds)
+            if left := gap.left:
+                return None, left
             return await self._run(mode, lock_seconds), []
+
+    async def _wait_for_readers(
+        self,
+        gap: Gap,
+        gap_seconds: float,
+        seconds: float,
+        too_large: Callable[[], bool],
+        stack: AsyncExitStack,
+    ) -> bool:
+        """Until they have ended, or the time is up; whether the turn was taken for it."""
+        give_up, has_turn = time.monotonic() + gap_seconds, False
+        while gap.left and time.monotonic() < give_up:
+            if not has_turn and await self.in_thread(too_large):
+                await stack.enter_async_context(self._in_turn(seconds))
+                has_turn = True
+            else:
+                await gap.wait(min(_GROWTH_LOOK_SECONDS, give_up - time.monotonic()))
+        return has_turn
+
+    async def _take_turn(self, stack: AsyncExitStack, seconds: float) -> bool:
+        try:
+            await stack.enter_async_context(self._in_turn(seconds))
+        except WriteTimeout:
+            return False
+        return True
 
     @asynccontextmanager
     async def _in_turn(self, seconds: float) -> AsyncIterator[None]:

@@ -263,7 +263,6 @@ class WalKeeper:
             return None
         if done.outcome is CheckpointOutcome.TRUNCATED:
             self._gap_pause.over()
-            self.reports.truncated()
         else:
             self.lookout.no_gap_until = time.monotonic() + self._gap_pause.longer()
         if done.outcome is CheckpointOutcome.HELD_BACK:
@@ -274,6 +273,8 @@ class WalKeeper:
         if done is None:  # somebody writes: it was not so quiet
             return
         self.reports.succeeded()
+        if done.outcome is CheckpointOutcome.TRUNCATED:
+            self.reports.truncated()
         self.lookout.checked = LogSize(0, max(0, done.frames), situation.log.frame_size, done.salts)
         if action is Action.TIDY and done.outcome is not CheckpointOutcome.TRUNCATED:
             self._pause.longer()
@@ -313,7 +314,6 @@ class WalKeeper:
     async def stop(self) -> None:
         """End what goes on, and wait until its connections are closed. Commits start it again."""
         self._timer_at = None
-        self.lookout.presence.hide()
         task = self._task
         if task is None or not self._works():
             return

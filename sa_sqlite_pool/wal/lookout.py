@@ -52,6 +52,7 @@ class Lookout:
         try:
             log = os.stat(self._path)
         except OSError:
+            self.presence.hide()  # it went with its last user
             return None
         self.presence.show(log.st_ino)
         return log.st_size

@@ -1,0 +1,99 @@
+"""Other processes that use a database: plain ``sqlite3``, or this package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).parent.parent.parent
+
+PLAIN = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        print(connection.execute(line).fetchall(), flush=True)
+    except sqlite3.Error as error:
+        print(error, flush=True)
+"""
+
+# Shows itself as the package does, and is plain otherwise.
+PRESENT = """
+import os, sys
+from sa_sqlite_pool.wal.neighbours import Presence
+log = sys.argv[1] + "-wal"
+presence = Presence(log)
+presence.show(os.stat(log).st_ino)
+"""
+
+# Writes through the package, one transaction for each line.
+PACKAGE = """
+import asyncio, sys
+from sqlalchemy import text
+from sa_sqlite_pool import SQLiteDatabase
+
+async def main():
+    async with SQLiteDatabase(sys.argv[1]) as db:
+        print("ready", flush=True)
+        for line in sys.stdin:
+            async with db.write() as session:
+                await session.execute(text(line))
+                print("in transaction", flush=True)
+                sys.stdin.readline()
+            print("committed", flush=True)
+
+asyncio.run(main())
+"""
+
+
+class OtherProcess:
+    """``with OtherProcess(path) as other:`` a process that runs SQL, line by line."""
+
+    def __init__(self, path: Path, program: str = PLAIN, *, present: bool = False) -> None:
+        self._program = PRESENT + program if present else program
+        self._path = path
+
+    def __enter__(self) -> OtherProcess:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self._program, str(self._path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert self._answer() == "ready"
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    @property
+    def name(self) -> str:
+        """As warnings name it."""
+        comm = Path(f"/proc/{self._process.pid}/comm").read_text().strip()
+        return f"process {self._process.pid} ({comm})"
+
+    def execute(self, line: str) -> str:
+        """Have it executed, and wait for the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def end(self) -> None:
+        """End it at once, as the system does; its transaction is rolled back by the next."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.kill()
+            self._process.communicate()

@@ -1,0 +1,229 @@
+"""A log that others use, too: readers, writers, and programs that delete it or do without."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.driver import checkpoints
+from sa_sqlite_pool.driver.checkpoints import CheckpointOutcome
+from sa_sqlite_pool.wal import reports
+from tests.helpers import until
+from tests.wal.facade import HARD, SMALL, SOFT, add, count, log_size, pragma, said
+from tests.wal.others import PACKAGE, OtherProcess
+
+# Reaches the hard limit in one transaction.
+LARGE = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100) "
+    "INSERT INTO t (data) SELECT zeroblob(4000) FROM n"
+)
+ON_LINUX = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="the system does not tell who has locks"
+)
+
+
+@ON_LINUX
+async def test_another_process_is_left_in_a_read_transaction(
+    path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everybody goes on; a warning names it once; when it ends, the log shrinks by itself."""
+    await add(small)
+    with OtherProcess(path) as other:
+        other.execute("BEGIN")
+        assert other.execute("SELECT count(*) FROM t") == "[(1,)]"
+        rows = 1
+        while log_size(path) < 2 * HARD or not said(caplog):
+            await add(small)
+            rows += 1
+            assert await count(small) == rows
+            assert rows < 2000
+        assert said(caplog) == [
+            "the log of app.db cannot be truncated, although no reader of this package is in the "
+            f"way: {other.name}; end its transaction"
+        ]
+        result = await small.checkpoint("truncate", timeout=5)
+        assert (result.outcome.value, result.held_back_by) == ("held_back", other.name)
+        wal = small.statistics().wal
+        assert wal is not None
+        assert wal.held_back_by == other.name
+        assert other.execute("SELECT count(*) FROM t") == "[(1,)]"
+        assert log_size(path) > HARD
+    await until(lambda: log_size(path) < SOFT)
+    assert await count(small) == rows
+    assert len(said(caplog)) == 1
+
+
+@ON_LINUX
+async def test_each_time_somebody_is_in_the_way(
+    path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once the log could be truncated, the next one who keeps it from that is named again."""
+    await add(small)
+    names = []
+    for number in (1, 2):
+        with OtherProcess(path) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM t")
+            while len(said(caplog)) < number:
+                await add(small)
+                assert log_size(path) < 8 * HARD
+            names.append(other.name)
+        await until(lambda: log_size(path) < SOFT)
+    found = said(caplog, "cannot be truncated")
+    assert len(found) == len(said(caplog)) == 2
+    assert all(name in one for name, one in zip(names, found, strict=True))
+
+
+async def test_another_writer_comes_between(
+    path: Path,
+    small: SQLiteDatabase,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log is not truncated then, but later; nobody was in the way, so nobody is warned."""
+    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: True)
+    begin_anew = checkpoints._begin_anew
+    came: list[CheckpointOutcome] = []
+
+    def late(*arguments: Any) -> Any:
+        if came:
+            return begin_anew(*arguments)
+        with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as other:
+            other.execute("INSERT INTO t (data) VALUES (1)")
+        numbers, outcome = begin_anew(*arguments)
+        came.append(outcome)
+        return numbers, outcome
+
+    monkeypatch.setattr(checkpoints, "_begin_anew", late)
+    rows = 0
+    while not came:
+        async with small.write() as session:
+            await session.execute(LARGE)
+        rows += 100
+        assert rows < 10000
+    await until(lambda: log_size(path) < SOFT)
+    assert came == [CheckpointOutcome.MOVED_ALL]
+    assert await count(small) == rows + 1
+    assert said(caplog) == []
+
+
+async def write_while(small: SQLiteDatabase, other: OtherProcess, begin: str) -> asyncio.Task[None]:
+    """A write that has met the other's lock."""
+    other.execute(begin)
+    writing = asyncio.create_task(add(small))
+    keeper = small._keeper
+    assert keeper is not None
+    await until(lambda: keeper.checkpointing._next_look_around)
+    assert not writing.done()
+    return writing
+
+
+@ON_LINUX
+@pytest.mark.parametrize("affected", [True, False])
+async def test_another_program_writes(
+    path: Path,
+    small: SQLiteDatabase,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    affected: bool,
+) -> None:
+    """Where SQLite can lose commits then, a warning names it, once; otherwise all is well."""
+    monkeypatch.setattr(reports, "has_reset_bug", lambda _: affected)
+    with OtherProcess(path) as other:
+        writing = await write_while(small, other, "BEGIN IMMEDIATE")
+        await until(lambda: small.statistics().wal.outside_writers)  # type: ignore[union-attr]
+        assert other.execute("COMMIT") == "[]"
+        await writing
+        again = await write_while(small, other, "BEGIN IMMEDIATE")
+        other.execute("COMMIT")
+        await again
+        found = said(caplog)
+        assert len(found) == int(affected)
+        for one in found:
+            assert f"app.db is written by another program too, {other.name}; SQLite" in one
+            assert "https://www.sqlite.org/wal.html#walresetbug" in one
+        wal = small.statistics().wal
+        assert wal is not None
+        assert wal.outside_writers == (other.name,)
+    assert await count(small) == 2
+
+
+@ON_LINUX
+async def test_another_process_uses_the_package(
+    path: Path,
+    small: SQLiteDatabase,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They know each other, and nobody is warned."""
+    monkeypatch.setattr(reports, "has_reset_bug", lambda _: True)
+    with OtherProcess(path, PACKAGE) as other:
+        writing = await write_while(small, other, "INSERT INTO t (data) VALUES (1)")
+        assert other.execute("commit") == "committed"
+        await writing
+        assert await count(small) == 2
+    wal = small.statistics().wal
+    assert wal is not None
+    assert (wal.outside_writers, said(caplog)) == ((), [])
+
+
+async def test_the_application_switches_the_log_off(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says so; everything works; the next opening switches it on again."""
+    async with SQLiteDatabase(path, wal=SMALL) as db:
+        async with db.writer_engine.connect() as connection:
+            await connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, data BLOB)")
+            await connection.commit()
+        await db.reader_engine.dispose()  # nobody else may be connected
+        assert await pragma(db, "journal_mode = DELETE") == "delete"
+        await add(db, 3)
+        assert said(caplog) == [
+            "journal_mode of app.db was changed to delete, so that readers and writers keep each "
+            "other waiting; it is switched back when the writer's connection is opened anew"
+        ]
+        assert await count(db) == 3
+        await add(db, 100)
+        assert (await db.checkpoint()).outcome.value == "not_wal"
+        assert (await db.checkpoint("truncate")).outcome.value == "not_wal"
+        wal = db.statistics().wal
+        assert wal is not None
+        assert (wal.size, wal.frames) == (0, 0)
+        assert len(said(caplog)) == 1
+    async with SQLiteDatabase(path, wal=SMALL) as db:
+        assert await pragma(db, "journal_mode") == "wal"
+        await add(db)
+        assert await count(db) == 104
+    assert len(said(caplog)) == 1
+
+
+async def test_somebody_deletes_the_log(
+    path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says what that means, once."""
+    await add(small)
+    os.unlink(f"{path}-wal")
+    await add(small, 3)
+    assert said(caplog) == [
+        "the log of app.db was deleted by another program while it was in use: what was committed "
+        "since may be lost; end all programs that use the database, make a copy of it, and check it"
+    ]
+
+
+async def test_an_ordinary_life_says_nothing(
+    path: Path, small: SQLiteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a log that is moved and truncated many times."""
+    for _ in range(5):
+        await add(small, 30)
+        assert (await small.checkpoint("truncate")).outcome.value == "truncated"
+    assert await count(small) == 150
+    assert said(caplog) == []
