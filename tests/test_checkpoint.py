@@ -22,7 +22,7 @@ from sa_sqlite_pool import (
     WalSettings,
     WriteTimeout,
 )
-from tests.helpers import files_beside, turn_of, until
+from tests.helpers import files_beside, turn_of, until, until_waiting
 from tests.wal.logs import KIB, create_blobs, keeper_of, log_size, write
 
 COUNT = text("SELECT count(*) FROM blobs")
@@ -127,6 +127,23 @@ async def test_it_stands_in_line_with_writers(db: SQLiteDatabase) -> None:
             await asyncio.create_task(db.checkpoint(timeout=0.0))
 
 
+async def test_a_long_line_of_writers(db: SQLiteDatabase, path: Path) -> None:
+    """Where the turn does not come while readers wait, it is waited for first."""
+    turn = turn_of(path)
+    async with db.writer_engine.connect():
+        waiting = asyncio.create_task(db.checkpoint("truncate"))
+        await until_waiting(1, turn)
+    # Its first turn is over; it makes a gap and stands in line behind this one.
+    async with db.writer_engine.connect():
+        await until_waiting(1, turn)
+        await until(lambda: keeper_of(path).snapshots.in_gap)
+        await until(lambda: not keeper_of(path).snapshots.in_gap)
+        async with db.read() as session:
+            await session.scalar(COUNT)  # nobody waits for readers meanwhile
+        await until_waiting(1, turn)
+    assert (await waiting).outcome is CheckpointOutcome.TRUNCATED
+
+
 async def test_many_at_once(db: SQLiteDatabase) -> None:
     """One after the other."""
     modes = ["passive", "full", "restart", "truncate"] * 3
@@ -214,6 +231,16 @@ class TestClose:
         await until(lambda: keeper_of(path)._task is not None)
         await db.close()
         assert files_beside(path) == {"app.db"}
+
+    async def test_others_know_of_this_process_to_the_end(
+        self, db: SQLiteDatabase, path: Path
+    ) -> None:
+        """As long as there is a log, and no longer."""
+        keeper = keeper_of(path)
+        await keeper.stop()
+        assert keeper.lookout.presence.shown
+        await db.close()
+        assert not keeper.lookout.presence.shown
 
     async def test_the_log_stays_while_others_use_it(self, db: SQLiteDatabase, path: Path) -> None:
         """SQLite sees to that."""

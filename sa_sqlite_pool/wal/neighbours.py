@@ -111,6 +111,10 @@ class Presence:
         self._close: weakref.finalize[[int], Presence] | None = None
         renew_after_fork(self)
 
+    @property
+    def shown(self) -> bool:
+        return self._close is not None
+
     def show(self, inode: int) -> None:
         """The log that is in use has this inode. From any thread."""
         if fcntl is None or inode == self._inode:

@@ -5,12 +5,15 @@ Both ways are run on the SQLite at hand: each is right on either.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from sa_sqlite_pool.driver import checkpoints
 from sa_sqlite_pool.driver.checkpoints import (
     Checkpointer,
     CheckpointMode,
@@ -18,6 +21,7 @@ from sa_sqlite_pool.driver.checkpoints import (
     outcome_of,
 )
 from sa_sqlite_pool.driver.worker import Worker, _open_connections
+from sa_sqlite_pool.settings import PragmaValue
 from tests.driver.checkpointing import FIRST_FRAME, Database, connect, lock_of, open_checkpointer
 from tests.helpers import until
 
@@ -217,11 +221,37 @@ async def test_the_second_connection_cannot_be_opened(
     await until(lambda: _open_connections == before)
 
 
+async def test_a_file_that_is_locked_for_a_moment(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by somebody who closes a connection: it is tried again."""
+    database.other.close()
+    exclusive = sqlite3.connect(database.path, isolation_level=None)
+    exclusive.execute("PRAGMA locking_mode = EXCLUSIVE")
+    exclusive.execute("SELECT count(*) FROM t").fetchone()
+    tries: list[sqlite3.Connection] = []
+    prepare = checkpoints._prepare
+
+    def counting(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:
+        tries.append(connection)
+        prepare(connection, pragmas)
+
+    monkeypatch.setattr(checkpoints, "_prepare", counting)
+    opening = asyncio.create_task(open_checkpointer(database.path))
+    await until(lambda: len(tries) == 3)
+    exclusive.close()
+    await (await opening).close()
+
+
 async def test_settings_of_the_connections(database: Database) -> None:
     """They wait for no lock, and for the disk as the writer does."""
     checkpointer = await open_checkpointer(database.path)
     for worker in checkpointer._workers:
-        for pragma, expected in (("busy_timeout", 0), ("synchronous", 0)):
+        for pragma, expected in (
+            ("busy_timeout", 0),
+            ("synchronous", 0),
+            ("wal_autocheckpoint", 0),
+        ):
             row = worker.connection.execute(f"PRAGMA {pragma}").fetchone()
             assert row == (expected,)
     await checkpointer.close()
