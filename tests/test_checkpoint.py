@@ -154,18 +154,23 @@ async def test_many_at_once(db: SQLiteDatabase) -> None:
     }
 
 
-async def test_a_cancelled_one_leaves_nothing(db: SQLiteDatabase, path: Path) -> None:
-    """At every await: no turn, no gap, no connection."""
+@pytest.mark.parametrize("times", [1, 1000])
+async def test_a_cancelled_one_leaves_nothing(db: SQLiteDatabase, path: Path, times: int) -> None:
+    """At every await, once or again and again: no turn, no gap, no connection."""
+    checkpointing = keeper_of(path).checkpointing
     for steps in range(40):
         task = asyncio.create_task(db.checkpoint("truncate"))
         for _ in range(steps):
             await asyncio.sleep(0)
-        task.cancel()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
         with contextlib.suppress(asyncio.CancelledError):
             await task
         assert turn_of(path).holder is None
         assert not keeper_of(path).snapshots.in_gap
-        assert keeper_of(path).checkpointing._checkpointer is None
+        assert checkpointing._checkpointer is None
+        assert not checkpointing._one_at_a_time.permits
     await write(db.writer_engine, 1)
     assert (await db.checkpoint("truncate")).outcome is CheckpointOutcome.TRUNCATED
 

@@ -92,9 +92,11 @@ class Checkpointing:
             checkpointer.give_up()
             raise
         finally:
-            await checkpointer.close()
-            self._checkpointer = None
-            self._one_at_a_time.release(permit)
+            try:
+                await checkpointer.close()
+            finally:  # also where this is cancelled once more
+                self._checkpointer = None
+                self._one_at_a_time.release(permit)
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the thread of the checkpoints."""
