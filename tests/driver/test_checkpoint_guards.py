@@ -222,6 +222,27 @@ async def test_a_cancellation_while_frames_are_moved(
     database.assert_free()
 
 
+async def test_a_fork_does_not_close_what_is_in_use(
+    database: Database, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that runs at that moment comes to its end."""
+    gate = Gate()
+
+    def held(run: Run) -> Run:
+        def numbers(connection: sqlite3.Connection, mode: CheckpointMode) -> Numbers:
+            gate(connection)
+            return run(connection, mode)
+
+        return numbers
+
+    instead(monkeypatch, held)
+    task = asyncio.ensure_future(outcome(checkpointer.run(PASSIVE)))
+    await gate.reached.wait()
+    checkpointer.close_before_fork()
+    gate.open()
+    assert (await task).outcome is MOVED_ALL
+
+
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "PRAGMA user_version = 77", "COMMIT"])
 async def test_a_cancellation_while_the_log_begins_anew(
     database: Database, monkeypatch: pytest.MonkeyPatch, statement: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -71,6 +73,7 @@ async def test_a_gap_ends_with_its_block_whatever_happens() -> None:
     with pytest.raises(ZeroDivisionError), snapshots.gap(10):
         raise ZeroDivisionError
     assert not snapshots.in_gap
+    assert snapshots._gap is None  # nor is it kept
 
 
 async def test_one_gap_at_a_time() -> None:
@@ -209,6 +212,19 @@ def test_a_cancelled_reader_leaves_nothing() -> None:
     run_in_virtual_time(main())
 
 
+async def test_a_reader_that_is_cancelled_while_it_is_woken() -> None:
+    """The gap ends and the task is cancelled in the same lap of the loop: no error."""
+    snapshots, errors = Snapshots(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    with snapshots.gap(50.0) as gap:
+        task = asyncio.create_task(snapshots.until_no_gap())
+        await until(lambda: gap._waiting)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert errors == []
+
+
 def in_a_loop_that_is_closed(snapshots: Snapshots) -> Gap:
     """A gap that its maker never ended."""
     loop = asyncio.new_event_loop()
@@ -333,7 +349,8 @@ async def test_an_early_end_is_made_in_the_readers_own_loop() -> None:
 
 async def test_an_early_end_that_nobody_knows_how_to_make() -> None:
     """No function, or no task: nothing happens."""
-    calls: list[Snapshot] = []
+    calls: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: calls.append(context))
     Snapshot(permit(), 0.0).end_early(ValueError)
     Snapshot(Permit(None, 0.0), 0.0, end_early=lambda s, _: calls.append(s)).end_early(ValueError)
     await asyncio.sleep(0)
@@ -361,3 +378,17 @@ async def test_a_child_process_begins_anew() -> None:
         mine = begun(snapshots)
         snapshots.end(reader)
         assert list(snapshots) == [mine]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
+async def test_a_fork() -> None:
+    """The child knows none of the parent's readers; the parent still does."""
+    snapshots = Snapshots()
+    reader = begun(snapshots)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        os._exit(len(snapshots))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert list(snapshots) == [reader]
