@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-sqlalchemy20 test-oldest test-long test-cancel bench-cancel test-checkpoints \
-	lint types bench clean
+.PHONY: demo test test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints lint types clean
+.PHONY: bench bench-cancel bench-wal bench-wal-hour
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
@@ -51,6 +51,15 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# The log beside readers, and what checkpoints cost writers: some eleven minutes.
+bench-wal: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.wal_growth
+	$(BIN)/python -m benchmarks.checkpoint_latency
+
+# Draws docs/wal_hour.png: six minutes and a half.
+bench-wal-hour: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.wal_hour
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -17,13 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .environment import Environment
 from .loads import LOADS
 from .loads.base import Load
+from .output import JsonOption, console, write_json
 from .results import LoadResult, Report
 from .rounds import run_load
 from .tables import print_report
 
 _QUICK_SHARE = 10
-_PIPED_WIDTH = 140
-"""Columns of the tables where there is no terminal to ask."""
 
 
 def _known(names: list[str] | None) -> list[str]:
@@ -39,10 +35,7 @@ def main(
         typer.Argument(metavar="[LOAD]...", callback=_known, help=f"{', '.join(LOADS)}; or all."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender runs.")] = 5,
-    json_file: Annotated[
-        typer.FileTextWrite | None,
-        typer.Option("--json", metavar="FILE", lazy=False, help="Write everything there, too."),
-    ] = None,
+    json_file: JsonOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One round, a tenth of the work: does it run?")
     ] = False,
@@ -50,9 +43,8 @@ def main(
     """Compare this package's engines with SQLAlchemy's own, on the machine at hand."""
     chosen = [LOADS[name] for name in loads or ()]
     report = _measure(chosen, rounds=1 if quick else rounds, share=_QUICK_SHARE if quick else 1)
-    print_report(Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH), report)
-    if json_file is not None:
-        json.dump(asdict(report), json_file, indent=2)
+    print_report(console(), report)
+    write_json(report, json_file)
     if not report.books_balance:
         raise typer.Exit(1)
 

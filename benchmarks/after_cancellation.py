@@ -18,12 +18,11 @@ from time import perf_counter
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from . import engines
+from .output import console, table
 
 _COUNT = text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :steps) "
@@ -101,14 +100,14 @@ async def _run(engine: AsyncEngine, steps: int) -> None:
 
 def _print(found: dict[str, Times], rounds: int, seconds: float) -> None:
     title = f"a statement of {seconds:g} s, cancelled after 50 ms; {rounds} rounds"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for heading in ("contender", "next statement, ms", "worst, ms", "until its thread is free, s"):
-        table.add_column(heading, justify="left" if heading == "contender" else "right")
+    made = table(
+        title, "contender", "next statement, ms", "worst, ms", "until its thread is free, s"
+    )
     for name, times in found.items():
         median, worst = statistics.median(times.next_ms), max(times.next_ms)
         free = statistics.median(times.thread_s)
-        table.add_row(name, f"{median:.1f}", f"{worst:.1f}", f"{free:.2f}")
-    Console().print(table)
+        made.add_row(name, f"{median:.1f}", f"{worst:.1f}", f"{free:.2f}")
+    console().print(made)
 
 
 if __name__ == "__main__":

@@ -37,9 +37,12 @@ class Tally:
         self.latencies_s: list[float] = []
 
     @contextmanager
-    def operation(self) -> Iterator[None]:
-        """Time the block; what the database refuses is counted and not raised."""
-        started = perf_counter()
+    def operation(self, since: float | None = None) -> Iterator[None]:
+        """Time the block; what the database refuses is counted and not raised.
+
+        ``since`` is when it should have begun, where that was not now.
+        """
+        started = perf_counter() if since is None else since
         try:
             yield
             self.acknowledged += 1

@@ -7,17 +7,18 @@ has the best place.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
+from . import files
 from .contenders import Contender, Work
-from .engines import synchronous
 from .loads.base import Load
 from .results import LoadResult, Run, Summary
+
+T = TypeVar("T")
 
 
 def run_load(
@@ -25,7 +26,7 @@ def run_load(
 ) -> LoadResult:
     """All rounds of ``load``, on files in ``directory``; ``on_run`` hears who runs next."""
     template = directory / f"{load.name}.db"
-    _create(template, load)
+    files.create(template, load.fill)
     runs = []
     for round_ in range(rounds):
         work = Work(_keys(load, operations, round_), load.tasks)
@@ -35,20 +36,10 @@ def run_load(
     return _result(load, operations, runs)
 
 
-def rotated(contenders: Sequence[Contender], by: int) -> list[Contender]:
+def rotated(contenders: Sequence[T], by: int) -> list[T]:
     """``contenders``, beginning with another one in each round."""
     first = by % len(contenders)
     return [*contenders[first:], *contenders[:first]]
-
-
-def _create(template: Path, load: Load) -> None:
-    """Fill a file that is in WAL mode already, as an application's is when it starts again."""
-    engine = synchronous(template)
-    try:
-        with engine.begin() as connection:
-            load.fill(connection)
-    finally:
-        engine.dispose()  # the last connection moves the log into the file and removes it
 
 
 def _keys(load: Load, operations: int, seed: int) -> list[int]:
@@ -61,18 +52,10 @@ def _run(
     load: Load, contender: Contender, work: Work, template: Path, round_: int, place: int
 ) -> Run:
     with TemporaryDirectory(dir=template.parent) as directory:
-        database = _copy(template, Path(directory))
+        database = files.copy(template, Path(directory))
         measurement = contender.run(database, work)
         found = None if load.effects is None else load.effects(database)
     return Run.of(contender.name, round_, place, measurement, found)
-
-
-def _copy(template: Path, directory: Path) -> Path:
-    """A file of its own for one run, on disk before the clock starts."""
-    database = Path(shutil.copyfile(template, directory / template.name))
-    with database.open("rb+") as file:
-        os.fsync(file.fileno())
-    return database
 
 
 def _result(load: Load, operations: int, runs: list[Run]) -> LoadResult:

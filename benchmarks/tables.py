@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
 
 from .environment import Environment
-from .results import LoadResult, Report, Spread, Summary
+from .output import table
+from .results import Books, LoadResult, Report, Spread, Summary
 from .settings import Settings
 
 _NOTHING = "-"
@@ -18,20 +19,23 @@ def print_report(console: Console, report: Report) -> None:
     """A table a load, its errors and settings, and at the end what all loads share."""
     for load in report.loads:
         console.print(_table(load))
-        for line in _errors(load):
-            console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-        for line in _settings(load):
-            console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        print_problems(console, _problems(load))
+        print_settings(console, load.summaries)
         console.print()
-    environment = _environment(report.environment, report.rounds)
-    console.print(environment, markup=False, highlight=False, soft_wrap=True)
+    print_environment(console, report.environment, report.rounds)
+
+
+def print_environment(console: Console, environment: Environment, rounds: int) -> None:
+    """What figures mean nothing without."""
+    line = _environment(environment, rounds)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(load: LoadResult) -> Table:
     title = f"{load.load}: {load.title}; {load.operations:,} a round, {load.tasks} tasks"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("contender", no_wrap=True)
-    for heading in (
+    made = table(
+        title,
+        "contender",
         f"{load.unit} (min-max)",
         f"x {load.baseline}",
         "p50 ms",
@@ -40,53 +44,81 @@ def _table(load: LoadResult) -> Table:
         "max ms",
         "loop lag p99 ms",
         "errors",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    )
     for summary in load.summaries:
-        table.add_row(*_cells(summary))
-    return table
+        made.add_row(*_cells(summary))
+    return made
 
 
 def _cells(summary: Summary) -> Iterator[str]:
-    lag = summary.loop_lag_p99_ms
     yield summary.contender
-    yield _with_spread(summary.throughput, decimals=0)
-    yield _ratio(summary.throughput_ratio)
-    yield f"{summary.p50_ms.median:,.2f}"
-    yield _with_spread(summary.p99_ms, decimals=1)
-    yield _ratio(summary.p99_ratio)
-    yield f"{summary.max_ms.most:,.1f}"
-    yield _NOTHING if lag is None else f"{lag.median:,.2f}"
+    yield with_spread(summary.throughput, decimals=0)
+    yield show_ratio(summary.throughput_ratio)
+    yield median(summary.p50_ms, decimals=2)
+    yield with_spread(summary.p99_ms, decimals=1)
+    yield show_ratio(summary.p99_ratio)
+    yield worst(summary.max_ms, decimals=1)
+    yield median(summary.loop_lag_p99_ms, decimals=2)
     yield f"{sum(summary.errors.values()):,}"
 
 
-def _with_spread(spread: Spread, *, decimals: int) -> str:
-    median, least, most = (
+def with_spread(spread: Spread, *, decimals: int) -> str:
+    """Its median, least and most."""
+    middle, least, most = (
         f"{value:,.{decimals}f}" for value in (spread.median, spread.least, spread.most)
     )
-    return f"{median} ({least}-{most})"
+    return f"{middle} ({least}-{most})"
 
 
-def _ratio(ratio: float | None) -> str:
+def show_ratio(ratio: float | None) -> str:
+    """Two decimals; a dash where there was nothing to compare with."""
     return _NOTHING if ratio is None else f"{ratio:.2f}"
 
 
-def _errors(load: LoadResult) -> Iterator[str]:
+def median(spread: Spread | None, *, decimals: int) -> str:
+    """A dash where nothing was measured."""
+    return _NOTHING if spread is None else f"{spread.median:,.{decimals}f}"
+
+
+def worst(spread: Spread | None, *, decimals: int) -> str:
+    """A dash where nothing was measured."""
+    return _NOTHING if spread is None else f"{spread.most:,.{decimals}f}"
+
+
+def _problems(load: LoadResult) -> Iterator[str]:
     for summary in load.summaries:
-        for reason, count in summary.errors.items():
-            yield f"{summary.contender}: {count:,} times {reason}"
+        yield from error_lines(summary.contender, summary.errors)
     for run in load.runs:
-        if run.books is not None and not run.books.balance:
-            yield (
-                f"{run.contender}, round {run.round + 1}: the books do NOT balance: "
-                f"{run.books.acknowledged:,} acknowledged, {run.books.found:,} in the file"
-            )
+        yield from book_lines(run.contender, run.round, run.books)
 
 
-def _settings(load: LoadResult) -> Iterator[str]:
-    for summary in load.summaries:
+def error_lines(contender: str, errors: Mapping[str, int]) -> Iterator[str]:
+    """One for each reason."""
+    for reason, count in errors.items():
+        yield f"{contender}: {count:,} times {reason}"
+
+
+def book_lines(contender: str, round_: int, books: Books | None) -> Iterator[str]:
+    """One where the books of a run do not balance."""
+    if books is not None and not books.balance:
+        yield (
+            f"{contender}, round {round_ + 1}: the books do NOT balance: "
+            f"{books.acknowledged:,} acknowledged, {books.found:,} in the file"
+        )
+
+
+def print_problems(console: Console, lines: Iterable[str]) -> None:
+    """What nobody should overlook."""
+    for line in lines:
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
+    """What each contender ran with."""
+    for summary in summaries:
         for settings in summary.settings:
-            yield f"{summary.contender}: {_settings_line(settings)}"
+            line = f"{summary.contender}: {_settings_line(settings)}"
+            console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def _settings_line(settings: Settings) -> str:

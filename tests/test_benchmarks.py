@@ -26,9 +26,9 @@ OURS = {"ReaderPool", "SQLitePool", "WriterPool"}
 Json = dict[str, Any]
 
 
-def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str, module: str = "benchmarks") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -115,14 +115,55 @@ def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
 
 def test_after_a_cancellation() -> None:
     """Every contender is measured, the stock engine too."""
-    command = [sys.executable, "-m", "benchmarks.after_cancellation", "--rounds", "1"]
-    done = subprocess.run(
-        [*command, "--seconds", "0.3"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=RUN_TIMEOUT_S,
-        check=True,
-    )
+    done = call("--rounds", "1", "--seconds", "0.3", module="benchmarks.after_cancellation")
+    assert done.returncode == 0, done.stderr
     for contender in ("stock", *OURS):
         assert re.search(rf"{contender} +│ +[\d.]+ │ +[\d.]+ │ +[\d.]+ │", done.stdout)
+
+
+def test_growth_of_the_log(tmp_path: Path) -> None:
+    """Everybody writes, who has readers reads, the books balance, and what was asked is told."""
+    file = tmp_path / "report.json"
+    arguments = ("--rounds", "1", "--seconds", "0.2", "--json", str(file))
+    done = call(*arguments, module="benchmarks.wal_growth")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    runs = {run["contender"]: run for run in report["runs"]}
+    assert list(runs) == ["stock", "SQLiteDatabase", "stock alone", "SQLiteDatabase alone"]
+    assert all(run["books"]["found"] > 0 and run["errors"] == {} for run in runs.values())
+    assert all(run["books"]["acknowledged"] == run["books"]["found"] for run in runs.values())
+    assert [run["reads"] > 0 for run in runs.values()] == [True, True, False, False]
+    assert runs["stock"]["largest_log_mib"] > 0
+    for asked in report["asked"]:
+        assert re.search(rf"{re.escape(asked['what'])} +│ +{asked['limit']:g} │", done.stdout)
+
+
+def test_latency_beside_checkpoints(tmp_path: Path) -> None:
+    """Both loads have all contenders, whose books balance, and who run as they are named."""
+    file = tmp_path / "report.json"
+    arguments = ("--seconds", "0.2", "--json", str(file))
+    done = call(*arguments, module="benchmarks.checkpoint_latency")
+    assert done.returncode == 0, done.stderr
+    loads = json.loads(file.read_text())["loads"]
+    assert [load["load"] for load in loads] == ["closed", "paced"]
+    for load in loads:
+        runs = {one["run"]["contender"]: one["run"] for one in load["runs"]}
+        assert list(runs) == ["no checkpoints", "keeper", "within commits", "stock"]
+        assert all(run["acknowledged"] > 0 and run["errors"] == {} for run in runs.values())
+        assert all(run["books"]["acknowledged"] == run["books"]["found"] for run in runs.values())
+        pragmas = [run["settings"]["pragmas"]["wal_autocheckpoint"] for run in runs.values()]
+        assert (pragmas[0], pragmas[2:]) == ("0", ["1000", "1000"])
+
+
+def test_an_hour_of_the_log(tmp_path: Path) -> None:
+    """Both engines live through it, and there is a picture."""
+    file, picture = tmp_path / "report.json", tmp_path / "hour.png"
+    arguments = ("--compress", "3000", "--json", str(file), "--picture", str(picture))
+    done = call(*arguments, module="benchmarks.wal_hour")
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(file.read_text())["runs"]
+    assert [run["contender"] for run in runs] == ["stock", "SQLiteDatabase"]
+    for run in runs:
+        assert min(run["writes"], run["imports"], run["reads"]) > 0
+        assert run["errors"] == {}
+    assert picture.read_bytes().startswith(b"\x89PNG")

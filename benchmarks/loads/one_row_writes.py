@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import (
@@ -21,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import engines
 from ..contenders import Concurrent, OneThread
+from ..files import total
 from ..measuring import WrongAnswerError
 from .base import Load
 
@@ -58,10 +57,8 @@ def _check(rowcount: int) -> None:
 
 
 def _moved(database: Path) -> int:
-    """By how much the counters have grown, asked with plain sqlite3."""
-    with closing(sqlite3.connect(database)) as connection:
-        total: int = connection.execute("SELECT sum(v) FROM t").fetchone()[0]
-    return total
+    """By how much the counters have grown."""
+    return total(database, "v", "t")
 
 
 ONE_ROW_WRITES = Load(

@@ -1,0 +1,135 @@
+"""Figures of the growth of the log, and what was asked of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..environment import Environment
+from ..measuring import percentile
+from ..results import Books, Spread
+from .growth import Growth
+from .log_size import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthRun:
+    """One contender in one round. Waits are None where nobody read."""
+
+    contender: str
+    round: int
+    transactions_a_second: float
+    largest_log_mib: float
+    log_at_the_end_mib: float
+    reads: int
+    wait_p50_ms: float | None
+    wait_p99_ms: float | None
+    wait_max_ms: float | None
+    errors: dict[str, int]
+    read_errors: int
+    books: Books
+
+    @classmethod
+    def of(cls, contender: str, round_: int, growth: Growth, found: int) -> GrowthRun:
+        """The figures of ``growth``; ``found`` is how many transactions the file has."""
+        waits = growth.waits_s
+        written = growth.warm_up.acknowledged + growth.writes.acknowledged
+        return cls(
+            contender=contender,
+            round=round_,
+            transactions_a_second=growth.writes.acknowledged / growth.seconds,
+            largest_log_mib=growth.largest_log / MIB,
+            log_at_the_end_mib=growth.log_at_the_end / MIB,
+            reads=growth.reads.acknowledged,
+            wait_p50_ms=percentile(waits, 50) * 1000 if waits else None,
+            wait_p99_ms=percentile(waits, 99) * 1000 if waits else None,
+            wait_max_ms=max(waits) * 1000 if waits else None,
+            errors=dict(growth.warm_up.errors + growth.writes.errors + growth.reads.errors),
+            read_errors=sum(growth.reads.errors.values()),
+            books=Books(written, found),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthSummary:
+    """One contender over all rounds; errors are of all of them together."""
+
+    contender: str
+    transactions_a_second: Spread
+    largest_log_mib: Spread
+    log_at_the_end_mib: Spread
+    reads: Spread
+    wait_p50_ms: Spread | None
+    wait_p99_ms: Spread | None
+    wait_max_ms: Spread | None
+    errors: dict[str, int]
+
+    @classmethod
+    def of(cls, runs: Sequence[GrowthRun]) -> GrowthSummary:
+        """``runs`` are one contender's."""
+        return cls(
+            contender=runs[0].contender,
+            transactions_a_second=Spread.of([run.transactions_a_second for run in runs]),
+            largest_log_mib=Spread.of([run.largest_log_mib for run in runs]),
+            log_at_the_end_mib=Spread.of([run.log_at_the_end_mib for run in runs]),
+            reads=Spread.of([run.reads for run in runs]),
+            wait_p50_ms=_spread(runs, lambda run: run.wait_p50_ms),
+            wait_p99_ms=_spread(runs, lambda run: run.wait_p99_ms),
+            wait_max_ms=_spread(runs, lambda run: run.wait_max_ms),
+            errors=dict(sum((Counter(run.errors) for run in runs), Counter())),
+        )
+
+
+def _spread(
+    runs: Sequence[GrowthRun], figure: Callable[[GrowthRun], float | None]
+) -> Spread | None:
+    values = [value for run in runs if (value := figure(run)) is not None]
+    return Spread.of(values) if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One thing asked of the facade: the worst round counts, except for the median of a ratio."""
+
+    what: str
+    limit: float
+    measured: float
+    kept: bool
+
+
+def asked(ours: Sequence[GrowthRun], alone: Sequence[GrowthRun]) -> list[Asked]:
+    """What was asked beside what was measured, with readers and for the writer alone."""
+    pairs = zip(ours, alone, strict=True)
+    share = statistics.median(
+        one.transactions_a_second / other.transactions_a_second for one, other in pairs
+    )
+    return [
+        _at_most("log at its largest, MiB", 128, [run.largest_log_mib for run in ours]),
+        _at_most("log at the end, MiB", 16, [run.log_at_the_end_mib for run in ours]),
+        Asked("writer, share of a writer alone (at least)", 0.8, share, share >= 0.8),
+        _at_most("read errors", 0, [run.read_errors for run in ours]),
+        _at_most("longest wait of a reader, ms", 600, [run.wait_max_ms or 0 for run in ours]),
+    ]
+
+
+def _at_most(what: str, limit: float, measured: Sequence[float]) -> Asked:
+    worst = max(measured)
+    return Asked(what, limit, worst, worst <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthReport:
+    """Everything that a call of ``python -m benchmarks.wal_growth`` found out."""
+
+    environment: Environment
+    rounds: int
+    seconds: float
+    summaries: list[GrowthSummary]
+    asked: list[Asked]
+    runs: list[GrowthRun]
+
+    @property
+    def books_balance(self) -> bool:
+        return all(run.books.balance for run in self.runs)

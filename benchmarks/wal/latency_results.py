@@ -1,0 +1,78 @@
+"""Figures of steady writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..contenders import Measurement
+from ..environment import Environment
+from ..results import Run, Spread, Summary
+from . import rows
+from .latency import Entrant
+from .log_size import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRun:
+    """One contender in one round.
+
+    ``checkpoints`` are those that ended while it wrote, as far as the package counts them: SQLite's
+    own, within a COMMIT, are told to nobody.
+    """
+
+    run: Run
+    checkpoints: int
+    largest_log_mib: float
+
+    @classmethod
+    def of(cls, entrant: Entrant, round_: int, place: int) -> LatencyRun:
+        """The figures of ``entrant``, whose file nobody has open any more."""
+        measurement = Measurement(
+            entrant.settings, entrant.seconds, entrant.warm_up, entrant.measured, None
+        )
+        found = rows.transactions(entrant.database)
+        run = Run.of(entrant.name, round_, place, measurement, found)
+        return cls(run, entrant.checkpoints, entrant.largest_log / MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySummary:
+    """One contender over all rounds. Ratios are those to a run without checkpoints."""
+
+    summary: Summary
+    checkpoints: Spread
+    largest_log_mib: Spread
+
+    @classmethod
+    def of(cls, runs: Sequence[LatencyRun], baseline: Sequence[LatencyRun]) -> LatencySummary:
+        """``runs`` and ``baseline`` are one contender's each, in the order of rounds."""
+        return cls(
+            summary=Summary.of([one.run for one in runs], [one.run for one in baseline]),
+            checkpoints=Spread.of([one.checkpoints for one in runs]),
+            largest_log_mib=Spread.of([one.largest_log_mib for one in runs]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyResult:
+    """All contenders under one load."""
+
+    load: str
+    title: str
+    summaries: list[LatencySummary]
+    runs: list[LatencyRun]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyReport:
+    """Everything that a call of ``python -m benchmarks.checkpoint_latency`` found out."""
+
+    environment: Environment
+    rounds: int
+    seconds: float
+    loads: list[LatencyResult]
+
+    @property
+    def books_balance(self) -> bool:
+        return not any(one.summary.unbalanced_runs for load in self.loads for one in load.summaries)
