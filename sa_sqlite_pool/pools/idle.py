@@ -69,6 +69,8 @@ class IdleWatch:
         since, connection = loan.permit.idle_since, loan.connection
         if since is None or connection is None:
             return 0.0
+        if connection.long_read:  # it was declared so; the log's keeper reports it
+            return 0.0
         pins = self._holds_turn or connection.in_transaction
         return time.monotonic() - since if pins else 0.0
 

@@ -211,6 +211,21 @@ async def test_an_idle_reader_is_named(path: Path, records: Records) -> None:
     assert records.messages[0].startswith("SQLite: a transaction of app.db has been idle")
 
 
+async def test_a_long_reader_may_be_idle(path: Path, records: Records) -> None:
+    """It was declared so; the keeper of the log reports it where that matters."""
+    async with SQLiteDatabase(path) as db:
+        pool = db.reader_engine.pool
+        assert isinstance(pool, ReaderPool)
+        for long in (True, False):
+            async with db.read(long=long) as session:
+                await session.execute(text("SELECT 1"))
+                (loan,) = pool.loans
+                loan.permit.idle_since = 0.0  # for ages
+                pool._idle_watch.look()
+                assert len(records.messages) == (0 if long else 1)
+
+
+
 async def test_who_works_or_holds_nothing_is_not_named(
     make_engine: MakeEngine, records: Records
 ) -> None:

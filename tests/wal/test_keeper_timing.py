@@ -1,0 +1,198 @@
+"""When the keeper looks again, and when it lets things be."""
+
+from __future__ import annotations
+
+import contextvars
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import SQLiteDatabase, SQLitePool
+from sa_sqlite_pool.driver import checkpoints
+from sa_sqlite_pool.wal.checkpointing import Checkpointing
+from sa_sqlite_pool.wal.keeper import WalKeeper
+from sa_sqlite_pool.wal.policy import Action
+from tests.helpers import until
+
+from .logs import KIB, SMALL, create_blobs, keeper_of, log_size, write
+
+
+@pytest.fixture
+async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
+    async with SQLiteDatabase(path, wal=SMALL) as database:
+        await create_blobs(database.writer_engine)
+        yield database
+
+
+@pytest.fixture
+def keeper(db: SQLiteDatabase, path: Path) -> WalKeeper:
+    return keeper_of(path)
+
+
+async def arm(db: SQLiteDatabase, keeper: WalKeeper) -> float:
+    """Above the soft limit; when the timer is due."""
+    await write(db.writer_engine, 80)
+    assert keeper._timer_at is not None
+    return keeper._timer_at
+
+
+async def test_one_timer_for_many_commits(
+    db: SQLiteDatabase, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not armed again by each of them."""
+    armed: list[float] = []
+    original = WalKeeper._look_again
+
+    def look_again(self: WalKeeper, seconds: float) -> None:
+        armed.append(seconds)
+        original(self, seconds)
+
+    monkeypatch.setattr(WalKeeper, "_look_again", look_again)
+    await write(db.writer_engine, 70)
+    for _ in range(10):
+        await write(db.writer_engine, 1)
+    assert len(armed) <= 2  # and once more if it came between two of them
+
+
+async def test_a_timer_of_a_loop_that_is_gone_is_not_waited_for(
+    db: SQLiteDatabase, keeper: WalKeeper
+) -> None:
+    """A commit arms another, when it is a second late."""
+    await arm(db, keeper)
+    keeper._timer_at = 1.0
+    await write(db.writer_engine, 1)
+    assert keeper._timer_at is not None
+    assert keeper._timer_at > 1.0
+
+
+async def test_a_timer_whose_time_has_passed_over(db: SQLiteDatabase, keeper: WalKeeper) -> None:
+    """After ``stop()``, or when another was armed, it does nothing."""
+    armed_for = await arm(db, keeper)
+    await keeper.stop()
+    keeper.lookout.committed_at = 0.0
+    keeper.look_in_quiet(armed_for)
+    assert keeper._task is None
+    assert keeper._timer_at is None
+
+
+async def test_a_moment_after_a_commit_is_not_quiet(db: SQLiteDatabase, keeper: WalKeeper) -> None:
+    """Nor is one at which somebody has the turn: it looks again later."""
+    armed_for = await arm(db, keeper)
+    keeper.look_in_quiet(armed_for)
+    assert keeper._task is None
+    assert keeper._timer_at is not None
+    assert keeper._timer_at != armed_for
+    async with db.writer_engine.connect():
+        keeper.lookout.committed_at = 0.0
+        armed_for = keeper._timer_at
+        keeper.look_in_quiet(armed_for)
+        assert keeper._task is None
+        assert keeper._timer_at != armed_for
+    keeper.look_in_quiet(keeper._timer_at)
+    assert keeper._task is not None
+
+
+async def test_after_a_failure_it_rests(
+    db: SQLiteDatabase,
+    path: Path,
+    keeper: WalKeeper,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Commits go on, and do not try it again and again; it says so once."""
+    tries: list[object] = []
+
+    def fail(*numbers: object) -> Any:
+        tries.append(numbers)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    keeper._pause.seconds = 10.0  # as after some failures
+    with monkeypatch.context() as failing:
+        failing.setattr(checkpoints, "_numbers", fail)
+        await write(db.writer_engine, 150)
+        await until(lambda: tries and keeper._task is None)
+        for _ in range(10):
+            await write(db.writer_engine, 1)
+        assert len(tries) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "disk I/O error" in caplog.text
+    assert "nothing that was committed is lost" in caplog.text
+    keeper._rest_until = 0.0
+    await write(db.writer_engine, 1)
+    await until(lambda: log_size(path) < 64 * KIB or keeper._timer_at is None)
+
+
+async def test_pauses_grow_and_end(db: SQLiteDatabase, path: Path, keeper: WalKeeper) -> None:
+    """As long as something is in the way; a success ends them."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM blobs").fetchone()
+    await write(db.writer_engine, 80)
+    await until(lambda: keeper._pause.seconds >= 0.4)
+    assert keeper.lookout.situation().log.used > 64 * KIB
+    other.close()
+    await until(lambda: log_size(path) < 64 * KIB and keeper._task is None)
+    assert keeper._pause.seconds == 0.1
+
+
+async def test_the_task_inherits_nothing(
+    db: SQLiteDatabase, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is nobody's child: what the task that committed has in its context is not its own."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
+    seen: list[str] = []
+    original = Checkpointing.tidy
+
+    async def tidy(self: Checkpointing) -> Any:
+        seen.append(variable.get())
+        return await original(self)
+
+    monkeypatch.setattr(Checkpointing, "tidy", tidy)
+    variable.set("something")
+    await write(db.writer_engine, 80)
+    await until(lambda: seen)
+    assert seen == ["nothing"]
+
+
+async def test_a_log_that_has_begun_anew_counts_from_its_beginning(
+    db: SQLiteDatabase, keeper: WalKeeper
+) -> None:
+    """What was moved of the one before says nothing about it."""
+    await write(db.writer_engine, 40)
+    done = await db.checkpoint()
+    await write(db.writer_engine, 1)  # SQLite begins the log anew
+    statistics = db.statistics().wal
+    assert statistics is not None
+    assert 0 < statistics.frames < done.frames
+    assert statistics.moved == 0
+    keeper.lookout.checked = keeper.lookout.checked._replace(frames=1000, salts=done.salts)
+    assert keeper.lookout.situation().checked_at == 0
+
+
+async def test_many_commits_in_one_turn(db: SQLiteDatabase, path: Path) -> None:
+    """The keeper never gets a turn; the commits see to it themselves, not each of them."""
+    keeper, largest = keeper_of(path), 0
+    async with db.writer_engine.connect() as connection:
+        for _ in range(200):
+            await connection.execute(text("INSERT INTO blobs (data) VALUES (zeroblob(20000))"))
+            await connection.commit()
+            largest = max(largest, log_size(path))
+        assert keeper.checkpointing.last is None
+    assert 512 * KIB < largest < 600 * KIB
+    assert keeper.lookout.look() in {Action.WAIT, Action.MOVE, Action.GAP}
+
+
+async def test_raw_connections_are_looked_after(path: Path, make_engine: Any) -> None:
+    """What is written past the pool counts when the connection is back."""
+    engine = make_engine(SQLitePool, wal=SMALL)
+    await create_blobs(engine)
+    async with engine.connect() as connection:
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        await raw.execute("INSERT INTO blobs (data) VALUES (zeroblob(100000))")
+        await raw.commit()
+        assert keeper_of(path)._timer_at is None
+    assert keeper_of(path)._timer_at is not None
