@@ -225,7 +225,6 @@ async def test_a_long_reader_may_be_idle(path: Path, records: Records) -> None:
                 assert len(records.messages) == (0 if long else 1)
 
 
-
 async def test_who_works_or_holds_nothing_is_not_named(
     make_engine: MakeEngine, records: Records
 ) -> None:

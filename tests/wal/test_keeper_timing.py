@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool
 from sa_sqlite_pool.driver import checkpoints
+from sa_sqlite_pool.wal import keeper as keeper_module
 from sa_sqlite_pool.wal.checkpointing import Checkpointing
 from sa_sqlite_pool.wal.keeper import WalKeeper
 from sa_sqlite_pool.wal.policy import Action
@@ -196,3 +197,57 @@ async def test_raw_connections_are_looked_after(path: Path, make_engine: Any) ->
         await raw.commit()
         assert keeper_of(path)._timer_at is None
     assert keeper_of(path)._timer_at is not None
+
+
+async def test_a_database_that_is_gone(
+    path: Path, make_engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is nothing to keep, and nothing to say."""
+    engine = make_engine(SQLitePool, wal=SMALL)
+    await create_blobs(engine)
+    await write(engine, 80)
+    keeper = keeper_of(path)
+    await engine.dispose()
+    path.unlink()
+    keeper._timer_at = None
+    keeper._start(idle=True)
+    await until(lambda: keeper._task is None)
+    assert keeper._timer_at is None
+    assert not path.exists()
+    assert caplog.records == []
+
+
+async def test_a_fork_in_the_middle_is_no_failure(
+    db: SQLiteDatabase,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The keeper finds its connections closed, and tries again."""
+    original, forks = Checkpointing.tidy, [1]
+
+    async def tidy(self: Checkpointing) -> Any:
+        if forks:
+            forks.pop()
+            self.prepare_for_fork()
+        return await original(self)
+
+    monkeypatch.setattr(Checkpointing, "tidy", tidy)
+    await write(db.writer_engine, 80)
+    await until(lambda: log_size(path) < 64 * KIB)
+    assert forks == []
+    assert caplog.records == []
+
+
+async def test_a_turn_that_does_not_come(
+    db: SQLiteDatabase, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks again later."""
+    monkeypatch.setattr(keeper_module, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(WalKeeper, "attend", lambda self: None)
+    await write(db.writer_engine, 200)
+    assert keeper._timer_at is None
+    async with db.writer_engine.connect():
+        keeper._start(idle=False)
+        await until(lambda: keeper._task is None)
+    assert keeper._timer_at is not None

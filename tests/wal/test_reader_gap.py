@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sa_sqlite_pool import CheckpointOutcome, SnapshotTooOldError, SQLiteDatabase
+from sa_sqlite_pool import CheckpointOutcome, SnapshotTooOldError, SQLiteDatabase, SQLitePool
 from sa_sqlite_pool.turn.snapshots import Snapshots
 from sa_sqlite_pool.turn.write_turn import WriteTurn
+from tests.conftest import MakeEngine
 from tests.helpers import ENDLESS, turn_of, until
 
 from .logs import KIB, SMALL, create_blobs, keeper_of, log_size, write
@@ -251,6 +253,19 @@ class TestMaxSnapshotAge:
         await report.end()
         assert report.counts == [0, 0]
 
+    async def test_an_end_that_comes_too_late(self, db: SQLiteDatabase, path: Path) -> None:
+        """It was meant for a transaction that has ended by itself; the next one goes on."""
+        async with db.read() as session:
+            await session.scalar(COUNT)
+            (snapshot,) = keeper_of(path).snapshots
+            await session.rollback()
+            await session.scalar(COUNT)
+            snapshot.end_early(AssertionError)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert len(keeper_of(path).snapshots) == 1
+            assert await session.scalar(COUNT) == 0
+
     async def test_below_the_hard_limit_age_is_no_harm(
         self, db: SQLiteDatabase, path: Path
     ) -> None:
@@ -345,6 +360,41 @@ async def test_without_a_gap_readers_never_wait(path: Path, gaps: list[float]) -
         assert gaps == []
         await reader.end()
         await until(lambda: log_size(path) < 64 * KIB)
+
+
+async def test_gaps_in_vain_become_rare(
+    db: SQLiteDatabase, path: Path, gaps: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a reader outside is in the way, those of the package do not wait each time."""
+    keeper_of(path)._gap_pause.seconds = 10.0  # as after some of them
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM blobs").fetchone()
+    await fill(db, path)
+    await until(lambda: caplog.records)
+    for _ in range(20):
+        await write(db.writer_engine, 20)
+    await until(lambda: keeper_of(path)._task is None)
+    assert len(gaps) == 1
+    assert "no reader of this package is in the way" in caplog.text
+    other.close()
+
+
+async def test_a_writer_of_a_swap_in_pool_is_no_reader(make_engine: MakeEngine, path: Path) -> None:
+    """It has the turn, and the keeper waits for that."""
+    engine = make_engine(SQLitePool, wal=SMALL)
+    await create_blobs(engine)
+    snapshots = keeper_of(path).snapshots
+    async with engine.begin() as connection:
+        await connection.execute(COUNT)
+        assert len(snapshots) == 0  # it read without a transaction
+        await connection.execute(text("INSERT INTO blobs (data) VALUES (1)"))
+        await connection.execute(COUNT)
+        assert len(snapshots) == 0
+    async with engine.execution_options(sqlite_role="reader").connect() as connection:
+        await connection.execute(COUNT)
+        assert len(snapshots) == 1
+    assert len(snapshots) == 0
 
 
 async def test_every_read_is_entered_and_left(db: SQLiteDatabase, path: Path) -> None:
