@@ -122,7 +122,6 @@ class Executor:
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run what begins and ends no transaction, such as fetching: one hop."""
-        self.reading.assert_not_ended()
         was_open = self.worker.in_transaction
         try:
             return self.wait_for(self.worker.run(lambda _: call(), timeout=timeout))

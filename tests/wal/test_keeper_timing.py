@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextvars
 import sqlite3
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from sa_sqlite_pool import SQLiteDatabase, SQLitePool
+from sa_sqlite_pool import SQLiteDatabase, SQLitePool, StatementTimeout
 from sa_sqlite_pool.driver import checkpoints
 from sa_sqlite_pool.wal import keeper as keeper_module
 from sa_sqlite_pool.wal.checkpointing import Checkpointing
 from sa_sqlite_pool.wal.keeper import WalKeeper
 from sa_sqlite_pool.wal.policy import Action
-from tests.helpers import until
+from tests.helpers import SleepingFunction, driver, turn_of, until, until_waiting
 
 from .logs import KIB, SMALL, create_blobs, keeper_of, log_size, write
 
@@ -251,3 +252,59 @@ async def test_a_turn_that_does_not_come(
         keeper._start(idle=False)
         await until(lambda: keeper._task is None)
     assert keeper._timer_at is not None
+
+
+async def test_stop_waits_for_no_turn(db: SQLiteDatabase, path: Path, keeper: WalKeeper) -> None:
+    """What the keeper waits for is not waited for."""
+    turn = turn_of(path)
+    async with db.writer_engine.connect() as connection:
+        await connection.execute(text("INSERT INTO blobs (data) VALUES (zeroblob(200000))"))
+        await connection.commit()
+        if keeper._task is None:
+            keeper._start(idle=False)
+        await until_waiting(1, turn)
+        await keeper.stop()
+        assert turn.waiting == 0
+        assert keeper._task is None
+
+
+async def test_a_log_that_cannot_be_moved_is_not_tried_after_every_commit(
+    db: SQLiteDatabase, path: Path, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only when half the soft limit has been written since."""
+    moves: list[int] = []
+    original = Checkpointing.move
+
+    async def move(self: Checkpointing, *seconds: float) -> Any:
+        moves.append(log_size(path))
+        return await original(self, *seconds)
+
+    monkeypatch.setattr(Checkpointing, "move", move)
+    async with db.read(long=True) as session:
+        await session.execute(text("SELECT count(*) FROM blobs"))
+        await write(db.writer_engine, 120)
+        while log_size(path) < 400 * KIB:
+            await write(db.writer_engine, 1)
+            await until(lambda: keeper._task is None)
+    assert 3 <= len(moves) <= 9
+    assert all(later - earlier >= 32 * KIB for earlier, later in pairwise(moves))
+
+
+async def test_a_read_that_is_left_to_itself_is_over_when_its_thread_is_back(
+    path: Path, make_engine: Any
+) -> None:
+    """The connection goes on, and nobody waits for a reader that is gone."""
+    sleeping = SleepingFunction()
+    engine = make_engine(
+        SQLitePool, wal=SMALL, on_connect=sleeping.on_connect, statement_timeout=0.01
+    )
+    await create_blobs(engine)
+    async with engine.connect() as connection:
+        with pytest.raises(StatementTimeout):
+            await connection.execute(text("SELECT sleep()"))
+        assert len(keeper_of(path).snapshots) == 1
+        sleeping.leave.set()
+        raw = await driver(connection)
+        await until(lambda: raw.worker.at_rest)
+        await connection.rollback()
+        assert len(keeper_of(path).snapshots) == 0
