@@ -36,7 +36,7 @@ from ..settings import PragmaValue
 from .jobs import Job
 from .location import Location
 from .locks import RETRY_SECONDS, may_pass
-from .log_file import measure
+from .log_file import measure, sync_file, sync_open_file
 from .reset_bug import has_reset_bug
 from .worker import Worker
 
@@ -119,6 +119,7 @@ class Checkpointer:
         self._location = location
         self._pragmas = pragmas
         self._workers: list[Worker] = []
+        self._holding: sqlite3.Connection | None = None
 
     async def open(self) -> None:
         """Raises what ``sqlite3`` raises where the file cannot be opened. Close it then, too."""
@@ -149,11 +150,44 @@ class Checkpointer:
         lock, log = second.connection, f"{worker.file}-wal"
         return worker.run(lambda connection: _checkpoint(connection, lock, mode, log))
 
+    def hold(self) -> Job[None]:
+        """Keep a snapshot of the present state, and sync the log. Without the turn.
+
+        What comes after that state is not moved by a checkpoint, which then neither has to wait
+        for the log to be synced nor syncs the database: SQLite does so only when everything is
+        moved, and the log may begin anew.
+        """
+        return self._workers[0].run(lambda _: self._hold())
+
+    def _hold(self) -> None:
+        holding = connect(self._location)
+        holding.execute("BEGIN")
+        holding.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        self._holding = holding
+        sync_file(f"{self._location.file}-wal")
+
+    def let_go(self) -> Job[None]:
+        """End the snapshot, and sync what was moved. Without the turn."""
+        return self._workers[0].run(lambda _: self._let_go_and_sync())
+
+    def _let_go_and_sync(self) -> None:
+        self.let_go_now()
+        assert self._location.file is not None
+        sync_open_file(self._location.file)
+        sync_file(f"{self._location.file}-wal")
+
+    def let_go_now(self) -> None:
+        """End the snapshot. From any thread."""
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.close()
+
     def in_thread(self, function: Callable[[], T]) -> Job[T]:
         """Call ``function`` in the thread of the checkpoints, which reads files."""
         return self._workers[0].run(lambda _: function())
 
     async def close(self) -> None:
+        self.let_go_now()
         try:
             while self._workers:
                 await self._workers.pop().close()
@@ -162,6 +196,7 @@ class Checkpointer:
 
     def give_up(self) -> None:
         """Let go of both at once, waiting for nothing."""
+        self.let_go_now()
         while self._workers:
             worker = self._workers.pop()
             worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
@@ -172,12 +207,20 @@ class Checkpointer:
         while not self._at_rest and time.monotonic() < give_up:
             time.sleep(0.0005)  # SQLite has done with it, and the thread is about to say so
         if self._at_rest:
+            self.let_go_now()
             for worker in self._workers:
                 worker.close_before_fork()
 
     @property
     def _at_rest(self) -> bool:
         return all(worker.at_rest for worker in self._workers)
+
+
+def connect(location: Location) -> sqlite3.Connection:
+    """A connection for a moment, which any thread may close."""
+    return sqlite3.connect(
+        location.sqlite_uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
+    )
 
 
 def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:
@@ -211,7 +254,7 @@ def move_after_commit(connection: sqlite3.Connection, location: Location) -> Non
 
     SQLite's own ``wal_autocheckpoint`` would do it without anybody holding the lock.
     """
-    lock = sqlite3.connect(location.sqlite_uri, uri=True, isolation_level=None, timeout=0)
+    lock = connect(location)
     try:
         _under_lock(connection, lock)
     except sqlite3.OperationalError as error:

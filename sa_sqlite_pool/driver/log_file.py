@@ -13,6 +13,7 @@ SQLite: closing any descriptor of theirs drops SQLite's locks
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from typing import BinaryIO, NamedTuple
@@ -80,3 +81,37 @@ def _measure(log: BinaryIO) -> LogSize:
         else:
             high = middle
     return LogSize(size, low, frame_size, salts)
+
+
+def sync_file(path: str) -> None:
+    """Have the ``-wal`` file written to the disk; see above why only that."""
+    with contextlib.suppress(OSError):  # it went with its last user; whoever needs it syncs again
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+_DESCRIPTORS = "/proc/self/fd"
+
+
+def sync_open_file(path: str) -> None:
+    """Have a file that this process has open written to the disk, through that descriptor.
+
+    On Linux; elsewhere nothing happens. The database must not be opened a second time. If its
+    owner closes the descriptor meanwhile, another file is synced, or none: that does no harm, since
+    this is only to spare the next checkpoint a wait.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir(_DESCRIPTORS):
+            if _is(name, path):
+                os.fsync(int(name))
+                return
+
+
+def _is(descriptor: str, path: str) -> bool:
+    try:
+        return os.readlink(f"{_DESCRIPTORS}/{descriptor}") == path
+    except OSError:  # it was the listing's own
+        return False

@@ -84,6 +84,8 @@ class Checkpointing:
             yield False
             return
         self.closed_for_fork = False
+        if self._checkpointer is not None:  # its loop has died
+            self._checkpointer.give_up()
         checkpointer = self._checkpointer = Checkpointer(self._location, self.pragmas)
         try:
             await checkpointer.open()
@@ -108,6 +110,19 @@ class Checkpointing:
         async with self._in_turn(seconds):
             return await self._run(CheckpointMode.PASSIVE, lock_seconds)
 
+    async def move_gently(self, seconds: float, lock_seconds: float) -> Checkpoint:
+        """The same in two turns, between which the disk is waited for, so that writers need not.
+
+        Moving 32 MiB takes 40 ms, of which 33 ms are for the disk.
+        """
+        assert self._checkpointer is not None
+        last = self.last
+        await self._checkpointer.hold()
+        await self.move(seconds, lock_seconds)
+        self.last = last  # that was held back on purpose
+        await self._checkpointer.let_go()
+        return await self.move(seconds, lock_seconds)
+
     async def tidy(self) -> Checkpoint | None:
         """Move everything and truncate, if nobody writes or reads; None if somebody writes."""
         permit = self._turn.take_nowait()
@@ -115,6 +130,12 @@ class Checkpointing:
             return None
         async with self._holding(permit):
             return await self._run(CheckpointMode.TRUNCATE, 0.0)
+
+    def hurry(self) -> None:
+        """Keep nothing from being moved by others. From any thread."""
+        checkpointer = self._checkpointer
+        if checkpointer is not None:
+            checkpointer.let_go_now()
 
     async def make_room(
         self,

@@ -129,6 +129,7 @@ class WalKeeper:
         elif soft is not None and size >= soft:
             self._consider()
             if largest is not None and size >= largest:
+                self.checkpointing.hurry()
                 self.lookout.catch_up(connection)
 
     def _consider(self) -> None:
@@ -219,7 +220,7 @@ class WalKeeper:
     async def _act(self, action: Action, situation: Situation) -> Checkpoint | None:
         if action is Action.TIDY:
             return await self.checkpointing.tidy()
-        done = await self.checkpointing.move(_TURN_SECONDS, _LOCK_SECONDS)
+        done = await self.checkpointing.move_gently(_TURN_SECONDS, _LOCK_SECONDS)
         if action is Action.GAP:
             return await self._gap(situation) or done
         return done

@@ -273,13 +273,13 @@ async def test_a_log_that_cannot_be_moved_is_not_tried_after_every_commit(
 ) -> None:
     """Only when half the soft limit has been written since."""
     moves: list[int] = []
-    original = Checkpointing.move
+    original = Checkpointing.move_gently
 
     async def move(self: Checkpointing, *seconds: float) -> Any:
         moves.append(log_size(path))
         return await original(self, *seconds)
 
-    monkeypatch.setattr(Checkpointing, "move", move)
+    monkeypatch.setattr(Checkpointing, "move_gently", move)
     async with db.read(long=True) as session:
         await session.execute(text("SELECT count(*) FROM blobs"))
         await write(db.writer_engine, 120)
