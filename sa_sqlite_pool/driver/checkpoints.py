@@ -160,6 +160,7 @@ class Checkpointer:
         return self._workers[0].run(lambda _: self._hold())
 
     def _hold(self) -> None:
+        self.let_go_now()
         holding = connect(self._location)
         holding.execute("BEGIN")
         holding.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
