@@ -57,7 +57,8 @@ class CheckpointOutcome(enum.Enum):
     """Everything in the log is in the database, too; the log begins anew as soon as nobody reads
     from it."""
     TRUNCATED = "truncated"
-    """Everything is in the database, and the file is empty."""
+    """Everything is in the database, and the file is empty, or has the one frame that begins it
+    anew."""
     HELD_BACK = "held_back"
     """A reader of an old state keeps a part from being moved, or the log from being truncated."""
     BUSY = "busy"

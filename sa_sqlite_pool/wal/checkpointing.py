@@ -108,7 +108,8 @@ class Checkpointing:
     async def move(self, seconds: float, lock_seconds: float) -> Checkpoint:
         """PASSIVE in a turn of its own, for which it waits at most ``seconds``."""
         async with self._in_turn(seconds):
-            return await self._run(CheckpointMode.PASSIVE, lock_seconds)
+            result = await self._run(CheckpointMode.PASSIVE, lock_seconds)
+        return await self._noted(result)
 
     async def move_gently(self, seconds: float, lock_seconds: float) -> Checkpoint:
         """The same in two turns, between which the disk is waited for, so that writers need not.
@@ -116,10 +117,9 @@ class Checkpointing:
         Moving 32 MiB takes 40 ms, of which 33 ms are for the disk.
         """
         assert self._checkpointer is not None
-        last = self.last
         await self._checkpointer.hold()
-        await self.move(seconds, lock_seconds)
-        self.last = last  # that was held back on purpose
+        async with self._in_turn(seconds):
+            await self._run(CheckpointMode.PASSIVE, lock_seconds)  # held back on purpose
         await self._checkpointer.let_go()
         return await self.move(seconds, lock_seconds)
 
@@ -129,7 +129,8 @@ class Checkpointing:
         if permit is None:
             return None
         async with self._holding(permit):
-            return await self._run(CheckpointMode.TRUNCATE, 0.0)
+            result = await self._run(CheckpointMode.TRUNCATE, 0.0)
+        return await self._noted(result)
 
     def hurry(self) -> None:
         """Keep nothing from being moved by others. From any thread."""
@@ -152,6 +153,17 @@ class Checkpointing:
         ``too_large`` (called in a thread), they wait, too. Where the line of writers is so long
         that the turn does not come while readers wait, waits for it before, at most ``seconds``.
         """
+        result, left = await self._in_gap(mode, gap_seconds, seconds, lock_seconds, too_large)
+        return None if result is None else await self._noted(result), left
+
+    async def _in_gap(
+        self,
+        mode: CheckpointMode,
+        gap_seconds: float,
+        seconds: float,
+        lock_seconds: float,
+        too_large: Callable[[], bool],
+    ) -> tuple[Checkpoint | None, list[Snapshot]]:
         async with AsyncExitStack() as stack:
             gap = stack.enter_context(self._snapshots.gap(2 * gap_seconds))
             has_turn = await self._wait_for_readers(gap, gap_seconds, seconds, too_large, stack)
@@ -222,16 +234,19 @@ class Checkpointing:
                 result = Checkpoint(mode, CheckpointOutcome.BUSY, True, -1, -1, 0.0)
                 break
             await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
-        self.last = self._explained(result, time.monotonic() - began)
-        return self.last
+        held_back = result.outcome is CheckpointOutcome.HELD_BACK
+        who = self.describe_oldest() if held_back else None
+        return replace(result, seconds=time.monotonic() - began, held_back_by=who)
 
-    def _explained(self, result: Checkpoint, seconds: float) -> Checkpoint:
-        who = None
+    async def _noted(self, result: Checkpoint) -> Checkpoint:
+        """As the last result, with who was in its way. Without the turn: it takes a look around."""
+        who = result.held_back_by
         if result.outcome is CheckpointOutcome.BUSY:
             who = "another process, which writes or runs a checkpoint"
-        elif result.outcome is CheckpointOutcome.HELD_BACK:
-            who = self.describe_oldest() or self.describe_outside()
-        return replace(result, seconds=seconds, held_back_by=who)
+        elif result.outcome is CheckpointOutcome.HELD_BACK and who is None:
+            who = await self.in_thread(self.describe_outside)
+        self.last = replace(result, held_back_by=who)
+        return self.last
 
     def meet_busy(self) -> None:
         """See who writes, if it is somebody who does not use this package. In a thread."""
