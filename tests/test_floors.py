@@ -13,6 +13,7 @@ PACKAGE = Path(sa_sqlite_pool.__file__).parent
 FLOORS = [
     ["errors"],
     ["forks"],
+    ["registry"],
     ["settings"],
     [
         "turn.whereabouts",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
 from collections.abc import Callable
 from typing import final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
-from ..forks import renew_after_fork
+from ..registry import OnePerFile
 from .fair_semaphore import FairSemaphore
 from .permit import Permit
 
@@ -79,28 +77,7 @@ class WriteTurn:
         self._line.send_away(owner, error)
 
 
-@final
-class _Registry:
-    """The turns that somebody uses, by the real path of the file."""
-
-    def __init__(self) -> None:
-        self._turns: weakref.WeakValueDictionary[str, WriteTurn] = weakref.WeakValueDictionary()
-        self.renew_in_child()
-        renew_after_fork(self)
-
-    def renew_in_child(self) -> None:
-        # A thread that the child does not have may have held it. The turns renew themselves.
-        self._mutex = threading.Lock()
-
-    def turn(self, identity: str, name: str) -> WriteTurn:
-        with self._mutex:
-            turn = self._turns.get(identity)
-            if turn is None:
-                turn = self._turns[identity] = WriteTurn(name)
-            return turn
-
-
-_registry = _Registry()
+_turns: OnePerFile[WriteTurn] = OnePerFile()
 
 
 def write_turn(identity: str, name: str) -> WriteTurn:
@@ -108,4 +85,4 @@ def write_turn(identity: str, name: str) -> WriteTurn:
 
     It lives as long as somebody uses it; keep a reference.
     """
-    return _registry.turn(identity, name)
+    return _turns.get(identity, lambda: WriteTurn(name))

@@ -12,10 +12,8 @@ import asyncio
 import contextlib
 import contextvars
 import sqlite3
-import threading
 import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import final
@@ -26,6 +24,7 @@ from ..driver.log_file import LogSize
 from ..driver.reset_bug import has_reset_bug
 from ..errors import SnapshotTooOldError, WriteTimeout
 from ..forks import renew_after_fork
+from ..registry import OnePerFile
 from ..settings import ConnectionSettings, WalSettings
 from ..statistics import ReaderStatistics, WalStatistics
 from ..turn.snapshots import Snapshot, Snapshots
@@ -357,30 +356,10 @@ def _timer(reference: weakref.ref[WalKeeper], armed_for: float) -> None:
         keeper.look_in_quiet(armed_for)
 
 
-@final
-class _Registry:
-    """The keepers that somebody uses, by the real path of the file."""
-
-    def __init__(self) -> None:
-        self._keepers: weakref.WeakValueDictionary[str, WalKeeper] = weakref.WeakValueDictionary()
-        self.renew_in_child()
-        renew_after_fork(self)
-
-    def renew_in_child(self) -> None:
-        self._mutex = threading.Lock()
-
-    def keeper(self, location: Location, make: Callable[[], WalKeeper]) -> WalKeeper:
-        assert location.file is not None
-        with self._mutex:
-            keeper = self._keepers.get(location.file)
-            if keeper is None:
-                keeper = self._keepers[location.file] = make()
-            return keeper
-
-
-_registry = _Registry()
+_keepers: OnePerFile[WalKeeper] = OnePerFile()
 
 
 def wal_keeper(location: Location, turn: WriteTurn) -> WalKeeper:
     """The keeper of a database file: the same object each time, as long as somebody keeps it."""
-    return _registry.keeper(location, lambda: WalKeeper(location, turn))
+    assert location.file is not None
+    return _keepers.get(location.file, lambda: WalKeeper(location, turn))
