@@ -172,7 +172,9 @@ async def test_a_log_that_has_begun_anew_counts_from_its_beginning(
     assert statistics is not None
     assert 0 < statistics.frames < done.frames
     assert statistics.moved == 0
-    keeper.lookout.checked = keeper.lookout.checked._replace(frames=1000, salts=done.salts)
+    keeper.lookout.checked = keeper.lookout.checked._replace(
+        frames=1000, frame_size=4120, salts=done.salts
+    )
     assert keeper.lookout.situation().checked_at == 0
 
 

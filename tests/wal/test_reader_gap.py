@@ -266,6 +266,17 @@ class TestMaxSnapshotAge:
             assert len(keeper_of(path).snapshots) == 1
             assert await session.scalar(COUNT) == 0
 
+    async def test_who_is_too_old_is_no_reason_to_wait(
+        self, db: SQLiteDatabase, path: Path
+    ) -> None:
+        """It will be ended, so a gap is not in vain, although one was; for a long one it is."""
+        for long in (False, True):
+            reader = await reading(db, long=long)
+            (snapshot,) = keeper_of(path).snapshots
+            snapshot.outstayed = True
+            assert keeper_of(path).lookout.situation().pinned is long
+            await reader.end()
+
     async def test_below_the_hard_limit_age_is_no_harm(
         self, db: SQLiteDatabase, path: Path
     ) -> None:
