@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -22,6 +23,7 @@ from sa_sqlite_pool import (
     WalSettings,
     WriteTimeout,
 )
+from sa_sqlite_pool.driver.checkpoints import Checkpointer
 from tests.helpers import files_beside, turn_of, until, until_waiting
 from tests.wal.logs import KIB, create_blobs, keeper_of, log_size, write
 
@@ -105,15 +107,25 @@ async def test_an_outside_reader(db: SQLiteDatabase, path: Path) -> None:
             assert db.statistics().wal.held_back_by == done.held_back_by  # type: ignore[union-attr]
 
 
-async def test_an_outside_writer(db: SQLiteDatabase, path: Path) -> None:
+async def test_an_outside_writer(
+    db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its transaction is waited for, no longer than ``timeout``."""
+    tries: list[CheckpointMode] = []
+    original = Checkpointer.run
+
+    def run(self: Checkpointer, mode: CheckpointMode) -> Any:
+        tries.append(mode)
+        return original(self, mode)
+
+    monkeypatch.setattr(Checkpointer, "run", run)
     with outside(path, "BEGIN IMMEDIATE"):
         done = await db.checkpoint(timeout=0.0)
         assert done.outcome is CheckpointOutcome.BUSY
         assert done.held_back_by is not None
         assert "another process" in done.held_back_by
         waiting = asyncio.create_task(db.checkpoint())
-        await until(lambda: turn_of(path).holder is not None)
+        await until(lambda: len(tries) == 5)
     assert (await waiting).outcome is CheckpointOutcome.MOVED_ALL
 
 

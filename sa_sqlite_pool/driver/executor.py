@@ -288,10 +288,7 @@ class Executor:
 
     def end_snapshot(self) -> bool:
         """End the read transaction; whether anybody has committed since it began."""
-        try:
-            return self.wait_for(self.worker.run(_end_snapshot))
-        finally:
-            self._after_work()
+        return self.wait_for(self.worker.run(_end_snapshot))
 
     def _end(self, sql: str) -> None:
         self.reading.forget()

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar, final
 
 from ..driver.checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
@@ -210,13 +209,12 @@ class Checkpointing:
 
     @asynccontextmanager
     async def _holding(self, permit: Permit) -> AsyncIterator[None]:
-        # Where the loop dies meanwhile, the checkpoint goes on under SQLite's own lock.
-        permit.recall = partial(self._turn.release, permit)
+        # Where the loop dies meanwhile, the next in line gets the turn, and the checkpoint goes on
+        # under SQLite's own lock.
         permit.last_sql, permit.idle_since = "PRAGMA wal_checkpoint", None
         try:
             yield
         finally:
-            permit.recall = None
             self._turn.release(permit)
 
     async def _run(self, mode: CheckpointMode, lock_seconds: float) -> Checkpoint:

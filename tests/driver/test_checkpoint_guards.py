@@ -15,7 +15,9 @@ from sa_sqlite_pool.driver.checkpoints import (
     CheckpointMode,
     CheckpointOutcome,
     Numbers,
+    move_after_commit,
 )
+from sa_sqlite_pool.driver.location import Location
 from sa_sqlite_pool.driver.worker import Worker
 from tests.driver.checkpointing import FIRST_FRAME, Database, connect, lock_of, open_checkpointer
 from tests.driver.workers import Gate, outcome
@@ -58,6 +60,19 @@ async def test_nobody_can_commit_while_a_checkpoint_moves(
     instead(monkeypatch, around)
     assert (await checkpointer.run(mode)).outcome in {MOVED_ALL, TRUNCATED}
     assert said == ["database is locked"] * 2
+    database.assert_free()
+
+
+def test_a_commit_that_catches_up_is_alone_too(database: Database) -> None:
+    """Where another process writes, it leaves the log to that."""
+    connection, location = connect(database.path), Location(str(database.path))
+    database.other.execute("BEGIN IMMEDIATE")
+    move_after_commit(connection, location)
+    assert database.nothing_moved
+    database.other.execute("ROLLBACK")
+    move_after_commit(connection, location)
+    assert not database.nothing_moved
+    connection.close()
     database.assert_free()
 
 

@@ -335,3 +335,11 @@ async def test_the_first_of_two_turns_is_not_the_last_word(
     assert shown == [None]
     assert results == [CheckpointOutcome.MOVED_ALL]
     assert keeper.checkpointing.last == done
+
+
+async def test_autocommit_is_looked_after(db: SQLiteDatabase, keeper: WalKeeper) -> None:
+    """Each statement is a commit."""
+    autocommit = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with autocommit.connect() as connection:
+        await connection.execute(text("INSERT INTO blobs (data) VALUES (zeroblob(100000))"))
+        assert keeper._timer_at is not None
