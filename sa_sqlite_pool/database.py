@@ -228,15 +228,15 @@ class SQLiteDatabase:
     async def _dispose_engines(self) -> None:
         # The last connection to close moves the log into the database and removes it
         # (https://www.sqlite.org/wal.html), unless it is a reader's, which may not.
-        engines = [self.reader_engine, self.writer_engine]
+        engines, keeper = [self.reader_engine, self.writer_engine], self._keeper
         if self._keep_wal:
             engines.reverse()
-        if self._keeper is not None:
-            await self._keeper.stop()
+        if keeper is not None:
+            await keeper.stop()
         for engine in engines:
             await engine.dispose()
-        if self._keeper is not None:
-            self._keeper.lookout.size()  # lets go of a log that is gone
+        if keeper is not None:
+            keeper.lookout.size()  # lets go of a log that is gone
         if self._private_directory is not None:
             self._private_directory.remove()
 

@@ -120,7 +120,16 @@ class WalKeeper:
             self._consider()
 
     def look(self, connection: sqlite3.Connection) -> None:
-        """See whether the log has grown too large. Right after a commit, by whoever made it."""
+        """See whether the log has grown too large. Right after a commit, by whoever made it.
+
+        The commit is done: whatever goes wrong here must not pass for its failure.
+        """
+        try:
+            self._look(connection)
+        except Exception as error:
+            self.reports.look_failed(error)
+
+    def _look(self, connection: sqlite3.Connection) -> None:
         self.lookout.committed_at = time.monotonic()
         size, soft, largest = self.lookout.size(), self.settings.soft_limit, self.settings.largest
         if size is None:
@@ -178,13 +187,19 @@ class WalKeeper:
             self._start(idle=True)
 
     def _start(self, *, idle: bool) -> None:
-        ended = self._ended = Future()
         # In a context of its own: the task inherits nothing from whoever happened to commit.
-        self._task = contextvars.Context().run(
+        task = contextvars.Context().run(
             asyncio.get_running_loop().create_task, self._work(idle=idle)
         )
-        self._task.set_name(f"WAL keeper of {self._label}")
-        self._task.add_done_callback(lambda _: ended.set_result(None))
+        task.set_name(f"WAL keeper of {self._label}")
+        ended = self._ended = Future()
+        task.add_done_callback(lambda task: self._has_ended(task, ended))
+        self._task = task
+
+    def _has_ended(self, task: asyncio.Task[None], ended: Future[None]) -> None:
+        if self._task is task:
+            self._task = None
+        ended.set_result(None)
 
     async def _work(self, *, idle: bool) -> None:
         still_large = True
@@ -197,8 +212,6 @@ class WalKeeper:
             still_large = self.lookout.size() is not None  # or it went with its last user
             if still_large and not self.checkpointing.closed_for_fork:
                 self.reports.failed(error)
-        finally:
-            self._task = None
         if still_large:
             self._look_again(self._pause.seconds)
 

@@ -65,6 +65,10 @@ class Reports:
             "and it is tried again; make room on the disk, or see to what else the error says",
         )
 
+    def look_failed(self, error: Exception) -> None:
+        """What nobody has thought of."""
+        logger.error("looking at the log of %s failed", self._label, exc_info=error)
+
     def no_log(self, connection: sqlite3.Connection) -> None:
         """There was a commit, and there is no log."""
         if "no log" in self._said:

@@ -19,7 +19,7 @@ from sa_sqlite_pool import CheckpointOutcome, SnapshotTooOldError, SQLiteDatabas
 from sa_sqlite_pool.turn.snapshots import Snapshots
 from sa_sqlite_pool.turn.write_turn import WriteTurn
 from tests.conftest import MakeEngine
-from tests.helpers import ENDLESS, turn_of, until
+from tests.helpers import ENDLESS, driver, turn_of, until
 
 from .logs import KIB, SMALL, create_blobs, keeper_of, log_size, write
 
@@ -176,6 +176,19 @@ async def test_long_is_for_one_session(db: SQLiteDatabase, path: Path) -> None:
         assert snapshot.long is long
         await reader.end()
     assert len(keeper_of(path).snapshots) == 0
+
+
+async def test_long_as_an_option_of_a_connection(db: SQLiteDatabase, path: Path) -> None:
+    """And a snapshot goes with its connection, even if somebody tries to use that once more."""
+    async with db.reader_engine.connect() as connection:
+        await connection.execution_options(sqlite_long_read=True)
+        await connection.execute(COUNT)
+        (snapshot,) = keeper_of(path).snapshots
+        assert snapshot.long
+        (await driver(connection)).give_up("it was recalled", keep=True)
+        with pytest.raises(OperationalError, match="it was recalled"):
+            await connection.execute(COUNT)
+    await until(lambda: len(keeper_of(path).snapshots) == 0)
 
 
 class TestMaxSnapshotAge:
