@@ -88,6 +88,8 @@ class SQLiteDatabase:
         says who has it and where; None for never
     :param close_timeout: seconds that :meth:`close` lets running work go on
     :param wal: how large the write-ahead log may grow, and what readers may be asked for its sake
+    :param file_turn: line up with the writers of other processes, too, by locks on two files beside
+        the database; False leaves them to SQLite's own lock, which keeps no order
     :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
         closed, as Litestream and other replicators want it; otherwise SQLite moves the log into
         the database and removes them
@@ -112,6 +114,7 @@ class SQLiteDatabase:
         idle_warning: float | None = DEFAULT_IDLE_WARNING,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
         wal: WalSettings | None = None,
+        file_turn: bool = True,
         keep_wal: bool = False,
         **engine_options: Any,
     ) -> None:
@@ -131,6 +134,7 @@ class SQLiteDatabase:
             statement_timeout,
             idle_warning,
             check_wal_settings(wal),
+            file_turn,
         )
         self._write_timeout = settings.write_timeout
         self._keep_wal = keep_wal
@@ -144,6 +148,7 @@ class SQLiteDatabase:
             "statement_timeout": settings.statement_timeout,
             "idle_warning": settings.idle_warning,
             "wal": settings.wal,
+            "file_turn": settings.file_turn,
         }
         self.writer_engine: AsyncEngine = create_async_engine(
             self.url, poolclass=WriterPool, **options

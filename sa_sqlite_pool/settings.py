@@ -254,6 +254,7 @@ class ConnectionSettings:
     statement_timeout: float | None = None
     idle_warning: float | None = DEFAULT_IDLE_WARNING
     wal: WalSettings = field(default_factory=WalSettings)
+    file_turn: bool = True
 
     def __post_init__(self) -> None:
         checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}
@@ -266,3 +267,5 @@ class ConnectionSettings:
             raise ConfigurationError(
                 f"on_connect must be a function of a sqlite3.Connection, not {self.on_connect!r}"
             )
+        if not isinstance(self.file_turn, bool):
+            raise ConfigurationError(f"file_turn must be True or False, not {self.file_turn!r}")

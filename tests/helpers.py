@@ -103,7 +103,9 @@ class SleepingFunction:
 
 
 def files_beside(path: Path) -> set[str]:
-    return {entry.name for entry in path.parent.iterdir()}
+    """All files there but those that processes lock, which stay."""
+    locked = {f"{path.name}-turn", f"{path.name}-line"}
+    return {entry.name for entry in path.parent.iterdir()} - locked
 
 
 class _JumpingSelector(selectors.SelectSelector):

@@ -28,6 +28,7 @@ from .reading import Reading
 from .rules import Plan, Rules, Standing, is_refused, needs_turn, plan
 from .statements import Kind, changes_settings, classify
 from .worker import Worker
+from .writing import Writing
 
 T = TypeVar("T")
 Call = Callable[[sqlite3.Connection], T]
@@ -44,7 +45,7 @@ class Executor:
     __slots__ = (
         "_judged",
         "_lost",
-        "_permit",
+        "_tries_again",
         "_wrote",
         "autocommit",
         "cancelled",
@@ -56,6 +57,7 @@ class Executor:
         "rules",
         "settings_changed",
         "worker",
+        "writing",
     )
 
     def __init__(self, worker: Worker, guard: Guard | None, rules: Rules) -> None:
@@ -69,7 +71,8 @@ class Executor:
         self.cancelled = False
         self.settings_changed = False  # by a PRAGMA or ATTACH while on loan
         self.reading = Reading(worker, rules.snapshots, self._after_work)
-        self._permit: Permit | None = None  # the write turn, if it is ours
+        self.writing = Writing(rules)
+        self._tries_again = False  # and keeps its turn until then
         self._wrote = False  # the open transaction ran more than reads
         self._lost: str | None = None  # why SQLite ended the transaction by itself
         self._judged: dict[str, Kind] = {}  # texts that look like reads and are none
@@ -113,12 +116,20 @@ class Executor:
                 self._judged[sql] = misjudged.kind
                 break
             except sqlite3.OperationalError as error:
-                if not may_pass(error, in_transaction=self.worker.in_transaction):
+                if not self._tries_again:
                     raise
-                self.wait_for(patience.wait(error))
+                self._wait_before_next_try(patience, error)
             except OutOfTime:
                 raise self._took_too_long(sql, timeout) from None
         return self.run_statement(sql, call, atomic=atomic, timeout=timeout)
+
+    def _wait_before_next_try(self, patience: Patience, error: sqlite3.Error) -> None:
+        self._tries_again = False
+        try:
+            self.wait_for(patience.wait(error))
+        except BaseException:
+            self._after_work()
+            raise
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run what begins and ends no transaction, such as fetching: one hop."""
@@ -167,12 +178,14 @@ class Executor:
             self.reading.assert_not_ended()
             if isinstance(error, sqlite3.Error):
                 self._explain(error, kind)
+                self._tries_again = may_pass(error, in_transaction=self.worker.in_transaction)
             if kind is not Kind.END:
                 self._note_loss(was_open, error)
             raise
         finally:
             self._remember(sql, kind)
-            self._after_work()
+            if not self._tries_again:
+                self._after_work()
 
     def _note_loss(self, was_open: bool, error: Exception) -> None:
         if was_open and not self.worker.in_transaction and not self.worker.closed:
@@ -188,22 +201,17 @@ class Executor:
         self, sql: str, kind: Kind, atomic: bool, in_transaction: bool, patience: Patience
     ) -> Plan:
         """Refuse what may not be, wait for the turn, and say how to go on."""
-        turn = self.rules.turn
-        has_turn = self._permit is not None
-        standing = Standing(self.role, turn is not None, has_turn, self.autocommit, in_transaction)
+        swap_in, writing = self.rules.role is Role.AUTO, self.writing
+        standing = Standing(self.role, swap_in, writing.begun, self.autocommit, in_transaction)
         if is_refused(kind, standing):
             raise self._forbidden(shorten(sql))
-        if turn is not None and needs_turn(kind, standing):
-            self._take_turn(self.wait_for(turn.acquire(patience.seconds_left, self.rules.owner)))
+        if needs_turn(kind, standing):
+            if not writing.begin_nowait():
+                self.wait_for(writing.begin(patience, self.loan))
             standing = standing._replace(has_turn=True)
-        while self._permit is None and not self.reading.begin(self.loan):
+        while not writing.begun and not self.reading.begin(self.loan):
             self.wait_for(self.reading.until_no_gap())
         return plan(kind, standing, atomic=atomic)
-
-    def _take_turn(self, permit: Permit) -> None:
-        self._permit = permit
-        if self.loan is not None:
-            permit.recall = self.loan.recall
 
     def _perform(
         self, connection: sqlite3.Connection, plan: Plan, call: Call[T], *, commits: bool
@@ -222,10 +230,13 @@ class Executor:
             if guard is not None:
                 guard.access = resting
         if commits and not connection.in_transaction:
+            self.writing.leave_file()
             self._look_at_log(connection)
         return result
 
     def _meet_busy(self) -> None:
+        if self.rules.turn is not None:
+            self.rules.turn.meet_busy()
         if self.rules.log is not None:
             self.rules.log.meet_busy()
 
@@ -292,7 +303,7 @@ class Executor:
 
     def _end(self, sql: str) -> None:
         self.reading.forget()
-        holds = self._permit is not None or self.reading.open
+        holds = self.writing.begun or self.reading.open
         if not holds and not self.worker.in_transaction:
             return
         try:
@@ -330,6 +341,7 @@ class Executor:
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
         _end(connection, sql)
+        self.writing.leave_file()
         if sql == "COMMIT":
             self._look_at_log(connection)
 
@@ -348,9 +360,7 @@ class Executor:
 
     def let_go(self) -> None:
         """Give back the turn, and be no reader any more; when the transaction has ended."""
-        permit, self._permit = self._permit, None
-        if permit is not None and self.rules.turn is not None:
-            self.rules.turn.release(permit)
+        self.writing.end()
         self.reading.end()
 
     def _transaction_lost(self) -> TransactionLostError:
@@ -364,12 +374,12 @@ class Executor:
     def _note(self, sql: str) -> None:
         if (loan := self.loan) is not None:
             loan.last_sql, loan.idle_since = sql, None
-        if (permit := self._permit) is not None:
+        if (permit := self.writing.permit) is not None:
             permit.last_sql, permit.idle_since = sql, None
 
     def permits_come_back(self) -> None:
         """The task has done with them; what is left is a thread's business."""
-        for permit in (self.loan, self._permit):
+        for permit in (self.loan, self.writing.permit):
             if permit is not None:
                 permit.coming_back = True
 

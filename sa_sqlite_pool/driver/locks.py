@@ -37,13 +37,13 @@ def may_pass(error: sqlite3.Error, *, in_transaction: bool) -> bool:
 class Patience:
     """One monotonic deadline for all the waiting of one call."""
 
-    __slots__ = ("_deadline", "_rules", "_seconds", "_writing")
+    __slots__ = ("_deadline", "_rules", "_writing", "seconds")
 
     def __init__(self, rules: Rules, *, writing: bool) -> None:
         self._rules = rules
         self._writing = writing
-        self._seconds = rules.write_timeout if writing else rules.read_timeout
-        self._deadline = time.monotonic() + self._seconds
+        self.seconds = rules.write_timeout if writing else rules.read_timeout
+        self._deadline = time.monotonic() + self.seconds
 
     @property
     def seconds_left(self) -> float:
@@ -58,12 +58,12 @@ class Patience:
     def _timeout(self) -> WriteTimeout | ReadTimeout:
         if self._writing:
             return WriteTimeout(
-                f"waited {self._seconds:.2f} s to write to {self._rules.label}; somebody outside "
-                "this process, or outside this package, holds SQLite's lock (another worker, a "
-                "stock engine, an sqlite3 shell); end that transaction or raise write_timeout"
+                f"waited {self.seconds:.2f} s to write to {self._rules.label}; "
+                f"{self._rules.describe_outside_writers()} holds SQLite's lock; end that "
+                "transaction or raise write_timeout"
             )
         return ReadTimeout(
-            f"waited {self._seconds:.2f} s to read from {self._rules.label}; another connection "
+            f"waited {self.seconds:.2f} s to read from {self._rules.label}; another connection "
             "holds SQLite's lock exclusively; end its transaction or raise read_timeout"
         )
 

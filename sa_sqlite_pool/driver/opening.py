@@ -86,8 +86,16 @@ class Opening:
     @property
     def has_log(self) -> bool:
         """Whether there is a write-ahead log, in a file that this process may write."""
-        wal = self.settings.pragmas.get("journal_mode") == "WAL"
-        return wal and self.by_dialect and self.location.path is not None and self.location.writable
+        return self._writes_file and self.settings.pragmas.get("journal_mode") == "WAL"
+
+    @property
+    def shares_turn(self) -> bool:
+        """Whether other processes may write to the same file, and line up."""
+        return self._writes_file and self.settings.file_turn
+
+    @property
+    def _writes_file(self) -> bool:
+        return self.by_dialect and self.location.path is not None and self.location.writable
 
     @property
     def in_memory(self) -> bool:

@@ -10,6 +10,7 @@ from ..settings import Role
 from ..turn.snapshots import Snapshots
 from ..turn.write_turn import WriteTurn
 from .guard import Access
+from .neighbours import outside_writers
 from .statements import Kind
 
 
@@ -42,9 +43,10 @@ class Rules:
     """What the connections of one pool may do, and how long they wait and run (seconds).
 
     ``turn`` is taken at the first write and given back at the end of the transaction; None where
-    whoever has checked the connection out already has the turn, or can never write. ``owner`` is
-    for whom they wait in line for it. Read transactions enter ``snapshots``; None where nobody
-    asks. ``log`` is told of commits; None where SQLite keeps the log by itself.
+    nothing can be written. Who has checked a writer out has it already within the process.
+    ``owner`` is for whom they wait in line for it. Read transactions enter ``snapshots``; None
+    where nobody asks. ``log`` is told of commits; None where SQLite keeps the log by itself.
+    ``file`` is the real path of the database, None in memory.
     """
 
     role: Role
@@ -56,18 +58,25 @@ class Rules:
     owner: object
     snapshots: Snapshots | None = None
     log: Log | None = None
+    file: str | None = None
 
     @property
     def roles(self) -> frozenset[Role]:
         """The roles that ``sqlite_role`` may ask for."""
         return frozenset(Role) if self.role is Role.AUTO else frozenset({Role.AUTO, self.role})
 
+    def describe_outside_writers(self) -> str:
+        """``process 4242 (sqlite3) outside this package …``: who has SQLite's lock now."""
+        found = [] if self.file is None else outside_writers(self.file)
+        who = ", ".join(found) or "somebody"
+        return f"{who} outside this package (an sqlite3 shell, a stock engine, say)"
+
 
 class Standing(NamedTuple):
     """How a connection stands before a statement."""
 
     role: Role
-    swap_in: bool  # of a SQLitePool: the turn is taken when it is needed
+    swap_in: bool  # of a SQLitePool: it reads without the turn
     has_turn: bool
     autocommit: bool
     in_transaction: bool
@@ -83,7 +92,7 @@ class Plan(NamedTuple):
 
 def needs_turn(kind: Kind, standing: Standing) -> bool:
     """Whether the write turn must be taken first."""
-    if standing.has_turn or not standing.swap_in or standing.role is Role.READER:
+    if standing.has_turn or standing.role is Role.READER:
         return False
     if standing.autocommit:
         return kind.writes

@@ -65,6 +65,8 @@ class FairPool(AsyncAdaptedQueuePool):
         says who has it and where; None: never
     :param wal: how large the write-ahead log may grow. All engines of the process on a file share
         one keeper of its log, which serves the one that was made last of those that write
+    :param file_turn: line up with the writers of other processes, too, by locks on two files beside
+        the database; False leaves them to SQLite's own lock, which keeps no order
     """
 
     role: ClassVar[Role]
@@ -86,6 +88,7 @@ class FairPool(AsyncAdaptedQueuePool):
         statement_timeout: float | None = None,
         idle_warning: float | None = DEFAULT_IDLE_WARNING,
         wal: WalSettings | None = None,
+        file_turn: bool = True,
         _opening: Opening | None = None,
         **kw: Any,
     ) -> None:
@@ -98,6 +101,7 @@ class FairPool(AsyncAdaptedQueuePool):
                 statement_timeout,
                 idle_warning,
                 check_wal_settings(wal),
+                file_turn,
             )
             _opening = Opening(self.role, settings, creator)
             prepare_dialect(kw.get("dialect"), _opening)
@@ -157,8 +161,8 @@ class FairPool(AsyncAdaptedQueuePool):
         self._line.release(permit)
 
     def _turn(self) -> WriteTurn | None:
-        """The turn that connections take at their first write."""
-        return None
+        """The turn of those who write; None where nobody can."""
+        return None if self.role is Role.READER else self._turn_of_file()
 
     @cached_property
     def keeper(self) -> WalKeeper | None:
@@ -182,11 +186,15 @@ class FairPool(AsyncAdaptedQueuePool):
             owner=self._opening,
             snapshots=None if keeper is None or self.role is Role.WRITER else keeper.snapshots,
             log=None if self.role is Role.READER else keeper,
+            file=self._opening.location.file,
         )
 
     def _turn_of_file(self) -> WriteTurn:
         location = self._opening.location
-        return write_turn(location.identity, location.label)
+        turn = write_turn(location.identity, location.label)
+        if self._opening.shares_turn:
+            turn.share()
+        return turn
 
     @property
     def waiting(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..settings import SWAP_IN_PRAGMAS, Role
-from ..turn.write_turn import WriteTurn
 from .base import FairPool
 
 
@@ -24,6 +23,3 @@ class SQLitePool(FairPool):
 
     role = Role.AUTO
     default_pragmas = SWAP_IN_PRAGMAS
-
-    def _turn(self) -> WriteTurn:
-        return self._turn_of_file()

@@ -58,7 +58,3 @@ class WriterPool(FairPool):
 
     def _release(self, permit: Permit) -> None:
         self.turn.release(permit)
-
-    def refuse(self, error: Callable[[], Exception]) -> None:
-        super().refuse(error)
-        self.turn.send_away(self._opening, error)

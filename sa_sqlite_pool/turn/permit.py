@@ -19,8 +19,9 @@ class Permit:
     date by the connection that works under the permit. ``asked_at`` is the line that asked for it.
     ``coming_back`` says that the holder has done with it, and a thread rolls back what was done;
     ``given_back``, that it is over.
+    ``seconds_waited`` is how long the task has waited for it.
     ``recall`` gives the permit back for a task that never can, and what was done under it; None
-    where nothing was.
+    where nothing was. ``waits_for()`` says which process the holder itself waits for, if it does.
     """
 
     __slots__ = (
@@ -32,20 +33,24 @@ class Permit:
         "last_sql",
         "loop",
         "recall",
+        "seconds_waited",
         "since",
         "task",
+        "waits_for",
     )
 
     def __init__(self, task: asyncio.Task[object] | None, since: float) -> None:
         self.task = task
         self.loop = None if task is None else task.get_loop()
         self.since = since
+        self.seconds_waited = 0.0
         self.asked_at: Caller | None = None
         self.coming_back = False
         self.given_back = False
         self.idle_since: float | None = since
         self.last_sql: str | None = None
         self.recall: Callable[[], None] | None = None
+        self.waits_for: Callable[[], str] | None = None
 
     @property
     def stranded(self) -> bool:
@@ -71,6 +76,8 @@ class Permit:
             details.append("whose event loop is closed")
         elif place := whereabouts(self.task):
             details.append(f"now at {place}")
+        if (waits_for := self.waits_for) is not None:
+            details.append(f"itself waiting for {waits_for()}")
         if self.last_sql is not None:
             details.append(f"last SQL: {shorten(self.last_sql)}")
         if is_inherited(self):

@@ -1,14 +1,20 @@
-"""The write turn of a database file: one for all engines, loops and threads of the process."""
+"""The write turn of a database file: one for all engines, loops and threads, and all processes.
+
+It has two halves. Tasks stand in line within their process, for a permit; who has it stands in line
+between processes, for the file, as long as it needs SQLite's lock.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..registry import OnePerFile
 from .fair_semaphore import FairSemaphore
+from .file_turn import Claim, FileTurn
 from .permit import Permit
 
 
@@ -16,12 +22,18 @@ from .permit import Permit
 class WriteTurn:
     """The right to write to one database file. Get it from :func:`write_turn`.
 
-    ``name`` is what messages call the database.
+    ``identity`` is the real path of the file, ``name`` what messages call the database.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, identity: str, name: str) -> None:
         self.name = name
         self._line = FairSemaphore(1)
+        self._file = FileTurn(identity)
+        self._shared = False
+
+    def share(self) -> None:
+        """From now on, line up with other processes, too."""
+        self._shared = True
 
     @property
     def waiting(self) -> int:
@@ -37,6 +49,8 @@ class WriteTurn:
     def seconds_held(self) -> float | None:
         """How long the holder has had the turn; None if nobody has it."""
         return self._line.longest_held_seconds
+
+    # -- within the process ---------------------------------------------------------------------
 
     async def acquire(self, timeout: float, owner: object = None) -> Permit:
         """Wait for the turn, first come, first served, at most ``timeout`` seconds.
@@ -55,6 +69,7 @@ class WriteTurn:
                 f"({self._line.describe_holders()}) and would wait for itself; write through the "
                 "session or connection that is open, or end its transaction first"
             )
+        began = time.monotonic()
         permit = await self._line.acquire(timeout, owner)
         if permit is None:
             raise WriteTimeout(
@@ -62,6 +77,7 @@ class WriteTurn:
                 f"{self._line.describe_holders()}, {self._line.waiting} more in line; "
                 "shorten that transaction or raise write_timeout"
             )
+        permit.seconds_waited = time.monotonic() - began
         return permit
 
     def take_nowait(self) -> Permit | None:
@@ -75,7 +91,49 @@ class WriteTurn:
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the tasks that wait for ``owner``."""
         self._line.send_away(owner, error)
+        self._file.send_away(owner, error)
 
+    # -- between processes, for who has the turn here -------------------------------------------
+
+    def enter_nowait(self) -> Claim | None:
+        """The file, without waiting; None if another process has it. Costs one system call."""
+        return self._file.take_nowait() if self._shared else _ALONE
+
+    async def enter(self, timeout: float, owner: object = None, *, waited: float = 0.0) -> Claim:
+        """Wait for the file, at most ``timeout`` seconds, less those that are ``waited`` already.
+
+        Give it back by :meth:`Claim.give_back`. A cancellation leaves nothing taken.
+
+        Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has it.
+        """
+        claim = self.enter_nowait()
+        if claim is None:
+            claim = await self._wait_for_file(max(0.0, timeout - waited), owner)
+        if claim is None:
+            raise WriteTimeout(
+                f"waited {timeout:.2f} s to write to {self.name}; {self._file.describe()} holds "
+                f"the turn, {self._line.waiting} more of this process in line; shorten the "
+                "transaction there or raise write_timeout"
+            )
+        return claim
+
+    async def _wait_for_file(self, timeout: float, owner: object) -> Claim | None:
+        holder = self.holder
+        if holder is not None:
+            holder.waits_for = self._file.describe
+        try:
+            return await self._file.wait(timeout, owner)
+        finally:
+            if holder is not None:
+                holder.waits_for = None
+
+    def meet_busy(self) -> None:
+        """Somebody else has SQLite's lock, although the turn is held. In the holder's thread."""
+        self._file.meet_busy()
+
+
+_ALONE = Claim(None, lambda: None, None)
+"""The claim of who shares the file with no other process: there is nothing to give back."""
 
 _turns: OnePerFile[WriteTurn] = OnePerFile()
 
@@ -85,4 +143,4 @@ def write_turn(identity: str, name: str) -> WriteTurn:
 
     It lives as long as somebody uses it; keep a reference.
     """
-    return _turns.get(identity, lambda: WriteTurn(name))
+    return _turns.get(identity, lambda: WriteTurn(identity, name))

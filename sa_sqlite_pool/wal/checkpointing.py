@@ -14,6 +14,7 @@ from typing import TypeVar, final
 from ..driver.checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
 from ..driver.location import Location
 from ..driver.locks import RETRY_SECONDS, may_pass
+from ..driver.neighbours import outside_readers, outside_writers
 from ..errors import WriteTimeout
 from ..forks import prepare_before_fork, renew_after_fork
 from ..settings import PragmaValue
@@ -21,7 +22,6 @@ from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.snapshots import Gap, Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
-from .neighbours import outside_readers, outside_writers
 
 T = TypeVar("T")
 
@@ -128,7 +128,11 @@ class Checkpointing:
         if permit is None:
             return None
         async with self._holding(permit):
-            result = await self._run(CheckpointMode.TRUNCATE, 0.0)
+            claim = self._turn.enter_nowait()
+            if claim is None:
+                return None
+            with claim:
+                result = await self._run(CheckpointMode.TRUNCATE, 0.0)
         return await self._noted(result)
 
     def hurry(self) -> None:
@@ -204,8 +208,11 @@ class Checkpointing:
 
     @asynccontextmanager
     async def _in_turn(self, seconds: float) -> AsyncIterator[None]:
+        give_up = time.monotonic() + seconds
         async with self._holding(await self._turn.acquire(seconds, self)):
-            yield
+            waited = seconds - (give_up - time.monotonic())
+            with await self._turn.enter(seconds, self, waited=waited):
+                yield
 
     @asynccontextmanager
     async def _holding(self, permit: Permit) -> AsyncIterator[None]:
@@ -227,6 +234,7 @@ class Checkpointing:
             except sqlite3.OperationalError as error:
                 if not may_pass(error, in_transaction=False):
                     raise
+            await self.in_thread(self._turn.meet_busy)
             await self.in_thread(self.meet_busy)
             if time.monotonic() - began >= lock_seconds:
                 result = Checkpoint(mode, CheckpointOutcome.BUSY, True, -1, -1, 0.0)

@@ -12,8 +12,8 @@ from ..driver.location import Location
 from ..driver.log_file import LogSize, measure
 from ..settings import WalSettings
 from ..turn.snapshots import Snapshot, Snapshots
-from .neighbours import Presence
 from .policy import Action, Situation, decide, just_checked
+from .presence import Presence
 from .reports import Reports
 
 # A log that is in use is measured by some twenty small reads: not after every commit.

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from tests.cancellations.oracle import Fate
+from tests.helpers import files_beside
 
 from .children import Child, GiveUp
 from .journal import read_journals
@@ -157,7 +158,7 @@ class Campaign:
     # -- what they leave ------------------------------------------------------------------------
 
     def _check(self, seconds: float) -> Result:
-        left = [str(name) for name in self._directory.glob(f"{self._path.name}-*")]
+        left = files_beside(self._path) & {f"{self._path.name}-{end}" for end in ("wal", "shm")}
         assert not left, f"left when all were closed: {', '.join(left)}"
         entries = read_journals(self._journals)
         wrong = list(discrepancies(self._path, entries))

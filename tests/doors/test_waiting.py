@@ -51,7 +51,7 @@ async def test_a_writer_outside_that_stays_is_named(path: Path, make_engine: Mak
     shell = outsider(path)
     shell.execute("BEGIN IMMEDIATE")
     async with engine.connect() as connection:
-        with pytest.raises(WriteTimeout, match=r"waited 0\.05 s .* outside this process"):
+        with pytest.raises(WriteTimeout, match=r"waited 0\.05 s .*; somebody outside this package"):
             await connection.execute(UPDATE_FIRST)
         assert turn_of(path).holder is None
         shell.close()

@@ -38,7 +38,11 @@ READER = WRITER._replace(role=Role.READER)
         (Kind.WRITE, AUTOCOMMIT, True),
         (Kind.SAVEPOINT, AUTOCOMMIT, False),
         (Kind.WRITE, SNAPSHOT, False),
-        (Kind.WRITE, WRITER, False),
+        (Kind.WRITE, WRITER, True),
+        (Kind.READ, WRITER, True),
+        (Kind.SETTING, WRITER, False),
+        (Kind.WRITE, WRITER._replace(has_turn=True), False),
+        (Kind.READ, WRITER._replace(autocommit=True), False),
         (Kind.WRITE, READER, False),
     ],
 )

@@ -23,7 +23,7 @@ for line in sys.stdin:
 # Shows itself as the package does, and is plain otherwise.
 PRESENT = """
 import os, sys
-from sa_sqlite_pool.wal.neighbours import Presence
+from sa_sqlite_pool.wal.presence import Presence
 log = sys.argv[1] + "-wal"
 presence = Presence(log)
 presence.show(os.stat(log).st_ino)
@@ -36,7 +36,7 @@ from sqlalchemy import text
 from sa_sqlite_pool import SQLiteDatabase
 
 async def main():
-    async with SQLiteDatabase(sys.argv[1]) as db:
+    async with SQLiteDatabase(sys.argv[1], file_turn=False) as db:
         print("ready", flush=True)
         for line in sys.stdin:
             async with db.write() as session:

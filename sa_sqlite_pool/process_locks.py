@@ -1,0 +1,66 @@
+"""Which process has which lock, as far as the system tells.
+
+Linux lists all locks, with the process that has them, in ``/proc/locks``. Looking there opens no
+file. Elsewhere, and for processes of another container, nothing is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_LOCKS = Path("/proc/locks")
+_END_OF_FILE = 2**63
+
+
+class ProcessLock(NamedTuple):
+    """``family`` is FLOCK or POSIX, ``kind`` READ or WRITE; the bytes include the last."""
+
+    family: str
+    kind: str
+    pid: int
+    file: str
+    first: int
+    last: int
+
+    def covers(self, bytes_: range) -> bool:
+        return self.first < bytes_.stop and self.last >= bytes_.start
+
+
+def identity(path: str) -> str | None:
+    """A file as the list names it; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+
+
+def locks() -> Iterator[ProcessLock]:
+    """All that are held at this moment, not those that are waited for."""
+    try:
+        lines = _LOCKS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        # 1: POSIX  ADVISORY  READ 4242 fd:00:1311 124 124; one that waits for it has "->" in front
+        with contextlib.suppress(ValueError):
+            _, family, _, kind, pid, file, first, last = line.split()
+            end = _END_OF_FILE if last == "EOF" else int(last)
+            yield ProcessLock(family, kind, int(pid), file, int(first), end)
+
+
+def other_processes(pids: Iterable[int]) -> list[str]:
+    """``process 4242 (sqlite3)`` for each that is not this one."""
+    others = {pid for pid in pids if pid > 0} - {os.getpid()}
+    return [_name(pid) for pid in sorted(others)]
+
+
+def _name(pid: int) -> str:
+    try:
+        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    except OSError:
+        return f"process {pid}"

@@ -1,0 +1,145 @@
+"""Locks between processes, which the system takes back when a process ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from typing import Protocol, final
+
+from ..forks import renew_after_fork
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class LockFile(Protocol):
+    """The lock on one file. Each object is a holder of its own, also within a process.
+
+    All but :meth:`wait` return at once. They raise ``OSError`` where there are no locks.
+    """
+
+    def take_nowait(self) -> bool:
+        """Whether the lock was free, and is this object's now."""
+
+    def wait(self) -> None:
+        """Take the lock, waiting for it in this thread, which nothing can stop."""
+
+    def give_back(self) -> None:
+        """Let go of the lock."""
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the file is gone, and others would lock another one."""
+
+
+def lock_file(path: str, like: str) -> LockFile:
+    """The lock on ``path``, a file that is made with the owner and permissions of ``like``.
+
+    It is empty and stays: whoever removed it could not know who is about to lock it.
+    """
+    return FlockFile(path, like) if fcntl is not None else PortableLockFile(path)
+
+
+@final
+class FlockFile:
+    """``flock()``: a system call to take it, one to let go, and a fair line in the kernel.
+
+    The lock belongs to what ``open()`` returned. A child process inherits that, so it closes its
+    own; closing does not unlock as long as the parent has it open
+    (https://man7.org/linux/man-pages/man2/flock.2.html).
+    """
+
+    def __init__(self, path: str, like: str) -> None:
+        self._path = path
+        self._like = like
+        self._descriptor: int | None = None
+        self._close: weakref.finalize[[int], FlockFile] | None = None
+        renew_after_fork(self)
+
+    def take_nowait(self) -> bool:
+        try:
+            fcntl.flock(self._open(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def wait(self) -> None:
+        fcntl.flock(self._open(), fcntl.LOCK_EX)
+
+    def give_back(self) -> None:
+        fcntl.flock(self._open(), fcntl.LOCK_UN)
+
+    @property
+    def replaced(self) -> bool:
+        if self._descriptor is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
+        except FileNotFoundError:
+            return True
+
+    def renew_in_child(self) -> None:
+        if self._close is not None:
+            self._close()
+        self._descriptor = None
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = _open(self._path, self._like)
+            self._close = weakref.finalize(self, os.close, self._descriptor)
+        return self._descriptor
+
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def _open(path: str, like: str) -> int:
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, _FLAGS)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
+            _give_same_rights(descriptor, like)
+            return descriptor
+
+
+def _give_same_rights(descriptor: int, like: str) -> None:
+    """Let everybody lock who may write the database, as SQLite does with the log."""
+    with contextlib.suppress(OSError):
+        model = os.stat(like)
+        os.fchmod(descriptor, model.st_mode & 0o666)
+        os.fchown(descriptor, model.st_uid, model.st_gid)
+
+
+@final
+class PortableLockFile:
+    """The same where there is no ``flock()``, such as on Windows, by the library ``filelock``.
+
+    It waits by asking again.
+    """
+
+    def __init__(self, path: str) -> None:
+        import filelock  # noqa: PLC0415 - installed where it is needed
+
+        self._lock = filelock.FileLock(path, thread_local=False)
+        self._timeout = filelock.Timeout
+
+    def take_nowait(self) -> bool:
+        try:
+            self._lock.acquire(blocking=False)
+        except self._timeout:
+            return False
+        return True
+
+    def wait(self) -> None:
+        self._lock.acquire(poll_interval=0.005)
+
+    def give_back(self) -> None:
+        self._lock.release(force=True)
+
+    @property
+    def replaced(self) -> bool:
+        return False

@@ -1,0 +1,353 @@
+"""The doors take the turn between processes with SQLite's lock, and give it back with that."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sa_sqlite_pool import (
+    ConfigurationError,
+    DatabaseClosedError,
+    ReaderPool,
+    SQLiteDatabase,
+    SQLitePool,
+    WriterPool,
+    WriteTimeout,
+)
+from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of, until, until_waiting
+from tests.turn.locks import Calls, blocked, calls, is_free, wait_until
+
+__all__ = ["calls"]
+ON_LINUX = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="the system does not tell who waits"
+)
+
+
+@pytest.fixture(params=[SQLitePool, WriterPool])
+async def engine(request: pytest.FixtureRequest, make_engine: Any) -> AsyncEngine:
+    """Each kind that writes, with its connection open."""
+    engine = make_engine(request.param, write_timeout=10.0)
+    await create_items(engine)
+    return engine
+
+
+@contextlib.contextmanager
+def other_process(path: Path) -> Any:
+    """Another process of the package has the turn."""
+    claim = FileTurn(str(path)).take_nowait()
+    assert claim is not None
+    with claim:
+        yield claim
+
+
+async def update(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+
+
+class TestCost:
+    """Two system calls a write transaction, none for reading."""
+
+    async def test_a_transaction(self, engine: AsyncEngine, calls: Calls) -> None:
+        """However many statements it has."""
+        for _ in range(3):
+            before = calls.count
+            async with engine.begin() as connection:
+                await connection.execute(UPDATE_FIRST)
+                await connection.execute(UPDATE_FIRST)
+            assert calls.count == before + 2
+
+    async def test_autocommit(self, engine: AsyncEngine, calls: Calls) -> None:
+        """Each statement that writes is a transaction; one that reads is none."""
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            before = calls.count
+            await connection.execute(UPDATE_FIRST)
+            await connection.execute(UPDATE_FIRST)
+            assert calls.count == before + 4
+            await connection.execute(text("SELECT 1"))
+            assert calls.count == before + 4
+
+    async def test_reading(self, path: Path, make_engine: Any, calls: Calls) -> None:
+        """Free readers: neither a reader's nor a swap-in pool's reads ask for the turn."""
+        engines = [make_engine(SQLitePool), make_engine(ReaderPool)]
+        await create_items(engines[0])
+        for engine in engines:
+            await amounts(engine)
+        before = calls.count
+        for engine in engines:
+            assert await amounts(engine) == [0, 0, 0]
+        assert calls.count == before
+
+    async def test_switched_off(self, path: Path, make_engine: Any, calls: Calls) -> None:
+        """``file_turn=False``: no call, and no files."""
+        for kind in (SQLitePool, WriterPool):
+            await create_items(make_engine(kind, file_turn=False), count=0)
+        async with SQLiteDatabase(path, file_turn=False) as db, db.write() as session:
+            await session.execute(text("CREATE TABLE t (id)"))
+        assert calls.count == 0
+        assert not os.path.exists(f"{path}-turn")
+
+    async def test_wrong_value(self, path: Path) -> None:
+        """Said at once."""
+        with pytest.raises(ConfigurationError, match="file_turn must be True or False"):
+            SQLiteDatabase(path, file_turn="no")  # type: ignore[arg-type]
+
+
+class TestAsLongAsTheLock:
+    """Nobody else waits for a connection that is checked out and writes nothing."""
+
+    async def test_held_in_a_transaction(self, engine: AsyncEngine, path: Path) -> None:
+        """From its first write to its end."""
+        async with engine.connect() as connection:
+            assert is_free(path)
+            await connection.execute(UPDATE_FIRST)
+            assert not is_free(path)
+            await connection.commit()
+            assert is_free(path)
+            await connection.execute(UPDATE_FIRST)
+            assert not is_free(path)
+            await connection.rollback()
+            assert is_free(path)
+
+    @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+    async def test_begun_and_ended_by_hand(self, engine: AsyncEngine, path: Path, end: str) -> None:
+        """Transactions in SQL are no different."""
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            assert not is_free(path)
+            await connection.exec_driver_sql(end)
+            assert is_free(path)
+
+    async def test_deferred_by_hand(self, make_engine: Any, path: Path) -> None:
+        """BEGIN takes no lock; the first write does."""
+        engine = make_engine(SQLitePool)
+        await create_items(engine)
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql("BEGIN")
+            assert is_free(path)
+            await connection.execute(UPDATE_FIRST)
+            assert not is_free(path)
+
+    async def test_given_back_in_the_thread(self, engine: AsyncEngine, path: Path) -> None:
+        """As soon as SQLite has committed, before the task is told."""
+        async with engine.connect() as connection:
+            await connection.execute(UPDATE_FIRST)
+            commit = asyncio.create_task(connection.commit())
+            await asyncio.sleep(0)
+            wait_until(lambda: is_free(path))  # the loop does not go on
+            assert not commit.done()
+            await commit
+
+    async def test_an_error_in_a_transaction(self, engine: AsyncEngine, path: Path) -> None:
+        """It goes on until it is rolled back; a statement that never began it holds nothing."""
+        async with engine.connect() as connection:
+            await connection.execute(UPDATE_FIRST)
+            with pytest.raises(Exception, match="no such table"):
+                await connection.execute(text("INSERT INTO missing VALUES (1)"))
+            assert not is_free(path)
+            await connection.rollback()
+            assert is_free(path)
+
+    async def test_maintenance(self, engine: AsyncEngine, path: Path) -> None:
+        """VACUUM is no transaction, and writes everything."""
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            with other_process(path):
+                vacuum = asyncio.create_task(connection.exec_driver_sql("VACUUM"))
+                await until(lambda: turn_waits(path))
+                assert not vacuum.done()
+            await vacuum
+            assert is_free(path)
+
+    async def test_a_checkpoint(self, path: Path) -> None:
+        """Safe checkpoints: in the turn between processes, too."""
+        async with SQLiteDatabase(path, write_timeout=10.0) as db:
+            await create_items(db.writer_engine)
+            with other_process(path):
+                checkpoint = asyncio.create_task(db.checkpoint())
+                await until(lambda: turn_waits(path))
+                assert not checkpoint.done()
+            assert (await checkpoint).moved > 0
+            assert is_free(path)
+
+
+def turn_waits(path: Path) -> bool:
+    """Whether a task of this process waits for the file."""
+    return turn_of(path)._file._waiting is not None
+
+
+class TestWaiting:
+    """Another process has the turn."""
+
+    async def test_until_it_is_free(self, engine: AsyncEngine, path: Path) -> None:
+        """The loop and readers go on meanwhile."""
+        with other_process(path):
+            task = asyncio.create_task(update(engine))
+            await until(lambda: turn_waits(path))
+            assert not task.done()
+        await task
+        assert is_free(path)
+
+    async def test_in_line_here(self, engine: AsyncEngine, path: Path) -> None:
+        """One of the process waits for the file, the others for that one; all are served."""
+        with other_process(path):
+            tasks = [asyncio.create_task(update(engine)) for _ in range(5)]
+            await until_waiting(4, turn_of(path))
+            await until(lambda: turn_waits(path))
+        await asyncio.gather(*tasks)
+        assert await amounts(engine) == [5, 0, 0]
+
+    @ON_LINUX
+    @pytest.mark.parametrize("count", [1, 3])
+    async def test_between_two_writes_others_have_theirs(
+        self, engine: AsyncEngine, path: Path, count: int
+    ) -> None:
+        """Fair turns: a process with a long line of its own passes the turn on all the same."""
+        written: list[str] = []
+
+        async def write(connection: AsyncConnection, name: str) -> None:
+            await connection.execute(UPDATE_FIRST)
+            written.append(name)
+            await connection.commit()
+
+        async def one(name: str) -> None:
+            async with engine.connect() as connection:
+                await write(connection, name)
+
+        other = FileTurn(str(path))
+        claim = other.take_nowait()
+        assert claim is not None
+        tasks = [asyncio.create_task(one(str(number))) for number in range(count)]
+        await until(lambda: blocked(path, "turn"))
+
+        async def again(claim: Claim | None) -> None:
+            assert claim is not None
+            claim.give_back()
+            for _ in range(count):
+                claim = await other.wait(10.0)
+                assert claim is not None
+                written.append("other")
+                await until(lambda: len(written) == 2 * count or blocked(path, "turn"))
+                claim.give_back()
+
+        await asyncio.gather(*tasks, again(claim))
+        assert sorted(written[::2]) == [str(number) for number in range(count)]
+        assert written[1::2] == ["other"] * count
+
+    async def test_time_is_over(self, make_engine: Any, path: Path) -> None:
+        """Clear waits: the process is named; nothing stays behind."""
+        for kind in (SQLitePool, WriterPool):
+            engine = make_engine(kind, write_timeout=0.05)
+            await create_items(engine, count=0)
+            with (
+                other_process(path),
+                pytest.raises(
+                    WriteTimeout,
+                    match=r"waited 0\.05 s to write to app\.db; another process holds the turn, "
+                    r"0 more of this process in line; shorten the transaction there or raise",
+                ),
+            ):
+                await update(engine)
+            assert turn_of(path).holder is None
+            await until(lambda: is_free(path))
+
+    async def test_who_waits_behind_is_told(self, make_engine: Any, path: Path) -> None:
+        """The task that has the turn here is not to blame, and the message says so."""
+        patient, hasty = make_engine(WriterPool), make_engine(WriterPool, write_timeout=0.05)
+        await create_items(patient)
+        with other_process(path):
+            first = asyncio.create_task(update(patient), name="first")
+            await until(lambda: turn_waits(path))
+            with pytest.raises(
+                WriteTimeout, match=r"by task 'first' .*itself waiting for another process"
+            ):
+                await update(hasty)
+        await first
+
+    async def test_both_waits_are_one(self, make_engine: Any, path: Path) -> None:
+        """What was waited in line here is not waited for the file once more."""
+        engine = make_engine(WriterPool, write_timeout=10.0)
+        await create_items(engine)
+        async with engine.connect() as connection:
+            await connection.execute(UPDATE_FIRST)
+            second = asyncio.create_task(engine.connect().__aenter__())
+            await until_waiting(1, turn_of(path))
+        waited = await second
+        holder = turn_of(path).holder
+        assert holder is not None
+        assert holder.seconds_waited > 0
+        holder.seconds_waited = 10.0
+        with other_process(path), pytest.raises(WriteTimeout, match=r"waited 10\.00 s"):
+            await waited.execute(UPDATE_FIRST)
+        await waited.execute(UPDATE_FIRST)  # the first wait counts once
+        await waited.close()
+
+    async def test_cancelled(self, engine: AsyncEngine, path: Path) -> None:
+        """Clean cancellation: no turn is taken, here or between processes."""
+        with other_process(path):
+            task = asyncio.create_task(update(engine))
+            await until(lambda: turn_waits(path))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert turn_of(path).holder is None
+        await update(engine)
+        assert await amounts(engine) == [1, 0, 0]
+
+    async def test_closed(self, path: Path) -> None:
+        """No hang: who waits for another process is sent away."""
+        db = SQLiteDatabase(path, write_timeout=10.0)
+        await db.open()
+        await create_items(db.writer_engine)
+        with other_process(path):
+            task = asyncio.create_task(update(db.writer_engine))
+            await until(lambda: turn_waits(path))
+            await db.close()
+            with pytest.raises(DatabaseClosedError):
+                await task
+
+
+class TestOutsiders:
+    """A program that does not know the package has SQLite's lock."""
+
+    async def test_the_turn_is_kept_meanwhile(self, engine: AsyncEngine, path: Path) -> None:
+        """Who tries again does so at its place in line: others stay behind it."""
+        outsider = sqlite3.connect(path, isolation_level=None)
+        outsider.execute("BEGIN IMMEDIATE")
+        task = asyncio.create_task(update(engine))
+        holder = None
+        for _ in range(50):
+            await until(lambda: turn_of(path).holder)
+            holder = holder or turn_of(path).holder
+            assert turn_of(path).holder is holder
+            assert not is_free(path)
+            await asyncio.sleep(0)
+        outsider.execute("COMMIT")
+        outsider.close()
+        await task
+        assert is_free(path)
+
+    async def test_giving_up(self, engine: AsyncEngine, path: Path) -> None:
+        """A cancellation between two tries leaves nothing."""
+        outsider = sqlite3.connect(path, isolation_level=None)
+        outsider.execute("BEGIN IMMEDIATE")
+        task = asyncio.create_task(update(engine))
+        await until(lambda: turn_of(path).holder)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: turn_of(path).holder is None)
+        await until(lambda: is_free(path))
+        outsider.close()

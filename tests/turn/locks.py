@@ -1,0 +1,71 @@
+"""Locks on files, as tests see them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa_sqlite_pool.turn import lock_file
+from sa_sqlite_pool.turn.file_turn import FileTurn
+
+fcntl = pytest.importorskip("fcntl", reason="there is no flock() here")
+
+
+class Calls:
+    """Counts ``flock()``, which goes on doing its work. ``fail`` is raised instead."""
+
+    LOCK_EX, LOCK_NB, LOCK_UN = 2, 4, 8
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.fail: OSError | None = None
+
+    def flock(self, descriptor: int, operation: int) -> None:
+        self.count += 1
+        if self.fail is not None:
+            raise self.fail
+        fcntl.flock(descriptor, operation)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """How often ``flock()`` is called."""
+    counting = Calls()
+    monkeypatch.setattr(lock_file, "fcntl", counting)
+    return counting
+
+
+def blocked(path: Path, name: str) -> int:
+    """How many threads of any process wait in the kernel for ``app.db-turn`` or ``app.db-line``."""
+    try:
+        inode = os.stat(f"{path}-{name}").st_ino
+    except FileNotFoundError:
+        return 0
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sum("->" in line and f":{inode} " in line for line in lines)
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    """For what another thread or process does; no loop goes on meanwhile."""
+    give_up = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up, "it never came to hold"
+        time.sleep(0)
+
+
+def waiting_threads() -> int:
+    return sum(thread.name == "sa_sqlite_pool-file-turn" for thread in threading.enumerate())
+
+
+def is_free(path: Path) -> bool:
+    """Whether a process that comes now would get the turn at once."""
+    claim = FileTurn(str(path)).take_nowait()
+    if claim is not None:
+        claim.give_back()
+    return claim is not None

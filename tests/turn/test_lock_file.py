@@ -1,0 +1,79 @@
+"""Both ways to lock a file: ``flock()``, and the library for systems that have none."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool.turn import lock_file
+from sa_sqlite_pool.turn.file_turn import FileTurn
+from sa_sqlite_pool.turn.lock_file import LockFile, PortableLockFile
+
+
+@pytest.fixture(params=["flock", "portable"])
+def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The file, on a system with ``flock()`` and on one without."""
+    if request.param == "portable":
+        monkeypatch.setattr(lock_file, "fcntl", None)
+    elif lock_file.fcntl is None:  # type: ignore[attr-defined]
+        pytest.skip("there is no flock() here")
+    return str(tmp_path / "app.db-turn")
+
+
+def lock(path: str) -> LockFile:
+    return lock_file.lock_file(path, path.removesuffix("-turn"))
+
+
+def test_the_library_serves_where_there_is_no_flock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on Windows."""
+    monkeypatch.setattr(lock_file, "fcntl", None)
+    assert isinstance(lock(str(tmp_path / "app.db-turn")), PortableLockFile)
+
+
+def test_one_at_a_time(path: str) -> None:
+    """Two objects are two holders."""
+    one, other = lock(path), lock(path)
+    assert one.take_nowait()
+    assert not other.take_nowait()
+    one.give_back()
+    assert other.take_nowait()
+    assert not one.take_nowait()
+    other.give_back()
+
+
+def test_waiting_in_a_thread(path: str) -> None:
+    """Until it is given back."""
+    one, other, has_it = lock(path), lock(path), threading.Event()
+    assert one.take_nowait()
+
+    def wait() -> None:
+        other.wait()
+        has_it.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert not has_it.is_set()
+    one.give_back()
+    thread.join(10)
+    assert has_it.is_set()
+    assert not one.take_nowait()
+    other.give_back()
+
+
+async def test_a_turn(path: str) -> None:
+    """Waiting, and giving up, go the same way on both."""
+    database = path.removesuffix("-turn")
+    one, other = FileTurn(database), FileTurn(database)
+    claim = one.take_nowait()
+    assert claim is not None
+    assert other.take_nowait() is None
+    assert await other.wait(0.0) is None
+    claim.give_back()
+    second = await other.wait(10.0)
+    assert second is not None
+    assert one.take_nowait() is None
+    second.give_back()
