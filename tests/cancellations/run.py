@@ -9,15 +9,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 from tests.helpers import turn_of
+from tests.turn.locks import is_free
 
 from .doors import DOORS, Door, turn_left
 from .moments import Moment, any_moment, near_of_next_task, soon_again, up_to_60_ms
+from .neighbour import neighbour
 from .noise import listening
 from .oracle import Fate, Ledger, create_tables, integrity
 from .table import Operation, everything, fresh_reads, mixed
@@ -187,6 +190,8 @@ class Campaign:
             self._errors["noise"] = len(self._noise)
             return
         self._check_file()
+        del self._turn, self._doors  # the thread that waits for other processes ends with them
+        gc.collect()
         await asyncio.get_running_loop().shutdown_default_executor()
         await _until_nothing(self._threads)
         self._check_noise()
@@ -201,13 +206,17 @@ class Campaign:
     async def _cancel_until(self, target: int) -> None:
         """One batch: let tasks cancel until there are ``target`` cancellations."""
         operations = self._load.choose(self._doors)
-        workers = [
-            asyncio.ensure_future(
-                self._work(operations, target, Random(f"{self._seed} {target} {number}"))
-            )
-            for number in range(TASKS)
-        ]
-        await _all_within(_BATCH_SECONDS, workers)
+        async with AsyncExitStack() as stack:
+            if self._load.strict:
+                rng = Random(f"{self._seed} {target} another process")
+                await stack.enter_async_context(neighbour(self._path, rng))
+            workers = [
+                asyncio.ensure_future(
+                    self._work(operations, target, Random(f"{self._seed} {target} {number}"))
+                )
+                for number in range(TASKS)
+            ]
+            await _all_within(_BATCH_SECONDS, workers)
 
     async def _work(self, operations: list[Operation], target: int, rng: Random) -> None:
         weights = [operation.weight for operation in operations]
@@ -252,6 +261,8 @@ class Campaign:
 
     def _left_out(self) -> Iterator[str]:
         yield from turn_left(self._turn)
+        if not is_free(self._path):
+            yield "the turn between processes"
         for door in self._doors:
             yield from door.left_out()
         if tasks := asyncio.all_tasks() - {asyncio.current_task()}:

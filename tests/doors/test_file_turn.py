@@ -35,7 +35,7 @@ ON_LINUX = pytest.mark.skipif(
 @pytest.fixture(params=[SQLitePool, WriterPool])
 async def engine(request: pytest.FixtureRequest, make_engine: Any) -> AsyncEngine:
     """Each kind that writes, with its connection open."""
-    engine = make_engine(request.param, write_timeout=10.0)
+    engine: AsyncEngine = make_engine(request.param, write_timeout=10.0)
     await create_items(engine)
     return engine
 
