@@ -1,0 +1,53 @@
+"""A coroutine on an event loop of its own, in a thread.
+
+Alembic and the revisions are synchronous code, which waits only where it executes SQL. Between two
+statements it would keep the application's loop from everything else: for the time of an import, or
+for minutes where a revision computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def run_aside(main: Coroutine[Any, Any, T]) -> T:
+    """What ``main`` returns or raises; the caller's loop goes on meanwhile.
+
+    It runs in a copy of the caller's context. A cancellation is passed on to it, and raised when
+    it has come to its end: nothing goes on behind the caller's back.
+    """
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main)
+    ended: Future[None] = Future()
+    # A daemon, so that the interpreter exits whatever a revision does.
+    threading.Thread(
+        target=_run, args=(loop, task, ended), name="sa_sqlite_pool migration", daemon=True
+    ).start()
+    waiting = asyncio.wrap_future(ended)
+    cancelled: asyncio.CancelledError | None = None
+    while not waiting.done():
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            with contextlib.suppress(RuntimeError):  # its loop is closed: it has just ended
+                loop.call_soon_threadsafe(task.cancel)
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    return task.result()
+
+
+def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], ended: Future[None]) -> None:
+    try:
+        with contextlib.suppress(BaseException):  # the task keeps its outcome, sys.exit() too
+            loop.run_until_complete(task)
+    finally:
+        loop.close()
+        ended.set_result(None)

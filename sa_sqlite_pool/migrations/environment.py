@@ -1,0 +1,182 @@
+"""What ``env.py`` calls, and whom it finds there: a connection handed over, or the command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from logging.config import fileConfig
+from typing import Any
+
+from alembic import context
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, MetaData
+from sqlalchemy.ext.asyncio import async_engine_from_config
+
+from ..driver.locks import write_patience
+from ..driver.urls import sqlite_url
+from ..errors import ConfigurationError, WriteTimeout
+from ..pools.writer import WriterPool
+from .transaction import migrate, print_sql
+
+# Seconds to wait for another worker that migrates.
+DEFAULT_TIMEOUT = 300.0
+
+# Keys of `Config.attributes`. The first is Alembic's own convention; the other says that env.py
+# has called run_env().
+CONNECTION = "connection"
+CALLED = "sa_sqlite_pool.run_env"
+
+_CONNECTS = "run_env() connects by itself, to sqlalchemy.url or to what upgrade() was given"
+_ONE = "all revisions of a command are one transaction, so that none is left half done"
+_COMMANDS = "that is for the command to say"
+_REFUSED = {
+    "connection": _CONNECTS,
+    "url": _CONNECTS,
+    "dialect": _CONNECTS,
+    "dialect_name": _CONNECTS,
+    "dialect_opts": _CONNECTS,
+    "transactional_ddl": _ONE,
+    "transaction_per_migration": _ONE,
+    "as_sql": f"{_COMMANDS}: `alembic upgrade head --sql`",
+    "literal_binds": "--sql needs it, and everything else must do without",
+    "starting_rev": f"{_COMMANDS}: `alembic upgrade 0001:0003 --sql`",
+    "destination_rev": _COMMANDS,
+    "purge": f"{_COMMANDS}: `alembic stamp --purge`",
+    "dont_mutate": _COMMANDS,
+    "fn": _COMMANDS,
+    "script": _COMMANDS,
+}
+
+
+def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options: Any) -> None:
+    """All that ``env.py`` has to do, for every Alembic command.
+
+    ::
+
+        from sa_sqlite_pool.migrations import run_env
+        from app.models import Base
+
+        run_env(target_metadata=Base.metadata)
+
+    Under :func:`~sa_sqlite_pool.migrations.upgrade` and its like it works on the connection they
+    hand over. Under the ``alembic`` command it makes a writer engine for ``sqlalchemy.url``, waits
+    for its turn for at most 300 seconds, and sets up logging as the ini file says. With ``--sql``
+    it prints.
+
+    :param target_metadata: what the database should look like, for ``--autogenerate`` and ``check``
+    :param options: for Alembic's ``context.configure()``: ``include_object``, ``compare_type``, …
+        ``render_as_batch`` is True if you do not say otherwise
+
+    Raises :class:`~sa_sqlite_pool.ConfigurationError` for options that would lift a guarantee, and
+    where it is called in a running event loop without a connection.
+    """
+    config = _config()
+    config.attributes[CALLED] = True
+    options = {"render_as_batch": True, **options, "target_metadata": target_metadata}
+    with _short_errors(config):
+        _check(options)
+        handed_over = config.attributes.get(CONNECTION)
+        if handed_over is None:
+            _set_up_logging(config)
+        if context.is_offline_mode():
+            print_sql(_url(config), options)
+        elif handed_over is not None:
+            migrate(_checked(handed_over), options)
+        else:
+            _assert_no_loop()
+            asyncio.run(_connect_and_migrate(config, options))
+
+
+async def _connect_and_migrate(config: Config, options: dict[str, Any]) -> None:
+    section = config.get_section(config.config_ini_section, {})
+    engine = async_engine_from_config(
+        {**section, "sqlalchemy.url": _url(config)}, poolclass=WriterPool
+    )
+    write_patience.set(DEFAULT_TIMEOUT)
+    try:
+        async with engine.connect() as connection:  # waits for the write turn of the file
+            await connection.run_sync(migrate, options)
+    finally:
+        await engine.dispose()
+
+
+# -- what it finds ---------------------------------------------------------------------------------
+
+
+def _config() -> Config:
+    try:
+        return context.config
+    except AttributeError:
+        raise ConfigurationError(
+            "run_env() is for env.py, which Alembic runs: call `alembic upgrade head` or "
+            "`await upgrade(db, 'head', config=...)`"
+        ) from None
+
+
+def _check(options: dict[str, Any]) -> None:
+    for name in _REFUSED.keys() & options.keys():
+        raise ConfigurationError(f"leave {name} out of run_env(): {_REFUSED[name]}")
+
+
+def _url(config: Config) -> URL:
+    url = config.get_alembic_option("sqlalchemy.url")
+    if not url:
+        raise ConfigurationError(
+            f"there is no sqlalchemy.url in {config.config_file_name or 'the configuration'}; add "
+            "one such as sqlite+aiosqlite:///app.db, or migrate by "
+            "`await upgrade(db, 'head', config=...)`"
+        )
+    return sqlite_url(
+        url, needed_by="run_env()", otherwise="for other databases, use Alembic's own template"
+    )
+
+
+def _checked(connection: Any) -> Connection:
+    if not isinstance(connection, Connection) or not isinstance(connection.engine.pool, WriterPool):
+        raise ConfigurationError(
+            f"config.attributes['{CONNECTION}'] must be a sqlalchemy.Connection of an engine with "
+            f"poolclass=WriterPool, not {connection!r}; `await upgrade(db, 'head', config=...)` "
+            "hands one over"
+        )
+    if connection.in_transaction():
+        raise ConfigurationError(
+            f"config.attributes['{CONNECTION}'] has a transaction open, in which foreign keys "
+            "cannot be switched off; take engine.connect() instead of engine.begin(), or "
+            "`await upgrade(db, 'head', config=...)`"
+        )
+    return connection
+
+
+def _assert_no_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigurationError(
+        "an event loop is running here, and Alembic's commands are synchronous: instead of "
+        "command.upgrade(config, 'head') call `await upgrade(db, 'head', config=config)` of "
+        "sa_sqlite_pool.migrations, and so downgrade, stamp, current and check"
+    )
+
+
+# -- for the command -------------------------------------------------------------------------------
+
+
+def _set_up_logging(config: Config) -> None:
+    """As the ini file says; an application that calls Alembic has logging of its own."""
+    by_command = config.cmd_opts is not None
+    if by_command and config.config_file_name and config.file_config.has_section("loggers"):
+        fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+
+@contextmanager
+def _short_errors(config: Config) -> Iterator[None]:
+    """The command prints the message of what needs no traceback."""
+    try:
+        yield
+    except (ConfigurationError, WriteTimeout) as error:
+        if config.cmd_opts is None:
+            raise
+        raise CommandError(str(error)) from error

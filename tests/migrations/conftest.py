@@ -1,0 +1,35 @@
+"""Fixtures: an Alembic project, and its database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.migrations import upgrade
+from tests.migrations.scripts import CREATE, Scripts, hooks
+
+
+@pytest.fixture
+def path(scripts: Scripts) -> Path:
+    return scripts.database
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Iterator[Scripts]:
+    """A project with one revision, which creates ``parents`` and ``children``."""
+    scripts = Scripts(tmp_path / "project")
+    scripts.add(CREATE, "op.drop_table('children'); op.drop_table('parents')")
+    yield scripts
+    hooks.clear()
+
+
+@pytest.fixture
+async def filled(scripts: Scripts) -> AsyncIterator[SQLiteDatabase]:
+    """The project's database at 0001, with a few rows."""
+    async with SQLiteDatabase(scripts.database) as db:
+        await upgrade(db, "0001", config=scripts.ini)
+        scripts.fill(parents=3, children=30)
+        yield db
