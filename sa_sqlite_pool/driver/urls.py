@@ -1,0 +1,49 @@
+"""What users give as a database: a URL, or a path."""
+
+from __future__ import annotations
+
+import os
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from ..errors import ConfigurationError
+from .location import Location
+
+
+def sqlite_url(address: str | URL | os.PathLike[str], *, needed_by: str, otherwise: str) -> URL:
+    """The ``sqlite+aiosqlite`` URL of a path or URL; :class:`ConfigurationError` for others.
+
+    ``needed_by`` and ``otherwise`` are for the message: who needs it, and the way for users of
+    other databases.
+    """
+    if isinstance(address, os.PathLike):
+        return URL.create("sqlite+aiosqlite", database=os.fspath(address))
+    if isinstance(address, str) and "://" not in address:
+        return URL.create("sqlite+aiosqlite", database=address)
+    try:
+        parsed = make_url(address)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            f"{address!r} is neither a path nor a URL such as sqlite+aiosqlite:///app.db"
+        ) from error
+    if parsed.drivername not in {"sqlite+aiosqlite", "sqlite"}:
+        raise ConfigurationError(
+            f"{needed_by} needs a sqlite+aiosqlite URL, not {parsed.drivername}; {otherwise}"
+        )
+    return parsed.set(drivername="sqlite+aiosqlite")
+
+
+def parse_url(url: str | URL | os.PathLike[str]) -> URL:
+    """The URL of what a :class:`~sa_sqlite_pool.SQLiteDatabase` is made for."""
+    return sqlite_url(
+        url,
+        needed_by="SQLiteDatabase",
+        otherwise="for other databases, create two engines and use routing_sessionmaker()",
+    )
+
+
+def locate(url: URL) -> Location:
+    """Where the dialect would open it."""
+    arguments, parameters = url.get_dialect()().create_connect_args(url)
+    return Location.parse(str(arguments[0]), uri=bool(parameters.get("uri")))

@@ -1,0 +1,31 @@
+"""Fixtures: a ledger that is open, and where its copies go."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool import SQLiteDatabase
+from tests.backup import ledger
+from tests.backup.held import Held
+
+
+@pytest.fixture
+async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
+    async with SQLiteDatabase(path) as database:
+        await ledger.create(database)
+        yield database
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """In a directory of its own, to see what else appears there."""
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "copy.db"
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    return Held(monkeypatch)

@@ -1,0 +1,29 @@
+"""A copy that waits in the middle."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from sa_sqlite_pool.driver import copying
+
+
+class Held:
+    """Holds each copy after its first step, where it can be stopped, until ``leave`` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.inside, self.leave = threading.Event(), threading.Event()
+        original = copying._copy
+
+        def held(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+            def each(copied: int, total: int) -> None:
+                self.inside.set()
+                while not self.leave.wait(0.001):
+                    worker.between_steps()
+                step(copied, total)
+
+            original(source, target, pages, worker, each)
+
+        monkeypatch.setattr(copying, "_copy", held)

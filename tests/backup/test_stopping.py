@@ -1,0 +1,514 @@
+"""A backup that does not come to its end: cancelled, closed, killed, forked, out of room."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import exc, text
+
+from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
+from sa_sqlite_pool.backup import connected
+from sa_sqlite_pool.driver import copying
+from sa_sqlite_pool.driver.location import Location
+from sa_sqlite_pool.driver.unfinished import UnfinishedFile
+from sa_sqlite_pool.driver.worker import Worker
+from tests.backup import ledger
+from tests.backup.held import Held
+from tests.backup.ledger import ROOT, entries
+from tests.helpers import files_beside, turn_of, until
+
+ROLLBACK = {"journal_mode": "TRUNCATE"}
+
+
+def nothing_is_left(db: SQLiteDatabase, path: Path, copy: Path) -> None:
+    """No file, no snapshot, no turn, no thread."""
+    assert files_beside(copy) == {"copy.db"}
+    if db._keeper is not None:
+        assert len(db._keeper.snapshots) == 0
+    assert turn_of(path).holder is None
+    assert not db._backups._running
+
+
+@pytest.mark.parametrize("pragmas", [{}, ROLLBACK], ids=["wal", "truncate"])
+@pytest.mark.parametrize("times", [1, 1000])
+async def test_a_cancelled_one_leaves_nothing(
+    path: Path, copy: Path, pragmas: dict[str, Any], times: int
+) -> None:
+    """At every await, once or again and again; an older copy is as it was, or the new one."""
+    async with SQLiteDatabase(path, pragmas=pragmas) as db:
+        await ledger.create(db, 200)
+        await db.backup(copy)
+        threads = threading.active_count()
+        cancelled = 0
+        for steps in range(0, 400, 7):
+            task = asyncio.create_task(db.backup(copy, progress=int.__add__, pages_per_step=10))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for _ in range(times):
+                task.cancel()
+                await asyncio.sleep(0)
+            try:
+                await task
+            except asyncio.CancelledError:
+                cancelled += 1
+            await until(lambda: turn_of(path).holder is None)
+            if times == 1:
+                nothing_is_left(db, path, copy)
+            assert entries(copy) == 0
+        assert cancelled
+        await until(lambda: threading.active_count() <= threads)
+        await until(lambda: files_beside(copy) == {"copy.db"})
+        nothing_is_left(db, path, copy)
+        await ledger.post(db, random.Random(1))
+        await db.backup(copy)
+    assert entries(copy) == 1
+
+
+async def test_it_stops_between_steps(
+    db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next, not at the end."""
+    await db.backup(copy)
+    steps: list[int] = []
+    cancelled = threading.Event()
+    original = copying._copy
+
+    def spied(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+        def each(copied: int, total: int) -> None:
+            steps.append(copied)
+            step(copied, total)
+            assert cancelled.wait(10)
+
+        original(source, target, pages, worker, each)
+
+    def progress(copied: int, total: int) -> None:
+        task.cancel()
+        cancelled.set()
+
+    monkeypatch.setattr(copying, "_copy", spied)
+    task = asyncio.create_task(db.backup(copy, progress=progress, pages_per_step=3))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps == [3]
+    nothing_is_left(db, path, copy)
+
+
+async def test_the_verification_is_interrupted(
+    db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long check is no reason to wait."""
+    began = threading.Event()
+
+    def endless(connection: Any, name: str) -> None:
+        began.set()
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+        ).fetchone()
+
+    await db.backup(copy)
+    monkeypatch.setattr("sa_sqlite_pool.backup.check_integrity", endless)
+    task = asyncio.create_task(db.backup(copy))
+    await until(began.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    nothing_is_left(db, path, copy)
+
+
+async def test_the_end_is_awaited(
+    db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a COMMIT: what is about to get its name gets it."""
+    await db.backup(copy)
+    inside, leave = threading.Event(), threading.Event()
+    original = UnfinishedFile.replace
+
+    def slow(self: UnfinishedFile) -> None:
+        inside.set()
+        assert leave.wait(30)
+        original(self)
+
+    monkeypatch.setattr(UnfinishedFile, "replace", slow)
+    await ledger.post(db, random.Random(1))
+    task = asyncio.create_task(db.backup(copy))
+    await until(inside.is_set)
+    task.cancel()
+    leave.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert entries(copy) == 1
+    nothing_is_left(db, path, copy)
+
+
+async def test_between_copy_and_verification(
+    db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is there, and no job of a thread."""
+
+    async def cancelled(*arguments: object) -> None:
+        assert files_beside(copy) == {"copy.db.unfinished"}
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("sa_sqlite_pool.backup.check_copy", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await db.backup(copy)
+    assert files_beside(copy) == set()
+
+
+# -- close ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pragmas", [{}, ROLLBACK], ids=["wal", "truncate"])
+async def test_close_ends_it(path: Path, copy: Path, held: Held, pragmas: dict[str, Any]) -> None:
+    """After its time, with an error that says so; nothing is left."""
+    db = SQLiteDatabase(path, pragmas=pragmas)
+    await db.open()
+    await ledger.create(db)
+    task = asyncio.create_task(db.backup(copy))
+    await until(held.inside.is_set)
+    await asyncio.wait_for(db.close(0.01), 10)
+    with pytest.raises(DatabaseClosedError, match=r"app\.db is being closed"):
+        await task
+    assert files_beside(copy) == set()
+    assert not files_beside(path) & {"app.db-wal", "app.db-shm"}
+
+
+async def test_close_gives_it_time(path: Path, copy: Path, held: Held) -> None:
+    """As to all that runs."""
+    db = SQLiteDatabase(path)
+    await db.open()
+    await ledger.create(db)
+    task = asyncio.create_task(db.backup(copy))
+    await until(held.inside.is_set)
+    closing = asyncio.create_task(db.close(60))
+    await until(lambda: "closing" in repr(db))
+    held.leave.set()
+    await asyncio.gather(task, closing)
+    assert entries(copy) == 0
+    assert files_beside(path) == {"app.db", "backups"}
+
+
+async def test_close_in_another_loop(path: Path, copy: Path, held: Held) -> None:
+    """A backup is stopped in the loop where it runs."""
+    db = SQLiteDatabase(path)
+    await db.open()
+    await ledger.create(db)
+    errors: list[BaseException] = []
+
+    async def back_up() -> None:
+        try:
+            await db.backup(copy)
+        except DatabaseClosedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=lambda: asyncio.run(back_up()))
+    thread.start()
+    await until(held.inside.is_set)
+    await asyncio.wait_for(db.close(0.01), 10)
+    await asyncio.to_thread(thread.join)
+    assert len(errors) == 1
+    assert files_beside(copy) == set()
+
+
+def until_threads(count: int) -> None:
+    """Until no more than so many are left; outside any loop."""
+    give_up = time.monotonic() + 10
+    while threading.active_count() > count:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
+    """The thread ends, and nothing is left; the next loop goes on."""
+    db = SQLiteDatabase(path)
+
+    async def begin() -> None:
+        await db.open()
+        await ledger.create(db)
+        task = asyncio.get_running_loop().create_task(db.backup(copy))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await until(held.inside.is_set)
+
+    threads = threading.active_count()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+
+    async def go_on() -> None:
+        await until(lambda: files_beside(copy) == set())
+        await until(lambda: not len(db._keeper.snapshots))  # type: ignore[union-attr]
+        held.leave.set()
+        await db.backup(copy)
+        await asyncio.wait_for(db.close(60), 10)  # it waits for nobody who never comes
+
+    asyncio.run(go_on())
+    assert entries(copy) == 0
+    until_threads(threads)
+
+
+def test_its_loop_dies_in_the_verification(
+    path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left either, and the next backup to the same path works."""
+    db = SQLiteDatabase(path)
+    inside, leave = threading.Event(), threading.Event()
+
+    def held(connection: Any, name: str) -> None:
+        inside.set()
+        assert leave.wait(30)
+        copying.check_integrity(connection, name)
+
+    async def begin() -> None:
+        await db.open()
+        await ledger.create(db)
+        task = asyncio.get_running_loop().create_task(db.backup(copy))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await until(inside.is_set)
+
+    async def go_on() -> None:
+        await until(lambda: files_beside(copy) == set())
+        await db.backup(copy)
+        await db.close()
+
+    monkeypatch.setattr("sa_sqlite_pool.backup.check_integrity", held)
+    threads = threading.active_count()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    leave.set()
+    asyncio.run(go_on())
+    assert entries(copy) == 0
+    until_threads(threads)
+
+
+def test_its_loop_dies_between_two_jobs(path: Path) -> None:
+    """The connection is let go of where nothing can be awaited."""
+    workers: list[Worker] = []
+
+    async def use() -> None:
+        async with connected(Location(str(path)), None) as worker:
+            workers.append(worker)
+            await asyncio.Event().wait()
+
+    async def begin() -> None:
+        task = asyncio.get_running_loop().create_task(use())
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await until(lambda: workers)
+
+    threads = threading.active_count()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    del loop
+    gc.collect()
+    assert workers[0].closed
+    until_threads(threads)
+
+
+# -- kill, fork, room -------------------------------------------------------------------------
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd=ROOT,
+    )
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from sa_sqlite_pool import SQLiteDatabase
+
+def progress(copied, total):
+    if copied >= int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    async with SQLiteDatabase(sys.argv[1]) as db:
+        await db.backup(sys.argv[2], progress=progress, pages_per_step=20)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL here")
+async def test_a_kill(path: Path, copy: Path) -> None:
+    """Leaves an older copy as it was, and one file beside it, which the next removes."""
+    async with SQLiteDatabase(path) as db:
+        await ledger.create(db)
+        await db.backup(copy)
+        older = copy.read_bytes()
+        await ledger.post(db, random.Random(1))
+    for pages in (0, 100, 500):
+        assert run(KILLED, path, copy, pages).returncode == -9
+        assert files_beside(copy) == {"copy.db", "copy.db.unfinished"}
+        assert copy.read_bytes() == older
+    async with SQLiteDatabase(path) as db:
+        await db.backup(copy)
+    assert files_beside(copy) == {"copy.db"}
+    assert entries(copy) == 1
+
+
+FORKED = """
+import asyncio, os, sys, threading, time, warnings
+import sqlalchemy.exc
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.driver import copying
+from tests.fork_programs import ParentLoop, ended, fork
+
+warnings.simplefilter("ignore")
+path, copy = sys.argv[1:]
+db = SQLiteDatabase(path)
+inside, leave, began = threading.Event(), threading.Event(), []
+original = copying._copy
+
+def held(source, target, pages, worker, step):
+    def each(copied, total):
+        inside.set()
+        while not leave.wait(0.001):
+            worker.between_steps()
+        step(copied, total)
+    original(source, target, pages, worker, each)
+
+copying._copy = held
+
+async def use():
+    async with db.read() as session:
+        await session.connection()
+
+def child():
+    try:
+        asyncio.run(use())
+    except sqlalchemy.exc.OperationalError as error:
+        print("refused", "was forked while a connection" in str(error), flush=True)
+    closing = time.monotonic()
+    asyncio.run(db.close(8))
+    print("closed", time.monotonic() - closing < 4, flush=True)
+
+async def begin():
+    await db.open()
+    task = asyncio.ensure_future(db.backup(copy))
+    while not inside.is_set():
+        await asyncio.sleep(0)
+    return task
+
+async def end(task):
+    leave.set()
+    await task
+    await db.close()
+
+loop = ParentLoop()
+task = loop.run_until_complete(begin())
+began = time.monotonic()
+pid = fork(child)
+print("quick", time.monotonic() - began < 0.9, flush=True)
+print("exit", ended(pid), flush=True)
+print("there", os.path.exists(copy + ".unfinished"), flush=True)
+loop.run_until_complete(end(task))
+loop.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
+async def test_a_fork(path: Path, copy: Path) -> None:
+    """It is let go between two steps; the file, which is in use, is refused in the child, which
+    leaves all to its parent; and the parent's backup goes on.
+    """
+    async with SQLiteDatabase(path) as db:
+        await ledger.create(db)
+    done = run(FORKED, path, copy)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "quick True",
+        "refused True",
+        "closed True",
+        "exit 0",
+        "there True",
+    ]
+    assert files_beside(copy) == {"copy.db"}
+    assert entries(copy) == 0
+
+
+FULL_DISK = """
+import asyncio, os, resource, sys
+import sqlalchemy.exc
+from sa_sqlite_pool import SQLiteDatabase
+from tests.backup import ledger
+
+async def main():
+    async with SQLiteDatabase(sys.argv[1]) as db:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, resource.RLIM_INFINITY))
+        try:
+            await db.backup(sys.argv[2])
+        except sqlalchemy.exc.OperationalError as error:
+            print(type(error.orig).__name__, error.orig, "|", error.detail[0])
+        print(sorted(os.listdir(os.path.dirname(sys.argv[2]))))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        await db.backup(sys.argv[2])
+
+asyncio.run(main())
+"""
+
+
+async def test_no_room(path: Path, copy: Path) -> None:
+    """An error, and nothing else; with room again it works."""
+    pytest.importorskip("resource", reason="there are no limits for files here")
+    async with SQLiteDatabase(path) as db:
+        await ledger.create(db, 200)
+        await db.backup(copy)
+        older = copy.read_bytes()
+        await ledger.post(db, random.Random(1))
+        async with db.write() as session:
+            await session.execute(text("UPDATE accounts SET ballast = zeroblob(40000)"))
+    program = FULL_DISK.replace(
+        "print(sorted",
+        f"assert open(sys.argv[2], 'rb').read() == "
+        f"open({str(copy.parent.parent / 'older')!r}, 'rb').read()\n"
+        "        print(sorted",
+    )
+    (copy.parent.parent / "older").write_bytes(older)
+    done = run(program, path, copy)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "OperationalError disk I/O error | nothing of the copy is left, and an older one is as it "
+        "was",
+        "['copy.db']",
+    ]
+    assert entries(copy) == 1
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Any:
+    """A file system of 1 MiB."""
+    directory = tmp_path / "tiny"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(directory)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root mounts file systems")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+async def test_a_disk_that_is_full(db: SQLiteDatabase, tiny: Path) -> None:
+    """SQLite's own words reach the caller."""
+    with pytest.raises(exc.OperationalError, match="database or disk is full"):
+        await db.backup(tiny / "copy.db")
+    assert files_beside(tiny / "copy.db") == set()

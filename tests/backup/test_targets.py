@@ -1,0 +1,307 @@
+"""Where a backup may go, and what it refuses to replace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import warnings
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import exc
+
+from sa_sqlite_pool import (
+    DatabaseInUseError,
+    DatabaseNotUsableError,
+    NotADatabaseError,
+    SQLiteDatabase,
+)
+from sa_sqlite_pool.driver.unfinished import UnfinishedFile
+from tests.backup.held import Held
+from tests.backup.ledger import entries
+from tests.helpers import files_beside, until
+from tests.wal.others import OtherProcess
+
+ON_LINUX = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="the system does not tell who has files open"
+)
+
+
+async def refused(
+    db: SQLiteDatabase,
+    target: Path,
+    message: str,
+    kind: type[sqlite3.Error] = DatabaseNotUsableError,
+) -> None:
+    """A backup to ``target`` raises SQLAlchemy's error, and changes nothing beside it."""
+    names = files_beside(target) if target.parent.is_dir() else None
+    before = target.read_bytes() if target.is_file() else None
+    with pytest.raises(exc.DBAPIError, match=message) as raised:
+        await db.backup(target)
+    assert isinstance(raised.value.orig, kind)
+    assert isinstance(raised.value, exc.DatabaseError)
+    assert before == (target.read_bytes() if target.is_file() else None)
+    assert names == (files_beside(target) if target.parent.is_dir() else None)
+
+
+def make(path: Path, mode: str = "DELETE") -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {mode}")
+        connection.execute("CREATE TABLE IF NOT EXISTS old (id)")
+
+
+@pytest.mark.parametrize("by", ["path", "symbolic link", "hard link"])
+async def test_the_database_itself(db: SQLiteDatabase, path: Path, copy: Path, by: str) -> None:
+    """By whatever name."""
+    if by == "symbolic link":
+        copy.symlink_to(path)
+    elif by == "hard link":
+        os.link(path, copy)
+    target = path if by == "path" else copy
+    await refused(db, target, "is the database itself, or belongs to it")
+
+
+@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
+async def test_what_belongs_to_the_database(path: Path, copy: Path, side: str) -> None:
+    """A journal that is not there yet, too."""
+    async with SQLiteDatabase(path, pragmas={"journal_mode": "DELETE"}) as db:
+        await refused(db, Path(f"{path}{side}"), "is the database itself, or belongs to it")
+
+
+async def test_a_directory(db: SQLiteDatabase, copy: Path) -> None:
+    """And one that is missing."""
+    await refused(db, copy.parent, "is a directory; give the path of a file in it")
+    await refused(db, copy / "x.db", "the directory .*copy.db does not exist; create it")
+
+
+async def test_a_file_that_is_no_database(db: SQLiteDatabase, copy: Path) -> None:
+    """Nobody loses a report for a slip of the pen; an empty file is one that was reserved."""
+    copy.write_text("the report of the year\n" * 100)
+    await refused(db, copy, "is not an SQLite database", NotADatabaseError)
+    copy.write_bytes(b"")
+    await db.backup(copy)
+    assert entries(copy) == 0
+
+
+@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
+async def test_a_file_with_a_log(db: SQLiteDatabase, copy: Path, side: str) -> None:
+    """SQLite would apply it to whatever is there in its place; also where there is nothing yet."""
+    beside = copy.with_name(f"copy.db{side}")
+    for _ in range(2):
+        beside.write_bytes(b"frames")
+        await refused(db, copy, f"there is copy.db{side} beside it", DatabaseInUseError)
+        beside.unlink()
+        make(copy)
+    await db.backup(copy)
+
+
+async def test_an_empty_journal(db: SQLiteDatabase, copy: Path) -> None:
+    """Is what is left by journal_mode=TRUNCATE, and harmless."""
+    make(copy, "TRUNCATE")
+    assert files_beside(copy) == {"copy.db", "copy.db-journal"}
+    await db.backup(copy)
+    assert entries(copy) == 0
+
+
+@ON_LINUX
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+async def test_a_database_that_another_process_has_open(
+    db: SQLiteDatabase, copy: Path, mode: str
+) -> None:
+    """What it writes would go to a file without a name. It is named."""
+    make(copy, mode)
+    with OtherProcess(copy) as other:
+        assert other.execute("SELECT count(*) FROM old") == "[(0,)]"
+        message = "beside it" if mode == "WAL" else f"is in use by .*{other.name}"
+        message = message.replace("(", r"\(").replace(")", r"\)")
+        await refused(db, copy, message, DatabaseInUseError)
+    for side in ("-wal", "-shm"):
+        copy.with_name(f"copy.db{side}").unlink(missing_ok=True)
+    await db.backup(copy)
+
+
+async def test_a_database_that_is_locked(
+    db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says so where the system does not tell who has files open."""
+    make(copy)
+    monkeypatch.setattr("sa_sqlite_pool.backup.users", lambda path, writing: [])
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT * FROM old").fetchall()
+        await refused(db, copy, "is in use; close it, or choose another path", DatabaseInUseError)
+    await db.backup(copy)
+
+
+async def test_it_comes_into_use_meanwhile(db: SQLiteDatabase, copy: Path, held: Held) -> None:
+    """The look before the end counts, too."""
+    make(copy)
+    task = asyncio.create_task(db.backup(copy))
+    await until(held.inside.is_set)
+    before = copy.read_bytes()
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        held.leave.set()
+        with pytest.raises(exc.OperationalError, match="is in use"):
+            await task
+    assert copy.read_bytes() == before
+    assert files_beside(copy) == {"copy.db"}
+
+
+async def test_a_symbolic_link(db: SQLiteDatabase, copy: Path) -> None:
+    """What it leads to is replaced, and it stays."""
+    link = copy.with_name("latest.db")
+    link.symlink_to(copy)
+    await db.backup(link)
+    assert link.is_symlink()
+    assert entries(copy) == 0
+
+
+# -- the unfinished file ----------------------------------------------------------------------
+
+
+async def test_what_a_kill_has_left(db: SQLiteDatabase, copy: Path) -> None:
+    """Is removed by the next; it is not written into, since somebody may have it open."""
+    unfinished = copy.with_name("copy.db.unfinished")
+    unfinished.write_bytes(b"half")
+    with unfinished.open("rb") as left:
+        await db.backup(copy)
+        assert left.read() == b"half"
+    assert files_beside(copy) == {"copy.db"}
+    assert entries(copy) == 0
+
+
+async def test_two_at_once(db: SQLiteDatabase, copy: Path, held: Held) -> None:
+    """The second one is refused, and the first is not disturbed."""
+    task = asyncio.create_task(db.backup(copy))
+    await until(held.inside.is_set)
+    await refused(db, copy, "is being written by somebody else", DatabaseInUseError)
+    held.leave.set()
+    await task
+    assert files_beside(copy) == {"copy.db"}
+    assert entries(copy) == 0
+
+
+async def test_a_link_in_its_place(db: SQLiteDatabase, copy: Path, tmp_path: Path) -> None:
+    """Somebody's link leads the copy nowhere."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    copy.with_name("copy.db.unfinished").symlink_to(victim)
+    await refused(db, copy, "copy.db.unfinished")
+    assert victim.read_bytes() == b"mine"
+
+
+def test_it_is_taken_for_left_before_it_is_locked(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one removes it between the creation and the lock: it is made once more.
+
+    Create  | Another
+    open    |
+            | lock, unlink, close
+    lock    |
+    open    |
+    """
+    original = UnfinishedFile._own
+    came: list[int] = []
+
+    def late(self: UnfinishedFile, created: int) -> None:
+        if not came:
+            came.append(1)
+            self._remove_what_was_left()
+        original(self, created)
+
+    monkeypatch.setattr(UnfinishedFile, "_own", late)
+    unfinished = UnfinishedFile(copy)
+    unfinished.create(like=__file__)
+    try:
+        assert came
+        assert files_beside(copy) == {"copy.db.unfinished"}
+        with pytest.raises(DatabaseInUseError):
+            UnfinishedFile(copy).create(like=__file__)
+    finally:
+        unfinished.discard()
+    assert files_beside(copy) == set()
+
+
+def test_another_ones_is_not_removed(copy: Path) -> None:
+    """Whoever was refused has nothing to discard; who has finished, nothing any more."""
+    first, second = UnfinishedFile(copy), UnfinishedFile(copy)
+    first.create(like=__file__)
+    with pytest.raises(DatabaseInUseError):
+        second.create(like=__file__)
+    second.discard()
+    assert files_beside(copy) == {"copy.db.unfinished"}
+    first.replace()
+    second.create(like=__file__)
+    first.discard()
+    assert files_beside(copy) == {"copy.db", "copy.db.unfinished"}
+    second.discard()
+
+
+def test_it_gets_its_name_before_it_is_locked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes it for left must not remove the one that has come in its place.
+
+    First   | Second          | Third
+            | finds it, opens |
+    replace |                 |
+            |                 | create
+            | lock; leaves it |
+    """
+    first, second, third = (UnfinishedFile(copy) for _ in range(3))
+    first.create(like=__file__)
+    original = UnfinishedFile._lock
+
+    def late(self: UnfinishedFile, descriptor: int) -> None:
+        if self is second:
+            first.replace()
+            third.create(like=__file__)
+        original(self, descriptor)
+
+    monkeypatch.setattr(UnfinishedFile, "_lock", late)
+    second._remove_what_was_left()
+    assert files_beside(copy) == {"copy.db", "copy.db.unfinished"}
+    third.discard()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
+def test_a_child_removes_nothing(copy: Path) -> None:
+    """It is its parent's, and so is the lock."""
+    unfinished = UnfinishedFile(copy)
+    unfinished.create(like=__file__)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        unfinished.discard()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert files_beside(copy) == {"copy.db.unfinished"}
+    with pytest.raises(DatabaseInUseError):
+        UnfinishedFile(copy).create(like=__file__)
+    unfinished.discard()
+
+
+async def test_no_descriptor_is_left(db: SQLiteDatabase, copy: Path) -> None:
+    """Neither by a success nor by a refusal."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("the system does not list open files")
+    await db.backup(copy)
+    before = _open_files()
+    await db.backup(copy)
+    copy.write_text("not a database, but a text that is long enough for one" * 10)
+    await refused(db, copy, "is not an SQLite database", NotADatabaseError)
+    await until(lambda: _open_files() == before)
+
+
+def _open_files() -> Any:
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(os.readlink(descriptor))
+        except OSError:
+            continue
+    return sorted(link for link in links if "/copy.db" in link or "/app.db" in link)
