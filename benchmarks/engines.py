@@ -28,9 +28,16 @@ PRAGMAS: Mapping[str, str | int] = {
 
 def stock(database: Path) -> AsyncEngine:
     """SQLAlchemy's own, as its documentation and many blog posts advise to configure it."""
-    engine = create_async_engine(
-        _url("sqlite+aiosqlite", database), connect_args={"timeout": BUSY_TIMEOUT_S}
-    )
+    return _stock(database, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+
+def stock_with_its_own_timeout(database: Path) -> AsyncEngine:
+    """The same with the busy time-out that Python's ``sqlite3`` comes with: 5 seconds."""
+    return _stock(database)
+
+
+def _stock(database: Path, **options: Any) -> AsyncEngine:
+    engine = create_async_engine(_url("sqlite+aiosqlite", database), **options)
     event.listen(engine.sync_engine, "connect", _set_pragmas)
     return engine
 

@@ -117,11 +117,11 @@ def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
     """What each contender ran with."""
     for summary in summaries:
         for settings in summary.settings:
-            line = f"{summary.contender}: {_settings_line(settings)}"
+            line = f"{summary.contender}: {settings_line(settings)}"
             console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def _settings_line(settings: Settings) -> str:
+def settings_line(settings: Settings) -> str:
     pragmas = ", ".join(f"{name}={value}" for name, value in settings.pragmas.items())
     return f"{settings.pool} {settings.pool_size}+{settings.max_overflow}; {pragmas}"
 

@@ -15,9 +15,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from . import files
+from .asked import asked_table
 from .environment import Environment
 from .output import JsonOption, console, table, write_json
 from .rounds import rotated
@@ -33,7 +33,7 @@ from .tables import (
 from .wal import pages
 from .wal.doors import Make, facade, stock
 from .wal.growth import grow
-from .wal.growth_results import Asked, GrowthReport, GrowthRun, GrowthSummary, asked
+from .wal.growth_results import GrowthReport, GrowthRun, GrowthSummary, asked
 from .wal.readers import READERS
 
 
@@ -120,7 +120,7 @@ def _print(console: Console, report: GrowthReport) -> None:
         made.add_row(*_cells(summary))
     console.print(made)
     print_problems(console, _problems(report))
-    console.print(_asked(report.asked))
+    console.print(asked_table(f"asked of {OURS.name}", report.asked))
     print_environment(console, report.environment, report.rounds)
 
 
@@ -141,15 +141,6 @@ def _problems(report: GrowthReport) -> Iterator[str]:
         yield from error_lines(summary.contender, summary.errors)
     for run in report.runs:
         yield from book_lines(run.contender, run.round, run.books)
-
-
-def _asked(all_asked: list[Asked]) -> Table:
-    made = table(f"asked of {OURS.name}", "", "asked", "measured", "kept")
-    for one in all_asked:
-        made.add_row(
-            one.what, f"{one.limit:g}", f"{one.measured:,.2f}", "yes" if one.kept else "NO"
-        )
-    return made
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from ..files import total
 from ..measuring import WrongAnswerError
 from .base import Load
 
-_ROWS = 10_000
+ROWS = 10_000
 
 _COUNTERS = Table(
     "t",
@@ -31,32 +31,32 @@ _COUNTERS = Table(
     Column("id", Integer, primary_key=True),
     Column("v", Integer, nullable=False),
 )
-_ADD_ONE = (
+ADD_ONE = (
     update(_COUNTERS).where(_COUNTERS.c.id == bindparam("key")).values({"v": _COUNTERS.c.v + 1})
 )
 
 
-def _fill(connection: Connection) -> None:
+def fill(connection: Connection) -> None:
     _COUNTERS.create(connection)
-    connection.execute(insert(_COUNTERS), [{"id": key, "v": 0} for key in range(1, _ROWS + 1)])
+    connection.execute(insert(_COUNTERS), [{"id": key, "v": 0} for key in range(1, ROWS + 1)])
 
 
 async def _write(engine: AsyncEngine, key: int) -> None:
     async with engine.begin() as connection:
-        _check((await connection.execute(_ADD_ONE, {"key": key})).rowcount)
+        check((await connection.execute(ADD_ONE, {"key": key})).rowcount)
 
 
 def _write_synchronously(engine: Engine, key: int) -> None:
     with engine.begin() as connection:
-        _check(connection.execute(_ADD_ONE, {"key": key}).rowcount)
+        check(connection.execute(ADD_ONE, {"key": key}).rowcount)
 
 
-def _check(rowcount: int) -> None:
+def check(rowcount: int) -> None:
     if rowcount != 1:
         raise WrongAnswerError(f"{rowcount} rows updated")
 
 
-def _moved(database: Path) -> int:
+def moved(database: Path) -> int:
     """By how much the counters have grown."""
     return total(database, "v", "t")
 
@@ -67,13 +67,13 @@ ONE_ROW_WRITES = Load(
     unit="tx/s",
     tasks=50,
     operations=3_000,
-    rows=_ROWS,
-    fill=_fill,
+    rows=ROWS,
+    fill=fill,
     contenders=(
         Concurrent("stock", engines.stock, _write),
         Concurrent("WriterPool", engines.writer, _write),
         Concurrent("SQLitePool", engines.swap_in, _write),
         OneThread("synchronous", engines.synchronous, _write_synchronously),
     ),
-    effects=_moved,
+    effects=moved,
 )

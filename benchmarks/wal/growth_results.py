@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..asked import Asked, at_least, at_most
 from ..environment import Environment
 from ..measuring import percentile
 from ..results import Books, Spread
@@ -89,34 +90,22 @@ def _spread(
     return Spread.of(values) if values else None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One thing asked of the facade: the worst round counts, except for the median of a ratio."""
-
-    what: str
-    limit: float
-    measured: float
-    kept: bool
-
-
 def asked(ours: Sequence[GrowthRun], alone: Sequence[GrowthRun]) -> list[Asked]:
-    """What was asked beside what was measured, with readers and for the writer alone."""
+    """What was asked beside what was measured, with readers and for the writer alone.
+
+    The worst round counts, except for the median of a ratio.
+    """
     pairs = zip(ours, alone, strict=True)
     share = statistics.median(
         one.transactions_a_second / other.transactions_a_second for one, other in pairs
     )
     return [
-        _at_most("log at its largest, MiB", 128, [run.largest_log_mib for run in ours]),
-        _at_most("log at the end, MiB", 16, [run.log_at_the_end_mib for run in ours]),
-        Asked("writer, share of a writer alone (at least)", 0.8, share, share >= 0.8),
-        _at_most("read errors", 0, [run.read_errors for run in ours]),
-        _at_most("longest wait of a reader, ms", 600, [run.wait_max_ms or 0 for run in ours]),
+        at_most("log at its largest, MiB", 128, [run.largest_log_mib for run in ours]),
+        at_most("log at the end, MiB", 16, [run.log_at_the_end_mib for run in ours]),
+        at_least("writer, share of a writer alone", 0.8, [share]),
+        at_most("read errors", 0, [run.read_errors for run in ours]),
+        at_most("longest wait of a reader, ms", 600, [run.wait_max_ms or 0 for run in ours]),
     ]
-
-
-def _at_most(what: str, limit: float, measured: Sequence[float]) -> Asked:
-    worst = max(measured)
-    return Asked(what, limit, worst, worst <= limit)
 
 
 @dataclass(frozen=True, slots=True)

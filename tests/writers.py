@@ -1,0 +1,274 @@
+"""Processes that write to the table ``items`` through a door of the package, as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import exc, text
+
+from sa_sqlite_pool.driver.locks import Patience
+from tests.children import heard
+from tests.fork_programs import ended, fork
+from tests.helpers import UPDATE_FIRST
+from tests.programs import Door, say
+
+_AMOUNT = text("SELECT amount FROM items WHERE id = 1")
+_SET_AMOUNT = text("UPDATE items SET amount = :amount WHERE id = 1")
+
+
+@asynccontextmanager
+async def opened(name: str, path: Path, **options: Any) -> AsyncIterator[Door]:
+    """A door with its connections open, so that who writes asks for the turn at once."""
+    door = Door(name, str(path), **options)
+    try:
+        await connect(door)
+        yield door
+    finally:
+        await door.close()
+
+
+async def connect(door: Door) -> None:
+    """Open a connection of each kind."""
+    await door.open()
+    for engine in door.engines:
+        async with engine.connect():
+            pass
+
+
+async def amount(door: Door) -> int:
+    """How often ``UPDATE_FIRST`` was committed."""
+    async with door.read() as reader:
+        return int(await reader.scalar(_AMOUNT))
+
+
+async def write(door: Door) -> None:
+    async with door.write() as writer:
+        await writer.execute(UPDATE_FIRST)
+
+
+# -- one transaction after the other, as it is told ------------------------------------------------
+
+
+def obey(pipe: Connection, door: str, path: Path, options: dict[str, Any]) -> None:
+    """Say ``open``, and do what is heard.
+
+    ``write``: a transaction; answers ``write`` when it is committed. ``queue``: the same, but says
+    ``queued`` first, when it stands in line, which must be taken. ``hold``: says ``holds`` in the
+    middle, and commits or rolls back as it is told then. Who waits in vain says why instead.
+    """
+    asyncio.run(_obey(pipe, door, path, options))
+
+
+async def _obey(pipe: Connection, name: str, path: Path, options: dict[str, Any]) -> None:
+    async with opened(name, path, **options) as door:
+        pipe.send("open")
+        while (word := await heard(pipe)) != "close":
+            transaction = asyncio.create_task(_transaction(pipe, door, word))
+            if word == "queue":
+                await in_line(door)
+                pipe.send("queued")
+            await transaction
+
+
+async def in_line(door: Door) -> None:
+    """Until a task that has just been started to write stands in line, wherever that is.
+
+    It asks before it first awaits anything, or in a thread; a read is a hop to a thread and back.
+    """
+    for _ in range(3):
+        await amount(door)
+
+
+class _RollBack(Exception):  # noqa: N818 - no error
+    pass
+
+
+async def _transaction(pipe: Connection, door: Door, word: str) -> None:
+    try:
+        async with door.write() as writer:
+            await writer.execute(UPDATE_FIRST)
+            if word == "hold":
+                pipe.send("holds")
+                word = await heard(pipe)
+                if word == "rollback":
+                    raise _RollBack
+    except _RollBack:
+        pass
+    except exc.TimeoutError as error:
+        word = f"{type(error).__name__}: {error}"
+    pipe.send(word)
+
+
+# -- many at once ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Nobody else is in such a block at the same time, in no process; or it raises."""
+    mark = f"{path}-alone"
+    os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    try:
+        yield
+    finally:
+        os.unlink(mark)
+
+
+async def read_modify_write(door: Door, path: Path, *, tasks: int, times: int) -> None:
+    """Add one to the amount, ``tasks`` times ``times``, each time from what was read before."""
+
+    async def add() -> None:
+        for _ in range(times):
+            async with door.claim() as writer:
+                before = await writer.scalar(_AMOUNT)
+                with alone(path):
+                    await asyncio.sleep(0)
+                    await writer.execute(_SET_AMOUNT, {"amount": before + 1})
+
+    await asyncio.gather(*(add() for _ in range(tasks)))
+
+
+@contextmanager
+def tries_counted() -> Iterator[list[sqlite3.Error]]:
+    """What SQLite's lock has made somebody of this process wait for, while the block runs."""
+    met: list[sqlite3.Error] = []
+    wait = Patience.wait
+
+    async def counted(self: Patience, error: sqlite3.Error) -> None:
+        met.append(error)
+        await wait(self, error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Patience, "wait", counted)
+        yield met
+
+
+def write_beside_others(pipe: Connection, door: str, path: Path, tasks: int, times: int) -> None:
+    """Say ``open``, begin when told so, and say how often SQLite's lock was met."""
+
+    async def main() -> None:
+        async with opened(door, path) as own:
+            pipe.send("open")
+            await heard(pipe)
+            await read_modify_write(own, path, tasks=tasks, times=times)
+
+    with tries_counted() as met:
+        asyncio.run(main())
+    pipe.send(len(met))
+
+
+def hammer(pipe: Connection, door: str, path: Path, tasks: int) -> None:
+    """Say ``open``; write without a pause from being told so until told to stop."""
+
+    async def main() -> None:
+        async with opened(door, path) as own:
+            pipe.send("open")
+            await heard(pipe)
+            stopped = asyncio.create_task(heard(pipe))
+
+            async def write_on() -> None:
+                while not stopped.done():
+                    await write(own)
+
+            await write(own)
+            pipe.send("writes")
+            await asyncio.gather(stopped, *(write_on() for _ in range(tasks)))
+
+    asyncio.run(main())
+
+
+async def overtaken(door: Door) -> int:
+    """Write, and say how many others did from when this asked until it had the turn."""
+    before = await amount(door)
+    async with door.claim() as writer:
+        return int(await writer.scalar(_AMOUNT)) - before
+
+
+# -- forks and ends --------------------------------------------------------------------------------
+
+
+def fork_and_write(pipe: Connection, door: str, path: Path, tasks: int, times: int) -> None:
+    """Open, fork, and write beside the child; say how the child has ended, and the amount."""
+
+    async def work() -> None:
+        await read_modify_write(own, path, tasks=tasks, times=times)
+
+    async def finish() -> int:
+        found = await amount(own)
+        await own.close()
+        return found
+
+    own = Door(door, str(path))
+    asyncio.run(connect(own))
+    child = fork(lambda: asyncio.run(work()))
+    asyncio.run(work())
+    pipe.send((ended(child), asyncio.run(finish())))
+
+
+def hold_and_fork(pipe: Connection, door: str, path: Path) -> None:
+    """Have a child, that does nothing, in the middle of a write transaction."""
+    _hold_and(pipe, door, path, lambda: fork(_wait_to_be_killed))
+
+
+def hold_and_start_program(pipe: Connection, door: str, path: Path) -> None:
+    """Start another program in the middle of a write transaction, and let it inherit all it may."""
+
+    def start() -> int:
+        program = [sys.executable, "-c", "import time; time.sleep(20)"]
+        return subprocess.Popen(program, close_fds=False).pid
+
+    _hold_and(pipe, door, path, start)
+
+
+def _hold_and(pipe: Connection, door: str, path: Path, start: Callable[[], int]) -> None:
+    async def main() -> None:
+        async with opened(door, path) as own, own.write() as writer:
+            await writer.execute(UPDATE_FIRST)
+            pipe.send(start())
+            await heard(pipe)
+
+    asyncio.run(main())
+
+
+def _wait_to_be_killed() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        read, _ = os.pipe()
+        os.read(read, 1)
+
+
+# -- programs of their own: ``python -m tests.writers PROGRAM DOOR PATH`` --------------------------
+
+
+def end_in_line(own: Door) -> None:
+    """Come to an end while a task stands in line, which must be taken. It is cancelled."""
+    asyncio.run(_stand_in_line(own))
+
+
+def exit_in_line(own: Door) -> None:
+    """The same, with a task that never runs again, in a loop that nobody closes."""
+    loop = asyncio.new_event_loop()
+    waiting = loop.run_until_complete(_stand_in_line(own))
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+async def _stand_in_line(own: Door) -> asyncio.Task[None]:
+    await connect(own)
+    waiting = asyncio.create_task(write(own))
+    await in_line(own)
+    assert not waiting.done()
+    say("queued")
+    return waiting
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](Door(sys.argv[2], sys.argv[3]))
