@@ -6,11 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints lint types clean
-.PHONY: bench bench-cancel bench-wal bench-wal-hour
+.PHONY: demo migrations test test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills lint types clean
+.PHONY: bench bench-cancel bench-processes bench-wal bench-wal-hour
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
+
+# An old database with 100,000 rows, and the application that upgrades it.
+migrations: $(VENV)/.dev
+	rm -f migrations_example/example.db*
+	cd migrations_example && ../$(BIN)/python -m fill && ../$(BIN)/python -m app
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -42,6 +47,11 @@ bench-cancel: $(VENV)/.dev
 test-checkpoints: $(VENV)/.dev
 	$(BIN)/python -m tests.checkpoints --seconds 180 --processes 6 --seed 1
 
+# Processes that write one file are killed, five times a second, and the others go on: a minute;
+# `make test` has a short form.
+test-kills: $(VENV)/.dev
+	$(BIN)/python -m tests.kills --seconds 60 --processes 6 --seed 1
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -51,6 +61,10 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# Processes that write the same file, beside stock ones: two minutes and a half.
+bench-processes: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.processes
 
 # The log beside readers, and what checkpoints cost writers: some eleven minutes.
 bench-wal: $(VENV)/.dev

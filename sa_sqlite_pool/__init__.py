@@ -4,7 +4,9 @@ from .database import SQLiteDatabase
 from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .errors import (
     ConfigurationError,
+    DamagedDatabaseError,
     DatabaseClosedError,
+    DatabaseInUseError,
     DatabaseNotUsableError,
     ForbiddenWriteError,
     NotADatabaseError,
@@ -20,6 +22,7 @@ from .errors import (
 from .pools.reader import ReaderPool
 from .pools.swap_in import SQLitePool
 from .pools.writer import WriterPool
+from .restoring import restore
 from .sessions.routing import RoutedAsyncSession, RoutedSession, routing_sessionmaker
 from .settings import WalSettings
 from .statistics import DatabaseStatistics, ReaderStatistics, WalStatistics
@@ -29,7 +32,9 @@ __all__ = [
     "CheckpointMode",
     "CheckpointOutcome",
     "ConfigurationError",
+    "DamagedDatabaseError",
     "DatabaseClosedError",
+    "DatabaseInUseError",
     "DatabaseNotUsableError",
     "DatabaseStatistics",
     "ForbiddenWriteError",
@@ -51,6 +56,7 @@ __all__ = [
     "WalStatistics",
     "WriteTimeout",
     "WriterPool",
+    "restore",
     "routing_sessionmaker",
 ]
 

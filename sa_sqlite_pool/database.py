@@ -13,8 +13,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy import URL
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -22,9 +22,10 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from .backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
 from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
-from .driver.location import Location
 from .driver.opening import PrivateDirectory
+from .driver.urls import locate, parse_url
 from .errors import ConfigurationError, DatabaseClosedError
 from .pools.base import FairPool
 from .pools.reader import DEFAULT_READERS, ReaderPool
@@ -125,7 +126,7 @@ class SQLiteDatabase:
             )
         check_count("readers", readers)
         self._private_directory: PrivateDirectory | None = None
-        self.url = self._own_if_in_memory(_parse_url(url))
+        self.url = self._own_if_in_memory(parse_url(url))
         settings = ConnectionSettings(
             lay_over(DEFAULT_PRAGMAS, pragmas),
             write_timeout,
@@ -159,6 +160,7 @@ class SQLiteDatabase:
         self._sessionmaker = routing_sessionmaker(
             writer=self.writer_engine, reader=self.reader_engine
         )
+        self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
         self._state = State.NEW
         self._closing: asyncio.Future[None] | None = None
         self._closed: Future[None] = Future()
@@ -223,12 +225,18 @@ class SQLiteDatabase:
         for pool in pools:
             pool.refuse(self._not_open)
         try:
-            await _all_ended(pools, timeout)
+            await self._all_ended(pools, timeout)
         finally:  # also where the loop comes to its end and cancels this
+            self._backups.stop(self._not_open)
             for pool in pools:
+                pool.refuse(self._not_open)  # who waits for another process since
                 pool.recall(f"{self._label} was closed")
-        await _all_ended(pools, _HURRY_SECONDS)
+        await self._all_ended(pools, _HURRY_SECONDS)
         await self._dispose_engines()
+
+    async def _all_ended(self, pools: Iterable[FairPool], timeout: float) -> None:
+        loans = (pool.loans.all_ended(timeout) for pool in pools)
+        await asyncio.gather(*loans, self._backups.all_ended(timeout))
 
     async def _dispose_engines(self) -> None:
         # The last connection to close moves the log into the database and removes it
@@ -319,6 +327,33 @@ class SQLiteDatabase:
         except sqlite3.Error as error:
             raise OperationalError("PRAGMA wal_checkpoint", None, error) from error
 
+    # -- copies ---------------------------------------------------------------------------------
+
+    async def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+        pages_per_step: int = DEFAULT_PAGES_PER_STEP,
+    ) -> None:
+        """Copy the database, as it is at this moment, to the file ``path``, while others write.
+
+        :param path: of the copy, one file; an older copy is replaced, at once and as a whole
+        :param progress: called in the event loop as ``progress(pages_copied, pages_total)`` after
+            steps, as fast as it listens, and after the last; what it raises ends the backup
+        :param pages_per_step: how many pages are copied before the next look at whether to stop
+
+        The copy is verified and on the disk when this returns. In WAL mode nobody waits, and the
+        log cannot shrink meanwhile; in another journal mode writers wait in line.
+
+        Raises ``sqlalchemy.exc.OperationalError`` where the path cannot be used, is in use, or the
+        disk is full, ``DatabaseError`` where the copy is damaged, and
+        :class:`~sa_sqlite_pool.DatabaseClosedError` when :meth:`close` ends it. Then, and after a
+        cancellation, nothing is left of it, and an older copy is as it was.
+        """
+        self._assert_open()
+        await self._backups.make(path, progress, pages_per_step)
+
     def statistics(self) -> DatabaseStatistics:
         """How the database stands at this moment. Reads a few bytes of the ``-wal`` file."""
         self._assert_open()
@@ -358,7 +393,7 @@ class SQLiteDatabase:
 
     @property
     def _label(self) -> str:
-        return _locate(self.url).label
+        return locate(self.url).label
 
     def _assert_open(self) -> None:
         if self._state is not State.OPEN:
@@ -374,14 +409,10 @@ class SQLiteDatabase:
 
     def _own_if_in_memory(self, url: URL) -> URL:
         """A private database in memory becomes a file that both engines can share."""
-        if not _locate(url).private:
+        if not locate(url).private:
             return url
         self._private_directory = PrivateDirectory(self)
         return url.set(database=self._private_directory.database, query={})
-
-
-async def _all_ended(pools: Iterable[FairPool], timeout: float) -> None:
-    await asyncio.gather(*(pool.loans.all_ended(timeout) for pool in pools))
 
 
 def _parse_mode(mode: str) -> CheckpointMode:
@@ -390,27 +421,3 @@ def _parse_mode(mode: str) -> CheckpointMode:
     except ValueError:
         names = ", ".join(repr(known.value) for known in CheckpointMode)
         raise ConfigurationError(f"mode must be one of {names}, not {mode!r}") from None
-
-
-def _locate(url: URL) -> Location:
-    arguments, parameters = url.get_dialect()().create_connect_args(url)
-    return Location.parse(str(arguments[0]), uri=bool(parameters.get("uri")))
-
-
-def _parse_url(url: str | URL | os.PathLike[str]) -> URL:
-    if isinstance(url, os.PathLike):
-        return URL.create("sqlite+aiosqlite", database=os.fspath(url))
-    if isinstance(url, str) and "://" not in url:
-        return URL.create("sqlite+aiosqlite", database=url)
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigurationError(
-            f"{url!r} is neither a path nor a URL such as sqlite+aiosqlite:///app.db"
-        ) from error
-    if parsed.drivername not in {"sqlite+aiosqlite", "sqlite"}:
-        raise ConfigurationError(
-            f"SQLiteDatabase needs a sqlite+aiosqlite URL, not {parsed.drivername}; for other "
-            "databases, create two engines and use routing_sessionmaker()"
-        )
-    return parsed.set(drivername="sqlite+aiosqlite")

@@ -17,7 +17,9 @@ from sqlalchemy.orm.exc import StaleDataError
 
 __all__ = [
     "ConfigurationError",
+    "DamagedDatabaseError",
     "DatabaseClosedError",
+    "DatabaseInUseError",
     "DatabaseNotUsableError",
     "ForbiddenWriteError",
     "NotADatabaseError",
@@ -105,3 +107,11 @@ class DatabaseNotUsableError(sqlite3.OperationalError):
 
 class NotADatabaseError(sqlite3.DatabaseError):
     """The file exists and is not an SQLite database. It was not changed."""
+
+
+class DatabaseInUseError(sqlite3.OperationalError):
+    """Somebody has the file open that a backup or a restore would replace. It was not changed."""
+
+
+class DamagedDatabaseError(sqlite3.DatabaseError):
+    """``PRAGMA integrity_check`` found errors in a copy, which was not used then."""

@@ -55,11 +55,17 @@ def locks() -> Iterator[ProcessLock]:
 
 def other_processes(pids: Iterable[int]) -> list[str]:
     """``process 4242 (sqlite3)`` for each that is not this one."""
-    others = {pid for pid in pids if pid > 0} - {os.getpid()}
-    return [_name(pid) for pid in sorted(others)]
+    return processes(set(pids) - {os.getpid()})
+
+
+def processes(pids: Iterable[int]) -> list[str]:
+    """``process 4242 (sqlite3)`` for each; locks of the system's own have no process."""
+    return [_name(pid) for pid in sorted(set(pids)) if pid > 0]
 
 
 def _name(pid: int) -> str:
+    if pid == os.getpid():
+        return "this process"
     try:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
     except OSError:

@@ -152,7 +152,16 @@ def lay_over(
         raise ConfigurationError(
             f'pragmas must be a mapping such as {{"synchronous": "FULL"}}, not {pragmas!r}'
         )
-    return {**defaults, **(pragmas or {})}
+    return {**defaults, **_safe_without_wal(pragmas or {}), **(pragmas or {})}
+
+
+def _safe_without_wal(pragmas: Mapping[str, PragmaValue]) -> dict[str, PragmaValue]:
+    # "WAL mode is always consistent with synchronous=NORMAL", while with a rollback journal "there
+    # is a very small […] chance that a power failure at just the wrong time could corrupt the
+    # database": https://www.sqlite.org/pragma.html#pragma_synchronous
+    if str(pragmas.get("journal_mode", "WAL")).upper() == "WAL":
+        return {}
+    return {"synchronous": "FULL"}
 
 
 def _remedy(name: str) -> str:

@@ -104,8 +104,8 @@ class SleepingFunction:
 
 def files_beside(path: Path) -> set[str]:
     """All files there but those that processes lock, which stay."""
-    locked = {f"{path.name}-turn", f"{path.name}-line"}
-    return {entry.name for entry in path.parent.iterdir()} - locked
+    names = {entry.name for entry in path.parent.iterdir()}
+    return {name for name in names if not name.endswith(("-turn", "-line"))}
 
 
 class _JumpingSelector(selectors.SelectSelector):

@@ -34,7 +34,11 @@ class Door:
     """One of the three ways into the package, all used alike."""
 
     def __init__(
-        self, name: str, path: str, on_connect: Callable[[sqlite3.Connection], object] = id
+        self,
+        name: str,
+        path: str,
+        on_connect: Callable[[sqlite3.Connection], object] = id,
+        **more: Any,
     ) -> None:
         self._on_connect = on_connect
         self.opened: list[int] = []  # the process of each physical connection
@@ -43,22 +47,27 @@ class Door:
             "write_timeout": WAIT_SECONDS,
             "read_timeout": WAIT_SECONDS,
             "on_connect": self._note,
+            **more,
         }
         self.db: SQLiteDatabase | None = None
         self.write: Use
+        self.claim: Use  # the same, with the turn from the first statement on
         self.read: Use
         if name == "facade":
             self.db = SQLiteDatabase(url, **options)
             self.write, self.read = self.db.write, self.db.read
+            self.claim = self.write
             self.engines = [self.db.writer_engine, self.db.reader_engine]
         elif name == "swap-in":
             engine = create_async_engine(url, poolclass=SQLitePool, **options)
             self.write, self.read = engine.begin, engine.connect
+            self.claim = engine.execution_options(sqlite_role="writer").begin
             self.engines = [engine]
         else:
             writer = create_async_engine(url, poolclass=WriterPool, **options)
             reader = create_async_engine(url, poolclass=ReaderPool, **options)
             self.write, self.read = writer.begin, reader.connect
+            self.claim = self.write
             self.engines = [writer, reader]
 
     @property
@@ -69,10 +78,13 @@ class Door:
         self.opened.append(os.getpid())
         self._on_connect(connection)
 
-    async def prepare(self) -> None:
-        """Open, with the table and one row, and a connection of each kind used."""
+    async def open(self) -> None:
         if self.db is not None:
             await self.db.open()
+
+    async def prepare(self) -> None:
+        """Open, with the table and one row, and a connection of each kind used."""
+        await self.open()
         async with self.write() as writer:
             await writer.execute(CREATE)
         await self.add()

@@ -167,3 +167,66 @@ def test_an_hour_of_the_log(tmp_path: Path) -> None:
         assert min(run["writes"], run["imports"], run["reads"]) > 0
         assert run["errors"] == {}
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Json]:
+    """What a short call with three processes printed and wrote."""
+    file = tmp_path_factory.mktemp("benchmarks") / "report.json"
+    asked = ("--processes", "3", "--tasks", "2", "--seconds", "0.5", "--rounds", "1")
+    done = call(*asked, "--json", str(file), module="benchmarks.processes")
+    assert done.returncode == 0, done.stderr
+    written: Json = json.loads(file.read_text())
+    return done.stdout, written
+
+
+def test_processes_on_one_file(processes: tuple[str, Json]) -> None:
+    """Every process of every contender writes through its own door, and the books balance."""
+    _, report = processes
+    runs = {run["contender"]: run for run in report["runs"]}
+    doors = {name: [one["door"] for one in run["processes"]] for name, run in runs.items()}
+    assert doors == {
+        "stock": ["stock"] * 3,
+        "SQLiteDatabase": ["SQLiteDatabase"] * 3,
+        "SQLitePool": ["SQLitePool"] * 3,
+        "with an outsider": ["SQLiteDatabase", "SQLiteDatabase", "stock"],
+    }
+    for run in runs.values():
+        assert run["books"]["acknowledged"] == run["books"]["found"] > 0
+        counts = [one["transactions"] for one in run["processes"]]
+        assert run["evenness"] == min(counts) / max(counts)
+        assert run["throughput"] == sum(counts) / 0.5
+        assert run["p50_ms"] <= run["p99_ms"] <= run["max_ms"]
+        # The sleep inside a transaction is a part of its time.
+        assert run["p50_ms"] > 2
+    ours = [run for name, run in runs.items() if name != "stock"]
+    assert [run["errors"] for run in ours] == [{}] * 3
+
+
+def test_processes_run_with_the_same_pragmas(processes: tuple[str, Json]) -> None:
+    """And with their own busy time-outs, which are told."""
+    stdout, report = processes
+    settings = {door: one for run in report["runs"] for door, one in run["settings"].items()}
+    assert set(settings) == {"stock", "SQLiteDatabase", "SQLitePool"}
+    pragmas = [one["pragmas"] for one in settings.values()]
+    for name in ("journal_mode", "synchronous", "foreign_keys", "cache_size", "temp_store"):
+        assert len({one[name] for one in pragmas}) == 1, name
+    assert settings["stock"]["pragmas"]["busy_timeout"] == "5000"
+    assert "stock: AsyncAdaptedQueuePool 5+10; journal_mode=wal, synchronous=NORMAL" in stdout
+
+
+def test_what_was_asked_of_processes_is_told(processes: tuple[str, Json]) -> None:
+    """Each with its limit; the ratios are those of the runs."""
+    stdout, report = processes
+    asked = {one["what"]: one for one in report["asked"]}
+    for one in asked.values():
+        assert re.search(rf"{re.escape(one['what'])} +│ +{one['limit']:g} │", stdout)
+    runs = {run["contender"]: run for run in report["runs"]}
+    for name in ("SQLiteDatabase", "SQLitePool"):
+        ratio = asked[f"{name}: p99, share of stock's"]
+        assert ratio["measured"] == runs[name]["p99_ms"] / runs["stock"]["p99_ms"]
+        assert ratio["kept"] == (ratio["measured"] <= 0.1)
+        share = asked[f"{name}: throughput, for one of stock's (at least)"]
+        assert share["kept"] == (runs[name]["throughput"] >= runs["stock"]["throughput"])
+    outsider = asked["with an outsider: least/most transactions of a process (at least)"]
+    assert outsider["measured"] == runs["with an outsider"]["evenness"]

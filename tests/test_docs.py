@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +44,23 @@ def test_wal(tmp_path: Path) -> None:
     """The program prints what the page says; sizes and seconds apart."""
     output = re.sub(r"\d+\.\d (MiB|s)", r"N \1", run("wal.md", tmp_path))
     assert output == blocks("wal.md", "text")[0]
+
+
+def test_backup(tmp_path: Path) -> None:
+    """The program prints what the page says."""
+    assert run("backup.md", tmp_path) == blocks("backup.md", "text")[0]
+
+
+def test_the_nightly_backup_and_the_restore_from_a_shell(tmp_path: Path) -> None:
+    """As shown, for the database that the page's first program leaves."""
+    run("backup.md", tmp_path)
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "backup.py").write_text(blocks("backup.md", "python")[1])
+    command = [sys.executable, "backup.py", "app.db", "backups"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    (copy,) = (tmp_path / "backups").iterdir()
+    program = re.findall("python -c '(.*)'", blocks("backup.md", "console")[0])[0]
+    command = [sys.executable, "-c", program, str(copy), "restored.db"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    with contextlib.closing(sqlite3.connect(tmp_path / "restored.db")) as restored:
+        assert restored.execute("SELECT count(*) FROM notes").fetchone() == (2,)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 import sa_sqlite_pool
-from sa_sqlite_pool import SQLiteDatabase, routing_sessionmaker
+from sa_sqlite_pool import SQLiteDatabase, migrations, restore, routing_sessionmaker
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -17,8 +18,14 @@ if TYPE_CHECKING:
         assert_type(db.sessionmaker, async_sessionmaker[AsyncSession])
         async with db.write() as session:
             assert_type(session, AsyncSession)
+        assert_type(await db.backup("copy.db", progress=print), None)
+        assert_type(await restore("copy.db", "app.db"), None)
         async with db as opened:
             assert_type(opened, SQLiteDatabase)
+
+    async def migrated(db: SQLiteDatabase, engine: AsyncEngine) -> None:
+        assert_type(await migrations.current(db, config="alembic.ini"), tuple[str, ...])
+        await migrations.upgrade(engine, "head", config=Path("alembic.ini"), timeout=1)
 
     def routed(engine: AsyncEngine) -> None:
         maker = routing_sessionmaker(writer=engine, reader=engine)

@@ -145,9 +145,13 @@ class SQLiteConnection(AdaptedConnection):
         """Roll back what is open, and close open streams; costs nothing where nothing is."""
         self._executor.rollback()
 
-    def end_snapshot(self) -> bool:
-        """End the read transaction; whether anybody has committed since it began."""
-        return self._executor.end_snapshot()
+    def end_read(self) -> None:
+        """End the read transaction; an open stream keeps the snapshot to its own end."""
+        self._executor.end_read()
+
+    def data_version(self) -> int:
+        """Another number when somebody else has committed; within a snapshot, of that."""
+        return self._executor.data_version()
 
     # -- on loan --------------------------------------------------------------------------------
 
@@ -208,7 +212,7 @@ class SQLiteConnection(AdaptedConnection):
     def _gone(self, successor: Worker | None) -> None:
         if successor is not None:
             self._keep(successor, self._executor.guard)
-        self._executor.let_go()
+        self._executor.gone()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()

@@ -21,7 +21,7 @@ from ..forks import rest
 from ..settings import Role
 from ..turn.permit import Permit, shorten
 from .guard import Guard
-from .jobs import OutOfTime
+from .jobs import Job, OutOfTime
 from .locks import Patience, TimeLimit, may_pass
 from .placement import Place, place_of_end
 from .reading import Reading
@@ -43,6 +43,7 @@ class Executor:
     """
 
     __slots__ = (
+        "_gone",
         "_judged",
         "_lost",
         "_tries_again",
@@ -72,6 +73,7 @@ class Executor:
         self.settings_changed = False  # by a PRAGMA or ATTACH while on loan
         self.reading = Reading(worker, rules.snapshots, self._after_work)
         self.writing = Writing(rules)
+        self._gone = False  # given up, and its transaction has ended
         self._tries_again = False  # and keeps its turn until then
         self._wrote = False  # the open transaction ran more than reads
         self._lost: str | None = None  # why SQLite ended the transaction by itself
@@ -107,7 +109,12 @@ class Executor:
             raise self._transaction_lost()
         self.reading.assert_not_ended()
         kind = self._judged.get(sql) or classify(sql)
-        patience = Patience(self.rules, writing=kind.writes or self.role is Role.WRITER)
+        patience = Patience(
+            self.rules,
+            self.loan,
+            writing=kind.writes or self.role is Role.WRITER,
+            commits=kind.writes and self.autocommit,
+        )
         limit = None if timeout is None else TimeLimit(timeout)
         while True:
             try:
@@ -125,11 +132,13 @@ class Executor:
 
     def _wait_before_next_try(self, patience: Patience, error: sqlite3.Error) -> None:
         self._tries_again = False
+        began = time.monotonic()
         try:
             self.wait_for(patience.wait(error))
         except BaseException:
             self._after_work()
             raise
+        self.writing.others_had_lock(time.monotonic() - began)
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run what begins and ends no transaction, such as fetching: one hop."""
@@ -165,20 +174,14 @@ class Executor:
     ) -> T:
         was_open = self.worker.in_transaction
         try:
-            plan = self._admit(sql, kind, atomic, was_open, patience)
-            self._note(sql)
-            commits = kind.writes or kind is Kind.END
-            job = self.worker.run(
-                lambda connection: self._perform(connection, plan, call, commits=commits),
-                text=sql,
-                timeout=None if limit is None else limit.seconds_left,
-            )
-            return self.wait_for(job)
+            return self.wait_for(self._start(sql, kind, call, atomic, patience, limit))
         except (sqlite3.Error, OutOfTime) as error:
             self.reading.assert_not_ended()
             if isinstance(error, sqlite3.Error):
                 self._explain(error, kind)
-                self._tries_again = may_pass(error, in_transaction=self.worker.in_transaction)
+                # A reader's transaction is never promoted, so it may wait in the middle of it.
+                promoted = self.worker.in_transaction and self.role is not Role.READER
+                self._tries_again = may_pass(error, in_transaction=promoted)
             if kind is not Kind.END:
                 self._note_loss(was_open, error)
             raise
@@ -197,21 +200,58 @@ class Executor:
         if kind.may_change_settings and self.loan is not None and changes_settings(sql):
             self.settings_changed = True
 
-    def _admit(
-        self, sql: str, kind: Kind, atomic: bool, in_transaction: bool, patience: Patience
-    ) -> Plan:
-        """Refuse what may not be, wait for the turn, and say how to go on."""
-        swap_in, writing = self.rules.role is Role.AUTO, self.writing
-        standing = Standing(self.role, swap_in, writing.begun, self.autocommit, in_transaction)
+    def _start(
+        self,
+        sql: str,
+        kind: Kind,
+        call: Call[T],
+        atomic: bool,
+        patience: Patience,
+        limit: TimeLimit | None,
+    ) -> Job[T]:
+        """Wait for what the statement needs, and have it run."""
+        standing = self._admit(sql, kind)
+        waits = needs_turn(kind, standing)
+        how = plan(kind, standing._replace(has_turn=standing.has_turn or waits), atomic=atomic)
+        commits = kind.writes or kind is Kind.END
+
+        def function(connection: sqlite3.Connection) -> T:
+            return self._perform(connection, how, call, commits=commits)
+
+        self._note(sql)
+        if waits and not self.writing.begin_nowait():
+            prepare = None if limit is not None else lambda: self._prepare(function)
+            job = self.wait_for(self.writing.begin(patience, self.loan, prepare))
+            self._note(sql)
+            if job is not None:
+                return job
+        while not self.writing.begun and not self.reading.begin(self.loan):
+            self.wait_for(self.reading.until_no_gap())
+        return self.worker.run(
+            function, text=sql, timeout=None if limit is None else limit.seconds_left
+        )
+
+    def _prepare(self, function: Call[T]) -> Job[T]:
+        """For another thread, in which the connection may be used as long as it is not given up."""
+
+        def checked(connection: sqlite3.Connection) -> T:
+            self.worker.assert_usable()
+            return function(connection)
+
+        return self.worker.prepare(checked)
+
+    def _admit(self, sql: str, kind: Kind) -> Standing:
+        """How the connection stands; an error where the statement may not be."""
+        standing = Standing(
+            self.role,
+            self.rules.role is Role.AUTO,
+            self.writing.begun,
+            self.autocommit,
+            self.worker.in_transaction,
+        )
         if is_refused(kind, standing):
             raise self._forbidden(shorten(sql))
-        if needs_turn(kind, standing):
-            if not writing.begin_nowait():
-                self.wait_for(writing.begin(patience, self.loan))
-            standing = standing._replace(has_turn=True)
-        while not writing.begun and not self.reading.begin(self.loan):
-            self.wait_for(self.reading.until_no_gap())
-        return plan(kind, standing, atomic=atomic)
+        return standing
 
     def _perform(
         self, connection: sqlite3.Connection, plan: Plan, call: Call[T], *, commits: bool
@@ -297,9 +337,16 @@ class Executor:
         self._lost = None
         self._end("ROLLBACK")
 
-    def end_snapshot(self) -> bool:
-        """End the read transaction; whether anybody has committed since it began."""
-        return self.wait_for(self.worker.run(_end_snapshot))
+    def end_read(self) -> None:
+        """End the read transaction; an open stream keeps the snapshot to its own end."""
+        self._end("ROLLBACK")
+
+    def data_version(self) -> int:
+        """Another number when somebody else has committed."""
+        # "The integer values returned by two invocations of "PRAGMA data_version" from the same
+        # connection will be different if changes were committed to the database by any other
+        # connection in the interim": https://www.sqlite.org/pragma.html#pragma_data_version
+        return self.run_statement("PRAGMA data_version", _data_version)
 
     def _end(self, sql: str) -> None:
         self.reading.forget()
@@ -314,7 +361,8 @@ class Executor:
             self._after_work()
 
     def _send_end(self, sql: str) -> None:
-        if place_of_end(self.worker, wrote=self._wrote) is Place.INLINE:
+        doubtful = self.rules.doubtful
+        if place_of_end(self.worker, wrote=self._wrote, doubtful=doubtful) is Place.INLINE:
             rest.begin(self)
             try:
                 self.worker.connection.execute(sql)
@@ -324,7 +372,7 @@ class Executor:
             self._end_in_thread(sql)
 
     def _end_in_thread(self, sql: str) -> None:
-        patience = Patience(self.rules, writing=True)
+        patience = Patience(self.rules, self.loan, writing=True, commits=sql == "COMMIT")
         while True:
             try:
                 job = self.worker.run(
@@ -347,6 +395,8 @@ class Executor:
 
     def _after_work(self) -> None:
         worker = self.worker
+        if self._gone:
+            self.let_go()  # of what it was waiting for when the connection was given up
         if worker.closed or not worker.at_rest:
             return  # whoever gives the connection up gives the turn back, after the rollback
         if (loan := self.loan) is not None:
@@ -357,6 +407,15 @@ class Executor:
             self.let_go()
             if (log := self.rules.log) is not None and log.due:
                 log.attend()
+
+    def gone(self) -> None:
+        """The connection is given up, and its transaction has ended. From any thread."""
+        # Thread       | Task
+        # _gone = True | takes the turn
+        # let_go()     | if _gone: let_go()
+        # Whichever comes last finds the turn.
+        self._gone = True
+        self.let_go()
 
     def let_go(self) -> None:
         """Give back the turn, and be no reader any more; when the transaction has ended."""
@@ -407,15 +466,8 @@ def _execute(connection: sqlite3.Connection, plan: Plan, call: Call[T]) -> T:
     return result
 
 
-def _end_snapshot(connection: sqlite3.Connection) -> bool:
-    # "The integer values returned by two invocations of "PRAGMA data_version" from the same
-    # connection will be different if changes were committed to the database by any other
-    # connection in the interim": https://www.sqlite.org/pragma.html#pragma_data_version
-    versions = []
-    for _ in range(2):
-        versions.append(connection.execute("PRAGMA data_version").fetchone())
-        _end(connection, "ROLLBACK")
-    return bool(versions[0] != versions[1])
+def _data_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _end(connection: sqlite3.Connection, sql: str) -> None:

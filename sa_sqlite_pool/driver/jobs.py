@@ -118,7 +118,29 @@ class Job(Generic[T]):
         """Whether the thread is done with it, or will never touch it."""
         return self._stage is Stage.FINISHED or self._stage is Stage.DROPPED
 
+    @property
+    def started(self) -> bool:
+        """Whether the thread has begun with it."""
+        return self._stage is Stage.RUNNING or self._stage is Stage.FINISHED
+
+    def drop(self) -> bool:
+        """Have it never run, unless it has started; whether it was dropped, now or before."""
+        with self._mutex:
+            if self._stage is Stage.QUEUED:
+                self._stage = Stage.DROPPED
+            return self._stage is Stage.DROPPED
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether nobody waits for its end any more: for a function that nothing interrupts."""
+        return self._give_up_at is not None or self._loop.is_closed()
+
     # -- in the thread --------------------------------------------------------------------------
+
+    def let_others_fork(self) -> None:
+        """In the middle of a long function, while it does not use SQLite."""
+        rest.end(self)
+        rest.begin(self)
 
     def __call__(self) -> None:
         with self._mutex:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from ..errors import DatabaseNotUsableError
+from .mounts import find_mount
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,8 @@ def _in_memory(parameters: dict[str, str]) -> bool:
 def _check_writable(path: Path) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DatabaseNotUsableError(
-            f"the directory {path.parent} is not writable, and SQLite keeps the log and its index "
-            "beside the database; make it writable for this user, or open a copy that nobody "
-            "writes with ?uri=true&mode=ro&immutable=1"
+            f"the directory {path.parent} is {_why_not_writable(path.parent)}, or open a copy that "
+            "nobody writes with ?uri=true&mode=ro&immutable=1"
         )
     if not path.exists():
         return
@@ -107,6 +107,24 @@ def _check_writable(path: Path) -> None:
         raise DatabaseNotUsableError(f"{path} is not a regular file")
     if not os.access(path, os.R_OK | os.W_OK):
         raise DatabaseNotUsableError(
-            f"{path} is not readable and writable for this user; change its permissions, "
-            "or open it with ?uri=true&mode=ro"
+            f"{path} is {_why_not_open_to_us(path)}, or open it with ?uri=true&mode=ro"
         )
+
+
+def _why_not_writable(directory: Path) -> str:
+    mounted = _mounted_read_only(directory)
+    return (
+        f"{mounted or 'not writable'}, and SQLite keeps the log or journal beside the database; "
+        f"{'mount it writable' if mounted else 'make it writable for this user'}"
+    )
+
+
+def _why_not_open_to_us(file: Path) -> str:
+    if mounted := _mounted_read_only(file):
+        return f"{mounted}; mount its directory writable"
+    return "not readable and writable for this user; change its permissions"
+
+
+def _mounted_read_only(path: Path) -> str | None:
+    mount = find_mount(os.path.realpath(path))
+    return f"mounted read-only ({mount})" if mount is not None and mount.read_only else None

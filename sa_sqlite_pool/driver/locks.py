@@ -11,8 +11,10 @@ import asyncio
 import random
 import sqlite3
 import time
+from contextvars import ContextVar
 
 from ..errors import ReadTimeout, WriteTimeout
+from ..turn.permit import Permit, is_own
 from .rules import Rules
 
 # Seconds between two tries. SQLite's own back-off grows to 100 ms and keeps no order
@@ -22,27 +24,41 @@ RETRY_SECONDS = (0.001, 0.002)
 _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, and SQLITE_LOCKED with a shared cache
 _BUSY_SNAPSHOT = 517
 
+# How many seconds the current task waits to write, where that is not for its engine to say: a
+# migration waits for another worker's, which may take minutes. None: the engine's `write_timeout`.
+write_patience: ContextVar[float | None] = ContextVar("sa_sqlite_pool_patience", default=None)
+
 
 def may_pass(error: sqlite3.Error, *, in_transaction: bool) -> bool:
     """Whether the same statement may succeed a moment later."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:  # Python 3.10 does not tell the code
-        return "is locked" in str(error) and not in_transaction
+        locked = isinstance(error, sqlite3.OperationalError) and "is locked" in str(error)
+        return locked and not in_transaction
     # "SQLITE_BUSY_SNAPSHOT … occurs on WAL mode databases when a database connection tries to
     # promote a read transaction into a write transaction but finds that another connection has
     # already written": https://www.sqlite.org/rescode.html#busy_snapshot. Waiting cannot help.
     return code & 0xFF in _LOCKED and code != _BUSY_SNAPSHOT
 
 
+def _write_seconds(rules: Rules) -> float:
+    own = write_patience.get()
+    return rules.write_timeout if own is None else own
+
+
 class Patience:
     """One monotonic deadline for all the waiting of one call."""
 
-    __slots__ = ("_deadline", "_rules", "_writing", "seconds")
+    __slots__ = ("_commits", "_deadline", "_loan", "_rules", "_writing", "seconds")
 
-    def __init__(self, rules: Rules, *, writing: bool) -> None:
+    def __init__(
+        self, rules: Rules, loan: Permit | None, *, writing: bool, commits: bool = False
+    ) -> None:
         self._rules = rules
+        self._loan = loan
         self._writing = writing
-        self.seconds = rules.write_timeout if writing else rules.read_timeout
+        self._commits = commits
+        self.seconds = _write_seconds(rules) if writing else rules.read_timeout
         self._deadline = time.monotonic() + self.seconds
 
     @property
@@ -56,6 +72,19 @@ class Patience:
         await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
 
     def _timeout(self) -> WriteTimeout | ReadTimeout:
+        reader = self._reader_in_the_way()
+        if self._commits and reader is not None:
+            return WriteTimeout(
+                f"waited {self.seconds:.2f} s to commit to {self._rules.label}, and rolled back; "
+                f"without WAL, a commit waits until nobody reads, and {reader}; end read "
+                "transactions sooner, or raise write_timeout"
+            )
+        if not self._writing and reader is not None:
+            return ReadTimeout(
+                f"waited {self.seconds:.2f} s to read from {self._rules.label}; without WAL, "
+                "nobody begins to read while a commit waits for those who do, and "
+                f"{reader}; end read transactions sooner, or raise read_timeout"
+            )
         if self._writing:
             return WriteTimeout(
                 f"waited {self.seconds:.2f} s to write to {self._rules.label}; "
@@ -66,6 +95,14 @@ class Patience:
             f"waited {self.seconds:.2f} s to read from {self._rules.label}; another connection "
             "holds SQLite's lock exclusively; end its transaction or raise read_timeout"
         )
+
+    def _reader_in_the_way(self) -> str | None:
+        for snapshot in self._rules.readers_in_the_way or ():
+            if snapshot.permit is not self._loan:
+                own = is_own(snapshot.permit)
+                who = snapshot.describe(time.monotonic())
+                return f"one has read for {who}" + (", which waits for itself" if own else "")
+        return None
 
 
 class TimeLimit:

@@ -7,9 +7,18 @@ process that uses this package has an ``flock()`` on the ``-wal`` file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from ..process_locks import ProcessLock, identity, locks, other_processes
+from ..process_locks import ProcessLock, identity, locks, other_processes, processes
+
+_PROCESSES = Path("/proc")
+
+tells_users = (_PROCESSES / "self" / "fd").exists()
+"""Whether the system tells who has a file open."""
 
 _LOG_WRITER = range(120, 121)
 _LOG_READERS = range(124, 128)  # the reader at 123 uses the database alone, and is in nobody's way
@@ -31,6 +40,42 @@ def outside_writers(database: str) -> list[str]:
         *_holders(held, database, "WRITE", _WRITER),
     }
     return other_processes(writing - known)
+
+
+def users(path: str, *, writing: bool = False) -> list[str]:
+    """Each process that has the file open, this one included, or has a lock on it.
+
+    ``writing``: opened to be written, or with a lock on it.
+    """
+    try:
+        file = os.stat(path)
+    except OSError:
+        return []
+    openers = (
+        int(descriptor.parts[-3])
+        for descriptor in _descriptors(file)
+        if not writing or _is_for_writing(descriptor)
+    )
+    name = identity(path)
+    lockers = (lock.pid for lock in locks() if lock.file == name)
+    return processes({*openers, *lockers})
+
+
+def _descriptors(file: os.stat_result) -> Iterator[Path]:
+    """``/proc/4242/fd/7``, as far as this user may see them."""
+    for descriptor in _PROCESSES.glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            if os.path.samestat(os.stat(descriptor), file):
+                yield descriptor
+
+
+def _is_for_writing(descriptor: Path) -> bool:
+    try:
+        info = (descriptor.parent.parent / "fdinfo" / descriptor.name).read_text()
+    except OSError:
+        return False
+    flags = re.search(r"^flags:\s*([0-7]+)", info, flags=re.MULTILINE)
+    return flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _holders(held: Iterable[ProcessLock], path: str, kind: str, bytes_: range) -> list[int]:

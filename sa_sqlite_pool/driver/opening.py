@@ -32,6 +32,7 @@ from .lane import Lane
 from .location import Location
 from .locks import RETRY_SECONDS, may_pass
 from .rules import Log, Rules
+from .site import Site
 from .worker import Worker, inherited_files
 
 # Set on the file or for the writer; a reader neither needs nor may set them.
@@ -83,10 +84,28 @@ class Opening:
             self._probing = False
         raise ConfigurationError("a do_connect listener opens the connections before this pool")
 
+    @cached_property
+    def site(self) -> Site:
+        """The file system it is on."""
+        return Site(self.location, self._journal_mode)
+
+    @property
+    def _journal_mode(self) -> str:
+        return str(self.settings.pragmas.get("journal_mode", "WAL"))
+
     @property
     def has_log(self) -> bool:
-        """Whether there is a write-ahead log, in a file that this process may write."""
-        return self._writes_file and self.settings.pragmas.get("journal_mode") == "WAL"
+        """Whether there is a write-ahead log, in a file that this process may write.
+
+        False as long as it is not known whether that can be.
+        """
+        wal = self.settings.pragmas.get("journal_mode") == "WAL"
+        return wal and self._writes_file and self.site.inspected
+
+    @property
+    def has_rollback_journal(self) -> bool:
+        """Whether readers and writers keep each other waiting."""
+        return self._journal_mode != "WAL"
 
     @property
     def shares_turn(self) -> bool:
@@ -96,6 +115,10 @@ class Opening:
     @property
     def _writes_file(self) -> bool:
         return self.by_dialect and self.location.path is not None and self.location.writable
+
+    async def inspect_site(self) -> None:
+        """Refuse, before anything is touched, a place where the database cannot be used."""
+        await self.site.inspect(self._seconds)
 
     @property
     def in_memory(self) -> bool:
@@ -188,15 +211,34 @@ class Opening:
     async def _configure(self, worker: Worker, pragmas: Mapping[str, Any]) -> None:
         # The first statements may meet a recovery, the last connection of somebody else closing,
         # or other starters that switch to WAL. SQLite's busy time-out could not be cancelled.
-        deadline = time.monotonic() + self.settings.write_timeout
+        deadline = time.monotonic() + self._seconds
         while True:
             try:
-                return await worker.run(lambda c: _configure(c, self.location, pragmas))
+                return await worker.run(self._configuration(pragmas))
             except sqlite3.OperationalError as error:
-                passing = may_pass(error, in_transaction=False)
-                if not passing or time.monotonic() >= deadline:
+                if not may_pass(error, in_transaction=False):
                     raise
+                if time.monotonic() >= deadline:
+                    raise self._locked_out(error) from error
             await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+
+    def _configuration(self, pragmas: Mapping[str, Any]) -> Callable[[sqlite3.Connection], None]:
+        location, alone = self.location, self.site.doubtful
+        return lambda connection: _configure(connection, location, pragmas, alone=alone)
+
+    @property
+    def _seconds(self) -> float:
+        """How long opening waits for locks."""
+        reads = self.role is Role.READER
+        return self.settings.read_timeout if reads else self.settings.write_timeout
+
+    def _locked_out(self, error: sqlite3.Error) -> DatabaseNotUsableError:
+        return DatabaseNotUsableError(
+            f"waited {self._seconds:.2f} s to open {self.location.label} with "
+            f"journal_mode={self._journal_mode} ({error}): another connection holds SQLite's lock, "
+            "or has the file open in another journal mode; end its transaction, give all engines "
+            "on the file the same journal_mode, or raise write_timeout or read_timeout"
+        )
 
     def _pragmas(self) -> Mapping[str, Any]:
         pragmas = self.settings.pragmas
@@ -258,13 +300,21 @@ def _check_not_inherited(location: Location) -> None:
 
 
 def _configure(
-    connection: sqlite3.Connection, location: Location, pragmas: Mapping[str, Any]
+    connection: sqlite3.Connection, location: Location, pragmas: Mapping[str, Any], *, alone: bool
 ) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA busy_timeout = 0")  # the waiting is done by tasks, in order
+    switches = location.writable and "journal_mode" in pragmas
+    if switches and alone:
+        # A file in WAL mode cannot even be read where memory is not shared, unless "EXCLUSIVE is
+        # set prior to the first WAL-mode database access": https://www.sqlite.org/wal.html#noshm
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
     _check_is_database(connection, location.label)
-    if location.writable and "journal_mode" in pragmas:
+    if switches:
         _switch_journal_mode(connection, pragmas, location.label)
+    if switches and alone:
+        connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
+        connection.execute("PRAGMA schema_version").fetchone()  # lets go of the lock
     _set_pragmas(connection, pragmas, location.label)
 
 

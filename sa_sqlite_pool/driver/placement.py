@@ -18,6 +18,7 @@ class Place(enum.Enum):
     INLINE = enum.auto()
 
 
-def place_of_end(worker: Worker, *, wrote: bool) -> Place:
-    """Where COMMIT or ROLLBACK runs."""
-    return Place.INLINE if not wrote and worker.may_run_inline else Place.THREAD
+def place_of_end(worker: Worker, *, wrote: bool, doubtful: bool) -> Place:
+    """Where COMMIT or ROLLBACK runs; ``doubtful``: a lock may belong to a server far away."""
+    quick = not wrote and not doubtful
+    return Place.INLINE if quick and worker.may_run_inline else Place.THREAD

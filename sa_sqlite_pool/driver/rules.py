@@ -47,6 +47,8 @@ class Rules:
     ``owner`` is for whom they wait in line for it. Read transactions enter ``snapshots``; None
     where nobody asks. ``log`` is told of commits; None where SQLite keeps the log by itself.
     ``file`` is the real path of the database, None in memory.
+    ``readers_in_the_way`` are those whom a commit waits for; None in WAL mode, where it waits for
+    nobody. ``doubtful`` says that even the end of a read may wait for a server.
     """
 
     role: Role
@@ -59,6 +61,8 @@ class Rules:
     snapshots: Snapshots | None = None
     log: Log | None = None
     file: str | None = None
+    readers_in_the_way: Snapshots | None = None
+    doubtful: bool = False
 
     @property
     def roles(self) -> frozenset[Role]:

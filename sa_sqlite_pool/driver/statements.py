@@ -16,7 +16,7 @@ from functools import lru_cache
 class Kind(enum.Enum):
     """What a statement needs before it may run."""
 
-    READ = enum.auto()  # SELECT, VALUES, WITH … SELECT
+    READ = enum.auto()  # SELECT, VALUES, WITH … SELECT, a PRAGMA that asks for the schema
     EXPLAIN = enum.auto()  # compiles a statement, runs nothing
     WRITE = enum.auto()  # DML, DDL, and all that is unknown
     SAVEPOINT = enum.auto()  # opens a transaction where none is open
@@ -45,8 +45,22 @@ _WRITING_PRAGMAS = frozenset({"application_id", "auto_vacuum", "schema_version",
 # or with and without one.
 _ALWAYS_WRITING_PRAGMAS = frozenset({"incremental_vacuum", "optimize", "wal_checkpoint"})
 
+# PRAGMAs that ask for the schema, which a transaction may change: what create_all() finds missing,
+# nobody must have created by the time it creates it.
+_SCHEMA_PRAGMAS = frozenset(
+    {
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+    }
+)
+
 # What a reader may set, beside asking: nothing outside its own connection.
-_READER_SETTINGS = frozenset(
+_READER_SETTINGS = _SCHEMA_PRAGMAS | frozenset(
     {
         "analysis_limit",
         "automatic_index",
@@ -56,11 +70,7 @@ _READER_SETTINGS = frozenset(
         "case_sensitive_like",
         "cell_size_check",
         "foreign_key_check",
-        "foreign_key_list",
         "foreign_keys",
-        "index_info",
-        "index_list",
-        "index_xinfo",
         "integrity_check",
         "journal_size_limit",
         "mmap_size",
@@ -71,9 +81,6 @@ _READER_SETTINGS = frozenset(
         "secure_delete",
         "soft_heap_limit",
         "synchronous",
-        "table_info",
-        "table_list",
-        "table_xinfo",
         "temp_store",
         "threads",
         "wal_autocheckpoint",
@@ -186,7 +193,7 @@ def _pragma(sql: str) -> Kind:
         return Kind.MAINTENANCE
     if pragma_writes(match["name"], has_value=match["value"] is not None):
         return Kind.MAINTENANCE
-    return Kind.SETTING
+    return Kind.READ if match["name"].lower() in _SCHEMA_PRAGMAS else Kind.SETTING
 
 
 def pragma_writes(name: str, *, has_value: bool) -> bool:
@@ -210,20 +217,13 @@ def reader_may(pragma: str, value: str | None) -> bool:
 
 
 # PRAGMAs that take an argument and set nothing.
-_QUESTIONS = frozenset(
+_QUESTIONS = _SCHEMA_PRAGMAS | frozenset(
     {
         "foreign_key_check",
-        "foreign_key_list",
         "incremental_vacuum",
-        "index_info",
-        "index_list",
-        "index_xinfo",
         "integrity_check",
         "optimize",
         "quick_check",
-        "table_info",
-        "table_list",
-        "table_xinfo",
         "wal_checkpoint",
     }
 )

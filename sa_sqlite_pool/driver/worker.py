@@ -143,6 +143,25 @@ class Worker:
         it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
         """
         loop = asyncio.get_running_loop()
+        job = self.prepare(function, interruptible=interruptible, timeout=timeout)
+        if text is not None and self._lane is not None and self._lane.takes(text):
+            self._lane.submit(job, text, loop)
+        else:
+            self.aiosqlite_connection._tx.put_nowait((None, job))
+        return job
+
+    def prepare(
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        *,
+        interruptible: bool = True,
+        timeout: float | None = None,
+    ) -> Job[T]:
+        """A job that somebody else runs, by calling it in whatever thread, or drops.
+
+        In everything else as :meth:`run`.
+        """
+        loop = asyncio.get_running_loop()
         if self._mailbox is None or not self._mailbox.belongs_to(loop):
             self._mailbox = mailbox(loop)
         job = Job(
@@ -155,16 +174,22 @@ class Worker:
         )
         self.hops += 1
         self._last_job = job
-        if text is not None and self._lane is not None and self._lane.takes(text):
-            self._lane.submit(job, text, loop)
-        else:
-            self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
     def stop_job(self) -> None:
         """Stop what runs, as if its time were over. In the loop where it is awaited."""
         if self._last_job is not None and not self._last_job.let_go:
             self._last_job.time_is_over()
+
+    def between_steps(self) -> None:
+        """For a function that runs long without a statement, in its thread, once in a while.
+
+        A ``fork()`` waits no longer than for this, and what must stop raises "interrupted".
+        """
+        assert self._last_job is not None
+        self._last_job.let_others_fork()
+        if self._last_job.must_stop:
+            raise sqlite3.OperationalError("interrupted")
 
     async def close(self) -> None:
         """Close the connection and end the thread, also if the caller is cancelled meanwhile."""

@@ -38,6 +38,7 @@ from ..settings import (
 )
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
+from ..turn.snapshots import Snapshots, snapshots_of
 from ..turn.write_turn import WriteTurn, write_turn
 from ..wal.keeper import WalKeeper, wal_keeper
 from .dialect import prepare_dialect
@@ -164,18 +165,28 @@ class FairPool(AsyncAdaptedQueuePool):
         """The turn of those who write; None where nobody can."""
         return None if self.role is Role.READER else self._turn_of_file()
 
-    @cached_property
+    @property
     def keeper(self) -> WalKeeper | None:
         """Who keeps the log of the file small; None where there is none to keep."""
-        if not self._opening.has_log:
-            return None
+        return self._log_keeper if self._opening.has_log else None
+
+    @cached_property
+    def _log_keeper(self) -> WalKeeper:
         keeper = wal_keeper(self._opening.location, self._turn_of_file())
         if self.role is not Role.READER:
             keeper.serve(self._opening.settings)
         return keeper
 
+    @cached_property
+    def _readers_in_the_way(self) -> Snapshots | None:
+        """Those whom a commit waits for, where there is no log."""
+        if not self._opening.has_rollback_journal:
+            return None
+        return snapshots_of(self._opening.location.identity)
+
     def _rules(self) -> Rules:
         settings, keeper = self._opening.settings, self.keeper
+        snapshots = self._readers_in_the_way if keeper is None else keeper.snapshots
         return Rules(
             role=self.role,
             label=self._opening.location.label,
@@ -184,9 +195,11 @@ class FairPool(AsyncAdaptedQueuePool):
             read_timeout=settings.read_timeout,
             statement_timeout=settings.statement_timeout,
             owner=self._opening,
-            snapshots=None if keeper is None or self.role is Role.WRITER else keeper.snapshots,
+            snapshots=None if self.role is Role.WRITER else snapshots,
             log=None if self.role is Role.READER else keeper,
             file=self._opening.location.file,
+            readers_in_the_way=self._readers_in_the_way,
+            doubtful=self._opening.site.doubtful,
         )
 
     def _turn_of_file(self) -> WriteTurn:
@@ -237,6 +250,8 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         self._assert_welcome()
+        if not self._opening.site.settled:  # before the turn, whose files are beside it
+            await_only(self._opening.inspect_site())
         permit = await_only(self._acquire())
         try:
             record = self._idle_or_new()

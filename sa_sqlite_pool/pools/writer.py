@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from ..driver.locks import write_patience
 from ..errors import ConfigurationError
 from ..settings import ConnectionSettings, Role
 from ..turn.permit import Permit
@@ -18,9 +19,11 @@ class WriterPool(FairPool):
 
     ``create_async_engine(url, poolclass=WriterPool)``. There is one line for all engines on a
     file, so waiting for the connection and waiting for the turn are the same, and everything on
-    the connection is under the turn: transactions (BEGIN IMMEDIATE), AUTOCOMMIT, VACUUM,
-    migrations, the raw driver connection. A checkout waits at most ``pool_timeout`` (by default
-    ``write_timeout``) seconds and then gets a :class:`~sa_sqlite_pool.WriteTimeout`.
+    the connection is under the turn of the process: transactions (BEGIN IMMEDIATE), AUTOCOMMIT,
+    VACUUM, migrations, the raw driver connection. Between processes the turn is taken with
+    SQLite's lock, which the raw driver connection takes by itself. A checkout waits at most
+    ``pool_timeout`` (by default ``write_timeout``) seconds and then gets a
+    :class:`~sa_sqlite_pool.WriteTimeout`.
 
     Give the connection back as soon as the transaction is over; sessions do so by themselves.
     """
@@ -54,7 +57,9 @@ class WriterPool(FairPool):
         return settings.write_timeout
 
     async def _acquire(self) -> Permit:
-        return await self.turn.acquire(self._timeout, self._opening)
+        patience = write_patience.get()
+        seconds = self._timeout if patience is None else patience
+        return await self.turn.acquire(seconds, self._opening)
 
     def _release(self, permit: Permit) -> None:
         self.turn.release(permit)

@@ -62,21 +62,30 @@ class RoutedSession(Session):
         return self.writer
 
     def _go_to_writer(self) -> None:
-        if self._refuse_stale_writes and self._has_read:
-            self._assert_nobody_committed()
+        if self._has_read:
+            reader = self.connection({"bind": self.reader}).connection.dbapi_connection
+            if isinstance(reader, SQLiteConnection):
+                self._leave_reader(reader)
+            elif self._refuse_stale_writes:
+                raise ConfigurationError("refuse_stale_writes needs this package's pools")
         self._on_writer = True
 
-    def _assert_nobody_committed(self) -> None:
+    def _leave_reader(self, reader: SQLiteConnection) -> None:
         # Reader                        | Writer                    | Somebody else
         # SELECT balance → 10           |                           |
+        # which version is it of?       |                           |
+        # end the snapshot              |                           |
         #                               |                           | UPDATE …; COMMIT
         #                               | BEGIN IMMEDIATE           | (cannot commit any more)
-        # is the snapshot still today's?|                           |
+        # is it today's?                |                           |
+        # The snapshot ends first: without WAL, whoever has the turn cannot commit before that.
+        if not self._refuse_stale_writes:
+            reader.end_read()
+            return
+        seen = reader.data_version()
+        reader.end_read()
         self.connection({"bind": self.writer}).exec_driver_sql("SELECT 1")
-        reader = self.connection({"bind": self.reader}).connection.dbapi_connection
-        if not isinstance(reader, SQLiteConnection):
-            raise ConfigurationError("refuse_stale_writes works with this package's pools alone")
-        if reader.end_snapshot():
+        if reader.data_version() != seen:
             raise StaleReadError(
                 "this session read before it wrote, and somebody else has committed in between, "
                 "so what it read may be out of date; nothing was written: retry the transaction, "

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
 import queue
 import threading
@@ -45,6 +46,11 @@ _POLITE_SECONDS = 0.001
 # if others have been seen of late. Until then, a look at the line would be two system calls more.
 _REMEMBER_SECONDS = 1.0
 
+# How long who waits believes that the first in line will take the turn once it is free,
+_PATIENT_SECONDS = 0.5
+# and how long if that was not so the last time.
+_IMPATIENT_SECONDS = 0.01
+
 _NO_LOCKS = (
     "SQLite: %s cannot be locked (%s), so the processes that write to this database do not line "
     "up: each tries again until SQLite lets it, in no order. Put the database on a local file "
@@ -52,23 +58,36 @@ _NO_LOCKS = (
 )
 
 
+class Answer(enum.Enum):
+    """What became of a wish for the turn, where it was no error."""
+
+    GRANTED = enum.auto()
+    WITHDRAWN = enum.auto()
+
+
 @final
 class Claim:
     """One wish for the turn, and then the right to it, until it is given back.
 
-    It is answered once, by the thread that has got the turn or by the one who withdraws, and given
-    back once: who takes ``_answered`` or ``_returned`` first does it. No method waits, so that any
-    thread may call it, and the garbage collector.
+    The first answer counts, whoever gives it: the thread that has got the turn, the task that wants
+    it no more, or who sends that away. It is given back once: who takes ``_returned`` first does
+    it. No method waits, so that any thread may call it, and the garbage collector.
     """
 
-    __slots__ = ("_answered", "_future", "_lock", "_loop", "_on_end", "_returned", "error", "owner")
+    __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "_work", "owner")
 
-    def __init__(self, lock: LockFile | None, on_end: Callable[[], None], owner: object) -> None:
+    def __init__(
+        self,
+        lock: LockFile | None,
+        on_end: Callable[[], None],
+        owner: object,
+        work: Callable[[Claim], None] | None = None,
+    ) -> None:
         self.owner = owner
-        self.error: Exception | None = None
+        self._work = work
         self._lock = lock
         self._on_end = on_end
-        self._answered = threading.Lock()
+        self._answers: dict[str, Answer | Exception] = {}
         self._returned = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -78,45 +97,57 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self.give_back()
 
-    async def answered(self, timeout: float) -> bool:
-        """Wait until it is; False if it was not in time, or withdrawn."""
-        assert self._loop is not None
-        timer = self._loop.call_later(timeout, self._wake)
-        try:
-            await self._future
-        except BaseException:
-            self.withdraw()
-            raise
-        finally:
-            timer.cancel()
-        return not self.answer()
-
     def prepare(self) -> None:
         """Before another thread knows of it: who is to be woken."""
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
-    def answer(self) -> bool:
-        """Whether nobody has answered before."""
-        return self._answered.acquire(blocking=False)
+    async def until_answered(self, timeout: float) -> bool:
+        """Wait for that, at most ``timeout`` seconds; whether it came to it."""
+        assert self._loop is not None
+        if self._future.done():  # it was woken, but not for an answer
+            self._future = self._loop.create_future()
+        timer = self._loop.call_later(timeout, self._wake)
+        try:
+            if not self._answers:
+                await self._future
+        except BaseException:
+            self.withdraw()
+            raise
+        finally:
+            timer.cancel()
+        return bool(self._answers)
+
+    def answer(self, answer: Answer | Exception) -> Answer | Exception:
+        """The answer: this one, unless there was one before. One step of the interpreter."""
+        return self._answers.setdefault("first", answer)
 
     def grant(self) -> bool:
         """The turn is the task's now; False if it does not want it any more."""
-        if not self.answer():
-            return False
-        if not self._notify():
+        return self.answer(Answer.GRANTED) is Answer.GRANTED
+
+    def begin(self) -> None:
+        """After :meth:`grant`, in the thread: do the work that has waited for it, if there is any,
+        and wake the task.
+        """
+        assert self._loop is not None
+        if self._work is not None and not self._loop.is_closed():
+            self._work(self)
+            self._notify()
+        elif not self._notify():
             self.give_back()
-        return True
 
     def dismiss(self, error: Exception) -> None:
         """Raise ``error`` in the task, unless it has the turn already."""
-        if self.answer():
-            self.error = error
+        if self.answer(error) is error:
             self._notify()
 
     def withdraw(self) -> None:
-        """The task does not want it any more, whether it has it or not."""
-        if not self.answer() and self.error is None:
+        """The task does not want it any more, whether it has it or not.
+
+        Where there is work for it, who has given that gives it back.
+        """
+        if self.answer(Answer.WITHDRAWN) is Answer.GRANTED and self._work is None:
             self.give_back()
 
     def give_back(self) -> None:
@@ -156,6 +187,7 @@ class FileTurn:
     def renew_in_child(self) -> None:
         """The locks, and the thread that waits, are the parent's."""
         self._had_at = self._others_at = float("-inf")
+        self._patience = _PATIENT_SECONDS
         self._waiting: Claim | None = None
         self._claims: queue.SimpleQueue[Claim | None] | None = None
         self._make_locks()
@@ -178,32 +210,60 @@ class FileTurn:
             return self._without_locks(error)
         return self._taken(self._turn)
 
-    async def wait(self, timeout: float, owner: object = None) -> Claim | None:
+    async def wait(
+        self,
+        timeout: float,
+        owner: object = None,
+        work: Callable[[Claim], None] | None = None,
+    ) -> Claim | None:
         """Wait for the turn in the kernel, at most ``timeout`` seconds; None if it did not come.
 
         A cancellation leaves nothing taken. ``owner`` is for whom the task waits: see
-        :meth:`send_away`.
+        :meth:`send_away`. ``work(claim)`` is called in the thread that has waited, as soon as the
+        turn has come, and before the task is woken; from then on the claim is for ``work`` to give
+        back, whatever becomes of the task. It is not called where the turn did not come so.
         """
         claims = self._waiting_thread()
-        claim = Claim(self._turn_of_thread, self._note_end, owner)
+        claim = Claim(self._turn_of_thread, self._note_end, owner, work)
         claim.prepare()
         self._waiting = claim
         claims.put(claim)
+        give_up = self._clock() + timeout
         try:
-            came = await claim.answered(timeout)
+            while not await claim.until_answered(min(timeout, self._patience)):
+                timeout = give_up - self._clock()
+                if timeout <= 0:
+                    break
+                if passed := self._pass_line():
+                    claim.withdraw()  # in vain: nobody else has the turn
+                    return passed
+            answer = claim.answer(Answer.WITHDRAWN)
         finally:
-            self._waiting = None
-        if isinstance(claim.error, OSError):
-            return self._without_locks(claim.error)
-        if claim.error is not None:
-            raise claim.error
-        return claim if came else None
+            if self._waiting is claim:  # else its loop has died, and another task is waiting
+                self._waiting = None
+        if isinstance(answer, OSError):
+            return self._without_locks(answer)
+        if isinstance(answer, Exception):
+            raise answer
+        return claim if answer is Answer.GRANTED else None
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the task that waits for ``owner``. From any thread."""
         claim = self._waiting
         if claim is not None and claim.owner is owner:
             claim.dismiss(error())
+
+    def _pass_line(self) -> Claim | None:
+        """The turn, if nobody has it although somebody is first in line.
+
+        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets nobody pass.
+        """
+        try:
+            passed = self._turn.take_nowait()
+        except OSError:
+            return None
+        self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
+        return self._taken(self._turn) if passed else None
 
     def _may_take(self) -> bool:
         now = self._clock()
@@ -216,7 +276,7 @@ class FileTurn:
 
     def _taken(self, lock: LockFile | None) -> Claim:
         claim = Claim(lock, self._note_end, None)
-        claim.answer()
+        claim.answer(Answer.GRANTED)
         return claim
 
     def _note_end(self) -> None:
@@ -242,9 +302,12 @@ class FileTurn:
 
     def describe(self) -> str:
         """``process 4242 (python)``: who has the turn."""
-        file = identity(f"{self._database}-turn")
+        return ", ".join(self._holders("turn") or self._holders("line")) or "another process"
+
+    def _holders(self, name: str) -> list[str]:
+        file = identity(f"{self._database}-{name}")
         held = (lock for lock in locks() if lock.family == "FLOCK" and lock.file == file)
-        return ", ".join(other_processes(lock.pid for lock in held)) or "another process"
+        return other_processes(lock.pid for lock in held)
 
     # -- the thread that waits ------------------------------------------------------------------
 
@@ -253,15 +316,16 @@ class FileTurn:
         if self._claims is None:
             # Locks of its own: on those of the loop, taking what the thread has would succeed.
             self._turn_of_thread, line = self._lock("turn"), self._lock("line")
-            claims = self._claims = queue.SimpleQueue()
-            self._stop = weakref.finalize(self, claims.put, None)
-            self._stop.atexit = False
+            claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
             threading.Thread(
                 target=_wait_for_turns,
                 args=(claims, self._turn_of_thread, line),
                 name="sa_sqlite_pool-file-turn",
                 daemon=True,  # nothing can stop a thread that waits in flock()
             ).start()
+            self._claims = claims  # now that it runs: at the limit of threads it does not
+            self._stop = weakref.finalize(self, claims.put, None)
+            self._stop.atexit = False
         return self._claims
 
     def _stop_waiting_thread(self) -> None:
@@ -289,22 +353,26 @@ def _wait_for_turn(claims: queue.SimpleQueue[Claim | None], turn: LockFile, line
         claim.dismiss(error)
         return True
     else:
-        return _hand_over(claim, claims, turn)
+        claim, going = _grant_first(claim, claims)
     finally:
         with contextlib.suppress(OSError):
             line.give_back()
+    if claim is not None:
+        claim.begin()
+    else:
+        with contextlib.suppress(OSError):  # whoever comes next has it still, and gives it back
+            turn.give_back()
+    return going
 
 
-def _hand_over(
-    claim: Claim | None, claims: queue.SimpleQueue[Claim | None], turn: LockFile
-) -> bool:
-    """Give the turn to the first who still wants it, or back; False if nobody ever will again."""
-    try:
-        while claim is not None and not claim.grant():
+def _grant_first(
+    claim: Claim | None, claims: queue.SimpleQueue[Claim | None]
+) -> tuple[Claim | None, bool]:
+    """The first who still wants the turn, and has it now; and whether there may be others."""
+    with contextlib.suppress(queue.Empty):
+        while claim is not None:
+            if claim.grant():
+                return claim, True
             claim = claims.get_nowait()
-    except queue.Empty:
-        turn.give_back()
-        return True
-    if claim is None:
-        turn.give_back()
-    return claim is not None
+        return None, False
+    return None, True

@@ -7,7 +7,7 @@ import os
 import weakref
 from typing import Protocol, final
 
-from ..forks import renew_after_fork
+from ..forks import renew_after_fork, rest
 
 try:
     import fcntl
@@ -78,7 +78,7 @@ class FlockFile:
             return False
         try:
             return not os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
-        except FileNotFoundError:
+        except OSError:  # it is gone, or its directory is
             return True
 
     def renew_in_child(self) -> None:
@@ -88,8 +88,9 @@ class FlockFile:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            self._descriptor = _open(self._path, self._like)
-            self._close = weakref.finalize(self, os.close, self._descriptor)
+            with rest():  # or a child of another thread would inherit what nobody closes there
+                self._descriptor = _open(self._path, self._like)
+                self._close = weakref.finalize(self, os.close, self._descriptor)
         return self._descriptor
 
 

@@ -107,6 +107,12 @@ def _is_held(permit: Permit | None) -> bool:
     return permit is not None and not permit.given_back
 
 
+def is_own(permit: Permit) -> bool:
+    """Whether the current task holds ``permit``."""
+    task = _current_task()
+    return task is not None and permit.task is task
+
+
 def is_inherited(permit: Permit) -> bool:
     """Whether an ancestor of the current task held ``permit`` when it started this one."""
     return permit.task is not _current_task() and any(

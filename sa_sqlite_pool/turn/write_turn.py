@@ -13,6 +13,7 @@ from typing import final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..registry import OnePerFile
+from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore
 from .file_turn import Claim, FileTurn
 from .permit import Permit
@@ -23,6 +24,7 @@ class WriteTurn:
     """The right to write to one database file. Get it from :func:`write_turn`.
 
     ``identity`` is the real path of the file, ``name`` what messages call the database.
+    ``courtesy`` is for who is about to take SQLite's lock.
     """
 
     def __init__(self, identity: str, name: str) -> None:
@@ -30,6 +32,7 @@ class WriteTurn:
         self._line = FairSemaphore(1)
         self._file = FileTurn(identity)
         self._shared = False
+        self.courtesy = Courtesy()
 
     def share(self) -> None:
         """From now on, line up with other processes, too."""
@@ -99,16 +102,24 @@ class WriteTurn:
         """The file, without waiting; None if another process has it. Costs one system call."""
         return self._file.take_nowait() if self._shared else _ALONE
 
-    async def enter(self, timeout: float, owner: object = None, *, waited: float = 0.0) -> Claim:
+    async def enter(
+        self,
+        timeout: float,
+        owner: object = None,
+        *,
+        waited: float = 0.0,
+        work: Callable[[Claim], None] | None = None,
+    ) -> Claim:
         """Wait for the file, at most ``timeout`` seconds, less those that are ``waited`` already.
 
-        Give it back by :meth:`Claim.give_back`. A cancellation leaves nothing taken.
+        Give it back by :meth:`Claim.give_back`. A cancellation leaves nothing taken. ``work`` is
+        what to do as soon as it comes, if it has to be waited for: see :meth:`FileTurn.wait`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has it.
         """
         claim = self.enter_nowait()
         if claim is None:
-            claim = await self._wait_for_file(max(0.0, timeout - waited), owner)
+            claim = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
         if claim is None:
             raise WriteTimeout(
                 f"waited {timeout:.2f} s to write to {self.name}; {self._file.describe()} holds "
@@ -117,19 +128,23 @@ class WriteTurn:
             )
         return claim
 
-    async def _wait_for_file(self, timeout: float, owner: object) -> Claim | None:
+    async def _wait_for_file(
+        self, timeout: float, owner: object, work: Callable[[Claim], None] | None
+    ) -> Claim | None:
         holder = self.holder
         if holder is not None:
             holder.waits_for = self._file.describe
         try:
-            return await self._file.wait(timeout, owner)
+            return await self._file.wait(timeout, owner, work)
         finally:
             if holder is not None:
                 holder.waits_for = None
 
     def meet_busy(self) -> None:
         """Somebody else has SQLite's lock, although the turn is held. In the holder's thread."""
-        self._file.meet_busy()
+        if self._shared:
+            self._file.meet_busy()
+            self.courtesy.meet()
 
 
 _ALONE = Claim(None, lambda: None, None)

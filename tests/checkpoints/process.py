@@ -78,7 +78,7 @@ def _slowly(
     return Window(database, linger) if why_not() is None else contextlib.nullcontext()
 
 
-def _unexpected(record: logging.LogRecord) -> bool:
+def unexpected(record: logging.LogRecord) -> bool:
     """Logs are held back all the time here, and said to be. But nobody else writes."""
     return record.levelno > logging.WARNING or "another program" in record.getMessage()
 
@@ -97,5 +97,5 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("sa_sqlite_pool").addFilter(_unexpected)
+    logging.getLogger("sa_sqlite_pool").addFilter(unexpected)
     asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

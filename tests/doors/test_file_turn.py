@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sa_sqlite_pool import (
@@ -22,9 +25,23 @@ from sa_sqlite_pool import (
     WriterPool,
     WriteTimeout,
 )
+from sa_sqlite_pool.driver import executor, locks, writing
+from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
-from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of, until, until_waiting
+from sa_sqlite_pool.wal import checkpointing
+from sa_sqlite_pool.wal.keeper import WalKeeper
+from tests.helpers import (
+    UPDATE_FIRST,
+    amounts,
+    create_items,
+    driver,
+    turn_of,
+    until,
+    until_free,
+    until_waiting,
+)
 from tests.turn.locks import Calls, blocked, calls, is_free, wait_until
+from tests.turn.steps import Meanwhile, every_step
 
 __all__ = ["calls"]
 ON_LINUX = pytest.mark.skipif(
@@ -52,6 +69,16 @@ def other_process(path: Path) -> Any:
 async def update(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
+
+
+class Clock:
+    """Seconds, ``later`` than they are."""
+
+    def __init__(self) -> None:
+        self.later = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.later
 
 
 class TestCost:
@@ -169,6 +196,90 @@ class TestAsLongAsTheLock:
             await vacuum
             assert is_free(path)
 
+    async def test_given_back_in_the_thread_in_autocommit(
+        self, engine: AsyncEngine, path: Path
+    ) -> None:
+        """The same for a statement that commits by itself."""
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            worker = (await driver(connection)).worker
+            before = worker.hops
+            statement = asyncio.create_task(connection.execute(UPDATE_FIRST))
+            await until(lambda: worker.hops > before)
+            wait_until(lambda: worker.at_rest)  # the loop does not go on
+            assert is_free(path)
+            assert not statement.done()
+            await statement
+
+    async def test_given_back_while_it_is_taken(self, make_engine: Any, path: Path) -> None:
+        """A connection has gone while its task gets the turn: one of both gives it back.
+
+        Thread       | Task
+        _gone = True | takes the turn
+        let_go()     | if _gone: let_go()
+        """
+        engine = make_engine(WriterPool)
+        await create_items(engine)
+        connection = await engine.connect()
+        raw = await driver(connection)
+        used = raw._executor
+        raw.give_up("it was closed", keep=False)
+        await until(lambda: used._gone)
+
+        def take() -> None:
+            assert used.writing.begin_nowait()
+            used._after_work()
+
+        for step, note in every_step():
+            used._gone = False
+            with Meanwhile(executor.__file__, step, take) as meanwhile:
+                used.gone()
+            note(meanwhile)
+            assert is_free(path), step
+        await connection.close()
+
+    async def test_given_back_before_the_permit(self, engine: AsyncEngine, path: Path) -> None:
+        """Who gets the permit next takes the same lock, and must not lose it to the last one."""
+
+        def act() -> None:
+            assert turn.holder is not None or is_free(path)
+
+        turn = turn_of(path)
+        for step, note in every_step():
+            async with engine.connect() as connection:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                used = (await driver(connection))._executor
+                used.worker.connection.execute("ROLLBACK")
+                with Meanwhile(writing.__file__, step, act) as meanwhile:
+                    used.writing.end()
+            note(meanwhile)
+            assert is_free(path)
+
+    async def test_a_leaked_transaction(self, engine: AsyncEngine, path: Path) -> None:
+        """Others go on once it is collected and rolled back."""
+
+        async def leak() -> None:
+            connection = await engine.connect()
+            await connection.execute(UPDATE_FIRST)
+
+        await leak()
+        assert not is_free(path)
+        with pytest.warns(SAWarning, match="checked out at"):
+            gc.collect()
+        await until(lambda: is_free(path))
+        await until_free(path)
+
+    async def test_tidying_up(self, path: Path) -> None:
+        """The keeper leaves the log alone while another process writes."""
+        async with SQLiteDatabase(path) as db:
+            await create_items(db.writer_engine)
+            keeper = keeper_of(db)
+            async with keeper.checkpointing.connected():
+                with other_process(path):
+                    assert await keeper.checkpointing.tidy() is None
+                assert await keeper.checkpointing.tidy() is not None
+            assert is_free(path)
+
     async def test_a_checkpoint(self, path: Path) -> None:
         """Safe checkpoints: in the turn between processes, too."""
         async with SQLiteDatabase(path, write_timeout=10.0) as db:
@@ -179,6 +290,12 @@ class TestAsLongAsTheLock:
                 assert not checkpoint.done()
             assert (await checkpoint).moved > 0
             assert is_free(path)
+
+
+def keeper_of(db: SQLiteDatabase) -> WalKeeper:
+    assert isinstance(db.writer_engine.pool, FairPool)
+    assert db.writer_engine.pool.keeper is not None
+    return db.writer_engine.pool.keeper
 
 
 def turn_waits(path: Path) -> bool:
@@ -218,12 +335,14 @@ class TestWaiting:
         async def write(connection: AsyncConnection, name: str) -> None:
             await connection.execute(UPDATE_FIRST)
             written.append(name)
+            await until(lambda: blocked(path, "turn"))  # the other one stands in line
             await connection.commit()
 
         async def one(name: str) -> None:
             async with engine.connect() as connection:
                 await write(connection, name)
 
+        turn_of(path)._file._clock = lambda: 100.0  # it has just had the turn, however slow this is
         other = FileTurn(str(path))
         claim = other.take_nowait()
         assert claim is not None
@@ -265,14 +384,16 @@ class TestWaiting:
         """The task that has the turn here is not to blame, and the message says so."""
         patient, hasty = make_engine(WriterPool), make_engine(WriterPool, write_timeout=0.05)
         await create_items(patient)
-        with other_process(path):
-            first = asyncio.create_task(update(patient), name="first")
-            await until(lambda: turn_waits(path))
-            with pytest.raises(
-                WriteTimeout, match=r"by task 'first' .*itself waiting for another process"
-            ):
-                await update(hasty)
-        await first
+        async with patient.connect() as connection:
+            with other_process(path):
+                first = asyncio.create_task(connection.execute(UPDATE_FIRST))
+                await until(lambda: turn_waits(path))
+                with pytest.raises(WriteTimeout, match="itself waiting for another process"):
+                    await asyncio.create_task(update(hasty))
+            await first
+            with pytest.raises(WriteTimeout) as caught:
+                await asyncio.create_task(update(hasty))
+        assert "itself waiting" not in str(caught.value)
 
     async def test_both_waits_are_one(self, make_engine: Any, path: Path) -> None:
         """What was waited in line here is not waited for the file once more."""
@@ -288,9 +409,50 @@ class TestWaiting:
         assert holder.seconds_waited > 0
         holder.seconds_waited = 10.0
         with other_process(path), pytest.raises(WriteTimeout, match=r"waited 10\.00 s"):
-            await waited.execute(UPDATE_FIRST)
-        await waited.execute(UPDATE_FIRST)  # the first wait counts once
+            await asyncio.wait_for(waited.execute(UPDATE_FIRST), 5)
+        other = FileTurn(str(path))
+        while (claim := other.take_nowait()) is None:  # its thread gives up what it waited for
+            await asyncio.sleep(0)
+        task = asyncio.create_task(waited.execute(UPDATE_FIRST))
+        await until(lambda: turn_waits(path))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not task.done()  # the first wait counts once
+        claim.give_back()
+        await task
         await waited.close()
+
+    async def test_both_waits_of_a_swap_in_connection(
+        self, make_engine: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same where the turn is taken by the statement."""
+        clock = Clock()
+        monkeypatch.setattr(locks, "time", clock)
+        engine = make_engine(SQLitePool, write_timeout=10.0)
+        await create_items(engine)
+        await self.times_out(path, clock, update(engine))
+
+    async def test_both_waits_of_a_checkpoint(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And for a checkpoint."""
+        clock = Clock()
+        async with SQLiteDatabase(path) as db:
+            await create_items(db.writer_engine)
+            monkeypatch.setattr(checkpointing, "time", clock)
+            await self.times_out(path, clock, db.checkpoint(timeout=10.0))
+
+    async def times_out(self, path: Path, clock: Clock, work: Any) -> None:
+        """All its time is over when it gets the permit; another process has the file."""
+        turn = turn_of(path)
+        permit = await turn.acquire(1.0)
+        task = asyncio.create_task(work)
+        await until_waiting(1, turn)
+        clock.later = 10.0
+        with other_process(path):
+            turn.release(permit)
+            with pytest.raises(WriteTimeout, match=r"waited 10\.00 s"):
+                await asyncio.wait_for(task, 5)
 
     async def test_cancelled(self, engine: AsyncEngine, path: Path) -> None:
         """Clean cancellation: no turn is taken, here or between processes."""
@@ -316,6 +478,61 @@ class TestWaiting:
             with pytest.raises(DatabaseClosedError):
                 await task
 
+    async def test_closed_in_line_here(self, engine: AsyncEngine, path: Path) -> None:
+        """The same for those who wait behind a task of this process."""
+        turn = turn_of(path)
+        permit = await turn.acquire(1.0)
+        task = asyncio.create_task(update(engine))
+        await until_waiting(1, turn)
+        assert isinstance(engine.pool, FairPool)
+        engine.pool.refuse(lambda: DatabaseClosedError("it was closed"))
+        with pytest.raises(DatabaseClosedError, match="it was closed"):
+            await asyncio.wait_for(task, 5)
+        turn.release(permit)
+
+    async def test_closed_before_it_waits(self, path: Path) -> None:
+        """No hang: nor who begins to wait while the database is being closed."""
+        db = SQLiteDatabase(path, write_timeout=30.0)
+        await db.open()
+        await create_items(db.writer_engine)
+        connection = await db.writer_engine.connect()
+        closing = asyncio.create_task(db.close(0.05))
+        await until(lambda: "closing" in repr(db))
+        with other_process(path):
+            task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+            await closing
+            with pytest.raises((DatabaseClosedError, OperationalError), match="closed"):
+                await asyncio.wait_for(task, 5)
+        await connection.close()
+
+    async def test_disposed_of(self, engine: AsyncEngine, path: Path) -> None:
+        """``dispose()`` closes what is at rest: who waits is served."""
+        with other_process(path):
+            task = asyncio.create_task(update(engine))
+            await until(lambda: turn_waits(path))
+            await engine.dispose()
+        await task
+        assert await amounts(engine) == [1, 0, 0]
+        assert is_free(path)
+
+    async def test_taken_away(self, engine: AsyncEngine, path: Path) -> None:
+        """A detached connection that is closed meanwhile: what comes then is given back.
+
+        Nobody looks after it any more, so nobody else would.
+        """
+        turn = turn_of(path)
+        async with engine.connect() as connection:
+            (await connection.get_raw_connection()).detach()
+            with other_process(path):
+                task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+                await until(lambda: turn_waits(path))
+                assert isinstance(engine.pool, FairPool)
+                engine.pool.recall("it was closed")
+            with pytest.raises(OperationalError, match="no active connection: it was closed"):
+                await task
+        assert turn.holder is None
+        assert is_free(path)
+
 
 class TestOutsiders:
     """A program that does not know the package has SQLite's lock."""
@@ -337,6 +554,67 @@ class TestOutsiders:
         await task
         assert is_free(path)
 
+    async def test_success_at_the_next_try(self, engine: AsyncEngine, path: Path) -> None:
+        """The turn was kept for that; it goes although the connection stays."""
+        outsider = sqlite3.connect(path, isolation_level=None)
+        outsider.execute("BEGIN IMMEDIATE")
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            held, worker = turn_of(path).holder, (await driver(connection)).worker
+            before = worker.hops
+            task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+            await until(lambda: worker.hops >= before + 2)
+            outsider.close()
+            await task
+            assert turn_of(path).holder is held
+            assert is_free(path)
+
+    async def test_an_error_at_the_next_try(self, engine: AsyncEngine, path: Path) -> None:
+        """The turn was kept for that; it goes although the connection stays."""
+        outsider = sqlite3.connect(path, isolation_level=None)
+        outsider.execute("BEGIN IMMEDIATE")
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            held = turn_of(path).holder
+            tries = (await driver(connection)).worker.hops
+            task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+            raw = await driver(connection)
+            await until(lambda: raw.worker.hops >= tries + 3)
+            outsider.execute("DROP TABLE items")
+            outsider.execute("COMMIT")
+            outsider.close()
+            with pytest.raises(OperationalError, match="no such table"):
+                await task
+            assert turn_of(path).holder is held
+            assert is_free(path)
+
+    async def test_files_that_were_removed(self, engine: AsyncEngine, path: Path) -> None:
+        """Meeting another process at SQLite's lock, a writer looks, and lines up with it again."""
+        await self.remove_files(path, update(engine))
+        with other_process(path):
+            task = asyncio.create_task(update(engine))
+            await until(lambda: turn_waits(path))
+        await task
+
+    async def test_files_that_were_removed_before_a_checkpoint(self, path: Path) -> None:
+        """A checkpoint looks, too."""
+        async with SQLiteDatabase(path, write_timeout=10.0) as db:
+            await create_items(db.writer_engine)
+            await self.remove_files(path, db.checkpoint())
+
+    async def remove_files(self, path: Path, work: Any) -> None:
+        """Others lock new ones, and one of them writes. Wait for ``work`` to see that."""
+        before = turn_of(path)._file._turn
+        os.unlink(f"{path}-turn")
+        with other_process(path):
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            task = asyncio.create_task(work)
+            await until(lambda: turn_of(path)._file._turn is not before)
+            other.execute("COMMIT")
+            other.close()
+            await task
+
     async def test_giving_up(self, engine: AsyncEngine, path: Path) -> None:
         """A cancellation between two tries leaves nothing."""
         outsider = sqlite3.connect(path, isolation_level=None)
@@ -351,3 +629,46 @@ class TestOutsiders:
         await until(lambda: turn_of(path).holder is None)
         await until(lambda: is_free(path))
         outsider.close()
+
+    async def test_they_are_left_some_time(self, engine: AsyncEngine, path: Path) -> None:
+        """Once one was met: with the turn in hand, so that nobody in line comes first."""
+        turn = turn_of(path)
+        turn.courtesy.meet()
+        turn.courtesy.hold(10.0)
+        task = asyncio.create_task(update(engine))
+        await until(lambda: not is_free(path))
+        outsider = sqlite3.connect(path, isolation_level=None, timeout=0)
+        outsider.execute("BEGIN IMMEDIATE")  # the lock is free
+        outsider.execute("ROLLBACK")
+        outsider.close()
+        await task
+        assert turn.courtesy.owed < 0.05  # it was a tenth of a second, and the update's share came
+        assert is_free(path)
+
+    async def test_a_cancellation_in_that_time(self, engine: AsyncEngine, path: Path) -> None:
+        """Clean cancellation: the turn is given back."""
+        turn = turn_of(path)
+        turn.courtesy.meet()
+        turn.courtesy.hold(10.0)
+        task = asyncio.create_task(update(engine))
+        await until(lambda: not is_free(path))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert is_free(path)
+        await until(lambda: turn.holder is None)
+
+    async def test_who_is_met_is_owed(self, engine: AsyncEngine, path: Path) -> None:
+        """Meeting one is noted; what it takes counts for it, what is held here against."""
+        turn = turn_of(path)
+        outsider = sqlite3.connect(path, isolation_level=None)
+        outsider.execute("BEGIN IMMEDIATE")
+        task = asyncio.create_task(update(engine))
+        await until(lambda: turn.courtesy._balance < 0)
+        outsider.execute("COMMIT")
+        outsider.close()
+        await task
+        assert turn.courtesy._balance < 0
+        turn.courtesy._balance = 0.0
+        await update(engine)
+        assert turn.courtesy._balance > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -59,8 +60,15 @@ def wait_until(condition: Callable[[], Any]) -> None:
         time.sleep(0)
 
 
-def waiting_threads() -> int:
-    return sum(thread.name == "sa_sqlite_pool-file-turn" for thread in threading.enumerate())
+def waiting_threads() -> set[threading.Thread]:
+    """Those that wait for other processes, of this test or an earlier one."""
+    threads = threading.enumerate()
+    return {thread for thread in threads if thread.name == "sa_sqlite_pool-file-turn"}
+
+
+def no_thread_waits() -> None:
+    """None is left of what came before."""
+    wait_until(lambda: gc.collect() >= 0 and not waiting_threads())  # it may keep what is garbage
 
 
 def is_free(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,26 @@ import pytest
 from sa_sqlite_pool.turn import lock_file
 from sa_sqlite_pool.turn.file_turn import FileTurn
 from sa_sqlite_pool.turn.lock_file import LockFile, PortableLockFile
+from tests.turn.locks import no_thread_waits
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """No thread is left that would find itself on another system."""
+    no_thread_waits()
 
 
 @pytest.fixture(params=["flock", "portable"])
-def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def path(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The file, on a system with ``flock()`` and on one without."""
     if request.param == "portable":
         monkeypatch.setattr(lock_file, "fcntl", None)
     elif lock_file.fcntl is None:  # type: ignore[attr-defined]
         pytest.skip("there is no flock() here")
-    return str(tmp_path / "app.db-turn")
+    yield str(tmp_path / "app.db-turn")
+    no_thread_waits()
 
 
 def lock(path: str) -> LockFile:
@@ -42,6 +53,16 @@ def test_one_at_a_time(path: str) -> None:
     one.give_back()
     assert other.take_nowait()
     assert not one.take_nowait()
+    other.give_back()
+
+
+def test_taken_twice(path: str) -> None:
+    """Who has it already has it no more after letting go once."""
+    one, other = lock(path), lock(path)
+    assert one.take_nowait()
+    assert one.take_nowait()
+    one.give_back()
+    assert other.take_nowait()
     other.give_back()
 
 

@@ -1,0 +1,173 @@
+"""Another process has the turn: the thread that waits for it runs the statement, and wakes the task
+after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import SQLitePool, WriterPool
+from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from tests.helpers import SleepingFunction, turn_of, until
+from tests.turn.locks import is_free
+
+ENDLESS_INSERT = (
+    "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+    "SELECT count(*) FROM n"
+)
+
+
+@contextlib.contextmanager
+def other_process(path: Path) -> Iterator[None]:
+    """Another process of the package has the turn."""
+    claim = FileTurn(str(path)).take_nowait()
+    assert claim is not None
+    with claim:
+        yield
+
+
+def turn_waits(path: Path) -> bool:
+    """Whether a task of this process waits for the file."""
+    return turn_of(path)._file._waiting is not None
+
+
+class TestAtOnce:
+    """The thread that has waited for the turn runs the statement, before the task is woken."""
+
+    @pytest.fixture(params=[SQLitePool, WriterPool])
+    async def engine(self, request: pytest.FixtureRequest, make_engine: Any) -> AsyncEngine:
+        """Its connections know ``thread()``, the name of the thread that they run in."""
+
+        def on_connect(connection: sqlite3.Connection) -> None:
+            connection.create_function("thread", 0, lambda: threading.current_thread().name)
+            self.sleeping.on_connect(connection)
+
+        self.sleeping = SleepingFunction()
+        engine: AsyncEngine = make_engine(request.param, write_timeout=10.0, on_connect=on_connect)
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE TABLE t (thread UNIQUE)"))
+        return engine
+
+    async def insert(self, engine: AsyncEngine, sql: str, **options: Any) -> None:
+        async with engine.connect() as connection:
+            await connection.execution_options(**options)
+            await connection.execute(text(sql))
+            await connection.commit()
+
+    async def rows(self, engine: AsyncEngine) -> list[Any]:
+        async with engine.connect() as connection:
+            return list(await connection.scalars(text("SELECT thread FROM t")))
+
+    async def waiting(self, engine: AsyncEngine, path: Path, sql: str, **options: Any) -> Any:
+        task = asyncio.create_task(self.insert(engine, sql, **options))
+        await until(lambda: turn_waits(path))
+        return task
+
+    @pytest.mark.parametrize("options", [{}, {"isolation_level": "AUTOCOMMIT"}])
+    async def test_the_statement(
+        self, engine: AsyncEngine, path: Path, options: dict[str, Any]
+    ) -> None:
+        """In a transaction, or as one."""
+        with other_process(path):
+            task = await self.waiting(engine, path, "INSERT INTO t VALUES (thread())", **options)
+        await task
+        assert await self.rows(engine) == ["sa_sqlite_pool-file-turn"]
+        assert is_free(path)
+
+    async def test_one_with_a_time_limit(self, engine: AsyncEngine, path: Path) -> None:
+        """Its time begins when it runs, so it is run as always."""
+        sql, limit = "INSERT INTO t VALUES (thread())", {"statement_timeout": 5.0}
+        with other_process(path):
+            task = await self.waiting(engine, path, sql, **limit)
+        await task
+        assert await self.rows(engine) != ["sa_sqlite_pool-file-turn"]
+
+    async def test_an_error(self, engine: AsyncEngine, path: Path) -> None:
+        """Is raised where the statement is awaited; the transaction goes on, or never began."""
+        await self.insert(engine, "INSERT INTO t VALUES (1)")
+        with other_process(path):
+            task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)")
+        with pytest.raises(IntegrityError):
+            await task
+        assert is_free(path)
+        assert turn_of(path).holder is None
+
+    async def test_nobody_waits_for_a_long_one(self, engine: AsyncEngine, path: Path) -> None:
+        """The line is free while it runs: the next process stands there, as always."""
+        with other_process(path):
+            task = await self.waiting(engine, path, "INSERT INTO t SELECT sleep()")
+        await until(self.sleeping.inside.is_set)
+        next_one = FileTurn(str(path))
+        assert next_one._line.take_nowait()
+        next_one._line.give_back()
+        self.sleeping.leave.set()
+        await task
+
+    async def test_cancelled_while_it_runs(self, engine: AsyncEngine, path: Path) -> None:
+        """Clean cancellation: it is stopped and rolled back, and the turn comes back."""
+        with other_process(path):
+            task = await self.waiting(engine, path, ENDLESS_INSERT)
+        await until(lambda: turn_of(path)._file._waiting is None or not is_free(path))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: turn_of(path).holder is None and is_free(path))
+        assert await self.rows(engine) == []
+
+    async def test_cancelled_a_moment_before(
+        self, engine: AsyncEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between the answer and the statement.
+
+        Thread              | Task
+        the turn is granted |
+                            | cancelled: drops the statement
+        gives it back       |
+        """
+        granted, cancelled = threading.Event(), threading.Event()
+        begin = Claim.begin
+
+        def begin_late(claim: Claim) -> None:
+            granted.set()
+            assert cancelled.wait(10)
+            begin(claim)
+
+        monkeypatch.setattr(Claim, "begin", begin_late)
+        with other_process(path):
+            task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)")
+        await until(granted.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        cancelled.set()
+        await until(lambda: turn_of(path).holder is None and is_free(path))
+        monkeypatch.undo()
+        await self.insert(engine, "INSERT INTO t VALUES (2)")
+        assert await self.rows(engine) == [2]
+
+    async def test_past_who_is_stopped_in_line(self, engine: AsyncEngine, path: Path) -> None:
+        """Then the thread has not got the turn, and the statement runs as always, once."""
+        first = FileTurn(str(path))
+        with other_process(path):
+            assert first._line.take_nowait()
+            sql = "INSERT INTO t VALUES (thread())"
+            task = await self.waiting(engine, path, sql)
+        waiting = turn_of(path)._file._waiting
+        assert waiting is not None
+        waiting._wake()  # half a second is over
+        await task
+        first._line.give_back()
+        assert len(await self.rows(engine)) == 1
+        assert await self.rows(engine) != ["sa_sqlite_pool-file-turn"]
+        await until(lambda: is_free(path))

@@ -1,0 +1,90 @@
+"""What is left to programs that do not stand in line."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sa_sqlite_pool.turn import courtesy
+from sa_sqlite_pool.turn.courtesy import Courtesy
+from tests.helpers import run_in_virtual_time
+
+
+class Clock:
+    """Monotonic seconds, as a test likes them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nothing_is_owed_where_nobody_was_met() -> None:
+    """Those who are alone lose no time."""
+    courtesy = Courtesy(Clock())
+    courtesy.hold(10.0)
+    assert courtesy.owed == 0.0
+
+
+def test_a_share_of_what_was_held() -> None:
+    """After one was met; little is left until it is worth a timer."""
+    other = Courtesy(Clock())
+    other.meet()
+    assert other.owed == 0.0
+    other.hold(0.002)
+    assert other.owed == 0.0
+    other.hold(0.018)
+    assert other.owed == pytest.approx(0.020 * courtesy._SHARE)
+
+
+def test_what_they_took_counts() -> None:
+    """Who had the lock for long enough is owed nothing, also for a while after."""
+    other = Courtesy(Clock())
+    other.meet()
+    other.hold(0.1)
+    other.wait(0.1)
+    assert other.owed == 0.0
+    other.hold(0.1)
+    assert other.owed == 0.0
+
+
+def test_both_sides_are_bounded() -> None:
+    """An import of an hour owes no ten minutes, nor does an hour of theirs make them wait."""
+    other = Courtesy(Clock())
+    other.meet()
+    other.hold(3600.0)
+    assert other.owed == courtesy._LONGEST_SECONDS
+    other.wait(3600.0)
+    other.hold(2 * courtesy._LONGEST_SECONDS / courtesy._SHARE)
+    assert other.owed == courtesy._LONGEST_SECONDS
+
+
+def test_it_ends_with_them() -> None:
+    """Two seconds after the last was met nothing is owed, nor later what was held in between."""
+    clock = Clock()
+    other = Courtesy(clock)
+    other.meet()
+    other.hold(1.0)
+    clock.now += courtesy._REMEMBER_SECONDS
+    assert other.owed == 0.0
+    other.meet()
+    assert other.owed == 0.0
+
+
+def test_a_pause_pays() -> None:
+    """It lasts for what is owed, once."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        other = Courtesy(loop.time)
+        other.meet()
+        other.hold(0.1)
+        before = loop.time()
+        await other.pause()
+        assert loop.time() - before == pytest.approx(0.1 * courtesy._SHARE)
+        await other.pause()
+        assert loop.time() - before == pytest.approx(0.1 * courtesy._SHARE)
+
+    run_in_virtual_time(main())
