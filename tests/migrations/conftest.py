@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,6 +11,15 @@ import pytest
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.migrations import upgrade
 from tests.migrations.scripts import CREATE, Scripts, hooks
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Alembic's own templates switch off the loggers of whoever calls them."""
+    yield
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture
