@@ -125,6 +125,22 @@ class TestAtOnce:
         await until(lambda: turn_of(path).holder is None and is_free(path))
         assert await self.rows(engine) == []
 
+    async def test_cancelled_and_not_yet_stopped(self, engine: AsyncEngine, path: Path) -> None:
+        """The turn is kept, and the task not woken, until the thread has let go of it."""
+        with other_process(path):
+            task = await self.waiting(engine, path, "INSERT INTO t SELECT sleep()")
+        await until(self.sleeping.inside.is_set)
+        task.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+            assert not task.done()
+            assert not is_free(path)
+        self.sleeping.leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: turn_of(path).holder is None and is_free(path))
+        assert await self.rows(engine) == []
+
     async def test_cancelled_a_moment_before(
         self, engine: AsyncEngine, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
