@@ -44,6 +44,7 @@ FLOORS = [
         "driver.cursors",
         "driver.reading",
         "driver.writing",
+        "driver.transaction",
         "driver.executor",
         "driver.adapter",
         "driver.log_file",

@@ -108,11 +108,11 @@ class SQLiteConnection(AdaptedConnection):
     @property
     def long_read(self) -> bool:
         """Whether what is read takes long, and is meant to."""
-        return self._executor.reading.long
+        return self._executor.transaction.reading.long
 
     @long_read.setter
     def long_read(self, value: bool) -> None:
-        self._executor.reading.long = value
+        self._executor.transaction.reading.long = value
 
     def reset_role(self) -> None:
         """Back to what the engine's connections are for."""
@@ -121,7 +121,7 @@ class SQLiteConnection(AdaptedConnection):
 
     def cursor(self, server_side: bool = False) -> Cursor:
         if server_side:
-            return StreamCursor(self._executor, self._executor.reading.streams)
+            return StreamCursor(self._executor, self._executor.transaction.reading.streams)
         return Cursor(self._executor)
 
     def execute(self, operation: str, parameters: Any = None) -> Cursor:
@@ -139,15 +139,15 @@ class SQLiteConnection(AdaptedConnection):
         deferred foreign key, a full disk), the transaction is rolled back before the error is
         raised: SQLAlchemy takes it for over, and sends no ROLLBACK of its own.
         """
-        self._executor.commit()
+        self._executor.transaction.commit()
 
     def rollback(self) -> None:
         """Roll back what is open, and close open streams; costs nothing where nothing is."""
-        self._executor.rollback()
+        self._executor.transaction.rollback()
 
     def end_read(self) -> None:
         """End the read transaction; an open stream keeps the snapshot to its own end."""
-        self._executor.end_read()
+        self._executor.transaction.end_read()
 
     def data_version(self) -> int:
         """Another number when somebody else has committed; within a snapshot, of that."""
@@ -159,9 +159,9 @@ class SQLiteConnection(AdaptedConnection):
         """Called by the pool. ``on_gone`` is called, in any thread, should the connection be
         closed or given up before it is checked in, and then after its transaction has ended.
         """
-        self._executor.loan = permit
+        self._executor.transaction.loan = permit
         self._executor.settings_changed = False
-        self._executor.cancelled = False
+        self._executor.transaction.cancelled = False
         self._on_gone = on_gone
 
     @property
@@ -176,7 +176,7 @@ class SQLiteConnection(AdaptedConnection):
             self._lent_raw = False
             self._set_busy_timeout(0)
             self._executor.look_at_log()
-        self._executor.loan = None
+        self._executor.transaction.loan = None
 
     def close(self) -> None:
         """Close, and wait for it; give up without waiting where nobody can."""
@@ -195,14 +195,14 @@ class SQLiteConnection(AdaptedConnection):
         finds that nobody has returned it. SQLite's connection is as good as ever then: what runs
         is stopped, the transaction rolled back, and the connection kept for the next checkout.
         """
-        innocent = self._executor.cancelled or not in_greenlet()
+        innocent = self._executor.transaction.cancelled or not in_greenlet()
         untouched = not self._lent_raw and not self._executor.settings_changed
         self.give_up("it was closed", keep=innocent and untouched)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Let go of the connection at once, from any thread; see :meth:`.Worker.give_up`."""
-        self._executor.permits_come_back()
-        cursors = self._executor.reading.detach_streams()
+        self._executor.transaction.permits_come_back()
+        cursors = self._executor.transaction.reading.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:
@@ -212,7 +212,7 @@ class SQLiteConnection(AdaptedConnection):
     def _gone(self, successor: Worker | None) -> None:
         if successor is not None:
             self._keep(successor, self._executor.guard)
-        self._executor.gone()
+        self._executor.transaction.gone()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()
@@ -227,7 +227,7 @@ class SQLiteConnection(AdaptedConnection):
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        rules, loan = self._executor.rules, self._executor.loan
+        rules, loan = self._executor.rules, self._executor.transaction.loan
         kind = "" if rules.role is Role.AUTO else f" {rules.role.value}"
         status = "at rest" if loan is None else f"checked out at {loan.asked_at}"
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"

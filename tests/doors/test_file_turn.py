@@ -25,7 +25,7 @@ from sa_sqlite_pool import (
     WriterPool,
     WriteTimeout,
 )
-from sa_sqlite_pool.driver import executor, locks, writing
+from sa_sqlite_pool.driver import locks, transaction, writing
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
 from sa_sqlite_pool.wal import checkpointing
@@ -222,17 +222,17 @@ class TestAsLongAsTheLock:
         await create_items(engine)
         connection = await engine.connect()
         raw = await driver(connection)
-        used = raw._executor
+        used = raw._executor.transaction
         raw.give_up("it was closed", keep=False)
         await until(lambda: used._gone)
 
         def take() -> None:
             assert used.writing.begin_nowait()
-            used._after_work()
+            used.after_work()
 
         for step, note in every_step():
             used._gone = False
-            with Meanwhile(executor.__file__, step, take) as meanwhile:
+            with Meanwhile(transaction.__file__, step, take) as meanwhile:
                 used.gone()
             note(meanwhile)
             assert is_free(path), step
@@ -248,7 +248,7 @@ class TestAsLongAsTheLock:
         for step, note in every_step():
             async with engine.connect() as connection:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                used = (await driver(connection))._executor
+                used = (await driver(connection))._executor.transaction
                 used.worker.connection.execute("ROLLBACK")
                 with Meanwhile(writing.__file__, step, act) as meanwhile:
                     used.writing.end()

@@ -1,0 +1,214 @@
+"""A transaction of one connection: what is held for it, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable
+from typing import TypeVar, final
+
+from sqlalchemy.util import await_only
+
+from ..errors import TransactionLostError
+from ..forks import rest
+from ..turn.permit import Permit
+from .locks import Patience, may_pass
+from .placement import Place, place_of_end
+from .reading import Reading
+from .rules import Rules
+from .worker import Worker
+from .writing import Writing
+
+T = TypeVar("T")
+
+
+@final
+class Transaction:
+    """The transactions of one connection, one after the other.
+
+    Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
+    checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
+    open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
+    """
+
+    __slots__ = (
+        "_gone",
+        "_lost",
+        "_rules",
+        "cancelled",
+        "loan",
+        "reading",
+        "worker",
+        "writing",
+        "wrote",
+    )
+
+    def __init__(self, worker: Worker, rules: Rules) -> None:
+        self.worker = worker
+        self._rules = rules
+        self.loan: Permit | None = None
+        self.cancelled = False
+        self.wrote = False
+        self.reading = Reading(worker, rules.snapshots, self.after_work)
+        self.writing = Writing(rules)
+        self._gone = False  # given up, and its transaction has ended
+        self._lost: str | None = None  # why SQLite ended it by itself
+
+    def wait_for(self, awaitable: Awaitable[T]) -> T:
+        """``await_only``, noting a cancellation."""
+        try:
+            return await_only(awaitable)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+    # -- its end --------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit what is open; see :meth:`SQLiteConnection.commit`."""
+        self.worker.assert_usable()  # or what was rolled back meanwhile would pass for committed
+        if self._lost is not None:
+            lost, self._lost = self._transaction_lost(), None
+            raise lost
+        try:
+            self._end("COMMIT")
+        except Exception:
+            self._end("ROLLBACK")
+            raise
+
+    def rollback(self) -> None:
+        """Roll back what is open, and close the streams."""
+        for stream in list(self.reading.streams):
+            stream.close()
+        self._lost = None
+        self._end("ROLLBACK")
+
+    def end_read(self) -> None:
+        """End the read transaction; an open stream keeps the snapshot to its own end."""
+        self._end("ROLLBACK")
+
+    def _end(self, sql: str) -> None:
+        self.reading.forget()
+        holds = self.writing.begun or self.reading.open
+        if not holds and not self.worker.in_transaction:
+            return
+        try:
+            if self.worker.in_transaction:
+                self.note(sql)
+                self._send_end(sql)
+        finally:
+            self.after_work()
+
+    def _send_end(self, sql: str) -> None:
+        doubtful = self._rules.doubtful
+        if place_of_end(self.worker, wrote=self.wrote, doubtful=doubtful) is Place.INLINE:
+            rest.begin(self)
+            try:
+                self.worker.connection.execute(sql)
+            finally:
+                rest.end(self)
+        else:
+            self._end_in_thread(sql)
+
+    def _end_in_thread(self, sql: str) -> None:
+        patience = Patience(self._rules, self.loan, writing=True, commits=sql == "COMMIT")
+        while True:
+            try:
+                job = self.worker.run(
+                    lambda connection: self._end_and_look(connection, sql),
+                    text=sql,
+                    interruptible=False,
+                )
+                return self.wait_for(job)
+            except sqlite3.OperationalError as error:
+                # COMMIT waits for readers where there is no WAL; the transaction stays open.
+                if not may_pass(error, in_transaction=False):
+                    raise
+                self.wait_for(patience.wait(error))
+
+    def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
+        _end(connection, sql)
+        self.writing.leave_file()
+        if sql == "COMMIT":
+            self.look_at_log(connection)
+
+    def after_work(self) -> None:
+        """The connection is at rest again, unless its thread still runs: see what has ended."""
+        worker = self.worker
+        if self._gone:
+            self.let_go()  # of what it was waiting for when the connection was given up
+        if worker.closed or not worker.at_rest:
+            return  # whoever gives the connection up gives the turn back, after the rollback
+        if (loan := self.loan) is not None:
+            loan.idle_since = time.monotonic()
+        self.reading.drop()
+        if not worker.in_transaction:
+            self.wrote = False
+            self.let_go()
+            if (log := self._rules.log) is not None and log.due:
+                log.attend()
+
+    def gone(self) -> None:
+        """The connection is given up, and its transaction has ended. From any thread."""
+        # Thread       | Task
+        # _gone = True | takes the turn
+        # let_go()     | if _gone: let_go()
+        # Whichever comes last finds the turn.
+        self._gone = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give back the turn, and be no reader any more; when the transaction has ended."""
+        self.writing.end()
+        self.reading.end()
+
+    # -- ended by SQLite ------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> bool:
+        """Whether SQLite has ended it by itself, and nobody has called :meth:`rollback` yet."""
+        return self._lost is not None
+
+    def assert_not_lost(self) -> None:
+        """Refuse the rest of one that SQLite has ended: it would be committed by itself."""
+        if self._lost is not None:
+            raise self._transaction_lost()
+
+    def note_loss(self, was_open: bool, error: Exception) -> None:
+        """After an error, of a transaction that was open before."""
+        if was_open and not self.worker.in_transaction and not self.worker.closed:
+            self._lost = str(error) or "the statement was stopped"
+
+    def _transaction_lost(self) -> TransactionLostError:
+        return TransactionLostError(
+            f"SQLite has rolled this transaction back by itself ({self._lost}); nothing of it is "
+            "kept: call rollback() and start again"
+        )
+
+    # -- the log --------------------------------------------------------------------------------
+
+    def look_at_log(self, connection: sqlite3.Connection) -> None:
+        """After a commit, in the thread."""
+        if self._rules.log is not None:
+            self._rules.log.look(connection)
+
+    # -- for messages ---------------------------------------------------------------------------
+
+    def note(self, sql: str) -> None:
+        """What runs now."""
+        if (loan := self.loan) is not None:
+            loan.last_sql, loan.idle_since = sql, None
+        if (permit := self.writing.permit) is not None:
+            permit.last_sql, permit.idle_since = sql, None
+
+    def permits_come_back(self) -> None:
+        """The task has done with them; what is left is a thread's business."""
+        for permit in (self.loan, self.writing.permit):
+            if permit is not None:
+                permit.coming_back = True
+
+
+def _end(connection: sqlite3.Connection, sql: str) -> None:
+    if connection.in_transaction:
+        connection.execute(sql)
