@@ -30,10 +30,14 @@ _warned: set[tuple[str, str]] = set()  # real paths, and what of
 
 @final
 class Site:
-    """Where the database of one engine is. ``mount`` is known after :meth:`inspect`, if at all."""
+    """Where the database of one engine is. ``mount`` is known after :meth:`inspect`, if at all.
+
+    Call that until it is ``settled``.
+    """
 
     def __init__(self, location: Location, journal_mode: str) -> None:
         self.inspected = location.path is None  # in memory there is nothing to see
+        self.settled = self.inspected  # and nobody stands in line for it whom others would overtake
         self.mount: Mount | None = None
         self._location = location
         self._journal_mode = journal_mode
@@ -49,11 +53,6 @@ class Site:
         """Whether locks and shared memory may not work here, and each call may wait for others."""
         return self.mount is not None and self.mount.doubt is not None
 
-    @property
-    def settled(self) -> bool:
-        """Whether nobody has to wait for :meth:`inspect`, or would overtake those who do."""
-        return self.inspected and not self._line.waiting
-
     async def inspect(self, timeout: float) -> None:
         """Raise :class:`DatabaseNotUsableError` where the database cannot be used as asked.
 
@@ -67,6 +66,7 @@ class Site:
         try:
             if not self.inspected:
                 await self._wait_for_look(wait)
+            self.settled = not self._line.waiting
         finally:
             self._line.release(permit)
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriteTimeout
+from sa_sqlite_pool.driver import site
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_free
@@ -304,3 +305,33 @@ async def test_a_commit_already_sent_is_awaited(path: Path, writer: AsyncEngine)
         await task
     await until_free(path)
     assert await amounts(writer) == [1, 0, 0]
+
+
+async def test_the_first_look_keeps_the_order(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file is, a thread looks for the first: who comes when that is done joins the line.
+
+    First                 | Thread        | Newcomer
+    stands in line, waits |               |
+                          | has seen it   |
+                          |               | joins the line
+    """
+    engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
+    wait, order = site.Site._wait_for_look, list[str]()
+
+    async def use(name: str) -> None:
+        async with engine.connect():
+            order.append(name)
+
+    async def wait_long(self: site.Site, seconds: float) -> None:
+        await wait(self, seconds)
+        newcomers.append(asyncio.create_task(use("newcomer")))
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    newcomers: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(site.Site, "_wait_for_look", wait_long)
+    await use("first")
+    await newcomers[0]
+    assert order == ["first", "newcomer"]
