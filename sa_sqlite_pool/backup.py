@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from .driver.copying import begin_snapshot, check_integrity, check_not_locked, write_copy
 from .driver.jobs import OutOfTime
 from .driver.location import Location
-from .driver.locks import RETRY_SECONDS, may_pass
+from .driver.locks import is_lock, keep_trying
 from .driver.mailbox import mailbox
 from .driver.neighbours import users
 from .driver.unfinished import UnfinishedFile, check_directory
@@ -297,23 +296,18 @@ class Backups:
             yield
 
     async def _begin(self, copying: Copying, worker: Worker) -> None:
-        deadline = time.monotonic() + self._read_timeout
-        while True:
-            try:
-                return await copying.run(worker, begin_snapshot)
-            except OperationalError as error:
-                locked = isinstance(error.orig, sqlite3.Error) and may_pass(
-                    error.orig, in_transaction=False
-                )
-                if not locked:
-                    raise
-                if time.monotonic() >= deadline:
-                    raise ReadTimeout(
-                        f"waited {self._read_timeout:.2f} s to read from {self._location.label}; "
-                        "another connection holds SQLite's lock exclusively; end its transaction "
-                        "or raise read_timeout"
-                    ) from error
-            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+        try:
+            await keep_trying(
+                lambda: copying.run(worker, begin_snapshot), self._read_timeout, _is_lock
+            )
+        except OperationalError as error:
+            if not _is_lock(error):
+                raise
+            raise ReadTimeout(
+                f"waited {self._read_timeout:.2f} s to read from {self._location.label}; "
+                "another connection holds SQLite's lock exclusively; end its transaction "
+                "or raise read_timeout"
+            ) from error
 
 
 @final
@@ -345,6 +339,12 @@ class _Told:
         except Exception as error:
             self._over = True
             self._copying.stop(error)
+
+
+def _is_lock(error: Exception) -> bool:
+    return (
+        isinstance(error, DBAPIError) and isinstance(error.orig, Exception) and is_lock(error.orig)
+    )
 
 
 def _check_target(target: Path, database: str) -> None:

@@ -17,13 +17,10 @@ that SQLite can open, is replaced as a whole.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
-import random
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +45,7 @@ from .driver.copying import (
     write_over,
 )
 from .driver.location import Location
-from .driver.locks import RETRY_SECONDS, may_pass
+from .driver.locks import keep_trying, may_pass
 from .driver.neighbours import tells_users, users
 from .driver.unfinished import UnfinishedFile
 from .driver.urls import locate, parse_url
@@ -131,14 +128,7 @@ class _Restoring:
         self._path = Path(target.file)
 
     async def replace(self) -> None:
-        deadline = time.monotonic() + _MOMENT_SECONDS
-        while True:
-            try:
-                return await self._try()
-            except OperationalError as error:
-                if time.monotonic() >= deadline or not isinstance(error.orig, DatabaseInUseError):
-                    raise
-            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+        await keep_trying(self._try, _MOMENT_SECONDS, _is_in_use)
 
     async def _try(self) -> None:
         await self._copying.run(self._reader, lambda _: self._check_unused())
@@ -246,3 +236,7 @@ class _Restoring:
         logger.warning(
             "%s was not a database that SQLite can read; it is kept as %s", self._path, kept
         )
+
+
+def _is_in_use(error: Exception) -> bool:
+    return isinstance(error, OperationalError) and isinstance(error.orig, DatabaseInUseError)

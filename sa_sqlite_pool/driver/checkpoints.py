@@ -23,9 +23,7 @@ cuts the file to ``journal_size_limit``. So the second connection writes what is
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -35,7 +33,7 @@ from typing import TypeVar, final
 from ..settings import PragmaValue
 from .jobs import Job
 from .location import Location
-from .locks import RETRY_SECONDS, may_pass
+from .locks import keep_trying, may_pass
 from .log_file import measure, sync_file, sync_open_file
 from .reset_bug import has_reset_bug
 from .worker import Worker
@@ -131,15 +129,10 @@ class Checkpointer:
 
     async def _prepare(self, worker: Worker) -> None:
         # Whoever closes a connection tries for an exclusive lock, and has it for a moment.
-        deadline = time.monotonic() + _OPEN_SECONDS
-        while True:
-            try:
-                return await worker.run(lambda connection: _prepare(connection, self._pragmas))
-            except sqlite3.OperationalError as error:
-                passing = may_pass(error, in_transaction=False)
-                if not passing or time.monotonic() >= deadline:
-                    raise
-            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+        await keep_trying(
+            lambda: worker.run(lambda connection: _prepare(connection, self._pragmas)),
+            _OPEN_SECONDS,
+        )
 
     def run(self, mode: CheckpointMode) -> Job[Checkpoint]:
         """``await run(mode)`` under the write turn. A cancellation stops it; nothing is lost.

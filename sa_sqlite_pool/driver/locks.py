@@ -11,15 +11,19 @@ import asyncio
 import random
 import sqlite3
 import time
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from typing import TypeVar
 
 from ..errors import ReadTimeout, WriteTimeout
 from ..turn.permit import Permit, is_own
 from .rules import Rules
 
+T = TypeVar("T")
+
 # Seconds between two tries. SQLite's own back-off grows to 100 ms and keeps no order
 # (sqliteDefaultBusyCallback in its main.c).
-RETRY_SECONDS = (0.001, 0.002)
+_RETRY_SECONDS = (0.001, 0.002)
 
 _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, and SQLITE_LOCKED with a shared cache
 _BUSY_SNAPSHOT = 517
@@ -39,6 +43,36 @@ def may_pass(error: sqlite3.Error, *, in_transaction: bool) -> bool:
     # promote a read transaction into a write transaction but finds that another connection has
     # already written": https://www.sqlite.org/rescode.html#busy_snapshot. Waiting cannot help.
     return code & 0xFF in _LOCKED and code != _BUSY_SNAPSHOT
+
+
+async def pause() -> None:
+    """Between two tries."""
+    await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - jitter
+
+
+def is_lock(error: Exception) -> bool:
+    """Whether somebody else's lock is in the way of what began no transaction."""
+    return isinstance(error, sqlite3.OperationalError) and may_pass(error, in_transaction=False)
+
+
+async def keep_trying(
+    attempt: Callable[[], Awaitable[T]],
+    seconds: float,
+    passes: Callable[[Exception], bool] = is_lock,
+) -> T:
+    """``await attempt()`` until it succeeds, for so many seconds.
+
+    Raises what it raises in the end, and at once what does not pass. SQLite's own busy time-out
+    could not be cancelled.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await attempt()
+        except Exception as error:
+            if not passes(error) or time.monotonic() >= deadline:
+                raise
+        await pause()
 
 
 def _write_seconds(rules: Rules) -> float:
@@ -69,7 +103,7 @@ class Patience:
         """A moment before the next try; the time-out's error when none is left."""
         if self.seconds_left <= 0:
             raise self._timeout() from error
-        await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+        await pause()
 
     def _timeout(self) -> WriteTimeout | ReadTimeout:
         reader = self._reader_in_the_way()

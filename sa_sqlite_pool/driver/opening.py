@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import random
 import shutil
 import sqlite3
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Mapping, MutableSequence
 from functools import cached_property
@@ -30,7 +28,7 @@ from .executor import Executor
 from .guard import Access, Guard
 from .lane import Lane
 from .location import Location
-from .locks import RETRY_SECONDS, may_pass
+from .locks import is_lock, keep_trying
 from .rules import Log, Rules
 from .site import Site
 from .worker import Worker, inherited_files
@@ -209,22 +207,19 @@ class Opening:
         return Executor(worker, guard, rules)
 
     async def _configure(self, worker: Worker, pragmas: Mapping[str, Any]) -> None:
-        # The first statements may meet a recovery, the last connection of somebody else closing,
-        # or other starters that switch to WAL. SQLite's busy time-out could not be cancelled.
-        deadline = time.monotonic() + self._seconds
-        while True:
-            try:
-                return await worker.run(self._configuration(pragmas))
-            except sqlite3.OperationalError as error:
-                if not may_pass(error, in_transaction=False):
-                    raise
-                if time.monotonic() >= deadline:
-                    raise self._locked_out(error) from error
-            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
-
-    def _configuration(self, pragmas: Mapping[str, Any]) -> Callable[[sqlite3.Connection], None]:
         location, alone = self.location, self.site.doubtful
-        return lambda connection: _configure(connection, location, pragmas, alone=alone)
+
+        def configure(connection: sqlite3.Connection) -> None:
+            _configure(connection, location, pragmas, alone=alone)
+
+        # The first statements may meet a recovery, the last connection of somebody else closing,
+        # or other starters that switch to WAL.
+        try:
+            await keep_trying(lambda: worker.run(configure), self._seconds)
+        except sqlite3.OperationalError as error:
+            if not is_lock(error):
+                raise
+            raise self._locked_out(error) from error
 
     @property
     def _seconds(self) -> float:

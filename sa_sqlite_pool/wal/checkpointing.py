@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,7 +11,7 @@ from typing import TypeVar, final
 
 from ..driver.checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
 from ..driver.location import Location
-from ..driver.locks import RETRY_SECONDS, may_pass
+from ..driver.locks import may_pass, pause
 from ..driver.neighbours import outside_readers, outside_writers
 from ..errors import WriteTimeout
 from ..forks import prepare_before_fork, renew_after_fork
@@ -239,7 +237,7 @@ class Checkpointing:
             if time.monotonic() - began >= lock_seconds:
                 result = Checkpoint(mode, CheckpointOutcome.BUSY, True, -1, -1, 0.0)
                 break
-            await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - jitter
+            await pause()
         held_back = result.outcome is CheckpointOutcome.HELD_BACK
         who = self.describe_oldest() if held_back else None
         return replace(result, seconds=time.monotonic() - began, held_back_by=who)
