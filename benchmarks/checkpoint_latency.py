@@ -21,8 +21,6 @@ from . import engines, files
 from .environment import Environment
 from .output import JsonOption, console, table, write_json
 from .tables import (
-    book_lines,
-    error_lines,
     median,
     print_environment,
     print_problems,
@@ -106,7 +104,8 @@ def _print(console: Console, report: LatencyReport) -> None:
         for one in load.summaries:
             made.add_row(*_cells(one))
         console.print(made)
-        print_problems(console, _problems(load))
+        summaries = [one.summary for one in load.summaries]
+        print_problems(console, summaries, (one.run for one in load.runs))
         console.print()
     print_settings(console, (one.summary for one in report.loads[0].summaries))
     print_environment(console, report.environment, report.rounds)
@@ -123,13 +122,6 @@ def _cells(one: LatencySummary) -> Iterator[str]:
     yield median(one.checkpoints, decimals=0)
     yield median(one.largest_log_mib, decimals=1)
     yield f"{sum(summary.errors.values()):,}"
-
-
-def _problems(load: LatencyResult) -> Iterator[str]:
-    for one in load.summaries:
-        yield from error_lines(one.summary.contender, one.summary.errors)
-    for run in (one.run for one in load.runs):
-        yield from book_lines(run.contender, run.round, run.books)
 
 
 if __name__ == "__main__":

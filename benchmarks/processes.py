@@ -34,8 +34,6 @@ from .processes_load.running import run_processes
 from .processes_load.work import Load
 from .rounds import rotated
 from .tables import (
-    book_lines,
-    error_lines,
     median,
     print_environment,
     print_problems,
@@ -144,7 +142,7 @@ def _print(console: Console, report: ProcessesReport) -> None:
     for summary in report.summaries:
         made.add_row(*_cells(summary))
     console.print(made)
-    print_problems(console, _problems(report))
+    print_problems(console, report.summaries, report.runs)
     console.print(asked_table("asked of this package", report.asked))
     for line in dict.fromkeys(_settings(report)):
         console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
@@ -162,13 +160,6 @@ def _cells(summary: ProcessesSummary) -> Iterator[str]:
     yield f"{summary.evenness.least:.2f}"
     yield median(summary.loop_lag_p99_ms, decimals=2)
     yield f"{sum(summary.errors.values()):,}"
-
-
-def _problems(report: ProcessesReport) -> Iterator[str]:
-    for summary in report.summaries:
-        yield from error_lines(summary.contender, summary.errors)
-    for run in report.runs:
-        yield from book_lines(run.contender, run.round, run.books)
 
 
 def _settings(report: ProcessesReport) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +20,7 @@ def print_report(console: Console, report: Report) -> None:
     """A table a load, its errors and settings, and at the end what all loads share."""
     for load in report.loads:
         console.print(_table(load))
-        print_problems(console, _problems(load))
+        print_problems(console, load.summaries, load.runs)
         print_settings(console, load.summaries)
         console.print()
     print_environment(console, report.environment, report.rounds)
@@ -85,32 +86,46 @@ def worst(spread: Spread | None, *, decimals: int) -> str:
     return _NOTHING if spread is None else f"{spread.most:,.{decimals}f}"
 
 
-def _problems(load: LoadResult) -> Iterator[str]:
-    for summary in load.summaries:
-        yield from error_lines(summary.contender, summary.errors)
-    for run in load.runs:
-        yield from book_lines(run.contender, run.round, run.books)
+class _WithErrors(Protocol):
+    @property
+    def contender(self) -> str: ...
+    @property
+    def errors(self) -> Mapping[str, int]: ...
 
 
-def error_lines(contender: str, errors: Mapping[str, int]) -> Iterator[str]:
+class _WithBooks(Protocol):
+    @property
+    def contender(self) -> str: ...
+    @property
+    def round(self) -> int: ...
+    @property
+    def books(self) -> Books | None: ...
+
+
+def print_problems(
+    console: Console, summaries: Iterable[_WithErrors], runs: Iterable[_WithBooks] = ()
+) -> None:
+    """What nobody should overlook."""
+    errors = (line for summary in summaries for line in _error_lines(summary))
+    books = (line for run in runs for line in _book_lines(run))
+    for line in (*errors, *books):
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _error_lines(summary: _WithErrors) -> Iterator[str]:
     """One for each reason."""
-    for reason, count in errors.items():
-        yield f"{contender}: {count:,} times {reason}"
+    for reason, count in summary.errors.items():
+        yield f"{summary.contender}: {count:,} times {reason}"
 
 
-def book_lines(contender: str, round_: int, books: Books | None) -> Iterator[str]:
+def _book_lines(run: _WithBooks) -> Iterator[str]:
     """One where the books of a run do not balance."""
+    books = run.books
     if books is not None and not books.balance:
         yield (
-            f"{contender}, round {round_ + 1}: the books do NOT balance: "
+            f"{run.contender}, round {run.round + 1}: the books do NOT balance: "
             f"{books.acknowledged:,} acknowledged, {books.found:,} in the file"
         )
-
-
-def print_problems(console: Console, lines: Iterable[str]) -> None:
-    """What nobody should overlook."""
-    for line in lines:
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_settings(console: Console, summaries: Iterable[Summary]) -> None:

@@ -22,8 +22,6 @@ from .environment import Environment
 from .output import JsonOption, console, table, write_json
 from .rounds import rotated
 from .tables import (
-    book_lines,
-    error_lines,
     median,
     print_environment,
     print_problems,
@@ -119,7 +117,7 @@ def _print(console: Console, report: GrowthReport) -> None:
     for summary in report.summaries:
         made.add_row(*_cells(summary))
     console.print(made)
-    print_problems(console, _problems(report))
+    print_problems(console, report.summaries, report.runs)
     console.print(asked_table(f"asked of {OURS.name}", report.asked))
     print_environment(console, report.environment, report.rounds)
 
@@ -134,13 +132,6 @@ def _cells(summary: GrowthSummary) -> Iterator[str]:
     yield median(summary.wait_p99_ms, decimals=1)
     yield worst(summary.wait_max_ms, decimals=1)
     yield f"{sum(summary.errors.values()):,}"
-
-
-def _problems(report: GrowthReport) -> Iterator[str]:
-    for summary in report.summaries:
-        yield from error_lines(summary.contender, summary.errors)
-    for run in report.runs:
-        yield from book_lines(run.contender, run.round, run.books)
 
 
 if __name__ == "__main__":

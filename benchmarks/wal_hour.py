@@ -21,7 +21,7 @@ from sa_sqlite_pool import WalSettings
 from . import files
 from .environment import Environment
 from .output import JsonOption, console, table, write_json
-from .tables import error_lines, print_environment, print_problems
+from .tables import print_environment, print_problems
 from .wal import pages
 from .wal.doors import Make, facade, stock
 from .wal.hour import Hour, live
@@ -108,8 +108,7 @@ def _print(report: HourReport) -> None:
     for run in report.runs:
         made.add_row(*_cells(run))
     out.print(made)
-    for run in report.runs:
-        print_problems(out, error_lines(run.contender, run.errors))
+    print_problems(out, report.runs)
     for line in report.logged:
         out.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     print_environment(out, report.environment, 1)

@@ -50,6 +50,11 @@ class Child:
         return self._process.pid
 
     @property
+    def sentinel(self) -> int:
+        """For ``multiprocessing.connection.wait``: ready when the process has ended."""
+        return self._process.sentinel
+
+    @property
     def alive(self) -> bool:
         return self._process.is_alive()
 

@@ -87,6 +87,21 @@ async def until_free(path: Path) -> None:
     await until(lambda: turn_of(path).holder is None)
 
 
+async def cancelled_after(work: Coroutine[Any, Any, object], steps: int, times: int) -> bool:
+    """Cancel a task after so many steps of the loop, once or again and again; whether it heard."""
+    task = asyncio.create_task(work)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return True
+    return False
+
+
 class SleepingFunction:
     """``sleep()`` for SQL: SQLite cannot interrupt it. It is inside until somebody says leave."""
 

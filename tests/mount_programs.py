@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -117,16 +118,19 @@ def stopped_server(path: str) -> list[Any]:
         for process in Path("/proc").iterdir()
         if process.name.isdigit() and (process / "comm").read_text() == "bindfs\n"
     )
-    ticks = 0
+    longest = 0.0
 
-    async def tick() -> None:
-        nonlocal ticks
+    async def look() -> None:
+        """How long the loop stands still."""
+        nonlocal longest
+        before = time.monotonic()
         while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
+            await asyncio.sleep(0)
+            before, since = time.monotonic(), before
+            longest = max(longest, before - since)
 
     async def main() -> list[Any]:
-        ticking = asyncio.create_task(tick())
+        looking = asyncio.create_task(look())
         timeouts: dict[str, Any] = {"write_timeout": 0.1, "read_timeout": 0.1}
         answers = await asyncio.gather(
             *(
@@ -135,7 +139,7 @@ def stopped_server(path: str) -> list[Any]:
                 for mode in ("TRUNCATE", "WAL")
             )
         )
-        waited = ticks
+        stood_still = longest
         late = asyncio.create_task(
             use("swap-in", path, "SELECT count(*) FROM t", pragmas={"journal_mode": "TRUNCATE"})
         )
@@ -144,8 +148,8 @@ def stopped_server(path: str) -> list[Any]:
         answers.append(await late)
         os.kill(server, signal.SIGSTOP)  # and now it stays so, which must not keep us from ending
         answers.append(await use("swap-in", path, "SELECT 1", **timeouts))
-        ticking.cancel()
-        return [answers, waited]
+        looking.cancel()
+        return [answers, stood_still]
 
     os.kill(server, signal.SIGSTOP)
     return asyncio.run(main())

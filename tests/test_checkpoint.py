@@ -24,7 +24,7 @@ from sa_sqlite_pool import (
     WriteTimeout,
 )
 from sa_sqlite_pool.driver.checkpoints import Checkpointer
-from tests.helpers import files_beside, turn_of, until, until_waiting
+from tests.helpers import cancelled_after, files_beside, turn_of, until, until_waiting
 from tests.wal.logs import KIB, create_blobs, keeper_of, log_size, write
 
 COUNT = text("SELECT count(*) FROM blobs")
@@ -171,14 +171,7 @@ async def test_a_cancelled_one_leaves_nothing(db: SQLiteDatabase, path: Path, ti
     """At every await, once or again and again: no turn, no gap, no connection."""
     checkpointing = keeper_of(path).checkpointing
     for steps in range(40):
-        task = asyncio.create_task(db.checkpoint("truncate"))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        for _ in range(times):
-            task.cancel()
-            await asyncio.sleep(0)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await cancelled_after(db.checkpoint("truncate"), steps, times)
         assert turn_of(path).holder is None
         assert not keeper_of(path).snapshots.in_gap
         assert checkpointing._checkpointer is None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from contextlib import closing
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -26,16 +26,15 @@ DOORS = ("facade", "swap-in", "pools")
 def test_many_processes_start_on_a_new_file(tmp_path: Path, round_: int) -> None:
     """Each opens it, switches it to WAL, creates the tables and writes; nobody is refused."""
     path = tmp_path / "new.db"
-    with contextlib.ExitStack() as stack:
+    gate, ours = Pipe(duplex=False)  # all wait at one pipe, whose end is closed for all at once
+    with contextlib.ExitStack() as stack, gate, ours:
         children = [
-            stack.enter_context(Child(startup.start, DOORS[(n + round_) % len(DOORS)], path))
+            stack.enter_context(Child(startup.start, DOORS[(n + round_) % len(DOORS)], path, gate))
             for n in range(PROCESSES)
         ]
         assert {child.hear() for child in children} == {"ready"}
         assert not path.exists()
-        begin = time.monotonic() + 0.05
-        for child in children:
-            child.tell(begin)
+        ours.close()
         seconds = [child.hear() for child in children]
         assert [child.ended() for child in children] == [0] * PROCESSES
     print(f"the last was done after {max(seconds):.2f} s")  # noqa: T201 - for pytest -s

@@ -224,7 +224,7 @@ def hold_and_start_program(pipe: Connection, door: str, path: Path) -> None:
     """Start another program in the middle of a write transaction, and let it inherit all it may."""
 
     def start() -> int:
-        program = [sys.executable, "-c", "import time; time.sleep(20)"]
+        program = [sys.executable, "-c", "import signal; signal.alarm(20); signal.pause()"]
         return subprocess.Popen(program, close_fds=False).pid
 
     _hold_and(pipe, door, path, start)

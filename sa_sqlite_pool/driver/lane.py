@@ -63,8 +63,13 @@ class Lane:
     Any loop and thread may submit. The threads end with :meth:`stop`, or with the lane.
     """
 
-    def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        patience: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._patience = patience
+        self._clock = clock
         self._idle: list[_Runner] = []
         self._generation = 0  # counts the calls of stop()
         self._slow: OrderedDict[str, None] = OrderedDict()
@@ -108,7 +113,7 @@ class Lane:
 
     def _start(self) -> None:
         runner = self._runner = self._idle.pop() if self._idle else _Runner(self._generation)
-        runner.since = time.monotonic()
+        runner.since = self._clock()
         runner.calls.put(lambda: self._drain(runner))
 
     def _drain(self, runner: _Runner) -> None:
@@ -121,7 +126,7 @@ class Lane:
                     self._rest(runner)
                     return
                 job, runner.text = self._queue.popleft()
-                runner.since = time.monotonic()
+                runner.since = self._clock()
             job()
 
     def _rest(self, runner: _Runner) -> None:
@@ -149,7 +154,7 @@ class Lane:
         self._keep_watch(loop)
 
     def _has_been_long(self, runner: _Runner) -> bool:
-        return time.monotonic() - runner.since >= self._patience
+        return self._clock() - runner.since >= self._patience
 
     def _remember(self, text: str) -> None:
         self._slow[text] = None

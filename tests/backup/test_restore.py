@@ -27,11 +27,11 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     restore,
 )
-from sa_sqlite_pool.driver import copying
+from sa_sqlite_pool.driver import copying, locks
 from tests.backup import ledger
 from tests.backup.held import Held
 from tests.backup.ledger import ROOT, content, entries
-from tests.helpers import files_beside, until
+from tests.helpers import cancelled_after, files_beside, until
 from tests.wal.facade import said
 from tests.wal.others import OtherProcess
 
@@ -271,7 +271,21 @@ async def test_another_library(path: Path, backup: Path) -> None:
     await restore(backup, path)
 
 
-async def test_a_moment_is_waited(path: Path, backup: Path) -> None:
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One more for each pause between two tries for somebody else's lock."""
+    made: list[None] = []
+    original = locks.pause
+
+    async def pause() -> None:
+        made.append(None)
+        await original()
+
+    monkeypatch.setattr(locks, "pause", pause)
+    return made
+
+
+async def test_a_moment_is_waited(path: Path, backup: Path, pauses: list[None]) -> None:
     """For whoever is about to close; no more than half a second."""
     make(path)
     loop = asyncio.get_running_loop()
@@ -280,14 +294,17 @@ async def test_a_moment_is_waited(path: Path, backup: Path) -> None:
         began = loop.time()
         await refused(backup, path, "in use")
         assert 0.4 < loop.time() - began < 5
+        pauses.clear()
         task = asyncio.create_task(restore(backup, path))
-        await asyncio.sleep(0.05)
+        await until(lambda: pauses)
         other.end()
         await task
     assert entries(path) == 3
 
 
-async def test_somebody_opens_it_in_the_middle(path: Path, backup: Path, held: Held) -> None:
+async def test_somebody_opens_it_in_the_middle(
+    path: Path, backup: Path, held: Held, pauses: list[None]
+) -> None:
     """They wait, or are refused, until it is done; what they see then is the backup."""
     make(path)
     task = asyncio.create_task(restore(backup, path))
@@ -299,7 +316,7 @@ async def test_somebody_opens_it_in_the_middle(path: Path, backup: Path, held: H
         assert other.execute("PRAGMA journal_mode = WAL") == "database is locked"
         db = SQLiteDatabase(path)
         opening = asyncio.create_task(db.open())
-        await asyncio.sleep(0.01)
+        await until(lambda: pauses)
         assert not opening.done()
         held.leave.set()
         await task
@@ -510,16 +527,7 @@ async def test_a_cancelled_one(path: Path, backup: Path, target: str, times: int
         if target == "damaged":
             break_header(path)
         before = path.read_bytes() if path.exists() else None
-        task = asyncio.create_task(restore(backup, path))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        for _ in range(times):
-            task.cancel()
-            await asyncio.sleep(0)
-        try:
-            await task
-        except asyncio.CancelledError:
-            cancelled += 1
+        cancelled += await cancelled_after(restore(backup, path), steps, times)
         await until(lambda: threading.active_count() <= threads)
         assert names(path) <= {"app.db", "app.db.damaged"}
         after = path.read_bytes() if path.exists() else None

@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from sa_sqlite_pool.driver.worker import Worker
 from tests.backup import ledger
 from tests.backup.held import Held
 from tests.backup.ledger import ROOT, entries
-from tests.helpers import files_beside, turn_of, until
+from tests.helpers import cancelled_after, files_beside, turn_of, until
 
 ROLLBACK = {"journal_mode": "TRUNCATE"}
 
@@ -51,16 +50,8 @@ async def test_a_cancelled_one_leaves_nothing(
         threads = threading.active_count()
         cancelled = 0
         for steps in range(0, 400, 7):
-            task = asyncio.create_task(db.backup(copy, progress=int.__add__, pages_per_step=10))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            for _ in range(times):
-                task.cancel()
-                await asyncio.sleep(0)
-            try:
-                await task
-            except asyncio.CancelledError:
-                cancelled += 1
+            backup = db.backup(copy, progress=int.__add__, pages_per_step=10)
+            cancelled += await cancelled_after(backup, steps, times)
             await until(lambda: turn_of(path).holder is None)
             if times == 1:
                 nothing_is_left(db, path, copy)
@@ -220,12 +211,11 @@ async def test_close_in_another_loop(path: Path, copy: Path, held: Held) -> None
     assert files_beside(copy) == set()
 
 
-def until_threads(count: int) -> None:
-    """Until no more than so many are left; outside any loop."""
-    give_up = time.monotonic() + 10
-    while threading.active_count() > count:
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+def until_ended(before: list[threading.Thread]) -> None:
+    """Until there are no threads but those that were there ``before``; outside any loop."""
+    for thread in set(threading.enumerate()) - set(before):
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
@@ -239,7 +229,7 @@ def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         await until(held.inside.is_set)
 
-    threads = threading.active_count()
+    threads = threading.enumerate()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(begin())
     loop.close()
@@ -253,7 +243,7 @@ def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
 
     asyncio.run(go_on())
     assert entries(copy) == 0
-    until_threads(threads)
+    until_ended(threads)
 
 
 def test_its_loop_dies_in_the_verification(
@@ -281,14 +271,14 @@ def test_its_loop_dies_in_the_verification(
         await db.close()
 
     monkeypatch.setattr("sa_sqlite_pool.backup.check_integrity", held)
-    threads = threading.active_count()
+    threads = threading.enumerate()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(begin())
     loop.close()
     leave.set()
     asyncio.run(go_on())
     assert entries(copy) == 0
-    until_threads(threads)
+    until_ended(threads)
 
 
 def test_its_loop_dies_between_two_jobs(path: Path) -> None:
@@ -305,14 +295,14 @@ def test_its_loop_dies_between_two_jobs(path: Path) -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         await until(lambda: workers)
 
-    threads = threading.active_count()
+    threads = threading.enumerate()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(begin())
     loop.close()
     del loop
     gc.collect()
     assert workers[0].closed
-    until_threads(threads)
+    until_ended(threads)
 
 
 # -- kill, fork, room -------------------------------------------------------------------------

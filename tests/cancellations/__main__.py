@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
-import time
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
+
+from tests.commands import SeedOption, seed_or_time, show
 
 from .run import EVERYTHING, MIXED_DOORS, Load, Result, mixed_load, run
 
@@ -56,9 +55,7 @@ def _known(name: str) -> str:
 
 def main(
     count: Annotated[int, typer.Option(min=1, help="How many cancellations.")] = 1_500,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the random draws; by default the time.")
-    ] = None,
+    seed: SeedOption = None,
     only_mixed: Annotated[
         bool, typer.Option("--only-mixed", help="Short writes and scans through one door.")
     ] = False,
@@ -68,12 +65,10 @@ def main(
     limit: Annotated[float, typer.Option(help="Give up after so many seconds, 0: never.")] = 0,
 ) -> None:
     """Cancel tasks at random moments, and see that nothing is lost and nothing left behind."""
-    seed = time.time_ns() % 1_000_000 if seed is None else seed
+    seed = seed_or_time(seed)
     typer.echo(f"seed {seed}")
     load = mixed_load(door) if only_mixed else EVERYTHING
-    result = _run(load, count=count, seed=seed, limit=limit)
-    for name, value in asdict(result).items():
-        typer.echo(f"{json.dumps(name)}: {json.dumps(value)}")
+    show(_run(load, count=count, seed=seed, limit=limit))
 
 
 def _run(load: Load, *, count: int, seed: int, limit: float) -> Result:

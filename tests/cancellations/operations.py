@@ -14,6 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from tests.campaigns import OnPurpose
+
 from .doors import Door, Executor, MakeEngine, MakeSession, Place
 from .moments import near
 from .oracle import NUMBERS, Ledger
@@ -31,10 +33,6 @@ class Entry(Base):
     token: Mapped[int] = mapped_column(primary_key=True)
     part: Mapped[int] = mapped_column(primary_key=True)
     parts: Mapped[int]
-
-
-class OnPurpose(Exception):  # noqa: N818 - no error: the harness wants a rollback
-    """Raised by an operation, and expected to come back as it is."""
 
 
 class WrongAnswerError(Exception):

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import sys
-import time
-from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated
-
 import typer
+
+from tests.commands import ProcessesOption, SecondsOption, SeedOption, carry_out
 
 from .run import run
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=0, help="How long the processes work.")] = 20,
-    processes: Annotated[int, typer.Option(min=1, help="How many work at the same time.")] = 4,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the random draws; by default the time.")
-    ] = None,
+    seconds: SecondsOption = 20, processes: ProcessesOption = 4, seed: SeedOption = None
 ) -> None:
     """Let processes write and checkpoint one file, and see that nothing is lost."""
-    seed = time.time_ns() % 1_000_000 if seed is None else seed
-    typer.echo(f"SQLite {sqlite3.sqlite_version}, seed {seed}")
-    try:
-        with (
-            TemporaryDirectory(prefix="checkpoints-") as directory,
-            typer.progressbar(length=round(1_000 * seconds), file=sys.stderr) as bar,
-        ):
-            result = run(
-                Path(directory),
-                seconds=seconds,
-                processes=processes,
-                seed=seed,
-                on_progress=lambda elapsed: bar.update(round(1_000 * elapsed)),
-            )
-    except AssertionError as error:
-        typer.echo(f"FAILED: {error}", err=True)
-        raise typer.Exit(1) from None
-    for name, value in asdict(result).items():
-        typer.echo(f"{json.dumps(name)}: {json.dumps(value)}")
+    carry_out(run, "checkpoints", seconds=seconds, processes=processes, seed=seed)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,12 @@ def rows_of(entry: Entry, repeats: int = 1) -> list[Row]:
     return [Row(entry.token, part, entry.counter, padding) for part in range(entry.parts)]
 
 
+def check_file(path: Path, entries: Iterable[Entry]) -> None:
+    """Raises ``AssertionError`` with the first of what is wrong."""
+    wrong = list(discrepancies(path, entries))
+    assert not wrong, f"{len(wrong)} wrong in the file:\n" + "\n".join(wrong[:10])
+
+
 def discrepancies(path: Path, entries: Iterable[Entry]) -> Iterator[str]:
     """Where the file says otherwise than the journals, or is damaged."""
     with closing(sqlite3.connect(path)) as connection:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from tests.cancellations.oracle import Fate
+from tests.commands import OnProgress
 from tests.helpers import files_beside
 
 from .children import Child, GiveUp
 from .journal import read_journals
 from .log_watch import LogWatch
-from .oracle import create_tables, discrepancies
+from .oracle import check_file, create_tables
 
-OnProgress = Callable[[float], object]
-"""Called with the seconds since the last call."""
-
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.01  # between two at the log, which tells nobody how large it becomes
 _LIFE_SECONDS = (0.8, 3.0)  # between two ends of processes
 _SECONDS_TO_END = 60  # more than the time-outs of a process, which say what it waits for
 
@@ -161,8 +159,7 @@ class Campaign:
         left = files_beside(self._path) & {f"{self._path.name}-{end}" for end in ("wal", "shm")}
         assert not left, f"left when all were closed: {', '.join(left)}"
         entries = read_journals(self._journals)
-        wrong = list(discrepancies(self._path, entries))
-        assert not wrong, f"{len(wrong)} wrong in the file:\n" + "\n".join(wrong[:10])
+        check_file(self._path, entries)
         fates = Counter(entry.fate for entry in entries)
         return Result(
             seed=self._seed,

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sa_sqlite_pool import CheckpointMode, CheckpointOutcome, SQLiteDatabase
+from tests.campaigns import OnPurpose, cancel_within, together
 
 from .journal import Entry, Journal
 from .oracle import ADD_ONE, COUNTERS, INSERT, rows_of
@@ -24,10 +25,6 @@ _VALUE = text("SELECT value FROM counters WHERE id = :counter")
 _SET_VALUE = text("UPDATE counters SET value = :value WHERE id = :counter")
 _COUNT = text("SELECT count(*) FROM entries WHERE counter = :counter AND part = 0")
 _PARTS = text("SELECT count(*) FROM entries WHERE token = :token")
-
-
-class OnPurpose(Exception):  # noqa: N818 - no error: the harness wants a rollback
-    """Raised in a transaction, and expected to come back as it is."""
 
 
 class Work:
@@ -47,14 +44,10 @@ class Work:
     async def run(self) -> None:
         """Raises what the first task that fails raises."""
         kinds = [self._write] * WRITERS + [self._read] * READERS + [self._checkpoint]
-        tasks = [
-            asyncio.create_task(self._repeat(kind, Random(f"{self._seed} {number}")))
+        await together(
+            self._repeat(kind, Random(f"{self._seed} {number}"))
             for number, kind in enumerate(kinds)
-        ]
-        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*done)
+        )
 
     async def _repeat(self, work: Callable[[Random], Awaitable[None]], rng: Random) -> None:
         while not self._stopped.is_set():
@@ -143,7 +136,7 @@ class Work:
 
     async def _commit_cancelled(self, rng: Random) -> None:
         task = asyncio.create_task(self._commit(rng))
-        await _cancel_within(0.005, task, rng)
+        await cancel_within(0.005, task, rng)
 
     # -- readers --------------------------------------------------------------------------------
 
@@ -188,7 +181,7 @@ class Work:
         await self._pause(rng, 0.03)
         task = asyncio.create_task(self._checkpoint_once(rng.choice(list(CheckpointMode))))
         if rng.random() < 0.1:
-            await _cancel_within(0.005, task, rng)
+            await cancel_within(0.005, task, rng)
         else:
             await task
 
@@ -197,11 +190,3 @@ class Work:
         assert done.outcome is not CheckpointOutcome.NOT_WAL, done
         assert done.moved <= done.frames, done
         self.counts[f"{mode.value}: {done.outcome.value}"] += 1
-
-
-async def _cancel_within(seconds: float, task: asyncio.Task[None], rng: Random) -> None:
-    """Whatever else becomes of the task is raised."""
-    await asyncio.wait({task}, timeout=rng.uniform(0, seconds))
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

@@ -10,7 +10,7 @@ import pytest
 
 from sa_sqlite_pool.driver import log_file
 from sa_sqlite_pool.driver.checkpoints import Checkpointer, CheckpointMode, CheckpointOutcome
-from tests.driver.checkpointing import Database, connect, open_checkpointer
+from tests.driver.checkpointing import Database, open_checkpointer
 from tests.helpers import until
 
 PASSIVE, FULL, RESTART, TRUNCATE = CheckpointMode
@@ -102,14 +102,12 @@ async def test_every_end_lets_go(path: Path, database: Database, way: str) -> No
     result = getattr(checkpointer, way)()
     if result is not None:
         await result
-    other = connect(path)
 
     def moved_all() -> bool:
-        _, frames, moved = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        _, frames, moved = database.other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return bool(frames == moved)
 
     await until(moved_all)
-    other.close()
     await checkpointer.close()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import sqlite3
 import threading
-import time
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -97,17 +96,34 @@ async def test_a_long_statement_holds_nobody_up(lane: Lane, workers: list[Worker
     assert await workers[3].run(thread_of, text="short") != own_thread
 
 
-async def test_a_long_queue_is_no_long_statement(lane: Lane, workers: list[Worker]) -> None:
-    """Only what runs long is remembered, not what waits long behind many."""
+async def test_a_long_queue_is_no_long_statement() -> None:
+    """Only what runs long is remembered, not what waits long behind many.
 
-    def one_millisecond(_: sqlite3.Connection) -> int:
-        time.sleep(0.001)
+    Lane's thread     | Loop
+    each takes 0.6 s  |
+                      | looks in the middle: none has taken 1 s
+    """
+    now = 0.0
+    lane, loop = Lane(patience=1.0, clock=lambda: now), asyncio.get_running_loop()
+    workers = [await open_worker(lane) for _ in range(4)]
+
+    def shorter_than_patience(_: sqlite3.Connection) -> int:
+        nonlocal now
+        now += 0.6
+        looked = threading.Event()
+        loop.call_soon_threadsafe(lane._look, loop)
+        loop.call_soon_threadsafe(looked.set)
+        assert looked.wait(10)
         return threading.get_ident()
 
-    lane._patience = 0.5
-    jobs = [workers[number % 4].run(one_millisecond, text=f"{number}") for number in range(40)]
+    jobs = [
+        workers[number % 4].run(shorter_than_patience, text=f"{number}") for number in range(40)
+    ]
     assert len({await job for job in jobs}) == 1
     assert all(lane.takes(f"{number}") for number in range(40))
+    for worker in workers:
+        await worker.close()
+    lane.stop()
 
 
 async def test_a_cancelled_statement_in_the_queue_never_runs(workers: list[Worker]) -> None:

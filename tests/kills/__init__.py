@@ -10,5 +10,6 @@ at all, and nobody waits for the dead.
     figures.py   how long nobody committed, who waited longest, whom the kills hit
     run.py       the processes, their ends, and the result
 
-The tables and the oracle are those of ``tests/checkpoints``.
+The tables and the oracle are those of ``tests/checkpoints``; what all campaigns share is in
+``tests/campaigns.py`` and ``tests/commands.py``.
 """

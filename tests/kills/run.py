@@ -5,27 +5,23 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from random import Random
 
 from tests.cancellations.oracle import Fate
-from tests.checkpoints.oracle import create_tables, discrepancies
+from tests.checkpoints.oracle import check_file, create_tables
 from tests.children import Child
+from tests.commands import OnProgress
 
 from . import process
 from .figures import Life, longest_silence, longest_transaction, longest_wait, start_to_commit
-
-OnProgress = Callable[[float], object]
-"""Called with the seconds since the last call."""
 
 DOORS = ("facade", "swap-in", "pools")
 BETWEEN_KILLS = 0.2
 STALL_SECONDS = 1.0
 """Somebody commits within so many seconds, and no transaction takes longer, whoever is killed."""
-
-_LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -157,13 +153,14 @@ class Campaign:
     def _kill_until(self, end: float) -> None:
         next_kill = time.monotonic() + BETWEEN_KILLS
         while (now := time.monotonic()) < end:
-            for running in self._running:
-                if not running.child.alive:
-                    running.child.hear()  # raises what it failed of
             if now >= next_kill:
                 self._replace(self._rng.choice(self._running))
                 next_kill += BETWEEN_KILLS
-            time.sleep(_LOOK_SECONDS)
+            sentinels = [running.child.sentinel for running in self._running]
+            wait(sentinels, min(next_kill, end) - time.monotonic())
+            for running in self._running:
+                if not running.child.alive:
+                    running.child.hear()  # raises what it failed of
             self._on_progress(time.monotonic() - now)
 
     def _replace(self, running: Running) -> None:
@@ -195,8 +192,7 @@ class Campaign:
 
     def _result(self, since: float, until: float) -> Result:
         entries = [story.entry for life in self._lives for story in life.stories]
-        wrong = list(discrepancies(self._path, entries))
-        assert not wrong, f"{len(wrong)} wrong in the file:\n" + "\n".join(wrong[:10])
+        check_file(self._path, entries)
         fates = Counter(entry.fate for entry in entries)
         median, longest = start_to_commit(self._lives)
         return Result(

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from tests.campaigns import OnPurpose, cancel_within, together
 from tests.checkpoints.journal import Entry
 from tests.checkpoints.oracle import ADD_ONE, COUNTERS, INSERT, rows_of
 from tests.programs import Door
@@ -24,10 +25,6 @@ _PAUSE_SECONDS = 0.002
 _INSERT, _ADD_ONE = text(INSERT), text(ADD_ONE)
 _VALUE = text("SELECT value FROM counters WHERE id = :counter")
 _SET_VALUE = text("UPDATE counters SET value = :value WHERE id = :counter")
-
-
-class OnPurpose(Exception):  # noqa: N818 - no error: the harness wants a rollback
-    """Raised in a transaction, and expected to come back as it is."""
 
 
 class Work:
@@ -48,14 +45,7 @@ class Work:
 
     async def run(self) -> None:
         """Raises what the first task that fails raises."""
-        tasks = [
-            asyncio.create_task(self._write(Random(f"{self._seed} {number}")))
-            for number in range(WRITERS)
-        ]
-        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*done)
+        await together(self._write(Random(f"{self._seed} {number}")) for number in range(WRITERS))
 
     async def _write(self, rng: Random) -> None:
         ways = {
@@ -111,10 +101,7 @@ class Work:
 
     async def _commit_cancelled(self, rng: Random) -> None:
         task = asyncio.create_task(self._commit(rng))
-        await asyncio.wait({task}, timeout=rng.uniform(0, 0.02))
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await cancel_within(0.02, task, rng)
 
     async def _hold(self, rng: Random) -> None:
         await asyncio.sleep(rng.uniform(0, _HOLD_SECONDS))

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +102,15 @@ class Scripts:
             f"def upgrade():\n{_indented(upgrade)}\ndef downgrade():\n{_indented(downgrade)}\n"
         )
         return name
+
+    @contextmanager
+    def gate(self) -> Iterator[None]:
+        """A revision more, which no other process leaves before the block ends."""
+        gate = self.directory / "gate"
+        os.mkfifo(gate)
+        self.add("with open('gate') as gate: gate.read()")
+        with open(gate, "r+b", buffering=0):
+            yield
 
     @property
     def ini(self) -> Path:

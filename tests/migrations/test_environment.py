@@ -18,6 +18,7 @@ from alembic.util import CommandError
 from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, WriteTimeout
 from sa_sqlite_pool.migrations import environment, upgrade
 from tests.migrations.scripts import ENV, MODELS, REBUILD, Scripts, finish
+from tests.turn.locks import blocked, wait_until
 
 LOGGING = """
 [loggers]
@@ -148,8 +149,9 @@ def test_the_command_waits_for_long(scripts: Scripts, monkeypatch: pytest.Monkey
 def test_several_commands_at_once(scripts: Scripts) -> None:
     """One migrates; the others wait and find nothing to do."""
     scripts.write_ini(more=LOGGING)
-    scripts.add("import time; time.sleep(0.5)")
-    workers = [scripts.start("-m", "alembic", "upgrade", "head") for _ in range(3)]
+    with scripts.gate():
+        workers = [scripts.start("-m", "alembic", "upgrade", "head") for _ in range(3)]
+        wait_until(lambda: blocked(scripts.database) == 2)
     assert sorted(finish(worker).err.count("Running upgrade") for worker in workers) == [0, 0, 2]
 
 

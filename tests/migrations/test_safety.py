@@ -46,6 +46,18 @@ async def enforced(db: SQLiteDatabase) -> None:
         await session.execute(text("INSERT INTO parents VALUES (1000, 1)"))
 
 
+async def fails_whole(
+    scripts: Scripts, db: SQLiteDatabase, error: type[Exception], match: str
+) -> str:
+    """An upgrade does, and nothing of it stays; what it said."""
+    before = scripts.state()
+    with pytest.raises(error, match=match) as caught:
+        await upgrade(db, "head", config=scripts.config)
+    assert scripts.state() == before
+    await enforced(db)
+    return str(caught.value)
+
+
 # -- children -----------------------------------------------------------------------------------
 
 
@@ -107,17 +119,11 @@ async def test_violations_are_named_and_rolled_back(
 ) -> None:
     """Ten rows with table, rowid and parent, and how many more there are."""
     scripts.add("op.execute('DELETE FROM parents')")
-    before = scripts.state()
-    with pytest.raises(MigrationError) as caught:
-        await upgrade(filled, "head", config=scripts.config)
-    message = str(caught.value)
-    assert "rolled back" in message
+    message = await fails_whole(scripts, filled, MigrationError, "rolled back")
     assert "violated 30 times" in message
     named = re.findall(r"children \(rowid (\d+)\) refers to no row of parents", message)
     assert named == [str(n) for n in range(10)]
     assert "; and 20 more. " in message
-    assert scripts.state() == before
-    await enforced(filled)
 
 
 async def test_ten_violations_are_all(scripts: Scripts, filled: SQLiteDatabase) -> None:
@@ -178,11 +184,8 @@ async def test_the_transaction_cannot_be_ended(
     """Whatever a revision tries, it is told so, and nothing stays."""
     scripts.add("op.execute('CREATE TABLE before_it (id)')")
     scripts.add(f"op.execute('CREATE TABLE half (id)')\n{ENDS[way]}\nop.execute('SELECT 1')")
-    before = scripts.state()
-    with pytest.raises(MigrationError, match="all revisions of a command are one transaction"):
-        await upgrade(filled, "head", config=scripts.config)
-    assert scripts.state() == before
-    await enforced(filled)
+    told = "all revisions of a command are one transaction"
+    await fails_whole(scripts, filled, MigrationError, told)
 
 
 async def test_an_end_that_a_revision_swallows(scripts: Scripts, filled: SQLiteDatabase) -> None:
@@ -191,11 +194,7 @@ async def test_an_end_that_a_revision_swallows(scripts: Scripts, filled: SQLiteD
         "op.execute('CREATE TABLE half (id)')\n"
         "try:\n    op.get_bind().commit()\nexcept Exception:\n    pass"
     )
-    before = scripts.state()
-    with pytest.raises(Exception, match="transaction"):
-        await upgrade(filled, "head", config=scripts.config)
-    assert scripts.state() == before
-    await enforced(filled)
+    await fails_whole(scripts, filled, Exception, "transaction")
 
 
 async def test_savepoints_may_be_used(scripts: Scripts, filled: SQLiteDatabase) -> None:

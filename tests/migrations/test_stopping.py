@@ -287,15 +287,19 @@ def test_ctrl_c_during_a_migration(scripts: Scripts) -> None:
 
 
 ABANDONED = """
-import asyncio, os
+import asyncio, threading
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.migrations import upgrade
+from tests.helpers import until
+from tests.migrations.scripts import hooks
+
+inside = threading.Event()
+hooks["inside"] = inside.set
 
 async def main():
     db = await SQLiteDatabase("app.db").open()
     globals()["migrating"] = asyncio.ensure_future(upgrade(db, "head", config="alembic.ini"))
-    while not os.path.exists("inside"):
-        await asyncio.sleep(0.01)
+    await until(inside.is_set)
 
 loop = asyncio.new_event_loop()
 loop.run_until_complete(main())
@@ -305,7 +309,7 @@ print("left", flush=True)
 
 def test_the_interpreter_exits_whatever_a_revision_does(scripts: Scripts) -> None:
     """No hang: a program that just ends does not wait for a revision that never does."""
-    scripts.add("import threading\nopen('inside', 'x').close()\nthreading.Event().wait()")
+    scripts.add("import threading\nhooks['inside']()\nthreading.Event().wait()")
     process = scripts.start("-W", "ignore", "-c", ABANDONED)
     with process:
         try:

@@ -16,6 +16,7 @@ from sa_sqlite_pool import SQLiteDatabase, WriteTimeout
 from sa_sqlite_pool.migrations import commands, current, upgrade
 from tests.helpers import turn_of, until, until_waiting
 from tests.migrations.scripts import CREATE, Scripts, finish, hooks, wait_inside
+from tests.turn.locks import blocked, wait_until
 
 # A revision that says each time it runs, rolled back or not.
 NOTED = "with open({!r}, 'a') as ran: ran.write('{}\\n')\nop.execute('CREATE TABLE ran_{} (id)')"
@@ -109,17 +110,20 @@ asyncio.run(main())
 """
 
 
-def test_ten_processes_on_a_new_file(noting: Scripts) -> None:
+async def test_ten_processes_on_a_new_file(noting: Scripts) -> None:
     """The same for processes, which wait longer than a write of theirs would."""
-    noting.add("import time; time.sleep(0.5)")  # longer than their write_timeout
-    workers = [noting.start("-c", WORKER) for _ in range(10)]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
+    with noting.gate():
+        workers = [noting.start("-c", WORKER) for _ in range(10)]
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        wait_until(lambda: blocked(noting.database) == 9)
+        async with SQLiteDatabase(noting.database, write_timeout=0.1) as db:
+            await write_times_out(db)  # and the others have waited for longer
     printed = [finish(worker) for worker in workers]
     assert [said.out for said in printed] == ["0005\n"] * 10
     assert noted(noting) == ["0002", "0003", "0004"]

@@ -42,14 +42,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return counting
 
 
-def blocked(path: Path, name: str) -> int:
+def blocked(path: Path, *names: str) -> int:
     """How many threads of any process wait in the kernel for ``app.db-turn`` or ``app.db-line``."""
-    try:
-        inode = os.stat(f"{path}-{name}").st_ino
-    except FileNotFoundError:
-        return 0
+    files = [Path(f"{path}-{name}") for name in names or ("turn", "line")]
+    inodes = [f":{file.stat().st_ino} " for file in files if file.exists()]
     lines = Path("/proc/locks").read_text().splitlines()
-    return sum("->" in line and f":{inode} " in line for line in lines)
+    return sum("->" in line and inode in line for line in lines for inode in inodes)
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
@@ -57,7 +55,7 @@ def wait_until(condition: Callable[[], Any]) -> None:
     give_up = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < give_up, "it never came to hold"
-        time.sleep(0)
+        os.sched_yield()
 
 
 def waiting_threads() -> set[threading.Thread]:

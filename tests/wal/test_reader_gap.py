@@ -315,22 +315,22 @@ async def test_a_reader_that_grows_too_old_after_it_has_outstayed(path: Path) ->
             await reader.end()
 
 
-async def test_a_log_that_grows_too_fast_makes_writers_wait_too(
-    db: SQLiteDatabase, path: Path
-) -> None:
+async def test_a_log_that_grows_too_fast_makes_writers_wait_too(path: Path) -> None:
     """While readers end, the keeper takes the turn rather than let the log grow without bound."""
-    reader, turn = await reading(db), turn_of(path)
-    await fill(db, path)
-    await until(lambda: keeper_of(path).snapshots.in_gap)
-    writing = asyncio.create_task(_write_for_ever(db))
-    await until(lambda: turn.waiting == 1 and _keeper_has(turn))
-    assert keeper_of(path).snapshots.in_gap
-    await reader.end()
-    await until(lambda: log_size(path) < 64 * KIB)
-    writing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await writing
-    assert reader.counts == [0, 0]
+    async with SQLiteDatabase(path, wal=replace(SMALL, reader_gap=10)) as db:
+        await create_blobs(db.writer_engine)
+        reader, turn = await reading(db), turn_of(path)
+        await fill(db, path)
+        await until(lambda: keeper_of(path).snapshots.in_gap)
+        writing = asyncio.create_task(_write_for_ever(db))
+        await until(lambda: turn.waiting == 1 and _keeper_has(turn))
+        assert keeper_of(path).snapshots.in_gap
+        await reader.end()
+        await until(lambda: log_size(path) < 64 * KIB)
+        writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writing
+        assert reader.counts == [0, 0]
 
 
 def _keeper_has(turn: WriteTurn) -> bool:
