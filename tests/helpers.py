@@ -68,7 +68,7 @@ async def driver(connection: AsyncConnection) -> SQLiteConnection:
 
 async def until_waiting(count: int, line: Any) -> None:
     """Let other tasks run until ``count`` of them stand in ``line``."""
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 30
     while line.waiting != count:
         assert time.monotonic() < give_up, f"{line.waiting} tasks wait, not {count}"
         await asyncio.sleep(0)
@@ -76,7 +76,7 @@ async def until_waiting(count: int, line: Any) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop run until ``condition()`` holds."""
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < give_up, "it never came to hold"
         await asyncio.sleep(0)

@@ -33,8 +33,8 @@ from sa_sqlite_pool.integrations.fastapi import lifespan, read_session, write_se
 from tests.helpers import Base, Item, turn_of
 
 ROWS = 20_000
-SECONDS = 10.0
-AT_ONCE = 2.0
+SECONDS = 30.0
+AT_ONCE = 10.0
 LIMITS = {"anyio": anyio.move_on_after, "asyncio": getattr(asyncio, "timeout", None)}
 
 _ENDLESS = "WITH RECURSIVE n(i) AS (SELECT started() UNION ALL SELECT i + 1 FROM n)"
@@ -50,6 +50,7 @@ class Site:
         self.port = 0
         self.opened = 0
         self.reached: queue.Queue[str] = queue.Queue()
+        self.when_started: Callable[[], object] = bool  # in the thread of an endless statement
         self.db = SQLiteDatabase(path, readers=2, on_connect=self._on_connect)
         self.app = FastAPI(lifespan=lifespan(self.db))
         wrapped = FastAPI()  # by a middleware that stands between the stream and the client
@@ -67,6 +68,7 @@ class Site:
 
     def _started(self) -> int:
         self.reached.put("statement")
+        self.when_started()
         return 1
 
     async def _rows(self, session: Any) -> AsyncIterator[str]:
@@ -150,10 +152,12 @@ class Site:
         @self.app.get("/limited/{how}")
         async def limited(how: str) -> str:
             limit: Any = LIMITS[how]
+            loop = asyncio.get_running_loop()
             with contextlib.suppress(TimeoutError):
-                async with _either(limit(0.2)), self.db.write() as session:
+                async with _either(limit(None)) as scope, self.db.write() as session:
                     session.add(Item(id=ROWS + 1, amount=1))
                     await session.flush()
+                    self.when_started = lambda: loop.call_soon_threadsafe(_time_is_over, scope)
                     await session.execute(ENDLESS_WRITE)
             self.reached.put("end")
             return "over"
@@ -189,6 +193,14 @@ class Site:
 
 async def _pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
     return await call_next(request)
+
+
+def _time_is_over(scope: Any) -> None:
+    now = asyncio.get_running_loop().time()
+    if isinstance(scope, anyio.CancelScope):
+        scope.deadline = now
+    else:
+        scope.reschedule(now)
 
 
 class _either:  # noqa: N801 - used as a function

@@ -33,14 +33,17 @@ _MOST_TEXTS = 512
 
 @final
 class _Runner:
-    """A thread that works for a lane. ``text`` runs in it since ``since`` (monotonic)."""
+    """A thread that works for a lane. ``text`` runs in it since ``since`` (monotonic).
+
+    It is None until the thread has begun, which may take a while on a busy machine.
+    """
 
     __slots__ = ("calls", "generation", "since", "text")
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self.text = ""
+        self.text: str | None = None
         self.since = 0.0
         threading.Thread(
             target=_work, args=(self.calls,), name="sa_sqlite_pool-lane", daemon=True
@@ -113,7 +116,7 @@ class Lane:
 
     def _start(self) -> None:
         runner = self._runner = self._idle.pop() if self._idle else _Runner(self._generation)
-        runner.since = self._clock()
+        runner.text = None
         runner.calls.put(lambda: self._drain(runner))
 
     def _drain(self, runner: _Runner) -> None:
@@ -148,13 +151,18 @@ class Lane:
         with self._mutex:
             if not self._queue:
                 return
-            if self._runner is not None and self._has_been_long(self._runner):
-                self._remember(self._runner.text)
+            text = self._long_text()
+            if text is not None:
+                self._remember(text)
                 self._start()
         self._keep_watch(loop)
 
-    def _has_been_long(self, runner: _Runner) -> bool:
-        return self._clock() - runner.since >= self._patience
+    def _long_text(self) -> str | None:
+        """What holds the others up; None if nothing does, or if the thread has yet to begin."""
+        runner = self._runner
+        if runner is None or self._clock() - runner.since < self._patience:
+            return None
+        return runner.text
 
     def _remember(self, text: str) -> None:
         self._slow[text] = None

@@ -244,8 +244,9 @@ async def test_without_wal_it_is_not_called_idle(
     path: Path, tmp_path: Path, copy: Path, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It has the turn and uses it."""
-    async with SQLiteDatabase(path, pragmas=ROLLBACK, idle_warning=0.02) as db:
+    async with SQLiteDatabase(path, pragmas=ROLLBACK) as db:
         await ledger.create(db)
+    async with SQLiteDatabase(path, pragmas=ROLLBACK, idle_warning=0.02) as db:
         with caplog.at_level(logging.WARNING):
             task = asyncio.create_task(db.backup(copy))
             await until(held.inside.is_set)

@@ -42,8 +42,10 @@ ENDLESS_WRITE = text(
     "INSERT INTO items (amount) "
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
 )
+# Of engines: long enough for a short statement on a machine that stands still for a while.
+LIMIT = 0.5
 MESSAGE = (
-    r"a statement on app.db was stopped after statement_timeout=0\.0?2 s: WITH RECURSIVE .*; "
+    r"a statement on app.db was stopped after statement_timeout=0\.(5|02) s: WITH RECURSIVE .*; "
     "make it shorter, or raise statement_timeout"
 )
 
@@ -52,7 +54,7 @@ MESSAGE = (
 async def test_of_an_engine(make_engine: MakeEngine, path: Path, poolclass: type) -> None:
     """The error belongs to SQLAlchemy's family of time-outs; the connection is the same after."""
     await create_items(make_engine())
-    engine = make_engine(poolclass, statement_timeout=0.2)
+    engine = make_engine(poolclass, statement_timeout=LIMIT)
     async with engine.connect() as connection:
         before = await driver(connection)
         with pytest.raises(StatementTimeout, match=MESSAGE) as caught:
@@ -63,10 +65,10 @@ async def test_of_an_engine(make_engine: MakeEngine, path: Path, poolclass: type
     assert turn_of(path).holder is None
 
 
-async def test_of_the_facade(path: Path) -> None:
+async def test_of_the_facade(make_engine: MakeEngine, path: Path) -> None:
     """For reads and writes; a transaction that was writing is lost, and says so."""
-    async with SQLiteDatabase(path, statement_timeout=0.2) as db:
-        await create_items(db.writer_engine)
+    await create_items(make_engine())
+    async with SQLiteDatabase(path, statement_timeout=LIMIT) as db:
         with pytest.raises(StatementTimeout, match=MESSAGE):
             async with db.read() as session:
                 await session.execute(ENDLESS)
@@ -77,21 +79,20 @@ async def test_of_the_facade(path: Path) -> None:
         assert await amounts(db.reader_engine) == [0, 0, 0]
 
 
-async def test_what_follows_a_lost_transaction_is_refused(make_engine: MakeEngine) -> None:
+async def test_what_follows_a_lost_transaction_is_refused(swap_in: AsyncEngine) -> None:
     """Half of it is never committed."""
-    engine = make_engine(SQLitePool, statement_timeout=0.02)
-    await create_items(engine)
-    async with engine.connect() as connection:
+    await create_items(swap_in)
+    async with swap_in.connect() as connection:
         await connection.execute(UPDATE_FIRST)
         with pytest.raises(StatementTimeout):
-            await connection.execute(ENDLESS_WRITE)
+            await connection.execute(ENDLESS_WRITE.execution_options(statement_timeout=LIMIT))
         with pytest.raises(DBAPIError, match="call rollback") as caught:
             await connection.execute(UPDATE_FIRST)
         assert isinstance(caught.value.orig, TransactionLostError)
         await connection.rollback()
         await connection.execute(UPDATE_FIRST)
         await connection.commit()
-    assert await amounts(engine) == [1, 0, 0]
+    assert await amounts(swap_in) == [1, 0, 0]
 
 
 async def test_a_read_that_was_stopped_leaves_the_transaction_open(swap_in: AsyncEngine) -> None:
@@ -120,13 +121,13 @@ async def test_the_execution_option(make_engine: MakeEngine, of: str) -> None:
 
 async def test_none_is_no_limit(make_engine: MakeEngine) -> None:
     """A statement may be freed of its engine's limit."""
-    engine = make_engine(SQLitePool, statement_timeout=0.02)
+    engine = make_engine(SQLitePool, statement_timeout=LIMIT)
     async with engine.connect() as connection:
         with pytest.raises(StatementTimeout):
             await connection.execute(ENDLESS)
         unlimited = ENDLESS.execution_options(statement_timeout=None)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(connection.execute(unlimited), 0.05)
+            await asyncio.wait_for(connection.execute(unlimited), 1.5 * LIMIT)
 
 
 async def test_a_wrong_limit_is_refused(swap_in: AsyncEngine) -> None:
@@ -153,7 +154,7 @@ async def test_each_chunk_of_a_stream_has_the_limit(swap_in: AsyncEngine) -> Non
         "WHERE i < 5 OR i > 1000000000"
     )
     async with swap_in.connect() as connection:
-        await connection.execution_options(statement_timeout=0.02, yield_per=2)
+        await connection.execution_options(statement_timeout=LIMIT, yield_per=2)
         rows = await connection.stream(chunks)
         assert await rows.fetchmany(2) == [(1,), (2,)]
         with pytest.raises(StatementTimeout, match="fetching"):

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -27,8 +28,9 @@ def lane_threads() -> set[threading.Thread]:
 
 @pytest.fixture
 async def lane() -> AsyncIterator[Lane]:
+    """No statement is long for it, however slow the machine: its clock stands still."""
     before = lane_threads()
-    lane = Lane(patience=0.01)
+    lane = Lane(patience=0.01, clock=lambda: 0.0)
     yield lane
     lane.stop()
     await until(lambda: lane_threads() <= before)
@@ -82,6 +84,7 @@ async def test_a_long_statement_holds_nobody_up(lane: Lane, workers: list[Worker
     long …           | (short is queued)
     … 10 ms …        | short
     """
+    lane._clock = time.monotonic
     gate = Gate()
     long = asyncio.ensure_future(outcome(workers[0].run(gate, text="long")))
     await gate.reached.wait()
@@ -123,6 +126,33 @@ async def test_a_long_queue_is_no_long_statement() -> None:
     assert all(lane.takes(f"{number}") for number in range(40))
     for worker in workers:
         await worker.close()
+    lane.stop()
+
+
+async def test_a_thread_that_has_yet_to_begin_is_no_long_statement() -> None:
+    """On a busy machine it may take a while until a thread runs; what it ran last is not to blame.
+
+    Lane's thread | Loop
+    first         |
+    (sleeps)      | second, third are queued
+                  | looks after 2 s
+    second, third |
+    """
+    now = 0.0
+    lane = Lane(patience=1.0, clock=lambda: now)
+    worker, other = await open_worker(lane), await open_worker(lane)
+    thread = await worker.run(thread_of, text="first")
+    await until(lambda: lane._idle)
+    awake = threading.Event()
+    lane._idle[0].calls.put(lambda: awake.wait(10) and None)
+    jobs = [worker.run(thread_of, text="second"), other.run(thread_of, text="third")]
+    now += 2.0
+    lane._look(asyncio.get_running_loop())
+    awake.set()
+    assert [await job for job in jobs] == [thread, thread]
+    assert lane.takes("first")
+    await worker.close()
+    await other.close()
     lane.stop()
 
 

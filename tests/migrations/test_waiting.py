@@ -102,7 +102,7 @@ from sa_sqlite_pool.migrations import current, upgrade
 async def main():
     print("ready", flush=True)
     sys.stdin.readline()
-    async with SQLiteDatabase("app.db", write_timeout=0.1) as db:
+    async with SQLiteDatabase("app.db", write_timeout=1.0) as db:
         await upgrade(db, "head", config="alembic.ini")
         print(*await current(db, config="alembic.ini"))
 
@@ -122,7 +122,7 @@ async def test_ten_processes_on_a_new_file(noting: Scripts) -> None:
             worker.stdin.write("go\n")
             worker.stdin.flush()
         wait_until(lambda: blocked(noting.database) == 9)
-        async with SQLiteDatabase(noting.database, write_timeout=0.1) as db:
+        async with SQLiteDatabase(noting.database, write_timeout=1.0) as db:
             await write_times_out(db)  # and the others have waited for longer
     printed = [finish(worker) for worker in workers]
     assert [said.out for said in printed] == ["0005\n"] * 10

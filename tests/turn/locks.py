@@ -52,7 +52,7 @@ def blocked(path: Path, *names: str) -> int:
 
 def wait_until(condition: Callable[[], Any]) -> None:
     """For what another thread or process does; no loop goes on meanwhile."""
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < give_up, "it never came to hold"
         os.sched_yield()

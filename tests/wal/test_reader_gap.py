@@ -34,6 +34,14 @@ async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
         yield database
 
 
+@pytest.fixture
+async def patient(path: Path) -> AsyncIterator[SQLiteDatabase]:
+    """The same, and a gap lasts until its readers have ended."""
+    async with SQLiteDatabase(path, wal=replace(SMALL, reader_gap=60)) as database:
+        await create_blobs(database.writer_engine)
+        yield database
+
+
 class Reader:
     """A task that keeps a snapshot until it is told to end."""
 
@@ -92,10 +100,11 @@ def gaps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return made
 
 
-async def test_readers_that_always_overlap(db: SQLiteDatabase, path: Path) -> None:
+async def test_readers_that_always_overlap(patient: SQLiteDatabase, path: Path) -> None:
     """The next reader waits for the running ones to end, sees the newest commit, and the log is
     truncated in between.
     """
+    db = patient
     first, second = await reading(db), await reading(db)
     snapshots = keeper_of(path).snapshots
     await fill(db, path)
@@ -303,34 +312,37 @@ class TestMaxSnapshotAge:
 
 async def test_a_reader_that_grows_too_old_after_it_has_outstayed(path: Path) -> None:
     """A gap in vain is not the last word."""
-    settings = replace(SMALL, reader_gap=0.05, max_snapshot_age=0.3)
+    settings = replace(SMALL, reader_gap=0.05, max_snapshot_age=3600.0)
     async with SQLiteDatabase(path, wal=settings) as db:
         await create_blobs(db.writer_engine)
         reader = await reading(db)
         await fill(db, path)
-        await until(lambda: [s for s in keeper_of(path).snapshots if s.outstayed])
+        (snapshot,) = keeper_of(path).snapshots
+        await until(lambda: snapshot.outstayed)
+        snapshot.since -= 3600.0
         while log_size(path) > 64 * KIB:
             await write(db.writer_engine, 1)
         with pytest.raises(OperationalError, match="max_snapshot_age"):
             await reader.end()
 
 
-async def test_a_log_that_grows_too_fast_makes_writers_wait_too(path: Path) -> None:
+async def test_a_log_that_grows_too_fast_makes_writers_wait_too(
+    patient: SQLiteDatabase, path: Path
+) -> None:
     """While readers end, the keeper takes the turn rather than let the log grow without bound."""
-    async with SQLiteDatabase(path, wal=replace(SMALL, reader_gap=10)) as db:
-        await create_blobs(db.writer_engine)
-        reader, turn = await reading(db), turn_of(path)
-        await fill(db, path)
-        await until(lambda: keeper_of(path).snapshots.in_gap)
-        writing = asyncio.create_task(_write_for_ever(db))
-        await until(lambda: turn.waiting == 1 and _keeper_has(turn))
-        assert keeper_of(path).snapshots.in_gap
-        await reader.end()
-        await until(lambda: log_size(path) < 64 * KIB)
-        writing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await writing
-        assert reader.counts == [0, 0]
+    db, turn = patient, turn_of(path)
+    reader = await reading(db)
+    await fill(db, path)
+    await until(lambda: keeper_of(path).snapshots.in_gap)
+    writing = asyncio.create_task(_write_for_ever(db))
+    await until(lambda: turn.waiting == 1 and _keeper_has(turn))
+    assert keeper_of(path).snapshots.in_gap
+    await reader.end()
+    await until(lambda: log_size(path) < 64 * KIB)
+    writing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await writing
+    assert reader.counts == [0, 0]
 
 
 def _keeper_has(turn: WriteTurn) -> bool:
@@ -355,8 +367,9 @@ async def test_a_session_that_waits_for_the_turn_with_a_snapshot(
     await until(lambda: log_size(path) < 64 * KIB)
 
 
-async def test_a_cancelled_wait_for_the_end_of_a_gap(db: SQLiteDatabase, path: Path) -> None:
+async def test_a_cancelled_wait_for_the_end_of_a_gap(patient: SQLiteDatabase, path: Path) -> None:
     """It leaves nothing: no snapshot, no reader taken."""
+    db = patient
     reader = await reading(db)
     await fill(db, path)
     await until(lambda: keeper_of(path).snapshots.in_gap)
