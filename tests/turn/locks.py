@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import time
@@ -19,25 +18,35 @@ fcntl = pytest.importorskip("fcntl", reason="there is no flock() here")
 
 
 class Calls:
-    """Counts ``flock()``, which goes on doing its work. ``fail`` is raised instead."""
+    """Counts ``flock()``, which goes on doing its work. ``fail`` is raised instead.
+
+    For the files of one test: a thread that has waited for those of an earlier one may wake up.
+    """
 
     LOCK_EX, LOCK_NB, LOCK_UN = 2, 4, 8
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self.count = 0
         self.fail: OSError | None = None
 
     def flock(self, descriptor: int, operation: int) -> None:
-        self.count += 1
-        if self.fail is not None:
-            raise self.fail
+        if self._counts(descriptor):
+            self.count += 1
+            if self.fail is not None:
+                raise self.fail
         fcntl.flock(descriptor, operation)
+
+    def _counts(self, descriptor: int) -> bool:
+        inode = os.fstat(descriptor).st_ino
+        with os.scandir(self._directory) as files:
+            return any(file.inode() == inode for file in files)
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
     """How often ``flock()`` is called."""
-    counting = Calls()
+    counting = Calls(tmp_path)
     monkeypatch.setattr(lock_file, "fcntl", counting)
     return counting
 
@@ -62,11 +71,6 @@ def waiting_threads() -> set[threading.Thread]:
     """Those that wait for other processes, of this test or an earlier one."""
     threads = threading.enumerate()
     return {thread for thread in threads if thread.name == "sa_sqlite_pool-file-turn"}
-
-
-def no_thread_waits() -> None:
-    """None is left of what came before."""
-    wait_until(lambda: gc.collect() >= 0 and not waiting_threads())  # it may keep what is garbage
 
 
 def is_free(path: Path) -> bool:

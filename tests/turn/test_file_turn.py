@@ -26,7 +26,6 @@ from tests.turn.locks import (
     blocked,
     calls,
     is_free,
-    no_thread_waits,
     wait_until,
     waiting_threads,
 )
@@ -36,12 +35,6 @@ __all__ = ["calls"]
 ON_LINUX = pytest.mark.skipif(
     not Path("/proc/locks").exists(), reason="the system does not tell who waits"
 )
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    """Threads can be counted."""
-    no_thread_waits()
 
 
 class Clock:

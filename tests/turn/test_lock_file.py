@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,26 +10,21 @@ import pytest
 from sa_sqlite_pool.turn import lock_file
 from sa_sqlite_pool.turn.file_turn import FileTurn
 from sa_sqlite_pool.turn.lock_file import LockFile, PortableLockFile
-from tests.turn.locks import no_thread_waits
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    """No thread is left that would find itself on another system."""
-    no_thread_waits()
 
 
 @pytest.fixture(params=["flock", "portable"])
 def path(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    """The file, on a system with ``flock()`` and on one without."""
+) -> str:
+    """The file, on a system with ``flock()`` and on one without.
+
+    Threads that still wait with ``flock()``, for files of other tests, go on as they began.
+    """
     if request.param == "portable":
-        monkeypatch.setattr(lock_file, "fcntl", None)
+        monkeypatch.setattr(lock_file, "FlockFile", lambda path, _: PortableLockFile(path))
     elif lock_file.fcntl is None:  # type: ignore[attr-defined]
         pytest.skip("there is no flock() here")
-    yield str(tmp_path / "app.db-turn")
-    no_thread_waits()
+    return str(tmp_path / "app.db-turn")
 
 
 def lock(path: str) -> LockFile:
@@ -41,8 +35,10 @@ def test_the_library_serves_where_there_is_no_flock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as on Windows."""
-    monkeypatch.setattr(lock_file, "fcntl", None)
-    assert isinstance(lock(str(tmp_path / "app.db-turn")), PortableLockFile)
+    with monkeypatch.context() as patched:
+        patched.setattr(lock_file, "fcntl", None)
+        made = lock(str(tmp_path / "app.db-turn"))
+    assert isinstance(made, PortableLockFile)
 
 
 def test_one_at_a_time(path: str) -> None:
