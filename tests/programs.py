@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.pools.base import FairPool
 
-WAIT_SECONDS = 5.0  # for turns and locks
+WAIT_SECONDS = 30.0  # for turns and locks
 
 Use = Callable[[], AbstractAsyncContextManager[Any]]
 

@@ -23,4 +23,4 @@ def test_nothing_is_lost_and_nothing_left_behind(result: Result) -> None:
 
 def test_connections_stay_open(result: Result) -> None:
     """A cancelled task gives its connection back: caches stay warm, statements prepared."""
-    assert result.reopened <= 1 + result.cancellations // 1_000
+    assert result.reopened <= 1 + result.cancellations // 100

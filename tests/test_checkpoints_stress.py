@@ -27,8 +27,8 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     """The run raises for whatever is lost; it did enough to say so."""
     result = run(tmp_path, seconds=SECONDS, processes=PROCESSES, seed=1)
     print(result)  # noqa: T201 - for pytest -s
-    assert result.resets > 10
-    assert min(result.acknowledged, result.rolled_back) > 100
+    assert result.resets > 1
+    assert min(result.acknowledged, result.rolled_back) > 10
     assert result.killed + result.replaced > 0
 
 

@@ -293,7 +293,7 @@ async def test_a_moment_is_waited(path: Path, backup: Path, pauses: list[None]) 
         other.execute("SELECT * FROM old LIMIT 1")
         began = loop.time()
         await refused(backup, path, "in use")
-        assert 0.4 < loop.time() - began < 5
+        assert 0.4 < loop.time() - began < 30
         pauses.clear()
         task = asyncio.create_task(restore(backup, path))
         await until(lambda: pauses)

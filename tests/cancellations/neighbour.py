@@ -10,7 +10,7 @@ from random import Random
 
 from sa_sqlite_pool.turn.file_turn import FileTurn
 
-_WAIT_SECONDS = 10.0
+_WAIT_SECONDS = 30.0
 _LAPS = 20  # of the loop, at most, that it keeps the turn, and stays away
 
 

@@ -32,8 +32,8 @@ OnProgress = Callable[[int], object]
 TASKS = 12
 BATCH = 2_000
 _BATCH_SECONDS = 60
-_REST_SECONDS = 10
-_PROBE_SECONDS = 5
+_REST_SECONDS = 30
+_PROBE_SECONDS = 20
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent.parent
-_LAST_WORDS_SECONDS = 5
+_LAST_WORDS_SECONDS = 20
 
 
 class Child:

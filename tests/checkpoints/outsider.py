@@ -39,7 +39,7 @@ class Outsider:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=30)
 
     def execute(self, sql: str, parameters: Any = ()) -> list[list[Any]]:
         """The rows. Raises ``sqlite3.OperationalError`` where a lock is taken, at once."""
