@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from sa_sqlite_pool.driver import jobs
-from sa_sqlite_pool.driver.jobs import OutOfTime
+from sa_sqlite_pool.driver.jobs import Job, OutOfTime
 from sa_sqlite_pool.driver.lane import Lane
 from sa_sqlite_pool.driver.worker import Worker
 from tests.driver.workers import Gate, open_worker, outcome
@@ -34,11 +34,17 @@ async def test_results_and_errors(worker: Worker) -> None:
     assert worker.hops == 2
 
 
-async def test_a_hop_takes_one_lap_of_the_loop(worker: Worker) -> None:
+async def test_a_hop_takes_one_lap_of_the_loop(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The task goes on in the callback that reports, not a lap later."""
     laps = 0
     reported_in: list[int] = []
-    loop = asyncio.get_running_loop()
+    loop, report = asyncio.get_running_loop(), Job._report
+
+    def noted(job: Job[None]) -> None:
+        reported_in.append(laps)
+        report(job)
 
     def count() -> None:
         nonlocal laps
@@ -46,12 +52,14 @@ async def test_a_hop_takes_one_lap_of_the_loop(worker: Worker) -> None:
         loop.call_soon(count)
 
     async def hop() -> None:
-        await worker.run(lambda _: loop.call_soon_threadsafe(lambda: reported_in.append(laps)))
+        await worker.run(lambda _: None)
         reported_in.append(laps)
 
+    monkeypatch.setattr(Job, "_report", noted)
     loop.call_soon(count)
     await hop()
-    assert reported_in[1] - reported_in[0] <= 1
+    reported, went_on = reported_in
+    assert reported == went_on
 
 
 async def test_a_queued_job_is_dropped_when_cancelled(worker: Worker) -> None:
@@ -306,7 +314,7 @@ async def test_a_thread_that_does_not_come_back_is_left_to_itself(
     assert await gone is None
 
 
-async def testtime_is_over(worker: Worker) -> None:
+async def test_time_is_over(worker: Worker) -> None:
     """The statement is stopped; one that is queued never begins; one that ended in time counts."""
     with pytest.raises(OutOfTime):
         await worker.run(lambda c: c.execute(ENDLESS).fetchone(), timeout=0.01)
@@ -346,17 +354,18 @@ async def test_giving_up_awaits_what_must_not_be_interrupted(worker: Worker) -> 
 
 async def test_a_queued_job_of_a_connection_given_up_fails(worker: Worker) -> None:
     """Its task is woken with the reason, and waits for nobody."""
-    gate = Gate()
-    first = asyncio.ensure_future(outcome(worker.run(gate)))
+    worker._lane = lane = Lane(clock=lambda: 0.0)
+    other, gate = await open_worker(lane), Gate()
+    long = asyncio.ensure_future(outcome(other.run(gate, text="long")))
     await gate.reached.wait()
-    worker._lane = Lane()
     queued = asyncio.ensure_future(outcome(worker.run(lambda _: None, text="SELECT 1")))
-    worker._lane._queue.clear()  # behind a long statement of somebody else
     worker.give_up("reason", keep=False, done=lambda _: None)
-    gate.open()
     with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
         await queued
-    await first
+    gate.open()
+    await long
+    await other.close()
+    lane.stop()
 
 
 async def test_in_a_child_process_the_connection_is_never_freed(worker: Worker) -> None:
