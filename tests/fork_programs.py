@@ -228,7 +228,7 @@ async def _open_reader(parent: Parent) -> None:
 
 def _parent_commits(parent: Parent, using: AbstractAsyncContextManager[Any]) -> None:
     parent.run(using.__aexit__(None, None, None))
-    say("others", in_another_process(parent.path, "BEGIN IMMEDIATE"))
+    say("others", in_another_process(parent.path, "BEGIN IMMEDIATE", timeout=0))
     if _kept:
         parent.run(_kept[0].__aexit__(None, None, None))
     parent.finish()
@@ -249,7 +249,7 @@ def keeps_its_lock(parent: Parent) -> None:
     using = parent.door.write()
     parent.run(parent.run(using.__aenter__()).execute(INSERT))
     say("exit", ended(fork(lambda: None)))
-    say("others", in_another_process(parent.path, "BEGIN IMMEDIATE"))
+    say("others", in_another_process(parent.path, "BEGIN IMMEDIATE", timeout=0))
     parent.run(using.__aexit__(None, None, None))
     parent.finish()
 

@@ -117,12 +117,16 @@ def say(*words: object) -> None:
     print(*words, flush=True)  # noqa: T201 - what the tests read
 
 
-def in_another_process(path: str, sql: str) -> str:
-    """What a process that was not forked gets from SQLite for ``sql``, at once."""
+def in_another_process(path: str, sql: str, *, timeout: float = 10) -> str:
+    """What a process that was not forked gets from SQLite for ``sql``.
+
+    ``timeout=0`` asks whether it is locked now; others may be closing the file for a moment.
+    """
     program = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=float(sys.argv[3]))\n"
+        "c.isolation_level = None\n"
         "try: print(*(c.execute(sys.argv[2]).fetchone() or ['done']))\n"
         "except sqlite3.OperationalError as error: print(error)"
     )
-    command = [sys.executable, "-c", program, path, sql]
+    command = [sys.executable, "-c", program, path, sql, str(timeout)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

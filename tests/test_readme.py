@@ -45,14 +45,14 @@ def served(tmp_path: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        output = server.communicate(timeout=20)[0]
+        output = server.communicate(timeout=60)[0]
     assert "Traceback" not in output, output
     assert {entry.name for entry in tmp_path.iterdir()} >= {"notes.db"}
 
 
 def test_the_readme_example(served: str) -> None:
     """As shown: the schema, a note, and it is there in the next request."""
-    with httpx.Client(base_url=served) as client:
+    with httpx.Client(base_url=served, timeout=60) as client:
         assert client.put("/schema").status_code == 200
         for number in range(1, 6):
             created = client.post("/notes", params={"text": f"note {number}"})

@@ -51,7 +51,7 @@ async def test_who_looks_for_a_table_may_create_it(path: Path, door: str) -> Non
     def look_and_create(connection: Connection) -> None:
         assert not inspect(connection).has_table("items")
         begin = "BEGIN IMMEDIATE"
-        assert in_another_process(str(path), begin) == "database is locked"
+        assert in_another_process(str(path), begin, timeout=0) == "database is locked"
         Base.metadata.create_all(connection)
 
     own = Door(door, str(path))

@@ -13,9 +13,7 @@ from sa_sqlite_pool.turn.lock_file import LockFile, PortableLockFile
 
 
 @pytest.fixture(params=["flock", "portable"])
-def path(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> str:
+def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The file, on a system with ``flock()`` and on one without.
 
     Threads that still wait with ``flock()``, for files of other tests, go on as they began.
