@@ -532,8 +532,8 @@ class TestWaiting:
                 engine.pool.recall("it was closed")
             with pytest.raises(OperationalError, match="no active connection: it was closed"):
                 await task
-        assert turn.holder is None
-        assert is_free(path)
+        await until(lambda: turn.holder is None)  # a thread gives it back
+        await until(lambda: is_free(path))
 
 
 class TestOutsiders:

@@ -22,6 +22,10 @@ def thread_of(_: sqlite3.Connection) -> int:
     return threading.get_ident()
 
 
+def _wait_for(event: threading.Event) -> None:
+    assert event.wait(10)
+
+
 def lane_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "sa_sqlite_pool-lane"}
 
@@ -144,7 +148,7 @@ async def test_a_thread_that_has_yet_to_begin_is_no_long_statement() -> None:
     thread = await worker.run(thread_of, text="first")
     await until(lambda: lane._idle)
     awake = threading.Event()
-    lane._idle[0].calls.put(lambda: awake.wait(10) and None)
+    lane._idle[0].calls.put(partial(_wait_for, awake))
     jobs = [worker.run(thread_of, text="second"), other.run(thread_of, text="third")]
     now += 2.0
     lane._look(asyncio.get_running_loop())
