@@ -53,7 +53,6 @@ from tests.helpers import (
     create_items,
     driver,
     files_beside,
-    turn_of,
     until,
     until_free,
 )
@@ -516,4 +515,4 @@ async def test_many_tasks_mixed(make_door: Any) -> None:
     assert errors == []
     total = await door.total()
     assert done <= total <= done + 3  # a cancelled task does not learn of its COMMIT
-    assert turn_of(Path(str(door.writer.url.database))).holder is None
+    await until_free(Path(str(door.writer.url.database)))
