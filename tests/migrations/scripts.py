@@ -104,13 +104,13 @@ class Scripts:
         return name
 
     @contextmanager
-    def gate(self) -> Iterator[None]:
-        """A revision more, which no other process leaves before the block ends."""
+    def gate(self) -> Iterator[Callable[[], object]]:
+        """A revision more, in which another process stays until that is called, in the block."""
         gate = self.directory / "gate"
         os.mkfifo(gate)
-        self.add("with open('gate') as gate: gate.read()")
-        with open(gate, "r+b", buffering=0):
-            yield
+        self.add("with open('gate') as gate: gate.readline()")
+        with open(gate, "r+b", buffering=0) as ours:  # somebody writes, whenever it is opened
+            yield lambda: ours.write(b"go on\n")
 
     @property
     def ini(self) -> Path:

@@ -149,10 +149,12 @@ def test_the_command_waits_for_long(scripts: Scripts, monkeypatch: pytest.Monkey
 def test_several_commands_at_once(scripts: Scripts) -> None:
     """One migrates; the others wait and find nothing to do."""
     scripts.write_ini(more=LOGGING)
-    with scripts.gate():
+    with scripts.gate() as let_go_on:
         workers = [scripts.start("-m", "alembic", "upgrade", "head") for _ in range(3)]
         wait_until(lambda: blocked(scripts.database) == 2)
-    assert sorted(finish(worker).err.count("Running upgrade") for worker in workers) == [0, 0, 2]
+        let_go_on()
+        printed = [finish(worker).err for worker in workers]
+    assert sorted(one.count("Running upgrade") for one in printed) == [0, 0, 2]
 
 
 # -- offline ------------------------------------------------------------------------------------
