@@ -33,10 +33,12 @@ from .pools.writer import WriterPool
 from .sessions.routing import routing_sessionmaker
 from .settings import (
     DEFAULT_IDLE_WARNING,
+    DEFAULT_PLACEMENT,
     DEFAULT_PRAGMAS,
     DEFAULT_TIMEOUT,
     ConnectionSettings,
     OnConnect,
+    Placement,
     PragmaValue,
     WalSettings,
     check_count,
@@ -91,6 +93,9 @@ class SQLiteDatabase:
     :param wal: how large the write-ahead log may grow, and what readers may be asked for its sake
     :param file_turn: line up with the writers of other processes, too, by locks on two files beside
         the database; False leaves them to SQLite's own lock, which keeps no order
+    :param placement: ``"auto"`` runs statements that are known to be short on the event loop itself
+        and all others in a thread; ``"thread"`` runs all there; ``"inline"`` none, whatever it
+        takes, for a program whose loop has nothing else to do
     :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
         closed, as Litestream and other replicators want it; otherwise SQLite moves the log into
         the database and removes them
@@ -116,6 +121,7 @@ class SQLiteDatabase:
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
         wal: WalSettings | None = None,
         file_turn: bool = True,
+        placement: str = DEFAULT_PLACEMENT,
         keep_wal: bool = False,
         **engine_options: Any,
     ) -> None:
@@ -136,6 +142,7 @@ class SQLiteDatabase:
             idle_warning,
             check_wal_settings(wal),
             file_turn,
+            Placement.parse(placement),
         )
         self._write_timeout = settings.write_timeout
         self._keep_wal = keep_wal
@@ -150,6 +157,7 @@ class SQLiteDatabase:
             "idle_warning": settings.idle_warning,
             "wal": settings.wal,
             "file_turn": settings.file_turn,
+            "placement": settings.placement.value,
         }
         self.writer_engine: AsyncEngine = create_async_engine(
             self.url, poolclass=WriterPool, **options

@@ -30,6 +30,27 @@ class Role(enum.Enum):
             raise ConfigurationError(f"{option} must be one of {names}, not {value!r}") from None
 
 
+class Placement(enum.Enum):
+    """Where statements run."""
+
+    AUTO = "auto"
+    """Inline, on the event loop itself, what is known to be short; else in a thread."""
+    THREAD = "thread"
+    INLINE = "inline"
+    """Everything, whatever it takes: for a program whose loop has nothing else to do."""
+
+    @classmethod
+    def parse(cls, value: object) -> Placement:
+        """The placement named ``value``; :class:`ConfigurationError` otherwise."""
+        try:
+            return cls(value)
+        except ValueError:
+            names = ", ".join(repr(placement.value) for placement in cls)
+            raise ConfigurationError(f"placement must be one of {names}, not {value!r}") from None
+
+
+DEFAULT_PLACEMENT = "auto"
+
 PragmaValue = str | int | bool
 OnConnect = Callable[[sqlite3.Connection], None]
 """Called once for each new connection, in the connection's own thread, with the ``sqlite3``
@@ -264,6 +285,7 @@ class ConnectionSettings:
     idle_warning: float | None = DEFAULT_IDLE_WARNING
     wal: WalSettings = field(default_factory=WalSettings)
     file_turn: bool = True
+    placement: Placement = Placement.AUTO
 
     def __post_init__(self) -> None:
         checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}

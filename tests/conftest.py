@@ -12,6 +12,10 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.driver import opening
+from sa_sqlite_pool.driver.guard import Guard
+from sa_sqlite_pool.driver.placement import Placing
+from sa_sqlite_pool.settings import Placement
 
 MakeEngine = Callable[..., AsyncEngine]
 
@@ -77,3 +81,21 @@ def statements() -> StatementLog:
 @pytest.fixture
 def numbers() -> Iterator[int]:
     return itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--placement thread`` or ``inline``: of all engines that do not say otherwise."""
+    parser.addoption("--placement", choices=[one.value for one in Placement], default="auto")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def placement(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As the option says, in the process of the tests."""
+    default = Placement(request.config.getoption("--placement"))
+
+    def placing(asked: Placement, guard: Guard, size: int) -> Placing:
+        return Placing(default if asked is Placement.AUTO else asked, guard, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "Placing", placing)
+        yield

@@ -19,10 +19,10 @@ from ..settings import Role
 from ..turn.permit import Permit
 from .cursors import Cursor, StreamCursor
 from .executor import Executor
-from .guard import Guard
+from .placement import Placing
 from .worker import NEVER_CLOSED, Worker
 
-Keep = Callable[[Worker, Guard | None], None]
+Keep = Callable[[Worker, Placing], None]
 """Takes a connection that is warm and clean, for the next who needs one. Called in any thread."""
 
 
@@ -130,6 +130,7 @@ class SQLiteConnection(AdaptedConnection):
         return cursor
 
     def create_function(self, *args: Any, **kw: Any) -> None:
+        self._executor.placing.functions_may_have_changed()
         self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def commit(self) -> None:
@@ -160,6 +161,7 @@ class SQLiteConnection(AdaptedConnection):
         closed or given up before it is checked in, and then after its transaction has ended.
         """
         self._executor.transaction.loan = permit
+        self._executor.placing.others_had_a_turn()
         self._executor.settings_changed = False
         self._executor.transaction.cancelled = False
         self._on_gone = on_gone
@@ -174,6 +176,7 @@ class SQLiteConnection(AdaptedConnection):
         self.rollback()
         if self._lent_raw and not self.given_up:
             self._lent_raw = False
+            self._executor.placing.functions_may_have_changed()
             self._set_busy_timeout(0)
             self._executor.look_at_log()
         self._executor.transaction.loan = None
@@ -211,7 +214,7 @@ class SQLiteConnection(AdaptedConnection):
 
     def _gone(self, successor: Worker | None) -> None:
         if successor is not None:
-            self._keep(successor, self._executor.guard)
+            self._keep(successor, self._executor.placing)
         self._executor.transaction.gone()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:

@@ -23,6 +23,7 @@ class StatementRunner(Protocol):
         call: Callable[[sqlite3.Connection], Any],
         *,
         atomic: bool = False,
+        stream: bool = False,
         timeout: float | None = None,
     ) -> Any: ...
 
@@ -157,6 +158,7 @@ class StreamCursor(Cursor):
         self._runner.run_statement(
             operation,
             lambda connection: self._open(connection, operation, bound),
+            stream=True,
             timeout=self.timeout,
         )
         self.description = self._opened.description

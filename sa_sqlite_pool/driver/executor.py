@@ -11,15 +11,15 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import TypeVar, final
+from typing import Generic, TypeVar, final
 
 from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout
 from ..forks import rest
 from ..settings import Role
 from ..turn.permit import shorten
-from .guard import Guard
 from .jobs import Job, OutOfTime
 from .locks import Patience, TimeLimit, may_pass
+from .placement import NotInline, Placing
 from .rules import Plan, Rules, Standing, is_refused, needs_turn, plan
 from .statements import Kind, changes_settings, classify
 from .transaction import Transaction
@@ -27,6 +27,37 @@ from .worker import Worker
 
 T = TypeVar("T")
 Call = Callable[[sqlite3.Connection], T]
+
+
+@final
+class _Statement(Generic[T]):
+    """One on its way. ``inline``: on the loop, if nothing is in the way.
+
+    ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT: otherwise a lock held by somebody
+    else could stop it half way, and the next try would insert the first half again. ``limit`` is
+    for the running; the waiting has its own.
+    """
+
+    __slots__ = ("atomic", "call", "inline", "kind", "limit", "patience", "sql")
+
+    def __init__(
+        self,
+        sql: str,
+        kind: Kind,
+        call: Call[T],
+        patience: Patience,
+        limit: TimeLimit | None,
+        *,
+        atomic: bool,
+        inline: bool,
+    ) -> None:
+        self.sql = sql
+        self.kind = kind
+        self.call = call
+        self.atomic = atomic
+        self.inline = inline
+        self.limit = limit
+        self.patience = patience
 
 
 @final
@@ -41,8 +72,8 @@ class Executor:
         "_judged",
         "_tries_again",
         "autocommit",
-        "guard",
         "misuse",
+        "placing",
         "role",
         "rules",
         "settings_changed",
@@ -50,15 +81,15 @@ class Executor:
         "worker",
     )
 
-    def __init__(self, worker: Worker, guard: Guard | None, rules: Rules) -> None:
+    def __init__(self, worker: Worker, placing: Placing, rules: Rules) -> None:
         self.worker = worker
-        self.guard = guard
+        self.placing = placing
         self.rules = rules
         self.role = rules.role
         self.autocommit = False
         self.misuse: ConfigurationError | None = None
         self.settings_changed = False
-        self.transaction = Transaction(worker, rules)
+        self.transaction = Transaction(worker, placing, rules)
         self._tries_again = False  # and keeps its turn until then
         self._judged: dict[str, Kind] = {}  # texts that look like reads and are none
 
@@ -70,13 +101,20 @@ class Executor:
     # -- statements -----------------------------------------------------------------------------
 
     def run_statement(
-        self, sql: str, call: Call[T], *, atomic: bool = False, timeout: float | None = None
+        self,
+        sql: str,
+        call: Call[T],
+        *,
+        atomic: bool = False,
+        stream: bool = False,
+        timeout: float | None = None,
     ) -> T:
-        """Execute ``sql`` by ``call``, in one hop with the BEGIN that it may need.
+        """Execute ``sql`` by ``call``, in one hop with the BEGIN that it may need, or in none.
 
         ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT: otherwise a lock held by
         somebody else could stop it half way, and the next try would insert the first half again.
-        ``timeout`` is for the running, in seconds; the waiting has its own.
+        ``stream``: what it gives is fetched later. ``timeout`` is for the running, in seconds; the
+        waiting has its own.
         """
         if self.misuse is not None:
             raise self.misuse
@@ -84,6 +122,9 @@ class Executor:
         transaction.assert_not_lost()
         transaction.reading.assert_not_ended()
         kind = self._judged.get(sql) or classify(sql)
+        inline = self.placing.is_inline(sql, kind, many=atomic or stream, timeout=timeout)
+        if inline:
+            transaction.wait_for(self.placing.pause())
         patience = Patience(
             self.rules,
             transaction.loan,
@@ -91,9 +132,12 @@ class Executor:
             commits=kind.writes and self.autocommit,
         )
         limit = None if timeout is None else TimeLimit(timeout)
+        statement = _Statement(sql, kind, call, patience, limit, atomic=atomic, inline=inline)
         while True:
             try:
-                return self._attempt(sql, kind, call, atomic, patience, limit)
+                return self._attempt(statement)
+            except NotInline:
+                self._tries_again = statement.inline = False
             except _Misjudged as misjudged:
                 self._judged[sql] = misjudged.kind
                 break
@@ -103,7 +147,7 @@ class Executor:
                 self._wait_before_next_try(patience, error)
             except OutOfTime:
                 raise self._took_too_long(sql, timeout) from None
-        return self.run_statement(sql, call, atomic=atomic, timeout=timeout)
+        return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
 
     def _wait_before_next_try(self, patience: Patience, error: sqlite3.Error) -> None:
         self._tries_again = False
@@ -118,8 +162,13 @@ class Executor:
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run what begins and ends no transaction, such as fetching: one hop."""
         was_open = self.worker.in_transaction
+
+        def function(connection: sqlite3.Connection) -> T:
+            self.placing.other_work_begins(connection)
+            return call()
+
         try:
-            return self.transaction.wait_for(self.worker.run(lambda _: call(), timeout=timeout))
+            return self.transaction.wait_for(self.worker.run(function, timeout=timeout))
         except (sqlite3.Error, OutOfTime) as error:
             self.transaction.reading.assert_not_ended()
             self.transaction.note_loss(was_open, error)
@@ -151,18 +200,10 @@ class Executor:
             connection = self.worker.connection
             self.run_in_thread(lambda: self.transaction.look_at_log(connection))
 
-    def _attempt(
-        self,
-        sql: str,
-        kind: Kind,
-        call: Call[T],
-        atomic: bool,
-        patience: Patience,
-        limit: TimeLimit | None,
-    ) -> T:
-        was_open = self.worker.in_transaction
+    def _attempt(self, statement: _Statement[T]) -> T:
+        was_open, kind = self.worker.in_transaction, statement.kind
         try:
-            return self.transaction.wait_for(self._start(sql, kind, call, atomic, patience, limit))
+            return self._run(statement)
         except (sqlite3.Error, OutOfTime) as error:
             self.transaction.reading.assert_not_ended()
             if isinstance(error, sqlite3.Error):
@@ -173,49 +214,57 @@ class Executor:
             if kind is not Kind.END:
                 self.transaction.note_loss(was_open, error)
             raise
+        except NotInline:
+            self._tries_again = True
+            raise
         finally:
-            self._remember(sql, kind)
+            self._remember(statement.sql, kind)
             if not self._tries_again:
                 self.transaction.after_work()
 
     def _remember(self, sql: str, kind: Kind) -> None:
         if kind.writes or kind is Kind.SAVEPOINT:
             self.transaction.wrote = True
-        if kind.may_change_settings and self.transaction.loan is not None and changes_settings(sql):
-            self.settings_changed = True
+        if kind.may_change_settings and changes_settings(sql):
+            self.placing.settings_may_have_changed()
+            if self.transaction.loan is not None:
+                self.settings_changed = True
 
-    def _start(
-        self,
-        sql: str,
-        kind: Kind,
-        call: Call[T],
-        atomic: bool,
-        patience: Patience,
-        limit: TimeLimit | None,
-    ) -> Job[T]:
+    def _run(self, statement: _Statement[T]) -> T:
         """Wait for what the statement needs, and have it run."""
-        transaction = self.transaction
+        transaction, sql, kind = self.transaction, statement.sql, statement.kind
         standing = self._admit(sql, kind)
         waits = needs_turn(kind, standing)
-        how = plan(kind, standing._replace(has_turn=standing.has_turn or waits), atomic=atomic)
-        commits = kind.writes or kind is Kind.END
+        if waits:
+            standing = standing._replace(has_turn=True)
+        how = plan(kind, standing, atomic=statement.atomic)
+        commits, call = kind.writes or kind is Kind.END, statement.call
 
         def function(connection: sqlite3.Connection) -> T:
             return self._perform(connection, how, call, commits=commits)
 
+        def in_thread(connection: sqlite3.Connection) -> T:
+            return self.placing.run_in_thread(connection, sql, kind, function)
+
         transaction.note(sql)
         writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
         if waits and not writing.begin_nowait():
-            prepare = None if limit is not None else lambda: self._prepare(function)
-            job = transaction.wait_for(writing.begin(patience, loan, prepare))
+            prepare = None if statement.limit is not None else lambda: self._prepare(in_thread)
+            begun: Job[T] | None = transaction.wait_for(
+                writing.begin(statement.patience, loan, prepare)
+            )
             transaction.note(sql)
-            if job is not None:
-                return job
+            if begun is not None:
+                return transaction.wait_for(begun)
         while not writing.begun and not reading.begin(loan):
             transaction.wait_for(reading.until_no_gap())
-        return self.worker.run(
-            function, text=sql, timeout=None if limit is None else limit.seconds_left
+        if statement.inline and self.worker.may_run_inline:
+            return self.placing.run_inline(self.worker, sql, kind, function)
+        limit = statement.limit
+        job = self.worker.run(
+            in_thread, text=sql, timeout=None if limit is None else limit.seconds_left
         )
+        return transaction.wait_for(job)
 
     def _prepare(self, function: Call[T]) -> Job[T]:
         """For another thread, in which the connection may be used as long as it is not given up."""
@@ -242,10 +291,9 @@ class Executor:
     def _perform(
         self, connection: sqlite3.Connection, plan: Plan, call: Call[T], *, commits: bool
     ) -> T:
-        guard = self.guard
-        if guard is not None:
-            guard.denied = None
-            resting, guard.access = guard.access, plan.access
+        guard = self.placing.guard
+        guard.denied = None
+        resting, guard.access = guard.access, plan.access
         try:
             result = _execute(connection, plan, call)
         except sqlite3.OperationalError as error:
@@ -253,8 +301,7 @@ class Executor:
                 self._meet_busy()
             raise
         finally:
-            if guard is not None:
-                guard.access = resting
+            guard.access = resting
         if commits and not connection.in_transaction:
             self.transaction.writing.leave_file()
             self.transaction.look_at_log(connection)
@@ -267,7 +314,7 @@ class Executor:
             self.rules.log.meet_busy()
 
     def _explain(self, error: sqlite3.Error, kind: Kind) -> None:
-        denied = self.guard and self.guard.denied
+        denied = self.placing.guard.denied
         if not denied:
             return
         if self.role is Role.READER:

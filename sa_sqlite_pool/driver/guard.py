@@ -62,14 +62,18 @@ class Guard:
     """Denies what ``access`` does not include. Called by SQLite in the thread that executes.
 
     Temp tables and triggers are the connection's own and always allowed. ``denied`` is what was
-    refused last.
+    refused last. ``called`` says that a statement calls one of ``functions``, those of the
+    application, in lower case; None if nobody has asked for them. ``inline`` denies those, too.
     """
 
-    __slots__ = ("access", "denied")
+    __slots__ = ("access", "called", "denied", "functions", "inline")
 
     def __init__(self, access: Access) -> None:
         self.access = access
         self.denied: str | None = None
+        self.functions: frozenset[str] | None = None
+        self.called = False
+        self.inline = False
 
     def __call__(
         self,
@@ -79,6 +83,10 @@ class Guard:
         database: str | None,
         source: str | None,
     ) -> int:
+        if action == sqlite3.SQLITE_FUNCTION and self._is_own(second):
+            self.called = True
+            if self.inline:
+                return sqlite3.SQLITE_DENY
         if self.access is Access.ALL or action in _READS:
             return sqlite3.SQLITE_OK
         refusal = self._refusal(action, first, second, database)
@@ -86,6 +94,10 @@ class Guard:
             return sqlite3.SQLITE_OK
         self.denied = refusal
         return sqlite3.SQLITE_DENY
+
+    def _is_own(self, function: str | None) -> bool:
+        own = self.functions
+        return own is not None and function is not None and function.lower() in own
 
     def _refusal(
         self, action: int, first: str | None, second: str | None, database: str | None

@@ -29,6 +29,7 @@ from .guard import Access, Guard
 from .lane import Lane
 from .location import Location
 from .locks import is_lock, keep_trying
+from .placement import Placing
 from .rules import Log, Rules
 from .site import Site
 from .worker import Worker, inherited_files
@@ -50,6 +51,7 @@ class Opening:
         self.role = role
         self.settings = settings
         self.lane = Lane()
+        self._cached_statements = DEFAULT_CACHED_STATEMENTS
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._creator = creator
         self._private_directory: PrivateDirectory | None = None
@@ -146,6 +148,7 @@ class Opening:
         parameters["check_same_thread"] = False
         parameters["timeout"] = 0
         parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
+        self._cached_statements = int(parameters["cached_statements"])
 
     def _locate(self, database: str, *, uri: bool) -> Location:
         """The database; a private one in memory becomes a file of its own.
@@ -195,6 +198,7 @@ class Opening:
             file=self.location.file,
         )
         guard = self._guard()
+        placing = Placing(self.settings.placement, guard, self._cached_statements)
         try:
             await self._configure(worker, self._pragmas())
             await worker.run(lambda connection: self._complete(connection, guard, rules.log))
@@ -204,7 +208,7 @@ class Opening:
         except BaseException:
             await worker.close()
             raise
-        return Executor(worker, guard, rules)
+        return Executor(worker, placing, rules)
 
     async def _configure(self, worker: Worker, pragmas: Mapping[str, Any]) -> None:
         location, alone = self.location, self.site.doubtful
@@ -241,14 +245,10 @@ class Opening:
             return {k: v for k, v in pragmas.items() if k not in _WRITER_PRAGMAS}
         return pragmas
 
-    def _guard(self) -> Guard | None:
-        if self.role is Role.WRITER:
-            return None  # it has the turn whenever it is checked out
+    def _guard(self) -> Guard:
         return Guard(Access.READER if self.role is Role.READER else Access.ALL)
 
-    def _complete(
-        self, connection: sqlite3.Connection, guard: Guard | None, log: Log | None
-    ) -> None:
+    def _complete(self, connection: sqlite3.Connection, guard: Guard, log: Log | None) -> None:
         if log is not None:
             if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -258,8 +258,7 @@ class Opening:
             self.settings.on_connect(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
-        if guard is not None:
-            connection.set_authorizer(guard)
+        connection.set_authorizer(guard)
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe

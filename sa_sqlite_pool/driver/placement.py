@@ -1,24 +1,277 @@
-"""Where a piece of work runs: in the connection's thread, or on the event loop itself.
+"""Where a statement runs: in a thread, or inline, on the event loop itself.
 
-A hop to the thread and back costs many times what a short piece of SQLite's work does. Only what
-certainly neither blocks nor syncs to disk may run inline. That is, for now, the end of a
-transaction that has not written: SQLite drops a lock and a snapshot, a matter of two
-microseconds, and no disk is touched. Every statement runs in the thread.
+A hop to a thread and back costs many times what a short statement does. So a statement that is
+known to be short runs inline. What is known is learned, for each connection and SQL text
+(``costs.py``): the first runs are timed in the thread, and what takes long, there or inline, goes
+to the thread for a while, longer each time.
+
+* A *read* runs under a budget: after some thousands of steps of SQLite's virtual machine a progress
+  handler stops it, and it runs again in the thread. Its transaction stays as it is.
+* A *write* is never stopped, so it has to be known better: "if the interrupted SQL operation is an
+  INSERT, UPDATE, or DELETE that is inside an explicit transaction, then the entire transaction will
+  be rolled back" (https://www.sqlite.org/c3ref/interrupt.html).
+* What calls a function of the application never runs inline: it may wait for something, or do what
+  must not be done twice. SQLite's authorizer tells, also of those in views and triggers.
+* Nothing waits inline. SQLite's busy time-out is zero, so a lock in the way is an error, for which
+  the task waits. COMMIT runs inline only where it appends to the log and does not sync it.
 """
 
 from __future__ import annotations
 
-import enum
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from typing import TypeVar, final
 
+from ..settings import Placement
+from .costs import SHORT_SECONDS, Costs
+from .guard import Guard
+from .inspection import commits_quickly, has_own_collations, own_functions
+from .resources import disk_reads
+from .statements import Kind
 from .worker import Worker
 
+T = TypeVar("T")
+Call = Callable[[sqlite3.Connection], T]
 
-class Place(enum.Enum):
-    THREAD = enum.auto()
-    INLINE = enum.auto()
+# Steps of the virtual machine, some 50 ns each, between two questions of the progress handler.
+# SQLite counts them over all runs of a compiled statement: the first question of a run comes after
+# as many at the most, the second exactly as many later. Then the read is stopped.
+_STEPS = 4_000
+
+# Seconds of the processor, or by the clock if the disk was waited for, that are too long inline.
+_LONG_SECONDS = 0.001
+
+# A write of more rows is taken for a long one: what COMMIT has to write is not known otherwise.
+_FEW_ROWS = 100
+
+# After so many writes of one transaction, COMMIT is taken for a long one.
+_FEW_WRITES = 50
+
+# Seconds for which a task goes on inline before all others of the loop have a turn.
+_QUANTUM_SECONDS = 0.000_5
+
+# A limit of a statement that is so short cannot be kept without a thread.
+_SHORTEST_TIMEOUT = 0.05
+
+_MOST_TEXTS = 1_000
+
+_COMMIT = "COMMIT"
+
+# Of the progress handler, the last one first: go on, stop.
+_ANSWERS = (1, 0)
 
 
-def place_of_end(worker: Worker, *, wrote: bool, doubtful: bool) -> Place:
-    """Where COMMIT or ROLLBACK runs; ``doubtful``: a lock may belong to a server far away."""
-    quick = not wrote and not doubtful
-    return Place.INLINE if quick and worker.may_run_inline else Place.THREAD
+class NotInline(Exception):  # noqa: N818 - no error: a way to go again
+    """The statement has to run in the thread after all. Nothing has happened."""
+
+
+@final
+class Placing:
+    """Decides for one connection, and learns. Used by whoever uses the connection, in any thread.
+
+    ``placement`` other than AUTO decides once and for all. ``size`` is how many texts are known.
+    """
+
+    def __init__(self, placement: Placement, guard: Guard, size: int) -> None:
+        self.guard = guard
+        self._learns = placement is Placement.AUTO
+        self._always = placement is Placement.INLINE
+        self._costs = Costs(size)
+        self._end_costs = Costs(1)
+        self._functions_known = False
+        self._commit_known = False
+        self._understood = False  # nothing but functions can be in the way
+        self._commits_quickly = False
+        self._calls_functions: set[str] = set()
+        self._answers = list(_ANSWERS)
+        self._armed = False
+        self._writes = 0  # of the open transaction
+        self._disk_reads = 0.0
+        self._since = 0.0  # others have had a turn on the loop
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    def is_inline(self, sql: str, kind: Kind, *, many: bool, timeout: float | None) -> bool:
+        """Whether the statement is to run on the loop. ``many``: it is an executemany."""
+        if not self._learns:
+            return self._always
+        if kind is Kind.READ:
+            writes = False
+        elif kind is Kind.WRITE and not many:
+            writes = True
+        else:
+            return False
+        if not self._understood or (timeout is not None and timeout < _SHORTEST_TIMEOUT):
+            return False
+        return self._costs.short(sql, writes=writes) and sql not in self._calls_functions
+
+    def commit_is_inline(self, *, log_is_quiet: Callable[[], bool]) -> bool:
+        """Whether COMMIT or ROLLBACK of what was written is to run on the loop."""
+        if not self._learns:
+            return self._always
+        return (
+            self._commits_quickly
+            and self._writes <= _FEW_WRITES
+            and self._end_costs.short(_COMMIT, writes=True)
+            and log_is_quiet()
+        )
+
+    def pause(self) -> _Pause:
+        """To be awaited before work on the loop: lets others go on, now and then."""
+        now = time.perf_counter()
+        if now - self._since < _QUANTUM_SECONDS:
+            return _SHORT_PAUSE
+        self._since = now
+        return _PAUSE
+
+    def others_had_a_turn(self) -> None:
+        """The task has just begun to run, or has waited."""
+        self._since = time.perf_counter()
+
+    # -- inline ---------------------------------------------------------------------------------
+
+    def run_inline(self, worker: Worker, sql: str, kind: Kind, function: Call[T]) -> T:
+        """Run a statement here, or raise :class:`NotInline` if that turns out to be wrong."""
+        if not self._learns:
+            return worker.run_here(function)
+        guard = self.guard
+        self._arm(worker.connection, kind)
+        guard.called, guard.inline = False, True
+        cpu, clock = time.thread_time(), time.perf_counter()
+        try:
+            result = worker.run_here(function)
+        except sqlite3.DatabaseError as error:
+            if not guard.called and self._answers:
+                raise
+            self._note(sql, kind, error)
+            self._costs.ran_inline(sql, short=False)
+            raise NotInline from None
+        finally:
+            guard.inline = False
+        few = self._note(sql, kind, result)
+        self._costs.ran_inline(sql, short=few and self._was_short(cpu, clock))
+        return result
+
+    def end_inline(self, worker: Worker, function: Call[T]) -> T:
+        """Run COMMIT or ROLLBACK here."""
+        if not self._learns:
+            return worker.run_here(function)
+        self._arm(worker.connection, Kind.END)
+        cpu, clock = time.thread_time(), time.perf_counter()
+        result = worker.run_here(function)
+        self._end_costs.ran_inline(_COMMIT, short=self._was_short(cpu, clock))
+        return result
+
+    def _was_short(self, cpu: float, clock: float) -> bool:
+        """How it was since the two clocks showed that."""
+        if time.thread_time() - cpu >= _LONG_SECONDS:
+            return False
+        if time.perf_counter() - clock < _LONG_SECONDS:
+            return True
+        # It waited: for the disk, or for the interpreter lock and the processor, which others had.
+        before, self._disk_reads = self._disk_reads, disk_reads()
+        return before == self._disk_reads
+
+    def _arm(self, connection: sqlite3.Connection, kind: Kind) -> None:
+        """Have reads stopped, and nothing else."""
+        if kind is Kind.READ:
+            if len(self._answers) != len(_ANSWERS):
+                self._answers[:] = _ANSWERS
+            if not self._armed:
+                # A method in C: no signal is handled in it, whose exception SQLite would swallow.
+                connection.set_progress_handler(self._answers.pop, _STEPS)
+                self._armed = True
+        elif self._armed:
+            connection.set_progress_handler(None, 0)
+            self._armed = False
+
+    # -- in a thread ----------------------------------------------------------------------------
+
+    def run_in_thread(
+        self, connection: sqlite3.Connection, sql: str, kind: Kind, function: Call[T]
+    ) -> T:
+        """Run a statement, and learn from it."""
+        if not self._learns:
+            return function(connection)
+        self._prepare_in_thread(connection)
+        self.guard.called = False
+        cpu = time.thread_time()
+        result = function(connection)
+        short = time.thread_time() - cpu <= SHORT_SECONDS
+        self._costs.ran_in_thread(sql, short=self._note(sql, kind, result) and short)
+        return result
+
+    def end_in_thread(self, connection: sqlite3.Connection, function: Call[T]) -> T:
+        """Run COMMIT or ROLLBACK, and learn from it."""
+        if not self._learns:
+            return function(connection)
+        self._prepare_in_thread(connection)
+        cpu = time.thread_time()
+        result = function(connection)
+        self._end_costs.ran_in_thread(_COMMIT, short=time.thread_time() - cpu <= SHORT_SECONDS)
+        return result
+
+    def _prepare_in_thread(self, connection: sqlite3.Connection) -> None:
+        self._arm(connection, Kind.END)
+        if not self._functions_known:
+            self._learn_functions(connection)
+            self._functions_known = True
+        if not self._commit_known:
+            self._commits_quickly = commits_quickly(connection)
+            self._commit_known = True
+
+    def _learn_functions(self, connection: sqlite3.Connection) -> None:
+        functions = self.guard.functions = own_functions(connection)
+        self._understood = functions is not None and not has_own_collations(connection)
+        # What is compiled already is compiled again, so that the guard is asked about it.
+        connection.set_authorizer(self.guard)
+        self._calls_functions.clear()
+
+    def _note(self, sql: str, kind: Kind, result: object) -> bool:
+        """What has run; whether it has written few rows."""
+        if self.guard.called:
+            self._calls_functions.add(sql)
+            if len(self._calls_functions) > _MOST_TEXTS:
+                self._understood = False
+        if kind is Kind.READ:
+            return True
+        self._writes += 1
+        return getattr(result, "rowcount", 0) <= _FEW_ROWS
+
+    # -- what happens to the connection ---------------------------------------------------------
+
+    def transaction_ended(self) -> None:
+        self._writes = 0
+
+    def functions_may_have_changed(self) -> None:
+        """Somebody has registered one, or has worked on the connection itself."""
+        self._functions_known = self._understood = False
+        self.settings_may_have_changed()
+
+    def settings_may_have_changed(self) -> None:
+        """A PRAGMA or ATTACH has been executed."""
+        self._commit_known = self._commits_quickly = False
+
+    def other_work_begins(self, connection: sqlite3.Connection) -> None:
+        """Something else than a statement, of whatever length."""
+        self._arm(connection, Kind.END)
+
+
+@final
+class _Pause:
+    """Something to await: for a lap of the loop, or for no time at all."""
+
+    __slots__ = ("_long",)
+
+    def __init__(self, long: bool) -> None:
+        self._long = long
+
+    def __await__(self) -> Generator[None, None, None]:
+        if self._long:
+            yield
+
+
+_PAUSE = _Pause(True)
+# SQLAlchemy insists that a method which executes awaits something.
+_SHORT_PAUSE = _Pause(False)

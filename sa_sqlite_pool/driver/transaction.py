@@ -11,10 +11,9 @@ from typing import TypeVar, final
 from sqlalchemy.util import await_only
 
 from ..errors import TransactionLostError
-from ..forks import rest
 from ..turn.permit import Permit
 from .locks import Patience, may_pass
-from .placement import Place, place_of_end
+from .placement import Placing
 from .reading import Reading
 from .rules import Rules
 from .worker import Worker
@@ -35,6 +34,7 @@ class Transaction:
     __slots__ = (
         "_gone",
         "_lost",
+        "_placing",
         "_rules",
         "cancelled",
         "loan",
@@ -44,8 +44,9 @@ class Transaction:
         "wrote",
     )
 
-    def __init__(self, worker: Worker, rules: Rules) -> None:
+    def __init__(self, worker: Worker, placing: Placing, rules: Rules) -> None:
         self.worker = worker
+        self._placing = placing
         self._rules = rules
         self.loan: Permit | None = None
         self.cancelled = False
@@ -101,22 +102,28 @@ class Transaction:
             self.after_work()
 
     def _send_end(self, sql: str) -> None:
-        doubtful = self._rules.doubtful
-        if place_of_end(self.worker, wrote=self.wrote, doubtful=doubtful) is Place.INLINE:
-            rest.begin(self)
-            try:
-                self.worker.connection.execute(sql)
-            finally:
-                rest.end(self)
+        if not self.worker.may_run_inline or self._rules.doubtful:
+            self._end_in_thread(sql)
+        elif not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds, no disk
+            self.worker.run_here(lambda connection: connection.execute(sql))
+        elif self._placing.commit_is_inline(log_is_quiet=self._log_is_quiet):
+            self._placing.end_inline(
+                self.worker, lambda connection: self._end_and_look(connection, sql)
+            )
         else:
             self._end_in_thread(sql)
+
+    def _log_is_quiet(self) -> bool:
+        return self._rules.log is not None and self._rules.log.is_quiet()
 
     def _end_in_thread(self, sql: str) -> None:
         patience = Patience(self._rules, self.loan, writing=True, commits=sql == "COMMIT")
         while True:
             try:
                 job = self.worker.run(
-                    lambda connection: self._end_and_look(connection, sql),
+                    lambda connection: self._placing.end_in_thread(
+                        connection, lambda connection: self._end_and_look(connection, sql)
+                    ),
                     text=sql,
                     interruptible=False,
                 )
@@ -145,6 +152,7 @@ class Transaction:
         self.reading.drop()
         if not worker.in_transaction:
             self.wrote = False
+            self._placing.transaction_ended()
             self.let_go()
             if (log := self._rules.log) is not None and log.due:
                 log.attend()

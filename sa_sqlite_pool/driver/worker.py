@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, final
 
@@ -45,6 +46,7 @@ class Worker:
 
     __slots__ = (
         "__weakref__",
+        "_here",
         "_lane",
         "_last_job",
         "_mailbox",
@@ -67,6 +69,7 @@ class Worker:
         self.file = file
         self.ended: str | None = None
         self.hops = 0
+        self._here = threading.Lock()  # held while the loop itself uses the connection
         self._lane = lane if threadsafe else None
         self._mailbox: Mailbox | None = None
         self._last_job: Job[Any] | None = None
@@ -122,7 +125,12 @@ class Worker:
     @property
     def may_run_inline(self) -> bool:
         """Whether the thread is idle, so that the loop may use the connection for a moment."""
-        return self._threadsafe and self.at_rest and self.aiosqlite_connection._tx.empty()
+        return (
+            self._threadsafe
+            and (self._last_job is None or self._last_job.let_go)
+            and self.aiosqlite_connection._tx.empty()
+            and not self._here.locked()
+        )
 
     def run(
         self,
@@ -175,6 +183,15 @@ class Worker:
         self.hops += 1
         self._last_job = job
         return job
+
+    def run_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Call it with the connection, in this thread: only if :attr:`may_run_inline`."""
+        rest.begin(self)
+        try:
+            with self._here:
+                return function(self.connection)
+        finally:
+            rest.end(self)
 
     def stop_job(self) -> None:
         """Stop what runs, as if its time were over. In the loop where it is awaited."""
@@ -239,7 +256,7 @@ class Worker:
         try:
             if self._last_job is not None:
                 self._last_job.end_in_thread(self._no_connection())
-            with rest():
+            with self._here, rest():
                 kept = self._roll_back(cursors) if keep else False
                 if kept:
                     successor = self._successor()

@@ -17,18 +17,20 @@ from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
-from ..driver.guard import Guard
 from ..driver.opening import Opening
+from ..driver.placement import Placing
 from ..driver.rules import Rules
 from ..driver.worker import Worker
 from ..errors import PoolTimeout
 from ..forks import prepare_before_fork, renew_after_fork, rest
 from ..settings import (
     DEFAULT_IDLE_WARNING,
+    DEFAULT_PLACEMENT,
     DEFAULT_PRAGMAS,
     DEFAULT_TIMEOUT,
     ConnectionSettings,
     OnConnect,
+    Placement,
     PragmaValue,
     Role,
     WalSettings,
@@ -68,6 +70,9 @@ class FairPool(AsyncAdaptedQueuePool):
         one keeper of its log, which serves the one that was made last of those that write
     :param file_turn: line up with the writers of other processes, too, by locks on two files beside
         the database; False leaves them to SQLite's own lock, which keeps no order
+    :param placement: ``"auto"`` runs statements that are known to be short on the event loop itself
+        and all others in a thread; ``"thread"`` runs all there; ``"inline"`` none, whatever it
+        takes, for a program whose loop has nothing else to do
     """
 
     role: ClassVar[Role]
@@ -90,6 +95,7 @@ class FairPool(AsyncAdaptedQueuePool):
         idle_warning: float | None = DEFAULT_IDLE_WARNING,
         wal: WalSettings | None = None,
         file_turn: bool = True,
+        placement: str = DEFAULT_PLACEMENT,
         _opening: Opening | None = None,
         **kw: Any,
     ) -> None:
@@ -103,6 +109,7 @@ class FairPool(AsyncAdaptedQueuePool):
                 idle_warning,
                 check_wal_settings(wal),
                 file_turn,
+                Placement.parse(placement),
             )
             _opening = Opening(self.role, settings, creator)
             prepare_dialect(kw.get("dialect"), _opening)
@@ -117,7 +124,7 @@ class FairPool(AsyncAdaptedQueuePool):
             waiting=lambda: self.waiting,
             holds_turn=self.role is Role.WRITER,
         )
-        self._kept: deque[tuple[Worker, Guard | None]] = deque()
+        self._kept: deque[tuple[Worker, Placing]] = deque()
         self._first = FairSemaphore(1)
         self._has_opened = False
         self._disposed = False
@@ -344,9 +351,9 @@ class FairPool(AsyncAdaptedQueuePool):
 
     # -- connections between two lives ----------------------------------------------------------
 
-    def _keep(self, worker: Worker, guard: Guard | None) -> None:
+    def _keep(self, worker: Worker, placing: Placing) -> None:
         """Have a warm connection, whose record has thrown it away. From any thread."""
-        self._kept.append((worker, guard))
+        self._kept.append((worker, placing))
         if self._disposed:
             self._close_kept()
 

@@ -132,6 +132,7 @@ class WalKeeper:
     def _look(self, connection: sqlite3.Connection) -> None:
         self.lookout.committed_at = time.monotonic()
         size, soft, largest = self.lookout.size(), self.settings.soft_limit, self.settings.largest
+        self.lookout.committed(size)
         if size is None:
             self.reports.no_log(connection)
         elif soft is not None and size >= soft:
@@ -139,6 +140,10 @@ class WalKeeper:
             if largest is not None and size >= largest:
                 self.checkpointing.hurry()
                 self.lookout.catch_up(connection)
+
+    def is_quiet(self) -> bool:
+        """Whether a COMMIT now only appends to the log, and nothing has to be done after it."""
+        return self.lookout.is_quiet()
 
     def _consider(self) -> None:
         if self._works() or time.monotonic() < self._rest_until:

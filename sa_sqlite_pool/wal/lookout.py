@@ -19,6 +19,10 @@ from .reports import Reports
 # A log that is in use is measured by some twenty small reads: not after every commit.
 _MEASURE_SECONDS = 0.005
 
+# A file's time of modification is as old as the last tick of the kernel's clock, or that of a
+# server: what has changed within so many nanoseconds may change again and look the same.
+_RECENT_NS = 50_000_000
+
 
 @final
 class Lookout:
@@ -38,9 +42,35 @@ class Lookout:
         self.presence = Presence(f"{location.file}-wal")
         self._location = location
         self._path = f"{location.file}-wal"
+        self._database = location.file
         self._snapshots = snapshots
         self._reports = reports
         self._measured_at = 0.0
+        self._quiet_size = False
+        self._moved_ns: int | None = None
+
+    # A checkpoint moves pages into the database, so it leaves a mark there: its time. The first
+    # commit after one that has moved everything begins the log anew, and syncs it even with
+    # synchronous=NORMAL (`sqlite3WalFrames()` in SQLite's wal.c).
+
+    def committed(self, size: int | None) -> None:
+        """Right after a commit: how large the log is, and when the database was last changed."""
+        soft = self.settings.soft_limit
+        self._quiet_size = size is not None and soft is not None and size < soft
+        moved_ns = self._database_changed_ns()
+        recent = moved_ns is None or time.time_ns() - moved_ns < _RECENT_NS
+        self._moved_ns = None if recent else moved_ns
+
+    def is_quiet(self) -> bool:
+        """Whether the log was small, and nobody has run a checkpoint since the last commit."""
+        quiet = self._quiet_size and self._moved_ns is not None
+        return quiet and self._database_changed_ns() == self._moved_ns
+
+    def _database_changed_ns(self) -> int | None:
+        try:
+            return os.stat(self._database).st_mtime_ns
+        except OSError:
+            return None
 
     def is_large(self) -> bool:
         """Whether the file is above the soft limit."""

@@ -75,8 +75,7 @@ async def test_texts_stay_prepared(swap_in: AsyncEngine) -> None:
     asked: list[int] = []
     async with swap_in.connect() as connection:
         raw = await driver(connection)
-        guard = raw._executor.guard
-        assert guard is not None
+        guard = raw._executor.placing.guard
 
         def count(action: int, *arguments: Any) -> int:
             asked.append(action)

@@ -1,0 +1,77 @@
+"""What the statements of one connection have cost, by their SQL text."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import final
+
+# Seconds of the processor that a short statement takes in the thread,
+SHORT_SECONDS = 0.000_3
+# and after how many such runs, one after the other, a read and a write are known to be short.
+_READS, _WRITES = 1, 3
+
+# Runs in the thread that follow the first inline run that was too long, and at most.
+_FIRST_PENALTY, _MOST_PENALTY = 8, 1_024
+
+# Inline runs that were short, for each run of the penalty, after which all is forgiven.
+_FORGIVING = 100
+
+
+@final
+class _Cost:
+    """Of one text: ``short`` runs in the thread, and ``inline`` ones since the last long one."""
+
+    __slots__ = ("barred", "inline", "penalty", "short")
+
+    def __init__(self) -> None:
+        self.short = 0
+        self.inline = 0
+        self.barred = 0  # so many more runs in the thread
+        self.penalty = _FIRST_PENALTY
+
+
+@final
+class Costs:
+    """A table of at most ``size`` texts; who is new replaces who is there the longest.
+
+    A text that is not in it is unknown, and so not short: its first runs go to the thread.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._by_text: OrderedDict[str, _Cost] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_text)
+
+    def short(self, text: str, *, writes: bool) -> bool:
+        """Whether it is known to be short."""
+        cost = self._by_text.get(text)
+        if cost is None or cost.barred:
+            return False
+        return cost.short >= (_WRITES if writes else _READS)
+
+    def ran_in_thread(self, text: str, *, short: bool) -> None:
+        cost = self._by_text.get(text)
+        if cost is None:
+            cost = self._by_text[text] = _Cost()
+            if len(self._by_text) > self._size:
+                self._by_text.popitem(last=False)
+        if cost.barred:
+            cost.barred -= 1
+        cost.short = cost.short + 1 if short else 0
+
+    def ran_inline(self, text: str, *, short: bool) -> None:
+        cost = self._by_text.get(text)
+        if cost is None:
+            return
+        if short:
+            cost.inline += 1
+            return
+        forgiven = cost.inline >= _FORGIVING * cost.penalty
+        cost.penalty = _FIRST_PENALTY if forgiven else min(2 * cost.penalty, _MOST_PENALTY)
+        cost.barred = cost.penalty
+        cost.short = cost.inline = 0
+
+    def forget(self) -> None:
+        self._by_text.clear()
