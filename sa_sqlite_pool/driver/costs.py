@@ -27,7 +27,7 @@ class _Cost:
         self.short = 0
         self.inline = 0
         self.barred = 0  # so many more runs in the thread
-        self.penalty = _FIRST_PENALTY
+        self.penalty = 0
 
 
 @final
@@ -69,7 +69,8 @@ class Costs:
             cost.inline += 1
             return
         forgiven = cost.inline >= _FORGIVING * cost.penalty
-        cost.penalty = _FIRST_PENALTY if forgiven else min(2 * cost.penalty, _MOST_PENALTY)
+        longer = _FIRST_PENALTY if forgiven else 2 * cost.penalty
+        cost.penalty = max(_FIRST_PENALTY, min(longer, _MOST_PENALTY))
         cost.barred = cost.penalty
         cost.short = cost.inline = 0
 

@@ -123,6 +123,8 @@ class Executor:
         transaction.reading.assert_not_ended()
         kind = self._judged.get(sql) or classify(sql)
         inline = self.placing.is_inline(sql, kind, many=atomic or stream, timeout=timeout)
+        if inline and kind.writes and self.autocommit:
+            inline = transaction.end_is_inline()
         if inline:
             transaction.wait_for(self.placing.pause())
         patience = Patience(

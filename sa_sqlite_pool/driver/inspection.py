@@ -6,6 +6,7 @@ The questions take some 100 microseconds together, in the connection's thread.
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 
 # https://www.sqlite.org/datatype3.html#collating_sequences
 _BUILT_IN_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
@@ -28,15 +29,20 @@ def has_own_collations(connection: sqlite3.Connection) -> bool:
     return not collations <= _BUILT_IN_COLLATIONS
 
 
-def commits_quickly(connection: sqlite3.Connection) -> bool:
-    """Whether COMMIT appends to the log, and neither syncs it nor runs a checkpoint."""
+class Commits(NamedTuple):
+    """What a COMMIT does: only writes to a log, and neither syncs it nor runs a checkpoint."""
+
+    to_log: bool = False
+    quick: bool = False
+
+
+def commits_of(connection: sqlite3.Connection) -> Commits:
+    """What a COMMIT of the connection does, as it is set now."""
     databases = {name for _, name, _ in connection.execute("PRAGMA database_list")}
-    return (
-        databases <= {"main", "temp"}
-        and _ask(connection, "journal_mode") == "wal"
-        and _ask(connection, "synchronous") in _COMMIT_DOES_NOT_SYNC
-        and _ask(connection, "wal_autocheckpoint") == 0
-    )
+    to_log = databases <= {"main", "temp"} and _ask(connection, "journal_mode") == "wal"
+    syncs = _ask(connection, "synchronous") not in _COMMIT_DOES_NOT_SYNC
+    moves = _ask(connection, "wal_autocheckpoint") != 0
+    return Commits(to_log, to_log and not syncs and not moves)
 
 
 def _ask(connection: sqlite3.Connection, pragma: str) -> object:

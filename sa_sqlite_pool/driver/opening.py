@@ -23,7 +23,7 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError, DatabaseNotUsableError, NotADatabaseError
-from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Role
+from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Placement, Role
 from .executor import Executor
 from .guard import Access, Guard
 from .lane import Lane
@@ -52,6 +52,7 @@ class Opening:
         self.settings = settings
         self.lane = Lane()
         self._cached_statements = DEFAULT_CACHED_STATEMENTS
+        self._converts = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._creator = creator
         self._private_directory: PrivateDirectory | None = None
@@ -149,6 +150,7 @@ class Opening:
         parameters["timeout"] = 0
         parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
         self._cached_statements = int(parameters["cached_statements"])
+        self._converts = bool(parameters.get("detect_types"))
 
     def _locate(self, database: str, *, uri: bool) -> Location:
         """The database; a private one in memory becomes a file of its own.
@@ -198,7 +200,7 @@ class Opening:
             file=self.location.file,
         )
         guard = self._guard()
-        placing = Placing(self.settings.placement, guard, self._cached_statements)
+        placing = Placing(self._placement, guard, self._cached_statements)
         try:
             await self._configure(worker, self._pragmas())
             await worker.run(lambda connection: self._complete(connection, guard, rules.log))
@@ -244,6 +246,13 @@ class Opening:
         if self.role is Role.READER:
             return {k: v for k, v in pragmas.items() if k not in _WRITER_PRAGMAS}
         return pragmas
+
+    @property
+    def _placement(self) -> Placement:
+        placement = self.settings.placement
+        # A server far away may keep any statement waiting, and a converter of the application, too.
+        unknown = self.site.doubtful or self._converts
+        return Placement.THREAD if placement is Placement.AUTO and unknown else placement
 
     def _guard(self) -> Guard:
         return Guard(Access.READER if self.role is Role.READER else Access.ALL)

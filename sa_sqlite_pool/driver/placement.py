@@ -26,7 +26,7 @@ from typing import TypeVar, final
 from ..settings import Placement
 from .costs import SHORT_SECONDS, Costs
 from .guard import Guard
-from .inspection import commits_quickly, has_own_collations, own_functions
+from .inspection import Commits, commits_of, has_own_collations, own_functions
 from .resources import disk_reads
 from .statements import Kind
 from .worker import Worker
@@ -80,9 +80,9 @@ class Placing:
         self._costs = Costs(size)
         self._end_costs = Costs(1)
         self._functions_known = False
-        self._commit_known = False
+        self._commits_known = False
         self._understood = False  # nothing but functions can be in the way
-        self._commits_quickly = False
+        self._commits = Commits()
         self._calls_functions: set[str] = set()
         self._answers = list(_ANSWERS)
         self._armed = False
@@ -93,12 +93,15 @@ class Placing:
     # -- decisions ------------------------------------------------------------------------------
 
     def is_inline(self, sql: str, kind: Kind, *, many: bool, timeout: float | None) -> bool:
-        """Whether the statement is to run on the loop. ``many``: it is an executemany."""
+        """Whether the statement is to run on the loop.
+
+        ``many``: more than one run of it, an executemany or a stream.
+        """
         if not self._learns:
             return self._always
-        if kind is Kind.READ:
+        if kind is Kind.READ and not many:
             writes = False
-        elif kind is Kind.WRITE and not many:
+        elif kind is Kind.WRITE and self._commits.to_log and not many:
             writes = True
         else:
             return False
@@ -106,12 +109,12 @@ class Placing:
             return False
         return self._costs.short(sql, writes=writes) and sql not in self._calls_functions
 
-    def commit_is_inline(self, *, log_is_quiet: Callable[[], bool]) -> bool:
+    def end_is_inline(self, log_is_quiet: Callable[[], bool]) -> bool:
         """Whether COMMIT or ROLLBACK of what was written is to run on the loop."""
         if not self._learns:
             return self._always
         return (
-            self._commits_quickly
+            self._commits.quick
             and self._writes <= _FEW_WRITES
             and self._end_costs.short(_COMMIT, writes=True)
             and log_is_quiet()
@@ -217,9 +220,9 @@ class Placing:
         if not self._functions_known:
             self._learn_functions(connection)
             self._functions_known = True
-        if not self._commit_known:
-            self._commits_quickly = commits_quickly(connection)
-            self._commit_known = True
+        if not self._commits_known:
+            self._commits = commits_of(connection)
+            self._commits_known = True
 
     def _learn_functions(self, connection: sqlite3.Connection) -> None:
         functions = self.guard.functions = own_functions(connection)
@@ -251,7 +254,7 @@ class Placing:
 
     def settings_may_have_changed(self) -> None:
         """A PRAGMA or ATTACH has been executed."""
-        self._commit_known = self._commits_quickly = False
+        self._commits_known, self._commits = False, Commits()
 
     def other_work_begins(self, connection: sqlite3.Connection) -> None:
         """Something else than a statement, of whatever length."""

@@ -106,12 +106,16 @@ class Transaction:
             self._end_in_thread(sql)
         elif not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds, no disk
             self.worker.run_here(lambda connection: connection.execute(sql))
-        elif self._placing.commit_is_inline(log_is_quiet=self._log_is_quiet):
+        elif self.end_is_inline():
             self._placing.end_inline(
                 self.worker, lambda connection: self._end_and_look(connection, sql)
             )
         else:
             self._end_in_thread(sql)
+
+    def end_is_inline(self) -> bool:
+        """Whether the end of what was written is to run on the loop."""
+        return self._placing.end_is_inline(self._log_is_quiet)
 
     def _log_is_quiet(self) -> bool:
         return self._rules.log is not None and self._rules.log.is_quiet()
