@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout
 from ..forks import rest
@@ -35,17 +35,16 @@ class _Statement(Generic[T]):
 
     ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT: otherwise a lock held by somebody
     else could stop it half way, and the next try would insert the first half again. ``limit`` is
-    for the running; the waiting has its own.
+    for the running; the waiting, since it ``began``, has its own, ``patience``.
     """
 
-    __slots__ = ("atomic", "call", "inline", "kind", "limit", "patience", "sql")
+    __slots__ = ("atomic", "began", "call", "inline", "kind", "limit", "patience", "sql")
 
     def __init__(
         self,
         sql: str,
         kind: Kind,
         call: Call[T],
-        patience: Patience,
         limit: TimeLimit | None,
         *,
         atomic: bool,
@@ -57,7 +56,8 @@ class _Statement(Generic[T]):
         self.atomic = atomic
         self.inline = inline
         self.limit = limit
-        self.patience = patience
+        self.began = time.monotonic()
+        self.patience: Patience | None = None  # few have to wait
 
 
 @final
@@ -127,14 +127,8 @@ class Executor:
             inline = transaction.end_is_inline()
         if inline:
             transaction.wait_for(self.placing.pause())
-        patience = Patience(
-            self.rules,
-            transaction.loan,
-            writing=kind.writes or self.role is Role.WRITER,
-            commits=kind.writes and self.autocommit,
-        )
         limit = None if timeout is None else TimeLimit(timeout)
-        statement = _Statement(sql, kind, call, patience, limit, atomic=atomic, inline=inline)
+        statement = _Statement(sql, kind, call, limit, atomic=atomic, inline=inline)
         while True:
             try:
                 return self._attempt(statement)
@@ -146,10 +140,22 @@ class Executor:
             except sqlite3.OperationalError as error:
                 if not self._tries_again:
                     raise
-                self._wait_before_next_try(patience, error)
+                self._wait_before_next_try(self._patience(statement), error)
             except OutOfTime:
                 raise self._took_too_long(sql, timeout) from None
         return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
+
+    def _patience(self, statement: _Statement[Any]) -> Patience:
+        if statement.patience is None:
+            writes = statement.kind.writes
+            statement.patience = Patience(
+                self.rules,
+                self.transaction.loan,
+                writing=writes or self.role is Role.WRITER,
+                commits=writes and self.autocommit,
+                began=statement.began,
+            )
+        return statement.patience
 
     def _wait_before_next_try(self, patience: Patience, error: sqlite3.Error) -> None:
         self._tries_again = False
@@ -253,7 +259,7 @@ class Executor:
         if waits and not writing.begin_nowait():
             prepare = None if statement.limit is not None else lambda: self._prepare(in_thread)
             begun: Job[T] | None = transaction.wait_for(
-                writing.begin(statement.patience, loan, prepare)
+                writing.begin(self._patience(statement), loan, prepare)
             )
             transaction.note(sql)
             if begun is not None:

@@ -86,14 +86,20 @@ class Patience:
     __slots__ = ("_commits", "_deadline", "_loan", "_rules", "_writing", "seconds")
 
     def __init__(
-        self, rules: Rules, loan: Permit | None, *, writing: bool, commits: bool = False
+        self,
+        rules: Rules,
+        loan: Permit | None,
+        *,
+        writing: bool,
+        commits: bool = False,
+        began: float | None = None,
     ) -> None:
         self._rules = rules
         self._loan = loan
         self._writing = writing
         self._commits = commits
         self.seconds = _write_seconds(rules) if writing else rules.read_timeout
-        self._deadline = time.monotonic() + self.seconds
+        self._deadline = (time.monotonic() if began is None else began) + self.seconds
 
     @property
     def seconds_left(self) -> float:

@@ -152,6 +152,10 @@ class FairPool(AsyncAdaptedQueuePool):
         """How long a checkout waits where ``pool_timeout`` is not given."""
         return settings.read_timeout
 
+    def _take_nowait(self) -> Permit | None:
+        """The right to a connection, if nobody has to be waited for."""
+        return self._line.take_nowait()
+
     async def _acquire(self) -> Permit:
         """Wait for the right to a connection; raise an error that names who holds them."""
         permit = await self._line.acquire(self._timeout, self._opening)
@@ -259,7 +263,7 @@ class FairPool(AsyncAdaptedQueuePool):
         self._assert_welcome()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
             await_only(self._opening.inspect_site())
-        permit = await_only(self._acquire())
+        permit = self._take_nowait() or await_only(self._acquire())
         try:
             record = self._idle_or_new()
         except BaseException:

@@ -56,6 +56,9 @@ class WriterPool(FairPool):
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         return settings.write_timeout
 
+    def _take_nowait(self) -> Permit | None:
+        return self.turn.take_nowait()
+
     async def _acquire(self) -> Permit:
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience

@@ -8,8 +8,11 @@ from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import NamedTuple
 
+import greenlet
+
 # Frames inside these are how a task waits, not where its author wrote the waiting.
 _LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet")
+_GENERATED = "<sqlalchemy generated"
 
 
 def task_name(task: asyncio.Task[object] | None) -> str:
@@ -52,9 +55,18 @@ class Caller(NamedTuple):
 def caller() -> Caller | None:
     """The line of the application that called into this package.
 
-    For use in a coroutine, whose frames lead back to the task.
+    For use in a coroutine, whose frames lead back to the task, or in a greenlet that one has
+    started, which SQLAlchemy does for each call.
     """
-    frame: FrameType | None = sys._getframe(1)
+    return _caller(sys._getframe(1)) or _caller(_frame_of_parent())
+
+
+def _frame_of_parent() -> FrameType | None:
+    parent = greenlet.getcurrent().parent
+    return None if parent is None else parent.gr_frame
+
+
+def _caller(frame: FrameType | None) -> Caller | None:
     while frame is not None:
         code = frame.f_code
         try:
@@ -82,5 +94,8 @@ _known: dict[str, bool] = {}  # whether a file is a library's; there are as many
 def _in_library(code: CodeType) -> bool:
     filename = code.co_filename
     if filename not in _known:
-        _known[filename] = any(name in PurePath(filename).parts for name in _LIBRARIES)
+        parts = PurePath(filename).parts
+        _known[filename] = filename.startswith(_GENERATED) or any(
+            name in parts for name in _LIBRARIES
+        )
     return _known[filename]
