@@ -9,6 +9,7 @@ import re
 import sqlite3
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ DOORS = {"swap-in": SQLitePool, "writer": WriterPool}
 def loans(engine: AsyncEngine) -> int:
     assert isinstance(engine.pool, FairPool)
     return len(engine.pool.loans)
+
+
+@pytest.fixture(autouse=True)
+def collected_when_asked() -> Iterator[None]:
+    """The garbage collector runs when a test says so, and not a moment before."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 async def collected(match: str) -> None:
