@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, final
 
 from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout
-from ..forks import rest
 from ..settings import Role
 from ..turn.permit import shorten
 from .jobs import Job, OutOfTime
@@ -190,8 +189,7 @@ class Executor:
         """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
         if not self.worker.may_run_inline:
             return self.run_in_thread(call)
-        with rest():
-            result = call()
+        result = self.placing.run_briefly(self.worker, lambda _: call())
         self.transaction.after_work()
         return result
 

@@ -36,8 +36,10 @@ Call = Callable[[sqlite3.Connection], T]
 
 # Steps of the virtual machine, some 50 ns each, between two questions of the progress handler.
 # SQLite counts them over all runs of a compiled statement: the first question of a run comes after
-# as many at the most, the second exactly as many later. Then the read is stopped.
-_STEPS = 4_000
+# as many at the most, the second exactly as many later. Another may be about the BEGIN. So whoever
+# is asked about for the third time has taken as many steps at least, and three times as many at
+# the most.
+_STEPS = 3_000
 
 # Seconds of the processor, or by the clock if the disk was waited for, that are too long inline.
 _LONG_SECONDS = 0.001
@@ -58,8 +60,8 @@ _MOST_TEXTS = 1_000
 
 _COMMIT = "COMMIT"
 
-# Of the progress handler, the last one first: go on, stop.
-_ANSWERS = (1, 0)
+# Of the progress handler, the last one first: go on, go on, stop.
+_ANSWERS = (1, 0, 0)
 
 
 class NotInline(Exception):  # noqa: N818 - no error: a way to go again
@@ -152,9 +154,15 @@ class Placing:
             raise NotInline from None
         finally:
             guard.inline = False
+            self._answers[:] = _ANSWERS  # whoever comes next has few steps, or disarms it
         few = self._note(sql, kind, result)
         self._costs.ran_inline(sql, short=few and self._was_short(cpu, clock))
         return result
+
+    def run_briefly(self, worker: Worker, function: Call[T]) -> T:
+        """Run here what takes no time, and has a few steps at the most."""
+        self._answers[:] = _ANSWERS
+        return worker.run_here(function)
 
     def end_inline(self, worker: Worker, function: Call[T]) -> T:
         """Run COMMIT or ROLLBACK here."""
@@ -179,8 +187,7 @@ class Placing:
     def _arm(self, connection: sqlite3.Connection, kind: Kind) -> None:
         """Have reads stopped, and nothing else."""
         if kind is Kind.READ:
-            if len(self._answers) != len(_ANSWERS):
-                self._answers[:] = _ANSWERS
+            self._answers[:] = _ANSWERS
             if not self._armed:
                 # A method in C: no signal is handled in it, whose exception SQLite would swallow.
                 connection.set_progress_handler(self._answers.pop, _STEPS)

@@ -105,7 +105,7 @@ class Transaction:
         if not self.worker.may_run_inline or self._rules.doubtful:
             self._end_in_thread(sql)
         elif not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds, no disk
-            self.worker.run_here(lambda connection: connection.execute(sql))
+            self._placing.run_briefly(self.worker, lambda connection: connection.execute(sql))
         elif self.end_is_inline():
             self._placing.end_inline(
                 self.worker, lambda connection: self._end_and_look(connection, sql)

@@ -226,6 +226,31 @@ async def test_a_read_that_is_longer_than_it_was(engine: AsyncEngine, trace: Tra
     assert places == [[False], [True], [True, False], [False]]
 
 
+async def test_only_long_reads_are_stopped(
+    make_engine: MakeEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite counts steps over many runs: neither a short read nor the end of its transaction."""
+    monkeypatch.setattr(placement, "_STEPS", 40)  # instead of thousands
+    await create_items(make_engine(WriterPool))
+    reader = make_engine(ReaderPool, on_connect=trace.on_connect)
+    with trace.recorded() as runs:
+        for _ in range(300):
+            await run(reader, READ)
+    assert [inline for sql, inline in runs if sql == READ] == [False] + [True] * 299
+
+
+async def test_the_end_of_a_read_is_not_stopped(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what was asked about the read count for what comes after it."""
+    monkeypatch.setattr(placement, "_STEPS", 40)
+    monkeypatch.setattr(placement, "_ANSWERS", (1, 0))
+    await create_items(make_engine(WriterPool))
+    reader = make_engine(ReaderPool)
+    for _ in range(300):
+        assert await run(reader, READ) == [[0]]
+
+
 async def test_a_stopped_read_leaves_its_transaction(engine: AsyncEngine, path: Path) -> None:
     """What was written before is still there, and is committed with the rest."""
     count = text(COUNT.format(":most"))
