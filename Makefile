@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo migrations test test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills lint types clean
+.PHONY: demo migrations test test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills lint types clean
 .PHONY: bench bench-cancel bench-processes bench-wal bench-wal-hour
 
 demo: $(VENV)/.demo
@@ -23,6 +23,11 @@ test: $(VENV)/.dev
 # The newest 2.0.x, and the oldest versions that pyproject.toml admits.
 test-sqlalchemy20: .venv-sqlalchemy20/.dev
 	.venv-sqlalchemy20/bin/python -m pytest
+
+# Every statement in a thread, and every statement on the event loop; `make test` learns.
+test-placement: $(VENV)/.dev
+	$(BIN)/python -m pytest --placement thread
+	$(BIN)/python -m pytest --placement inline
 
 test-oldest: .venv-oldest/.dev
 	.venv-oldest/bin/python -m pytest

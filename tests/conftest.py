@@ -88,6 +88,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--placement", choices=[one.value for one in Placement], default="auto")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--placement") == Placement.INLINE.value:
+        skip = pytest.mark.skip(reason="goes on while a statement runs in a thread")
+        for item in items:
+            if item.get_closest_marker("needs_thread") is not None:
+                item.add_marker(skip)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def placement(request: pytest.FixtureRequest) -> Iterator[None]:
     """As the option says, in the process of the tests."""

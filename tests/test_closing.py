@@ -83,6 +83,7 @@ async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["read", "write"])
+@pytest.mark.needs_thread
 async def test_running_statements_are_stopped(db: SQLiteDatabase, path: Path, kind: str) -> None:
     """When their time is over; the task gets an error and not a hang."""
     started = asyncio.Event()
@@ -230,6 +231,7 @@ async def test_closing_what_was_never_opened(path: Path) -> None:
         await db.open()
 
 
+@pytest.mark.needs_thread
 async def test_a_thread_that_does_not_come_back_does_not_stop_the_closing(path: Path) -> None:
     """A function of the application sleeps: it cannot be interrupted, and is left to itself."""
     function = SleepingFunction()
@@ -247,6 +249,7 @@ async def test_a_thread_that_does_not_come_back_does_not_stop_the_closing(path: 
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.needs_thread
 async def test_leaving_the_block_by_a_cancellation_is_quick(path: Path) -> None:
     """Ctrl-C does not wait for close_timeout: an hour here."""
     started = asyncio.Event()
@@ -310,6 +313,7 @@ async def test_dispose_lets_running_work_go_on(swap_in: AsyncEngine, path: Path)
     assert await amounts(swap_in) == [2, 0, 0]
 
 
+@pytest.mark.needs_thread
 async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
     """However they interleave, the connection is closed.
 
@@ -333,6 +337,7 @@ async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
     assert raw.worker.closed
 
 
+@pytest.mark.needs_thread
 async def test_a_connection_cancelled_while_its_pool_is_disposed_of(
     make_engine: MakeEngine, path: Path
 ) -> None:

@@ -300,6 +300,7 @@ def assert_nothing_is_left(site: Site, opened: int) -> None:
 @pytest.mark.parametrize("what", ["streamed", "fetched", "written"])
 @pytest.mark.parametrize("place", ["", "/wrapped"])
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying:sqlalchemy.exc.SAWarning")
+@pytest.mark.needs_thread
 def test_in_the_middle_of_a_stream(site: Site, place: str, what: str) -> None:
     """The session lives in the generator; closing that gives everything back."""
     opened = get(site, "/state")["opened"]
@@ -310,6 +311,7 @@ def test_in_the_middle_of_a_stream(site: Site, place: str, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["read", "write"])
 @pytest.mark.parametrize("how", ["watched", "grouped"])
+@pytest.mark.needs_thread
 def test_in_the_middle_of_a_statement(site: Site, how: str, what: str) -> None:
     """The endpoint is cancelled where it watches for the end of the connection."""
     opened = get(site, "/state")["opened"]

@@ -318,6 +318,7 @@ async def cancel_a_statement(connection: AsyncConnection) -> None:
 
 
 @pytest.mark.parametrize("door", ["swap_in", "writer"])
+@pytest.mark.needs_thread
 async def test_the_same_task_goes_on_after_a_time_out(house: House, door: str) -> None:
     """Its turn is on the way back while a thread rolls back: that is no deadlock with itself."""
     engine: AsyncEngine = getattr(house, door)
@@ -334,6 +335,7 @@ async def test_the_same_task_goes_on_after_a_time_out(house: House, door: str) -
     await house.assert_works()
 
 
+@pytest.mark.needs_thread
 async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
     """Clear waits: the holder has been cancelled, and its thread rolls back."""
     async with house.swap_in.connect() as connection:
@@ -348,6 +350,7 @@ async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
     await house.come_to_rest()
 
 
+@pytest.mark.needs_thread
 async def test_a_connection_with_changed_settings_is_not_kept(house: House) -> None:
     """A cancelled migration had foreign keys off; the next transaction must not."""
     opened = house.opened
@@ -364,6 +367,7 @@ async def test_a_connection_with_changed_settings_is_not_kept(house: House) -> N
     assert house.opened == opened + 1
 
 
+@pytest.mark.needs_thread
 async def test_a_connection_whose_raw_one_was_lent_is_not_kept(house: House) -> None:
     """Somebody may still work with it."""
     opened = house.opened
@@ -388,6 +392,7 @@ async def test_who_invalidates_a_connection_gets_another(house: House) -> None:
     assert house.opened == opened + 1
 
 
+@pytest.mark.needs_thread
 async def test_the_turn_stays_with_a_thread_that_does_not_come_back(
     path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +415,7 @@ async def test_the_turn_stays_with_a_thread_that_does_not_come_back(
     await until_free(path)
 
 
+@pytest.mark.needs_thread
 async def test_a_place_whose_connection_is_on_its_way_is_lent_last(
     path: Path, make_engine: MakeEngine
 ) -> None:

@@ -167,6 +167,7 @@ class TestAsLongAsTheLock:
             await connection.execute(UPDATE_FIRST)
             assert not is_free(path)
 
+    @pytest.mark.needs_thread
     async def test_given_back_in_the_thread(self, engine: AsyncEngine, path: Path) -> None:
         """As soon as SQLite has committed, before the task is told."""
         async with engine.connect() as connection:
@@ -198,6 +199,7 @@ class TestAsLongAsTheLock:
             await vacuum
             assert is_free(path)
 
+    @pytest.mark.needs_thread
     async def test_given_back_in_the_thread_in_autocommit(
         self, engine: AsyncEngine, path: Path
     ) -> None:
@@ -539,6 +541,7 @@ class TestWaiting:
 class TestOutsiders:
     """A program that does not know the package has SQLite's lock."""
 
+    @pytest.mark.needs_thread
     async def test_the_turn_is_kept_meanwhile(self, engine: AsyncEngine, path: Path) -> None:
         """Who tries again does so at its place in line: others stay behind it."""
         outsider = sqlite3.connect(path, isolation_level=None)
@@ -556,6 +559,7 @@ class TestOutsiders:
         await task
         assert is_free(path)
 
+    @pytest.mark.needs_thread
     async def test_success_at_the_next_try(self, engine: AsyncEngine, path: Path) -> None:
         """The turn was kept for that; it goes although the connection stays."""
         outsider = sqlite3.connect(path, isolation_level=None)
@@ -571,6 +575,7 @@ class TestOutsiders:
             assert turn_of(path).holder is held
             assert is_free(path)
 
+    @pytest.mark.needs_thread
     async def test_an_error_at_the_next_try(self, engine: AsyncEngine, path: Path) -> None:
         """The turn was kept for that; it goes although the connection stays."""
         outsider = sqlite3.connect(path, isolation_level=None)

@@ -51,6 +51,7 @@ MESSAGE = (
 
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool, ReaderPool])
+@pytest.mark.needs_thread
 async def test_of_an_engine(make_engine: MakeEngine, path: Path, poolclass: type) -> None:
     """The error belongs to SQLAlchemy's family of time-outs; the connection is the same after."""
     await create_items(make_engine())
@@ -65,6 +66,7 @@ async def test_of_an_engine(make_engine: MakeEngine, path: Path, poolclass: type
     assert turn_of(path).holder is None
 
 
+@pytest.mark.needs_thread
 async def test_of_the_facade(make_engine: MakeEngine, path: Path) -> None:
     """For reads and writes; a transaction that was writing is lost, and says so."""
     await create_items(make_engine())
@@ -79,6 +81,7 @@ async def test_of_the_facade(make_engine: MakeEngine, path: Path) -> None:
         assert await amounts(db.reader_engine) == [0, 0, 0]
 
 
+@pytest.mark.needs_thread
 async def test_what_follows_a_lost_transaction_is_refused(swap_in: AsyncEngine) -> None:
     """Half of it is never committed."""
     await create_items(swap_in)
@@ -95,6 +98,7 @@ async def test_what_follows_a_lost_transaction_is_refused(swap_in: AsyncEngine) 
     assert await amounts(swap_in) == [1, 0, 0]
 
 
+@pytest.mark.needs_thread
 async def test_a_read_that_was_stopped_leaves_the_transaction_open(swap_in: AsyncEngine) -> None:
     """SQLite rolls back what was writing, and nothing else."""
     await create_items(swap_in)
@@ -106,6 +110,7 @@ async def test_a_read_that_was_stopped_leaves_the_transaction_open(swap_in: Asyn
 
 
 @pytest.mark.parametrize("of", ["statement", "connection", "engine"])
+@pytest.mark.needs_thread
 async def test_the_execution_option(make_engine: MakeEngine, of: str) -> None:
     """Of a statement, a connection, or a copy of an engine; the engine itself has no limit."""
     engine = make_engine(SQLitePool)
@@ -119,6 +124,7 @@ async def test_the_execution_option(make_engine: MakeEngine, of: str) -> None:
             await connection.execute(ENDLESS, execution_options=limit if of == "statement" else {})
 
 
+@pytest.mark.needs_thread
 async def test_none_is_no_limit(make_engine: MakeEngine) -> None:
     """A statement may be freed of its engine's limit."""
     engine = make_engine(SQLitePool, statement_timeout=LIMIT)
@@ -161,6 +167,7 @@ async def test_each_chunk_of_a_stream_has_the_limit(swap_in: AsyncEngine) -> Non
             await rows.fetchall()
 
 
+@pytest.mark.needs_thread
 async def test_waiting_for_the_turn_does_not_count(
     make_engine: MakeEngine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def outsider(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, timeout=0)
 
 
+@pytest.mark.needs_thread
 async def test_a_writer_outside_is_waited_for(path: Path, swap_in: AsyncEngine) -> None:
     """BEGIN IMMEDIATE is tried again until the sqlite3 shell has committed; readers go on."""
     await create_items(swap_in)
@@ -238,6 +239,7 @@ async def test_a_refused_commit_leaves_no_transaction(path: Path, make_engine: M
         assert list(await connection.scalars(text("SELECT p FROM children"))) == []
 
 
+@pytest.mark.needs_thread
 async def test_a_cancelled_statement_is_stopped(path: Path, make_engine: MakeEngine) -> None:
     """The endless query ends with its task, and the next write finds turn and lock free."""
     running = asyncio.Event()

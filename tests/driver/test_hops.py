@@ -22,6 +22,7 @@ async def warm(engine: AsyncEngine) -> SQLiteConnection:
         return await driver(connection)
 
 
+@pytest.mark.needs_thread
 async def test_a_read_transaction_costs_one_hop(writer: AsyncEngine, reader: AsyncEngine) -> None:
     """BEGIN, SELECT, fetch and close share a hop; the end of the snapshot takes none."""
     await create_items(writer)
@@ -34,6 +35,7 @@ async def test_a_read_transaction_costs_one_hop(writer: AsyncEngine, reader: Asy
     assert not connection.in_transaction
 
 
+@pytest.mark.needs_thread
 async def test_a_write_transaction_costs_two_hops(writer: AsyncEngine) -> None:
     """BEGIN IMMEDIATE and the statement share one, COMMIT is the other."""
     await create_items(writer)
@@ -44,6 +46,7 @@ async def test_a_write_transaction_costs_two_hops(writer: AsyncEngine) -> None:
     assert connection.worker.hops - before == 2
 
 
+@pytest.mark.needs_thread
 async def test_the_swap_in_costs_no_more(swap_in: AsyncEngine) -> None:
     """One hop for a read, two for a write transaction."""
     await create_items(swap_in)
@@ -70,6 +73,7 @@ async def test_ending_nothing_costs_nothing(swap_in: AsyncEngine, writer: AsyncE
         assert connection.worker.hops == before
 
 
+@pytest.mark.needs_thread
 async def test_sessions_add_none(db: SQLiteDatabase) -> None:
     """A facade session costs what its statements cost."""
     await create_items(db.writer_engine)

@@ -138,6 +138,7 @@ async def test_without_a_soft_limit_sqlite_keeps_the_log(
     assert keeper_of(path).checkpointing.last is None
 
 
+@pytest.mark.needs_thread
 async def test_nothing_runs_on_the_event_loop(
     door: Door, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

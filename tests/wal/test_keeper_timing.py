@@ -302,6 +302,7 @@ async def test_a_log_that_cannot_be_moved_is_not_tried_after_every_commit(
     assert all(later - earlier >= 32 * KIB for earlier, later in pairwise(moves))
 
 
+@pytest.mark.needs_thread
 async def test_a_read_that_is_left_to_itself_is_over_when_its_thread_is_back(
     path: Path, make_engine: Any
 ) -> None:

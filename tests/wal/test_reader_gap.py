@@ -230,6 +230,7 @@ class TestMaxSnapshotAge:
         assert "ended a read transaction that was older than max_snapshot_age" in caplog.text
         assert len(keeper_of(path).snapshots) == 0
 
+    @pytest.mark.needs_thread
     async def test_in_the_middle_of_a_statement(self, db: SQLiteDatabase, path: Path) -> None:
         """It is stopped."""
 
