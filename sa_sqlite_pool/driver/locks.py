@@ -47,7 +47,16 @@ def may_pass(error: sqlite3.Error, *, in_transaction: bool) -> bool:
 
 async def pause() -> None:
     """Between two tries."""
-    await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - jitter
+    await asyncio.sleep(_jittered())
+
+
+def pause_here() -> None:
+    """The same in a thread that must not let go of what it has begun."""
+    time.sleep(_jittered())
+
+
+def _jittered() -> float:
+    return random.uniform(*_RETRY_SECONDS)  # noqa: S311
 
 
 def is_lock(error: Exception) -> bool:
@@ -86,13 +95,21 @@ class Patience:
     __slots__ = ("_commits", "_deadline", "_loan", "_rules", "_writing", "seconds")
 
     def __init__(
-        self, rules: Rules, loan: Permit | None, *, writing: bool, commits: bool = False
+        self,
+        rules: Rules,
+        loan: Permit | None,
+        *,
+        writing: bool,
+        commits: bool = False,
+        seconds: float | None = None,
     ) -> None:
         self._rules = rules
         self._loan = loan
         self._writing = writing
         self._commits = commits
-        self.seconds = _write_seconds(rules) if writing else rules.read_timeout
+        if seconds is None:
+            seconds = _write_seconds(rules) if writing else rules.read_timeout
+        self.seconds = seconds
         self._deadline = time.monotonic() + self.seconds
 
     @property
@@ -102,10 +119,11 @@ class Patience:
     async def wait(self, error: sqlite3.Error) -> None:
         """A moment before the next try; the time-out's error when none is left."""
         if self.seconds_left <= 0:
-            raise self._timeout() from error
+            raise self.not_in_time() from error
         await pause()
 
-    def _timeout(self) -> WriteTimeout | ReadTimeout:
+    def not_in_time(self) -> WriteTimeout | ReadTimeout:
+        """The error of who has waited for so long."""
         reader = self._reader_in_the_way()
         if self._commits and reader is not None:
             return WriteTimeout(
