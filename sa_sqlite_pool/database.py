@@ -32,6 +32,7 @@ from .pools.base import FairPool
 from .pools.reader import DEFAULT_READERS, ReaderPool
 from .pools.writer import WriterPool
 from .sessions.closures import Closures, RunsClosures
+from .sessions.grouping import Groups
 from .sessions.routing import routing_sessionmaker
 from .settings import (
     DEFAULT_IDLE_WARNING,
@@ -146,12 +147,8 @@ class SQLiteDatabase(RunsClosures):
         self._sessionmaker = routing_sessionmaker(
             writer=self.writer_engine, reader=self.reader_engine
         )
-        self._closures = Closures(
-            *(self.writer_engine, self.reader_engine),
-            label=locate(self.url).label,
-            write_timeout=settings.write_timeout,
-            group_commit=group_commit,
-        )
+        groups = Groups(self.writer_engine, settings.write_timeout, together=group_commit)
+        self._closures = Closures(groups, self.reader_engine, self._label)
         self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
         self._state = State.NEW
         self._closing: asyncio.Future[None] | None = None

@@ -10,7 +10,7 @@ from typing import final
 class DeferredKeys:
     """Whether a database has any. Remembered as long as its schema is the same.
 
-    Asked right after BEGIN: a schema version that is rolled back may come again with another schema.
+    Asked right after BEGIN: a schema version that is rolled back comes again with another schema.
     """
 
     __slots__ = ("_any", "_version")

@@ -45,6 +45,14 @@ def may_pass(error: sqlite3.Error, *, in_transaction: bool) -> bool:
     return code & 0xFF in _LOCKED and code != _BUSY_SNAPSHOT
 
 
+class NotBegun(Exception):  # noqa: N818 - no error: a way to go again
+    """A lock was in the way of a BEGIN; nothing of what should follow has run."""
+
+    def __init__(self, error: sqlite3.Error) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 async def pause() -> None:
     """Between two tries."""
     await asyncio.sleep(_jittered())

@@ -11,13 +11,9 @@ from sqlalchemy.pool import PoolProxiedConnection
 from .executor import Executor
 from .here import HereConnection
 from .jobs import OutOfTime
-from .locks import Patience, is_lock
+from .locks import NotBegun, Patience, is_lock
 
 T = TypeVar("T")
-
-
-class _NotBegun(Exception):  # noqa: N818 - no error: a way to go again
-    """A lock was in the way of the BEGIN; nothing of the function has run."""
 
 
 async def read_here(
@@ -38,9 +34,8 @@ async def read_here(
             await transaction.reading.until_no_gap()
         try:
             return await worker.run(lambda sqlite: _read(sqlite, executor, fairy, body), text=name)
-        except _NotBegun as not_begun:
-            assert isinstance(not_begun.__cause__, sqlite3.Error)
-            await patience.wait(not_begun.__cause__)
+        except NotBegun as not_begun:
+            await patience.wait(not_begun.error)
         except OutOfTime:  # it was ended before it began
             transaction.reading.assert_not_ended()
             raise
@@ -81,5 +76,5 @@ def _begin(sqlite: sqlite3.Connection, executor: Executor) -> None:
     except sqlite3.OperationalError as error:
         sqlite.execute("ROLLBACK")
         if is_lock(error):
-            raise _NotBegun from error
+            raise NotBegun(error) from error
         raise

@@ -33,7 +33,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from .deferral import DeferredKeys
 from .executor import Executor
 from .here import HereConnection
-from .locks import Patience, is_lock, pause_here
+from .locks import NotBegun, Patience, is_lock, pause_here
 
 # Bounds of one transaction. Who is left comes next, before everybody who came later.
 MOST_WORK = 64
@@ -59,10 +59,6 @@ class Work(Protocol):
 
     def run(self, here: HereConnection) -> None:
         """Returns when it is committed, or has failed."""
-
-
-class NotBegun(Exception):  # noqa: N818 - no error: a way to go again
-    """A lock was in the way of BEGIN; who is still in line has not run."""
 
 
 class _Waiting(NamedTuple):
@@ -147,7 +143,7 @@ class SharedTransaction:
             if not is_lock(error):
                 raise
             self._executor.rules.meet_busy()
-            raise NotBegun from error
+            raise NotBegun(error) from error
         self._defers = self._deferred_keys.are_in(sqlite)
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:

@@ -51,20 +51,11 @@ def _with_session(engine: Engine, here: HereConnection, call: Callable[[Session]
 class Closures:
     """Runs functions on the engines of one database."""
 
-    def __init__(
-        self,
-        writer: AsyncEngine,
-        reader: AsyncEngine,
-        *,
-        label: str,
-        write_timeout: float,
-        group_commit: bool,
-    ) -> None:
-        self._writer = writer
+    def __init__(self, groups: Groups, reader: AsyncEngine, label: str) -> None:
+        self._groups = groups
         self._reader = reader
         self._label = label
         self._threads: set[int] = set()  # in which a function runs
-        self._groups = Groups(writer, write_timeout, together=group_commit)
 
     def assert_outside(self) -> None:
         """Refuse to wait for what waits for the end of the function that asks."""
@@ -79,7 +70,7 @@ class Closures:
         self._groups.send_away(error)
 
     def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
-        engine = self._writer.sync_engine
+        engine = self._groups.engine.sync_engine
         return self._groups.run(lambda here: door(engine, here, self._checked(call, fn)))
 
     async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:

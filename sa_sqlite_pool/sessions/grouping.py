@@ -11,8 +11,8 @@ They have one place in line together, as long as nobody else has asked for the t
 So a group never lets anybody overtake, and is as large as the line is long. It waits for nothing to
 become larger.
 
-A task of its own leads it, so that no caller's cancellation is another's business. It belongs to one
-event loop; with that, everybody in it is gone.
+A task of its own leads it, so that no caller's cancellation is another's business. It belongs to
+one event loop; with that, everybody in it is gone.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from ..driver.deferral import DeferredKeys
 from ..driver.executor import Executor
 from ..driver.here import HereConnection
 from ..driver.jobs import Job
-from ..driver.locks import Patience, pause
-from ..driver.shared_transaction import NotBegun, SharedTransaction
+from ..driver.locks import NotBegun, Patience, pause
+from ..driver.shared_transaction import SharedTransaction
 from ..forks import renew_after_fork
 from ..pools.writer import WriterPool
 from ..turn.write_turn import place_in_line
