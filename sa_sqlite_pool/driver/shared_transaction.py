@@ -75,7 +75,6 @@ class SharedTransaction:
     :param fairy: the connection as it came from the pool
     :param take_next: the next in line, from now on nobody else's; None where there is none
     :param deferred_keys: who knows whether COMMIT may find violated foreign keys
-    :param most: how many may share it
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class SharedTransaction:
         fairy: PoolProxiedConnection,
         take_next: Callable[[], Work | None],
         deferred_keys: DeferredKeys,
-        most: int = MOST_WORK,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
@@ -92,7 +90,6 @@ class SharedTransaction:
         self._fairy = fairy
         self._take_next = take_next
         self._deferred_keys = deferred_keys
-        self._most = most
         self._clock = clock
         self._defers = False
         self._waiting: list[_Waiting] = []
@@ -124,7 +121,7 @@ class SharedTransaction:
 
     def _run_all(self, sqlite: sqlite3.Connection) -> None:
         began = self._clock()
-        while len(self._waiting) < self._most:
+        while len(self._waiting) < MOST_WORK:
             if self._waiting and (self._defers or self._clock() - began >= LONGEST_SECONDS):
                 return
             self._executor.worker.assert_usable()

@@ -176,7 +176,7 @@ def _check_result(result: object, fn: object) -> None:
             f"{_name(fn)} returned a {type(result).__name__}, which would do its work after its "
             "transaction; nothing was kept: give a plain function that does it all"
         )
-    if isinstance(result, (Result, FilterResult)):
+    if isinstance(result, (Result, FilterResult)) and getattr(result, "returns_rows", True):
         raise ClosureError(
             f"{_name(fn)} returned a {type(result).__name__}, whose rows are read later; nothing "
             "was kept: read them inside, for example with .all(), and return those"

@@ -41,8 +41,8 @@ class Book(Base):
 async def test_write_returns_what_is_committed(db: SQLiteDatabase) -> None:
     """A function with a Session: committed when the call returns, and its result is the call's."""
 
-    def store(session: Session, id: int, *, amount: int) -> int:
-        session.add(Item(id=id, amount=amount))
+    def store(session: Session, key: int, *, amount: int) -> int:
+        session.add(Item(id=key, amount=amount))
         session.flush()
         return session.scalar(select(func.sum(Item.amount))) or 0
 
@@ -57,7 +57,7 @@ async def test_arguments_of_any_name(db: SQLiteDatabase) -> None:
     def names(_: Connection, fn: str, **others: str) -> list[str]:
         return [fn, others["self"]]
 
-    assert await db.run_read_core(names, fn="a", **{"self": "b"}) == ["a", "b"]
+    assert await db.run_read_core(names, fn="a", self="b") == ["a", "b"]
 
 
 async def test_an_error_rolls_back_and_is_raised_as_it_is(db: SQLiteDatabase) -> None:
@@ -170,8 +170,8 @@ async def test_one_hop_a_transaction(db: SQLiteDatabase) -> None:
     """However many statements a function executes, the loop and the thread meet once."""
 
     def many(connection: Connection) -> None:
-        for id in range(10, 30):
-            add(connection, id)
+        for key in range(10, 30):
+            add(connection, key)
 
     async with db.writer_engine.connect() as connection:
         raw = (await connection.get_raw_connection()).dbapi_connection
@@ -212,8 +212,8 @@ async def test_after_commit_is_after_the_commit(db: SQLiteDatabase, path: Path, 
     """SQLAlchemy's after_commit comes after SQLite's COMMIT, for everybody who shares it."""
     commits_seen: list[int] = []
 
-    def store(session: Session, id: int) -> None:
-        session.add(Item(id=id))
+    def store(session: Session, key: int) -> None:
+        session.add(Item(id=key))
         event.listen(
             session, "after_commit", lambda _: commits_seen.append(sent.starting("COMMIT"))
         )
@@ -225,12 +225,12 @@ async def test_after_commit_is_after_the_commit(db: SQLiteDatabase, path: Path, 
 async def test_savepoints(db: SQLiteDatabase) -> None:
     """begin_nested() undoes a part, in whatever place of a group."""
 
-    def two(session: Session, id: int) -> None:
-        session.add(Item(id=id))
+    def two(session: Session, key: int) -> None:
+        session.add(Item(id=key))
         with pytest.raises(IntegrityError), session.begin_nested():
-            session.add(Item(id=id + 1))
+            session.add(Item(id=key + 1))
             session.flush()
-            session.execute(insert(Item).values(id=id))
+            session.execute(insert(Item).values(id=key))
 
     await asyncio.gather(db.run_write(two, 10), db.run_write(two, 20))
     assert await added(db) == [10, 20]

@@ -22,15 +22,15 @@ class Sent(list[str]):
         return sum(statement.upper().startswith(word) for statement in self)
 
 
-def add(connection: Connection, id: int) -> int:
+def add(connection: Connection, key: int) -> int:
     """One row."""
-    connection.execute(text("INSERT INTO items (id, amount) VALUES (:id, 1)"), {"id": id})
-    return id
+    connection.execute(text("INSERT INTO items (id, amount) VALUES (:id, 1)"), {"id": key})
+    return key
 
 
-def add_and_fail(connection: Connection, id: int) -> None:
-    add(connection, id)
-    raise ZeroDivisionError(f"after {id}")
+def add_and_fail(connection: Connection, key: int) -> None:
+    add(connection, key)
+    raise ZeroDivisionError(f"after {key}")
 
 
 def bump(connection: Connection) -> None:
@@ -43,7 +43,7 @@ def ids(connection: Connection) -> list[int]:
 
 async def added(db: SQLiteDatabase) -> list[int]:
     """The ids beyond the three that were there before."""
-    return [id for id in await db.run_read_core(ids) if id > 3]
+    return [key for key in await db.run_read_core(ids) if key > 3]
 
 
 class Inside:
@@ -74,7 +74,7 @@ async def turn_held(db: SQLiteDatabase) -> AsyncIterator[None]:
 async def in_line(
     db: SQLiteDatabase, path: Path, *calls: Callable[[], Awaitable[Any]]
 ) -> list[Any]:
-    """Have them stand in line in this order, before the first is served; their results or errors."""
+    """Have them stand in line in this order; their results or errors."""
     tasks = []
     async with turn_held(db):
         for call in calls:
@@ -83,4 +83,3 @@ async def in_line(
             await asyncio.sleep(0)
         assert turn_of(path).waiting
     return await asyncio.gather(*tasks, return_exceptions=True)
-
