@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ async def test_those_in_line_share_a_commit(db: SQLiteDatabase, path: Path, sent
     async with db.writer_engine.connect() as connection:
         worker = (await driver(connection)).worker
     before = worker.hops
-    calls = [lambda key=key: db.run_write_core(add, key) for key in range(10, 20)]
+    calls = [partial(db.run_write_core, add, key) for key in range(10, 20)]
     assert await in_line(db, path, *calls) == list(range(10, 20))
     assert (sent.starting("BEGIN"), sent.starting("COMMIT")) == (1, 1)
     assert worker.hops == before + 1
@@ -38,8 +40,8 @@ async def test_sessions_and_connections_share_it(
 
     await in_line(
         *(db, path),
-        lambda: db.run_write_core(add, 10),
-        lambda: db.run_write(store),
+        partial(db.run_write_core, add, 10),
+        partial(db.run_write, store),
     )
     assert await added(db) == [10, 11]
     assert sent.starting("COMMIT") == 1
@@ -53,15 +55,16 @@ async def test_switched_off(path: Path) -> None:
     ) as db:
         await db.run_write_core(lambda c: c.execute(text("CREATE TABLE items (id, amount)")))
         sent.clear()
-        await in_line(db, path, *(lambda key=key: db.run_write_core(add, key) for key in range(4)))
+        await in_line(db, path, *(partial(db.run_write_core, add, key) for key in range(4)))
     assert sent.starting("COMMIT") == 4
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 async def test_one_fails_alone(db: SQLiteDatabase, path: Path, failing: int) -> None:
     """The first, one in the middle, the last: the others are committed."""
-    calls = [lambda key=key: db.run_write_core(add, key) for key in range(10, 13)]
-    calls[failing] = lambda: db.run_write_core(add_and_fail, 10 + failing)  # type: ignore[assignment,return-value]
+    functions: list[Callable[[Connection, int], int | None]] = [add, add, add]
+    functions[failing] = add_and_fail
+    calls = [partial(db.run_write_core, fn, 10 + place) for place, fn in enumerate(functions)]
     results = await in_line(db, path, *calls)
     assert isinstance(results.pop(failing), ZeroDivisionError)
     left = [key for key in (10, 11, 12) if key != 10 + failing]
@@ -71,7 +74,7 @@ async def test_one_fails_alone(db: SQLiteDatabase, path: Path, failing: int) -> 
 
 async def test_all_fail(db: SQLiteDatabase, path: Path) -> None:
     """Nobody is left: nothing is committed, and the turn is free."""
-    calls = [lambda key=key: db.run_write_core(add_and_fail, key) for key in range(10, 13)]
+    calls = [partial(db.run_write_core, add_and_fail, key) for key in range(10, 13)]
     assert [type(error) for error in await in_line(db, path, *calls)] == 3 * [ZeroDivisionError]
     assert await added(db) == []
 
@@ -97,10 +100,10 @@ async def test_nobody_overtakes_a_session(db: SQLiteDatabase, path: Path) -> Non
 
     await in_line(
         *(db, path),
-        lambda: db.run_write_core(note, 10),
-        lambda: db.run_write_core(note, 11),
+        partial(db.run_write_core, note, 10),
+        partial(db.run_write_core, note, 11),
         session,
-        lambda: db.run_write_core(note, 13),
+        partial(db.run_write_core, note, 13),
     )
     assert order == [10, 11, 12, 13]
 
@@ -132,24 +135,18 @@ async def test_a_running_group_takes_those_who_come(
 ) -> None:
     """Who comes while a group runs shares its COMMIT, as long as nobody else has come."""
 
-    def start_others(connection: Connection) -> int:
-        loop.call_soon_threadsafe(others.extend, [spawn(11), spawn(12)])
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(30)
+    def meanwhile(connection: Connection) -> int:
+        asyncio.run_coroutine_threadsafe(begin_others(), loop).result(30)
         return add(connection, 10)
 
-    def spawn(key: int) -> asyncio.Future[asyncio.Task[int]]:
-        return asyncio.run_coroutine_threadsafe(begin(key), loop)  # type: ignore[return-value]
-
-    async def begin(key: int) -> asyncio.Task[int]:
-        task = asyncio.ensure_future(db.run_write_core(add, key))
+    async def begin_others() -> None:
+        others.extend(asyncio.ensure_future(db.run_write_core(add, key)) for key in (11, 12))
         await asyncio.sleep(0)
-        return task
 
     loop = asyncio.get_running_loop()
-    others: list[asyncio.Future[asyncio.Task[int]]] = []
-    assert await db.run_write_core(start_others) == 10
-    for future in others:
-        await (await asyncio.wrap_future(future))  # type: ignore[arg-type]
+    others: list[asyncio.Future[int]] = []
+    assert await db.run_write_core(meanwhile) == 10
+    assert await asyncio.gather(*others) == [11, 12]
     assert await added(db) == [10, 11, 12]
     assert sent.starting("COMMIT") == 1
 
@@ -178,7 +175,7 @@ async def test_a_transaction_is_bounded(
             await session.flush()
             order.append(16)
 
-    calls = [lambda key=key: db.run_write_core(note, key) for key in range(10, 16)]
+    calls = [partial(db.run_write_core, note, key) for key in range(10, 16)]
     await in_line(db, path, *calls, session)
     assert order == list(range(10, 17))
     assert sent.starting("COMMIT") == commits + 1
@@ -193,10 +190,10 @@ async def test_sqlite_rolls_all_back(db: SQLiteDatabase, path: Path) -> None:
 
     first, second, third, fourth = await in_line(
         *(db, path),
-        lambda: db.run_write_core(add, 10),
-        lambda: db.run_write_core(add, 11),
-        lambda: db.run_write_core(conflict),
-        lambda: db.run_write_core(add, 12),
+        partial(db.run_write_core, add, 10),
+        partial(db.run_write_core, add, 11),
+        partial(db.run_write_core, conflict),
+        partial(db.run_write_core, add, 12),
     )
     for error in (first, second):
         assert isinstance(error, OperationalError)
@@ -224,9 +221,9 @@ async def test_a_hidden_loss(db: SQLiteDatabase) -> None:
     assert await added(db) == []
 
 
-async def test_a_full_disk(db: SQLiteDatabase, path: Path) -> None:
-    """A function for which there is no room fails, and everybody whose work it has taken along;
-    when there is room again, all goes on."""
+async def test_no_room(db: SQLiteDatabase, path: Path) -> None:
+    """A function for which there is no room fails alone, where SQLite can undo its statement; when
+    there is room again, it works."""
 
     def fill(connection: Connection) -> None:
         connection.execute(text("CREATE TABLE filling AS SELECT randomblob(200000) AS data"))
@@ -237,15 +234,13 @@ async def test_a_full_disk(db: SQLiteDatabase, path: Path) -> None:
     await db.run_write_core(limit, 10)
     results = await in_line(
         *(db, path),
-        lambda: db.run_write_core(add, 10),
-        lambda: db.run_write_core(fill),
-        lambda: db.run_write_core(add, 11),
+        partial(db.run_write_core, add, 10),
+        partial(db.run_write_core, fill),
+        partial(db.run_write_core, add, 11),
     )
     assert isinstance(results[1], OperationalError)
-    kept = [
-        id for key, result in zip((10, 11), (results[0], results[2]), strict=True) if result == key
-    ]
-    assert await added(db) == kept
+    assert (results[0], results[2]) == (10, 11)
+    assert await added(db) == [10, 11]
     await db.run_write_core(limit, 10_000)
     await db.run_write_core(fill)
 
@@ -269,7 +264,7 @@ async def test_deferred_foreign_keys(db: SQLiteDatabase, path: Path) -> None:
     """COMMIT is where they are checked: whose are violated fails, and nobody else."""
     await db.run_write_core(lambda c: c.execute(text(DEFERRED)))
     results = await in_line(
-        *(db, path), *(lambda item=item: db.run_write_core(adopt, item) for item in (1, 77, 2, 88))
+        *(db, path), *(partial(db.run_write_core, adopt, item) for item in (1, 77, 2, 88))
     )
     assert results[0] == 1
     assert results[2] == 2
@@ -299,9 +294,9 @@ async def test_deferred_by_the_function(db: SQLiteDatabase, path: Path) -> None:
     for fn in (defer, make_table):
         results = await in_line(
             *(db, path),
-            lambda: db.run_write_core(adopt, 1),
-            lambda: db.run_write_core(fn),  # noqa: B023 - awaited before the next
-            lambda: db.run_write_core(adopt, 2),
+            partial(db.run_write_core, adopt, 1),
+            partial(db.run_write_core, fn),
+            partial(db.run_write_core, adopt, 2),
         )
         assert (results[0], results[2]) == (1, 2)
         assert isinstance(results[1], IntegrityError)
@@ -314,7 +309,7 @@ async def test_deferred_keys_of_a_table_made_by_others(db: SQLiteDatabase, path:
     async with db.write() as session:
         await session.execute(text(DEFERRED))
     results = await in_line(
-        *(db, path), *(lambda item=item: db.run_write_core(adopt, item) for item in (1, 77, 2))
+        *(db, path), *(partial(db.run_write_core, adopt, item) for item in (1, 77, 2))
     )
     assert (results[0], results[2]) == (1, 2)
     assert isinstance(results[1], IntegrityError)

@@ -30,7 +30,7 @@ async def test_a_coroutine_function(db: SQLiteDatabase) -> None:
 
     for run in (db.run_write_core, db.run_read_core):
         with pytest.raises(TypeError, match=r"later is a coroutine function.*plain function"):
-            run(later)
+            await run(later)  # type: ignore[unused-coroutine]
     await assert_clean(db)
 
 
@@ -46,7 +46,7 @@ async def test_a_coroutine_as_result(db: SQLiteDatabase) -> None:
     with pytest.raises(AwaitableError, match="returned a coroutine"):
         await db.run_write_core(begin)
     with pytest.raises(AwaitableError, match="returned a coroutine"):
-        await db.run_read_core(lambda _: later())
+        await db.run_read_core(lambda _: later())  # type: ignore[unused-coroutine]
     await assert_clean(db)
 
 
@@ -199,7 +199,7 @@ async def test_the_database_inside(db: SQLiteDatabase) -> None:
     """Nothing of the facade can be used where it would wait for itself."""
 
     def call(_: Connection) -> None:
-        db.run_write_core(ids)
+        _later = db.run_write_core(ids)
 
     def wait(_: Connection) -> None:
         async def write() -> None:
@@ -292,7 +292,7 @@ async def test_another_thread_meanwhile(db: SQLiteDatabase) -> None:
 async def test_before_open_and_after_close(db: SQLiteDatabase, tmp_path: Any) -> None:
     """The life of the database is the functions', too."""
     with pytest.raises(DatabaseClosedError, match="is new"):
-        SQLiteDatabase(tmp_path / "other.db").run_read(lambda _: None)
+        await SQLiteDatabase(tmp_path / "other.db").run_read(lambda _: None)
     await db.close()
     with pytest.raises(DatabaseClosedError, match="was closed"):
-        db.run_write(lambda _: None)
+        await db.run_write(lambda _: None)

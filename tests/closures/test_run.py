@@ -54,7 +54,7 @@ async def test_write_returns_what_is_committed(db: SQLiteDatabase) -> None:
 async def test_arguments_of_any_name(db: SQLiteDatabase) -> None:
     """Arguments go to the function, also one that is called fn or self."""
 
-    def names(_: Connection, fn: str, **others: str) -> list[str]:
+    def names(_: Connection, /, fn: str, **others: str) -> list[str]:
         return [fn, others["self"]]
 
     assert await db.run_read_core(names, fn="a", self="b") == ["a", "b"]
@@ -113,7 +113,7 @@ async def test_a_reader_cannot_write(db: SQLiteDatabase) -> None:
     """Forbidden writes: refused inside run_read(), by whatever statement."""
     for sql in ("UPDATE items SET amount = 9", "VACUUM", "BEGIN IMMEDIATE"):
         with pytest.raises(OperationalError, match="use a writer session") as caught:
-            await db.run_read_core(lambda c, sql=sql: c.execute(text(sql)))
+            await db.run_read_core(Connection.execute, text(sql))
         assert isinstance(caught.value.orig, ForbiddenWriteError)
 
 

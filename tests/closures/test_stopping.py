@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -42,7 +43,7 @@ class Counting:
         connection.execute(self._sql)  # type: ignore[call-overload]
 
 
-async def cancelled(task: asyncio.Future[object]) -> bool:
+async def cancelled(task: asyncio.Future[Any]) -> bool:
     task.cancel()
     try:
         await task
