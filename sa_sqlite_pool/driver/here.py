@@ -313,7 +313,6 @@ class HereConnection(AdaptedConnection):
         if self.phase is Phase.RUNNING:
             self._misuse = self._refused("commit()")
             raise self._misuse
-        self._assert_going_on()
         self._on_commit()
 
     def rollback(self) -> None:

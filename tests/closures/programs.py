@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
@@ -13,8 +14,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.turn.permit import Permit
 from tests.closures.work import add, turn_held
-from tests.helpers import create_items
+from tests.helpers import create_items, turn_of, until_waiting
 
 
 async def _in_line(db: SQLiteDatabase, *calls: Any) -> list[asyncio.Future[Any]]:
@@ -66,6 +68,32 @@ async def _find_no_room(pipe: Pipe, path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         pipe.send([_told(outcome) for outcome in outcomes])
         pipe.send([await db.run_write_core(much, key) for key in (20, 21)])
+
+
+def forks_with_a_line(pipe: Pipe, path: Path) -> None:
+    """Says what a child wrote that was forked while functions stood in line, and they after it."""
+    loop = asyncio.new_event_loop()
+    db = SQLiteDatabase(path)
+    loop.run_until_complete(db.open())
+    loop.run_until_complete(create_items(db.writer_engine))
+    permit, tasks = loop.run_until_complete(_line_up(db, path))
+    pid = os.fork()
+    if not pid:
+        pipe.send(asyncio.run(db.run_write_core(add, 20)))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    turn_of(path).release(permit)
+    pipe.send(loop.run_until_complete(asyncio.gather(*tasks)))
+    loop.run_until_complete(db.close())
+    loop.close()
+
+
+async def _line_up(db: SQLiteDatabase, path: Path) -> tuple[Permit, list[asyncio.Task[int]]]:
+    permit = turn_of(path).take_nowait()
+    assert permit is not None
+    tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
+    await until_waiting(1, turn_of(path))
+    return permit, tasks
 
 
 def _told(outcome: object) -> object:

@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of a group, and a disk without room."""
+"""A process that is killed in the middle of a group, a disk without room, and a fork."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import Child, needs_fork_server
-from tests.closures.programs import finds_no_room, stops_in_a_group
+from tests.closures.programs import finds_no_room, forks_with_a_line, stops_in_a_group
 
 pytestmark = needs_fork_server
 
@@ -42,3 +42,12 @@ def test_no_room_for_a_group(path: Path) -> None:
         assert child.hear() == [20, 21]
         assert child.ended() == 0
     assert kept(path) == [*acknowledged, 20, 21]
+
+
+def test_forked_while_functions_stand_in_line(path: Path) -> None:
+    """The line is the parent's: the child's functions do not join it, and both go on."""
+    with Child(forks_with_a_line, path) as child:
+        assert child.hear() == 20
+        assert child.hear() == [10, 11]
+        assert child.ended() == 0
+    assert kept(path) == [10, 11, 20]

@@ -177,6 +177,18 @@ async def test_a_rollback(db: SQLiteDatabase) -> None:
     await assert_clean(db)
 
 
+async def test_an_invalidation(db: SQLiteDatabase) -> None:
+    """What SQLAlchemy takes for a broken connection is not committed, and stays in its pool."""
+
+    def invalidate(connection: Connection) -> None:
+        add(connection, 10)
+        connection.invalidate()
+
+    with pytest.raises(ClosureError, match="rolled back inside"):
+        await db.run_write_core(invalidate)
+    await assert_clean(db)
+
+
 async def test_a_failed_flush(db: SQLiteDatabase) -> None:
     """The error of a flush arrives as it is; one that is hidden does not pass for success."""
 

@@ -21,8 +21,9 @@ from sa_sqlite_pool import (
     TurnAlreadyHeldError,
     WriteTimeout,
 )
+from sa_sqlite_pool.pools.base import FairPool
 from tests.closures.work import Inside, Sent, add, added, bump, in_line, turn_held
-from tests.helpers import ENDLESS, create_items, turn_of, until, until_free
+from tests.helpers import ENDLESS, SleepingFunction, create_items, turn_of, until, until_free
 
 ENDLESS_WRITE = text(
     "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n) "
@@ -140,6 +141,30 @@ async def test_cancelled_in_a_group_while_it_reads(db: SQLiteDatabase) -> None:
     assert await added(db) == [10, 11]
 
 
+async def test_cancelled_in_a_group_while_it_writes(path: Path) -> None:
+    """A long statement that writes comes to its end, and is rolled back alone."""
+    sleeping = SleepingFunction()
+    slowly = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1000 + sleep() UNION ALL SELECT i + 1 FROM n LIMIT 20000) "
+        "INSERT INTO items (id, amount) SELECT i, 0 FROM n"
+    )
+    async with SQLiteDatabase(path, on_connect=sleeping.on_connect) as db:
+        await create_items(db.writer_engine)
+        tasks: list[asyncio.Future[Any]] = []
+        async with turn_held(db):
+            for fn in (lambda c: add(c, 10), lambda c: c.execute(slowly), lambda c: add(c, 11)):
+                tasks.append(asyncio.ensure_future(db.run_write_core(fn)))
+                await asyncio.sleep(0)
+        assert await asyncio.to_thread(sleeping.inside.wait, 30)
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        sleeping.leave.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [results[0], results[2]] == [10, 11]
+        assert isinstance(results[1], asyncio.CancelledError)
+        assert await added(db) == [10, 11]
+
+
 async def test_cancelled_twice(db: SQLiteDatabase) -> None:
     """A second cancellation does not shorten the wait for the end."""
     inside = Inside(bump)
@@ -190,6 +215,31 @@ async def test_a_reader_that_does_not_come_back(
         assert await cancelled(task)
         inside.leave.set()
     assert await added(db) == []
+
+
+async def test_settings_of_one_that_does_not_come_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is not kept for the next, if it has changed settings."""
+    monkeypatch.setattr("sa_sqlite_pool.driver.jobs._LET_GO_SECONDS", 0.01)
+    opened: list[sqlite3.Connection] = []
+    inside = Inside()
+
+    def change(connection: Connection) -> None:
+        connection.execute(text("PRAGMA case_sensitive_like = ON"))
+        inside(connection)
+
+    def like(connection: Connection) -> int:
+        return int(connection.execute(text("SELECT 'a' LIKE 'A'")).scalar_one())
+
+    async with SQLiteDatabase(path, readers=1, on_connect=opened.append) as db:
+        task = asyncio.ensure_future(db.run_read_core(change))
+        await inside.until_entered()
+        before = len(opened)
+        assert await cancelled(task)
+        inside.leave.set()
+        assert await db.run_read_core(like) == 1
+        assert len(opened) == before + 1
 
 
 async def test_a_cancellation_during_the_commit(db: SQLiteDatabase, sent: Sent) -> None:
@@ -250,11 +300,13 @@ async def test_the_place_of_who_waits_on(path: Path) -> None:
             await session.execute(text("INSERT INTO items (id, amount) VALUES (12, 1)"))
             order.append(12)
 
-    async with SQLiteDatabase(path, write_timeout=0.1) as db:
+    async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
         async with turn_held(db):
+            db._closures._groups.timeout = 0.02
             first = asyncio.ensure_future(db.run_write_core(add, 10))
-            await asyncio.sleep(0.05)  # which is what is tested: another deadline
+            await asyncio.sleep(0)
+            db._closures._groups.timeout = 30.0
             second = asyncio.ensure_future(db.run_write_core(note))
             await asyncio.sleep(0)
             third = asyncio.ensure_future(session())
@@ -515,20 +567,20 @@ async def test_two_loops(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
     assert await added(db) == [*range(10, 15), *range(20, 25)]
 
 
-async def test_no_warning_while_a_function_computes(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A function that takes long between two statements is at work, not idle."""
-    async with SQLiteDatabase(path, idle_warning=0.02) as db:
-        await create_items(db.writer_engine)
-        for run in (db.run_write_core, db.run_read_core):
-            inside = Inside()
-            task = asyncio.ensure_future(run(inside))
-            await inside.until_entered()
-            await asyncio.sleep(0.06)  # longer than idle_warning, which is what is tested
-            inside.leave.set()
-            await task
-    assert "idle" not in caplog.text
+async def test_a_function_that_computes_is_not_idle(db: SQLiteDatabase) -> None:
+    """Between two statements it is at work: nobody is warned of it."""
+    for engine, run in (
+        (db.writer_engine, db.run_write_core),
+        (db.reader_engine, db.run_read_core),
+    ):
+        inside = Inside()
+        task = asyncio.ensure_future(run(inside))
+        await inside.until_entered()
+        assert isinstance(engine.pool, FairPool)
+        (loan,) = engine.pool.loans
+        assert loan.permit.idle_since is None
+        inside.leave.set()
+        await task
 
 
 async def test_results_of_a_group_in_line(db: SQLiteDatabase, path: Path) -> None:

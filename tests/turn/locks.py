@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sa_sqlite_pool.turn import lock_file
-from sa_sqlite_pool.turn.file_turn import FileTurn
+from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
 
 fcntl = pytest.importorskip("fcntl", reason="there is no flock() here")
 
@@ -67,6 +68,15 @@ def waiting_threads() -> set[threading.Thread]:
 def no_thread_waits() -> None:
     """None is left of what came before."""
     wait_until(lambda: gc.collect() >= 0 and not waiting_threads())  # it may keep what is garbage
+
+
+@contextlib.contextmanager
+def other_process(path: Path) -> Iterator[Claim]:
+    """Another process of the package has the turn."""
+    claim = FileTurn(str(path)).take_nowait()
+    assert claim is not None
+    with claim:
+        yield claim
 
 
 def is_free(path: Path) -> bool:
