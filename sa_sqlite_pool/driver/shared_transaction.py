@@ -97,8 +97,8 @@ class SharedTransaction:
     def __call__(self, sqlite: sqlite3.Connection) -> None:
         """Run those in line, as many as may share it, and COMMIT.
 
-        Raises :class:`NotBegun`, or SQLite's error, where those in line could not run. What becomes
-        of one that has run, it is told.
+        Raises :class:`NotBegun`, and keeps the turn until the next try, or SQLite's error, where
+        those in line could not run. What becomes of one that has run, it is told.
         """
         loan = self._transaction.loan
         assert loan is not None
@@ -106,8 +106,6 @@ class SharedTransaction:
         try:
             self._run_all(sqlite)
             self._commit(sqlite)
-        except NotBegun:
-            raise  # with the turn in hand, until the next try
         except BaseException as error:
             self._fail(error)
             raise

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.driver import shared_transaction
 from tests.closures.work import Sent
 from tests.helpers import create_items
+
+
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many share a transaction does not depend on how busy the machine is."""
+    monkeypatch.setattr(shared_transaction, "LONGEST_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from sa_sqlite_pool import SQLiteDatabase, TransactionLostError
 from sa_sqlite_pool.driver import shared_transaction
 from tests.closures.work import Sent, add, add_and_fail, added, in_line
 from tests.helpers import Item, driver
+from tests.wal.facade import HARD, INSERT, SMALL, log_size
 
 
 async def test_those_in_line_share_a_commit(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
@@ -324,3 +325,18 @@ async def test_nothing_to_commit(db: SQLiteDatabase, path: Path) -> None:
     assert await in_line(
         db, path, lambda: db.run_write(lambda _: 1), lambda: db.run_write(lambda _: 2)
     ) == [1, 2]
+
+
+GROUP = 64 * 1024  # more than five of these rows take in the log
+
+
+async def test_the_log_is_looked_at(path: Path) -> None:
+    """Bounded WAL: also where nothing but functions writes, and many share each COMMIT. That of
+    one transaction may come on top, as always."""
+    async with SQLiteDatabase(path, wal=SMALL) as db:
+        await db.run_write_core(Connection.execute, text("CREATE TABLE t (data BLOB)"))
+        for _ in range(30):
+            await asyncio.gather(*(db.run_write_core(Connection.execute, INSERT) for _ in range(5)))
+            assert log_size(path) <= 2 * HARD + GROUP
+        await db.run_write_core(Connection.execute, INSERT)
+        assert db.statistics().wal.last_checkpoint is not None  # type: ignore[union-attr]

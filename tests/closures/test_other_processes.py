@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import ReadTimeout, SQLiteDatabase, WriteTimeout
 from sa_sqlite_pool.driver import locks
+from sa_sqlite_pool.pools.base import FairPool
 from tests.closures.work import Inside, Sent, add, added, in_line
 from tests.helpers import Item, create_items, turn_of, until
 from tests.turn.locks import Calls, calls, is_free, other_process
@@ -66,9 +67,10 @@ async def test_waited_too_long_for_another_process(path: Path) -> None:
     """The error names the process; nothing has run, and nothing is held."""
     async with SQLiteDatabase(path, write_timeout=0.05) as db:
         await create_items(db.writer_engine)
-        message = r"waited 0\.05 s .*; process \d+ .* holds the turn"
+        message = r"waited 0\.05 s .*; another process holds the turn"
         with other_process(path), pytest.raises(WriteTimeout, match=message):
             await db.run_write_core(add, 10)
+        db._closures._groups.timeout = 30.0
         assert await db.run_write_core(add, 11) == 11
         assert await added(db) == [11]
         await until(lambda: is_free(path))
@@ -88,6 +90,22 @@ async def test_cancelled_while_another_process_has_it(db: SQLiteDatabase, path: 
     assert results[1] == 11
     assert await added(db) == [11]
     await until(lambda: is_free(path))
+
+
+async def test_recalled_while_another_process_has_it(
+    db: SQLiteDatabase, path: Path, sent: Sent
+) -> None:
+    """The connection is somebody else's then: nothing is executed on it."""
+    pool = db.writer_engine.pool
+    assert isinstance(pool, FairPool)
+    with other_process(path):
+        task = asyncio.ensure_future(db.run_write_core(add, 10))
+        await until(lambda: getattr(turn_of(path).holder, "waits_for", None) is not None)
+        pool.recall("it was recalled")
+    with pytest.raises(sqlite3.OperationalError, match="it was recalled"):
+        await task
+    assert not sent.starting("BEGIN")
+    assert await added(db) == []
 
 
 # -- without WAL --------------------------------------------------------------------------------
@@ -129,6 +147,7 @@ async def test_a_commit_that_readers_keep_waiting(path: Path) -> None:
             await session.execute(text("SELECT * FROM items"))
             with pytest.raises(WriteTimeout, match=r"to commit to app\.db.*one has read for"):
                 await asyncio.create_task(db.run_write_core(add, 10))
+        db._closures._groups.timeout = 30.0
         assert await db.run_write_core(add, 11) == 11
         assert await added(db) == [11]
 

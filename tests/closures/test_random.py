@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from sa_sqlite_pool import SQLiteDatabase
-from tests.helpers import turn_of
+from tests.helpers import until_free
 
 TASKS = 12
 ROUNDS = 25
@@ -122,7 +122,7 @@ async def test_books(path: Path, seed: int, deferred: bool) -> None:
                 await session.execute(text(sql))
         rngs = [random.Random(rng.random()) for _ in range(TASKS)]
         cancelled = await asyncio.gather(*(one_task(db, books, own) for own in rngs))
-        assert turn_of(path).holder is None
+        await until_free(path)
     books.check(path)
     assert sum(cancelled) > TASKS
     assert len(books.acknowledged) > TASKS

@@ -10,21 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import (
     DatabaseClosedError,
     ReadTimeout,
+    SnapshotTooOldError,
     SQLiteDatabase,
     StatementTimeout,
     TurnAlreadyHeldError,
     WriteTimeout,
 )
 from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.pools.writer import WriterPool
 from tests.closures.work import Inside, Sent, add, added, bump, in_line, turn_held
-from tests.helpers import ENDLESS, SleepingFunction, create_items, turn_of, until, until_free
+from tests.helpers import ENDLESS, Item, SleepingFunction, create_items, turn_of, until, until_free
 
+LONG = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) "
+    "SELECT count(*) FROM n"
+)
 ENDLESS_WRITE = text(
     "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n) "
     "INSERT INTO items (id, amount) SELECT i, 0 FROM n"
@@ -85,6 +92,8 @@ async def test_cancelled_while_it_runs(db: SQLiteDatabase, path: Path, sql: obje
     assert await asyncio.to_thread(fn.begun.wait, 30)
     assert await cancelled(task)
     await until_free(path)
+    async with db.write() as session:  # and nothing stops the next on its connection
+        assert await session.scalar(LONG) == 100_000
     assert await added(db) == []
 
 
@@ -100,6 +109,73 @@ async def test_a_reader_cancelled_while_it_runs(db: SQLiteDatabase) -> None:
     assert await asyncio.to_thread(begun.wait, 30)
     assert await cancelled(task)
     assert await added(db) == []
+
+
+async def test_a_reader_cancelled_between_two_statements(db: SQLiteDatabase) -> None:
+    """It does not go on with the next."""
+    gone_on: list[int] = []
+
+    def read(connection: Connection) -> None:
+        inside(connection)
+        gone_on.extend(connection.execute(text("SELECT 1")).scalars())
+
+    inside = Inside()
+    task = asyncio.ensure_future(db.run_read_core(read))
+    await inside.until_entered()
+    task.cancel()
+    await asyncio.sleep(0)
+    inside.leave.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gone_on == []
+
+
+async def test_a_snapshot_that_is_too_old(db: SQLiteDatabase) -> None:
+    """Ended by the log's keeper, in the middle of a statement or before: the function is told."""
+
+    def stay(connection: Connection) -> None:
+        inside(connection)
+        connection.execute(text("SELECT 1"))
+
+    def count(connection: Connection) -> None:
+        inside(connection)
+        running.set()
+        connection.execute(ENDLESS)
+
+    pool = db.writer_engine.pool
+    assert isinstance(pool, WriterPool)
+    assert pool.keeper is not None
+    for fn in (stay, count):
+        inside, running = Inside(), threading.Event()
+        task = asyncio.ensure_future(db.run_read_core(fn))
+        await inside.until_entered()
+        if fn is count:
+            inside.leave.set()
+            assert await asyncio.to_thread(running.wait, 30)
+        for snapshot in pool.keeper.snapshots:
+            snapshot.end_early(lambda: SnapshotTooOldError("too old"))
+        await asyncio.sleep(0)
+        inside.leave.set()
+        with pytest.raises(OperationalError, match="too old") as caught:
+            await task
+        assert isinstance(caught.value.orig, SnapshotTooOldError)
+    assert await added(db) == []
+
+
+async def test_a_reader_waits_for_a_gap(db: SQLiteDatabase) -> None:
+    """Where the log is to be truncated, functions that read wait with the other readers."""
+    pool = db.writer_engine.pool
+    assert isinstance(pool, WriterPool)
+    assert pool.keeper is not None
+    inside = Inside()
+    inside.leave.set()
+    with pool.keeper.snapshots.gap(30):
+        task = asyncio.ensure_future(db.run_read_core(inside))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert inside.runs == 0
+    await task
+    assert inside.runs == 1
 
 
 async def test_cancelled_in_a_group(db: SQLiteDatabase, path: Path) -> None:
@@ -382,8 +458,36 @@ async def test_a_program_outside(path: Path) -> None:
             await db.run_write_core(add, 10)
         outside.execute("COMMIT")
         outside.close()
+        db._closures._groups.timeout = 30.0
         assert await db.run_write_core(add, 11) == 11
         assert await added(db) == [11]
+
+
+async def test_answered_while_the_next_waits(
+    db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is answered may ask again at once, also while its group still waits for a lock."""
+    monkeypatch.setattr("sa_sqlite_pool.driver.shared_transaction.MOST_WORK", 1)
+    outside = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def take_lock(session: Session) -> None:
+        session.add(Item(id=10))
+        event.listen(session, "after_commit", lambda _: outside.execute("BEGIN IMMEDIATE"))
+
+    async def twice() -> int:
+        await db.run_write(take_lock)
+        return await db.run_write_core(add, 12)
+
+    async with turn_held(db):
+        first = asyncio.ensure_future(twice())
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(db.run_write_core(add, 11))
+        await asyncio.sleep(0)
+    await until(lambda: turn_of(path).courtesy._met_at > 0)
+    assert not first.done()
+    outside.execute("COMMIT")
+    outside.close()
+    assert [await first, await second] == [12, 11]
 
 
 async def test_a_program_outside_that_lets_go(db: SQLiteDatabase, path: Path) -> None:
@@ -419,6 +523,17 @@ async def test_statement_timeout(path: Path, option: bool) -> None:
             await db.run_read_core(
                 lambda c: c.execute(ENDLESS, execution_options={"statement_timeout": 0.02}).all()
             )
+
+
+async def test_the_time_limit_of_one_statement(db: SQLiteDatabase) -> None:
+    """Is not that of the next."""
+
+    def twice(connection: Connection) -> int:
+        limited = {"statement_timeout": 0.001}
+        connection.execute(text("SELECT 1"), execution_options=limited)
+        return sum(connection.execute(LONG).scalar_one() for _ in range(2))
+
+    assert await db.run_read_core(twice) == 200_000
 
 
 async def test_a_hidden_statement_timeout(path: Path) -> None:
@@ -494,6 +609,27 @@ async def test_closing_stops_what_runs(db: SQLiteDatabase, sql: object) -> None:
     assert time.monotonic() - began < 5
     with pytest.raises(OperationalError, match="was closed"):
         await task
+
+
+async def test_closing_a_group(db: SQLiteDatabase) -> None:
+    """What has run and is not committed is lost with what runs, and told so."""
+    inside = Inside(lambda connection: add(connection, 11))
+    async with turn_held(db):
+        tasks: list[asyncio.Future[Any]] = []
+        for fn in (lambda c: add(c, 10), inside):
+            tasks.append(asyncio.ensure_future(db.run_write_core(fn)))
+            await asyncio.sleep(0)
+    await inside.until_entered()
+    closing = asyncio.ensure_future(db.close(0.01))
+    pool = db.writer_engine.pool
+    assert isinstance(pool, FairPool)
+    (loan,) = pool.loans
+    await until(lambda: loan.connection is None or loan.connection.given_up)
+    inside.leave.set()
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(error, OperationalError)
+        assert "was closed" in str(error)
+    await closing
 
 
 async def test_closing_stops_readers(db: SQLiteDatabase) -> None:
