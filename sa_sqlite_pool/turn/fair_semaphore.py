@@ -172,7 +172,7 @@ class FairSemaphore:
 
     async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
         """Wait at a place in line; in everything else as :meth:`acquire`."""
-        if waiter.permit is None and waiter.error is None:
+        if waiter.permit is None:
             await self._sleep(waiter, timeout)
         if waiter.permit is None:
             self._leave(waiter)

@@ -26,35 +26,33 @@ class Place:
 
     def __init__(self, line: FairSemaphore, waiter: Waiter) -> None:
         self._line = line
-        self._waiter: Waiter | None = waiter
-        self._number = waiter.number
+        self._waiter = waiter
+        self._used = False
 
     @property
     def is_last(self) -> bool:
         """Whether nobody has asked for the turn since."""
-        return self._line.arrivals == self._number
+        return self._line.arrivals == self._waiter.number
 
     def hand_to(self, task: asyncio.Task[Any]) -> None:
-        """From now on it is the place of ``task``."""
-        if (waiter := self._waiter) is not None:
-            waiter.task = task
-            if waiter.permit is not None:
-                waiter.permit.task = task
+        """From now on it is the place of ``task``, and the turn that it is for."""
+        self._waiter.task = task
+        if self._waiter.permit is not None:
+            self._waiter.permit.task = task
 
     async def wait(self) -> Permit:
-        """Wait for the turn. A cancellation leaves no place and no turn taken."""
-        waiter, self._waiter = self._waiter, None
-        assert waiter is not None
-        permit = await self._line.wait(waiter, None)
+        """Wait for the turn, once. A cancellation leaves no place and no turn taken."""
+        assert not self._used
+        self._used = True
+        permit = await self._line.wait(self._waiter, None)
         assert permit is not None
-        permit.task = asyncio.current_task()
         return permit
 
     def leave(self) -> None:
-        """Give it up, if nobody waits in it."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            self._line.leave_line(waiter)
+        """Give it up, if nobody has waited in it."""
+        if not self._used:
+            self._used = True
+            self._line.leave_line(self._waiter)
 
 
 place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", default=None)

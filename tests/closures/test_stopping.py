@@ -26,7 +26,16 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.pools.writer import WriterPool
 from tests.closures.work import Inside, Sent, add, added, bump, in_line, turn_held
-from tests.helpers import ENDLESS, Item, SleepingFunction, create_items, turn_of, until, until_free
+from tests.helpers import (
+    ENDLESS,
+    Item,
+    SleepingFunction,
+    create_items,
+    turn_of,
+    until,
+    until_free,
+    until_waiting,
+)
 
 LONG = text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) "
@@ -446,6 +455,31 @@ async def test_again_right_after_a_cancellation(db: SQLiteDatabase) -> None:
     assert await task == 11
     await first
     assert await added(db) == [11]
+
+
+async def test_the_turn_is_the_groups(db: SQLiteDatabase, path: Path) -> None:
+    """From the moment when it is handed over, whether at once or after a wait: a caller that is
+    cancelled and asks again must not pass for the holder."""
+    turn = turn_of(path)
+    permit = turn.take_nowait()
+    assert permit is not None
+    waiting = asyncio.ensure_future(db.run_write_core(add, 10))
+    await until_waiting(1, turn)
+    turn.release(permit)
+    assert _holder(path) == "group commit of app.db"
+    await waiting
+    await until_free(path)
+    at_once = asyncio.ensure_future(db.run_write_core(add, 11))
+    await until(lambda: turn.holder is not None)
+    assert _holder(path) == "group commit of app.db"
+    await at_once
+
+
+def _holder(path: Path) -> str:
+    holder = turn_of(path).holder
+    assert holder is not None
+    assert holder.task is not None
+    return holder.task.get_name()
 
 
 async def test_a_program_outside(path: Path) -> None:
