@@ -286,8 +286,8 @@ class Group:
         self.end_if_unwanted()
 
     def end_if_unwanted(self) -> None:
-        """Leave the line where nobody in it waits any more."""
-        if not self._running and all(call.taken for call in tuple(self._calls)):
+        """Leave the line where nobody in it waits any more. What runs comes to its end first."""
+        if all(call.taken for call in tuple(self._calls)):
             self._closed = True
             self._leader.cancel()
 
@@ -345,8 +345,6 @@ class Groups:
 
     def forget(self, group: Group) -> None:
         self._groups.discard(group)
-        if self._last is group:
-            self._last = None
 
     def send_away(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in those that wait."""

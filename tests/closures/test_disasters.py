@@ -47,6 +47,7 @@ def test_no_room_for_a_group(path: Path) -> None:
 def test_forked_while_functions_stand_in_line(path: Path) -> None:
     """The line is the parent's: the child's functions do not join it, and both go on."""
     with Child(forks_with_a_line, path) as child:
+        assert child.hear() == 0
         assert child.hear() == 20
         assert child.hear() == [10, 11]
         assert child.ended() == 0

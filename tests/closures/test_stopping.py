@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 import time
@@ -23,8 +24,10 @@ from sa_sqlite_pool import (
     TurnAlreadyHeldError,
     WriteTimeout,
 )
+from sa_sqlite_pool.driver.writing import Writing
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.pools.writer import WriterPool
+from sa_sqlite_pool.sessions.grouping import Group
 from tests.closures.work import Inside, Sent, add, added, bump, in_line, turn_held
 from tests.helpers import (
     ENDLESS,
@@ -364,6 +367,7 @@ async def test_write_timeout(path: Path) -> None:
                 *(asyncio.create_task(db.run_write_core(add, key)) for key in (10, 11)),
                 return_exceptions=True,
             )
+            await until(lambda: turn_of(path).waiting == 0)
         for error in results:
             assert isinstance(error, WriteTimeout)
             assert "waited 0.05 s to write to app.db" in str(error)
@@ -524,8 +528,12 @@ async def test_answered_while_the_next_waits(
     assert [await first, await second] == [12, 11]
 
 
-async def test_a_program_outside_that_lets_go(db: SQLiteDatabase, path: Path) -> None:
-    """The function runs once, as soon as the lock is free."""
+async def test_a_program_outside_that_lets_go(
+    db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function runs once, as soon as the lock is free; the wait counts as left to others."""
+    left: list[float] = []
+    monkeypatch.setattr(Writing, "others_had_lock", lambda _, seconds: left.append(seconds))
     inside = Inside()
     inside.leave.set()
     outside = sqlite3.connect(path, isolation_level=None)
@@ -536,6 +544,7 @@ async def test_a_program_outside_that_lets_go(db: SQLiteDatabase, path: Path) ->
     outside.close()
     await task
     assert inside.runs == 1
+    assert left
 
 
 @pytest.mark.parametrize("option", [False, True])
@@ -761,3 +770,13 @@ async def test_results_of_a_group_in_line(db: SQLiteDatabase, path: Path) -> Non
 
     results = await in_line(db, path, lambda: thrice(10), lambda: thrice(20))
     assert results == [[10, 11, 12], [20, 21, 22]]
+
+
+async def test_nothing_is_left_of_a_group(db: SQLiteDatabase, path: Path) -> None:
+    """No timer keeps what is over; the connection's last job does, until the next."""
+    for key in range(10, 15):
+        await db.run_write_core(add, key)
+    await until_free(path)
+    await asyncio.sleep(0)
+    gc.collect()
+    assert len([thing for thing in gc.get_objects() if isinstance(thing, Group)]) <= 1
