@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from sa_sqlite_pool import SQLiteDatabase
-from tests.helpers import UPDATE_FIRST, turn_of
+from tests.helpers import ENDLESS, UPDATE_FIRST, turn_of
 
 
 class Sent(list[str]):
@@ -83,3 +83,35 @@ async def in_line(
             await asyncio.sleep(0)
         assert turn_of(path).waiting
     return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+LONG = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) "
+    "SELECT count(*) FROM n"
+)
+ENDLESS_WRITE = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n) "
+    "INSERT INTO items (id, amount) SELECT i, 0 FROM n"
+)
+
+
+class Counting:
+    """A function that says when it has begun."""
+
+    def __init__(self, sql: object = ENDLESS) -> None:
+        self.begun = threading.Event()
+        self._sql = sql
+
+    def __call__(self, connection: Connection) -> None:
+        add(connection, 50)
+        self.begun.set()
+        connection.execute(self._sql)  # type: ignore[call-overload]
+
+
+async def cancelled(task: asyncio.Future[Any]) -> bool:
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return True
+    return False
