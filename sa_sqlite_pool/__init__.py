@@ -3,6 +3,8 @@
 from .database import SQLiteDatabase
 from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .errors import (
+    AwaitableError,
+    ClosureError,
     ConfigurationError,
     DamagedDatabaseError,
     DatabaseClosedError,
@@ -28,9 +30,11 @@ from .settings import WalSettings
 from .statistics import DatabaseStatistics, ReaderStatistics, WalStatistics
 
 __all__ = [
+    "AwaitableError",
     "Checkpoint",
     "CheckpointMode",
     "CheckpointOutcome",
+    "ClosureError",
     "ConfigurationError",
     "DamagedDatabaseError",
     "DatabaseClosedError",

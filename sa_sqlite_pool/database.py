@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -27,9 +27,12 @@ from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .driver.opening import PrivateDirectory
 from .driver.urls import locate, parse_url
 from .errors import ConfigurationError, DatabaseClosedError
+from .life import State
 from .pools.base import FairPool
 from .pools.reader import DEFAULT_READERS, ReaderPool
 from .pools.writer import WriterPool
+from .sessions.closures import Closures, RunsClosures
+from .sessions.grouping import Groups
 from .sessions.routing import routing_sessionmaker
 from .settings import (
     DEFAULT_IDLE_WARNING,
@@ -58,16 +61,7 @@ _HURRY_SECONDS = 0.5
 _CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
 
 
-class State(enum.Enum):
-    """The life of a :class:`SQLiteDatabase`; it goes downwards only."""
-
-    NEW = "new"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-class SQLiteDatabase:
+class SQLiteDatabase(RunsClosures):
     """One SQLite database: a writer engine, a reader engine, and sessions over both.
 
     ::
@@ -99,6 +93,7 @@ class SQLiteDatabase:
     :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
         closed, as Litestream and other replicators want it; otherwise SQLite moves the log into
         the database and removes them
+    :param group_commit: calls of :meth:`run_write` that wait at the same time share one COMMIT
     :param engine_options: whatever ``create_async_engine`` takes (``echo``, ``connect_args``,
         ``json_serializer``, ``pool_pre_ping``, …), for both engines
 
@@ -123,6 +118,7 @@ class SQLiteDatabase:
         file_turn: bool = True,
         placement: str = DEFAULT_PLACEMENT,
         keep_wal: bool = False,
+        group_commit: bool = True,
         **engine_options: Any,
     ) -> None:
         if refused := _CHOSEN_HERE & engine_options.keys():
@@ -147,18 +143,8 @@ class SQLiteDatabase:
         self._write_timeout = settings.write_timeout
         self._keep_wal = keep_wal
         self._close_timeout = check_timeout("close_timeout", close_timeout)
-        options: dict[str, Any] = {
-            **engine_options,
-            "pragmas": settings.pragmas,
-            "write_timeout": settings.write_timeout,
-            "read_timeout": settings.read_timeout,
-            "on_connect": on_connect,
-            "statement_timeout": settings.statement_timeout,
-            "idle_warning": settings.idle_warning,
-            "wal": settings.wal,
-            "file_turn": settings.file_turn,
-            "placement": settings.placement.value,
-        }
+        chosen = {field.name: getattr(settings, field.name) for field in fields(settings)}
+        options: dict[str, Any] = {**engine_options, **chosen}
         self.writer_engine: AsyncEngine = create_async_engine(
             self.url, poolclass=WriterPool, **options
         )
@@ -168,6 +154,8 @@ class SQLiteDatabase:
         self._sessionmaker = routing_sessionmaker(
             writer=self.writer_engine, reader=self.reader_engine
         )
+        groups = Groups(self.writer_engine, settings.write_timeout, together=group_commit)
+        self._closures = Closures(groups, self.reader_engine, self._label)
         self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
         self._state = State.NEW
         self._closing: asyncio.Future[None] | None = None
@@ -232,6 +220,7 @@ class SQLiteDatabase:
         pools = self._pools
         for pool in pools:
             pool.refuse(self._not_open)
+        self._closures.refuse(self._not_open)
         try:
             await self._all_ended(pools, timeout)
         finally:  # also where the loop comes to its end and cancels this
@@ -279,6 +268,7 @@ class SQLiteDatabase:
     def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
         """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``."""
         self._assert_open()
+        self._closures.assert_outside()
         return self._sessionmaker
 
     @asynccontextmanager
@@ -325,7 +315,7 @@ class SQLiteDatabase:
         either.
         """
         self._assert_open()
-        wanted = _parse_mode(mode)
+        wanted = CheckpointMode.parse(mode)
         keeper = self._keeper
         if keeper is None:
             return Checkpoint(wanted, CheckpointOutcome.NOT_WAL, False, -1, -1, 0.0)
@@ -408,12 +398,7 @@ class SQLiteDatabase:
             raise self._not_open()
 
     def _not_open(self) -> DatabaseClosedError:
-        remedies = {
-            State.NEW: "is new; use `async with db:` or `await db.open()` first",
-            State.CLOSING: "is being closed; make a new SQLiteDatabase",
-        }
-        remedy = remedies.get(self._state, "was closed; make a new SQLiteDatabase")
-        return DatabaseClosedError(f"{self._label} {remedy}")
+        return DatabaseClosedError(f"{self._label} {self._state.remedy}")
 
     def _own_if_in_memory(self, url: URL) -> URL:
         """A private database in memory becomes a file that both engines can share."""
@@ -421,11 +406,3 @@ class SQLiteDatabase:
             return url
         self._private_directory = PrivateDirectory(self)
         return url.set(database=self._private_directory.database, query={})
-
-
-def _parse_mode(mode: str) -> CheckpointMode:
-    try:
-        return CheckpointMode(mode)
-    except ValueError:
-        names = ", ".join(repr(known.value) for known in CheckpointMode)
-        raise ConfigurationError(f"mode must be one of {names}, not {mode!r}") from None

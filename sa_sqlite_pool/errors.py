@@ -16,6 +16,8 @@ from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
 
 __all__ = [
+    "AwaitableError",
+    "ClosureError",
     "ConfigurationError",
     "DamagedDatabaseError",
     "DatabaseClosedError",
@@ -71,6 +73,20 @@ class StatementTimeout(exc.TimeoutError):
 
 class TurnAlreadyHeldError(exc.InvalidRequestError):
     """The task asks for the write turn that it holds: it would wait for itself."""
+
+
+class ClosureError(exc.InvalidRequestError):
+    """A function given to ``run_read()`` or ``run_write()`` did what it may not.
+
+    It ended its transaction, used the database object again, or what it was given was used after
+    its end or in another thread. Nothing of it is kept if it had not ended.
+    """
+
+
+class AwaitableError(ClosureError, TypeError):
+    """A function given to ``run_read()`` or ``run_write()`` is a coroutine function, or returned
+    something that would do its work later. Nothing of it is kept.
+    """
 
 
 class StaleReadError(StaleDataError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import aiosqlite  # noqa: F401 - what a dialect imports only when an engine is made
 import sqlalchemy.dialects.sqlite.aiosqlite  # noqa: F401
 
+import tests.closures.programs
 import tests.kills.process
 import tests.programs
 import tests.startup

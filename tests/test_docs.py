@@ -64,3 +64,8 @@ def test_the_nightly_backup_and_the_restore_from_a_shell(tmp_path: Path) -> None
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     with contextlib.closing(sqlite3.connect(tmp_path / "restored.db")) as restored:
         assert restored.execute("SELECT count(*) FROM notes").fetchone() == (2,)
+
+
+def test_closures(tmp_path: Path) -> None:
+    """The program prints what the page says."""
+    assert run("closures.md", tmp_path) == blocks("closures.md", "text")[0]

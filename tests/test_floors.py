@@ -12,6 +12,7 @@ PACKAGE = Path(sa_sqlite_pool.__file__).parent
 # From the ground up. Inside a floor, a module may import those before it.
 FLOORS = [
     ["errors"],
+    ["life"],
     ["forks"],
     ["registry"],
     ["process_locks"],
@@ -50,6 +51,10 @@ FLOORS = [
         "driver.transaction",
         "driver.executor",
         "driver.adapter",
+        "driver.here",
+        "driver.one_read",
+        "driver.deferral",
+        "driver.shared_transaction",
         "driver.log_file",
         "driver.reset_bug",
         "driver.checkpoints",
@@ -77,7 +82,13 @@ FLOORS = [
         "pools.writer",
         "pools.plugin",
     ],
-    ["sessions.reads", "sessions.routing"],
+    [
+        "sessions.reads",
+        "sessions.routing",
+        "sessions.lending",
+        "sessions.grouping",
+        "sessions.closures",
+    ],
     ["backup", "restoring"],
     ["database"],
     [

@@ -64,7 +64,7 @@ def test_the_readme_example(served: str) -> None:
 
 def test_the_readme_facade_example(tmp_path: Path) -> None:
     """A hundred deposits at once, and none is lost."""
-    block, _ = code_blocks("The facade: a writer and readers")
+    block, *_ = code_blocks("The facade: a writer and readers")
     (tmp_path / "example.py").write_text(block)
     done = subprocess.run(
         [sys.executable, "example.py"],
@@ -75,6 +75,26 @@ def test_the_readme_facade_example(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "1000\n"
+
+
+def test_the_readme_function(tmp_path: Path) -> None:
+    """In the place of the hundred deposits: a withdrawal, as shown."""
+    block, function, _ = code_blocks("The facade: a writer and readers")
+    definition, call = function.split("\n\n\n")
+    program = block.replace("async def deposit", f"{definition}\n\n\nasync def deposit")
+    program = program.replace("import DeclarativeBase,", "import DeclarativeBase, Session,")
+    call = f"        {call.strip()}\n        print(balance)\n"
+    program = program.replace("        async with db.read()", f"{call}        async with db.read()")
+    (tmp_path / "example.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "990\n990\n"
 
 
 async def test_the_one_line_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
+from sqlalchemy.util import IdentitySet
 
 import sa_sqlite_pool
 from sa_sqlite_pool import SQLiteDatabase, migrations, restore, routing_sessionmaker
@@ -22,6 +25,22 @@ if TYPE_CHECKING:
         assert_type(await restore("copy.db", "app.db"), None)
         async with db as opened:
             assert_type(opened, SQLiteDatabase)
+
+    def total(session: Session, key: int, *, factor: float = 1.0) -> float:
+        return factor * (session.scalar(text("SELECT 1")) or key)
+
+    def rows(connection: Connection) -> list[str]:
+        return [row.name for row in connection.execute(text("SELECT 1 AS name"))]
+
+    async def closures(db: SQLiteDatabase) -> None:
+        assert_type(await db.run_read(total, 1, factor=2.0), float)
+        assert_type(await db.run_write(total, 1), float)
+        assert_type(await db.run_read_core(rows), list[str])
+        assert_type(await db.run_write_core(rows), list[str])
+        assert_type(await db.run_write(lambda session: session.new), IdentitySet)
+        await db.run_read(total, "1")  # type: ignore[arg-type]
+        await db.run_read(total)  # type: ignore[call-arg]
+        await db.run_read(rows)  # type: ignore[arg-type]
 
     async def migrated(db: SQLiteDatabase, engine: AsyncEngine) -> None:
         assert_type(await migrations.current(db, config="alembic.ini"), tuple[str, ...])

@@ -46,6 +46,11 @@ class SQLiteConnection(AdaptedConnection):
     # -- what SQLAlchemy and its users ask of a driver connection ------------------------------
 
     @property
+    def executor(self) -> Executor:
+        """What runs on it, for whoever has it checked out."""
+        return self._executor
+
+    @property
     def worker(self) -> Worker:
         return self._executor.worker
 

@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, final
 
+from ..errors import ConfigurationError
 from ..settings import PragmaValue
 from .jobs import Job
 from .location import Location
@@ -46,6 +47,14 @@ class CheckpointMode(enum.Enum):
     FULL = "full"
     RESTART = "restart"
     TRUNCATE = "truncate"
+
+    @classmethod
+    def parse(cls, mode: str) -> CheckpointMode:
+        try:
+            return cls(mode)
+        except ValueError:
+            names = ", ".join(repr(known.value) for known in cls)
+            raise ConfigurationError(f"mode must be one of {names}, not {mode!r}") from None
 
 
 class CheckpointOutcome(enum.Enum):

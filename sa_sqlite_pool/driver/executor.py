@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, final
 
-from ..errors import ConfigurationError, ForbiddenWriteError, StatementTimeout
+from ..errors import ConfigurationError, StatementTimeout
 from ..settings import Role
 from ..turn.permit import shorten
 from .jobs import Job, OutOfTime
@@ -291,7 +291,7 @@ class Executor:
             self.worker.in_transaction,
         )
         if is_refused(kind, standing):
-            raise self._forbidden(shorten(sql))
+            raise self.rules.forbidden(shorten(sql))
         return standing
 
     def _perform(
@@ -304,7 +304,7 @@ class Executor:
             result = _execute(connection, plan, call)
         except sqlite3.OperationalError as error:
             if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
-                self._meet_busy()
+                self.rules.meet_busy()
             raise
         finally:
             guard.access = resting
@@ -313,37 +313,16 @@ class Executor:
             self.transaction.look_at_log(connection)
         return result
 
-    def _meet_busy(self) -> None:
-        if self.rules.turn is not None:
-            self.rules.turn.meet_busy()
-        if self.rules.log is not None:
-            self.rules.log.meet_busy()
-
     def _explain(self, error: sqlite3.Error, kind: Kind) -> None:
         denied = self.placing.guard.denied
         if not denied:
             return
         if self.role is Role.READER:
-            raise self._forbidden(denied) from error
+            raise self.rules.forbidden(denied) from error
         raise _Misjudged(Kind.MAINTENANCE if kind is Kind.SETTING else Kind.WRITE) from error
 
-    def _forbidden(self, what: str) -> ForbiddenWriteError:
-        return ForbiddenWriteError(
-            f"a reader of {self.rules.label} cannot change a database: {what}; "
-            "use a writer session or the writer engine"
-        )
-
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
-        lost = (
-            "SQLite has rolled its transaction back: call rollback() and start again; "
-            if self.transaction.lost
-            else ""
-        )
-        return StatementTimeout(
-            f"a statement on {self.rules.label} was stopped after statement_timeout="
-            f"{seconds} s: {shorten(sql)}; {lost}make it shorter, or raise "
-            "statement_timeout (of the engine, or in execution_options of this statement)"
-        )
+        return self.rules.took_too_long(sql, seconds, lost=self.transaction.lost)
 
 
 class _Misjudged(Exception):  # noqa: N818 - no error: a way to go again

@@ -45,9 +45,26 @@ def may_pass(error: sqlite3.Error, *, in_transaction: bool) -> bool:
     return code & 0xFF in _LOCKED and code != _BUSY_SNAPSHOT
 
 
+class NotBegun(Exception):  # noqa: N818 - no error: a way to go again
+    """A lock was in the way of a BEGIN; nothing of what should follow has run."""
+
+    def __init__(self, error: sqlite3.Error) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 async def pause() -> None:
     """Between two tries."""
-    await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - jitter
+    await asyncio.sleep(_jittered())
+
+
+def pause_here() -> None:
+    """The same in a thread that must not let go of what it has begun."""
+    time.sleep(_jittered())
+
+
+def _jittered() -> float:
+    return random.uniform(*_RETRY_SECONDS)  # noqa: S311
 
 
 def is_lock(error: Exception) -> bool:
@@ -93,13 +110,16 @@ class Patience:
         writing: bool,
         commits: bool = False,
         began: float | None = None,
+        seconds: float | None = None,
     ) -> None:
         self._rules = rules
         self._loan = loan
         self._writing = writing
         self._commits = commits
-        self.seconds = _write_seconds(rules) if writing else rules.read_timeout
-        self._deadline = (time.monotonic() if began is None else began) + self.seconds
+        if seconds is None:
+            seconds = _write_seconds(rules) if writing else rules.read_timeout
+        self.seconds = seconds
+        self._deadline = (time.monotonic() if began is None else began) + seconds
 
     @property
     def seconds_left(self) -> float:
@@ -108,10 +128,11 @@ class Patience:
     async def wait(self, error: sqlite3.Error) -> None:
         """A moment before the next try; the time-out's error when none is left."""
         if self.seconds_left <= 0:
-            raise self._timeout() from error
+            raise self.not_in_time() from error
         await pause()
 
-    def _timeout(self) -> WriteTimeout | ReadTimeout:
+    def not_in_time(self) -> WriteTimeout | ReadTimeout:
+        """The error of who has waited for so long."""
         reader = self._reader_in_the_way()
         if self._commits and reader is not None:
             return WriteTimeout(

@@ -241,13 +241,17 @@ class Placing:
     def _note(self, sql: str, kind: Kind, result: object) -> bool:
         """What has run; whether it has written few rows."""
         if self.guard.called:
-            self._calls_functions.add(sql)
-            if len(self._calls_functions) > _MOST_TEXTS:
-                self._understood = False
+            self.note_function_call(sql)
         if kind is Kind.READ:
             return True
         self._writes += 1
         return getattr(result, "rowcount", 0) <= _FEW_ROWS
+
+    def note_function_call(self, sql: str) -> None:
+        """The statement calls a function of the application."""
+        self._calls_functions.add(sql)
+        if len(self._calls_functions) > _MOST_TEXTS:
+            self._understood = False
 
     # -- what happens to the connection ---------------------------------------------------------
 

@@ -6,7 +6,9 @@ import sqlite3
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ..errors import ForbiddenWriteError, StatementTimeout
 from ..settings import Role
+from ..turn.permit import shorten
 from ..turn.snapshots import Snapshots
 from ..turn.write_turn import WriteTurn
 from .guard import Access
@@ -77,6 +79,31 @@ class Rules:
         found = [] if self.file is None else outside_writers(self.file)
         who = ", ".join(found) or "somebody"
         return f"{who} outside this package (an sqlite3 shell, a stock engine, say)"
+
+    def meet_busy(self) -> None:
+        """In the thread: somebody else has SQLite's write lock, although the turn is ours."""
+        if self.turn is not None:
+            self.turn.meet_busy()
+        if self.log is not None:
+            self.log.meet_busy()
+
+    def forbidden(self, what: str) -> ForbiddenWriteError:
+        return ForbiddenWriteError(
+            f"a reader of {self.label} cannot change a database: {what}; "
+            "use a writer session or the writer engine"
+        )
+
+    def took_too_long(self, sql: str, seconds: float | None, *, lost: bool) -> StatementTimeout:
+        rolled_back = (
+            "SQLite has rolled its transaction back: call rollback() and start again; "
+            if lost
+            else ""
+        )
+        return StatementTimeout(
+            f"a statement on {self.label} was stopped after statement_timeout="
+            f"{seconds} s: {shorten(sql)}; {rolled_back}make it shorter, or raise "
+            "statement_timeout (of the engine, or in execution_options of this statement)"
+        )
 
 
 class Standing(NamedTuple):

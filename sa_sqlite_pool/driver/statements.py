@@ -216,6 +216,18 @@ def reader_may(pragma: str, value: str | None) -> bool:
     return value is None or pragma in _READER_SETTINGS
 
 
+def ends_transaction(sql: str) -> bool:
+    """Whether a statement of the kind ``END`` ends all, and not a SAVEPOINT alone."""
+    found = list(words(sql))
+    return found[0] != "RELEASE" and not (found[0] == "ROLLBACK" and "TO" in found)
+
+
+@lru_cache(maxsize=4096)
+def may_defer(sql: str) -> bool:
+    """Whether foreign keys may be checked at COMMIT because of this statement."""
+    return "DEFER" in sql.upper()  # DEFERRABLE INITIALLY DEFERRED, PRAGMA defer_foreign_keys
+
+
 # PRAGMAs that take an argument and set nothing.
 _QUESTIONS = _SCHEMA_PRAGMAS | frozenset(
     {

@@ -69,8 +69,7 @@ class Transaction:
     def commit(self) -> None:
         """Commit what is open; see :meth:`SQLiteConnection.commit`."""
         self.worker.assert_usable()  # or what was rolled back meanwhile would pass for committed
-        if self._lost is not None:
-            lost, self._lost = self._transaction_lost(), None
+        if lost := self.take_loss():
             raise lost
         try:
             self._end("COMMIT")
@@ -186,6 +185,13 @@ class Transaction:
         """Refuse the rest of one that SQLite has ended: it would be committed by itself."""
         if self._lost is not None:
             raise self._transaction_lost()
+
+    def take_loss(self) -> TransactionLostError | None:
+        """The error of one that SQLite has ended, which is known then; None if it has not."""
+        if self._lost is None:
+            return None
+        lost, self._lost = self._transaction_lost(), None
+        return lost
 
     def note_loss(self, was_open: bool, error: Exception) -> None:
         """After an error, of a transaction that was open before."""

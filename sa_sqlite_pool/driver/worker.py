@@ -198,6 +198,17 @@ class Worker:
         if self._last_job is not None and not self._last_job.let_go:
             self._last_job.time_is_over()
 
+    @property
+    def must_stop(self) -> bool:
+        """Whether nobody waits any more for what runs."""
+        return self._last_job is not None and self._last_job.must_stop
+
+    def assert_wanted(self) -> None:
+        """Raise if the connection is given up, or nobody waits for what runs."""
+        self.assert_usable()
+        if self.must_stop:
+            raise sqlite3.OperationalError("interrupted")
+
     def between_steps(self) -> None:
         """For a function that runs long without a statement, in its thread, once in a while.
 
@@ -205,7 +216,7 @@ class Worker:
         """
         assert self._last_job is not None
         self._last_job.let_others_fork()
-        if self._last_job.must_stop:
+        if self.must_stop:
             raise sqlite3.OperationalError("interrupted")
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from ..driver.locks import write_patience
 from ..errors import ConfigurationError
 from ..settings import ConnectionSettings, Role
 from ..turn.permit import Permit
-from ..turn.write_turn import WriteTurn
+from ..turn.write_turn import Place, WriteTurn, place_in_line
 from .base import FairPool
 
 
@@ -53,6 +53,10 @@ class WriterPool(FairPool):
     def waiting(self) -> int:
         return self.turn.waiting
 
+    def stand_in_line(self) -> Place:
+        """A place in line for this connection, now; for a task that sets ``place_in_line``."""
+        return self.turn.stand_in_line(self._opening)
+
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         return settings.write_timeout
 
@@ -60,6 +64,8 @@ class WriterPool(FairPool):
         return self.turn.take_nowait()
 
     async def _acquire(self) -> Permit:
+        if place := place_in_line.get():
+            return await place.wait()
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
         return await self.turn.acquire(seconds, self._opening)

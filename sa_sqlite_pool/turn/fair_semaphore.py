@@ -29,14 +29,18 @@ from .whereabouts import caller
 
 @final
 class Waiter:
-    """One task's place in line. It is answered once: with a permit, or with an error."""
+    """One task's place in line. It is answered once: with a permit, or with an error.
 
-    __slots__ = ("error", "future", "loop", "owner", "permit", "task")
+    ``number`` counts those that ever stood there, this one included.
+    """
+
+    __slots__ = ("error", "future", "loop", "number", "owner", "permit", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: object) -> None:
         self.loop = loop
         self.task = asyncio.current_task(loop)
         self.owner = owner
+        self.number = 0
         self.future: asyncio.Future[None] = loop.create_future()
         self.permit: Permit | None = None
         self.error: Exception | None = None
@@ -81,6 +85,7 @@ class FairSemaphore:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         self._capacity = capacity
         self._clock = clock
+        self._arrivals = 0
         self.renew_in_child()
         renew_after_fork(self)
 
@@ -100,6 +105,11 @@ class FairSemaphore:
     def waiting(self) -> int:
         """How many tasks stand in line."""
         return len(self._waiters)
+
+    @property
+    def arrivals(self) -> int:
+        """How many have ever stood in line."""
+        return self._arrivals
 
     @property
     def permits(self) -> list[Permit]:
@@ -147,8 +157,21 @@ class FairSemaphore:
         """
         if permit := self.take_nowait():
             return permit
+        return await self.wait(self.stand_in_line(owner), timeout)
+
+    def stand_in_line(self, owner: object) -> Waiter:
+        """A place in line, now; whoever does not :meth:`wait` there must :meth:`leave_line`."""
         self._recall_stranded()
-        waiter = self._join(owner)
+        return self._join(owner)
+
+    def leave_line(self, waiter: Waiter) -> None:
+        """Give up the place, and the permit that has been handed to it."""
+        self._leave(waiter)
+        if waiter.permit is not None:
+            self.release(waiter.permit)
+
+    async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
+        """Wait at a place in line; in everything else as :meth:`acquire`."""
         if waiter.permit is None:
             await self._sleep(waiter, timeout)
         if waiter.permit is None:
@@ -186,6 +209,7 @@ class FairSemaphore:
     def _join(self, owner: object) -> Waiter:
         waiter = Waiter(asyncio.get_running_loop(), owner)
         with self._mutex:
+            self._arrivals = waiter.number = self._arrivals + 1
             if len(self._held) < self._capacity:  # released by another thread meanwhile
                 waiter.permit = self._give(waiter.task)
             else:
@@ -226,9 +250,7 @@ class FairSemaphore:
         try:
             await waiter.future
         except BaseException:
-            self._leave(waiter)
-            if waiter.permit is not None:  # handed over, then cancelled: pass it on
-                self.release(waiter.permit)
+            self.leave_line(waiter)  # handed over, then cancelled: pass it on
             raise
         finally:
             if timer is not None:

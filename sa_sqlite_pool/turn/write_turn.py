@@ -9,14 +9,54 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import final
+from contextvars import ContextVar
+from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..registry import OnePerFile
 from .courtesy import Courtesy
-from .fair_semaphore import FairSemaphore
+from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import Claim, FileTurn
 from .permit import Permit
+
+
+@final
+class Place:
+    """A place in line for the turn, taken before there is a task that waits in it."""
+
+    def __init__(self, line: FairSemaphore, waiter: Waiter) -> None:
+        self._line = line
+        self._waiter = waiter
+        self._used = False
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nobody has asked for the turn since."""
+        return self._line.arrivals == self._waiter.number
+
+    def hand_to(self, task: asyncio.Task[Any]) -> None:
+        """From now on it is the place of ``task``, and the turn that it is for."""
+        self._waiter.task = task
+        if self._waiter.permit is not None:
+            self._waiter.permit.task = task
+
+    async def wait(self) -> Permit:
+        """Wait for the turn, once. A cancellation leaves no place and no turn taken."""
+        assert not self._used
+        self._used = True
+        permit = await self._line.wait(self._waiter, None)
+        assert permit is not None
+        return permit
+
+    def leave(self) -> None:
+        """Give it up, if nobody has waited in it."""
+        if not self._used:
+            self._used = True
+            self._line.leave_line(self._waiter)
+
+
+place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", default=None)
+"""Where the current task waits for the turn, if it has a place already."""
 
 
 @final
@@ -66,22 +106,34 @@ class WriteTurn:
         """
         if permit := self._line.take_nowait():
             return permit
+        self.assert_not_held()
+        began = time.monotonic()
+        permit = await self._line.acquire(timeout, owner)
+        if permit is None:
+            raise self.not_in_time(timeout)
+        permit.seconds_waited = time.monotonic() - began
+        return permit
+
+    def assert_not_held(self) -> None:
+        """Refuse the current task if it would wait for itself."""
         if self._line.held_by(asyncio.current_task()):
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {self.name} "
                 f"({self._line.describe_holders()}) and would wait for itself; write through the "
                 "session or connection that is open, or end its transaction first"
             )
-        began = time.monotonic()
-        permit = await self._line.acquire(timeout, owner)
-        if permit is None:
-            raise WriteTimeout(
-                f"waited {timeout:.2f} s to write to {self.name}; the turn is held for "
-                f"{self._line.describe_holders()}, {self._line.waiting} more in line; "
-                "shorten that transaction or raise write_timeout"
-            )
-        permit.seconds_waited = time.monotonic() - began
-        return permit
+
+    def not_in_time(self, seconds: float) -> WriteTimeout:
+        """The error of who has waited for so long, while somebody else had the turn."""
+        return WriteTimeout(
+            f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
+            f"{self._line.describe_holders()}, {self._line.waiting} more in line; "
+            "shorten that transaction or raise write_timeout"
+        )
+
+    def stand_in_line(self, owner: object) -> Place:
+        """A place in line, now, for another task to wait in, as long as it likes."""
+        return Place(self._line, self._line.stand_in_line(owner))
 
     def take_nowait(self) -> Permit | None:
         """The turn if nobody has it, without waiting. For use inside an event loop."""
@@ -121,12 +173,16 @@ class WriteTurn:
         if claim is None:
             claim = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
         if claim is None:
-            raise WriteTimeout(
-                f"waited {timeout:.2f} s to write to {self.name}; {self._file.describe()} holds "
-                f"the turn, {self._line.waiting} more of this process in line; shorten the "
-                "transaction there or raise write_timeout"
-            )
+            raise self.file_not_in_time(timeout)
         return claim
+
+    def file_not_in_time(self, seconds: float) -> WriteTimeout:
+        """The error of who has waited for so long, while another process had the turn."""
+        return WriteTimeout(
+            f"waited {seconds:.2f} s to write to {self.name}; {self._file.describe()} holds "
+            f"the turn, {self._line.waiting} more of this process in line; shorten the "
+            "transaction there or raise write_timeout"
+        )
 
     async def _wait_for_file(
         self, timeout: float, owner: object, work: Callable[[Claim], None] | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import sqlite3
@@ -42,7 +41,7 @@ from tests.helpers import (
     until_free,
     until_waiting,
 )
-from tests.turn.locks import Calls, blocked, calls, is_free, wait_until
+from tests.turn.locks import Calls, blocked, calls, is_free, other_process, wait_until
 from tests.turn.steps import Meanwhile, every_step
 
 __all__ = ["calls"]
@@ -57,15 +56,6 @@ async def engine(request: pytest.FixtureRequest, make_engine: Any) -> AsyncEngin
     engine: AsyncEngine = make_engine(request.param, write_timeout=10.0)
     await create_items(engine)
     return engine
-
-
-@contextlib.contextmanager
-def other_process(path: Path) -> Any:
-    """Another process of the package has the turn."""
-    claim = FileTurn(str(path)).take_nowait()
-    assert claim is not None
-    with claim:
-        yield claim
 
 
 async def update(engine: AsyncEngine) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sa_sqlite_pool.turn import lock_file
-from sa_sqlite_pool.turn.file_turn import FileTurn
+from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
 
 fcntl = pytest.importorskip("fcntl", reason="there is no flock() here")
 
@@ -71,6 +72,15 @@ def waiting_threads() -> set[threading.Thread]:
     """Those that wait for other processes, of this test or an earlier one."""
     threads = threading.enumerate()
     return {thread for thread in threads if thread.name == "sa_sqlite_pool-file-turn"}
+
+
+@contextlib.contextmanager
+def other_process(path: Path) -> Iterator[Claim]:
+    """Another process of the package has the turn."""
+    claim = FileTurn(str(path)).take_nowait()
+    assert claim is not None
+    with claim:
+        yield claim
 
 
 def is_free(path: Path) -> bool:

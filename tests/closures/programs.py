@@ -1,0 +1,101 @@
+"""What children run that are killed, or have no room, in the middle of a group."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from functools import partial
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.turn.permit import Permit
+from tests.closures.work import add, turn_held
+from tests.helpers import create_items, turn_of, until_waiting
+
+
+async def _in_line(db: SQLiteDatabase, *calls: Any) -> list[asyncio.Future[Any]]:
+    tasks: list[asyncio.Future[Any]] = []
+    async with turn_held(db):
+        for call in calls:
+            tasks.append(asyncio.ensure_future(call()))
+            await asyncio.sleep(0)
+    return tasks
+
+
+def stops_in_a_group(pipe: Pipe, path: Path) -> None:
+    """Says which are acknowledged, begins a group, and says when it is in its third function."""
+    asyncio.run(_stop_in_a_group(pipe, path))
+
+
+async def _stop_in_a_group(pipe: Pipe, path: Path) -> None:
+    def stay(connection: Connection) -> None:
+        add(connection, 30)
+        pipe.send("in the middle")
+        threading.Event().wait()
+
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        done = await _in_line(db, *(partial(db.run_write_core, add, key) for key in (10, 11)))
+        pipe.send(await asyncio.gather(*done))
+        add_some = [partial(db.run_write_core, add, key) for key in (20, 21)]
+        await asyncio.gather(*await _in_line(db, *add_some, partial(db.run_write_core, stay)))
+
+
+def finds_no_room(pipe: Pipe, path: Path) -> None:
+    """Says what became of a group whose COMMIT had no room, and of one after that."""
+    asyncio.run(_find_no_room(pipe, path))
+
+
+async def _find_no_room(pipe: Pipe, path: Path) -> None:
+    import resource  # noqa: PLC0415 - not on every system
+
+    def much(connection: Connection, key: int) -> int:
+        connection.execute(text("INSERT INTO filling VALUES (zeroblob(300000))"))
+        return add(connection, key)
+
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        await db.run_write_core(Connection.execute, text("CREATE TABLE filling (data)"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
+        calls = [partial(db.run_write_core, much, key) for key in (10, 11, 12)]
+        outcomes = await asyncio.gather(*await _in_line(db, *calls), return_exceptions=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        pipe.send([_told(outcome) for outcome in outcomes])
+        pipe.send([await db.run_write_core(much, key) for key in (20, 21)])
+
+
+def forks_with_a_line(pipe: Pipe, path: Path) -> None:
+    """Says what a child wrote that was forked while functions stood in line, and they after it."""
+    loop = asyncio.new_event_loop()
+    db = SQLiteDatabase(path)
+    loop.run_until_complete(db.open())
+    loop.run_until_complete(create_items(db.writer_engine))
+    permit, tasks = loop.run_until_complete(_line_up(db, path))
+    pid = os.fork()
+    if not pid:
+        pipe.send(len(db._closures._groups._groups))
+        pipe.send(asyncio.run(db.run_write_core(add, 20)))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    turn_of(path).release(permit)
+    pipe.send(loop.run_until_complete(asyncio.gather(*tasks)))
+    loop.run_until_complete(db.close())
+    loop.close()
+
+
+async def _line_up(db: SQLiteDatabase, path: Path) -> tuple[Permit, list[asyncio.Task[int]]]:
+    permit = turn_of(path).take_nowait()
+    assert permit is not None
+    tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
+    await until_waiting(1, turn_of(path))
+    return permit, tasks
+
+
+def _told(outcome: object) -> object:
+    return str(outcome.orig) if isinstance(outcome, DBAPIError) else outcome

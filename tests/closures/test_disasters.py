@@ -1,0 +1,54 @@
+"""A process that is killed in the middle of a group, a disk without room, and a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.children import Child, needs_fork_server
+from tests.closures.programs import finds_no_room, forks_with_a_line, stops_in_a_group
+
+pytestmark = needs_fork_server
+
+
+def kept(path: Path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        rows = connection.execute("SELECT id FROM items WHERE id > 3 ORDER BY id")
+        return [row[0] for row in rows]
+
+
+def test_killed_in_the_middle_of_a_group(path: Path) -> None:
+    """What was acknowledged is in the file; of the group that was not, there is nothing."""
+    with Child(stops_in_a_group, path) as child:
+        assert child.hear() == [10, 11]
+        assert child.hear() == "in the middle"
+        child.kill()
+    assert kept(path) == [10, 11]
+
+
+def test_no_room_for_a_group(path: Path) -> None:
+    """COMMIT or a statement fails: nobody is acknowledged whose work is not in the file."""
+    pytest.importorskip("resource", reason="there are no limits for files here")
+    with Child(finds_no_room, path) as child:
+        outcomes = child.hear()
+        acknowledged = [outcome for outcome in outcomes if isinstance(outcome, int)]
+        errors = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        assert errors
+        assert all("disk" in error for error in errors)
+        assert child.hear() == [20, 21]
+        assert child.ended() == 0
+    assert kept(path) == [*acknowledged, 20, 21]
+
+
+def test_forked_while_functions_stand_in_line(path: Path) -> None:
+    """The line is the parent's: the child's functions do not join it, and both go on."""
+    with Child(forks_with_a_line, path) as child:
+        assert child.hear() == 0
+        assert child.hear() == 20
+        assert child.hear() == [10, 11]
+        assert child.ended() == 0
+    assert kept(path) == [10, 11, 20]
