@@ -8,9 +8,11 @@ from typing import Protocol
 from rich.console import Console
 from rich.table import Table
 
+from .asked import asked_table
+from .contenders import SYNCHRONOUS
 from .environment import Environment
 from .output import table
-from .results import Books, LoadResult, Report, Spread, Summary
+from .results import Books, LoadResult, Report, Run, Spread, Summary
 from .settings import Settings
 
 _NOTHING = "-"
@@ -20,10 +22,18 @@ def print_report(console: Console, report: Report) -> None:
     """A table a load, its errors and settings, and at the end what all loads share."""
     for load in report.loads:
         console.print(_table(load))
-        print_problems(console, load.summaries, load.runs)
-        print_settings(console, load.summaries)
+        print_problems(console, load.summaries, _unexpected(load))
         console.print()
+    _print_all_settings(console, report.loads)
+    if report.asked:
+        console.print(asked_table("asked of this package", report.asked))
     print_environment(console, report.environment, report.rounds)
+
+
+def _unexpected(load: LoadResult) -> list[Run]:
+    """Runs whose books must balance; where they need not, the table has a column for it."""
+    may_lose = {summary.contender for summary in load.summaries if summary.may_lose}
+    return [run for run in load.runs if run.contender not in may_lose]
 
 
 def print_environment(console: Console, environment: Environment, rounds: int) -> None:
@@ -33,34 +43,55 @@ def print_environment(console: Console, environment: Environment, rounds: int) -
 
 
 def _table(load: LoadResult) -> Table:
-    title = f"{load.load}: {load.title}; {load.operations:,} a round, {load.tasks} tasks"
+    title = (
+        f"{load.load}: {load.title}; {load.tasks:,} tasks, {load.seconds:g} s a round; "
+        f"{journal(load.summaries[0])}"
+    )
     made = table(
         title,
         "contender",
         f"{load.unit} (min-max)",
         f"x {load.baseline}",
+        f"x {SYNCHRONOUS}",
         "p50 ms",
         "p99 ms (min-max)",
         f"p99 x {load.baseline}",
         "max ms",
         "loop lag p99 ms",
         "errors",
+        "lost",
     )
     for summary in load.summaries:
-        made.add_row(*_cells(summary))
+        made.add_row(*cells(load, summary))
     return made
 
 
-def _cells(summary: Summary) -> Iterator[str]:
-    yield summary.contender
+def journal(summary: Summary) -> str:
+    """The two PRAGMAs that durability and waiting depend on."""
+    pragmas = summary.settings[0].pragmas
+    return f"{pragmas['journal_mode'].upper()}, synchronous={pragmas['synchronous']}"
+
+
+def label(load: LoadResult, summary: Summary) -> str:
+    """Its name, and those PRAGMAs where they are not those of the others."""
+    own = journal(summary)
+    same = own == journal(load.summaries[0])
+    return summary.contender if same else f"{summary.contender} ({own})"
+
+
+def cells(load: LoadResult, summary: Summary) -> Iterator[str]:
+    """One line."""
+    yield label(load, summary)
     yield with_spread(summary.throughput, decimals=0)
     yield show_ratio(summary.throughput_ratio)
+    yield show_ratio(summary.synchronous_ratio)
     yield median(summary.p50_ms, decimals=2)
     yield with_spread(summary.p99_ms, decimals=1)
     yield show_ratio(summary.p99_ratio)
     yield worst(summary.max_ms, decimals=1)
     yield median(summary.loop_lag_p99_ms, decimals=2)
     yield f"{sum(summary.errors.values()):,}"
+    yield worst(summary.lost, decimals=0)
 
 
 def with_spread(spread: Spread, *, decimals: int) -> str:
@@ -128,6 +159,18 @@ def _book_lines(run: _WithBooks) -> Iterator[str]:
         )
 
 
+def _print_all_settings(console: Console, loads: Iterable[LoadResult]) -> None:
+    """Each once, with all that ran with it."""
+    names: dict[str, dict[str, None]] = {}
+    for load in loads:
+        for summary in load.summaries:
+            for settings in summary.settings:
+                names.setdefault(settings_line(settings), {})[summary.contender] = None
+    for line, contenders in names.items():
+        shown = f"{' / '.join(contenders)}: {line}"
+        console.print(shown, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
     """What each contender ran with."""
     for summary in summaries:
@@ -138,7 +181,8 @@ def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
 
 def settings_line(settings: Settings) -> str:
     pragmas = ", ".join(f"{name}={value}" for name, value in settings.pragmas.items())
-    return f"{settings.pool} {settings.pool_size}+{settings.max_overflow}; {pragmas}"
+    size = f"{settings.pool_size}+{settings.max_overflow}"
+    return f"{settings.pool} {size}; SQLite {settings.sqlite}, {pragmas}"
 
 
 def _environment(environment: Environment, rounds: int) -> str:
@@ -146,7 +190,8 @@ def _environment(environment: Environment, rounds: int) -> str:
     busy = "" if load is None else f" (load average {load:.1f} at the start)"
     return (
         f"SQLite {environment.sqlite}, {environment.python}, SQLAlchemy {environment.sqlalchemy}, "
-        f"aiosqlite {environment.aiosqlite}, sa-sqlite-pool {environment.sa_sqlite_pool}\n"
+        f"aiosqlite {environment.aiosqlite}, aiosqlitepool {environment.aiosqlitepool}, "
+        f"apsw {environment.apsw}, sa-sqlite-pool {environment.sa_sqlite_pool}\n"
         f"{environment.system}, {environment.cpus} CPUs{busy}, {environment.file_system}; "
         f"rounds: {rounds}, whose medians are shown; max is the worst of all"
     )
