@@ -24,7 +24,9 @@ def print_report(console: Console, report: Report) -> None:
         console.print(_table(load))
         print_problems(console, load.summaries, _unexpected(load))
         console.print()
-    _print_all_settings(console, report.loads)
+    for settings, contenders in settings_by_contender(report.loads).items():
+        line = f"{' / '.join(contenders)}: {settings}"
+        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if report.asked:
         console.print(asked_table("asked of this package", report.asked))
     print_environment(console, report.environment, report.rounds)
@@ -38,7 +40,7 @@ def _unexpected(load: LoadResult) -> list[Run]:
 
 def print_environment(console: Console, environment: Environment, rounds: int) -> None:
     """What figures mean nothing without."""
-    line = _environment(environment, rounds)
+    line = environment_line(environment, rounds)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -68,15 +70,20 @@ def _table(load: LoadResult) -> Table:
 
 def journal(summary: Summary) -> str:
     """The two PRAGMAs that durability and waiting depend on."""
-    pragmas = summary.settings[0].pragmas
-    return f"{pragmas['journal_mode'].upper()}, synchronous={pragmas['synchronous']}"
+    mode, synchronous = _journal(summary)
+    return f"{mode}, synchronous={synchronous}"
 
 
 def label(load: LoadResult, summary: Summary) -> str:
     """Its name, and those PRAGMAs where they are not those of the others."""
-    own = journal(summary)
-    same = own == journal(load.summaries[0])
-    return summary.contender if same else f"{summary.contender} ({own})"
+    own = _journal(summary)
+    same = own == _journal(load.summaries[0])
+    return summary.contender if same else f"{summary.contender} ({', '.join(own)})"
+
+
+def _journal(summary: Summary) -> tuple[str, str]:
+    pragmas = summary.settings[0].pragmas
+    return pragmas["journal_mode"].upper(), pragmas["synchronous"]
 
 
 def cells(load: LoadResult, summary: Summary) -> Iterator[str]:
@@ -159,16 +166,14 @@ def _book_lines(run: _WithBooks) -> Iterator[str]:
         )
 
 
-def _print_all_settings(console: Console, loads: Iterable[LoadResult]) -> None:
-    """Each once, with all that ran with it."""
+def settings_by_contender(loads: Iterable[LoadResult]) -> dict[str, dict[str, None]]:
+    """Each line of settings once, with the names of all that ran with it, in their order."""
     names: dict[str, dict[str, None]] = {}
     for load in loads:
         for summary in load.summaries:
             for settings in summary.settings:
                 names.setdefault(settings_line(settings), {})[summary.contender] = None
-    for line, contenders in names.items():
-        shown = f"{' / '.join(contenders)}: {line}"
-        console.print(shown, style="dim", markup=False, highlight=False, soft_wrap=True)
+    return names
 
 
 def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
@@ -185,7 +190,8 @@ def settings_line(settings: Settings) -> str:
     return f"{settings.pool} {size}; SQLite {settings.sqlite}, {pragmas}"
 
 
-def _environment(environment: Environment, rounds: int) -> str:
+def environment_line(environment: Environment, rounds: int) -> str:
+    """Two lines: versions, and the machine."""
     load = environment.load_average
     busy = "" if load is None else f" (load average {load:.1f} at the start)"
     return (

@@ -11,17 +11,16 @@ READER, WRITER, SWAP_IN, FACADE = "ReaderPool", "WriterPool", "SQLitePool", "SQL
 RUN_READ, RUN_WRITE = "run_read", "run_write"
 RUN_READ_CORE, RUN_WRITE_CORE = "run_read_core", "run_write_core"
 STOCK_IMMEDIATE = "stock, BEGIN IMMEDIATE"
+NULL_POOL, AS_IT_COMES = "stock, NullPool", "stock as it comes"
 POOLED = "aiosqlitepool"
 
 stock = Concurrent(STOCK, through(Connections, engines.stock))
-stock_with_null_pool = Concurrent(
-    "stock, NullPool", through(Connections, engines.stock_with_null_pool)
-)
+stock_with_null_pool = Concurrent(NULL_POOL, through(Connections, engines.stock_with_null_pool))
 stock_with_one_connection = Concurrent(
     "stock, one connection", through(Connections, engines.stock_with_one_connection)
 )
 stock_as_it_comes = Concurrent(
-    "stock as it comes", through(Connections, engines.stock_as_it_comes), without_wal=True
+    AS_IT_COMES, through(Connections, engines.stock_as_it_comes), without_wal=True
 )
 stock_immediate = Concurrent(STOCK_IMMEDIATE, through(Connections, engines.stock_immediate))
 

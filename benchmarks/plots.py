@@ -1,0 +1,94 @@
+"""docs/benchmarks.md and its pictures, from a report: ``python -m benchmarks.plots FILE.json``.
+
+No figure of the page is typed by hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from .loads.reuse import BY_SIZE, OPEN_OR_REUSE
+from .page import bars, lines
+from .page.blocks import MissingError, load, series, write
+from .results import Report
+
+_DOCS = Path("docs")
+
+GROUPS = {
+    "reads": ("Reads", ("point-reads", "orm-get", "join")),
+    "writes": ("Writes of one row", ("one-row-writes", "one-row-writes-full")),
+    "transactions": ("Larger transactions", ("read-modify-write", "bulk-inserts")),
+    "mixed": (
+        "Reads, writes and a scan at once",
+        ("mixed: reads", "mixed: writes", "mixed: scans"),
+    ),
+    "social": ("The load that aiosqlitepool publishes", ("social", "social-counts")),
+}
+"""Loads that share a picture."""
+
+
+def main(
+    file: Annotated[Path, typer.Argument(metavar="FILE.json", help="What --json wrote.")],
+    page: Annotated[Path, typer.Option(help="Written anew between its markers.")] = _DOCS
+    / "benchmarks.md",
+    pictures: Annotated[Path, typer.Option(help="A directory for them.")] = _DOCS / "benchmarks",
+) -> None:
+    """Draw the pictures, and write the tables."""
+    report = _report(file)
+    pictures.mkdir(exist_ok=True)
+    try:
+        page.write_text(write(page.read_text(), report))
+        _draw(report, pictures)
+    except MissingError as error:
+        raise typer.BadParameter(
+            f"{file} has nothing of {error}; run `python -m benchmarks` without naming loads"
+        ) from None
+
+
+def _report(file: Path) -> Report:
+    try:
+        return TypeAdapter(Report).validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise typer.BadParameter(
+            f"{file} is no report of `python -m benchmarks`: {error}"
+        ) from None
+
+
+def _draw(report: Report, directory: Path) -> None:
+    for name, (title, names) in GROUPS.items():
+        loads = [load(report, one) for one in names]
+        bars.draw(loads, title, bars.THROUGHPUT, directory, f"{name}-throughput")
+        bars.draw(loads, title, bars.LATENCY, directory, f"{name}-latency")
+    _draw_scaling(report, directory)
+    _draw_reuse(report, directory)
+
+
+def _draw_scaling(report: Report, directory: Path) -> None:
+    reads, writes = series(report, "reads-by-tasks"), series(report, "writes-by-tasks")
+    throughput = [
+        lines.Panel("point reads", reads, "q/s", lambda one: one.throughput, False),
+        lines.Panel("one-row writes", writes, "tx/s", lambda one: one.throughput, False),
+    ]
+    latency = [
+        lines.Panel("point reads", reads, "ms", lambda one: one.p99_ms),
+        lines.Panel("one-row writes", writes, "ms", lambda one: one.p99_ms),
+    ]
+    lines.draw(throughput, "More tasks: throughput", directory, "scaling-throughput")
+    lines.draw(latency, "More tasks: latency p99", directory, "scaling-latency")
+
+
+def _draw_reuse(report: Report, directory: Path) -> None:
+    panels = [
+        lines.Panel("by schema", series(report, OPEN_OR_REUSE), "ms", lambda one: one.p50_ms),
+        lines.Panel("by size of the file", series(report, BY_SIZE), "ms", lambda one: one.p50_ms),
+    ]
+    title = "A point read through a connection of its own, or one that stays open: p50"
+    lines.draw(panels, title, directory, "open-or-reuse")
+
+
+if __name__ == "__main__":
+    typer.run(main)
