@@ -12,8 +12,10 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from .loads.reuse import BY_SIZE, OPEN_OR_REUSE
+from .loads.scaling import READS_BY_TASKS, WRITES_BY_TASKS
 from .page import bars, lines
-from .page.blocks import MissingError, load, series, write
+from .page.blocks import write
+from .page.finding import MissingError, load, series
 from .results import Report
 
 _DOCS = Path("docs")
@@ -39,10 +41,11 @@ def main(
 ) -> None:
     """Draw the pictures, and write the tables."""
     report = _report(file)
-    pictures.mkdir(exist_ok=True)
     try:
-        page.write_text(write(page.read_text(), report))
+        text = write(page.read_text(), report)
+        pictures.mkdir(exist_ok=True)
         _draw(report, pictures)
+        page.write_text(text)
     except MissingError as error:
         raise typer.BadParameter(
             f"{file} has nothing of {error}; run `python -m benchmarks` without naming loads"
@@ -60,34 +63,34 @@ def _report(file: Path) -> Report:
 
 def _draw(report: Report, directory: Path) -> None:
     for name, (title, names) in GROUPS.items():
-        loads = [load(report, one) for one in names]
-        bars.draw(loads, title, bars.THROUGHPUT, directory, f"{name}-throughput")
-        bars.draw(loads, title, bars.LATENCY, directory, f"{name}-latency")
+        bars.draw([load(report, one) for one in names], title, directory, name)
     _draw_scaling(report, directory)
     _draw_reuse(report, directory)
 
 
 def _draw_scaling(report: Report, directory: Path) -> None:
-    reads, writes = series(report, "reads-by-tasks"), series(report, "writes-by-tasks")
+    reads, writes = series(report, READS_BY_TASKS), series(report, WRITES_BY_TASKS)
     throughput = [
-        lines.Panel("point reads", reads, "q/s", lambda one: one.throughput, False),
-        lines.Panel("one-row writes", writes, "tx/s", lambda one: one.throughput, False),
+        lines.Panel("point reads", reads, "q/s", lambda one: one.throughput, logarithmic=False),
+        lines.Panel(
+            "one-row writes", writes, "tx/s", lambda one: one.throughput, logarithmic=False
+        ),
     ]
     latency = [
-        lines.Panel("point reads", reads, "ms", lambda one: one.p99_ms),
-        lines.Panel("one-row writes", writes, "ms", lambda one: one.p99_ms),
+        lines.Panel("point reads", reads, "p99 in ms", lambda one: one.p99_ms),
+        lines.Panel("one-row writes", writes, "p99 in ms", lambda one: one.p99_ms),
     ]
-    lines.draw(throughput, "More tasks: throughput", directory, "scaling-throughput")
-    lines.draw(latency, "More tasks: latency p99", directory, "scaling-latency")
+    title = "Throughput and latency with more and more tasks"
+    lines.draw([throughput, latency], title, directory, "scaling")
 
 
 def _draw_reuse(report: Report, directory: Path) -> None:
     panels = [
-        lines.Panel("by schema", series(report, OPEN_OR_REUSE), "ms", lambda one: one.p50_ms),
-        lines.Panel("by size of the file", series(report, BY_SIZE), "ms", lambda one: one.p50_ms),
+        lines.Panel(title, series(report, name), "p50 in ms", lambda one: one.p50_ms)
+        for title, name in (("by schema", OPEN_OR_REUSE), ("by size of the file", BY_SIZE))
     ]
-    title = "A point read through a connection of its own, or one that stays open: p50"
-    lines.draw(panels, title, directory, "open-or-reuse")
+    title = "A point read through a connection of its own, or through one that stays open"
+    lines.draw([panels], title, directory, "open-or-reuse")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,6 @@ _PART = Part(
 )
 
 
-def bulk_inserts(_plan: Plan) -> list[Load]:
+def loads(_plan: Plan) -> list[Load]:
     """What a hop costs is divided by a thousand here."""
     return [Load("bulk-inserts", (_PART,), items.fill, catalogue.WRITING, _transactions)]

@@ -53,5 +53,5 @@ _PART = Part(
 )
 
 
-def joins(_plan: Plan) -> list[Load]:
+def loads(_plan: Plan) -> list[Load]:
     return [Load("join", (_PART,), _fill, catalogue.READING)]

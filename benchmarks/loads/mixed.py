@@ -65,7 +65,7 @@ _CONTENDERS: tuple[Contender, ...] = (
 )
 
 
-def mixed(plan: Plan) -> list[Load]:
+def loads(plan: Plan) -> list[Load]:
     times = _TIMES_QUICK if plan.quick else _TIMES
     parts = (*_READS_AND_WRITES, replace(_SCANS, operation=partial(_scan, times)))
     return [Load("mixed", parts, _fill, _CONTENDERS, moved, times=_RUN_TIMES)]

@@ -64,13 +64,13 @@ WRITES = Part(
 )
 
 
-def one_row_writes(_plan: Plan) -> list[Load]:
+def normal(_plan: Plan) -> list[Load]:
     """Commits that do not wait for the disk."""
     contenders = (*catalogue.WRITING, *catalogue.OTHER_STOCK_POOLS)
     return [Load("one-row-writes", (WRITES,), fill, contenders, moved)]
 
 
-def one_row_writes_full(_plan: Plan) -> list[Load]:
+def full(_plan: Plan) -> list[Load]:
     """Commits that do."""
     contenders = (*catalogue.WRITING, catalogue.stock_as_it_comes)
     return [

@@ -27,12 +27,12 @@ _GETS = Part(
 )
 
 
-def point_reads(_plan: Plan) -> list[Load]:
+def in_core(_plan: Plan) -> list[Load]:
     """In Core, and without SQLAlchemy."""
     contenders = (*catalogue.READING, *catalogue.OTHER_STOCK_POOLS)
     return [Load("point-reads", (READS,), items.fill, contenders)]
 
 
-def orm_get(_plan: Plan) -> list[Load]:
+def through_sessions(_plan: Plan) -> list[Load]:
     """Through ORM sessions."""
     return [Load("orm-get", (_GETS,), items.fill, catalogue.GETTING)]

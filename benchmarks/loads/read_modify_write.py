@@ -48,7 +48,7 @@ _CONTENDERS: tuple[Contender, ...] = (
 )
 
 
-def read_modify_write(_plan: Plan) -> list[Load]:
+def loads(_plan: Plan) -> list[Load]:
     """Stock sends no BEGIN before a SELECT, and so may lose updates, which its books show."""
     may_lose = frozenset({STOCK})
     return [Load("read-modify-write", (_PART,), fill, _CONTENDERS, moved, may_lose=may_lose)]

@@ -58,14 +58,14 @@ _CONTENDERS: tuple[Contender, ...] = (
 )
 
 
-def open_or_reuse(plan: Plan) -> list[Load]:
+def by_schema(plan: Plan) -> list[Load]:
     """SQLite parses the whole schema when a connection needs it for the first time."""
     objects = (10, 100) if plan.quick else (10, 100, 1_000)
     points = [Point(OPEN_OR_REUSE, "schema objects", number) for number in objects]
     return [_load(_ONE_TASK, partial(_fill_schema, point.x), point) for point in points]
 
 
-def open_or_reuse_by_size(plan: Plan) -> list[Load]:
+def by_size(plan: Plan) -> list[Load]:
     """A new connection begins with an empty page cache."""
     sizes = (1,) if plan.quick else (1, 100, _LARGE_MIB) if plan.large else (1, 100)
     return [

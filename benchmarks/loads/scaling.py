@@ -16,7 +16,7 @@ from .base import Load, Plan
 from .one_row_writes import WRITES, fill, moved
 from .point_reads import READS
 
-TURNS = "turns"
+READS_BY_TASKS, WRITES_BY_TASKS, TURNS = "reads-by-tasks", "writes-by-tasks", "turns"
 FEW, MANY = 50, 5_000
 
 _TASKS = (1, 10, 100, 1_000)
@@ -43,11 +43,11 @@ _IN_LINE: tuple[Contender, ...] = (
 
 
 def reads_by_tasks(_plan: Plan) -> list[Load]:
-    return list(_by_tasks("reads-by-tasks", READS, items.fill, _READERS, None, _TASKS))
+    return list(_by_tasks(READS_BY_TASKS, READS, items.fill, _READERS, None, _TASKS))
 
 
 def writes_by_tasks(_plan: Plan) -> list[Load]:
-    return list(_by_tasks("writes-by-tasks", WRITES, fill, _WRITERS, moved, _TASKS))
+    return list(_by_tasks(WRITES_BY_TASKS, WRITES, fill, _WRITERS, moved, _TASKS))
 
 
 def turns(_plan: Plan) -> list[Load]:

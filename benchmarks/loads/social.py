@@ -159,13 +159,13 @@ _CONTENDERS: tuple[Contender, ...] = (
 )
 
 
-def social(plan: Plan) -> list[Load]:
+def joined(plan: Plan) -> list[Load]:
     """The query as it was published."""
     product = _COMMENTS_A_POST * _LIKES_A_POST
     return [_load(plan, "social", "comments and likes joined", _JOINED, (product, product))]
 
 
-def social_counts(plan: Plan) -> list[Load]:
+def counted(plan: Plan) -> list[Load]:
     """The same page by a query whose counts are right, and thirty times cheaper."""
     counts = (_COMMENTS_A_POST, _LIKES_A_POST)
     return [_load(plan, "social-counts", "comments and likes counted", _COUNTED, counts)]
@@ -175,7 +175,7 @@ def _load(plan: Plan, name: str, how: str, statement: Statement, counts: tuple[i
     posts, users = _posts(plan), _users(plan)
     part = Part(
         name="requests",
-        title=f"a post, its author, {how}; {posts:,} posts, {plan.scale:g} of those published",
+        title=f"a post with its {how}; {posts:,} posts, {plan.scale:g} of those published",
         unit="q/s",
         tasks=CONNECTIONS,
         rows=posts,

@@ -2,6 +2,7 @@
 
 markdown.py    tables
 answers.py     what the figures say, in words
+finding.py     loads of a report
 blocks.py      which part of the page has which
 style.py       colours, and how pictures are saved
 bars.py        throughput and latency of the contenders of a load

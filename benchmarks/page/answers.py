@@ -6,9 +6,11 @@ from textwrap import fill
 
 from ..contenders import STOCK, SYNCHRONOUS
 from ..loads.reuse import OPEN_OR_REUSE
+from ..loads.scaling import READS_BY_TASKS
 from ..results import LoadResult, Report, Summary
 from ..tables import journal
 from ..ways.catalogue import AS_IT_COMES, NULL_POOL, POOLED, READER, SWAP_IN
+from .finding import load, series, summary
 
 _SHARE = 0.01
 """Of the time, from which on something is called a cost."""
@@ -16,37 +18,37 @@ _SHARE = 0.01
 
 def answers(report: Report) -> str:
     """One paragraph each."""
-    loads = {load.load: load for load in report.loads}
-    return "\n\n".join((_reuse(report), _threads(loads), _journal(loads)))
+    return "\n\n".join((_reuse(report), _threads(report), _journal(report)))
 
 
 def _reuse(report: Report) -> str:
-    series = (load for load in report.loads if load.point and load.point.series == OPEN_OR_REUSE)
     question = _paragraph(
         "**From which load does reuse matter?** A stock engine that opens a connection for each "
         "checkout (`NullPool`) takes longer for the same read than one that keeps its connections:"
     )
-    return "\n".join((question, "", *(_cost_of_opening(load) for load in series)))
+    return "\n".join(
+        (question, "", *(_cost_of_opening(one) for one in series(report, OPEN_OR_REUSE)))
+    )
 
 
-def _cost_of_opening(load: LoadResult) -> str:
-    assert load.point is not None
-    cost_ms = _of(load, NULL_POOL).p50_ms.median - _of(load, STOCK).p50_ms.median
+def _cost_of_opening(found: LoadResult) -> str:
+    assert found.point is not None
+    cost_ms = summary(found, NULL_POOL).p50_ms.median - summary(found, STOCK).p50_ms.median
     if cost_ms <= 0:
-        return f"- {load.point.x:,} schema objects: nothing that could be measured"
+        return f"- {found.point.x:,} schema objects: nothing that could be measured"
     rate = _SHARE * 1000 / cost_ms
     return (
-        f"- {load.point.x:,} schema objects: {cost_ms:.2f} ms, which is 1 % of the time at "
+        f"- {found.point.x:,} schema objects: {cost_ms:.2f} ms, which is 1 % of the time at "
         f"{rate:,.1f} checkouts a second"
     )
 
 
-def _threads(loads: dict[str, LoadResult]) -> str:
+def _threads(report: Report) -> str:
     """One task has nobody to wait for: what is left is the way to SQLite and back."""
-    alone, many = loads["reads-by-tasks 1"], loads["point-reads"]
-    bare_us = _of(many, SYNCHRONOUS).p50_ms.median * 1000
+    alone, many = load(report, f"{READS_BY_TASKS} 1"), load(report, "point-reads")
+    bare_us = summary(many, SYNCHRONOUS).p50_ms.median * 1000
     parts = (
-        f"{name} {_of(alone, name).p50_ms.median * 1000:,.0f} µs"
+        f"{name} {summary(alone, name).p50_ms.median * 1000:,.0f} µs"
         for name in (STOCK, READER, SWAP_IN, POOLED)
     )
     return _paragraph(
@@ -56,10 +58,10 @@ def _threads(loads: dict[str, LoadResult]) -> str:
     )
 
 
-def _journal(loads: dict[str, LoadResult]) -> str:
+def _journal(report: Report) -> str:
     """Who does not set it, has none of WAL."""
-    load = loads["one-row-writes-full"]
-    as_it_comes, stock = _of(load, AS_IT_COMES), _of(load, STOCK)
+    full = load(report, "one-row-writes-full")
+    as_it_comes, stock = summary(full, AS_IT_COMES), summary(full, STOCK)
     return _paragraph(
         "**Which journal mode was it?** WAL, except where a name says otherwise. SQLAlchemy leaves "
         f"it at SQLite's own: {journal(as_it_comes)}. As it comes, a stock engine does "
@@ -77,9 +79,3 @@ def _writes(one: Summary) -> str:
 
 def _paragraph(text: str) -> str:
     return fill(text, width=100, break_on_hyphens=False)
-
-
-def _of(load: LoadResult, contender: str) -> Summary:
-    summary = load.summary(contender)
-    assert summary is not None, f"{load.load} has {contender}"
-    return summary

@@ -6,39 +6,18 @@ import re
 from collections.abc import Callable, Mapping
 
 from ..loads.reuse import BY_SIZE, OPEN_OR_REUSE
-from ..loads.scaling import TURNS
-from ..results import LoadResult, Report, Summary
+from ..loads.scaling import READS_BY_TASKS, TURNS, WRITES_BY_TASKS
+from ..results import Report, Summary
 from . import markdown
 from .answers import answers
+from .finding import load, series
 
-_BLOCK = re.compile(r"(<!-- from the report: (.+?) -->\n)(?:.*?\n)?(<!-- end -->)", re.DOTALL)
-
-
-class MissingError(Exception):
-    """The page wants something that the report does not have."""
+_BLOCK = re.compile(r"(<!-- from the report: (.+?) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
 
 def write(page: str, report: Report) -> str:
     """``page`` with every block written anew."""
     return _BLOCK.sub(lambda found: f"{found[1]}\n{_block(report, found[2])}\n\n{found[3]}", page)
-
-
-def series(report: Report, name: str) -> list[LoadResult]:
-    """The loads of a series, in their order."""
-    found = [
-        (load.point.x, load) for load in report.loads if load.point and load.point.series == name
-    ]
-    if not found:
-        raise MissingError(name)
-    return [load for _, load in sorted(found, key=lambda one: one[0])]
-
-
-def load(report: Report, name: str) -> LoadResult:
-    """The load of that name."""
-    for one in report.loads:
-        if one.load == name:
-            return one
-    raise MissingError(name)
 
 
 def _block(report: Report, name: str) -> str:
@@ -66,8 +45,8 @@ _GENERAL: Mapping[str, Callable[[Report], str]] = {
 }
 
 _SERIES: Mapping[str, tuple[str, Callable[[Summary], str]]] = {
-    "reads-by-tasks": ("q/s, and p99 in ms", _throughput),
-    "writes-by-tasks": ("tx/s, and p99 in ms", _throughput),
+    READS_BY_TASKS: ("q/s, and p99 in ms", _throughput),
+    WRITES_BY_TASKS: ("tx/s, and p99 in ms", _throughput),
     TURNS: ("tx/s, and p99 in ms", _throughput),
     OPEN_OR_REUSE: ("p50 of a read, ms", _p50),
     BY_SIZE: ("p50 of a read, ms", _p50),

@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..results import LoadResult, Point, Spread, Summary
+from .finding import summary
 from .style import LOOKS, save, settings_of, tidy
 
-_PANEL_INCHES = (6.2, 4.4)
-_LEGEND_INCHES = 0.4
+_PANEL_INCHES = (5.75, 3.6)
+_AROUND_INCHES = 0.8
+"""For the title and the legend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,47 +31,45 @@ class Panel:
     logarithmic: bool = True
 
 
-def draw(panels: Sequence[Panel], title: str, directory: Path, name: str) -> None:
-    """Beside each other; the contenders of all have the same colours."""
+def draw(rows: Sequence[Sequence[Panel]], title: str, directory: Path, name: str) -> None:
+    """Panels in rows; a contender looks the same in all of them."""
     width, height = _PANEL_INCHES
-    size = (width * len(panels), height + _LEGEND_INCHES)
+    size = (width * len(rows[0]), height * len(rows) + _AROUND_INCHES)
     drawn = Figure(figsize=size, layout="constrained")
-    names = list(
-        dict.fromkeys(
-            one.contender for panel in panels for load in panel.series for one in load.summaries
-        )
-    )
-    for axes, panel in zip(drawn.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _panel(axes, panel)
-    drawn.suptitle(title, x=0.01, ha="left", fontsize=13)
-    handles = {
-        label: handle
-        for axes in drawn.axes
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    places = drawn.subplots(len(rows), len(rows[0]), squeeze=False)
+    for row, panels in zip(places, rows, strict=True):
+        for axes, panel in zip(row, panels, strict=True):
+            _panel(axes, panel)
+    drawn.suptitle(title, x=0.01, ha="left", fontsize=14)
+    handles = _legend(drawn)
     drawn.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=len(names),
-        frameon=False,
+        handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False
     )
     save(drawn, directory, name)
+
+
+def _legend(drawn: Figure) -> dict[str, Artist]:
+    """Contenders that look the same, since none of them is in the other's panel, are one."""
+    names: dict[tuple[str, str], dict[str, Artist]] = {}
+    for axes in drawn.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            names.setdefault(LOOKS[name], {})[name] = handle
+    return {", ".join(found): next(iter(found.values())) for found in names.values()}
 
 
 def _panel(axes: Axes, panel: Panel) -> None:
     points = [_point(load) for load in panel.series]
     numbers = [point.x for point in points]
-    for summary in panel.series[0].summaries:
-        color, marker = LOOKS[summary.contender]
-        spreads = [_spread(load, summary.contender, panel) for load in panel.series]
+    for contender in (one.contender for one in panel.series[0].summaries):
+        color, marker = LOOKS[contender]
+        spreads = [panel.figure(summary(load, contender)) for load in panel.series]
         axes.plot(
             numbers,
             [spread.median for spread in spreads],
             color=color,
             marker=marker,
-            markersize=5,
-            label=summary.contender,
+            markersize=5.5,
+            label=contender,
         )
         axes.fill_between(
             numbers,
@@ -98,9 +99,3 @@ def _panel(axes: Axes, panel: Panel) -> None:
 def _point(load: LoadResult) -> Point:
     assert load.point is not None, "one of a series"
     return load.point
-
-
-def _spread(load: LoadResult, contender: str, panel: Panel) -> Spread:
-    summary = load.summary(contender)
-    assert summary is not None, "all loads of a series have the same contenders"
-    return panel.figure(summary)
