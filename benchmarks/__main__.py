@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ _LARGE_BYTES = 6 * 2**30
 """A file of 2 GiB, its log while it is filled, and some air."""
 
 
-def _known(names: list[str] | None) -> list[str]:
+def known(names: list[str] | None) -> list[str]:
+    """``names``, each once; all loads where there are none."""
     for name in names or []:
         if name not in LOADS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(LOADS)}")
@@ -48,7 +50,7 @@ def room(large: bool) -> bool:
 def main(
     loads: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LOAD]...", callback=_known, help=f"{', '.join(LOADS)}; or all."),
+        typer.Argument(metavar="[LOAD]...", callback=known, help=f"{', '.join(LOADS)}; or all."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender runs.")] = 5,
     seconds: Annotated[float, typer.Option(help="How long it works each time.")] = 0.5,
@@ -69,6 +71,7 @@ def main(
     chosen = [load for name in loads or () for load in LOADS[name](plan)]
     if quick:
         chosen = [load.shrunk() for load in chosen]
+    gc.freeze()  # collections before runs need not look at what was imported
     report = _measure(chosen, plan, effort)
     print_report(console(), report)
     write_json(report, json_file)

@@ -187,7 +187,7 @@ def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
 def settings_line(settings: Settings) -> str:
     pragmas = ", ".join(f"{name}={value}" for name, value in settings.pragmas.items())
     size = f"{settings.pool_size}+{settings.max_overflow}"
-    return f"{settings.pool} {size}; SQLite {settings.sqlite}, {pragmas}"
+    return f"{settings.pool} {size}; {pragmas}; SQLite {settings.sqlite}"
 
 
 def environment_line(environment: Environment, rounds: int) -> str:

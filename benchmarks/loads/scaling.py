@@ -20,6 +20,7 @@ READS_BY_TASKS, WRITES_BY_TASKS, TURNS = "reads-by-tasks", "writes-by-tasks", "t
 FEW, MANY = 50, 5_000
 
 _TASKS = (1, 10, 100, 1_000)
+_QUICK_TASKS = (1, 10)
 
 _READERS: tuple[Contender, ...] = (
     catalogue.stock,
@@ -42,17 +43,21 @@ _IN_LINE: tuple[Contender, ...] = (
 )
 
 
-def reads_by_tasks(_plan: Plan) -> list[Load]:
-    return list(_by_tasks(READS_BY_TASKS, READS, items.fill, _READERS, None, _TASKS))
+def reads_by_tasks(plan: Plan) -> list[Load]:
+    return list(_by_tasks(READS_BY_TASKS, READS, items.fill, _READERS, None, _tasks(plan)))
 
 
-def writes_by_tasks(_plan: Plan) -> list[Load]:
-    return list(_by_tasks(WRITES_BY_TASKS, WRITES, fill, _WRITERS, moved, _TASKS))
+def writes_by_tasks(plan: Plan) -> list[Load]:
+    return list(_by_tasks(WRITES_BY_TASKS, WRITES, fill, _WRITERS, moved, _tasks(plan)))
 
 
 def turns(_plan: Plan) -> list[Load]:
     """One turn after the other, with a short line and with a very long one."""
     return list(_by_tasks(TURNS, WRITES, fill, _IN_LINE, moved, (FEW, MANY)))
+
+
+def _tasks(plan: Plan) -> tuple[int, ...]:
+    return _QUICK_TASKS if plan.quick else _TASKS
 
 
 def _by_tasks(

@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import typer
 
 from benchmarks.loads import LOADS
+from benchmarks.plots import main
 
 from .calling import ROOT, Json, call
 
@@ -86,9 +88,8 @@ def test_a_report_of_some_loads_is_refused(written: Path, tmp_path: Path) -> Non
     file, page = tmp_path / "some.json", tmp_path / "page.md"
     file.write_text(json.dumps(report))
     shutil.copy(PAGE, page)
-    done = call(str(file), "--page", str(page), module="benchmarks.plots")
-    assert done.returncode == 2
-    assert "nothing of point-reads" in done.stderr
+    with pytest.raises(typer.BadParameter, match="has nothing of point-reads; run `python -m"):
+        main(file, page, tmp_path)
     assert page.read_text() == PAGE.read_text()
 
 
@@ -96,6 +97,5 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     """With the name of the file and what writes one."""
     file = tmp_path / "other.json"
     file.write_text("{}")
-    done = call(str(file), module="benchmarks.plots")
-    assert done.returncode == 2
-    assert "is no report of" in done.stderr
+    with pytest.raises(typer.BadParameter, match=r"other\.json is no report of"):
+        main(file)
