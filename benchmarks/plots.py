@@ -40,7 +40,7 @@ def main(
     pictures: Annotated[Path, typer.Option(help="A directory for them.")] = _DOCS / "benchmarks",
 ) -> None:
     """Draw the pictures, and write the tables."""
-    report = _report(file)
+    report = read(file)
     try:
         text = write(page.read_text(), report)
         pictures.mkdir(exist_ok=True)
@@ -52,7 +52,8 @@ def main(
         ) from None
 
 
-def _report(file: Path) -> Report:
+def read(file: Path) -> Report:
+    """What ``python -m benchmarks --json`` wrote."""
     try:
         return TypeAdapter(Report).validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:

@@ -174,7 +174,9 @@ def test_large_and_small_plans() -> None:
     assert sizes == {False: [1, 100], True: [1, 100, 2048]}
 
 
-def test_books_that_do_not_balance_fail_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_books_that_do_not_balance_fail_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Except those of a contender that may lose updates: that they do not is a result."""
     [load] = LOADS["one-row-writes"](Plan())
     lying = replace(load, contenders=load.contenders[:1], effects=lambda _database: 0)
@@ -182,6 +184,7 @@ def test_books_that_do_not_balance_fail_the_command(monkeypatch: pytest.MonkeyPa
     with pytest.raises(typer.Exit) as stopped:
         main(["turns"], quick=True)
     assert stopped.value.exit_code == 1
+    assert "stock, round 1: the books do NOT balance" in capsys.readouterr().out
     monkeypatch.setitem(
         LOADS, "turns", lambda _plan: [replace(lying, may_lose=frozenset({"stock"}))]
     )

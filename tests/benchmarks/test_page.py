@@ -11,7 +11,8 @@ import pytest
 import typer
 
 from benchmarks.loads import LOADS
-from benchmarks.plots import main
+from benchmarks.page import blocks
+from benchmarks.plots import main, read
 
 from .calling import ROOT, Json, call
 
@@ -48,11 +49,11 @@ def test_every_load_is_on_the_page() -> None:
 def test_the_tables_are_those_of_the_report(place: Path, written: Path) -> None:
     """Each load's contenders are there, with the throughput that the report has for them."""
     report: Json = json.loads(written.read_text())
-    blocks = dict(BLOCK.findall((place / PAGE.name).read_text()))
-    assert report["environment"]["sqlalchemy"] in blocks["environment"]
+    tables = dict(BLOCK.findall((place / PAGE.name).read_text()))
+    assert report["environment"]["sqlalchemy"] in tables["environment"]
     for load in report["loads"]:
         point = load["point"]
-        block = blocks[load["load"] if point is None else point["series"]]
+        block = tables[load["load"] if point is None else point["series"]]
         lines = {line.split(" | ")[0].removeprefix("| "): line for line in block.splitlines()}
         for summary in load["summaries"]:
             [line] = [text for name, text in lines.items() if named(name, summary["contender"])]
@@ -91,6 +92,28 @@ def test_a_report_of_some_loads_is_refused(written: Path, tmp_path: Path) -> Non
     with pytest.raises(typer.BadParameter, match="has nothing of point-reads; run `python -m"):
         main(file, page, tmp_path)
     assert page.read_text() == PAGE.read_text()
+
+
+def test_a_report_without_a_contender_that_is_asked_for_is_refused(
+    written: Path, tmp_path: Path
+) -> None:
+    """It is named."""
+    report = json.loads(written.read_text())
+    for load in report["loads"]:
+        load["summaries"] = [
+            one for one in load["summaries"] if one["contender"] != "stock as it comes"
+        ]
+    file, page = tmp_path / "some.json", tmp_path / "page.md"
+    file.write_text(json.dumps(report))
+    shutil.copy(PAGE, page)
+    with pytest.raises(typer.BadParameter, match="nothing of stock as it comes in one-row-writes"):
+        main(file, page, tmp_path)
+
+
+def test_writing_the_page_again_changes_nothing(place: Path, written: Path) -> None:
+    """What stands between the markers is replaced."""
+    page = (place / PAGE.name).read_text()
+    assert blocks.write(page, read(written)) == page
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
+from sqlalchemy import select, text
 
 from benchmarks import contenders, files
-from benchmarks.contenders import Contender, Measurement, Part, Work
+from benchmarks.contenders import STOCK, Contender, Measurement, Part, Work
 from benchmarks.engines import PRAGMAS
-from benchmarks.loads import items, one_row_writes
+from benchmarks.loads import items, one_row_writes, read_modify_write
+from benchmarks.loads.base import Plan
 from benchmarks.measuring import Tally, WrongAnswerError
-from benchmarks.steps import Statement, Steps, check_count, check_rows
+from benchmarks.steps import Run, Statement, Steps, check_count, check_rows
 from benchmarks.ways import catalogue
 
 READERS = (*catalogue.READING, *catalogue.OTHER_STOCK_POOLS[:2])
@@ -25,15 +28,16 @@ WRITERS = (
     catalogue.synchronous_immediate,
     catalogue.swap_in_for_writers,
 )
+CAREFUL = [one for one in read_modify_write.loads(Plan())[0].contenders if one.name != STOCK]
 
 
 def named(contender: Contender) -> str:
     return contender.name
 
 
-def run(contender: Contender, database: Path, part: Part) -> Measurement:
-    """For a moment, by two tasks."""
-    work = Work((part,), seconds=0.01, warm_up_per_task=1, seed=0, pragmas=PRAGMAS)
+def run(contender: Contender, database: Path, part: Part, seconds: float = 0.01) -> Measurement:
+    """For a moment."""
+    work = Work((part,), seconds=seconds, warm_up_per_task=1, seed=0, pragmas=PRAGMAS)
     return contender.run(database, work)[part.name]
 
 
@@ -79,6 +83,41 @@ def test_what_failed_is_not_in_the_file(contender: Contender, tmp_path: Path) ->
     acknowledged = measurement.warm_up.acknowledged + measurement.measured.acknowledged
     errors = measurement.warm_up.errors + measurement.measured.errors
     assert set(errors) == {"WrongAnswerError: on purpose"}
+    assert one_row_writes.moved(database) == acknowledged > 0
+
+
+@pytest.mark.parametrize("contender", READERS, ids=named)
+def test_what_the_database_refuses_is_counted(contender: Contender, to_read: Path) -> None:
+    """With its reason, and the others go on."""
+    refused = Statement.of(text("SELECT price FROM nowhere"))
+
+    def read(_key: int) -> Steps:
+        yield Run(refused, {})
+
+    measured = run(contender, to_read, part(read)).measured
+    [reason] = measured.errors
+    assert reason.endswith("no such table: nowhere")
+    assert measured.acknowledged == 0 < len(measured.latencies_s)
+
+
+def test_waiting_in_vain_for_a_connection_is_counted() -> None:
+    """aiosqlitepool's error is of no family that others have."""
+    tally = Tally()
+    with tally.operation():
+        raise PoolConnectionAcquireTimeoutError
+    assert tally.errors.total() == 1
+
+
+@pytest.mark.parametrize("contender", CAREFUL, ids=named)
+def test_no_update_is_lost(contender: Contender, tmp_path: Path) -> None:
+    """Tasks that read the same row before they write it do so one after the other."""
+    database = tmp_path / "counters.db"
+    files.create(database, one_row_writes.fill)
+    [load] = read_modify_write.loads(Plan())
+    [add_one] = load.parts
+    measurement = run(contender, database, replace(add_one, tasks=4, rows=1), seconds=0.05)
+    assert measurement.warm_up.errors + measurement.measured.errors == {}
+    acknowledged = measurement.warm_up.acknowledged + measurement.measured.acknowledged
     assert one_row_writes.moved(database) == acknowledged > 0
 
 
