@@ -50,9 +50,8 @@ def stock_with_large_pool(size: int) -> Callable[[Path, Pragmas], AsyncEngine]:
 
 
 def stock_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
-    """The same with SQLAlchemy's recipe for BEGIN IMMEDIATE: for applications that read first."""
+    """The same with a BEGIN IMMEDIATE for each transaction: for those that read first."""
     engine = stock(database, pragmas)
-    event.listen(engine.sync_engine, "connect", _begin_nothing)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
 
@@ -83,7 +82,6 @@ def synchronous(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
 def synchronous_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
     """And with BEGIN IMMEDIATE."""
     engine = synchronous(database, pragmas)
-    event.listen(engine, "connect", _begin_nothing)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
@@ -124,10 +122,6 @@ def _setting(pragmas: Pragmas) -> Callable[[Any, object], None]:
         cursor.close()
 
     return set_pragmas
-
-
-def _begin_nothing(connection: Any, _record: object) -> None:
-    connection.isolation_level = None
 
 
 def _begin_immediate(connection: Connection) -> None:

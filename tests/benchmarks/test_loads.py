@@ -189,3 +189,9 @@ def test_books_that_do_not_balance_fail_the_command(
         LOADS, "turns", lambda _plan: [replace(lying, may_lose=frozenset({"stock"}))]
     )
     main(["turns"], quick=True)
+    assert "NOT" not in capsys.readouterr().out
+
+
+def test_a_quick_call_judges_nothing(report: Json) -> None:
+    """A handful of tasks and a moment say nothing about what was asked."""
+    assert (report["quick"], report["asked"]) == (True, [])
