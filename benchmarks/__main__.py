@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Annotated
@@ -19,7 +19,7 @@ from .loads import LOADS
 from .loads.base import Load, Plan
 from .output import JsonOption, console, write_json
 from .results import LoadResult, Report
-from .rounds import Effort, run_load
+from .rounds import Effort, run_loads
 from .tables import print_report
 
 _QUICK_SECONDS = 0.005
@@ -68,9 +68,9 @@ def main(
     """Compare ways of using SQLite under asyncio, on the machine at hand."""
     plan = Plan(quick, large, min(scale, _QUICK_SCALE) if quick else scale)
     effort = Effort(1, _QUICK_SECONDS, warm_up_per_task=1) if quick else Effort(rounds, seconds)
-    chosen = [load for name in loads or () for load in LOADS[name](plan)]
+    chosen = {name: LOADS[name](plan) for name in loads or ()}
     if quick:
-        chosen = [load.shrunk() for load in chosen]
+        chosen = {name: [load.shrunk() for load in found] for name, found in chosen.items()}
     gc.freeze()  # collections before runs need not look at what was imported
     report = _measure(chosen, plan, effort)
     print_report(console(), report)
@@ -79,11 +79,13 @@ def main(
         raise typer.Exit(1)
 
 
-def _measure(loads: Sequence[Load], plan: Plan, effort: Effort) -> Report:
+def _measure(loads: Mapping[str, Sequence[Load]], plan: Plan, effort: Effort) -> Report:
     with TemporaryDirectory(prefix="benchmarks-") as directory, _progress() as progress:
         environment = Environment.of(Path(directory))
         results = [
-            result for load in loads for result in _run(load, effort, Path(directory), progress)
+            result
+            for name, found in loads.items()
+            for result in _run(name, found, effort, Path(directory), progress)
         ]
     # What a handful of tasks did for a moment is not judged.
     asked = [] if plan.quick else asked_of_loads(results)
@@ -101,14 +103,16 @@ def _progress() -> Progress:
     )
 
 
-def _run(load: Load, effort: Effort, directory: Path, progress: Progress) -> list[LoadResult]:
-    total = effort.rounds * len(load.contenders)
-    task = progress.add_task(load.name, total=total + 1, running="filling the tables")
+def _run(
+    name: str, loads: Sequence[Load], effort: Effort, directory: Path, progress: Progress
+) -> list[LoadResult]:
+    total = effort.rounds * sum(len(load.contenders) for load in loads)
+    task = progress.add_task(name, total=total + 1, running="filling the tables")
 
     def on_run(contender: str) -> None:
         progress.update(task, advance=1, running=contender)
 
-    results = run_load(load, effort, directory, on_run)
+    results = run_loads(loads, effort, directory, on_run)
     progress.update(task, completed=total + 1, running="")
     return results
 

@@ -32,26 +32,44 @@ class Effort:
     warm_up_per_task: int = 3
 
 
-def run_load(
-    load: Load, effort: Effort, directory: Path, on_run: Callable[[str], None]
+def run_loads(
+    loads: Sequence[Load], effort: Effort, directory: Path, on_run: Callable[[str], None]
 ) -> list[LoadResult]:
-    """All rounds of ``load``, on files in ``directory``; ``on_run`` hears who runs next.
+    """All rounds of ``loads``, on files in ``directory``; ``on_run`` hears who runs next.
 
-    There is one result for each of its parts.
+    Loads of a series are compared with each other, and so take turns, too. There is one result for
+    each part of each load.
     """
-    runs: dict[str, list[Run]] = {part.name: [] for part in load.parts}
+    runs: dict[tuple[str, str], list[Run]] = {
+        (load.name, part.name): [] for load in loads for part in load.parts
+    }
     with TemporaryDirectory(dir=directory) as place:
-        template = Path(place) / "template.db"
-        files.create(template, load.fill)
+        templates = [_template(load, Path(place) / str(at)) for at, load in enumerate(loads)]
         for round_ in range(effort.rounds):
-            work = _work(load, effort, round_)
-            for turn, contender in enumerate(rotated(load.contenders, round_)):
-                on_run(contender.name)
-                for part, run in _run(load, contender, work, template, turn):
-                    runs[part].append(run)
+            for load, template in rotated(list(zip(loads, templates, strict=True)), round_):
+                for part, run in _round(load, effort, template, round_, on_run):
+                    runs[load.name, part].append(run)
     return [
-        _result(load, part, effort.seconds * load.times, runs[part.name]) for part in load.parts
+        _result(load, part, effort.seconds * load.times, runs[load.name, part.name])
+        for load in loads
+        for part in load.parts
     ]
+
+
+def _template(load: Load, place: Path) -> Path:
+    place.mkdir()
+    template = place / "template.db"
+    files.create(template, load.fill)
+    return template
+
+
+def _round(
+    load: Load, effort: Effort, template: Path, round_: int, on_run: Callable[[str], None]
+) -> Iterator[tuple[str, Run]]:
+    work = _work(load, effort, round_)
+    for place, contender in enumerate(rotated(load.contenders, round_)):
+        on_run(contender.name)
+        yield from _run(load, contender, work, template, place)
 
 
 def rotated(contenders: Sequence[T], by: int) -> list[T]:

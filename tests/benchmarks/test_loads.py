@@ -15,8 +15,9 @@ import pytest
 import typer
 
 from benchmarks.__main__ import known, main, room
-from benchmarks.loads import LOADS
-from benchmarks.loads.base import Plan
+from benchmarks.loads import LOADS, one_row_writes
+from benchmarks.loads.base import Load, Plan
+from benchmarks.rounds import Effort, run_loads
 from benchmarks.ways.facade import HAS_CLOSURES
 
 from .calling import Json
@@ -195,3 +196,24 @@ def test_books_that_do_not_balance_fail_the_command(
 def test_a_quick_call_judges_nothing(report: Json) -> None:
     """A handful of tasks and a moment say nothing about what was asked."""
     assert (report["quick"], report["asked"]) == (True, [])
+
+
+def test_the_loads_of_a_series_take_turns(tmp_path: Path) -> None:
+    """They are compared with each other: a minute between them would be a part of the ratio."""
+    shrunk = (load.shrunk() for load in LOADS["turns"](Plan()))
+    loads = [replace(load, contenders=load.contenders[:2]) for load in shrunk]
+    asked: list[str] = []
+
+    def watched(load: Load) -> Load:
+        def effects(database: Path) -> int:
+            asked.append(load.name)
+            return one_row_writes.moved(database)
+
+        return replace(load, effects=effects)
+
+    results = run_loads(
+        [watched(load) for load in loads], Effort(2, 0.001, 1), tmp_path, lambda _name: None
+    )
+    few, many = (load.name for load in loads)
+    assert asked == [few, few, many, many, many, many, few, few]
+    assert [result.load for result in results] == [few, many]
