@@ -83,14 +83,15 @@ def test_the_page_of_the_project_has_its_pictures() -> None:
         assert (PAGE.parent / name).exists(), name
 
 
-def test_a_report_of_some_loads_is_refused(written: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["point-reads", "turns"])
+def test_a_report_of_some_loads_is_refused(written: Path, tmp_path: Path, missing: str) -> None:
     """The page is left as it was: old and new figures on one page would mislead."""
     report = json.loads(written.read_text())
-    report["loads"] = report["loads"][1:]
+    report["loads"] = [one for one in report["loads"] if not one["load"].startswith(missing)]
     file, page = tmp_path / "some.json", tmp_path / "page.md"
     file.write_text(json.dumps(report))
     shutil.copy(PAGE, page)
-    with pytest.raises(typer.BadParameter, match="has nothing of point-reads; run `python -m"):
+    with pytest.raises(typer.BadParameter, match=f"has nothing of {missing}; run `python -m"):
         main(file, page, tmp_path)
     assert page.read_text() == PAGE.read_text()
 
