@@ -21,6 +21,8 @@ _PANEL_INCHES = 1.0
 _AROUND_INCHES = 0.7
 """For the title and the legend."""
 
+_TWO_DECADES = 100
+
 _WHISKERS: dict[str, Any] = {"ecolor": "black", "elinewidth": 0.9, "capsize": 2.5}
 
 
@@ -96,7 +98,8 @@ def _dots(axes: Axes, spreads: Sequence[Spread], colors: Sequence[str]) -> None:
     )
     least, most = min(spread.least for spread in spreads), max(spread.most for spread in spreads)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    few_decades = most / least < _TWO_DECADES
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,)))
     axes.set_xlim(least / 1.5, most * (most / least) ** 0.15 * 1.2)
     axes.hlines(range(len(spreads)), *axes.get_xlim(), color="#EEEEEE", linewidth=0.7, zorder=1)
 
