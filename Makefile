@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo migrations test test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills lint types clean
-.PHONY: bench bench-cancel bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-docs bench-cancel bench-processes bench-wal bench-wal-hour
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
@@ -64,8 +64,14 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# All loads with all contenders: a quarter of an hour. And the page and the pictures, from what it
+# wrote.
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks
+	mkdir -p build
+	$(BIN)/python -m benchmarks --json build/benchmarks.json
+
+bench-docs: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.plots build/benchmarks.json
 
 # Processes that write the same file, beside stock ones: two minutes and a half.
 bench-processes: $(VENV)/.dev

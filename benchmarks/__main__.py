@@ -1,59 +1,95 @@
-"""The command: ``python -m benchmarks [LOAD ...] --rounds 5 --json FILE --quick``."""
+"""The command: ``python -m benchmarks [LOAD ...] --rounds 5 --seconds 0.5 --json FILE``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from .asked_of_loads import asked_of_loads
 from .environment import Environment
 from .loads import LOADS
-from .loads.base import Load
+from .loads.base import Load, Plan
 from .output import JsonOption, console, write_json
 from .results import LoadResult, Report
-from .rounds import run_load
+from .rounds import Effort, run_loads
 from .tables import print_report
 
-_QUICK_SHARE = 10
+_QUICK_SECONDS = 0.005
+_QUICK_SCALE = 0.001
+_LARGE_BYTES = 6 * 2**30
+"""A file of 2 GiB, its log while it is filled, and some air."""
 
 
-def _known(names: list[str] | None) -> list[str]:
+def known(names: list[str] | None) -> list[str]:
+    """``names``, each once; all loads where there are none."""
     for name in names or []:
         if name not in LOADS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(LOADS)}")
     return list(dict.fromkeys(names or LOADS))
 
 
+def room(large: bool) -> bool:
+    """``large``, where the disk has room for a large file."""
+    free = shutil.disk_usage(gettempdir()).free
+    if large and free < _LARGE_BYTES:
+        raise typer.BadParameter(
+            f"needs {_LARGE_BYTES / 2**30:.0f} GiB in {gettempdir()}, which has "
+            f"{free / 2**30:.1f}; free some, or set TMPDIR"
+        )
+    return large
+
+
 def main(
     loads: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LOAD]...", callback=_known, help=f"{', '.join(LOADS)}; or all."),
+        typer.Argument(metavar="[LOAD]...", callback=known, help=f"{', '.join(LOADS)}; or all."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender runs.")] = 5,
+    seconds: Annotated[float, typer.Option(help="How long it works each time.")] = 0.5,
+    scale: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the published rows of `social`.")
+    ] = 0.01,
+    large: Annotated[
+        bool, typer.Option("--large", callback=room, help="Open a file of 2 GiB, too.")
+    ] = False,
     json_file: JsonOption = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One round, a tenth of the work: does it run?")
+        bool, typer.Option("--quick", help="One round, a moment each: does it run?")
     ] = False,
 ) -> None:
-    """Compare this package's engines with SQLAlchemy's own, on the machine at hand."""
-    chosen = [LOADS[name] for name in loads or ()]
-    report = _measure(chosen, rounds=1 if quick else rounds, share=_QUICK_SHARE if quick else 1)
+    """Compare ways of using SQLite under asyncio, on the machine at hand."""
+    plan = Plan(quick, large, min(scale, _QUICK_SCALE) if quick else scale)
+    effort = Effort(1, _QUICK_SECONDS, warm_up_per_task=1) if quick else Effort(rounds, seconds)
+    chosen = {name: LOADS[name](plan) for name in loads or ()}
+    if quick:
+        chosen = {name: [load.shrunk() for load in found] for name, found in chosen.items()}
+    gc.freeze()  # collections before runs need not look at what was imported
+    report = _measure(chosen, plan, effort)
     print_report(console(), report)
     write_json(report, json_file)
     if not report.books_balance:
         raise typer.Exit(1)
 
 
-def _measure(loads: Sequence[Load], *, rounds: int, share: int) -> Report:
+def _measure(loads: Mapping[str, Sequence[Load]], plan: Plan, effort: Effort) -> Report:
     with TemporaryDirectory(prefix="benchmarks-") as directory, _progress() as progress:
         environment = Environment.of(Path(directory))
-        results = [_run(load, rounds, share, Path(directory), progress) for load in loads]
-    return Report(environment, rounds, results)
+        results = [
+            result
+            for name, found in loads.items()
+            for result in _run(name, found, effort, Path(directory), progress)
+        ]
+    # What a handful of tasks did for a moment is not judged.
+    asked = [] if plan.quick else asked_of_loads(results)
+    return Report(environment, effort.rounds, plan.quick, plan.scale, results, asked)
 
 
 def _progress() -> Progress:
@@ -67,19 +103,18 @@ def _progress() -> Progress:
     )
 
 
-def _run(load: Load, rounds: int, share: int, directory: Path, progress: Progress) -> LoadResult:
-    total = rounds * len(load.contenders)
-    task = progress.add_task(load.name, total=total + 1, running="filling the tables")
+def _run(
+    name: str, loads: Sequence[Load], effort: Effort, directory: Path, progress: Progress
+) -> list[LoadResult]:
+    total = effort.rounds * sum(len(load.contenders) for load in loads)
+    task = progress.add_task(name, total=total + 1, running="filling the tables")
 
     def on_run(contender: str) -> None:
         progress.update(task, advance=1, running=contender)
 
-    operations = load.operations // share
-    result = run_load(
-        load, operations=operations, rounds=rounds, directory=directory, on_run=on_run
-    )
+    results = run_loads(loads, effort, directory, on_run)
     progress.update(task, completed=total + 1, running="")
-    return result
+    return results
 
 
 if __name__ == "__main__":

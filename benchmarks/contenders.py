@@ -1,49 +1,87 @@
-"""Ways of doing the same work: many tasks of one event loop, or one thread.
+"""Contenders: a way of getting at a database, and who does the work: tasks of a loop, or a thread.
 
-A further contender is one more line in a load's ``contenders``. A further *kind* of contender is
-one more class with a ``name`` and a ``run()``.
+A further *kind* of contender is one more class with a ``name`` and a ``run()``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
-from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
-
+from .engines import Pragmas
 from .measuring import Tally, loop_lag
-from .settings import Settings, settings_of
+from .settings import Settings
+from .steps import Operation
+from .ways.base import Open, OpenSync, SyncWay, Way
 
-WARM_UP_PER_TASK = 5
-"""Operations each task does before the clock starts: connections open, caches fill."""
+STOCK = "stock"
+"""Whom all others are compared with."""
+
+SYNCHRONOUS = "synchronous"
+
+_WARM_UP = 250
+"""Operations of a part at the most: a thousand tasks need no thousand connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What some tasks do, again and again, until the time is up.
+
+    :param unit: what is counted a second
+    :param rows: each operation gets a random key from 1 to this one
+    :param writes: whether it is done in a transaction that is committed
+    """
+
+    name: str
+    title: str
+    unit: str
+    tasks: int
+    rows: int
+    operation: Operation
+    writes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A fixed number of operations, one for each key, shared by ``tasks``.
+    """What one run consists of: all ``parts`` at once.
 
-    Each task takes the next key when it is done with one, so the number of tasks at work stays
-    the same to the end, also where a contender serves them unfairly.
+    :param warm_up_per_task: operations before the clock starts: connections open, caches fill,
+        statements are compiled
     """
 
-    keys: Sequence[int]
-    tasks: int
+    parts: tuple[Part, ...]
+    seconds: float
+    warm_up_per_task: int
+    seed: int
+    pragmas: Pragmas
 
     @property
-    def warm_up(self) -> Sequence[int]:
-        return self.keys[: WARM_UP_PER_TASK * self.tasks]
+    def writes(self) -> bool:
+        return any(part.writes for part in self.parts)
+
+    def warm_up(self, part: Part) -> int:
+        """Operations of ``part`` before the clock starts."""
+        return min(self.warm_up_per_task * part.tasks, _WARM_UP)
+
+    def keys(self, part: Part) -> Iterator[int]:
+        """The same random rows for all contenders of a round, without end."""
+        chooser = random.Random(f"{self.seed} {part.name}")
+        while True:
+            yield chooser.randint(1, part.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one run of one contender gave.
+    """What one run of one contender gave, for one part of the work.
 
+    ``seconds`` is the time in which ``in_time`` operations were acknowledged; None for all.
     ``overshoots_s`` is how late the event loop woke its probe each time; None where there is no
     loop. The times of the warm-up are thrown away; its effects are in the file.
     """
@@ -53,6 +91,11 @@ class Measurement:
     warm_up: Tally
     measured: Tally
     overshoots_s: list[float] | None
+    in_time: int | None = None
+
+
+Measurements = Mapping[str, Measurement]
+"""By the name of the part."""
 
 
 class Contender(Protocol):
@@ -62,49 +105,101 @@ class Contender(Protocol):
     def name(self) -> str:
         """What tables call it."""
 
-    def run(self, database: Path, work: Work) -> Measurement:
-        """Do all of ``work`` on a file that nobody else has open, and let go of the file."""
+    @property
+    def without_wal(self) -> bool:
+        """Whether it wants a file as SQLite makes it by itself."""
+
+    def run(self, database: Path, work: Work) -> Measurements:
+        """Do ``work`` on a file that nobody else has open, and let go of the file."""
+
+
+class _Window:
+    """The time that counts: from when all tasks are at work.
+
+    A task begins nothing new when it is over. What is under way then is awaited: its time counts,
+    since who waits longest must not be left out, and it does not count as done in time.
+    """
+
+    def __init__(self, tasks: int, seconds: float) -> None:
+        self._missing = tasks
+        self._seconds = seconds
+        self._ends = math.inf
+
+    def enter(self) -> None:
+        """Called by each task once."""
+        self._missing -= 1
+        if not self._missing:
+            self._ends = perf_counter() + self._seconds
+
+    @property
+    def is_open(self) -> bool:
+        return perf_counter() < self._ends
+
+    def count(self, tally: Tally) -> int:
+        """How many operations were acknowledged meanwhile."""
+        started = self._ends - self._seconds
+        return sum(started <= at < self._ends for at in tally.acknowledged_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Concurrent:
-    """Tasks of one event loop share one engine, as the requests of a web server do."""
+    """Tasks of one event loop share one way, as the requests of a web server do."""
 
     name: str
-    engine: Callable[[Path], AsyncEngine]
-    operate: Callable[[AsyncEngine, int], Awaitable[None]]
+    open: Open
+    without_wal: bool = False
 
-    def run(self, database: Path, work: Work) -> Measurement:
+    def run(self, database: Path, work: Work) -> Measurements:
         return asyncio.run(self._run(database, work))
 
-    async def _run(self, database: Path, work: Work) -> Measurement:
-        engine = self.engine(database)
-        try:
-            return await self._measure(engine, work)
-        finally:
-            await engine.dispose()
+    async def _run(self, database: Path, work: Work) -> Measurements:
+        async with self.open(database, work.pragmas) as way:
+            settings = await way.settings(writes=work.writes)
+            keys = {part.name: work.keys(part) for part in work.parts}
+            warm_up = {part.name: Tally() for part in work.parts}
+            for part in work.parts:
+                await _warm_up(way, part, work.warm_up(part), keys[part.name], warm_up[part.name])
+            gc.collect()
+            measured = {part.name: Tally() for part in work.parts}
+            window = _Window(sum(part.tasks for part in work.parts), work.seconds)
+            async with loop_lag() as overshoots_s:
+                await asyncio.gather(
+                    *(
+                        _repeat(way, part, keys[part.name], measured[part.name], window)
+                        for part in work.parts
+                        for _ in range(part.tasks)
+                    )
+                )
+        return {
+            name: Measurement(
+                settings, work.seconds, warm_up[name], tally, overshoots_s, window.count(tally)
+            )
+            for name, tally in measured.items()
+        }
 
-    async def _measure(self, engine: AsyncEngine, work: Work) -> Measurement:
-        async with engine.connect() as connection:
-            settings = await connection.run_sync(settings_of)
-        warm_up = await self._share(engine, work.warm_up, work.tasks)
-        gc.collect()
-        async with loop_lag() as overshoots_s:
-            started = perf_counter()
-            measured = await self._share(engine, work.keys, work.tasks)
-            seconds = perf_counter() - started
-        return Measurement(settings, seconds, warm_up, measured, overshoots_s)
 
-    async def _share(self, engine: AsyncEngine, keys: Iterable[int], tasks: int) -> Tally:
-        tally = Tally()
-        remaining = iter(keys)
-        await asyncio.gather(*(self._task(engine, remaining, tally) for _ in range(tasks)))
-        return tally
+async def _warm_up(way: Way, part: Part, count: int, keys: Iterator[int], tally: Tally) -> None:
+    remaining = iter(range(count))
+    operate = _operate(way, part)
 
-    async def _task(self, engine: AsyncEngine, remaining: Iterator[int], tally: Tally) -> None:
-        for key in remaining:
+    async def share() -> None:
+        for _ in remaining:
             with tally.operation():
-                await self.operate(engine, key)
+                await operate(part.operation, next(keys))
+
+    await asyncio.gather(*(share() for _ in range(min(part.tasks, count))))
+
+
+async def _repeat(way: Way, part: Part, keys: Iterator[int], tally: Tally, window: _Window) -> None:
+    operate = _operate(way, part)
+    window.enter()
+    while window.is_open:
+        with tally.operation():
+            await operate(part.operation, next(keys))
+
+
+def _operate(way: Way, part: Part) -> Callable[[Operation, int], Awaitable[None]]:
+    return way.write if part.writes else way.read
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +210,26 @@ class OneThread:
     """
 
     name: str
-    engine: Callable[[Path], Engine]
-    operate: Callable[[Engine, int], None]
+    open: OpenSync
+    without_wal: bool = False
 
-    def run(self, database: Path, work: Work) -> Measurement:
-        engine = self.engine(database)
-        try:
-            return self._measure(engine, work)
-        finally:
-            engine.dispose()
+    def run(self, database: Path, work: Work) -> Measurements:
+        [part] = work.parts
+        with self.open(database, work.pragmas) as way:
+            settings = way.settings()
+            keys, warm_up, measured = work.keys(part), Tally(), Tally()
+            for _ in range(work.warm_up(part)):
+                _do(way, part, keys, warm_up)
+            gc.collect()
+            window = _Window(1, work.seconds)
+            window.enter()
+            while window.is_open:
+                _do(way, part, keys, measured)
+        in_time = window.count(measured)
+        return {part.name: Measurement(settings, work.seconds, warm_up, measured, None, in_time)}
 
-    def _measure(self, engine: Engine, work: Work) -> Measurement:
-        with engine.connect() as connection:
-            settings = settings_of(connection)
-        warm_up = self._do(engine, work.warm_up)
-        gc.collect()
-        started = perf_counter()
-        measured = self._do(engine, work.keys)
-        return Measurement(settings, perf_counter() - started, warm_up, measured, None)
 
-    def _do(self, engine: Engine, keys: Iterable[int]) -> Tally:
-        tally = Tally()
-        for key in keys:
-            with tally.operation():
-                self.operate(engine, key)
-        return tally
+def _do(way: SyncWay, part: Part, keys: Iterator[int], tally: Tally) -> None:
+    operate = way.write if part.writes else way.read
+    with tally.operation():
+        operate(part.operation, next(keys))

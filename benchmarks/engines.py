@@ -1,23 +1,26 @@
 """The engines that are compared, each a function of the database file.
 
-All get the same PRAGMAs, so that pools and drivers are compared and not SQLite's settings. Pool
-sizes are each engine's own defaults: that is what people run.
+All but one get the same PRAGMAs, so that pools and drivers are compared and not SQLite's settings.
+Pool sizes are each engine's own defaults where the name says nothing else: that is what people run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 
 BUSY_TIMEOUT_S = 30
 
-PRAGMAS: Mapping[str, str | int] = {
+Pragmas = Mapping[str, str | int]
+
+PRAGMAS: Pragmas = {
     "journal_mode": "WAL",
     "synchronous": "NORMAL",
     "foreign_keys": "ON",
@@ -26,54 +29,100 @@ PRAGMAS: Mapping[str, str | int] = {
 }
 
 
-def stock(database: Path) -> AsyncEngine:
+def stock(database: Path, pragmas: Pragmas = PRAGMAS, **options: Any) -> AsyncEngine:
     """SQLAlchemy's own, as its documentation and many blog posts advise to configure it."""
-    return _stock(database, connect_args={"timeout": BUSY_TIMEOUT_S})
+    return _stock(database, pragmas, connect_args={"timeout": BUSY_TIMEOUT_S}, **options)
+
+
+def stock_with_null_pool(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
+    """The same with a connection that is opened for each checkout, and closed."""
+    return stock(database, pragmas, poolclass=NullPool)
+
+
+def stock_with_one_connection(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
+    """The same with one connection, for which all tasks wait."""
+    return stock(database, pragmas, pool_size=1, max_overflow=0)
+
+
+def stock_with_large_pool(size: int) -> Callable[[Path, Pragmas], AsyncEngine]:
+    """The same with so many connections."""
+    return partial(stock, pool_size=size, max_overflow=0)
+
+
+def stock_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
+    """The same with a BEGIN IMMEDIATE for each transaction: for those that read first."""
+    engine = stock(database, pragmas)
+    event.listen(engine.sync_engine, "begin", _begin_immediate)
+    return engine
 
 
 def stock_with_its_own_timeout(database: Path) -> AsyncEngine:
-    """The same with the busy time-out that Python's ``sqlite3`` comes with: 5 seconds."""
-    return _stock(database)
+    """Stock with the busy time-out that Python's ``sqlite3`` comes with: 5 seconds."""
+    return _stock(database, PRAGMAS)
 
 
-def _stock(database: Path, **options: Any) -> AsyncEngine:
+def stock_as_it_comes(database: Path, _pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
+    """``create_async_engine`` and nothing else: SQLite's own settings."""
+    return create_async_engine(_url("sqlite+aiosqlite", database))
+
+
+def _stock(database: Path, pragmas: Pragmas, **options: Any) -> AsyncEngine:
     engine = create_async_engine(_url("sqlite+aiosqlite", database), **options)
-    event.listen(engine.sync_engine, "connect", _set_pragmas)
+    event.listen(engine.sync_engine, "connect", _setting(pragmas))
     return engine
 
 
-def synchronous(database: Path) -> Engine:
+def synchronous(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
     """The same without asyncio: what SQLAlchemy and SQLite take by themselves."""
     engine = create_engine(_url("sqlite", database), connect_args={"timeout": BUSY_TIMEOUT_S})
-    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "connect", _setting(pragmas))
     return engine
 
 
-def readers(database: Path) -> AsyncEngine:
+def synchronous_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
+    """And with BEGIN IMMEDIATE."""
+    engine = synchronous(database, pragmas)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def readers(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
     """The reader engine of this package."""
-    return _of_this_package(database, poolclass=ReaderPool)
+    return _of_this_package(database, pragmas, poolclass=ReaderPool)
 
 
-def writer(database: Path) -> AsyncEngine:
+def writer(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
     """The writer engine of this package."""
-    return _of_this_package(database, poolclass=WriterPool)
+    return _of_this_package(database, pragmas, poolclass=WriterPool)
 
 
-def swap_in(database: Path) -> AsyncEngine:
+def swap_in(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
     """The one engine for everything of this package."""
-    return _of_this_package(database, poolclass=SQLitePool)
+    return _of_this_package(database, pragmas, poolclass=SQLitePool)
 
 
-def _of_this_package(database: Path, **options: Any) -> AsyncEngine:
-    return create_async_engine(_url("sqlite+aiosqlite", database), pragmas=PRAGMAS, **options)
+def swap_in_for_writers(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
+    """The same where all transactions take the turn at once: those that read first."""
+    return swap_in(database, pragmas).execution_options(sqlite_role="writer")
+
+
+def _of_this_package(database: Path, pragmas: Pragmas, **options: Any) -> AsyncEngine:
+    return create_async_engine(_url("sqlite+aiosqlite", database), pragmas=pragmas, **options)
 
 
 def _url(driver: str, database: Path) -> URL:
     return URL.create(driver, database=str(database))
 
 
-def _set_pragmas(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for name, value in PRAGMAS.items():
-        cursor.execute(f"PRAGMA {name} = {value}")
-    cursor.close()
+def _setting(pragmas: Pragmas) -> Callable[[Any, object], None]:
+    def set_pragmas(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for name, value in pragmas.items():
+            cursor.execute(f"PRAGMA {name} = {value}")
+        cursor.close()
+
+    return set_pragmas
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -18,6 +18,8 @@ class Environment:
     python: str
     sqlalchemy: str
     aiosqlite: str
+    aiosqlitepool: str
+    apsw: str
     sa_sqlite_pool: str
     system: str
     cpus: int
@@ -32,6 +34,8 @@ class Environment:
             python=f"{platform.python_implementation()} {platform.python_version()}",
             sqlalchemy=version("sqlalchemy"),
             aiosqlite=version("aiosqlite"),
+            aiosqlitepool=version("aiosqlitepool"),
+            apsw=version("apsw"),
             sa_sqlite_pool=version("sa-sqlite-pool"),
             system=f"{platform.system()} {platform.machine()}",
             cpus=_cpus(),

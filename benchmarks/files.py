@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -32,11 +33,22 @@ def copy(template: Path, directory: Path) -> Path:
     return database
 
 
+def leave_wal(database: Path) -> None:
+    """Back to the journal that SQLite comes with."""
+    ask(database, "PRAGMA journal_mode = DELETE")
+
+
 def total(database: Path, column: str, table: str) -> int:
-    """The sum over all rows, asked with plain ``sqlite3``: the books of a run.
+    """The sum over all rows: the books of a run."""
+    found: int = ask(database, f"SELECT sum({column}) FROM {table}")
+    return found
+
+
+def ask(database: Path, sql: str) -> Any:
+    """The one value of one row, asked with plain ``sqlite3``.
 
     Only for files that nobody has open here: closing one drops SQLite's locks on it.
     """
     with closing(sqlite3.connect(database)) as connection:
-        found: int = connection.execute(f"SELECT sum({column}) FROM {table}").fetchone()[0]
-    return found
+        [(value,)] = connection.execute(sql)
+        return value

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
 
+import apsw
+from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 NAP_S = 0.001
@@ -22,6 +25,15 @@ class WrongAnswerError(Exception):
     """A statement succeeded and its result is not what the file holds."""
 
 
+_REFUSALS = (
+    SQLAlchemyError,
+    sqlite3.Error,
+    apsw.Error,
+    PoolConnectionAcquireTimeoutError,
+    WrongAnswerError,
+)
+
+
 class Tally:
     """Every operation of one run: how long it took, and how it ended.
 
@@ -29,12 +41,16 @@ class Tally:
     30 seconds must not look fast.
     """
 
-    __slots__ = ("acknowledged", "errors", "latencies_s")
+    __slots__ = ("acknowledged_at", "errors", "latencies_s")
 
     def __init__(self) -> None:
-        self.acknowledged = 0
+        self.acknowledged_at: list[float] = []
         self.errors: Counter[str] = Counter()
         self.latencies_s: list[float] = []
+
+    @property
+    def acknowledged(self) -> int:
+        return len(self.acknowledged_at)
 
     @contextmanager
     def operation(self, since: float | None = None) -> Iterator[None]:
@@ -45,8 +61,8 @@ class Tally:
         started = perf_counter() if since is None else since
         try:
             yield
-            self.acknowledged += 1
-        except (SQLAlchemyError, WrongAnswerError) as error:
+            self.acknowledged_at.append(perf_counter())
+        except _REFUSALS as error:
             self.errors[_reason(error)] += 1
         finally:
             self.latencies_s.append(perf_counter() - started)

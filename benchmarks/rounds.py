@@ -7,33 +7,69 @@ has the best place.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from . import files
-from .contenders import Contender, Work
+from .contenders import SYNCHRONOUS, Contender, Part, Work
+from .engines import PRAGMAS
 from .loads.base import Load
 from .results import LoadResult, Run, Summary
 
 T = TypeVar("T")
 
 
-def run_load(
-    load: Load, *, operations: int, rounds: int, directory: Path, on_run: Callable[[str], None]
-) -> LoadResult:
-    """All rounds of ``load``, on files in ``directory``; ``on_run`` hears who runs next."""
-    template = directory / f"{load.name}.db"
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is done: ``rounds`` runs of each contender, ``seconds`` each."""
+
+    rounds: int
+    seconds: float
+    warm_up_per_task: int = 3
+
+
+def run_loads(
+    loads: Sequence[Load], effort: Effort, directory: Path, on_run: Callable[[str], None]
+) -> list[LoadResult]:
+    """All rounds of ``loads``, on files in ``directory``; ``on_run`` hears who runs next.
+
+    Loads of a series are compared with each other, and so take turns, too. There is one result for
+    each part of each load.
+    """
+    runs: dict[tuple[str, str], list[Run]] = {
+        (load.name, part.name): [] for load in loads for part in load.parts
+    }
+    with TemporaryDirectory(dir=directory) as place:
+        templates = [_template(load, Path(place) / str(at)) for at, load in enumerate(loads)]
+        for round_ in range(effort.rounds):
+            for load, template in rotated(list(zip(loads, templates, strict=True)), round_):
+                for part, run in _round(load, effort, template, round_, on_run):
+                    runs[load.name, part].append(run)
+    return [
+        _result(load, part, effort.seconds * load.times, runs[load.name, part.name])
+        for load in loads
+        for part in load.parts
+    ]
+
+
+def _template(load: Load, place: Path) -> Path:
+    place.mkdir()
+    template = place / "template.db"
     files.create(template, load.fill)
-    runs = []
-    for round_ in range(rounds):
-        work = Work(_keys(load, operations, round_), load.tasks)
-        for place, contender in enumerate(rotated(load.contenders, round_)):
-            on_run(contender.name)
-            runs.append(_run(load, contender, work, template, round_, place))
-    return _result(load, operations, runs)
+    return template
+
+
+def _round(
+    load: Load, effort: Effort, template: Path, round_: int, on_run: Callable[[str], None]
+) -> Iterator[tuple[str, Run]]:
+    work = _work(load, effort, round_)
+    for place, contender in enumerate(rotated(load.contenders, round_)):
+        on_run(contender.name)
+        yield from _run(load, contender, work, template, place)
 
 
 def rotated(contenders: Sequence[T], by: int) -> list[T]:
@@ -42,33 +78,55 @@ def rotated(contenders: Sequence[T], by: int) -> list[T]:
     return [*contenders[first:], *contenders[:first]]
 
 
-def _keys(load: Load, operations: int, seed: int) -> list[int]:
-    """Random rows, the same for all contenders of a round."""
-    chooser = random.Random(seed)
-    return [chooser.randint(1, load.rows) for _ in range(operations)]
+def _work(load: Load, effort: Effort, round_: int) -> Work:
+    return Work(
+        parts=load.parts,
+        seconds=effort.seconds * load.times,
+        warm_up_per_task=effort.warm_up_per_task,
+        seed=round_,
+        pragmas={**PRAGMAS, "synchronous": load.synchronous},
+    )
 
 
 def _run(
-    load: Load, contender: Contender, work: Work, template: Path, round_: int, place: int
-) -> Run:
+    load: Load, contender: Contender, work: Work, template: Path, place: int
+) -> Iterator[tuple[str, Run]]:
+    with _file(load, contender, template) as database:
+        measurements = contender.run(database, work)
+        found = None if load.effects is None else load.effects(database)
+    for part in load.parts:
+        effects = found if part.writes else None
+        run = Run.of(contender.name, work.seed, place, measurements[part.name], effects)
+        yield part.name, run
+
+
+@contextmanager
+def _file(load: Load, contender: Contender, template: Path) -> Iterator[Path]:
+    if load.shared:
+        yield template
+        return
     with TemporaryDirectory(dir=template.parent) as directory:
         database = files.copy(template, Path(directory))
-        measurement = contender.run(database, work)
-        found = None if load.effects is None else load.effects(database)
-    return Run.of(contender.name, round_, place, measurement, found)
+        if contender.without_wal:
+            files.leave_wal(database)
+        yield database
 
 
-def _result(load: Load, operations: int, runs: list[Run]) -> LoadResult:
+def _result(load: Load, part: Part, seconds: float, runs: list[Run]) -> LoadResult:
     names = [contender.name for contender in load.contenders]
     by_name = {name: [run for run in runs if run.contender == name] for name in names}
-    baseline = by_name[names[0]]
+    baseline, synchronous = by_name[names[0]], by_name.get(SYNCHRONOUS)
     return LoadResult(
-        load=load.name,
-        title=load.title,
-        unit=load.unit,
-        tasks=load.tasks,
-        operations=operations,
+        load=load.name if len(load.parts) == 1 else f"{load.name}: {part.name}",
+        title=part.title,
+        unit=part.unit,
+        tasks=part.tasks,
+        seconds=seconds,
+        point=load.point,
         baseline=names[0],
-        summaries=[Summary.of(by_name[name], baseline) for name in names],
+        summaries=[
+            Summary.of(by_name[name], baseline, synchronous, may_lose=name in load.may_lose)
+            for name in names
+        ],
         runs=runs,
     )

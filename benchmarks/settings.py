@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
-from sqlalchemy.pool import Pool, QueuePool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 _PRAGMAS = (
     "journal_mode",
@@ -28,6 +28,9 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_VERSION = "SELECT sqlite_version()"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One connection's PRAGMAs in SQLite's own units (``busy_timeout`` in ms), and its pool.
@@ -39,21 +42,45 @@ class Settings:
     pool_size: int
     max_overflow: int
     pragmas: dict[str, str]
+    sqlite: str
+    """The version: a driver may have one of its own."""
 
 
 def settings_of(connection: Connection) -> Settings:
     """Ask SQLite and the pool; nothing here is copied from what was configured."""
     pool = connection.engine.pool
-    answers = {name: _ask(connection, name) for name in _PRAGMAS}
-    return Settings(type(pool).__name__, *_sizes(pool), answers)
+    answers = {
+        sql: connection.exec_driver_sql(sql).scalar_one() for sql in (_VERSION, *_questions())
+    }
+    return _settings(answers, type(pool).__name__, *_sizes(pool))
 
 
-def _ask(connection: Connection, pragma: str) -> str:
-    answer = connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
+async def settings_by(
+    ask: Callable[[str], Awaitable[object]], pool: str, pool_size: int
+) -> Settings:
+    """The same where there is no SQLAlchemy; ``ask`` returns the one value of one row."""
+    answers = {sql: await ask(sql) for sql in (_VERSION, *_questions())}
+    return _settings(answers, pool, pool_size, 0)
+
+
+def _questions() -> Iterator[str]:
+    return (f"PRAGMA {name}" for name in _PRAGMAS)
+
+
+def _settings(
+    answers: Mapping[str, object], pool: str, pool_size: int, max_overflow: int
+) -> Settings:
+    pragmas = {name: _in_words(name, answers[f"PRAGMA {name}"]) for name in _PRAGMAS}
+    return Settings(pool, pool_size, max_overflow, pragmas, str(answers[_VERSION]))
+
+
+def _in_words(pragma: str, answer: object) -> str:
     words = _WORDS.get(pragma)
-    return str(answer) if words is None else words[int(answer)]
+    return str(answer) if words is None else words[int(str(answer))]
 
 
 def _sizes(pool: Pool) -> tuple[int, int]:
+    if isinstance(pool, NullPool):
+        return 0, 0
     assert isinstance(pool, QueuePool)
     return pool.size(), pool._max_overflow  # SQLAlchemy tells it nowhere else

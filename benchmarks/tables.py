@@ -8,9 +8,11 @@ from typing import Protocol
 from rich.console import Console
 from rich.table import Table
 
+from .asked import asked_table
+from .contenders import SYNCHRONOUS
 from .environment import Environment
 from .output import table
-from .results import Books, LoadResult, Report, Spread, Summary
+from .results import Books, LoadResult, Report, Run, Spread, Summary
 from .settings import Settings
 
 _NOTHING = "-"
@@ -20,47 +22,83 @@ def print_report(console: Console, report: Report) -> None:
     """A table a load, its errors and settings, and at the end what all loads share."""
     for load in report.loads:
         console.print(_table(load))
-        print_problems(console, load.summaries, load.runs)
-        print_settings(console, load.summaries)
+        print_problems(console, load.summaries, _unexpected(load))
         console.print()
+    for settings, contenders in settings_by_contender(report.loads).items():
+        line = f"{' / '.join(contenders)}: {settings}"
+        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+    if report.asked:
+        console.print(asked_table("asked of this package", report.asked))
     print_environment(console, report.environment, report.rounds)
+
+
+def _unexpected(load: LoadResult) -> list[Run]:
+    """Runs whose books must balance; where they need not, the table has a column for it."""
+    may_lose = {summary.contender for summary in load.summaries if summary.may_lose}
+    return [run for run in load.runs if run.contender not in may_lose]
 
 
 def print_environment(console: Console, environment: Environment, rounds: int) -> None:
     """What figures mean nothing without."""
-    line = _environment(environment, rounds)
+    line = environment_line(environment, rounds)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(load: LoadResult) -> Table:
-    title = f"{load.load}: {load.title}; {load.operations:,} a round, {load.tasks} tasks"
+    title = (
+        f"{load.load}: {load.title}; {load.tasks:,} tasks, {load.seconds:g} s a round; "
+        f"{journal(load.summaries[0])}"
+    )
     made = table(
         title,
         "contender",
         f"{load.unit} (min-max)",
         f"x {load.baseline}",
+        f"x {SYNCHRONOUS}",
         "p50 ms",
         "p99 ms (min-max)",
         f"p99 x {load.baseline}",
         "max ms",
         "loop lag p99 ms",
         "errors",
+        "lost",
     )
     for summary in load.summaries:
-        made.add_row(*_cells(summary))
+        made.add_row(*cells(load, summary))
     return made
 
 
-def _cells(summary: Summary) -> Iterator[str]:
-    yield summary.contender
+def journal(summary: Summary) -> str:
+    """The two PRAGMAs that durability and waiting depend on."""
+    mode, synchronous = _journal(summary)
+    return f"{mode}, synchronous={synchronous}"
+
+
+def label(load: LoadResult, summary: Summary) -> str:
+    """Its name, and those PRAGMAs where they are not those of the others."""
+    own = _journal(summary)
+    same = own == _journal(load.summaries[0])
+    return summary.contender if same else f"{summary.contender} ({', '.join(own)})"
+
+
+def _journal(summary: Summary) -> tuple[str, str]:
+    pragmas = summary.settings[0].pragmas
+    return pragmas["journal_mode"].upper(), pragmas["synchronous"]
+
+
+def cells(load: LoadResult, summary: Summary) -> Iterator[str]:
+    """One line."""
+    yield label(load, summary)
     yield with_spread(summary.throughput, decimals=0)
     yield show_ratio(summary.throughput_ratio)
+    yield show_ratio(summary.synchronous_ratio)
     yield median(summary.p50_ms, decimals=2)
     yield with_spread(summary.p99_ms, decimals=1)
     yield show_ratio(summary.p99_ratio)
     yield worst(summary.max_ms, decimals=1)
     yield median(summary.loop_lag_p99_ms, decimals=2)
     yield f"{sum(summary.errors.values()):,}"
+    yield worst(summary.lost, decimals=0)
 
 
 def with_spread(spread: Spread, *, decimals: int) -> str:
@@ -128,6 +166,16 @@ def _book_lines(run: _WithBooks) -> Iterator[str]:
         )
 
 
+def settings_by_contender(loads: Iterable[LoadResult]) -> dict[str, dict[str, None]]:
+    """Each line of settings once, with the names of all that ran with it, in their order."""
+    names: dict[str, dict[str, None]] = {}
+    for load in loads:
+        for summary in load.summaries:
+            for settings in summary.settings:
+                names.setdefault(settings_line(settings), {})[summary.contender] = None
+    return names
+
+
 def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
     """What each contender ran with."""
     for summary in summaries:
@@ -138,15 +186,18 @@ def print_settings(console: Console, summaries: Iterable[Summary]) -> None:
 
 def settings_line(settings: Settings) -> str:
     pragmas = ", ".join(f"{name}={value}" for name, value in settings.pragmas.items())
-    return f"{settings.pool} {settings.pool_size}+{settings.max_overflow}; {pragmas}"
+    size = f"{settings.pool_size}+{settings.max_overflow}"
+    return f"{settings.pool} {size}; {pragmas}; SQLite {settings.sqlite}"
 
 
-def _environment(environment: Environment, rounds: int) -> str:
+def environment_line(environment: Environment, rounds: int) -> str:
+    """Two lines: versions, and the machine."""
     load = environment.load_average
     busy = "" if load is None else f" (load average {load:.1f} at the start)"
     return (
         f"SQLite {environment.sqlite}, {environment.python}, SQLAlchemy {environment.sqlalchemy}, "
-        f"aiosqlite {environment.aiosqlite}, sa-sqlite-pool {environment.sa_sqlite_pool}\n"
+        f"aiosqlite {environment.aiosqlite}, aiosqlitepool {environment.aiosqlitepool}, "
+        f"apsw {environment.apsw}, sa-sqlite-pool {environment.sa_sqlite_pool}\n"
         f"{environment.system}, {environment.cpus} CPUs{busy}, {environment.file_system}; "
         f"rounds: {rounds}, whose medians are shown; max is the worst of all"
     )

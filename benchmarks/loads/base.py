@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ..contenders import Contender
+from ..contenders import Contender, Part
+from ..results import Point
+
+_QUICK_TASKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command was asked for.
+
+    :param quick: everything once, for a moment, by a handful of tasks: does it run?
+    :param large: files of gigabytes, too
+    :param scale: how large a share of the published numbers of rows there is
+    """
+
+    quick: bool = False
+    large: bool = False
+    scale: float = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """The same work for several contenders.
 
-    :param unit: what is counted a second
-    :param tasks: how many tasks do it at once
-    :param operations: how many there are in one run; each gets a key from 1 to ``rows``
+    :param parts: what is done at once
     :param fill: creates and fills the tables, once
-    :param contenders: the first is what the others are compared with
-    :param effects: how many operations have left their mark in the file; None where they leave
-        none
+    :param effects: how many writing operations have left their mark in the file
+    :param may_lose: contenders whose books need not balance: that they do not is the result
+    :param times: how many times as long as others it runs: its operations are long
+    :param synchronous: the PRAGMA, of all contenders
+    :param shared: all use the same file, which nobody writes: it is too large for copies
     """
 
     name: str
-    title: str
-    unit: str
-    tasks: int
-    operations: int
-    rows: int
+    parts: tuple[Part, ...]
     fill: Callable[[Connection], None]
     contenders: tuple[Contender, ...]
     effects: Callable[[Path], int] | None = None
+    synchronous: str = "NORMAL"
+    may_lose: frozenset[str] = frozenset()
+    point: Point | None = None
+    times: int = 1
+    shared: bool = False
+
+    def shrunk(self) -> Load:
+        """For a plan that is quick."""
+        parts = (replace(part, tasks=min(part.tasks, _QUICK_TASKS)) for part in self.parts)
+        return replace(self, parts=tuple(parts), times=1)
+
+
+Loads = Callable[[Plan], list[Load]]
+"""What one name on the command line stands for."""

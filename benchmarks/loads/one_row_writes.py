@@ -7,53 +7,45 @@ from pathlib import Path
 from sqlalchemy import (
     Column,
     Connection,
-    Engine,
     Integer,
     MetaData,
     Table,
     bindparam,
     insert,
+    literal_column,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from .. import engines
-from ..contenders import Concurrent, OneThread
+from ..contenders import Part
 from ..files import total
-from ..measuring import WrongAnswerError
-from .base import Load
+from ..steps import Run, Statement, Steps, check_count
+from ..ways import catalogue
+from .base import Load, Plan
 
 ROWS = 10_000
 
-_COUNTERS = Table(
+COUNTERS = Table(
     "t",
     MetaData(),
     Column("id", Integer, primary_key=True),
     Column("v", Integer, nullable=False),
 )
 ADD_ONE = (
-    update(_COUNTERS).where(_COUNTERS.c.id == bindparam("key")).values({"v": _COUNTERS.c.v + 1})
+    update(COUNTERS)
+    .where(COUNTERS.c.id == bindparam("key"))
+    .values({"v": COUNTERS.c.v + literal_column("1")})
 )
+_ADD_ONE = Statement.of(ADD_ONE)
 
 
 def fill(connection: Connection) -> None:
-    _COUNTERS.create(connection)
-    connection.execute(insert(_COUNTERS), [{"id": key, "v": 0} for key in range(1, ROWS + 1)])
+    COUNTERS.create(connection)
+    connection.execute(insert(COUNTERS), [{"id": key, "v": 0} for key in range(1, ROWS + 1)])
 
 
-async def _write(engine: AsyncEngine, key: int) -> None:
-    async with engine.begin() as connection:
-        check((await connection.execute(ADD_ONE, {"key": key})).rowcount)
-
-
-def _write_synchronously(engine: Engine, key: int) -> None:
-    with engine.begin() as connection:
-        check(connection.execute(ADD_ONE, {"key": key}).rowcount)
-
-
-def check(rowcount: int) -> None:
-    if rowcount != 1:
-        raise WrongAnswerError(f"{rowcount} rows updated")
+def write(key: int) -> Steps:
+    """One row."""
+    check_count((yield Run(_ADD_ONE, {"key": key})))
 
 
 def moved(database: Path) -> int:
@@ -61,19 +53,33 @@ def moved(database: Path) -> int:
     return total(database, "v", "t")
 
 
-ONE_ROW_WRITES = Load(
-    name="one-row-writes",
+WRITES = Part(
+    name="writes",
     title="UPDATE of one row in a transaction",
     unit="tx/s",
     tasks=50,
-    operations=3_000,
     rows=ROWS,
-    fill=fill,
-    contenders=(
-        Concurrent("stock", engines.stock, _write),
-        Concurrent("WriterPool", engines.writer, _write),
-        Concurrent("SQLitePool", engines.swap_in, _write),
-        OneThread("synchronous", engines.synchronous, _write_synchronously),
-    ),
-    effects=moved,
+    operation=write,
+    writes=True,
 )
+
+
+def normal(_plan: Plan) -> list[Load]:
+    """Commits that do not wait for the disk."""
+    contenders = (*catalogue.WRITING, *catalogue.OTHER_STOCK_POOLS)
+    return [Load("one-row-writes", (WRITES,), fill, contenders, moved)]
+
+
+def full(_plan: Plan) -> list[Load]:
+    """Commits that do."""
+    contenders = (*catalogue.WRITING, catalogue.stock_as_it_comes)
+    return [
+        Load(
+            "one-row-writes-full",
+            (WRITES,),
+            fill,
+            contenders,
+            moved,
+            synchronous="FULL",
+        )
+    ]

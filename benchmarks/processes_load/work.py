@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult
 
-from ..loads.one_row_writes import ADD_ONE, ROWS, check
+from ..loads.one_row_writes import ADD_ONE, ROWS
 from ..measuring import Tally, loop_lag
 from ..settings import Settings, settings_of
+from ..steps import check_count
 from .doors import DOORS, Begin
 
 
@@ -79,7 +80,7 @@ async def _write(begin: Begin, load: Load, rng: random.Random, tally: Tally) -> 
     with tally.operation():
         async with begin() as session:
             result = await session.execute(ADD_ONE, {"key": key})
-            check(cast("CursorResult[Any]", result).rowcount)
+            check_count(cast("CursorResult[Any]", result).rowcount)
             await asyncio.sleep(load.hold_s)
         return True
     return tally.errors.total() == before

@@ -1,4 +1,4 @@
-"""The benchmarks run, and what they write down is complete and true.
+"""The other commands of the benchmarks run, and what they write down is complete and true.
 
 How fast anything is, is not asserted: that depends on who else uses the machine.
 """
@@ -7,110 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-RUN_TIMEOUT_S = 120.0
+from .calling import Json, call
 
-CONTENDERS = {
-    "point-reads": ["stock", "ReaderPool", "SQLitePool", "synchronous"],
-    "one-row-writes": ["stock", "WriterPool", "SQLitePool", "synchronous"],
-}
 OURS = {"ReaderPool", "SQLitePool", "WriterPool"}
-
-Json = dict[str, Any]
-
-
-def call(*arguments: str, module: str = "benchmarks") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=RUN_TIMEOUT_S,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """What one quick call of the command wrote."""
-    file = tmp_path_factory.mktemp("benchmarks") / "report.json"
-    completed = call("--quick", "--json", str(file))
-    assert completed.returncode == 0, completed.stderr
-    for load in CONTENDERS:
-        assert load in completed.stdout
-    written: Json = json.loads(file.read_text())
-    return written
-
-
-@pytest.fixture(scope="module")
-def runs(report: Json) -> list[Json]:
-    return [run for load in report["loads"] for run in load["runs"]]
-
-
-def test_every_contender_runs_and_gets_work_done(report: Json) -> None:
-    """Each load has all its contenders, and each of them a throughput."""
-    summaries = {load["load"]: load["summaries"] for load in report["loads"]}
-    names = {load: [one["contender"] for one in found] for load, found in summaries.items()}
-    assert names == CONTENDERS
-    assert all(one["throughput"]["median"] > 0 for found in summaries.values() for one in found)
-
-
-def test_the_baseline_is_compared_with_itself(report: Json) -> None:
-    """Ratios refer to stock, whose own are 1."""
-    for load in report["loads"]:
-        [stock] = [one for one in load["summaries"] if one["contender"] == load["baseline"]]
-        assert (stock["throughput_ratio"], stock["p99_ratio"]) == (1, 1)
-
-
-def test_settings_are_recorded_and_comparable(runs: list[Json]) -> None:
-    """Every run tells its PRAGMAs and its pool, and all have the same durability and cache."""
-    for name in ("journal_mode", "synchronous", "foreign_keys", "cache_size", "temp_store"):
-        assert len({run["settings"]["pragmas"][name] for run in runs}) == 1, name
-    assert {run["settings"]["pragmas"]["journal_mode"] for run in runs} == {"wal"}
-    assert {run["settings"]["pragmas"]["synchronous"] for run in runs} == {"NORMAL"}
-    assert all(run["settings"]["pool_size"] > 0 for run in runs)
-
-
-def test_the_environment_is_recorded(report: Json) -> None:
-    """Versions, CPUs and file system are there: figures without them mean nothing."""
-    environment = report["environment"]
-    for name in ("sqlite", "python", "sqlalchemy", "aiosqlite", "file_system"):
-        assert environment[name], name
-    assert environment["cpus"] >= 1
-
-
-def test_the_books_balance(report: Json, runs: list[Json]) -> None:
-    """Every acknowledged write is in the file, and no other."""
-    books = [run["books"] for run in runs if run["books"] is not None]
-    assert len(books) == len(CONTENDERS["one-row-writes"])
-    assert all(one["acknowledged"] == one["found"] > 0 for one in books)
-
-
-def test_the_package_has_no_errors(runs: list[Json]) -> None:
-    """This package's engines do all the work asked for."""
-    ours = [run for run in runs if run["contender"] in OURS]
-    assert len(ours) == 4
-    assert [run["errors"] for run in ours] == [{}] * 4
-
-
-def test_loop_lag_is_measured_where_there_is_a_loop(runs: list[Json]) -> None:
-    """Each asyncio contender has one, the synchronous one has none."""
-    for run in runs:
-        assert (run["loop_lag_p99_ms"] is None) == (run["contender"] == "synchronous")
-
-
-def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
-    """A misspelt load is named, with those there are, and nothing runs."""
-    completed = call("point-read")
-    assert completed.returncode == 2
-    assert "point-reads" in completed.stderr
 
 
 def test_after_a_cancellation() -> None:

@@ -1,0 +1,114 @@
+"""What was asked of this package under the loads of ``python -m benchmarks``.
+
+Each is a ratio of runs of the same round, and the median over the rounds counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from .asked import Asked, at_least, at_most
+from .loads.scaling import FEW, MANY, TURNS
+from .loads.social import POOL_OF_100
+from .results import LoadResult, Run, Summary, ratio
+from .ways.catalogue import FACADE, READER, RUN_WRITE, SWAP_IN, WRITER
+
+Loads = dict[str, LoadResult]
+Ratio = Callable[[Summary], float | None]
+
+
+def asked_of_loads(results: Sequence[LoadResult]) -> list[Asked]:
+    """Of those loads that ran."""
+    loads = {result.load: result for result in results}
+    return [*_of_reads(loads), *_of_writes(loads), *_of_mixed(loads), *_of_others(loads)]
+
+
+def _to_stock(summary: Summary) -> float | None:
+    return summary.throughput_ratio
+
+
+def _to_synchronous(summary: Summary) -> float | None:
+    return summary.synchronous_ratio
+
+
+def _p99(summary: Summary) -> float | None:
+    return summary.p99_ratio
+
+
+def _p50(summary: Summary) -> float | None:
+    return summary.p50_ratio
+
+
+def _lag(summary: Summary) -> float | None:
+    return summary.loop_lag_ratio
+
+
+def _of_reads(loads: Loads) -> Iterator[Asked]:
+    yield from _least(loads, "point-reads", READER, "for one of stock's", _to_stock, 5)
+    yield from _least(loads, "point-reads", READER, "of synchronous", _to_synchronous, 0.35)
+    yield from _least(loads, "point-reads", SWAP_IN, "for one of stock's", _to_stock, 4)
+    for door in (READER, SWAP_IN, FACADE):
+        yield from _least(loads, "orm-get", door, "for one of stock's", _to_stock, 3)
+
+
+def _of_writes(loads: Loads) -> Iterator[Asked]:
+    normal, full = "one-row-writes", "one-row-writes-full"
+    yield from _least(loads, normal, WRITER, "for one of stock's", _to_stock, 5)
+    yield from _most(loads, normal, WRITER, "p99, share of stock's", _p99, 0.1)
+    yield from _least(loads, normal, SWAP_IN, "for one of stock's", _to_stock, 4)
+    yield from _least(loads, normal, RUN_WRITE, "for one of stock's", _to_stock, 10)
+    yield from _least(loads, normal, RUN_WRITE, "of synchronous", _to_synchronous, 0.5)
+    yield from _least(loads, full, RUN_WRITE, "of synchronous", _to_synchronous, 2)
+
+
+def _of_mixed(loads: Loads) -> Iterator[Asked]:
+    yield from _least(loads, "mixed: reads", FACADE, "for one of stock's", _to_stock, 4)
+    yield from _least(loads, "mixed: writes", FACADE, "for one of stock's", _to_stock, 10)
+    yield from _most(loads, "mixed: scans", FACADE, "p50, share of stock's", _p50, 1)
+    yield from _most(loads, "mixed: reads", FACADE, "loop lag p99, share of stock's", _lag, 1)
+
+
+def _of_others(loads: Loads) -> Iterator[Asked]:
+    for name in ("social", "social-counts"):
+        if name in loads:
+            found = _throughput(loads[name].runs_of(SWAP_IN), loads[name].runs_of(POOL_OF_100))
+            yield from _asked(at_least, f"{name}: {SWAP_IN}, for one of {POOL_OF_100}'s", 3, found)
+    few, many = loads.get(f"{TURNS} {FEW}"), loads.get(f"{TURNS} {MANY}")
+    if few is not None and many is not None:
+        what = f"{TURNS}: {WRITER}, time of one with {MANY:,} tasks, for that with {FEW}"
+        found = _throughput(few.runs_of(WRITER), many.runs_of(WRITER))
+        yield from _asked(at_most, what, 1.2, found)
+
+
+def _throughput(runs: Sequence[Run], others: Sequence[Run]) -> float | None:
+    return ratio(runs, others, lambda run: run.throughput)
+
+
+def _least(
+    loads: Loads, load: str, contender: str, what: str, figure: Ratio, limit: float
+) -> Iterator[Asked]:
+    found = _figure(loads, load, contender, figure)
+    yield from _asked(at_least, f"{load}: {contender}, {what}", limit, found)
+
+
+def _most(
+    loads: Loads, load: str, contender: str, what: str, figure: Ratio, limit: float
+) -> Iterator[Asked]:
+    found = _figure(loads, load, contender, figure)
+    yield from _asked(at_most, f"{load}: {contender}, {what}", limit, found)
+
+
+def _figure(loads: Loads, load: str, contender: str, figure: Ratio) -> float | None:
+    """None where the load was not asked for, or did not have the contender."""
+    summary = loads[load].summary(contender) if load in loads else None
+    return None if summary is None else figure(summary)
+
+
+def _asked(
+    judge: Callable[[str, float, Sequence[float]], Asked],
+    what: str,
+    limit: float,
+    found: float | None,
+) -> Iterator[Asked]:
+    if found is not None:
+        yield judge(what, limit, [found])

@@ -1,0 +1,10 @@
+"""The parts of ``python -m benchmarks.plots``: docs/benchmarks.md and its pictures, from a report.
+
+markdown.py    tables
+answers.py     what the figures say, in words
+finding.py     loads of a report
+blocks.py      which part of the page has which
+style.py       colours, and how pictures are saved
+bars.py        throughput and latency of the contenders of a load
+lines.py       series: more tasks, more schema objects, larger files
+"""

@@ -1,0 +1,125 @@
+"""Throughput and latency of each contender, with the least and the most of all rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from ..results import LoadResult, Spread
+from ..tables import label
+from .style import KINDS, color, save, settings_of, tidy
+
+_WIDTH_INCHES = 11.5
+_BAR_INCHES = 0.26
+_PANEL_INCHES = 1.0
+_AROUND_INCHES = 0.7
+"""For the title and the legend."""
+
+_TWO_DECADES = 100
+
+_WHISKERS: dict[str, Any] = {"ecolor": "black", "elinewidth": 0.9, "capsize": 2.5}
+
+
+def draw(loads: Sequence[LoadResult], title: str, directory: Path, name: str) -> None:
+    """Throughput and latency of each of ``loads``, one below the other."""
+    heights = [_PANEL_INCHES + _BAR_INCHES * len(load.summaries) for load in loads]
+    size = (_WIDTH_INCHES, sum(heights) + _AROUND_INCHES)
+    drawn = Figure(figsize=size, layout="constrained")
+    drawn.suptitle(title, x=0.01, ha="left", fontsize=14)
+    parts = drawn.subfigures(len(loads), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, load in zip(parts, loads, strict=True):
+        part.suptitle(f"{load.title}; {settings_of(load)}", x=0.01, ha="left", fontsize=10)
+        throughput, latency = part.subplots(1, 2)
+        _throughput(throughput, load)
+        _latency(latency, load)
+    kinds = [Patch(color=shade, label=kind) for kind, shade in KINDS.items()]
+    drawn.legend(handles=kinds, loc="outside lower center", ncols=len(kinds), frameon=False)
+    save(drawn, directory, name)
+
+
+def _throughput(axes: Axes, load: LoadResult) -> None:
+    spreads = [summary.throughput for summary in load.summaries]
+    _bars(axes, spreads, _colors(load))
+    names = [label(load, summary).replace(" (", "\n(") for summary in load.summaries]
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_xlabel(f"{load.unit}; more is better", fontsize=9)
+    _finish(axes, spreads)
+
+
+def _latency(axes: Axes, load: LoadResult) -> None:
+    spreads = [summary.p99_ms for summary in load.summaries]
+    _dots(axes, spreads, _colors(load))
+    axes.set_yticks([])
+    axes.set_xlabel("p99 in ms, logarithmic; less is better", fontsize=9)
+    _finish(axes, spreads)
+
+
+def _colors(load: LoadResult) -> list[str]:
+    return [color(summary.contender) for summary in load.summaries]
+
+
+def _finish(axes: Axes, spreads: Sequence[Spread]) -> None:
+    axes.set_ylim(len(spreads) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: _short(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelsize=8.5)
+    for place, spread in enumerate(spreads):
+        _annotate(axes, place, spread)
+    tidy(axes, "x")
+
+
+def _bars(axes: Axes, spreads: Sequence[Spread], colors: Sequence[str]) -> None:
+    """From zero."""
+    medians = [spread.median for spread in spreads]
+    axes.barh(
+        range(len(spreads)),
+        medians,
+        height=0.72,
+        color=colors,
+        xerr=_errors(spreads),
+        error_kw=_WHISKERS,
+    )
+    axes.set_xlim(0, (max(spread.most for spread in spreads) or 1.0) * 1.17)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def _dots(axes: Axes, spreads: Sequence[Spread], colors: Sequence[str]) -> None:
+    """A logarithmic axis has no zero where a bar could begin."""
+    medians = [spread.median for spread in spreads]
+    axes.scatter(medians, range(len(spreads)), s=60, c=colors, zorder=3)
+    axes.errorbar(
+        medians, range(len(spreads)), xerr=_errors(spreads), fmt="none", zorder=4, **_WHISKERS
+    )
+    least, most = min(spread.least for spread in spreads), max(spread.most for spread in spreads)
+    axes.set_xscale("log")
+    few_decades = most / least < _TWO_DECADES
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,)))
+    axes.set_xlim(least / 1.5, most * (most / least) ** 0.15 * 1.2)
+    axes.hlines(range(len(spreads)), *axes.get_xlim(), color="#EEEEEE", linewidth=0.7, zorder=1)
+
+
+def _errors(spreads: Sequence[Spread]) -> tuple[list[float], list[float]]:
+    below = [spread.median - spread.least for spread in spreads]
+    return below, [spread.most - spread.median for spread in spreads]
+
+
+def _annotate(axes: Axes, place: int, spread: Spread) -> None:
+    axes.annotate(
+        _short(spread.median),
+        (spread.most, place),
+        xytext=(7, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+    )
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

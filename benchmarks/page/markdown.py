@@ -1,0 +1,106 @@
+"""Tables for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ..asked import Asked
+from ..results import LoadResult, Report, Summary
+from ..tables import (
+    environment_line,
+    journal,
+    label,
+    median,
+    settings_by_contender,
+    show_ratio,
+    worst,
+)
+
+Cell = Callable[[Summary], str]
+
+
+def load_table(load: LoadResult) -> str:
+    """All contenders of a load, under a line that says what it is."""
+    title = (
+        f"*{load.load}*: {load.title}; {load.tasks:,} tasks; {journal(load.summaries[0])}. "
+        f"Runs of {load.seconds:g} s."
+    )
+    headings = (
+        "",
+        load.unit,
+        "min-max",
+        f"x {load.baseline}",
+        "x synchronous",
+        "p50 ms",
+        "p99 ms",
+        "loop lag p99 ms",
+        "errors",
+        *(["lost"] if _with_books(load) else []),
+    )
+    return f"{title}\n\n{_table(headings, (_row(load, one) for one in load.summaries))}"
+
+
+def _with_books(load: LoadResult) -> bool:
+    return any(one.lost is not None for one in load.summaries)
+
+
+def _row(load: LoadResult, one: Summary) -> Iterator[str]:
+    spread = one.throughput
+    decimals = 0 if spread.median >= 10 else 1
+    yield label(load, one)
+    yield f"{spread.median:,.{decimals}f}"
+    yield f"{spread.least:,.{decimals}f}-{spread.most:,.{decimals}f}"
+    yield show_ratio(one.throughput_ratio)
+    yield show_ratio(one.synchronous_ratio)
+    yield median(one.p50_ms, decimals=2)
+    yield median(one.p99_ms, decimals=1)
+    yield median(one.loop_lag_p99_ms, decimals=1)
+    yield f"{sum(one.errors.values()):,}"
+    if _with_books(load):
+        yield worst(one.lost, decimals=0)
+
+
+def series_table(series: Sequence[LoadResult], what: str, cell: Cell) -> str:
+    """A line for each contender, a column for each load of the series."""
+    first = series[0]
+    of = first.point.of if first.point else ""
+    title = (
+        f"{first.title.rpartition(',')[0] or first.title}; {what}; {journal(first.summaries[0])}."
+    )
+    headings = ("", *(f"{load.point.x:,} {of}" for load in series if load.point))
+    rows = (
+        (name, *(cell(found) for load in series if (found := load.summary(name))))
+        for name in (one.contender for one in first.summaries)
+    )
+    return f"{title}\n\n{_table(headings, rows)}"
+
+
+def asked_table(asked: Sequence[Asked]) -> str:
+    """What was asked, and whether it is so; a dash where nothing was."""
+    rows = (
+        (one.what, f"{one.limit:g}", f"{one.measured:.2f}", "yes" if one.kept else "**no**")
+        for one in asked
+    )
+    return _table(("", "asked", "measured", "kept"), rows)
+
+
+def environment(report: Report) -> str:
+    """Versions and machine."""
+    return environment_line(report.environment, report.rounds).replace("\n", "\n\n")
+
+
+def settings(report: Report) -> str:
+    """As the connections themselves reported them."""
+    rows = (
+        (", ".join(f"“{name}”" for name in names), f"`{line}`")
+        for line, names in settings_by_contender(report.loads).items()
+    )
+    return _table(("", "pool and PRAGMAs in force"), rows, figures=False)
+
+
+def _table(
+    headings: Sequence[str], rows: Iterator[Sequence[str] | Iterator[str]], *, figures: bool = True
+) -> str:
+    ruler = ["---", *(["---:" if figures else "---"] * (len(headings) - 1))]
+    lines = [headings, ruler, *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

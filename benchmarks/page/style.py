@@ -1,0 +1,69 @@
+"""What all pictures have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..results import LoadResult
+from ..tables import journal
+
+OURS, STOCK, SYNCHRONOUS, OTHERS = "#0072B2", "#D55E00", "#4D4D4D", "#B5B5B5"
+"""Of the palette of Okabe and Ito, which people who see no red or no green can tell apart."""
+
+KINDS = {
+    "this package": OURS,
+    "SQLAlchemy, asyncio": STOCK,
+    "SQLAlchemy, synchronous": SYNCHRONOUS,
+    "drivers without SQLAlchemy": OTHERS,
+}
+
+LOOKS = {
+    "stock": ("#D55E00", "s"),
+    "stock, NullPool": ("#E69F00", "s"),
+    "ReaderPool": ("#0072B2", "o"),
+    "WriterPool": ("#0072B2", "o"),
+    "SQLitePool": ("#009E73", "^"),
+    "run_read": ("#CC79A7", "D"),
+    "run_write": ("#CC79A7", "D"),
+    "aiosqlite": ("#000000", "v"),
+    "aiosqlite, connect each": ("#56B4E9", "v"),
+    "aiosqlitepool": ("#000000", "P"),
+}
+"""The colour and the marker of a contender's line, the same in all pictures."""
+
+_DOTS_AN_INCH = 110
+
+
+def color(contender: str) -> str:
+    """By the kind of contender; the names of stock's tell its settings, too."""
+    if contender.startswith("stock"):
+        return STOCK
+    if contender in {"synchronous", "asyncio.to_thread"}:
+        return SYNCHRONOUS
+    return OTHERS if contender.startswith(("aiosqlite", "apsw")) else OURS
+
+
+def settings_of(load: LoadResult) -> str:
+    """The journal mode and ``synchronous``, which a picture says in its title."""
+    return journal(load.summaries[0])
+
+
+def tidy(axes: Axes, grid: str) -> None:
+    """No more lines than are read."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="x" if grid == "x" else "y", color="#DDDDDD", linewidth=0.7)
+
+
+def save(figure: Figure, directory: Path, name: str) -> None:
+    """As PNG and as SVG, the same each time."""
+    # SVG has ids and a date of its own otherwise, and a repository a change each time.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # places are found once, not for each format
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(directory / f"{name}.png", dpi=_DOTS_AN_INCH)

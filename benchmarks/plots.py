@@ -1,0 +1,98 @@
+"""docs/benchmarks.md and its pictures, from a report: ``python -m benchmarks.plots FILE.json``.
+
+No figure of the page is typed by hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from .loads.reuse import BY_SIZE, OPEN_OR_REUSE
+from .loads.scaling import READS_BY_TASKS, WRITES_BY_TASKS
+from .page import bars, lines
+from .page.blocks import write
+from .page.finding import MissingError, load, series
+from .results import Report
+
+_DOCS = Path("docs")
+
+GROUPS = {
+    "reads": ("Reads", ("point-reads", "orm-get", "join")),
+    "writes": ("Writes of one row", ("one-row-writes", "one-row-writes-full")),
+    "transactions": ("Larger transactions", ("read-modify-write", "bulk-inserts")),
+    "mixed": (
+        "Reads, writes and a scan at once",
+        ("mixed: reads", "mixed: writes", "mixed: scans"),
+    ),
+    "social": ("The load that aiosqlitepool publishes", ("social", "social-counts")),
+}
+"""Loads that share a picture."""
+
+
+def main(
+    file: Annotated[Path, typer.Argument(metavar="FILE.json", help="What --json wrote.")],
+    page: Annotated[Path, typer.Option(help="Written anew between its markers.")] = _DOCS
+    / "benchmarks.md",
+    pictures: Annotated[Path, typer.Option(help="A directory for them.")] = _DOCS / "benchmarks",
+) -> None:
+    """Draw the pictures, and write the tables."""
+    report = read(file)
+    try:
+        text = write(page.read_text(), report)
+        pictures.mkdir(exist_ok=True)
+        _draw(report, pictures)
+        page.write_text(text)
+    except MissingError as error:
+        raise typer.BadParameter(
+            f"{file} has nothing of {error}; run `python -m benchmarks` without naming loads"
+        ) from None
+
+
+def read(file: Path) -> Report:
+    """What ``python -m benchmarks --json`` wrote."""
+    try:
+        return TypeAdapter(Report).validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise typer.BadParameter(
+            f"{file} is no report of `python -m benchmarks`: {error}"
+        ) from None
+
+
+def _draw(report: Report, directory: Path) -> None:
+    for name, (title, names) in GROUPS.items():
+        bars.draw([load(report, one) for one in names], title, directory, name)
+    _draw_scaling(report, directory)
+    _draw_reuse(report, directory)
+
+
+def _draw_scaling(report: Report, directory: Path) -> None:
+    reads, writes = series(report, READS_BY_TASKS), series(report, WRITES_BY_TASKS)
+    throughput = [
+        lines.Panel("point reads", reads, "q/s", lambda one: one.throughput, logarithmic=False),
+        lines.Panel(
+            "one-row writes", writes, "tx/s", lambda one: one.throughput, logarithmic=False
+        ),
+    ]
+    latency = [
+        lines.Panel("point reads", reads, "p99 in ms", lambda one: one.p99_ms),
+        lines.Panel("one-row writes", writes, "p99 in ms", lambda one: one.p99_ms),
+    ]
+    title = "Throughput and latency with more and more tasks"
+    lines.draw([throughput, latency], title, directory, "scaling")
+
+
+def _draw_reuse(report: Report, directory: Path) -> None:
+    panels = [
+        lines.Panel(title, series(report, name), "p50 in ms", lambda one: one.p50_ms)
+        for title, name in (("by schema", OPEN_OR_REUSE), ("by size of the file", BY_SIZE))
+    ]
+    title = "A point read through a connection of its own, or through one that stays open"
+    lines.draw([panels], title, directory, "open-or-reuse")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,97 @@
+"""All ways, by the names that tables have for them."""
+
+from __future__ import annotations
+
+from .. import engines
+from ..contenders import STOCK, SYNCHRONOUS, Concurrent, Contender, OneThread
+from . import drivers, facade, threads
+from .engines import Connections, Sessions, through
+
+READER, WRITER, SWAP_IN, FACADE = "ReaderPool", "WriterPool", "SQLitePool", "SQLiteDatabase"
+RUN_READ, RUN_WRITE = "run_read", "run_write"
+RUN_READ_CORE, RUN_WRITE_CORE = "run_read_core", "run_write_core"
+STOCK_IMMEDIATE = "stock, BEGIN IMMEDIATE"
+NULL_POOL, AS_IT_COMES = "stock, NullPool", "stock as it comes"
+POOLED = "aiosqlitepool"
+
+stock = Concurrent(STOCK, through(Connections, engines.stock))
+stock_with_null_pool = Concurrent(NULL_POOL, through(Connections, engines.stock_with_null_pool))
+stock_with_one_connection = Concurrent(
+    "stock, one connection", through(Connections, engines.stock_with_one_connection)
+)
+stock_as_it_comes = Concurrent(
+    AS_IT_COMES, through(Connections, engines.stock_as_it_comes), without_wal=True
+)
+stock_immediate = Concurrent(STOCK_IMMEDIATE, through(Connections, engines.stock_immediate))
+
+readers = Concurrent(READER, through(Connections, engines.readers))
+writer = Concurrent(WRITER, through(Connections, engines.writer))
+swap_in = Concurrent(SWAP_IN, through(Connections, engines.swap_in))
+swap_in_for_writers = Concurrent(SWAP_IN, through(Connections, engines.swap_in_for_writers))
+blocks = Concurrent(FACADE, facade.blocks)
+
+synchronous = OneThread(SYNCHRONOUS, threads.through(threads.Connections))
+synchronous_immediate = OneThread(
+    SYNCHRONOUS, threads.through(threads.Connections, engines.synchronous_immediate)
+)
+in_threads = Concurrent("asyncio.to_thread", threads.in_threads)
+
+aiosqlite = Concurrent("aiosqlite", drivers.one_connection)
+aiosqlite_connect_each = Concurrent("aiosqlite, connect each", drivers.connect_each_time)
+pooled = Concurrent(POOLED, drivers.pooled())
+apsw = Concurrent("apsw", drivers.of_apsw)
+
+DRIVERS: tuple[Contender, ...] = (aiosqlite, aiosqlite_connect_each, pooled, apsw)
+
+run_read = Concurrent(RUN_READ, facade.closures)
+run_write = Concurrent(RUN_WRITE, facade.closures)
+closures = Concurrent("closures", facade.closures)
+
+READING_CLOSURES: tuple[Contender, ...] = (
+    run_read,
+    Concurrent(RUN_READ_CORE, facade.core_closures),
+)
+WRITING_CLOSURES: tuple[Contender, ...] = (
+    run_write,
+    Concurrent(RUN_WRITE_CORE, facade.core_closures),
+)
+
+READING: tuple[Contender, ...] = (
+    stock,
+    readers,
+    swap_in,
+    blocks,
+    *READING_CLOSURES,
+    synchronous,
+    in_threads,
+    *DRIVERS,
+)
+"""For reads in Core. Stock is the first, and so the one the others are compared with."""
+
+WRITING: tuple[Contender, ...] = (
+    stock,
+    writer,
+    swap_in,
+    blocks,
+    *WRITING_CLOSURES,
+    synchronous,
+    in_threads,
+    *DRIVERS,
+)
+"""For writes in Core."""
+
+OTHER_STOCK_POOLS: tuple[Contender, ...] = (
+    stock_with_null_pool,
+    stock_with_one_connection,
+    stock_as_it_comes,
+)
+
+GETTING: tuple[Contender, ...] = (
+    Concurrent(STOCK, through(Sessions, engines.stock)),
+    Concurrent(READER, through(Sessions, engines.readers)),
+    Concurrent(SWAP_IN, through(Sessions, engines.swap_in)),
+    blocks,
+    run_read,
+    OneThread(SYNCHRONOUS, threads.through(threads.Sessions)),
+)
+"""For reads through ORM sessions."""

@@ -1,0 +1,86 @@
+"""The facade of this package: sessions, and closures that run in one hop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from sa_sqlite_pool import SQLiteDatabase
+
+from ..engines import Pragmas
+from ..settings import Settings, settings_of
+from ..steps import Operation, drive, drive_async
+from .base import Way
+from .engines import execute
+from .threads import execute as execute_in_thread
+
+
+class _Facade:
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._db = db
+
+    async def settings(self, *, writes: bool) -> Settings:
+        engine = self._db.writer_engine if writes else self._db.reader_engine
+        async with engine.connect() as connection:
+            return await connection.run_sync(settings_of)
+
+
+class Blocks(_Facade):
+    """``async with db.read()`` and ``async with db.write()``."""
+
+    async def read(self, operation: Operation, key: int) -> None:
+        async with self._db.read() as session:
+            await drive_async(operation(key), lambda step: execute(session, step))
+
+    async def write(self, operation: Operation, key: int) -> None:
+        async with self._db.write() as session:
+            await drive_async(operation(key), lambda step: execute(session, step))
+
+
+class Closures(_Facade):
+    """``db.run_read(fn)`` and ``db.run_write(fn)``, whose functions get a ``Session``."""
+
+    async def read(self, operation: Operation, key: int) -> None:
+        await self._db.run_read(_do, operation, key)
+
+    async def write(self, operation: Operation, key: int) -> None:
+        await self._db.run_write(_do, operation, key)
+
+
+class CoreClosures(_Facade):
+    """The same with a ``Connection``."""
+
+    async def read(self, operation: Operation, key: int) -> None:
+        await self._db.run_read_core(_do, operation, key)
+
+    async def write(self, operation: Operation, key: int) -> None:
+        await self._db.run_write_core(_do, operation, key)
+
+
+def _do(on: Session | Connection, operation: Operation, key: int) -> None:
+    drive(operation(key), lambda step: execute_in_thread(on, step))
+
+
+@asynccontextmanager
+async def blocks(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
+    """Sessions of the facade."""
+    async with SQLiteDatabase(database, pragmas=pragmas) as db:
+        yield Blocks(db)
+
+
+@asynccontextmanager
+async def closures(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
+    """Functions of a session."""
+    async with SQLiteDatabase(database, pragmas=pragmas) as db:
+        yield Closures(db)
+
+
+@asynccontextmanager
+async def core_closures(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
+    """Functions of a connection."""
+    async with SQLiteDatabase(database, pragmas=pragmas) as db:
+        yield CoreClosures(db)

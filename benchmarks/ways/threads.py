@@ -1,0 +1,101 @@
+"""Synchronous SQLAlchemy: in one thread, and in the threads of a pool under an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, CursorResult, Engine
+from sqlalchemy.orm import Session
+
+from ..engines import Pragmas, synchronous
+from ..settings import Settings, settings_of
+from ..steps import Get, Operation, Step, drive
+from .base import OpenSync, SyncWay, Way
+
+Make = Callable[[Path, Pragmas], Engine]
+
+
+def execute(on: Connection | Session, step: Step) -> object:
+    """The rows, or how many have changed; the object of a ``Get``."""
+    if isinstance(step, Get):
+        assert isinstance(on, Session)
+        return on.get(step.entity, step.key)
+    result = on.execute(step.statement.core, step.parameters)
+    if step.statement.returns_rows:
+        return result.fetchall()
+    return cast("CursorResult[Any]", result).rowcount
+
+
+class _Engine:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def settings(self) -> Settings:
+        with self._engine.connect() as connection:
+            return settings_of(connection)
+
+
+class Connections(_Engine):
+    """Core: a connection is checked out for each operation and given back."""
+
+    def read(self, operation: Operation, key: int) -> None:
+        with self._engine.connect() as connection:
+            drive(operation(key), lambda step: execute(connection, step))
+
+    def write(self, operation: Operation, key: int) -> None:
+        with self._engine.begin() as connection:
+            drive(operation(key), lambda step: execute(connection, step))
+
+
+class Sessions(_Engine):
+    """ORM: a session for each operation."""
+
+    def read(self, operation: Operation, key: int) -> None:
+        with Session(self._engine) as session:
+            drive(operation(key), lambda step: execute(session, step))
+
+    def write(self, operation: Operation, key: int) -> None:
+        with Session(self._engine) as session, session.begin():
+            drive(operation(key), lambda step: execute(session, step))
+
+
+class InThreads:
+    """``asyncio.to_thread``: what many web applications do with synchronous SQLAlchemy."""
+
+    def __init__(self, way: SyncWay) -> None:
+        self._way = way
+
+    async def read(self, operation: Operation, key: int) -> None:
+        await asyncio.to_thread(self._way.read, operation, key)
+
+    async def write(self, operation: Operation, key: int) -> None:
+        await asyncio.to_thread(self._way.write, operation, key)
+
+    async def settings(self, *, writes: bool) -> Settings:
+        del writes  # one engine for both
+        return await asyncio.to_thread(self._way.settings)
+
+
+def through(way: Callable[[Engine], SyncWay], make: Make = synchronous) -> OpenSync:
+    """``way`` over the engine that ``make`` makes."""
+
+    @contextmanager
+    def opened(database: Path, pragmas: Pragmas) -> Iterator[SyncWay]:
+        engine = make(database, pragmas)
+        try:
+            yield way(engine)
+        finally:
+            engine.dispose()
+
+    return opened
+
+
+@asynccontextmanager
+async def in_threads(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
+    """Core in the threads of a pool."""
+    with through(Connections)(database, pragmas) as way:
+        yield InThreads(way)

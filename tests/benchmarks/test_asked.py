@@ -1,0 +1,125 @@
+"""What was asked of the package is judged by the figures that it was asked of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from benchmarks.asked_of_loads import asked_of_loads
+from benchmarks.results import LoadResult, Run, Summary
+from benchmarks.settings import Settings
+
+ROUNDS = 3
+SETTINGS = Settings("pool", 1, 0, {}, "3.40.1")
+
+Figures = Mapping[str, float]
+"""Of one run: those of :class:`Run` that are not 1."""
+
+
+def result(load: str, contenders: Mapping[str, Figures]) -> LoadResult:
+    """A load in which each contender has the same figures in each round."""
+    runs = {
+        name: [run(name, number, found) for number in range(ROUNDS)]
+        for name, found in contenders.items()
+    }
+    stock, synchronous = runs.get("stock", next(iter(runs.values()))), runs.get("synchronous")
+    return LoadResult(
+        load=load,
+        title="",
+        unit="",
+        tasks=1,
+        seconds=1.0,
+        point=None,
+        baseline="stock",
+        summaries=[Summary.of(found, stock, synchronous) for found in runs.values()],
+        runs=[one for found in runs.values() for one in found],
+    )
+
+
+def run(contender: str, round_: int, figures: Figures) -> Run:
+    """Rounds differ by a factor that all contenders share: the machine's mood."""
+    mood = 1.0 + round_
+    one = {"throughput": 1.0, "p50_ms": 1.0, "p99_ms": 1.0, "loop_lag_p99_ms": 1.0, **figures}
+    moody = {name: value * mood for name, value in one.items()}
+    return Run(
+        contender=contender,
+        round=round_,
+        place=0,
+        settings=SETTINGS,
+        seconds=1.0,
+        acknowledged=1,
+        max_ms=1.0,
+        errors={},
+        books=None,
+        **moody,
+    )
+
+
+ASKED = {
+    "point-reads: ReaderPool, for one of stock's (at least)": (
+        "point-reads", "ReaderPool", "throughput", "stock", 5),
+    "point-reads: ReaderPool, of synchronous (at least)": (
+        "point-reads", "ReaderPool", "throughput", "synchronous", 0.35),
+    "point-reads: SQLitePool, for one of stock's (at least)": (
+        "point-reads", "SQLitePool", "throughput", "stock", 4),
+    "orm-get: ReaderPool, for one of stock's (at least)": (
+        "orm-get", "ReaderPool", "throughput", "stock", 3),
+    "orm-get: SQLitePool, for one of stock's (at least)": (
+        "orm-get", "SQLitePool", "throughput", "stock", 3),
+    "orm-get: SQLiteDatabase, for one of stock's (at least)": (
+        "orm-get", "SQLiteDatabase", "throughput", "stock", 3),
+    "one-row-writes: WriterPool, for one of stock's (at least)": (
+        "one-row-writes", "WriterPool", "throughput", "stock", 5),
+    "one-row-writes: WriterPool, p99, share of stock's": (
+        "one-row-writes", "WriterPool", "p99_ms", "stock", 0.1),
+    "one-row-writes: SQLitePool, for one of stock's (at least)": (
+        "one-row-writes", "SQLitePool", "throughput", "stock", 4),
+    "one-row-writes: run_write, for one of stock's (at least)": (
+        "one-row-writes", "run_write", "throughput", "stock", 10),
+    "one-row-writes: run_write, of synchronous (at least)": (
+        "one-row-writes", "run_write", "throughput", "synchronous", 0.5),
+    "one-row-writes-full: run_write, of synchronous (at least)": (
+        "one-row-writes-full", "run_write", "throughput", "synchronous", 2),
+    "mixed: reads: SQLiteDatabase, for one of stock's (at least)": (
+        "mixed: reads", "SQLiteDatabase", "throughput", "stock", 4),
+    "mixed: writes: SQLiteDatabase, for one of stock's (at least)": (
+        "mixed: writes", "SQLiteDatabase", "throughput", "stock", 10),
+    "mixed: scans: SQLiteDatabase, p50, share of stock's": (
+        "mixed: scans", "SQLiteDatabase", "p50_ms", "stock", 1),
+    "mixed: reads: SQLiteDatabase, loop lag p99, share of stock's": (
+        "mixed: reads", "SQLiteDatabase", "loop_lag_p99_ms", "stock", 1),
+    "social: SQLitePool, for one of aiosqlitepool, 100 connections's (at least)": (
+        "social", "SQLitePool", "throughput", "aiosqlitepool, 100 connections", 3),
+    "social-counts: SQLitePool, for one of aiosqlitepool, 100 connections's (at least)": (
+        "social-counts", "SQLitePool", "throughput", "aiosqlitepool, 100 connections", 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_each_is_judged_by_its_own_figure(what: str) -> None:
+    """Just within its limit it is kept, just beyond it is not."""
+    load, contender, figure, other, limit = ASKED[what]
+    good, bad = (0.99, 1.01) if figure != "throughput" else (1.01, 0.99)
+    for factor, kept in ((good, True), (bad, False)):
+        figures = {other: {}, contender: {figure: limit * factor}}
+        loads = [result(load, {"stock": {"throughput": 7.0}, **figures})]
+        [one] = [one for one in asked_of_loads(loads) if one.what == what]
+        assert (one.limit, one.kept) == (limit, kept)
+        assert one.measured == pytest.approx(limit * factor)
+
+
+@pytest.mark.parametrize(("many", "kept"), [(100.0, True), (80.0, False)])
+def test_turns(many: float, kept: bool) -> None:
+    """A turn with 5,000 tasks in line takes at most 1.2 times as long as one with 50."""
+    few = result("turns 50", {"WriterPool": {"throughput": 100.0}})
+    [one] = asked_of_loads([few, result("turns 5000", {"WriterPool": {"throughput": many}})])
+    assert (one.limit, one.kept) == (1.2, kept)
+    assert one.measured == pytest.approx(100 / many)
+
+
+def test_nothing_is_said_of_loads_that_did_not_run() -> None:
+    """Nor of contenders that were not there."""
+    assert asked_of_loads([]) == []
+    assert asked_of_loads([result("point-reads", {"stock": {}})]) == []
+    assert asked_of_loads([result("turns 50", {"WriterPool": {}})]) == []

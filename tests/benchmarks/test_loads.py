@@ -1,0 +1,218 @@
+"""All loads run with all contenders, and what is written down is complete and true.
+
+How fast anything is, is not asserted: that depends on who else uses the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+
+from benchmarks.__main__ import known, main, room
+from benchmarks.loads import LOADS, one_row_writes
+from benchmarks.loads.base import Load, Plan
+from benchmarks.rounds import Effort, run_loads
+
+from .calling import Json
+
+DRIVERS = ["aiosqlite", "aiosqlite, connect each", "aiosqlitepool", "apsw"]
+STOCK_POOLS = ["stock, NullPool", "stock, one connection", "stock as it comes"]
+RUN_READ = ["run_read", "run_read_core"]
+RUN_WRITE = ["run_write", "run_write_core"]
+READING = [
+    *("stock", "ReaderPool", "SQLitePool", "SQLiteDatabase", *RUN_READ),
+    *("synchronous", "asyncio.to_thread", *DRIVERS),
+]
+WRITING = [
+    *("stock", "WriterPool", "SQLitePool", "SQLiteDatabase", *RUN_WRITE),
+    *("synchronous", "asyncio.to_thread", *DRIVERS),
+]
+MIXED = [
+    *("stock", "SQLitePool", "SQLiteDatabase", "closures"),
+    *("asyncio.to_thread", "aiosqlitepool", "stock as it comes"),
+]
+SOCIAL = [
+    *("stock", "stock, 100 connections", "ReaderPool", "SQLitePool", *RUN_READ, "synchronous"),
+    *("aiosqlite, connect each", "aiosqlitepool", "aiosqlitepool, 100 connections"),
+]
+REUSE = ["stock, NullPool", "stock", "aiosqlite, connect each", "aiosqlite", "SQLitePool"]
+MORE_READS = ["stock", "ReaderPool", "SQLitePool", *RUN_READ[:1], "aiosqlitepool"]
+MORE_WRITES = ["stock", "WriterPool", "SQLitePool", *RUN_WRITE[:1], "aiosqlitepool"]
+
+CONTENDERS = {
+    "point-reads": READING + STOCK_POOLS,
+    "orm-get": [*READING[:4], *RUN_READ[:1], "synchronous"],
+    "join": READING,
+    "one-row-writes": WRITING + STOCK_POOLS,
+    "one-row-writes-full": [*WRITING, "stock as it comes"],
+    "read-modify-write": [
+        *("stock", "stock, BEGIN IMMEDIATE", "WriterPool", "SQLitePool", "SQLiteDatabase"),
+        *(*RUN_WRITE, "synchronous", *DRIVERS),
+    ],
+    "bulk-inserts": WRITING,
+    "mixed: reads": MIXED,
+    "mixed: writes": MIXED,
+    "mixed: scans": MIXED,
+    "social": SOCIAL,
+    "social-counts": SOCIAL,
+    "open-or-reuse 10": REUSE,
+    "open-or-reuse 100": REUSE,
+    "open-or-reuse-by-size 1": REUSE,
+    **{f"reads-by-tasks {tasks}": MORE_READS for tasks in (1, 10)},
+    **{f"writes-by-tasks {tasks}": MORE_WRITES for tasks in (1, 10)},
+    **{f"turns {tasks}": ["WriterPool", "SQLitePool", *RUN_WRITE[:1]] for tasks in (50, 5000)},
+}
+WITH_BOOKS = {
+    *("one-row-writes", "one-row-writes-full", "read-modify-write", "bulk-inserts"),
+    *("mixed: writes", *(f"writes-by-tasks {tasks}" for tasks in (1, 10))),
+    *("turns 50", "turns 5000"),
+}
+NOT_OURS = ("stock", "synchronous", "asyncio.to_thread", "aiosqlite", "apsw")
+
+
+@pytest.fixture(scope="module")
+def report(written: Path) -> Json:
+    found: Json = json.loads(written.read_text())
+    return found
+
+
+def runs(report: Json) -> Iterator[tuple[str, Json]]:
+    """All, with the name of the load."""
+    return ((load["load"], run) for load in report["loads"] for run in load["runs"])
+
+
+def test_every_contender_runs_and_gets_work_done(report: Json) -> None:
+    """Each load has all its contenders, and each of them work that was acknowledged."""
+    found = {load["load"]: load["summaries"] for load in report["loads"]}
+    names = {load: [one["contender"] for one in summaries] for load, summaries in found.items()}
+    assert names == CONTENDERS
+    assert [(load, run["contender"]) for load, run in runs(report) if not run["acknowledged"]] == []
+
+
+def test_ratios_refer_to_stock_and_to_synchronous(report: Json) -> None:
+    """The baseline's own are 1, and so is that of synchronous SQLAlchemy to itself."""
+    for load in report["loads"]:
+        ratios = {one["contender"]: one for one in load["summaries"]}
+        assert ratios[load["baseline"]]["p99_ratio"] == 1
+        if (synchronous := ratios.get("synchronous")) and synchronous["synchronous_ratio"]:
+            assert synchronous["synchronous_ratio"] == 1
+
+
+def test_all_have_the_same_settings(report: Json) -> None:
+    """In each load but for stock as it comes, and as their own connections tell them."""
+    for name, run in runs(report):
+        pragmas = run["settings"]["pragmas"]
+        told = [pragmas[one] for one in ("journal_mode", "synchronous", "foreign_keys")]
+        if run["contender"] == "stock as it comes":
+            assert told == ["delete", "FULL", "OFF"]
+        else:
+            assert told == ["wal", "FULL" if name == "one-row-writes-full" else "NORMAL", "ON"]
+            assert (pragmas["cache_size"], pragmas["temp_store"]) == ("-16384", "MEMORY")
+
+
+def test_versions_and_machine_are_recorded(report: Json) -> None:
+    """Figures without them mean nothing; apsw has a SQLite of its own, which is told."""
+    environment = report["environment"]
+    for name in ("sqlite", "python", "sqlalchemy", "aiosqlite", "aiosqlitepool", "file_system"):
+        assert environment[name], name
+    assert environment["cpus"] >= 1
+    versions = {run["contender"]: run["settings"]["sqlite"] for _, run in runs(report)}
+    assert versions["stock"] == versions["aiosqlitepool"] == environment["sqlite"]
+    assert environment["apsw"].startswith(versions["apsw"])
+
+
+def test_the_books_balance(report: Json) -> None:
+    """Every acknowledged write is in the file, and no other, except where losing is the result."""
+    assert {name for name, run in runs(report) if run["books"] is not None} == WITH_BOOKS
+    for name, run in runs(report):
+        if run["books"] is not None and (name, run["contender"]) != ("read-modify-write", "stock"):
+            assert run["books"]["acknowledged"] == run["books"]["found"] > 0, (name, run)
+
+
+def test_the_package_has_no_errors(report: Json) -> None:
+    """This package's engines do all the work asked for."""
+    ours = [run for _, run in runs(report) if not run["contender"].startswith(NOT_OURS)]
+    assert len(ours) > 30
+    assert [run for run in ours if run["errors"]] == []
+
+
+def test_loop_lag_is_measured_where_there_is_a_loop(report: Json) -> None:
+    """Each asyncio contender has one, the synchronous one has none."""
+    for _, run in runs(report):
+        assert (run["loop_lag_p99_ms"] is None) == (run["contender"] == "synchronous")
+
+
+def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
+    """A misspelt load is named, with those there are."""
+    with pytest.raises(typer.BadParameter, match="'point-read' is none of point-reads, orm-get"):
+        known(["turns", "point-read"])
+    assert known(None) == list(LOADS)
+
+
+def test_large_files_need_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk has none, the command says so before it writes anything."""
+    full = shutil.disk_usage(".")._replace(free=2**30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+    with pytest.raises(typer.BadParameter, match=r"needs 6 GiB in .*, which has 1\.0; free some"):
+        room(large=True)
+    assert room(large=False) is False
+
+
+def test_large_and_small_plans() -> None:
+    """A file of 2 GiB only where it was asked for."""
+    by_size = LOADS["open-or-reuse-by-size"]
+    sizes = {
+        large: [load.point.x for load in by_size(Plan(large=large)) if load.point]
+        for large in (False, True)
+    }
+    assert sizes == {False: [1, 100], True: [1, 100, 2048]}
+
+
+def test_books_that_do_not_balance_fail_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Except those of a contender that may lose updates: that they do not is a result."""
+    [load] = LOADS["one-row-writes"](Plan())
+    lying = replace(load, contenders=load.contenders[:1], effects=lambda _database: 0)
+    monkeypatch.setitem(LOADS, "turns", lambda _plan: [lying])
+    with pytest.raises(typer.Exit) as stopped:
+        main(["turns"], quick=True)
+    assert stopped.value.exit_code == 1
+    assert "stock, round 1: the books do NOT balance" in capsys.readouterr().out
+    monkeypatch.setitem(
+        LOADS, "turns", lambda _plan: [replace(lying, may_lose=frozenset({"stock"}))]
+    )
+    main(["turns"], quick=True)
+    assert "NOT" not in capsys.readouterr().out
+
+
+def test_a_quick_call_judges_nothing(report: Json) -> None:
+    """A handful of tasks and a moment say nothing about what was asked."""
+    assert (report["quick"], report["asked"]) == (True, [])
+
+
+def test_the_loads_of_a_series_take_turns(tmp_path: Path) -> None:
+    """They are compared with each other: a minute between them would be a part of the ratio."""
+    shrunk = (load.shrunk() for load in LOADS["turns"](Plan()))
+    loads = [replace(load, contenders=load.contenders[:2]) for load in shrunk]
+    asked: list[str] = []
+
+    def watched(load: Load) -> Load:
+        def effects(database: Path) -> int:
+            asked.append(load.name)
+            return one_row_writes.moved(database)
+
+        return replace(load, effects=effects)
+
+    results = run_loads(
+        [watched(load) for load in loads], Effort(2, 0.001, 1), tmp_path, lambda _name: None
+    )
+    few, many = (load.name for load in loads)
+    assert asked == [few, few, many, many, many, many, few, few]
+    assert [result.load for result in results] == [few, many]

@@ -1,0 +1,181 @@
+"""Every way does what it is asked, and notices when it was not done."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
+from sqlalchemy import select, text
+
+from benchmarks import contenders, files
+from benchmarks.contenders import STOCK, Contender, Measurement, Part, Work
+from benchmarks.engines import PRAGMAS
+from benchmarks.loads import items, one_row_writes, read_modify_write
+from benchmarks.loads.base import Plan
+from benchmarks.measuring import Tally, WrongAnswerError
+from benchmarks.steps import Run, Statement, Steps, check_count, check_rows
+from benchmarks.ways import catalogue
+
+READERS = (*catalogue.READING, *catalogue.OTHER_STOCK_POOLS[:2])
+WRITERS = (
+    *catalogue.WRITING,
+    *catalogue.OTHER_STOCK_POOLS[:2],
+    catalogue.stock_immediate,
+    catalogue.synchronous_immediate,
+    catalogue.swap_in_for_writers,
+)
+CAREFUL = [one for one in read_modify_write.loads(Plan())[0].contenders if one.name != STOCK]
+
+
+def named(contender: Contender) -> str:
+    return contender.name
+
+
+def run(contender: Contender, database: Path, part: Part, seconds: float = 0.01) -> Measurement:
+    """For a moment."""
+    work = Work((part,), seconds=seconds, warm_up_per_task=1, seed=0, pragmas=PRAGMAS)
+    return contender.run(database, work)[part.name]
+
+
+def part(operation: Callable[[int], Steps], *, writes: bool = False) -> Part:
+    return Part("part", "", "", tasks=2, rows=100, operation=operation, writes=writes)
+
+
+@pytest.fixture(scope="module")
+def to_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    database = tmp_path_factory.mktemp("ways") / "items.db"
+    files.create(database, items.fill)
+    return database
+
+
+@pytest.mark.parametrize("contender", READERS, ids=named)
+def test_a_wrong_row_is_an_error(contender: Contender, to_read: Path) -> None:
+    """Whoever returns another row than the one asked for, has done nothing."""
+
+    numbers = itertools.count()
+
+    def read(key: int) -> Steps:
+        found = yield next(items.read(key))
+        check_rows(found, [items.row(key + next(numbers) % 2)])
+
+    measured = run(contender, to_read, part(read)).measured
+    assert set(measured.errors) == {"WrongAnswerError: other rows than those asked for"}
+    assert measured.acknowledged > 0
+
+
+@pytest.mark.parametrize("contender", WRITERS, ids=named)
+def test_what_failed_is_not_in_the_file(contender: Contender, tmp_path: Path) -> None:
+    """Every other transaction fails after its UPDATE: it is rolled back, and the next one works."""
+    database = tmp_path / "counters.db"
+    files.create(database, one_row_writes.fill)
+    numbers = itertools.count()
+
+    def write(key: int) -> Steps:
+        yield from one_row_writes.write(key)
+        if next(numbers) % 2:
+            raise WrongAnswerError("on purpose")
+
+    measurement = run(contender, database, part(write, writes=True))
+    acknowledged = measurement.warm_up.acknowledged + measurement.measured.acknowledged
+    errors = measurement.warm_up.errors + measurement.measured.errors
+    assert set(errors) == {"WrongAnswerError: on purpose"}
+    assert one_row_writes.moved(database) == acknowledged > 0
+
+
+@pytest.mark.parametrize("contender", READERS, ids=named)
+def test_what_the_database_refuses_is_counted(contender: Contender, to_read: Path) -> None:
+    """With its reason, and the others go on."""
+    refused = Statement.of(text("SELECT price FROM nowhere"))
+
+    def read(_key: int) -> Steps:
+        yield Run(refused, {})
+
+    measured = run(contender, to_read, part(read)).measured
+    [reason] = measured.errors
+    assert reason.endswith("no such table: nowhere")
+    assert measured.acknowledged == 0 < len(measured.latencies_s)
+
+
+def test_waiting_in_vain_for_a_connection_is_counted() -> None:
+    """aiosqlitepool's error is of no family that others have."""
+    tally = Tally()
+    with tally.operation():
+        raise PoolConnectionAcquireTimeoutError
+    assert tally.errors.total() == 1
+
+
+@pytest.mark.parametrize("contender", CAREFUL, ids=named)
+def test_no_update_is_lost(contender: Contender, tmp_path: Path) -> None:
+    """Tasks that read the same row before they write it do so one after the other."""
+    database = tmp_path / "counters.db"
+    files.create(database, one_row_writes.fill)
+    [load] = read_modify_write.loads(Plan())
+    [add_one] = load.parts
+    measurement = run(contender, database, replace(add_one, tasks=4, rows=1), seconds=0.05)
+    assert measurement.warm_up.errors + measurement.measured.errors == {}
+    acknowledged = measurement.warm_up.acknowledged + measurement.measured.acknowledged
+    assert one_row_writes.moved(database) == acknowledged > 0
+
+
+def test_only_what_was_done_in_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time begins when the last task is at work, and what ends after it does not count."""
+    clock = Clock()
+    monkeypatch.setattr(contenders, "perf_counter", clock)
+    window = contenders._Window(tasks=2, seconds=5.0)
+    window.enter()
+    clock.now = 100.0
+    assert window.is_open
+    window.enter()
+    assert window.is_open
+    clock.now = 105.0
+    assert not window.is_open
+    tally = Tally()
+    tally.acknowledged_at += [99.9, 100.0, 104.9, 105.0]
+    assert window.count(tally) == 2
+
+
+class Clock:
+    """Replaces ``perf_counter``."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_same_keys_for_all_contenders_of_a_round() -> None:
+    """They differ from round to round, and from part to part."""
+    one = part(items.read)
+
+    def keys(seed: int) -> list[int]:
+        work = Work((one,), seconds=1, warm_up_per_task=1, seed=seed, pragmas=PRAGMAS)
+        endless: Iterator[int] = work.keys(one)
+        return list(itertools.islice(endless, 20))
+
+    assert keys(1) == keys(1) != keys(2)
+
+
+def test_the_warm_up_is_bounded() -> None:
+    """Thousands of tasks need no thousands of operations to open a few connections."""
+    work = Work((), seconds=1, warm_up_per_task=3, seed=0, pragmas=PRAGMAS)
+    counts = [work.warm_up(Part("", "", "", tasks, 1, items.read)) for tasks in (20, 5_000)]
+    assert counts == [60, 250]
+
+
+def test_statements_have_no_values_of_their_own() -> None:
+    """A driver would be given none of them."""
+    with pytest.raises(AssertionError, match="no other values"):
+        Statement.of(select(items.ITEMS).where(items.ITEMS.c.id == 1))
+
+
+def test_another_number_of_rows_is_an_error() -> None:
+    """Unless the driver does not tell it; the books do then."""
+    check_count(1)
+    check_count(None)
+    with pytest.raises(WrongAnswerError, match="2 rows changed instead of 1"):
+        check_count(2)
