@@ -144,7 +144,7 @@ class SQLiteDatabase(RunsClosures):
         self._keep_wal = keep_wal
         self._close_timeout = check_timeout("close_timeout", close_timeout)
         chosen = {field.name: getattr(settings, field.name) for field in fields(settings)}
-        options: dict[str, Any] = {**engine_options, **chosen}
+        options = {**engine_options, **chosen}
         self.writer_engine: AsyncEngine = create_async_engine(
             self.url, poolclass=WriterPool, **options
         )
@@ -315,8 +315,7 @@ class SQLiteDatabase(RunsClosures):
         either.
         """
         self._assert_open()
-        wanted = CheckpointMode.parse(mode)
-        keeper = self._keeper
+        wanted, keeper = CheckpointMode.parse(mode), self._keeper
         if keeper is None:
             return Checkpoint(wanted, CheckpointOutcome.NOT_WAL, False, -1, -1, 0.0)
         wait = self._write_timeout if timeout is None else check_timeout("timeout", timeout)
@@ -364,8 +363,7 @@ class SQLiteDatabase(RunsClosures):
         if self._state is not State.OPEN:
             return str(self._state.value)
         readers, writer = self._pools
-        turn = writer.turn
-        seconds = turn.seconds_held
+        turn, seconds = writer.turn, writer.turn.seconds_held
         status = "idle" if seconds is None else f"busy({seconds:.1f}s)"
         return (
             f"open writer={status} waiting={turn.waiting} "
