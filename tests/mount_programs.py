@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -110,6 +111,23 @@ def count(path: str) -> int:
         return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
 
 
+def stop(server: int) -> None:
+    """It stands still, with all its threads: a request that one of them has read never ends."""
+    os.kill(server, signal.SIGSTOP)
+    threads = Path(f"/proc/{server}/task")
+    while any(
+        (one / "stat").read_text().rpartition(")")[2].split()[0] != "T" for one in threads.iterdir()
+    ):
+        os.sched_yield()
+
+
+def until_nobody_looks() -> None:
+    """The threads that look at where a database is have come to their end."""
+    for thread in threading.enumerate():
+        if thread.name == "sa_sqlite_pool-site":
+            thread.join()
+
+
 def stopped_server(path: str) -> list[Any]:
     """The program that serves the file stops, and goes on later."""
     asyncio.run(use("facade", path, CREATE, "SELECT 1", pragmas={"journal_mode": "TRUNCATE"}))
@@ -146,12 +164,13 @@ def stopped_server(path: str) -> list[Any]:
         await asyncio.sleep(0)
         os.kill(server, signal.SIGCONT)
         answers.append(await late)
-        os.kill(server, signal.SIGSTOP)  # and now it stays so, which must not keep us from ending
+        await asyncio.to_thread(until_nobody_looks)
+        stop(server)  # and now it stays so, which must not keep us from ending
         answers.append(await use("swap-in", path, "SELECT 1", **timeouts))
         looking.cancel()
         return [answers, stood_still]
 
-    os.kill(server, signal.SIGSTOP)
+    stop(server)
     return asyncio.run(main())
 
 
