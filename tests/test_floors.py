@@ -21,6 +21,7 @@ FLOORS = [
         "turn.whereabouts",
         "turn.permit",
         "turn.snapshots",
+        "turn.deadlines",
         "turn.fair_semaphore",
         "turn.courtesy",
         "turn.lock_file",
@@ -84,6 +85,7 @@ FLOORS = [
     ],
     [
         "sessions.reads",
+        "sessions.ending",
         "sessions.routing",
         "sessions.lending",
         "sessions.grouping",

@@ -33,8 +33,9 @@ from .statements import Kind, changes_settings, classify, ends_transaction, may_
 
 T = TypeVar("T")
 
-# Instructions of SQLite's virtual machine between two looks: some ten microseconds.
-_INSTRUCTIONS = 1000
+# Steps of SQLite's virtual machine between two looks: some ten milliseconds. Each look waits for
+# the interpreter lock, which a busy loop lets go of after five.
+_INSTRUCTIONS = 200_000
 
 _ROLLED_BACK = (
     "its transaction was rolled back inside: use begin_nested() for the part that may fail, or "

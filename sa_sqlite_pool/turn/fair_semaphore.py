@@ -18,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import final
 
 from ..forks import renew_after_fork
+from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
 from .whereabouts import caller
 
@@ -86,6 +88,7 @@ class FairSemaphore:
         self._capacity = capacity
         self._clock = clock
         self._arrivals = 0
+        self._deadlines = Deadlines()
         self.renew_in_child()
         renew_after_fork(self)
 
@@ -96,6 +99,8 @@ class FairSemaphore:
         self._held: set[Permit] = set()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._returned: deque[Permit] = deque()  # on their way from held to the next in line
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # the last who was served
+        self._several_loops = False
 
     @property
     def capacity(self) -> int:
@@ -203,6 +208,10 @@ class FairSemaphore:
 
     def _give(self, task: asyncio.Task[object] | None) -> Permit:
         permit = Permit(task, self._clock())
+        loop = permit.loop
+        if loop is not None and (self._loop is None or self._loop() is not loop):
+            self._several_loops = self._loop is not None
+            self._loop = weakref.ref(loop)
         self._held.add(permit)
         return permit
 
@@ -246,15 +255,17 @@ class FairSemaphore:
     # -- around it ------------------------------------------------------------------------------
 
     async def _sleep(self, waiter: Waiter, timeout: float | None) -> None:
-        timer = None if timeout is None else waiter.loop.call_later(timeout, waiter.wake)
+        wake = waiter.wake
+        if timeout is not None:
+            self._deadlines.add(waiter.loop, timeout, wake)
         try:
             await waiter.future
         except BaseException:
             self.leave_line(waiter)  # handed over, then cancelled: pass it on
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if timeout is not None:
+                self._deadlines.discard(waiter.loop, timeout, wake)
 
     def _receive(self, permit: Permit) -> Permit:
         permit.asked_at = caller()
@@ -263,6 +274,8 @@ class FairSemaphore:
 
     def _recall_stranded(self) -> None:
         running = asyncio.get_running_loop()
+        if not self._several_loops and self._loop is not None and self._loop() is running:
+            return  # nobody else was ever served
         for permit in tuple(self._held):
             if permit.loop is running or not permit.stranded:
                 continue

@@ -46,7 +46,7 @@ class Lookout:
         self._snapshots = snapshots
         self._reports = reports
         self._measured_at = 0.0
-        self._quiet_size = False
+        self._quiet_size = self._known_quiet = False
         self._moved_ns: int | None = None
 
     # A checkpoint moves pages into the database, so it leaves a mark there: its time. The first
@@ -57,6 +57,9 @@ class Lookout:
         """Right after a commit: how large the log is, and when the database was last changed."""
         soft = self.settings.soft_limit
         self._quiet_size = size is not None and soft is not None and size < soft
+        if self._known_quiet:  # a moment ago
+            self._known_quiet = False
+            return
         moved_ns = self._database_changed_ns()
         recent = moved_ns is None or time.time_ns() - moved_ns < _RECENT_NS
         self._moved_ns = None if recent else moved_ns
@@ -64,7 +67,8 @@ class Lookout:
     def is_quiet(self) -> bool:
         """Whether the log was small, and nobody has run a checkpoint since the last commit."""
         quiet = self._quiet_size and self._moved_ns is not None
-        return quiet and self._database_changed_ns() == self._moved_ns
+        self._known_quiet = quiet and self._database_changed_ns() == self._moved_ns
+        return self._known_quiet
 
     def _database_changed_ns(self) -> int | None:
         try:

@@ -1,0 +1,62 @@
+"""One timer for all that wait equally long."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sa_sqlite_pool.turn.deadlines import Deadlines
+from tests.helpers import run_in_virtual_time
+
+
+def timers(loop: asyncio.AbstractEventLoop) -> int:
+    """Those that are not cancelled."""
+    return sum(not timer.cancelled() for timer in loop._scheduled)  # type: ignore[attr-defined]
+
+
+def test_each_is_woken_at_its_time() -> None:
+    """Whatever was asked for first."""
+
+    async def main() -> None:
+        loop, deadlines = asyncio.get_running_loop(), Deadlines()
+        woken: list[tuple[str, float]] = []
+        for name, seconds in (("a", 5.0), ("b", 1.0), ("c", 5.0)):
+            deadlines.add(loop, seconds, lambda name=name: woken.append((name, loop.time())))  # type: ignore[misc]
+        await asyncio.sleep(2)
+        deadlines.add(loop, 5.0, lambda: woken.append(("d", loop.time())))
+        await asyncio.sleep(10)
+        start = woken[0][1] - 1.0
+        assert [(name, round(at - start, 3)) for name, at in woken] == [
+            ("b", 1.0),
+            ("a", 5.0),
+            ("c", 5.0),
+            ("d", 7.0),
+        ]
+        assert not deadlines._queues or timers(loop) == 0
+
+    run_in_virtual_time(main())
+
+
+def test_who_is_served_is_not_woken() -> None:
+    """And no timer is left when nobody waits."""
+
+    async def main() -> None:
+        loop, deadlines = asyncio.get_running_loop(), Deadlines()
+        woken: list[int] = []
+        wakes = [lambda n=n: woken.append(n) for n in range(100)]
+        for wake in wakes:
+            deadlines.add(loop, 5.0, wake)
+        assert timers(loop) == 1
+        for wake in wakes[:99]:
+            deadlines.discard(loop, 5.0, wake)
+        assert timers(loop) == 1
+        await asyncio.sleep(6)
+        assert woken == [99]
+        deadlines.discard(loop, 5.0, wakes[99])
+        deadlines.add(loop, 5.0, wakes[0])
+        deadlines.discard(loop, 5.0, wakes[0])
+        assert timers(loop) == 0
+        await asyncio.sleep(6)
+        assert woken == [99]
+        assert not deadlines._queues
+
+    run_in_virtual_time(main())
