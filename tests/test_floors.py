@@ -42,6 +42,7 @@ FLOORS = [
         "driver.jobs",
         "driver.lane",
         "driver.worker",
+        "driver.laps",
         "driver.resources",
         "driver.inspection",
         "driver.costs",

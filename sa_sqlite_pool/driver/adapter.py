@@ -166,7 +166,6 @@ class SQLiteConnection(AdaptedConnection):
         closed or given up before it is checked in, and then after its transaction has ended.
         """
         self._executor.transaction.loan = permit
-        self._executor.placing.others_had_a_turn()
         self._executor.settings_changed = False
         self._executor.transaction.cancelled = False
         self._on_gone = on_gone

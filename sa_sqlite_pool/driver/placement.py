@@ -18,15 +18,17 @@ to the thread for a while, longer each time.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TypeVar, final
 
 from ..settings import Placement
 from .costs import SHORT_SECONDS, Costs
 from .guard import Guard
 from .inspection import Commits, commits_of, has_own_collations, own_functions
+from .laps import Laps, Pause, laps
 from .resources import disk_reads
 from .statements import Kind
 from .worker import Worker
@@ -49,9 +51,6 @@ _FEW_ROWS = 100
 
 # After so many writes of one transaction, COMMIT is taken for a long one.
 _FEW_WRITES = 50
-
-# Seconds for which a task goes on inline before all others of the loop have a turn.
-_QUANTUM_SECONDS = 0.000_5
 
 # A limit of a statement that is so short cannot be kept without a thread.
 _SHORTEST_TIMEOUT = 0.05
@@ -90,7 +89,7 @@ class Placing:
         self._armed = False
         self._writes = 0  # of the open transaction
         self._disk_reads = 0.0
-        self._since = 0.0  # others have had a turn on the loop
+        self._laps: Laps | None = None
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -122,17 +121,12 @@ class Placing:
             and log_is_quiet()
         )
 
-    def pause(self) -> _Pause:
+    def pause(self) -> Pause:
         """To be awaited before work on the loop: lets others go on, now and then."""
-        now = time.perf_counter()
-        if now - self._since < _QUANTUM_SECONDS:
-            return _SHORT_PAUSE
-        self._since = now
-        return _PAUSE
-
-    def others_had_a_turn(self) -> None:
-        """The task has just begun to run, or has waited."""
-        self._since = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        if self._laps is None or not self._laps.belongs_to(loop):
+            self._laps = laps(loop)
+        return self._laps.pause(holding=True)
 
     # -- inline ---------------------------------------------------------------------------------
 
@@ -270,22 +264,3 @@ class Placing:
     def other_work_begins(self, connection: sqlite3.Connection) -> None:
         """Something else than a statement, of whatever length."""
         self._arm(connection, Kind.END)
-
-
-@final
-class _Pause:
-    """Something to await: for a lap of the loop, or for no time at all."""
-
-    __slots__ = ("_long",)
-
-    def __init__(self, long: bool) -> None:
-        self._long = long
-
-    def __await__(self) -> Generator[None, None, None]:
-        if self._long:
-            yield
-
-
-_PAUSE = _Pause(True)
-# SQLAlchemy insists that a method which executes awaits something.
-_SHORT_PAUSE = _Pause(False)

@@ -17,6 +17,7 @@ from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
+from ..driver.laps import give_way
 from ..driver.opening import Opening
 from ..driver.placement import Placing
 from ..driver.rules import Rules
@@ -261,6 +262,8 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         self._assert_welcome()
+        if self._opening.settings.placement is not Placement.THREAD:
+            give_way()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
             await_only(self._opening.inspect_site())
         permit = self._take_nowait() or await_only(self._acquire())

@@ -22,7 +22,7 @@ from sa_sqlite_pool import (
     WalSettings,
     WriterPool,
 )
-from sa_sqlite_pool.driver import costs, placement
+from sa_sqlite_pool.driver import costs, laps, placement
 from tests.conftest import MakeEngine
 from tests.doors.placements import LEARNING, Run, Trace, learn, trace
 from tests.helpers import create_items, driver, turn_of, until
@@ -55,6 +55,11 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sa_sqlite_pool.wal.lookout._RECENT_NS", 0)
     monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
     monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)
+
+
+def gives_way_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for name in ("_SECONDS", "_SECONDS_HOLDING"):
+        monkeypatch.setattr(laps, name, seconds)
 
 
 async def run(engine: AsyncEngine, *statements: str) -> list[Any]:
@@ -139,7 +144,7 @@ async def test_a_rollback(engine: AsyncEngine, trace: Trace) -> None:
 async def test_others_have_their_turn(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that only executes lets others go on, as often as it has taken its time."""
     await learn(engine, READ)
-    monkeypatch.setattr(placement, "_QUANTUM_SECONDS", 0.0)
+    gives_way_after(monkeypatch, 0.0)
     turns = 0
 
     async def count() -> None:
@@ -155,8 +160,33 @@ async def test_others_have_their_turn(engine: AsyncEngine, monkeypatch: pytest.M
         for _ in range(100):
             await connection.execute(text(READ))
         assert worker.hops == hops
-    assert turns - before >= 100
+    assert turns - before >= 49  # before every statement but the first of a lap
     counting.cancel()
+
+
+@pytest.mark.parametrize("writes", [False, True])
+async def test_sessions_that_never_wait_give_way_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch, writes: bool
+) -> None:
+    """One after the other: several tasks get on at the same pace."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        await learn(db.writer_engine, WRITE)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(4):
+                reader = await stack.enter_async_context(db.reader_engine.connect())
+                await reader.execute(text(READ))
+        gives_way_after(monkeypatch, 0.0)
+        done = [0, 0, 0]
+
+        async def use(number: int) -> None:
+            while max(done) < 100:
+                async with db.write() if writes else db.read() as session:
+                    await session.execute(text(WRITE if writes else READ))
+                done[number] += 1
+
+        await asyncio.gather(*map(use, range(3)))
+        assert min(done) >= 80
 
 
 async def test_nobody_gives_way_without_need(
@@ -164,7 +194,7 @@ async def test_nobody_gives_way_without_need(
 ) -> None:
     """Within its time a task goes on."""
     await learn(engine, READ)
-    monkeypatch.setattr(placement, "_QUANTUM_SECONDS", 60.0)
+    gives_way_after(monkeypatch, 60.0)
     async with engine.connect() as connection:
         await connection.execute(text(READ))
         other = asyncio.create_task(asyncio.sleep(0))
@@ -179,7 +209,7 @@ async def test_a_cancellation_comes_before_or_after(
 ) -> None:
     """One that finds the task waiting for its turn on the loop: the statement never runs."""
     await learn(engine, WRITE)
-    monkeypatch.setattr(placement, "_QUANTUM_SECONDS", 0.0)
+    gives_way_after(monkeypatch, 0.0)
 
     async def write() -> None:
         async with engine.begin() as connection:
