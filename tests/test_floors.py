@@ -78,6 +78,7 @@ FLOORS = [
         "pools.loans",
         "pools.idle",
         "pools.resting",
+        "pools.kept",
         "pools.base",
         "pools.swap_in",
         "pools.reader",

@@ -5,23 +5,19 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..driver.laps import give_way
 from ..driver.opening import Opening
-from ..driver.placement import Placing
 from ..driver.rules import Rules
-from ..driver.worker import Worker
 from ..errors import PoolTimeout
 from ..forks import prepare_before_fork, renew_after_fork, rest
 from ..settings import (
@@ -46,6 +42,7 @@ from ..turn.write_turn import WriteTurn, write_turn
 from ..wal.keeper import WalKeeper, wal_keeper
 from .dialect import prepare_dialect
 from .idle import IdleWatch
+from .kept import KeptConnections
 from .loans import Loans
 from .resting import IdleConnections
 
@@ -125,7 +122,7 @@ class FairPool(AsyncAdaptedQueuePool):
             waiting=lambda: self.waiting,
             holds_turn=self.role is Role.WRITER,
         )
-        self._kept: deque[tuple[Worker, Placing]] = deque()
+        self._kept = KeptConnections()
         self._first = FairSemaphore(1)
         self._has_opened = False
         self._disposed = False
@@ -312,14 +309,14 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
         rules = self._rules()
-        try:
-            executor = Executor(*self._kept.popleft(), rules)
-        except IndexError:
+        if kept := self._kept.take():
+            executor = Executor(*kept, rules)
+        else:
             executor = await_only(self._opening.finish(self._stock(connection_record), rules))
         if (log := rules.log) is not None and log.due:  # an earlier process has left a large one
             log.attend()
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
-        return SQLiteConnection(dbapi, executor, self._keep)
+        return SQLiteConnection(dbapi, executor, self._kept.add)
 
     def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
         """A connection as the dialect, or the application's creator, opens it."""
@@ -356,27 +353,11 @@ class FairPool(AsyncAdaptedQueuePool):
         while not self._pool.empty():
             self._pool.get_nowait().close()
 
-    # -- connections between two lives ----------------------------------------------------------
-
-    def _keep(self, worker: Worker, placing: Placing) -> None:
-        """Have a warm connection, whose record has thrown it away. From any thread."""
-        self._kept.append((worker, placing))
-        if self._disposed:
-            self._close_kept()
-
-    def _close_kept(self) -> None:
-        while self._kept:
-            worker, _ = self._kept.popleft()
-            if in_greenlet():
-                await_only(worker.close())
-            else:
-                worker.give_up("its pool was disposed of", keep=False, done=lambda _: None)
-
     def dispose(self) -> None:
         """Close what is at rest; what is on loan is closed when it comes back."""
         self._disposed = True
         super().dispose()
-        self._close_kept()
+        self._kept.dispose()
         self._opening.lane.stop()
 
     # -- forks ----------------------------------------------------------------------------------
@@ -398,15 +379,14 @@ class FairPool(AsyncAdaptedQueuePool):
                 record.dbapi_connection.close_before_fork()
                 record.dbapi_connection = None
             self._pool.put_nowait(record)
-        while self._kept:
-            self._kept.popleft()[0].close_before_fork()
+        self._kept.close_before_fork()
 
     def renew_in_child(self) -> None:
         """The parent's connections are not for this process: begin with none."""
         self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
         self._overflow = -self.size()
         self._overflow_lock = threading.Lock()
-        self._kept.clear()
+        self._kept.renew_in_child()
         self._loans.renew_in_child()
         self._idle_watch.renew_in_child()
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+READ = "SELECT amount FROM items WHERE id = 1"
+WRITE = "UPDATE items SET amount = amount + 1 WHERE id = 1"
+COUNT = (
+    "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {}) "
+    "SELECT max(i) FROM n"
+)
+LONG = COUNT.format(50_000)
 
 LEARNING = 4
 """Runs after which a short statement is known to be short, whatever it does."""
@@ -46,22 +53,16 @@ class Trace:
         recorded += self.runs[before:]
 
 
-@pytest.fixture
-def trace(request: pytest.FixtureRequest) -> Trace:
-    if request.config.getoption("--placement") != "auto":
-        pytest.skip("this is about the placement that learns")
-    return Trace()
-
-
-@asynccontextmanager
-async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    async with engine.begin() as connection:
-        yield connection
-
-
 async def learn(engine: AsyncEngine, *statements: str) -> None:
     """Run them until they are known, each time in a transaction that is committed."""
     for _ in range(LEARNING):
         async with engine.begin() as connection:
             for sql in statements:
                 await connection.execute(text(sql))
+
+
+async def run(engine: AsyncEngine, *statements: str) -> list[Any]:
+    """The first column of each, in one transaction."""
+    async with engine.begin() as connection:
+        results = [await connection.execute(text(sql)) for sql in statements]
+        return [result.scalars().all() if result.returns_rows else None for result in results]

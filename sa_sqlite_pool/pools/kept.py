@@ -1,0 +1,61 @@
+"""Connections between two lives: warm, but their record in the pool has thrown them away."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import final
+
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+from ..driver.placement import Placing
+from ..driver.worker import Worker
+
+
+@final
+class KeptConnections:
+    """Those of one pool. Whoever opens one takes one of these first."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[Worker, Placing]] = deque()
+        self._disposed = False
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    def add(self, worker: Worker, placing: Placing) -> None:
+        """From any thread."""
+        # Add                              | Dispose
+        # append                           | _disposed = True
+        # if _disposed: close all          | close all
+        # Whichever comes last finds the connection.
+        self._kept.append((worker, placing))
+        if self._disposed:
+            self._close_all()
+
+    def take(self) -> tuple[Worker, Placing] | None:
+        try:
+            return self._kept.popleft()
+        except IndexError:
+            return None
+
+    def dispose(self) -> None:
+        """Close them, and those that come later."""
+        self._disposed = True
+        self._close_all()
+
+    def _close_all(self) -> None:
+        while (kept := self.take()) is not None:
+            worker, _ = kept
+            if in_greenlet():
+                await_only(worker.close())
+            else:
+                worker.give_up("its pool was disposed of", keep=False, done=lambda _: None)
+
+    def close_before_fork(self) -> None:
+        while (kept := self.take()) is not None:
+            kept[0].close_before_fork()
+
+    def renew_in_child(self) -> None:
+        """They are the parent's."""
+        self._kept.clear()

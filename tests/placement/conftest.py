@@ -1,0 +1,37 @@
+"""Engines whose statements are traced, and no clock."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import SQLitePool, WriterPool
+from sa_sqlite_pool.driver import placement
+from tests.conftest import MakeEngine
+from tests.helpers import create_items
+from tests.placement.work import Trace
+
+
+@pytest.fixture
+def trace(request: pytest.FixtureRequest) -> Trace:
+    if request.config.getoption("--placement") != "auto":
+        pytest.skip("this is about the placement that learns")
+    return Trace()
+
+
+@pytest.fixture(params=[SQLitePool, WriterPool], ids=["swap-in", "writer"])
+async def engine(
+    make_engine: MakeEngine, trace: Trace, request: pytest.FixtureRequest
+) -> AsyncEngine:
+    """One that writes, with the table ``items``, and no checkpoint since."""
+    made = make_engine(request.param, on_connect=trace.on_connect)
+    await create_items(made, 200)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is short but for its steps, and the file was made long ago."""
+    monkeypatch.setattr("sa_sqlite_pool.wal.lookout._RECENT_NS", 0)
+    monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
+    monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)

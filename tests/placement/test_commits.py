@@ -1,0 +1,111 @@
+"""COMMIT runs on the event loop where it only appends to the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import (
+    SQLiteDatabase,
+    WalSettings,
+    WriterPool,
+)
+from tests.conftest import MakeEngine
+from tests.helpers import create_items
+from tests.placement.work import LEARNING, WRITE, Run, Trace, learn, run
+from tests.wal.others import OtherProcess
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pragmas": {"synchronous": "FULL"}},
+        {"pragmas": {"journal_mode": "TRUNCATE"}},
+        {"pragmas": {"wal_autocheckpoint": 1000}},
+        {"wal": WalSettings(soft_limit=None)},
+        {"wal": WalSettings(soft_limit=1)},
+    ],
+    ids=["full", "truncate", "autocheckpoint", "not-kept", "large"],
+)
+async def test_a_commit_that_may_wait_for_the_disk(
+    make_engine: MakeEngine, trace: Trace, options: dict[str, Any]
+) -> None:
+    """It syncs, or runs a checkpoint, or there is something to do about the log."""
+    engine = make_engine(WriterPool, on_connect=trace.on_connect, **options)
+    await create_items(engine)
+    with trace.recorded() as runs:
+        for _ in range(2 * LEARNING):
+            await run(engine, WRITE)
+    assert not any(inline for sql, inline in runs if sql == "COMMIT")
+    in_log = options.get("pragmas", {}).get("journal_mode") != "TRUNCATE"
+    assert (Run(WRITE, True) in runs) is in_log
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 1000", "ATTACH ':memory:' AS b"],
+)
+async def test_a_setting_of_the_application(
+    engine: AsyncEngine, trace: Trace, setting: str
+) -> None:
+    """Whoever changes it later."""
+    await learn(engine, WRITE)
+    async with engine.connect() as connection:
+        await connection.execute(text(setting))
+        await connection.commit()
+        for _ in range(LEARNING):
+            with trace.recorded() as runs:
+                await connection.execute(text(WRITE))
+                await connection.commit()
+            assert runs[-1] == Run("COMMIT", False)
+
+
+async def test_autocommit(engine: AsyncEngine, trace: Trace) -> None:
+    """Each write is its own commit, and runs where that does."""
+    async with engine.connect() as plain:
+        connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+        for _ in range(LEARNING):
+            await connection.execute(text(WRITE))
+        assert Run(WRITE, True) not in trace.runs  # no COMMIT is known
+    await learn(engine, WRITE)
+    with trace.recorded() as runs:
+        async with engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text(WRITE))
+    assert runs[0] == Run(WRITE, True)
+
+
+async def test_the_first_commit_after_a_checkpoint(path: Path, trace: Trace) -> None:
+    """It begins the log anew, and syncs it; whoever ran the checkpoint."""
+    async with SQLiteDatabase(path, on_connect=trace.on_connect) as db:
+        await create_items(db.writer_engine)
+        await learn(db.writer_engine, WRITE)
+
+        async def commits(count: int) -> list[bool]:
+            with trace.recorded() as runs:
+                for _ in range(count):
+                    await run(db.writer_engine, WRITE)
+            return [inline for sql, inline in runs if sql == "COMMIT"]
+
+        assert await commits(2) == [True, True]
+        await db.checkpoint()
+        assert await commits(2) == [False, True]
+        with OtherProcess(path) as other:
+            assert other.execute("PRAGMA wal_checkpoint(PASSIVE)").startswith("[(0, ")
+        assert await commits(2) == [False, True]
+
+
+async def test_a_checkpoint_of_a_moment_ago(
+    path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one would leave the same time on the file: nobody could tell them apart."""
+    monkeypatch.setattr("sa_sqlite_pool.wal.lookout._RECENT_NS", 3_600 * 10**9)
+    async with SQLiteDatabase(path, on_connect=trace.on_connect) as db:
+        await create_items(db.writer_engine)
+        with trace.recorded() as runs:
+            await learn(db.writer_engine, WRITE, WRITE)
+        assert not any(inline for sql, inline in runs if sql == "COMMIT")

@@ -1,0 +1,63 @@
+"""``placement``: what the user decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sa_sqlite_pool import (
+    ConfigurationError,
+    SQLiteDatabase,
+    SQLitePool,
+)
+from tests.conftest import MakeEngine
+from tests.helpers import create_items
+from tests.placement.work import LONG, READ, WRITE, Trace, learn, run
+
+
+@pytest.mark.parametrize("door", ["facade", "engine"])
+async def test_everything_in_the_thread(path: Path, make_engine: MakeEngine, door: str) -> None:
+    trace = Trace()
+    options: dict[str, Any] = {"placement": "thread", "on_connect": trace.on_connect}
+    if door == "facade":
+        async with SQLiteDatabase(path, **options) as db:
+            await create_items(db.writer_engine)
+            await learn(db.writer_engine, READ, WRITE)
+    else:
+        engine = make_engine(SQLitePool, **options)
+        await create_items(engine)
+        await learn(engine, READ, WRITE)
+    assert not any(inline for _, inline in trace.runs)
+
+
+async def test_everything_inline(make_engine: MakeEngine) -> None:
+    """From the first run on, also what syncs, or is long."""
+    trace = Trace()
+    engine = make_engine(
+        SQLitePool, placement="inline", on_connect=trace.on_connect, pragmas={"synchronous": "FULL"}
+    )
+    await create_items(engine)
+    with trace.recorded() as runs:
+        assert await run(engine, WRITE, LONG) == [None, [50_000]]
+    assert runs
+    assert all(inline for _, inline in runs)
+
+
+@pytest.mark.parametrize("wrong", ["loop", None, 1])
+def test_a_wrong_placement(path: Path, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"placement must be one of 'auto', 'thread', 'in"):
+        SQLiteDatabase(path, placement=wrong)
+    with pytest.raises(ConfigurationError, match="placement must be one of"):
+        create_async_engine("sqlite+aiosqlite://", poolclass=SQLitePool, placement=wrong)
+
+
+async def test_a_disposed_engine_keeps_its_placement(make_engine: MakeEngine) -> None:
+    trace = Trace()
+    engine = make_engine(SQLitePool, placement="thread", on_connect=trace.on_connect)
+    await create_items(engine)
+    await engine.dispose()
+    await learn(engine, READ)
+    assert not any(inline for _, inline in trace.runs)
