@@ -230,7 +230,6 @@ class Placing:
         self._understood = functions is not None and not has_own_collations(connection)
         # What is compiled already is compiled again, so that the guard is asked about it.
         connection.set_authorizer(self.guard)
-        self._calls_functions.clear()
 
     def _note(self, sql: str, kind: Kind, result: object) -> bool:
         """What has run; whether it has written few rows."""

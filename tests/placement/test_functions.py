@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
-from sa_sqlite_pool import (
-    SQLitePool,
-    WriterPool,
-)
+from sa_sqlite_pool import SQLiteDatabase, SQLitePool, WriterPool
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver
-from tests.placement.work import LEARNING, READ, Trace, learn, run
+from tests.placement.work import COUNT, LEARNING, READ, WRITE, Run, Trace, learn, run
 
 
 class Called:
@@ -125,3 +126,69 @@ async def test_a_converter_of_the_application(make_engine: MakeEngine, trace: Tr
     await create_items(engine)
     await learn(engine, READ)
     assert not any(inline for sql, inline in trace.runs if sql == READ)
+
+
+@pytest.fixture
+async def db(path: Path, trace: Trace) -> AsyncIterator[SQLiteDatabase]:
+    """A facade with one reader, the table ``items``, and ``called`` as the function ``mine``."""
+    async with SQLiteDatabase(path, readers=1, on_connect=trace.on_connect) as db:
+        await create_items(db.writer_engine)
+        await learn(db.writer_engine, WRITE)
+        yield db
+
+
+async def test_a_statement_of_a_function_of_run_write(path: Path, trace: Trace) -> None:
+    """It was compiled there, and calls a function of the application."""
+    called = Called()
+    async with SQLiteDatabase(
+        path, on_connect=lambda connection: connection.create_function("mine", 0, called)
+    ) as db:
+        await run(db.writer_engine, "SELECT 1")
+        await db.run_write_core(lambda connection: connection.scalar(text("SELECT mine()")))
+        for _ in range(2 * LEARNING):
+            await run(db.writer_engine, "SELECT mine()")
+    assert called.inline == [False] * (1 + 2 * LEARNING)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_a_function_registered_in_one(db: SQLiteDatabase, raw: bool) -> None:
+    """In the place of one of SQLite's, on SQLAlchemy's connection or on that beneath."""
+    called, sql = Called(), "SELECT abs(amount) FROM items WHERE id = 1"
+    await learn(db.writer_engine, sql)
+
+    def register(connection: Connection) -> None:
+        adapted: Any = connection.connection.dbapi_connection
+        (adapted.driver_connection if raw else adapted).create_function("abs", 1, called)
+
+    await db.run_write_core(register)
+    for _ in range(LEARNING):
+        assert await run(db.writer_engine, sql) == [[1]]
+    assert called.inline == [False] * LEARNING
+
+
+async def test_a_setting_changed_in_one(db: SQLiteDatabase, trace: Trace) -> None:
+    """COMMIT may run a checkpoint from then on."""
+    with trace.recorded() as runs:
+        await run(db.writer_engine, WRITE)
+    assert runs[-1] == Run("COMMIT", True)
+    setting = text("PRAGMA wal_autocheckpoint = 1000")
+    await db.run_write_core(lambda connection: connection.execute(setting).all())
+    for _ in range(LEARNING):
+        with trace.recorded() as runs:
+            await run(db.writer_engine, WRITE)
+        assert runs[-1] == Run("COMMIT", False)
+
+
+async def test_the_budget_after_one(db: SQLiteDatabase, trace: Trace) -> None:
+    """It has used the connection, and its progress handler."""
+    count = text(COUNT.format(":most"))
+    places = []
+    async with db.reader_engine.connect() as connection:
+        for most in (10, 10):
+            await connection.execute(count, {"most": most})
+    await db.run_read_core(lambda connection: connection.execute(text("SELECT 1")).all())
+    async with db.reader_engine.connect() as connection:
+        with trace.recorded() as runs:
+            assert await connection.scalar(count, {"most": 50_000}) == 50_000
+        places += [inline for sql, inline in runs if "RECURSIVE" in sql]
+    assert places == [True, False]

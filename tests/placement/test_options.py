@@ -13,6 +13,7 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     SQLitePool,
 )
+from sa_sqlite_pool.driver.site import Site
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
 from tests.placement.work import LONG, READ, WRITE, Trace, learn, run
@@ -61,3 +62,14 @@ async def test_a_disposed_engine_keeps_its_placement(make_engine: MakeEngine) ->
     await engine.dispose()
     await learn(engine, READ)
     assert not any(inline for _, inline in trace.runs)
+
+
+async def test_where_a_server_keeps_the_file(
+    make_engine: MakeEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any statement may have to wait for it."""
+    monkeypatch.setattr(Site, "doubtful", True)
+    engine = make_engine(SQLitePool, on_connect=trace.on_connect)
+    await create_items(engine)
+    await learn(engine, READ)
+    assert not any(inline for sql, inline in trace.runs if sql == READ)

@@ -183,6 +183,22 @@ def test_a_permit_of_a_closed_loop_is_recalled() -> None:
     assert len(line.permits) == 1
 
 
+def test_a_permit_of_a_closed_loop_is_recalled_by_who_has_another() -> None:
+    """Also where the loop that comes next was served at once, and asks again."""
+    line = FairSemaphore(2)
+
+    async def hold() -> None:
+        await take(line)
+
+    async def hold_two() -> None:
+        await hold()
+        await hold()
+
+    asyncio.run(hold())
+    asyncio.run(hold_two())
+    assert len(line.permits) == 2
+
+
 def test_a_release_in_the_middle_of_everything() -> None:
     """The garbage collector may run at any line, and find a connection to give back.
 
