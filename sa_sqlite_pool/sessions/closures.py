@@ -1,6 +1,6 @@
 """Functions that run where SQLite does: one hop a transaction, with synchronous SQLAlchemy.
 
-Each statement of an ``AsyncSession`` is a hop to the connection's thread and back. A function given
+A statement of an ``AsyncSession`` may be a hop to the connection's thread and back. A function given
 to ``run_read()`` or ``run_write()`` hops as a whole.
 """
 
