@@ -12,7 +12,9 @@ import greenlet
 
 # Frames inside these are how a task waits, not where its author wrote the waiting.
 _LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet")
+# What SQLAlchemy 2.1 generates, and 2.0: there it is called as what ``python -c`` runs.
 _GENERATED = "<sqlalchemy generated"
+_NAMELESS = "<string>"
 
 
 def task_name(task: asyncio.Task[object] | None) -> str:
@@ -32,7 +34,7 @@ def whereabouts(task: asyncio.Task[object] | None) -> str | None:
     awaited: object = task.get_coro()
     while awaited is not None:
         frame = _frame(awaited)
-        if frame is not None and not _in_library(frame.f_code):
+        if frame is not None and not _in_library(frame):
             place = _place(frame.f_code, frame.f_lineno)
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
     return place
@@ -72,7 +74,7 @@ def _caller(frame: FrameType | None) -> Caller | None:
         try:
             in_library = _known[code.co_filename]
         except KeyError:
-            in_library = _in_library(code)
+            in_library = _in_library(frame)
         if not in_library:
             return Caller(code, frame.f_lasti)
         frame = frame.f_back
@@ -91,8 +93,10 @@ def _place(code: CodeType, line: int) -> str:
 _known: dict[str, bool] = {}  # whether a file is a library's; there are as many as there are files
 
 
-def _in_library(code: CodeType) -> bool:
-    filename = code.co_filename
+def _in_library(frame: FrameType) -> bool:
+    filename = frame.f_code.co_filename
+    if filename == _NAMELESS:  # its module tells
+        return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
     if filename not in _known:
         parts = PurePath(filename).parts
         _known[filename] = filename.startswith(_GENERATED) or any(
