@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase, WriteTimeout
 from tests import writers
-from tests.children import Child, needs_fork_server
+from tests.children import SECONDS, Child, needs_fork_server
 from tests.helpers import UPDATE_FIRST, create_items
 from tests.programs import Door
 from tests.wal.others import ROOT, OtherProcess
@@ -147,21 +147,21 @@ def test_writers_never_meet_at_sqlites_lock(path: Path) -> None:
 async def test_a_busy_process_does_not_keep_the_turn_to_itself(
     path: Path, door: str, other: str
 ) -> None:
-    """Who waits elsewhere has one of the next turns, and not its tasks that ask again and again.
+    """Who is first in line has one of the next turns, and not its tasks that ask again."""
 
-    What is counted includes what it wrote between the look and the asking.
-    """
-    tasks = 4
-    with Child(writers.hammer, other, path, tasks) as busy:
+    async def stand_in_line(own: Door, counts: list[int]) -> None:
+        while len(counts) < 30:
+            await write(own)
+
+    with Child(writers.hammer, other, path, 4) as busy, overtaken(path) as counts:
         async with opened(door, path) as own:
             assert await asyncio.to_thread(busy.hear) == "open"
             assert await told(busy, "begin") == "writes"
-            counts = sorted([await overtaken(own) for _ in range(30)])
+            await asyncio.wait_for(stand_in_line(own, counts), SECONDS)
             busy.tell("stop")
             await asyncio.to_thread(busy.ended)
-            assert await amount(own) > 30 + 1, "it was not busy"
-    print(counts)  # noqa: T201 - for pytest -s
-    assert counts[26] <= tasks  # nine of ten; the machine may stand still for the others
+    print(sorted(counts))  # noqa: T201 - for pytest -s
+    assert sorted(counts)[26] <= 2  # nine of ten; the machine may stand still for the others
 
 
 @DOORS

@@ -18,6 +18,8 @@ import pytest
 from sqlalchemy import exc, text
 
 from sa_sqlite_pool.driver.locks import Patience
+from sa_sqlite_pool.turn import file_turn
+from sa_sqlite_pool.turn.lock_file import LockFile, lock_file
 from tests.children import heard
 from tests.fork_programs import ended, fork
 from tests.helpers import UPDATE_FIRST
@@ -187,11 +189,40 @@ def hammer(pipe: Connection, door: str, path: Path, tasks: int) -> None:
     asyncio.run(main())
 
 
-async def overtaken(door: Door) -> int:
-    """Write, and say how many others did from when this asked until it had the turn."""
-    before = await amount(door)
-    async with door.claim() as writer:
-        return int(await writer.scalar(_AMOUNT)) - before
+class _Watched:
+    """The lock of the turn. Who waits for it is first in line, and counts who writes before."""
+
+    def __init__(self, lock: LockFile, path: Path, counts: list[int]) -> None:
+        self._path = path
+        self._counts = counts
+        self.take_nowait, self.give_back, self._wait = lock.take_nowait, lock.give_back, lock.wait
+        self.replaced = False
+
+    def wait(self) -> None:
+        before = self._committed()
+        self._wait()
+        self._counts.append(self._committed() - before)
+
+    def _committed(self) -> int:
+        with contextlib.closing(sqlite3.connect(self._path)) as connection:
+            return int(connection.execute(_AMOUNT.text).fetchone()[0])
+
+
+@contextmanager
+def overtaken(path: Path) -> Iterator[list[int]]:
+    """How many wrote while this process was first in line, for each time that it was.
+
+    For doors that are opened in the block.
+    """
+    counts: list[int] = []
+
+    def watched(name: str, like: str) -> LockFile:
+        lock = lock_file(name, like)
+        return _Watched(lock, path, counts) if name.endswith("-turn") else lock
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_turn, "lock_file", watched)
+        yield counts
 
 
 # -- forks and ends --------------------------------------------------------------------------------
