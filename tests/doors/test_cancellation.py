@@ -22,7 +22,7 @@ from sa_sqlite_pool import (
     WriteTimeout,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.driver import jobs
+from sa_sqlite_pool.driver import jobs, laps
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import (
@@ -260,6 +260,13 @@ OPERATIONS = [
 
 
 @pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on the loop gives way as soon as it may, so that it is suspended at all."""
+    for name in ("_SECONDS", "_SECONDS_HOLDING"):
+        monkeypatch.setattr(laps, name, 0.0)
+
+
+@pytest.fixture
 async def house(path: Path, make_engine: MakeEngine) -> AsyncIterator[House]:
     house = House(path, make_engine)
     await create_items(house.swap_in)
@@ -268,6 +275,7 @@ async def house(path: Path, make_engine: MakeEngine) -> AsyncIterator[House]:
         yield house
 
 
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize("stubborn", [False, True], ids=["once", "again and again"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_cancelled_at_every_await(
@@ -287,6 +295,7 @@ def is_done_or_waits(task: asyncio.Task[bool], path: Path) -> bool:
     return task.done() or turn_of(path).waiting > 0
 
 
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize("operation", [swap_in_write, writer_savepoint, facade_write])
 async def test_cancelled_at_every_await_while_others_wait(
     house: House, operation: Callable[[House], Coroutine[Any, Any, None]]
