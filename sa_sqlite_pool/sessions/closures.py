@@ -1,7 +1,7 @@
 """Functions that run where SQLite does: one hop a transaction, with synchronous SQLAlchemy.
 
-A statement of an ``AsyncSession`` may be a hop to the connection's thread and back. A function given
-to ``run_read()`` or ``run_write()`` hops as a whole.
+A statement of an ``AsyncSession`` may be a hop to the connection's thread and back. A function
+given to ``run_read()`` or ``run_write()`` hops as a whole.
 """
 
 from __future__ import annotations
