@@ -127,6 +127,7 @@ def test_a_writer_whose_loop_died_does_not_keep_the_turn(path: Path, poolclass: 
     asyncio.run(engine.dispose())
 
 
+@pytest.mark.needs_thread
 def test_readers_whose_loop_died_do_not_fill_the_pool(path: Path) -> None:
     """All readers were out when the loop died, one of them in the middle of a statement."""
     asyncio.run(create_items(writer := engine_on(path, WriterPool)))
