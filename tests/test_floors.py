@@ -87,7 +87,6 @@ FLOORS = [
     ],
     [
         "sessions.reads",
-        "sessions.ending",
         "sessions.routing",
         "sessions.lending",
         "sessions.grouping",

@@ -25,8 +25,8 @@ from ..forks import renew_after_fork
 
 # Seconds for which a task goes on before all others that are ready have a turn on the loop: where
 # it holds nothing that they may need, and where it holds a connection.
-_SECONDS = 0.000_5
-_SECONDS_HOLDING = 0.001
+_SECONDS = 0.000_1
+_SECONDS_HOLDING = 0.000_5
 
 
 @final

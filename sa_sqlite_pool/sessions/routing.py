@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session, SessionTransaction
 from ..driver.adapter import SQLiteConnection
 from ..errors import ConfigurationError, StaleReadError
 from ..settings import Role
-from .ending import to_its_end
 from .reads import only_reads
 
 
@@ -108,12 +107,6 @@ class RoutedAsyncSession(AsyncSession):
     """What :func:`routing_sessionmaker` makes: an ``AsyncSession`` over two engines."""
 
     sync_session_class = RoutedSession
-
-    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
-        if self.sync_session.in_transaction():
-            await to_its_end(self.close())
-        else:
-            self.sync_session.close()  # nothing to wait for
 
 
 def routing_sessionmaker(
