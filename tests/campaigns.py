@@ -22,6 +22,13 @@ async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     await asyncio.gather(*done)
 
 
+async def a_moment(longest: float, rng: Random) -> None:
+    """At random, of real time: who comes when is what campaigns try out."""
+    await asyncio.wait(
+        {asyncio.get_running_loop().create_future()}, timeout=rng.uniform(0, longest)
+    )
+
+
 async def cancel_within(seconds: float, task: asyncio.Task[None], rng: Random) -> None:
     """Whatever else becomes of the task is raised."""
     await asyncio.wait({task}, timeout=rng.uniform(0, seconds))

@@ -146,6 +146,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
+async def time_passes(seconds: float) -> None:
+    """The clock jumps there, as soon as nobody has anything to do. Takes no time."""
+    assert isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
+    await asyncio.sleep(seconds)
+
+
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
     """``asyncio.run`` on a :class:`VirtualTimeLoop`."""
     loop = VirtualTimeLoop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar, final
@@ -101,13 +102,14 @@ class Closures:
         return checked
 
 
-class RunsClosures:
+class RunsClosures(ABC):
     """``run_read()`` and ``run_write()`` of the facade."""
 
     _closures: Closures
 
+    @abstractmethod
     def _assert_open(self) -> None:
-        raise NotImplementedError
+        """Raise ``DatabaseClosedError`` unless the facade is open."""
 
     def run_read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs

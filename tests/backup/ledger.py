@@ -135,3 +135,15 @@ class Writer:
         output, _ = self._process.communicate("end\n", timeout=60)
         if exc is None:
             self.done = int(output)
+
+
+def run_program(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """In another process, to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd=ROOT,
+    )

@@ -8,8 +8,6 @@ import random
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -30,7 +28,7 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.driver import copying, locks
 from tests.backup import ledger
 from tests.backup.held import Held
-from tests.backup.ledger import ROOT, content, entries
+from tests.backup.ledger import content, entries, run_program
 from tests.helpers import cancelled_after, files_beside, until
 from tests.wal.facade import said
 from tests.wal.others import OtherProcess
@@ -560,17 +558,6 @@ asyncio.run(restore(*sys.argv[1:3]))
 """
 
 
-def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        cwd=ROOT,
-    )
-
-
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL here")
 @pytest.mark.parametrize("target", ["WAL", "DELETE", "none"])
 @pytest.mark.parametrize("pages", [0, 600])
@@ -583,7 +570,7 @@ async def test_a_kill(path: Path, tmp_path: Path, copy: Path, target: str, pages
     if target != "none":
         make(path, target, rows=2000)
     before = content(path) if target != "none" else None
-    done = run(KILLED, copy, path, pages)
+    done = run_program(KILLED, copy, path, pages)
     assert done.returncode == -signal.SIGKILL, done.stderr
     if before is None:
         assert names(path) == {"app.db.unfinished"}
@@ -617,11 +604,11 @@ async def test_no_room(path: Path, backup: Path, mode: str) -> None:
         make(path, mode, rows=100)
     said = "OperationalError disk I/O error | app.db is as it was\n"
     if mode == "none":
-        assert run(FULL_DISK, backup, path).stdout == said
+        assert run_program(FULL_DISK, backup, path).stdout == said
         assert names(path) == set()
     else:
         with Unchanged(path):
-            assert run(FULL_DISK, backup, path).stdout == said
+            assert run_program(FULL_DISK, backup, path).stdout == said
     await restore(backup, path)
     assert entries(path) == 3
 

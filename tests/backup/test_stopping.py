@@ -7,7 +7,6 @@ import gc
 import os
 import random
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from sa_sqlite_pool.driver.unfinished import UnfinishedFile
 from sa_sqlite_pool.driver.worker import Worker
 from tests.backup import ledger
 from tests.backup.held import Held
-from tests.backup.ledger import ROOT, entries
+from tests.backup.ledger import entries, run_program
 from tests.helpers import cancelled_after, files_beside, turn_of, until
 
 ROLLBACK = {"journal_mode": "TRUNCATE"}
@@ -308,17 +307,6 @@ def test_its_loop_dies_between_two_jobs(path: Path) -> None:
 # -- kill, fork, room -------------------------------------------------------------------------
 
 
-def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        cwd=ROOT,
-    )
-
-
 KILLED = """
 import asyncio, os, signal, sys
 from sa_sqlite_pool import SQLiteDatabase
@@ -344,7 +332,7 @@ async def test_a_kill(path: Path, copy: Path) -> None:
         older = copy.read_bytes()
         await ledger.post(db, random.Random(1))
     for pages in (0, 100, 500):
-        assert run(KILLED, path, copy, pages).returncode == -9
+        assert run_program(KILLED, path, copy, pages).returncode == -9
         assert files_beside(copy) == {"copy.db", "copy.db.unfinished"}
         assert copy.read_bytes() == older
     async with SQLiteDatabase(path) as db:
@@ -420,7 +408,7 @@ async def test_a_fork(path: Path, copy: Path) -> None:
     """
     async with SQLiteDatabase(path) as db:
         await ledger.create(db)
-    done = run(FORKED, path, copy)
+    done = run_program(FORKED, path, copy)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "quick True",
@@ -471,7 +459,7 @@ async def test_no_room(path: Path, copy: Path) -> None:
         "        print(sorted",
     )
     (copy.parent.parent / "older").write_bytes(older)
-    done = run(program, path, copy)
+    done = run_program(program, path, copy)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "OperationalError disk I/O error | nothing of the copy is left, and an older one is as it "

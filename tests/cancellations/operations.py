@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from tests.campaigns import OnPurpose
+from tests.campaigns import OnPurpose, a_moment
 
 from .doors import Door, Executor, MakeEngine, MakeSession, Place
 from .moments import near
@@ -291,7 +291,7 @@ async def one_of_group_fails(door: Door, ledger: Ledger, rng: Random) -> None:
 
 
 async def _fail(rng: Random) -> None:
-    await asyncio.sleep(rng.uniform(0, 0.010))
+    await a_moment(0.010, rng)
     raise OnPurpose
 
 

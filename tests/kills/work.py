@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from tests.campaigns import OnPurpose, cancel_within, together
+from tests.campaigns import OnPurpose, a_moment, cancel_within, together
 from tests.checkpoints.journal import Entry
 from tests.checkpoints.oracle import ADD_ONE, COUNTERS, INSERT, rows_of
 from tests.programs import Door
@@ -56,7 +56,7 @@ class Work:
         }
         while not self._stopped:
             await rng.choices(list(ways), list(ways.values()))[0](rng)
-            await asyncio.sleep(rng.uniform(0, _PAUSE_SECONDS))
+            await a_moment(_PAUSE_SECONDS, rng)
 
     @asynccontextmanager
     async def _until_over(self, entry: Entry) -> AsyncIterator[None]:
@@ -104,4 +104,4 @@ class Work:
         await cancel_within(0.02, task, rng)
 
     async def _hold(self, rng: Random) -> None:
-        await asyncio.sleep(rng.uniform(0, _HOLD_SECONDS))
+        await a_moment(_HOLD_SECONDS, rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from sa_sqlite_pool.turn.deadlines import Deadlines
-from tests.helpers import run_in_virtual_time
+from tests.helpers import run_in_virtual_time, time_passes
 
 
 def timers(loop: asyncio.AbstractEventLoop) -> int:
@@ -21,9 +21,9 @@ def test_each_is_woken_at_its_time() -> None:
         woken: list[tuple[str, float]] = []
         for name, seconds in (("a", 5.0), ("b", 1.0), ("c", 5.0)):
             deadlines.add(loop, seconds, lambda name=name: woken.append((name, loop.time())))  # type: ignore[misc]
-        await asyncio.sleep(2)
+        await time_passes(2)
         deadlines.add(loop, 5.0, lambda: woken.append(("d", loop.time())))
-        await asyncio.sleep(10)
+        await time_passes(10)
         start = woken[0][1] - 1.0
         assert [(name, round(at - start, 3)) for name, at in woken] == [
             ("b", 1.0),
@@ -49,13 +49,13 @@ def test_who_is_served_is_not_woken() -> None:
         for wake in wakes[:99]:
             deadlines.discard(loop, 5.0, wake)
         assert timers(loop) == 1
-        await asyncio.sleep(6)
+        await time_passes(6)
         assert woken == [99]
         deadlines.discard(loop, 5.0, wakes[99])
         deadlines.add(loop, 5.0, wakes[0])
         deadlines.discard(loop, 5.0, wakes[0])
         assert timers(loop) == 0
-        await asyncio.sleep(6)
+        await time_passes(6)
         assert woken == [99]
         assert not deadlines._queues
 

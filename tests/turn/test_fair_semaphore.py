@@ -10,7 +10,7 @@ import pytest
 
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
 from sa_sqlite_pool.turn.permit import Permit, shorten
-from tests.helpers import run_in_virtual_time, until_waiting
+from tests.helpers import run_in_virtual_time, time_passes, until_waiting
 
 
 def semaphore(capacity: int = 1) -> FairSemaphore:
@@ -38,7 +38,7 @@ def test_waiters_are_served_in_order_of_arrival() -> None:
         async def worker(number: int) -> None:
             permit = await take(line)
             served.append(number)
-            await asyncio.sleep(1)
+            await time_passes(1)
             line.release(permit)
 
         await asyncio.gather(*(worker(number) for number in range(20)))
@@ -394,7 +394,7 @@ def test_random_schedules_strand_nothing(seed: int) -> None:
             try:
                 inside += 1
                 assert inside <= capacity
-                await asyncio.sleep(chance.random())
+                await time_passes(chance.random())
             finally:
                 inside -= 1
                 line.release(permit)
@@ -422,11 +422,11 @@ def test_the_holder_is_described() -> None:
             permit = await take(line)
             permit.last_sql = "UPDATE items\n  SET amount = 1"
             entered.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
         task = asyncio.create_task(holder(), name="import-42")
         await entered.wait()
-        await asyncio.sleep(12)
+        await time_passes(12)
         description = line.describe_holders()
         assert description.startswith("12.0 s by task 'import-42' (now at test_fair_semaphore.py:")
         assert description.endswith("last SQL: UPDATE items SET amount = 1)")

@@ -12,7 +12,7 @@ import pytest
 
 from sa_sqlite_pool.turn.permit import Permit
 from sa_sqlite_pool.turn.snapshots import Gap, Snapshot, Snapshots
-from tests.helpers import run_in_virtual_time, until
+from tests.helpers import run_in_virtual_time, time_passes, until
 
 
 def permit() -> Permit:
@@ -149,7 +149,7 @@ def test_readers_wake_when_the_gap_ends() -> None:
 
         with snapshots.gap(100):
             tasks = [asyncio.create_task(read()) for _ in range(3)]
-            await asyncio.sleep(1.0)
+            await time_passes(1.0)
             assert woken == []
         await asyncio.gather(*tasks)
         assert woken == [1.0, 1.0, 1.0]
@@ -176,7 +176,7 @@ def test_a_gap_that_follows_is_waited_for_too() -> None:
         snapshots, loop = virtual(), asyncio.get_running_loop()
         with snapshots.gap(10.0):
             reader = asyncio.create_task(snapshots.until_no_gap())
-            await asyncio.sleep(1.0)
+            await time_passes(1.0)
         with snapshots.gap(5.0):
             await reader
         assert loop.time() == 6.0
@@ -198,14 +198,14 @@ def test_a_cancelled_reader_leaves_nothing() -> None:
         snapshots, loop = virtual(), asyncio.get_running_loop()
         with snapshots.gap(50.0) as gap:
             task = asyncio.create_task(snapshots.until_no_gap())
-            await asyncio.sleep(1.0)
+            await time_passes(1.0)
             assert len(gap._waiting) == 1
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert gap._waiting == set()
             assert len(snapshots) == 0
-            await asyncio.sleep(1.0)  # a loop throws cancelled timers away when it looks
+            await time_passes(1.0)  # a loop throws cancelled timers away when it looks
             timers = [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
             assert timers == []
 
