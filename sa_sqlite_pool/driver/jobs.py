@@ -60,7 +60,7 @@ class Job(Generic[T]):
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
     After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
-    has come to its end in the meantime.
+    has come to its end in the meantime. Without a connection nothing can be interrupted.
     """
 
     __slots__ = (
@@ -86,8 +86,8 @@ class Job(Generic[T]):
 
     def __init__(
         self,
-        function: Callable[[sqlite3.Connection], T],
-        connection: sqlite3.Connection,
+        function: Callable[[Any], T],
+        connection: sqlite3.Connection | None,
         loop: asyncio.AbstractEventLoop,
         box: Mailbox,
         *,
@@ -98,7 +98,7 @@ class Job(Generic[T]):
         self._connection = connection
         self._loop = loop
         self._mailbox = box
-        self._interruptible = interruptible
+        self._interruptible = interruptible and connection is not None
         self._mutex = threading.Lock()
         self._stage = Stage.QUEUED
         self._result: T
@@ -169,7 +169,7 @@ class Job(Generic[T]):
                 self._mailbox.post(self._report)
         while not self.let_go:
             if self._interruptible:
-                self._connection.interrupt()
+                self._interrupt()
             time.sleep(0.001)
 
     # -- in the loop ----------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Job(Generic[T]):
         # The mutex makes sure that the interrupt hits this job's statement, never the next one's.
         with self._mutex:
             if self._stage is Stage.RUNNING:
-                self._connection.interrupt()
+                self._interrupt()
             elif self._stage is Stage.QUEUED:
                 self._stage = Stage.DROPPED
         assert self._give_up_at is not None
@@ -232,6 +232,10 @@ class Job(Generic[T]):
             self._loop.call_soon(self._report)
         elif self._stage is Stage.RUNNING:
             self._loop.call_later(_REPEAT_SECONDS, self._stop)
+
+    def _interrupt(self) -> None:
+        assert self._connection is not None
+        self._connection.interrupt()
 
     @property
     def _was_stopped(self) -> bool:

@@ -32,7 +32,7 @@ from .locks import is_lock, keep_trying
 from .placement import Placing
 from .rules import Log, Rules
 from .site import Site
-from .worker import Worker, inherited_files
+from .worker import Worker, inherited_files, open_connection
 
 # Set on the file or for the writer; a reader neither needs nor may set them.
 _WRITER_PRAGMAS = frozenset(
@@ -148,6 +148,7 @@ class Opening:
         parameters["isolation_level"] = None  # transactions are the adapter's business
         parameters["check_same_thread"] = False
         parameters["timeout"] = 0
+        parameters.setdefault("async_creator_fn", open_connection)  # of SQLAlchemy's dialect
         parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
         self._cached_statements = int(parameters["cached_statements"])
         self._converts = bool(parameters.get("detect_types"))

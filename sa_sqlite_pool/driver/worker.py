@@ -35,6 +35,34 @@ NEVER_CLOSED = "it was never closed"
 _open_connections: set[aiosqlite.Connection] = set()
 
 
+async def open_connection(*arguments: Any, **parameters: Any) -> aiosqlite.Connection:
+    """``await aiosqlite.connect(...)``, of which a cancellation leaves nothing.
+
+    aiosqlite's own would leave the file being opened, by a thread that then reports to a loop
+    which may be closed. Here the cancellation is raised when the connection is closed again.
+    """
+    connection = aiosqlite.connect(*arguments, **parameters)
+    connection._thread.daemon = True
+
+    def open_file(_: None) -> None:
+        connection._connection = connection._connector()
+
+    loop = asyncio.get_running_loop()
+    job = Job(open_file, None, loop, mailbox(loop), interruptible=False)
+    connection._thread.start()
+    connection._tx.put_nowait((None, job))
+    try:
+        await job
+    except BaseException:
+        if connection._connection is not None:
+            connection._connection.close()
+            connection._connection = None
+        connection._running = False
+        connection._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
+        raise
+    return connection
+
+
 @final
 class Worker:
     """The use of one ``sqlite3`` connection, by one job at a time, until it is given up.
@@ -80,15 +108,10 @@ class Worker:
     @classmethod
     async def open(cls, uri: str, file: str | None) -> Worker:
         """A connection of its own to the database at ``uri``, a ``file:`` URI."""
-        connection = aiosqlite.connect(
+        connection = await open_connection(
             uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
         )
-        connection._thread.daemon = True
-        try:
-            return cls(await connection, threadsafe=True, file=file)
-        except sqlite3.Error:
-            connection._thread.join()  # it only stops, and reports to a loop that may close next
-            raise
+        return cls(connection, threadsafe=True, file=file)
 
     @property
     def connection(self) -> sqlite3.Connection:

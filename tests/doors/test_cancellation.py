@@ -25,6 +25,7 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.driver import jobs, laps
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
+from tests.driver.workers import Gate
 from tests.helpers import (
     ENDLESS,
     UPDATE_FIRST,
@@ -446,3 +447,28 @@ async def test_a_place_whose_connection_is_on_its_way_is_lent_last(
     async with engine.connect(), engine.connect():
         pass
     assert len(opened) == 2
+
+
+async def test_a_cancelled_opening_leaves_nothing(make_engine: MakeEngine) -> None:
+    """Neither a file being opened, nor a thread that reports to a loop which may be closed."""
+    gate, opened = Gate(), []
+
+    class SlowToOpen(sqlite3.Connection):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            gate(self)
+            super().__init__(*arguments, **options)
+            opened.append(self)
+
+    engine = make_engine(SQLitePool, connect_args={"factory": SlowToOpen})
+    before = threading.active_count()
+    connecting = asyncio.ensure_future(engine.connect())
+    await gate.reached.wait()
+    connecting.cancel()
+    await asyncio.wait([connecting], timeout=0)
+    assert not connecting.done()
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        opened[0].execute("SELECT 1")
+    await until(lambda: threading.active_count() == before)

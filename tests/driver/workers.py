@@ -7,19 +7,16 @@ import sqlite3
 import threading
 from typing import TypeVar
 
-import aiosqlite
-
 from sa_sqlite_pool.driver.jobs import Job
 from sa_sqlite_pool.driver.lane import Lane
-from sa_sqlite_pool.driver.worker import Worker
+from sa_sqlite_pool.driver.worker import Worker, open_connection
 
 T = TypeVar("T")
 
 
 async def open_worker(lane: Lane | None = None) -> Worker:
-    connection = aiosqlite.connect(":memory:", isolation_level=None, check_same_thread=False)
-    connection._thread.daemon = True
-    return Worker(await connection, threadsafe=True, lane=lane)
+    connection = await open_connection(":memory:", isolation_level=None, check_same_thread=False)
+    return Worker(connection, threadsafe=True, lane=lane)
 
 
 async def outcome(job: Job[T]) -> T:
