@@ -15,12 +15,7 @@ from typing import Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
-    AsyncSession,
-    async_sessionmaker,
-    create_async_engine,
-)
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from .backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
 from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
@@ -33,6 +28,7 @@ from .pools.reader import DEFAULT_READERS, ReaderPool
 from .pools.writer import WriterPool
 from .sessions.closures import Closures, RunsClosures
 from .sessions.grouping import Groups
+from .sessions.lean import LeanEngine
 from .sessions.routing import routing_sessionmaker
 from .settings import (
     DEFAULT_IDLE_WARNING,
@@ -145,10 +141,10 @@ class SQLiteDatabase(RunsClosures):
         self._close_timeout = check_timeout("close_timeout", close_timeout)
         chosen = {field.name: getattr(settings, field.name) for field in fields(settings)}
         options = {**engine_options, **chosen}
-        self.writer_engine: AsyncEngine = create_async_engine(
+        self.writer_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=WriterPool, **options
         )
-        self.reader_engine: AsyncEngine = create_async_engine(
+        self.reader_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=ReaderPool, pool_size=readers, **options
         )
         self._sessionmaker = routing_sessionmaker(

@@ -35,6 +35,7 @@ FLOORS = [
         "driver.site",
         "driver.urls",
         "driver.guard",
+        "driver.greenlets",
         "driver.neighbours",
         "driver.rules",
         "driver.locks",
@@ -87,6 +88,7 @@ FLOORS = [
     ],
     [
         "sessions.reads",
+        "sessions.lean",
         "sessions.routing",
         "sessions.lending",
         "sessions.grouping",

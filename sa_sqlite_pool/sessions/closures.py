@@ -18,9 +18,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import FilterResult, Result
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
-from sqlalchemy.util import greenlet_spawn
 
 from ..driver.adapter import SQLiteConnection
+from ..driver.greenlets import greenlet_spawn
 from ..driver.here import HereConnection
 from ..driver.one_read import read_here
 from ..errors import AwaitableError, ClosureError

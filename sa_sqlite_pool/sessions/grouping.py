@@ -29,11 +29,11 @@ from typing import Any, Generic, TypeVar, final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.util import greenlet_spawn
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.deferral import DeferredKeys
 from ..driver.executor import Executor
+from ..driver.greenlets import greenlet_spawn
 from ..driver.here import HereConnection
 from ..driver.jobs import Job
 from ..driver.locks import NotBegun, Patience, pause

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.util import greenlet_spawn
 
 from ..driver.executor import Executor
+from ..driver.greenlets import greenlet_spawn
 
 
 async def give_back(fairy: PoolProxiedConnection, executor: Executor) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from ..driver.adapter import SQLiteConnection
 from ..errors import ConfigurationError, StaleReadError
 from ..settings import Role
+from .lean import LeanSession
 from .reads import only_reads
 
 
@@ -103,7 +104,7 @@ def _transaction_ended(session: RoutedSession, transaction: SessionTransaction) 
         session._forget_routes()
 
 
-class RoutedAsyncSession(AsyncSession):
+class RoutedAsyncSession(LeanSession):
     """What :func:`routing_sessionmaker` makes: an ``AsyncSession`` over two engines."""
 
     sync_session_class = RoutedSession

@@ -1,0 +1,125 @@
+"""SQLAlchemy's asyncio classes, with less around each call.
+
+Their methods are SQLAlchemy's own, with two differences:
+
+* what they call runs in a greenlet that is used again: :mod:`..driver.greenlets`;
+* a block that ends gives its connection back at once, unless something has to be awaited for that,
+  and not in a task of its own, a lap of the loop later, for which the next in line would wait.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from types import FunctionType, TracebackType
+from typing import Any, TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    AsyncSessionTransaction,
+    AsyncTransaction,
+    create_async_engine,
+)
+
+from ..driver.greenlets import greenlet_spawn, run_to_end
+
+C = TypeVar("C", bound=type)
+
+
+def _in_greenlets_used_again(cls: C) -> C:
+    """Have the methods that ``cls`` has from SQLAlchemy call our ``greenlet_spawn``, not its own.
+
+    A method finds that function by its name in the module: here it gets a copy of the module's
+    names. Where a SQLAlchemy to come calls it otherwise, the methods stay as they are.
+    """
+    origin = cls.__bases__[0]
+    names = {**vars(sys.modules[origin.__module__]), greenlet_spawn.__name__: greenlet_spawn}
+    for name, method in vars(origin).items():
+        if not isinstance(method, FunctionType) or name in vars(cls):
+            continue
+        if greenlet_spawn.__name__ in method.__code__.co_names:
+            copy = FunctionType(
+                method.__code__, names, name, method.__defaults__, method.__closure__
+            )
+            copy.__kwdefaults__ = method.__kwdefaults__
+            setattr(cls, name, functools.update_wrapper(copy, method))
+    return cls
+
+
+@_in_greenlets_used_again
+class LeanTransaction(AsyncTransaction):
+    """``AsyncTransaction``"""
+
+    __slots__ = ()
+
+
+@_in_greenlets_used_again
+class LeanConnection(AsyncConnection):
+    """``AsyncConnection``"""
+
+    __slots__ = ()
+
+    def begin(self) -> AsyncTransaction:
+        assert self._proxied
+        return LeanTransaction(self)
+
+    def begin_nested(self) -> AsyncTransaction:
+        assert self._proxied
+        return LeanTransaction(self, nested=True)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await run_to_end(self._proxied.close)
+
+
+@_in_greenlets_used_again
+class LeanEngine(AsyncEngine):
+    """``AsyncEngine``"""
+
+    __slots__ = ()
+
+    _connection_cls = LeanConnection
+
+    @classmethod
+    def create(cls, url: str | URL, **options: Any) -> LeanEngine:
+        """As ``create_async_engine``."""
+        return cls(create_async_engine(url, **options).sync_engine)
+
+    def execution_options(self, **opt: Any) -> AsyncEngine:
+        return type(self)(self.sync_engine.execution_options(**opt))
+
+
+@_in_greenlets_used_again
+class LeanSessionTransaction(AsyncSessionTransaction):
+    """``AsyncSessionTransaction``"""
+
+    __slots__ = ()
+
+
+@_in_greenlets_used_again
+class LeanSession(AsyncSession):
+    """``AsyncSession``"""
+
+    def begin(self) -> AsyncSessionTransaction:
+        return LeanSessionTransaction(self)
+
+    def begin_nested(self) -> AsyncSessionTransaction:
+        return LeanSessionTransaction(self, nested=True)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if type(self).close is LeanSession.close:
+            await run_to_end(self.sync_session.close)
+        else:  # of the application, which may await anything, and look at its task
+            await super().__aexit__(exc_type, exc, traceback)
