@@ -132,23 +132,24 @@ class WalKeeper:
     def _look(self, connection: sqlite3.Connection) -> None:
         self.lookout.committed_at = time.monotonic()
         size, soft, largest = self.lookout.size(), self.settings.soft_limit, self.settings.largest
-        self.lookout.committed(size)
+        on_loop = self.lookout.committed(size)
         if size is None:
             self.reports.no_log(connection)
         elif soft is not None and size >= soft:
-            self._consider()
+            self._consider(Action.WAIT if on_loop else None)
             if largest is not None and size >= largest:
                 self.checkpointing.hurry()
-                self.lookout.catch_up(connection)
+                if not on_loop:
+                    self.lookout.catch_up(connection)
 
     def is_quiet(self) -> bool:
-        """Whether a COMMIT now only appends to the log, and nothing has to be done after it."""
+        """Whether a COMMIT now only appends to the log, and may be followed by no long look at it."""
         return self.lookout.is_quiet()
 
-    def _consider(self) -> None:
+    def _consider(self, action: Action | None = None) -> None:
         if self._works() or time.monotonic() < self._rest_until:
             return
-        action = self.lookout.look()
+        action = action or self.lookout.look()
         if action is not Action.WAIT or not self._timer_runs():
             self._due = action
 

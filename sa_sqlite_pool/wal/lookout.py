@@ -46,29 +46,45 @@ class Lookout:
         self._snapshots = snapshots
         self._reports = reports
         self._measured_at = 0.0
-        self._quiet_size = self._known_quiet = False
+        self._size: int | None = None  # after the last commit
+        self._known_quiet = False
         self._moved_ns: int | None = None
 
     # A checkpoint moves pages into the database, so it leaves a mark there: its time. The first
     # commit after one that has moved everything begins the log anew, and syncs it even with
     # synchronous=NORMAL (`sqlite3WalFrames()` in SQLite's wal.c).
 
-    def committed(self, size: int | None) -> None:
-        """Right after a commit: how large the log is, and when the database was last changed."""
-        soft = self.settings.soft_limit
-        self._quiet_size = size is not None and soft is not None and size < soft
+    def committed(self, size: int | None) -> bool:
+        """Right after a commit: how large the log is, and when the database was last changed.
+
+        Returns whether :meth:`is_quiet` has said so before it: then it may have been on the loop.
+        """
+        self._size = size
         if self._known_quiet:  # a moment ago
             self._known_quiet = False
-            return
+            return True
         moved_ns = self._database_changed_ns()
         recent = moved_ns is None or time.time_ns() - moved_ns < _RECENT_NS
         self._moved_ns = None if recent else moved_ns
+        return False
 
     def is_quiet(self) -> bool:
-        """Whether the log was small, and nobody has run a checkpoint since the last commit."""
-        quiet = self._quiet_size and self._moved_ns is not None
-        self._known_quiet = quiet and self._database_changed_ns() == self._moved_ns
+        """Whether nobody has run a checkpoint since the last commit, and nothing is to be measured.
+
+        A log above the soft limit is measured now and then: not on the loop.
+        """
+        self._known_quiet = (
+            self._moved_ns is not None
+            and not self._is_to_be_measured()
+            and self._database_changed_ns() == self._moved_ns
+        )
         return self._known_quiet
+
+    def _is_to_be_measured(self) -> bool:
+        size, soft, largest = self._size, self.settings.soft_limit, self.settings.largest
+        if size is None or soft is None or (largest is not None and size >= largest):
+            return True
+        return size >= soft and time.monotonic() - self._measured_at >= _MEASURE_SECONDS
 
     def _database_changed_ns(self) -> int | None:
         try:
