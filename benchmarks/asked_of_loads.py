@@ -11,7 +11,15 @@ from .asked import Asked, at_least, at_most
 from .loads.scaling import FEW, MANY, TURNS
 from .loads.social import POOL_OF_100
 from .results import LoadResult, Run, Summary, ratio
-from .ways.catalogue import FACADE, READER, RUN_WRITE, SWAP_IN, WRITER
+from .ways.catalogue import (
+    ENGINES,
+    FACADE,
+    READER,
+    RUN_WRITE,
+    RUN_WRITE_CORE,
+    SWAP_IN,
+    WRITER,
+)
 
 Loads = dict[str, LoadResult]
 Ratio = Callable[[Summary], float | None]
@@ -44,40 +52,49 @@ def _lag(summary: Summary) -> float | None:
 
 
 def _of_reads(loads: Loads) -> Iterator[Asked]:
-    yield from _least(loads, "point-reads", READER, "for one of stock's", _to_stock, 5)
-    yield from _least(loads, "point-reads", READER, "of synchronous", _to_synchronous, 0.35)
+    for engine in (ENGINES, READER):
+        yield from _least(loads, "point-reads", engine, "for one of stock's", _to_stock, 5)
+        yield from _least(loads, "point-reads", engine, "of synchronous", _to_synchronous, 0.35)
     yield from _least(loads, "point-reads", SWAP_IN, "for one of stock's", _to_stock, 4)
     for door in (READER, SWAP_IN, FACADE):
         yield from _least(loads, "orm-get", door, "for one of stock's", _to_stock, 3)
 
 
 def _of_writes(loads: Loads) -> Iterator[Asked]:
-    normal, full = "one-row-writes", "one-row-writes-full"
-    yield from _least(loads, normal, WRITER, "for one of stock's", _to_stock, 5)
-    yield from _most(loads, normal, WRITER, "p99, share of stock's", _p99, 0.1)
+    normal, full, sessions = "one-row-writes", "one-row-writes-full", "session-writes"
+    for engine in (ENGINES, WRITER):
+        yield from _least(loads, normal, engine, "for one of stock's", _to_stock, 5)
+        yield from _most(loads, normal, engine, "p99, share of stock's", _p99, 0.1)
     yield from _least(loads, normal, SWAP_IN, "for one of stock's", _to_stock, 4)
-    yield from _least(loads, normal, RUN_WRITE, "for one of stock's", _to_stock, 10)
-    yield from _least(loads, normal, RUN_WRITE, "of synchronous", _to_synchronous, 0.5)
-    yield from _least(loads, full, RUN_WRITE, "of synchronous", _to_synchronous, 2)
+    # With a Session against Core, and each against its like.
+    like = ((normal, RUN_WRITE), (normal, RUN_WRITE_CORE), (sessions, RUN_WRITE))
+    for load, closures in like:
+        yield from _least(loads, load, closures, "for one of stock's", _to_stock, 10)
+        yield from _least(loads, load, closures, "of synchronous", _to_synchronous, 0.5)
+    for closures in (RUN_WRITE, RUN_WRITE_CORE):
+        yield from _least(loads, full, closures, "of synchronous", _to_synchronous, 2)
 
 
 def _of_mixed(loads: Loads) -> Iterator[Asked]:
-    yield from _least(loads, "mixed: reads", FACADE, "for one of stock's", _to_stock, 4)
-    yield from _least(loads, "mixed: writes", FACADE, "for one of stock's", _to_stock, 10)
-    yield from _most(loads, "mixed: scans", FACADE, "p50, share of stock's", _p50, 1)
-    yield from _most(loads, "mixed: reads", FACADE, "loop lag p99, share of stock's", _lag, 1)
+    for door in (ENGINES, FACADE):
+        yield from _least(loads, "mixed: reads", door, "for one of stock's", _to_stock, 4)
+        yield from _least(loads, "mixed: writes", door, "for one of stock's", _to_stock, 10)
+        yield from _most(loads, "mixed: scans", door, "p50, share of stock's", _p50, 1)
+        yield from _most(loads, "mixed: reads", door, "loop lag p99, share of stock's", _lag, 1)
 
 
 def _of_others(loads: Loads) -> Iterator[Asked]:
     for name in ("social", "social-counts"):
-        if name in loads:
-            found = _throughput(loads[name].runs_of(SWAP_IN), loads[name].runs_of(POOL_OF_100))
-            yield from _asked(at_least, f"{name}: {SWAP_IN}, for one of {POOL_OF_100}'s", 3, found)
+        for door in (ENGINES, SWAP_IN):
+            if name in loads:
+                found = _throughput(loads[name].runs_of(door), loads[name].runs_of(POOL_OF_100))
+                yield from _asked(at_least, f"{name}: {door}, for one of {POOL_OF_100}'s", 3, found)
     few, many = loads.get(f"{TURNS} {FEW}"), loads.get(f"{TURNS} {MANY}")
-    if few is not None and many is not None:
-        what = f"{TURNS}: {WRITER}, time of one with {MANY:,} tasks, for that with {FEW}"
-        found = _throughput(few.runs_of(WRITER), many.runs_of(WRITER))
-        yield from _asked(at_most, what, 1.2, found)
+    for door in (ENGINES, WRITER):
+        if few is not None and many is not None:
+            what = f"{TURNS}: {door}, time of one with {MANY:,} tasks, for that with {FEW}"
+            found = _throughput(few.runs_of(door), many.runs_of(door))
+            yield from _asked(at_most, what, 1.2, found)
 
 
 def _throughput(runs: Sequence[Run], others: Sequence[Run]) -> float | None:

@@ -23,6 +23,7 @@ LOADS: Mapping[str, Loads] = {
     "join": joins.loads,
     "one-row-writes": one_row_writes.normal,
     "one-row-writes-full": one_row_writes.full,
+    "session-writes": one_row_writes.through_sessions,
     "read-modify-write": read_modify_write.loads,
     "bulk-inserts": bulk_inserts.loads,
     "mixed": mixed.loads,

@@ -57,6 +57,7 @@ _SCANS = Part(
 _CONTENDERS: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.swap_in,
+    catalogue.both_engines,
     catalogue.blocks,
     catalogue.closures,
     catalogue.in_threads,

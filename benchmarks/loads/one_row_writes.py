@@ -70,6 +70,11 @@ def normal(_plan: Plan) -> list[Load]:
     return [Load("one-row-writes", (WRITES,), fill, contenders, moved)]
 
 
+def through_sessions(_plan: Plan) -> list[Load]:
+    """The same UPDATE in the transaction of an ORM session."""
+    return [Load("session-writes", (WRITES,), fill, catalogue.WRITING_SESSIONS, moved)]
+
+
 def full(_plan: Plan) -> list[Load]:
     """Commits that do."""
     contenders = (*catalogue.WRITING, catalogue.stock_as_it_comes)

@@ -26,6 +26,7 @@ _READERS: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.readers,
     catalogue.swap_in,
+    catalogue.both_engines,
     catalogue.run_read,
     catalogue.pooled,
 )
@@ -33,12 +34,14 @@ _WRITERS: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.writer,
     catalogue.swap_in,
+    catalogue.both_engines,
     catalogue.run_write,
     catalogue.pooled,
 )
 _IN_LINE: tuple[Contender, ...] = (
     catalogue.writer,
     catalogue.swap_in,
+    catalogue.both_engines,
     catalogue.run_write,
 )
 

@@ -151,6 +151,7 @@ _CONTENDERS: tuple[Contender, ...] = (
     ),
     catalogue.readers,
     catalogue.swap_in,
+    catalogue.both_engines,
     *catalogue.READING_CLOSURES,
     catalogue.synchronous,
     catalogue.aiosqlite_connect_each,

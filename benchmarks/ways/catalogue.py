@@ -7,7 +7,8 @@ from ..contenders import STOCK, SYNCHRONOUS, Concurrent, Contender, OneThread
 from . import drivers, facade, threads
 from .engines import Connections, Sessions, through
 
-READER, WRITER, SWAP_IN, FACADE = "ReaderPool", "WriterPool", "SQLitePool", "SQLiteDatabase"
+READER, WRITER, SWAP_IN = "ReaderPool", "WriterPool", "SQLitePool"
+ENGINES, FACADE = "SQLiteDatabase, Core", "SQLiteDatabase"
 RUN_READ, RUN_WRITE = "run_read", "run_write"
 RUN_READ_CORE, RUN_WRITE_CORE = "run_read_core", "run_write_core"
 STOCK_IMMEDIATE = "stock, BEGIN IMMEDIATE"
@@ -28,6 +29,7 @@ readers = Concurrent(READER, through(Connections, engines.readers))
 writer = Concurrent(WRITER, through(Connections, engines.writer))
 swap_in = Concurrent(SWAP_IN, through(Connections, engines.swap_in))
 swap_in_for_writers = Concurrent(SWAP_IN, through(Connections, engines.swap_in_for_writers))
+both_engines = Concurrent(ENGINES, facade.engines)
 blocks = Concurrent(FACADE, facade.blocks)
 
 synchronous = OneThread(SYNCHRONOUS, threads.through(threads.Connections))
@@ -60,6 +62,7 @@ READING: tuple[Contender, ...] = (
     stock,
     readers,
     swap_in,
+    both_engines,
     blocks,
     *READING_CLOSURES,
     synchronous,
@@ -72,6 +75,7 @@ WRITING: tuple[Contender, ...] = (
     stock,
     writer,
     swap_in,
+    both_engines,
     blocks,
     *WRITING_CLOSURES,
     synchronous,
@@ -86,12 +90,26 @@ OTHER_STOCK_POOLS: tuple[Contender, ...] = (
     stock_as_it_comes,
 )
 
+_stock_sessions = Concurrent(STOCK, through(Sessions, engines.stock))
+_swap_in_sessions = Concurrent(SWAP_IN, through(Sessions, engines.swap_in))
+_synchronous_sessions = OneThread(SYNCHRONOUS, threads.through(threads.Sessions))
+
 GETTING: tuple[Contender, ...] = (
-    Concurrent(STOCK, through(Sessions, engines.stock)),
+    _stock_sessions,
     Concurrent(READER, through(Sessions, engines.readers)),
-    Concurrent(SWAP_IN, through(Sessions, engines.swap_in)),
+    _swap_in_sessions,
     blocks,
     run_read,
-    OneThread(SYNCHRONOUS, threads.through(threads.Sessions)),
+    _synchronous_sessions,
 )
 """For reads through ORM sessions."""
+
+WRITING_SESSIONS: tuple[Contender, ...] = (
+    _stock_sessions,
+    Concurrent(WRITER, through(Sessions, engines.writer)),
+    _swap_in_sessions,
+    blocks,
+    run_write,
+    _synchronous_sessions,
+)
+"""For writes through ORM sessions."""

@@ -1,4 +1,4 @@
-"""The facade of this package: sessions, and closures that run in one hop."""
+"""The facade of this package: its engines, sessions, and closures that run in one hop."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ class _Facade:
         engine = self._db.writer_engine if writes else self._db.reader_engine
         async with engine.connect() as connection:
             return await connection.run_sync(settings_of)
+
+
+class Engines(_Facade):
+    """Core: ``db.reader_engine.connect()`` and ``db.writer_engine.begin()``."""
+
+    async def read(self, operation: Operation, key: int) -> None:
+        async with self._db.reader_engine.connect() as connection:
+            await drive_async(operation(key), lambda step: execute(connection, step))
+
+    async def write(self, operation: Operation, key: int) -> None:
+        async with self._db.writer_engine.begin() as connection:
+            await drive_async(operation(key), lambda step: execute(connection, step))
 
 
 class Blocks(_Facade):
@@ -63,6 +75,13 @@ class CoreClosures(_Facade):
 
 def _do(on: Session | Connection, operation: Operation, key: int) -> None:
     drive(operation(key), lambda step: execute_in_thread(on, step))
+
+
+@asynccontextmanager
+async def engines(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
+    """Connections of the facade's engines."""
+    async with SQLiteDatabase(database, pragmas=pragmas) as db:
+        yield Engines(db)
 
 
 @asynccontextmanager

@@ -1,14 +1,19 @@
-"""Giving way: a task that never waits lets the others of its event loop go on, now and then.
+"""Giving way: what runs inline leaves the event loop to others, now and then.
 
-What runs inline suspends nobody, so a task that does nothing else would keep the loop for itself.
-Here it is known how long the running task has gone on since the loop came to it:
+A lap of the loop runs every task that is ready, once. Tasks whose statements run inline are ready
+all the time, so a lap with fifty of them would last fifty times as long as one, and whoever else
+is ready would wait for all. Hence two rules:
 
-    Loop, one lap after the other | Task that reads             | Others
-    lap: each task that is ready  | first statement             |
-                                  | statement, statement, …     |
-                                  | its time is over: gives way |
-                                  |                             | go on, as long each
-    next lap                      | first statement again       |
+* Each lap lets in so many that ask for a connection as make up a fraction of a millisecond, in
+  order of arrival; the others wait for the next. Where the rest of the application takes longer
+  than that in a lap, so may they, half as long:
+
+      Loop     | First          | Second         | Third          | Others
+      lap      | let in, reads  | let in, reads  | asks           | go on
+      next lap | asks           |                | let in, reads  | go on
+
+* Who has a connection, and executes one statement after the other without ever waiting, lets all
+  others go on every half a millisecond.
 """
 
 from __future__ import annotations
@@ -16,17 +21,20 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from collections import deque
 from collections.abc import Generator
 from typing import Any, final
 
-from sqlalchemy.util import await_only
-
 from ..forks import renew_after_fork
 
-# Seconds for which a task goes on before all others that are ready have a turn on the loop: where
-# it holds nothing that they may need, and where it holds a connection.
-_SECONDS = 0.000_1
+# Seconds of work on the loop that are let into a lap at least: one transaction in any case.
+_SECONDS = 0.000_2
+
+# And seconds for which a task that has a connection goes on.
 _SECONDS_HOLDING = 0.000_5
+
+# How long such work is taken to be at first, and how much the last one counts in the mean.
+_FIRST_GUESS, _WEIGHT = 0.000_1, 1 / 16
 
 
 @final
@@ -52,29 +60,98 @@ class Laps:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
+        self._counts = False  # _next_lap() is about to be called
+        self._began = 0.0  # the lap
+        # Of letting in: how many more, those that wait, who works since when, and how long all
+        # together have worked in this lap, and each of them on the average.
+        self._room = 0
+        self._outside: deque[asyncio.Future[None]] = deque()
+        self._worker: object = None
+        self._works_since = 0.0
+        self._worked = 0.0
+        self._mean = _FIRST_GUESS
+        # Of holding: which task goes on, and since when.
         self._task: asyncio.Task[Any] | None = None
         self._since = 0.0
 
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop() is loop
 
-    def pause(self, *, holding: bool) -> Pause:
-        """To be awaited by the running task, before it begins with something.
+    # -- letting in -----------------------------------------------------------------------------
 
-        ``holding``: it has a connection, perhaps the right to write.
-        """
+    def enter_nowait(self) -> bool:
+        """Whether the running task may begin at once; never before one that waits."""
+        self._count()
+        if self._room <= 0 or self._outside:
+            return False
+        self._room -= 1
+        return True
+
+    async def enter(self) -> float:
+        """Wait until a lap has room; how many seconds that took. A cancellation leaves nothing."""
+        began = time.perf_counter()
+        place = asyncio.get_running_loop().create_future()
+        self._outside.append(place)
+        await place
+        return time.perf_counter() - began
+
+    def begin_work(self, worker: object) -> None:
+        """Who was let in has a connection now; ``worker`` is anything that stands for it."""
+        self._worker, self._works_since = worker, time.perf_counter()
+
+    def end_work(self, worker: object) -> None:
+        """And has done with it, in this lap or later. From any thread."""
+        if worker is self._worker:
+            self._worker = None
+            seconds = time.perf_counter() - self._works_since
+            self._worked += seconds
+            self._mean += _WEIGHT * (seconds - self._mean)
+
+    def _room_for(self, seconds: float) -> int:
+        return max(1, round(seconds / self._mean))
+
+    # -- holding --------------------------------------------------------------------------------
+
+    def pause(self) -> Pause:
+        """To be awaited by the running task, which has a connection, before work on the loop."""
         # SQLAlchemy insists that a method which executes awaits something, so it is never nothing.
         task, now = asyncio.current_task(), time.perf_counter()
         if task is self._task:
-            patience = _SECONDS_HOLDING if holding else _SECONDS
-            return _SHORT if now - self._since < patience else _LONG
-        if self._task is None and (loop := self._loop()) is not None:
-            loop.call_soon(self._next_lap)
+            return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
         self._task, self._since = task, now
+        self._count()
         return _SHORT
 
+    # -- laps -----------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        if not self._counts:
+            self._begin_lap(_SECONDS)
+            self._call_next_lap()
+
+    def _call_next_lap(self) -> None:
+        if (loop := self._loop()) is not None:
+            self._counts = True
+            loop.call_soon(self._next_lap)
+
+    def _begin_lap(self, seconds: float) -> None:
+        self._began, self._worked = time.perf_counter(), 0.0
+        self._room = self._room_for(seconds)
+
     def _next_lap(self) -> None:
-        self._task = None
+        self._counts, self._task, self._worker = False, None, None
+        others = time.perf_counter() - self._began - self._worked
+        self._begin_lap(max(_SECONDS, others / 2))
+        if self._outside:
+            self._let_in()
+            self._call_next_lap()
+
+    def _let_in(self) -> None:
+        while self._outside and self._room > 0:
+            place = self._outside.popleft()
+            if not place.done():  # it was cancelled
+                place.set_result(None)
+                self._room -= 1
 
 
 @final
@@ -99,13 +176,6 @@ class _Registry:
 
 
 _registry = _Registry()
-
-
-def give_way() -> None:
-    """Have the running task, in one of SQLAlchemy's greenlets, let others go on, if it is time."""
-    pause = laps(asyncio.get_running_loop()).pause(holding=False)
-    if pause.long:
-        await_only(pause)
 
 
 def laps(loop: asyncio.AbstractEventLoop) -> Laps:

@@ -126,7 +126,7 @@ class Placing:
         loop = asyncio.get_running_loop()
         if self._laps is None or not self._laps.belongs_to(loop):
             self._laps = laps(loop)
-        return self._laps.pause(holding=True)
+        return self._laps.pause()
 
     # -- inline ---------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Log(Protocol):
         """Whether something has to be done about the log."""
 
     def is_quiet(self) -> bool:
-        """Whether a COMMIT now only appends to the log, and may be followed by no long look at it."""
+        """Whether a COMMIT now only appends to the log, and needs no checkpoint."""
 
     def found(self) -> None:
         """In the thread of a connection that has just been opened: is there a log to see to?"""

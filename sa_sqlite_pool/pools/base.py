@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import threading
@@ -15,7 +16,7 @@ from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
-from ..driver.laps import give_way
+from ..driver.laps import Laps, laps
 from ..driver.opening import Opening
 from ..driver.rules import Rules
 from ..errors import PoolTimeout
@@ -126,6 +127,7 @@ class FairPool(AsyncAdaptedQueuePool):
         self._first = FairSemaphore(1)
         self._has_opened = False
         self._disposed = False
+        self._laps: Laps | None = None
         waiting = self._default_timeout(_opening.settings) if timeout is None else timeout
         super().__init__(
             self._open,
@@ -154,9 +156,12 @@ class FairPool(AsyncAdaptedQueuePool):
         """The right to a connection, if nobody has to be waited for."""
         return self._line.take_nowait()
 
-    async def _acquire(self) -> Permit:
-        """Wait for the right to a connection; raise an error that names who holds them."""
-        permit = await self._line.acquire(self._timeout, self._opening)
+    async def _acquire(self, waited: float) -> Permit:
+        """Wait for the right to a connection; raise an error that names who holds them.
+
+        ``waited``: seconds that have passed since the call.
+        """
+        permit = await self._line.acquire(max(0.0, self._timeout - waited), self._opening)
         if permit is None:
             raise self.timeout_error(
                 f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
@@ -259,23 +264,33 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         self._assert_welcome()
-        if self._opening.settings.placement is not Placement.THREAD:
-            give_way()
+        waited = self._enter_lap()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
             await_only(self._opening.inspect_site())
-        permit = self._take_nowait() or await_only(self._acquire())
+        permit = self._take_nowait() or await_only(self._acquire(waited))
         try:
             record = self._idle_or_new()
         except BaseException:
             self._release(permit)
             raise
         self._loans.begin(record, permit)
+        if self._laps is not None:
+            self._laps.begin_work(record)
         try:
             self._assert_welcome()  # still, after the waiting
         except BaseException:
             self._put_back(record)
             raise
         return record
+
+    def _enter_lap(self) -> float:
+        """Let others of the loop go on, if it is time; how many seconds that took."""
+        if self._opening.settings.placement is Placement.THREAD:
+            return 0.0
+        loop, own = asyncio.get_running_loop(), self._laps
+        if own is None or not own.belongs_to(loop):
+            own = self._laps = laps(loop)
+        return 0.0 if own.enter_nowait() else await_only(own.enter())
 
     def _assert_welcome(self) -> None:
         if self._opening.refusal is not None:
@@ -339,6 +354,8 @@ class FairPool(AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
+        if self._laps is not None:
+            self._laps.end_work(record)
         loan = self._loans.of_record(record)
         together = loan is not None and loan.comes_back_with(record)
         try:

@@ -63,12 +63,12 @@ class WriterPool(FairPool):
     def _take_nowait(self) -> Permit | None:
         return self.turn.take_nowait()
 
-    async def _acquire(self) -> Permit:
+    async def _acquire(self, waited: float) -> Permit:
         if place := place_in_line.get():
             return await place.wait()
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
-        return await self.turn.acquire(seconds, self._opening)
+        return await self.turn.acquire(max(0.0, seconds - waited), self._opening)
 
     def _release(self, permit: Permit) -> None:
         self.turn.release(permit)

@@ -136,20 +136,20 @@ class WalKeeper:
         if size is None:
             self.reports.no_log(connection)
         elif soft is not None and size >= soft:
-            self._consider(Action.WAIT if on_loop else None)
+            self._consider()
             if largest is not None and size >= largest:
                 self.checkpointing.hurry()
                 if not on_loop:
                     self.lookout.catch_up(connection)
 
     def is_quiet(self) -> bool:
-        """Whether a COMMIT now only appends to the log, and may be followed by no long look at it."""
+        """Whether a COMMIT now only appends to the log, and needs no checkpoint."""
         return self.lookout.is_quiet()
 
-    def _consider(self, action: Action | None = None) -> None:
+    def _consider(self) -> None:
         if self._works() or time.monotonic() < self._rest_until:
             return
-        action = action or self.lookout.look()
+        action = self.lookout.look()
         if action is not Action.WAIT or not self._timer_runs():
             self._due = action
 

@@ -69,22 +69,20 @@ class Lookout:
         return False
 
     def is_quiet(self) -> bool:
-        """Whether nobody has run a checkpoint since the last commit, and nothing is to be measured.
+        """Whether nobody has run a checkpoint since the last commit, nor need run one after it.
 
-        A log above the soft limit is measured now and then: not on the loop.
+        What may follow on the loop, then, is to measure the log: twenty reads of what is in memory,
+        since it was written a moment ago.
         """
+        largest = self.settings.largest
         self._known_quiet = (
             self._moved_ns is not None
-            and not self._is_to_be_measured()
+            and largest is not None
+            and self._size is not None
+            and self._size < largest
             and self._database_changed_ns() == self._moved_ns
         )
         return self._known_quiet
-
-    def _is_to_be_measured(self) -> bool:
-        size, soft, largest = self._size, self.settings.soft_limit, self.settings.largest
-        if size is None or soft is None or (largest is not None and size >= largest):
-            return True
-        return size >= soft and time.monotonic() - self._measured_at >= _MEASURE_SECONDS
 
     def _database_changed_ns(self) -> int | None:
         try:

@@ -263,8 +263,13 @@ OPERATIONS = [
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on the loop gives way as soon as it may, so that it is suspended at all."""
-    for name in ("_SECONDS", "_SECONDS_HOLDING"):
-        monkeypatch.setattr(laps, name, 0.0)
+
+    def never_at_once(self: laps.Laps) -> bool:
+        self._count()
+        return False
+
+    monkeypatch.setattr(laps.Laps, "enter_nowait", never_at_once)
+    monkeypatch.setattr(laps, "_SECONDS_HOLDING", 0.0)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import SQLiteDatabase, WalSettings, WriterPool
-from sa_sqlite_pool.driver import log_file
-from sa_sqlite_pool.driver.log_file import LogSize
-from sa_sqlite_pool.wal import keeper, lookout
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
 from tests.placement.work import LEARNING, WRITE, Run, Trace, learn, run
@@ -100,54 +97,46 @@ async def test_the_first_commit_after_a_checkpoint(path: Path, trace: Trace) -> 
         assert await commits(2) == [False, True]
 
 
-async def test_a_log_above_the_soft_limit_is_measured_in_the_thread(
-    path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Now and then a commit goes there, and sees whether there is something to do about it."""
-    monkeypatch.setattr(keeper, "QUIET_SECONDS", 3_600)
-    monkeypatch.setattr(lookout, "_MEASURE_SECONDS", 3_600)
-    measured: list[bool] = []
-
-    def measure(path: str) -> LogSize:
-        measured.append(threading.current_thread() is threading.main_thread())
-        return log_file.measure(path)
-
-    monkeypatch.setattr(lookout, "measure", measure)
-    settings = WalSettings(soft_limit=1)
-    async with SQLiteDatabase(path, wal=settings, on_connect=trace.on_connect) as db:
+async def test_a_log_above_the_soft_limit(path: Path, trace: Trace) -> None:
+    """The keeper moves it in a quiet moment, so a commit needs to do no more than append."""
+    async with SQLiteDatabase(
+        path, wal=WalSettings(soft_limit=1), on_connect=trace.on_connect
+    ) as db:
         await create_items(db.writer_engine)
         await learn(db.writer_engine, WRITE)
+        with trace.recorded() as runs:
+            for _ in range(9):
+                await run(db.writer_engine, WRITE)
         assert db._keeper is not None
-        for _ in range(3):
-            db._keeper.lookout._measured_at = -math.inf
-            measured.clear()
-            with trace.recorded() as runs:
-                for _ in range(3):
-                    await run(db.writer_engine, WRITE)
-            assert [inline for sql, inline in runs if sql == "COMMIT"] == [False, True, True]
-            assert measured == [False]
-            assert db._keeper._timer_runs()
+        assert db._keeper._timer_runs()
+        assert [inline for sql, inline in runs if sql == "COMMIT"] == [True] * 9
 
 
-async def test_who_is_quiet_after_a_commit_on_the_loop(
+async def test_a_commit_that_makes_the_log_too_large(
     path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The keeper looks later at a log that has just passed the soft limit, and tidies it."""
-    monkeypatch.setattr(keeper, "QUIET_SECONDS", 3_600)
+    """What has to be moved at once is moved after the next, in the thread."""
     async with SQLiteDatabase(path, on_connect=trace.on_connect) as db:
         await create_items(db.writer_engine)
         await learn(db.writer_engine, WRITE)
-        assert db._keeper is not None
-        assert not db._keeper._timer_runs()
+        keeper = db._keeper
+        assert keeper is not None
+        moved_in: list[bool] = []
+
+        def catch_up(_: sqlite3.Connection) -> None:
+            moved_in.append(threading.current_thread() is threading.main_thread())
+
+        monkeypatch.setattr(keeper.lookout, "catch_up", catch_up)
+        monkeypatch.setattr(keeper, "_works", lambda: True)
+        size = keeper.lookout.size()
+        assert size is not None
+        limits = WalSettings(soft_limit=1, hard_limit=size // 2 + 1)
+        monkeypatch.setattr(keeper.lookout, "settings", limits)
         with trace.recorded() as runs:
-            async with db.writer_engine.begin() as connection:
-                await connection.execute(text(WRITE))
-                size = db._keeper.lookout.size()
-                assert size is not None
-                limits = WalSettings(soft_limit=size + 1)
-                monkeypatch.setattr(db._keeper.lookout, "settings", limits)
-        assert Run("COMMIT", True) in runs
-        assert db._keeper._timer_runs()
+            for _ in range(2):
+                await run(db.writer_engine, WRITE)
+        assert [inline for sql, inline in runs if sql == "COMMIT"] == [True, False]
+        assert moved_in == [False]
 
 
 async def test_a_checkpoint_of_a_moment_ago(
