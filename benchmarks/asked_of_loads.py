@@ -86,19 +86,21 @@ def _of_mixed(loads: Loads) -> Iterator[Asked]:
 def _of_others(loads: Loads) -> Iterator[Asked]:
     for name in ("social", "social-counts"):
         for door in (ENGINES, SWAP_IN):
-            if name in loads:
-                found = _throughput(loads[name].runs_of(door), loads[name].runs_of(POOL_OF_100))
-                yield from _asked(at_least, f"{name}: {door}, for one of {POOL_OF_100}'s", 3, found)
-    few, many = loads.get(f"{TURNS} {FEW}"), loads.get(f"{TURNS} {MANY}")
+            found = _throughput(_runs(loads, name, door), _runs(loads, name, POOL_OF_100))
+            yield from _asked(at_least, f"{name}: {door}, for one of {POOL_OF_100}'s", 3, found)
     for door in (ENGINES, WRITER):
-        if few is not None and many is not None:
-            what = f"{TURNS}: {door}, time of one with {MANY:,} tasks, for that with {FEW}"
-            found = _throughput(few.runs_of(door), many.runs_of(door))
-            yield from _asked(at_most, what, 1.2, found)
+        what = f"{TURNS}: {door}, time of one with {MANY:,} tasks, for that with {FEW}"
+        few, many = (_runs(loads, f"{TURNS} {tasks}", door) for tasks in (FEW, MANY))
+        yield from _asked(at_most, what, 1.2, _throughput(few, many))
+
+
+def _runs(loads: Loads, load: str, contender: str) -> Sequence[Run]:
+    """None at all where the load was not asked for, or did not have the contender."""
+    return loads[load].runs_of(contender) if load in loads else []
 
 
 def _throughput(runs: Sequence[Run], others: Sequence[Run]) -> float | None:
-    return ratio(runs, others, lambda run: run.throughput)
+    return ratio(runs, others, lambda run: run.throughput) if runs and others else None
 
 
 def _least(

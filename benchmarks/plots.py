@@ -22,7 +22,7 @@ _DOCS = Path("docs")
 
 GROUPS = {
     "reads": ("Reads", ("point-reads", "orm-get", "join")),
-    "writes": ("Writes of one row", ("one-row-writes", "one-row-writes-full")),
+    "writes": ("Writes of one row", ("one-row-writes", "one-row-writes-full", "session-writes")),
     "transactions": ("Larger transactions", ("read-modify-write", "bulk-inserts")),
     "mixed": (
         "Reads, writes and a scan at once",

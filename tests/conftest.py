@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -71,6 +72,21 @@ class StatementLog(list[str]):
 
     def _note(self, _conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
         self.append(statement)
+
+
+class Tasks(list[str]):
+    """The tasks that were made, by the names of their coroutines."""
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **kw: Any) -> asyncio.Task[Any]:
+        self.append(coro.__qualname__)
+        return asyncio.Task(coro, loop=loop, **kw)
+
+
+@pytest.fixture
+async def tasks() -> Tasks:
+    tasks = Tasks()
+    asyncio.get_running_loop().set_task_factory(tasks)
+    return tasks
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ LOOKS = {
     "ReaderPool": ("#0072B2", "o"),
     "WriterPool": ("#0072B2", "o"),
     "SQLitePool": ("#009E73", "^"),
+    "SQLiteDatabase, Core": ("#882255", "o"),
     "run_read": ("#CC79A7", "D"),
     "run_write": ("#CC79A7", "D"),
     "aiosqlite": ("#000000", "v"),

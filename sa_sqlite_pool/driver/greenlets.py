@@ -23,7 +23,30 @@ T = TypeVar("T")
 # Of each thread, how many wait for work at the most: some 20 KiB each.
 _MOST_IDLE = 64
 
-_Step = Any  # an awaitable to be awaited for the greenlet, or the greenlet itself: it is done
+
+@final
+class _Outcome:
+    """What became of the function. Handed over when there is one, instead of an awaitable."""
+
+    __slots__ = ("error", "result")
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def take(self) -> Any:
+        """Return or raise it, and keep nothing of it."""
+        result, error = self.result, self.error
+        self.result = self.error = None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # with its traceback and this frame it would be a cycle
+        return result
+
+
+_Step = Any  # something to be awaited for the greenlet, or the outcome
 
 
 @final
@@ -32,32 +55,28 @@ class _Runner(greenlet):  # type: ignore[misc]  # it has no types
 
     __sqlalchemy_greenlet_provider__ = True  # await_only() works in it
 
-    _result: Any = None
-    _error: BaseException | None = None
-
-    def run(self, call: Callable[[], Any]) -> Any:
-        while True:
-            try:
-                self._result = call()
-            except BaseException as error:  # raised again where it is awaited
-                self._error = error
-            del call
-            assert self.parent is not None
-            call = self.parent.switch(self)
+    def __init__(self) -> None:
+        self.outcome = _Outcome()
+        super().__init__(partial(_run, self.outcome))
+        self.switch()  # to where it waits for work: what it begins with, it would keep for ever
 
     def finish(self) -> Any:
         """What the function returned or raised; from now on it may be used again."""
-        result, error = self._result, self._error
-        self._result = self._error = None
         self.gr_context = None
         if len(_idle.runners) < _MOST_IDLE:
             _idle.runners.append(self)
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # with its traceback and this frame it would be a cycle
-        return result
+        return self.outcome.take()
+
+
+def _run(outcome: _Outcome) -> None:
+    # Not a method of the greenlet: one whose own frames lead to it is never collected.
+    while True:
+        call = getcurrent().parent.switch(outcome)
+        try:
+            outcome.result = call()
+        except BaseException as error:  # raised again where it is awaited
+            outcome.error = error
+        del call
 
 
 @final
@@ -79,7 +98,7 @@ def _begin(call: Callable[[], Any]) -> tuple[_Runner, _Step]:
 
 
 async def _go_on(runner: _Runner, step: _Step) -> Any:
-    while step is not runner:
+    while step is not runner.outcome:
         try:
             value = await step
         except BaseException:
@@ -98,7 +117,7 @@ async def greenlet_spawn(
     driver that blocks the loop.
     """
     runner, step = _begin(partial(function, *args, **kwargs))
-    result: T = runner.finish() if step is runner else await _go_on(runner, step)
+    result: T = runner.finish() if step is runner.outcome else await _go_on(runner, step)
     return result
 
 
@@ -109,7 +128,7 @@ async def run_to_end(function: Callable[[], object]) -> None:
     that has ended. What awaits nothing is done at once, with nothing to be cancelled.
     """
     runner, step = _begin(function)
-    if step is runner:
+    if step is runner.outcome:
         runner.finish()
         return
     task = asyncio.ensure_future(_go_on(runner, step))

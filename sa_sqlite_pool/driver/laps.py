@@ -4,7 +4,7 @@ A lap of the loop runs every task that is ready, once. Tasks whose statements ru
 all the time, so a lap with fifty of them would last fifty times as long as one, and whoever else
 is ready would wait for all. Hence two rules:
 
-* Each lap lets in so many that ask for a connection as make up a fraction of a millisecond, in
+* Each lap lets in so many that ask for a connection as make up half a millisecond, in
   order of arrival; the others wait for the next. Where the rest of the application takes longer
   than that in a lap, so may they, half as long:
 
@@ -28,7 +28,7 @@ from typing import Any, final
 from ..forks import renew_after_fork
 
 # Seconds of work on the loop that are let into a lap at least: one transaction in any case.
-_SECONDS = 0.000_2
+_SECONDS = 0.000_5
 
 # And seconds for which a task that has a connection goes on.
 _SECONDS_HOLDING = 0.000_5

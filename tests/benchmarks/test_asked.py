@@ -61,6 +61,10 @@ ASKED = {
         "point-reads", "ReaderPool", "throughput", "stock", 5),
     "point-reads: ReaderPool, of synchronous (at least)": (
         "point-reads", "ReaderPool", "throughput", "synchronous", 0.35),
+    "point-reads: SQLiteDatabase, Core, for one of stock's (at least)": (
+        "point-reads", "SQLiteDatabase, Core", "throughput", "stock", 5),
+    "point-reads: SQLiteDatabase, Core, of synchronous (at least)": (
+        "point-reads", "SQLiteDatabase, Core", "throughput", "synchronous", 0.35),
     "point-reads: SQLitePool, for one of stock's (at least)": (
         "point-reads", "SQLitePool", "throughput", "stock", 4),
     "orm-get: ReaderPool, for one of stock's (at least)": (
@@ -73,12 +77,26 @@ ASKED = {
         "one-row-writes", "WriterPool", "throughput", "stock", 5),
     "one-row-writes: WriterPool, p99, share of stock's": (
         "one-row-writes", "WriterPool", "p99_ms", "stock", 0.1),
+    "one-row-writes: SQLiteDatabase, Core, for one of stock's (at least)": (
+        "one-row-writes", "SQLiteDatabase, Core", "throughput", "stock", 5),
+    "one-row-writes: SQLiteDatabase, Core, p99, share of stock's": (
+        "one-row-writes", "SQLiteDatabase, Core", "p99_ms", "stock", 0.1),
     "one-row-writes: SQLitePool, for one of stock's (at least)": (
         "one-row-writes", "SQLitePool", "throughput", "stock", 4),
     "one-row-writes: run_write, for one of stock's (at least)": (
         "one-row-writes", "run_write", "throughput", "stock", 10),
     "one-row-writes: run_write, of synchronous (at least)": (
         "one-row-writes", "run_write", "throughput", "synchronous", 0.5),
+    "one-row-writes: run_write_core, for one of stock's (at least)": (
+        "one-row-writes", "run_write_core", "throughput", "stock", 10),
+    "one-row-writes: run_write_core, of synchronous (at least)": (
+        "one-row-writes", "run_write_core", "throughput", "synchronous", 0.5),
+    "session-writes: run_write, for one of stock's (at least)": (
+        "session-writes", "run_write", "throughput", "stock", 10),
+    "session-writes: run_write, of synchronous (at least)": (
+        "session-writes", "run_write", "throughput", "synchronous", 0.5),
+    "one-row-writes-full: run_write_core, of synchronous (at least)": (
+        "one-row-writes-full", "run_write_core", "throughput", "synchronous", 2),
     "one-row-writes-full: run_write, of synchronous (at least)": (
         "one-row-writes-full", "run_write", "throughput", "synchronous", 2),
     "mixed: reads: SQLiteDatabase, for one of stock's (at least)": (
@@ -89,6 +107,19 @@ ASKED = {
         "mixed: scans", "SQLiteDatabase", "p50_ms", "stock", 1),
     "mixed: reads: SQLiteDatabase, loop lag p99, share of stock's": (
         "mixed: reads", "SQLiteDatabase", "loop_lag_p99_ms", "stock", 1),
+    "mixed: reads: SQLiteDatabase, Core, for one of stock's (at least)": (
+        "mixed: reads", "SQLiteDatabase, Core", "throughput", "stock", 4),
+    "mixed: writes: SQLiteDatabase, Core, for one of stock's (at least)": (
+        "mixed: writes", "SQLiteDatabase, Core", "throughput", "stock", 10),
+    "mixed: scans: SQLiteDatabase, Core, p50, share of stock's": (
+        "mixed: scans", "SQLiteDatabase, Core", "p50_ms", "stock", 1),
+    "mixed: reads: SQLiteDatabase, Core, loop lag p99, share of stock's": (
+        "mixed: reads", "SQLiteDatabase, Core", "loop_lag_p99_ms", "stock", 1),
+    "social: SQLiteDatabase, Core, for one of aiosqlitepool, 100 connections's (at least)": (
+        "social", "SQLiteDatabase, Core", "throughput", "aiosqlitepool, 100 connections", 3),
+    "social-counts: SQLiteDatabase, Core, for one of aiosqlitepool, 100 connections's (at least)": (
+        "social-counts", "SQLiteDatabase, Core", "throughput",
+        "aiosqlitepool, 100 connections", 3),
     "social: SQLitePool, for one of aiosqlitepool, 100 connections's (at least)": (
         "social", "SQLitePool", "throughput", "aiosqlitepool, 100 connections", 3),
     "social-counts: SQLitePool, for one of aiosqlitepool, 100 connections's (at least)": (

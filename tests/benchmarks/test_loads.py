@@ -26,31 +26,34 @@ STOCK_POOLS = ["stock, NullPool", "stock, one connection", "stock as it comes"]
 RUN_READ = ["run_read", "run_read_core"]
 RUN_WRITE = ["run_write", "run_write_core"]
 READING = [
-    *("stock", "ReaderPool", "SQLitePool", "SQLiteDatabase", *RUN_READ),
+    *("stock", "ReaderPool", "SQLitePool", "SQLiteDatabase, Core", "SQLiteDatabase", *RUN_READ),
     *("synchronous", "asyncio.to_thread", *DRIVERS),
 ]
 WRITING = [
-    *("stock", "WriterPool", "SQLitePool", "SQLiteDatabase", *RUN_WRITE),
+    *("stock", "WriterPool", "SQLitePool", "SQLiteDatabase, Core", "SQLiteDatabase", *RUN_WRITE),
     *("synchronous", "asyncio.to_thread", *DRIVERS),
 ]
 MIXED = [
-    *("stock", "SQLitePool", "SQLiteDatabase", "closures"),
+    *("stock", "SQLitePool", "SQLiteDatabase, Core", "SQLiteDatabase", "closures"),
     *("asyncio.to_thread", "aiosqlitepool", "stock as it comes"),
 ]
 SOCIAL = [
-    *("stock", "stock, 100 connections", "ReaderPool", "SQLitePool", *RUN_READ, "synchronous"),
+    *("stock", "stock, 100 connections", "ReaderPool", "SQLitePool", "SQLiteDatabase, Core"),
+    *(*RUN_READ, "synchronous"),
     *("aiosqlite, connect each", "aiosqlitepool", "aiosqlitepool, 100 connections"),
 ]
 REUSE = ["stock, NullPool", "stock", "aiosqlite, connect each", "aiosqlite", "SQLitePool"]
-MORE_READS = ["stock", "ReaderPool", "SQLitePool", *RUN_READ[:1], "aiosqlitepool"]
-MORE_WRITES = ["stock", "WriterPool", "SQLitePool", *RUN_WRITE[:1], "aiosqlitepool"]
+OURS = ["SQLitePool", "SQLiteDatabase, Core"]
+MORE_READS = ["stock", "ReaderPool", *OURS, *RUN_READ[:1], "aiosqlitepool"]
+MORE_WRITES = ["stock", "WriterPool", *OURS, *RUN_WRITE[:1], "aiosqlitepool"]
 
 CONTENDERS = {
     "point-reads": READING + STOCK_POOLS,
-    "orm-get": [*READING[:4], *RUN_READ[:1], "synchronous"],
+    "orm-get": [*READING[:3], "SQLiteDatabase", *RUN_READ[:1], "synchronous"],
     "join": READING,
     "one-row-writes": WRITING + STOCK_POOLS,
     "one-row-writes-full": [*WRITING, "stock as it comes"],
+    "session-writes": [*WRITING[:3], "SQLiteDatabase", *RUN_WRITE[:1], "synchronous"],
     "read-modify-write": [
         *("stock", "stock, BEGIN IMMEDIATE", "WriterPool", "SQLitePool", "SQLiteDatabase"),
         *(*RUN_WRITE, "synchronous", *DRIVERS),
@@ -66,11 +69,11 @@ CONTENDERS = {
     "open-or-reuse-by-size 1": REUSE,
     **{f"reads-by-tasks {tasks}": MORE_READS for tasks in (1, 10)},
     **{f"writes-by-tasks {tasks}": MORE_WRITES for tasks in (1, 10)},
-    **{f"turns {tasks}": ["WriterPool", "SQLitePool", *RUN_WRITE[:1]] for tasks in (50, 5000)},
+    **{f"turns {tasks}": ["WriterPool", *OURS, *RUN_WRITE[:1]] for tasks in (50, 5000)},
 }
 WITH_BOOKS = {
-    *("one-row-writes", "one-row-writes-full", "read-modify-write", "bulk-inserts"),
-    *("mixed: writes", *(f"writes-by-tasks {tasks}" for tasks in (1, 10))),
+    *("one-row-writes", "one-row-writes-full", "session-writes", "read-modify-write"),
+    *("bulk-inserts", "mixed: writes", *(f"writes-by-tasks {tasks}" for tasks in (1, 10))),
     *("turns 50", "turns 5000"),
 }
 NOT_OURS = ("stock", "synchronous", "asyncio.to_thread", "aiosqlite", "apsw")

@@ -1,0 +1,208 @@
+"""Greenlets that are used again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from greenlet import getcurrent
+from sqlalchemy.util import await_only
+
+from sa_sqlite_pool.driver import greenlets
+from sa_sqlite_pool.driver.greenlets import greenlet_spawn, run_to_end
+from tests.conftest import Tasks
+
+VARIABLE = contextvars.ContextVar("variable", default="nothing")
+
+
+@pytest.fixture(autouse=True)
+def none_idle() -> Iterator[None]:
+    """Only those of the test."""
+    greenlets._idle.runners.clear()
+    yield
+    greenlets._idle.runners.clear()
+
+
+async def test_one_after_the_other_in_the_same() -> None:
+    first, second = await greenlet_spawn(getcurrent), await greenlet_spawn(getcurrent)
+    assert first is second
+    assert first is not getcurrent()
+
+
+async def test_at_the_same_time_in_different_ones() -> None:
+    """And no more of them wait for work than some."""
+    gate = asyncio.Event()
+
+    def wait() -> Any:
+        await_only(gate.wait())
+        return getcurrent()
+
+    tasks = [asyncio.create_task(greenlet_spawn(wait)) for _ in range(100)]
+    await asyncio.sleep(0)
+    gate.set()
+    used = await asyncio.gather(*tasks)
+    assert len(set(map(id, used))) == 100
+    assert len(greenlets._idle.runners) == greenlets._MOST_IDLE
+
+
+async def test_arguments_and_results() -> None:
+    def function(*args: int, **kwargs: int) -> object:
+        return args, kwargs, await_only(asyncio.sleep(0, "slept")), await_only(asyncio.sleep(0))
+
+    assert await greenlet_spawn(function, 1, 2, three=3) == ((1, 2), {"three": 3}, "slept", None)
+
+
+async def test_errors_come_out_and_go_in() -> None:
+    """Each where it is awaited; what failed is used again."""
+
+    async def fail() -> None:
+        raise ValueError("inside")
+
+    def function() -> None:
+        try:
+            await_only(fail())
+        except ValueError as error:
+            raise KeyError("outside") from error
+
+    for _ in range(2):
+        with pytest.raises(KeyError, match="outside") as caught:
+            await greenlet_spawn(function)
+        assert isinstance(caught.value.__cause__, ValueError)
+    assert len(greenlets._idle.runners) == 1
+
+
+async def test_a_cancellation_goes_in() -> None:
+    cleaned_up: list[str] = []
+
+    def function() -> None:
+        try:
+            await_only(asyncio.Event().wait())
+        finally:
+            await_only(asyncio.sleep(0))
+            cleaned_up.append("up")
+
+    task = asyncio.create_task(greenlet_spawn(function))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned_up == ["up"]
+    assert len(greenlets._idle.runners) == 1
+
+
+async def test_context_variables_are_the_tasks() -> None:
+    """Whichever task used the greenlet before."""
+
+    def change(value: str) -> str:
+        before = VARIABLE.get()
+        await_only(asyncio.sleep(0))
+        VARIABLE.set(value)
+        return before
+
+    async def use(value: str) -> None:
+        assert await greenlet_spawn(change, value) == "nothing"
+        assert VARIABLE.get() == value
+        assert await greenlet_spawn(VARIABLE.get) == value
+
+    for value in ("a", "b"):
+        await asyncio.create_task(use(value))
+    await asyncio.gather(use("c"), use("d"))
+    assert VARIABLE.get() == "nothing"
+
+
+class Thing:
+    """What a weak reference can be had to."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nothing_is_kept(fails: bool) -> None:
+    """Neither arguments nor results, errors or context variables; and no cycle is left."""
+
+    def function(thing: Thing) -> Thing:
+        VARIABLE.set(thing)  # type: ignore[arg-type]
+        if fails:
+            raise ValueError(thing)
+        return thing
+
+    async def use() -> weakref.ref[Thing]:
+        thing = Thing()
+        try:
+            assert await greenlet_spawn(function, thing) is thing
+        except ValueError:
+            assert fails
+        return weakref.ref(thing)
+
+    gc.disable()
+    try:
+        reference = await asyncio.create_task(use())
+        await asyncio.sleep(0)
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_each_thread_has_its_own() -> None:
+    """They go when it goes."""
+    used: list[weakref.ref[Any]] = []
+
+    def run() -> None:
+        used.append(weakref.ref(asyncio.run(greenlet_spawn(getcurrent))))
+
+    run()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert used[0]() is not None
+    run()
+    gc.collect()
+    assert used[1]() is None
+    assert used[2]() is used[0]()
+
+
+async def test_to_its_end_without_a_task(tasks: Tasks) -> None:
+    """Where nothing is awaited."""
+    tasks.clear()
+    ran: list[int] = []
+    await run_to_end(lambda: ran.append(1))
+    with pytest.raises(ZeroDivisionError):
+        await run_to_end(lambda: 1 / 0)
+    assert ran == [1]
+    assert tasks == []
+
+
+async def test_to_its_end_whatever_happens(tasks: Tasks) -> None:
+    """Cancelled again and again, and raised once it has ended."""
+    tasks.clear()
+    gate = asyncio.Event()
+    ran: list[int] = []
+
+    def function() -> None:
+        await_only(gate.wait())
+        ran.append(1)
+
+    task = asyncio.create_task(run_to_end(function))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ran == [1]
+    assert len(tasks) == 2
+
+
+async def test_to_its_end_with_an_error() -> None:
+    def function() -> None:
+        await_only(asyncio.sleep(0))
+        raise ValueError("in the end")
+
+    with pytest.raises(ValueError, match="in the end"):
+        await run_to_end(function)

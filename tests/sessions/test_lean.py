@@ -1,0 +1,146 @@
+"""The facade's engines and routed sessions are SQLAlchemy's, with less around each call."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from sa_sqlite_pool import ReaderPool, RoutedAsyncSession, SQLiteDatabase, WriterPool
+from sa_sqlite_pool.driver.greenlets import greenlet_spawn
+from sa_sqlite_pool.sessions import lean
+from sa_sqlite_pool.sessions.routing import routing_sessionmaker
+from tests.conftest import MakeEngine, Tasks
+from tests.helpers import UPDATE_FIRST, Item, amounts, create_items
+
+CLASSES = [
+    lean.LeanEngine,
+    lean.LeanConnection,
+    lean.LeanTransaction,
+    lean.LeanSession,
+    lean.LeanSessionTransaction,
+]
+HOT = {
+    lean.LeanConnection: {"start", "execute", "exec_driver_sql", "commit", "rollback", "close"},
+    lean.LeanTransaction: {"start", "commit", "rollback", "__aexit__"},
+    lean.LeanSession: {"execute", "scalar", "get", "flush", "commit", "rollback", "close"},
+    lean.LeanSessionTransaction: {"start", "commit", "rollback", "__aexit__"},
+}
+
+
+def spawning(cls: type) -> dict[str, FunctionType]:
+    """SQLAlchemy's methods that spawn a greenlet."""
+    return {
+        name: method
+        for name, method in vars(cls.__bases__[0]).items()
+        if isinstance(method, FunctionType) and "greenlet_spawn" in method.__code__.co_names
+    }
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_all_that_spawn_use_greenlets_again(cls: type) -> None:
+    """And are SQLAlchemy's own in everything else."""
+    theirs = spawning(cls)
+    assert set(theirs) >= HOT.get(cls, set())
+    for name, method in theirs.items():
+        ours = vars(cls)[name]
+        assert ours.__globals__["greenlet_spawn"] is greenlet_spawn
+        assert ours.__code__ is method.__code__
+        assert inspect.signature(ours) == inspect.signature(method)
+        assert ours.__doc__ == method.__doc__
+        assert method.__globals__["greenlet_spawn"] is not greenlet_spawn
+
+
+@pytest.mark.needs_thread
+async def test_blocks_that_need_not_wait_end_at_once(db: SQLiteDatabase, tasks: Tasks) -> None:
+    """The next in line has the connection without a lap of the loop between."""
+    await create_items(db.writer_engine)
+    for _ in range(5):
+        tasks.clear()
+        async with db.reader_engine.connect() as connection:
+            await connection.execute(text("SELECT count(*) FROM items"))
+        async with db.read() as session:
+            await session.execute(text("SELECT count(*) FROM items"))
+        async with db.writer_engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+        async with db.write() as session:
+            await session.execute(UPDATE_FIRST)
+    assert tasks == []
+    assert (await amounts(db.reader_engine))[0] == 10
+
+
+async def test_a_block_that_waits_is_run_to_its_end(db: SQLiteDatabase, tasks: Tasks) -> None:
+    """Rolled back in the connection's thread, in a task that no cancellation reaches."""
+    await create_items(db.writer_engine)
+    tasks.clear()
+    async with db.writer_engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)  # not known to be short: nor is its end
+    assert len(tasks) == 1
+    assert (await amounts(db.reader_engine))[0] == 0
+
+
+async def test_options_keep_the_engine_lean(db: SQLiteDatabase) -> None:
+    engine = db.reader_engine.execution_options(statement_timeout=1.0)
+    assert isinstance(engine, lean.LeanEngine)
+    async with engine.connect() as connection:
+        assert isinstance(connection, lean.LeanConnection)
+        assert isinstance(connection, AsyncConnection)
+        options = await connection.run_sync(lambda sync: sync.get_execution_options())
+        assert options["statement_timeout"] == 1.0
+
+
+async def test_savepoints(db: SQLiteDatabase) -> None:
+    """Of a connection and of a session."""
+    await create_items(db.writer_engine, 2)
+    async with db.writer_engine.begin() as connection:
+        async with connection.begin_nested():
+            await connection.execute(UPDATE_FIRST)
+        async with connection.begin_nested() as savepoint:
+            await connection.execute(UPDATE_FIRST)
+            await savepoint.rollback()
+    async with db.write() as session:
+        async with session.begin_nested():
+            await session.execute(UPDATE_FIRST)
+        async with session.begin_nested() as nested:
+            await session.execute(UPDATE_FIRST)
+            await nested.rollback()
+    assert (await amounts(db.reader_engine))[0] == 2
+
+
+async def test_results_and_streams(db: SQLiteDatabase) -> None:
+    """As everywhere in SQLAlchemy."""
+    await create_items(db.writer_engine, 3)
+    async with db.reader_engine.connect() as connection:
+        assert await connection.scalar(select(func.count(Item.id))) == 3
+        assert [row async for row in await connection.stream(select(Item.id))] == [(1,), (2,), (3,)]
+        assert await connection.run_sync(lambda sync: sync.scalar(select(func.max(Item.id)))) == 3
+    async with db.read() as session:
+        assert [item.id async for item in await session.stream_scalars(select(Item))] == [1, 2, 3]
+        assert (await session.get_one(Item, 2)).id == 2
+
+
+async def test_a_session_of_the_application_closes_in_a_task_of_its_own(
+    make_engine: MakeEngine, path: Path
+) -> None:
+    """As SQLAlchemy has it: what it awaits there may look at its task, or limit its time."""
+    closing: list[asyncio.Task[Any] | None] = []
+
+    class Session(RoutedAsyncSession):
+        async def close(self) -> None:
+            closing.append(asyncio.current_task())
+            await super().close()
+
+    make = routing_sessionmaker(
+        writer=make_engine(WriterPool), reader=make_engine(ReaderPool), class_=Session
+    )
+    async with make() as session:
+        assert isinstance(session, AsyncSession)
+        await session.execute(text("SELECT 1"))
+    assert len(closing) == 1
+    assert closing[0] is not asyncio.current_task()
