@@ -22,6 +22,8 @@ FEW, MANY = 50, 5_000
 _TASKS = (1, 10, 100, 1_000)
 _QUICK_TASKS = (1, 10)
 
+_TURNS_TIMES = 8
+
 _READERS: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.readers,
@@ -55,8 +57,12 @@ def writes_by_tasks(plan: Plan) -> list[Load]:
 
 
 def turns(_plan: Plan) -> list[Load]:
-    """One turn after the other, with a short line and with a very long one."""
-    return list(_by_tasks(TURNS, WRITES, fill, _IN_LINE, moved, (FEW, MANY)))
+    """One turn after the other, with a short line and with a very long one.
+
+    For so long that each of those in the long one has several.
+    """
+    loads = _by_tasks(TURNS, WRITES, fill, _IN_LINE, moved, (FEW, MANY))
+    return [replace(load, times=_TURNS_TIMES) for load in loads]
 
 
 def _tasks(plan: Plan) -> tuple[int, ...]:

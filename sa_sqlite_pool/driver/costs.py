@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import final
 
-# Seconds of the processor that a short statement takes in the thread,
+# Seconds of the processor that a short statement takes in the thread, and
 SHORT_SECONDS = 0.000_3
+# that a step of a statement takes, from one row to the next, to be called long,
+LONG_STEP_SECONDS = 0.000_2
 # and after how many such runs, one after the other, a read and a write are known to be short.
 _READS, _WRITES = 1, 3
 
@@ -21,13 +23,14 @@ _FORGIVING = 100
 class _Cost:
     """Of one text: ``short`` runs in the thread, and ``inline`` ones since the last long one."""
 
-    __slots__ = ("barred", "inline", "penalty", "short")
+    __slots__ = ("barred", "inline", "penalty", "short", "steps_are_long")
 
     def __init__(self) -> None:
         self.short = 0
         self.inline = 0
         self.barred = 0  # so many more runs in the thread
         self.penalty = 0
+        self.steps_are_long = False
 
 
 @final
@@ -51,7 +54,12 @@ class Costs:
             return False
         return cost.short >= (_WRITES if writes else _READS)
 
-    def ran_in_thread(self, text: str, *, short: bool) -> None:
+    def steps_are_long(self, text: str) -> bool:
+        """Whether they were, the last time it ran in the thread."""
+        cost = self._by_text.get(text)
+        return cost is not None and cost.steps_are_long
+
+    def ran_in_thread(self, text: str, *, short: bool, steps_are_long: bool = False) -> None:
         cost = self._by_text.get(text)
         if cost is None:
             cost = self._by_text[text] = _Cost()
@@ -60,6 +68,7 @@ class Costs:
         if cost.barred:
             cost.barred -= 1
         cost.short = cost.short + 1 if short else 0
+        cost.steps_are_long = steps_are_long
 
     def ran_inline(self, text: str, *, short: bool) -> None:
         cost = self._by_text.get(text)

@@ -268,7 +268,9 @@ class Executor:
             return self.placing.run_inline(self.worker, sql, kind, function)
         limit = statement.limit
         job = self.worker.run(
-            in_thread, text=sql, timeout=None if limit is None else limit.seconds_left
+            in_thread,
+            text=None if self.placing.steps_are_long(sql) else sql,
+            timeout=None if limit is None else limit.seconds_left,
         )
         return transaction.wait_for(job)
 

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import TypeVar, final
 
 from ..settings import Placement
-from .costs import SHORT_SECONDS, Costs
+from .costs import LONG_STEP_SECONDS, SHORT_SECONDS, Costs
 from .guard import Guard
 from .inspection import Commits, commits_of, has_own_collations, own_functions
 from .laps import Laps, Pause, laps
@@ -121,6 +121,14 @@ class Placing:
             and log_is_quiet()
         )
 
+    def steps_are_long(self, sql: str) -> bool:
+        """Whether the statement computes for long between two rows, as an aggregate may.
+
+        Then the interpreter lock is free for long, and a thread of its own is worth having: the
+        lane's is for those that would compete for that lock, step by step.
+        """
+        return self._costs.steps_are_long(sql)
+
     def pause(self) -> Pause:
         """To be awaited before work on the loop: lets others go on, now and then."""
         loop = asyncio.get_running_loop()
@@ -202,8 +210,12 @@ class Placing:
         self.guard.called = False
         cpu = time.thread_time()
         result = function(connection)
-        short = time.thread_time() - cpu <= SHORT_SECONDS
-        self._costs.ran_in_thread(sql, short=self._note(sql, kind, result) and short)
+        seconds = time.thread_time() - cpu
+        self._costs.ran_in_thread(
+            sql,
+            short=self._note(sql, kind, result) and seconds <= SHORT_SECONDS,
+            steps_are_long=seconds / (len(getattr(result, "rows", ())) + 1) > LONG_STEP_SECONDS,
+        )
         return result
 
     def end_in_thread(self, connection: sqlite3.Connection, function: Call[T]) -> T:

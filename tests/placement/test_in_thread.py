@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -30,6 +33,30 @@ async def test_a_long_read(
     with trace.recorded() as runs:
         assert await run(engine, LONG) == [[50_000]]
     assert Run(LONG, False) in runs
+
+
+@pytest.mark.parametrize(("rows", "lane"), [(1, False), (9, True)])
+async def test_long_steps_have_a_thread_of_their_own(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, rows: int, lane: bool
+) -> None:
+    """What computes for long from one row to the next does not hold up the other connections.
+
+    Many short steps do better in the thread of all, one after the other.
+    """
+    monkeypatch.setattr(placement, "SHORT_SECONDS", 0.5)
+    monkeypatch.setattr(placement, "LONG_STEP_SECONDS", 0.2)
+    monkeypatch.setattr(time, "thread_time", itertools.count().__next__)  # a second each
+    threads: list[str] = []
+    original = placement.Placing.run_in_thread
+
+    def noted(self: placement.Placing, *arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(placement.Placing, "run_in_thread", noted)
+    for _ in range(3):
+        await run(engine, f"SELECT id FROM items LIMIT {rows}")
+    assert ["lane" in name for name in threads] == [True, lane, lane]
 
 
 async def test_a_read_that_is_longer_than_it_was(engine: AsyncEngine, trace: Trace) -> None:
