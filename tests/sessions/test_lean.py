@@ -57,11 +57,10 @@ def test_all_that_spawn_use_greenlets_again(cls: type) -> None:
         assert method.__globals__["greenlet_spawn"] is not greenlet_spawn
 
 
-@pytest.mark.needs_thread
-async def test_blocks_that_need_not_wait_end_at_once(db: SQLiteDatabase, tasks: Tasks) -> None:
+async def test_blocks_that_need_not_wait_end_at_once(path: Path, tasks: Tasks) -> None:
     """The next in line has the connection without a lap of the loop between."""
-    await create_items(db.writer_engine)
-    for _ in range(5):
+    async with SQLiteDatabase(path, placement="inline") as db:
+        await create_items(db.writer_engine)
         tasks.clear()
         async with db.reader_engine.connect() as connection:
             await connection.execute(text("SELECT count(*) FROM items"))
@@ -71,10 +70,11 @@ async def test_blocks_that_need_not_wait_end_at_once(db: SQLiteDatabase, tasks: 
             await connection.execute(UPDATE_FIRST)
         async with db.write() as session:
             await session.execute(UPDATE_FIRST)
-    assert tasks == []
-    assert (await amounts(db.reader_engine))[0] == 10
+        assert tasks == []
+        assert (await amounts(db.reader_engine))[0] == 2
 
 
+@pytest.mark.needs_thread
 async def test_a_block_that_waits_is_run_to_its_end(db: SQLiteDatabase, tasks: Tasks) -> None:
     """Rolled back in the connection's thread, in a task that no cancellation reaches."""
     await create_items(db.writer_engine)
