@@ -62,19 +62,23 @@ def test_the_readme_example(served: str) -> None:
         assert len(client.get("/notes").json()) == 5
 
 
-def test_the_readme_facade_example(tmp_path: Path) -> None:
-    """A hundred deposits at once, and none is lost."""
-    block, *_ = code_blocks("The facade: a writer and readers")
-    (tmp_path / "example.py").write_text(block)
+def printed_by(program: str, directory: Path) -> str:
+    (directory / "example.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "example.py"],
-        cwd=tmp_path,
+        cwd=directory,
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert done.stdout == "1000\n"
+    return done.stdout
+
+
+def test_the_readme_facade_example(tmp_path: Path) -> None:
+    """A hundred deposits at once, and none is lost."""
+    block, *_ = code_blocks("The facade: a writer and readers")
+    assert printed_by(block, tmp_path) == "1000\n"
 
 
 def test_the_readme_function(tmp_path: Path) -> None:
@@ -85,16 +89,7 @@ def test_the_readme_function(tmp_path: Path) -> None:
     program = program.replace("import DeclarativeBase,", "import DeclarativeBase, Session,")
     call = f"        {call.strip()}\n        print(balance)\n"
     program = program.replace("        async with db.read()", f"{call}        async with db.read()")
-    (tmp_path / "example.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "example.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == "990\n990\n"
+    assert printed_by(program, tmp_path) == "990\n990\n"
 
 
 async def test_the_one_line_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
