@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, final
 from ..errors import ConfigurationError, StatementTimeout
 from ..settings import Role
 from ..turn.permit import shorten
+from .greenlets import in_runner
 from .jobs import Job, OutOfTime
 from .locks import Patience, TimeLimit, may_pass
 from .placement import NotInline, Placing
@@ -125,7 +126,7 @@ class Executor:
         if inline and kind.writes and self.autocommit:
             inline = transaction.end_is_inline()
         if inline:
-            transaction.wait_for(self.placing.pause())
+            self._pause()
         limit = None if timeout is None else TimeLimit(timeout)
         statement = _Statement(sql, kind, call, limit, atomic=atomic, inline=inline)
         while True:
@@ -143,6 +144,13 @@ class Executor:
             except OutOfTime:
                 raise self._took_too_long(sql, timeout) from None
         return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
+
+    def _pause(self) -> None:
+        """Before work on the loop, let others go on, now and then."""
+        pause = self.placing.pause()
+        # SQLAlchemy's own methods insist that something is awaited, if only for no time.
+        if pause.long or not in_runner():
+            self.transaction.wait_for(pause)
 
     def _patience(self, statement: _Statement[Any]) -> Patience:
         if statement.patience is None:

@@ -108,6 +108,11 @@ async def _go_on(runner: _Runner, step: _Step) -> Any:
     return runner.finish()
 
 
+def in_runner() -> bool:
+    """Whether this is called in one of these greenlets, and not in SQLAlchemy's own."""
+    return isinstance(getcurrent(), _Runner)
+
+
 async def greenlet_spawn(
     function: Callable[..., T], *args: Any, _require_await: bool = False, **kwargs: Any
 ) -> T:

@@ -114,7 +114,6 @@ class Laps:
 
     def pause(self) -> Pause:
         """To be awaited by the running task, which has a connection, before work on the loop."""
-        # SQLAlchemy insists that a method which executes awaits something, so it is never nothing.
         task, now = asyncio.current_task(), time.perf_counter()
         if task is self._task:
             return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
