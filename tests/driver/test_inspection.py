@@ -37,10 +37,10 @@ def test_functions(connection: sqlite3.Connection) -> None:
     assert own_functions(connection) == before | {"mine", "lower", "most"}
 
 
-def test_an_sqlite_that_does_not_tell() -> None:
+def test_an_sqlite_that_does_not_tell(connection: sqlite3.Connection) -> None:
     class Old:
         def execute(self, _: str) -> sqlite3.Cursor:
-            return sqlite3.connect(":memory:").execute("SELECT 1 WHERE 0")
+            return connection.execute("SELECT 1 WHERE 0")
 
     assert own_functions(Old()) is None  # type: ignore[arg-type]
 
