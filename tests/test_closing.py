@@ -14,7 +14,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import ConfigurationError, DatabaseClosedError, SQLiteDatabase, SQLitePool
+from sa_sqlite_pool import (
+    ConfigurationError,
+    DatabaseClosedError,
+    SQLiteDatabase,
+    SQLitePool,
+    WriterPool,
+)
+from sa_sqlite_pool.driver.laps import Laps
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import (
@@ -152,6 +159,33 @@ async def test_closing_against_a_checkout(db: SQLiteDatabase) -> None:
             await waiter
     assert len(pool.loans) == 0
     assert pool._line.permits == []
+
+
+async def test_closing_against_a_task_that_lets_others_go_on(
+    db: SQLiteDatabase, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asked before, and comes to the line when all were sent away: it is refused there.
+
+    Not when it has the turn, which an engine of its own holds.
+    """
+    outside, room = asyncio.Event(), asyncio.Event()
+
+    async def enter(_: Laps) -> float:
+        outside.set()
+        await room.wait()
+        return 0.0
+
+    pool = db.writer_engine.pool
+    assert isinstance(pool, FairPool)
+    async with make_engine(WriterPool).connect():
+        monkeypatch.setattr(Laps, "enter_nowait", lambda _: False)
+        monkeypatch.setattr(Laps, "enter", enter)
+        waiter = asyncio.create_task(write(db))
+        await outside.wait()
+        pool.refuse(lambda: DatabaseClosedError("closed"))
+        room.set()
+        with pytest.raises(DatabaseClosedError):
+            await asyncio.wait_for(waiter, 4)
 
 
 async def test_later_use_says_closed(db: SQLiteDatabase) -> None:

@@ -130,7 +130,7 @@ async def run_to_end(function: Callable[[], object]) -> None:
     """Run it as :func:`greenlet_spawn` does, to its end whatever happens to the task meanwhile.
 
     Where it awaits anything, it goes on in a task of its own, and a cancellation is raised when
-    that has ended. What awaits nothing is done at once, with nothing to be cancelled.
+    that has ended, well or not. What awaits nothing is done at once, with nothing to be cancelled.
     """
     runner, step = _begin(function)
     if step is runner.outcome:
@@ -143,6 +143,6 @@ async def run_to_end(function: Callable[[], object]) -> None:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
-    task.result()
     if cancelled is not None:
-        raise cancelled
+        raise cancelled from task.exception()
+    task.result()

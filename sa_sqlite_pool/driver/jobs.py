@@ -60,7 +60,7 @@ class Job(Generic[T]):
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
     After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
-    has come to its end in the meantime. Without a connection nothing can be interrupted.
+    has come to its end in the meantime. Without a connection, nothing is interruptible.
     """
 
     __slots__ = (
@@ -98,7 +98,7 @@ class Job(Generic[T]):
         self._connection = connection
         self._loop = loop
         self._mailbox = box
-        self._interruptible = interruptible and connection is not None
+        self._interruptible = interruptible
         self._mutex = threading.Lock()
         self._stage = Stage.QUEUED
         self._result: T

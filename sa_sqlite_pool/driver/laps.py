@@ -25,8 +25,6 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any, final
 
-from ..forks import renew_after_fork
-
 # Seconds of work on the loop that are let into a lap at least: one transaction in any case.
 _SECONDS = 0.000_5
 
@@ -65,7 +63,7 @@ class Laps:
         # Of letting in: how many more, those that wait, who works since when, and how long all
         # together have worked in this lap, and each of them on the average.
         self._room = 0
-        self._outside: deque[asyncio.Future[None]] = deque()
+        self._outside: deque[asyncio.Future[None]] = deque()  # non-empty ⇒ no room
         self._worker: object = None
         self._works_since = 0.0
         self._worked = 0.0
@@ -82,7 +80,7 @@ class Laps:
     def enter_nowait(self) -> bool:
         """Whether the running task may begin at once; never before one that waits."""
         self._count()
-        if self._room <= 0 or self._outside:
+        if self._room <= 0:
             return False
         self._room -= 1
         return True
@@ -97,6 +95,7 @@ class Laps:
 
     def begin_work(self, worker: object) -> None:
         """Who was let in has a connection now; ``worker`` is anything that stands for it."""
+        self._count()  # it may have waited elsewhere, and the end of this lap must be noticed
         self._worker, self._works_since = worker, time.perf_counter()
 
     def end_work(self, worker: object) -> None:
@@ -129,9 +128,8 @@ class Laps:
             self._call_next_lap()
 
     def _call_next_lap(self) -> None:
-        if (loop := self._loop()) is not None:
-            self._counts = True
-            loop.call_soon(self._next_lap)
+        self._counts = True
+        asyncio.get_running_loop().call_soon(self._next_lap)
 
     def _begin_lap(self, seconds: float) -> None:
         self._began, self._worked = time.perf_counter(), 0.0
@@ -153,30 +151,12 @@ class Laps:
                 self._room -= 1
 
 
-@final
-class _Registry:
-    """Of all loops."""
-
-    def __init__(self) -> None:
-        self.renew_in_child()
-        renew_after_fork(self)
-
-    def renew_in_child(self) -> None:
-        """No loop of the parent runs here, and what it was about to call is never called."""
-        self._laps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Laps] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    def laps(self, loop: asyncio.AbstractEventLoop) -> Laps:
-        found = self._laps.get(loop)
-        if found is None:
-            found = self._laps[loop] = Laps(loop)
-        return found
-
-
-_registry = _Registry()
+_laps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Laps] = weakref.WeakKeyDictionary()
 
 
 def laps(loop: asyncio.AbstractEventLoop) -> Laps:
     """Those of ``loop``, the running one: the same object each time."""
-    return _registry.laps(loop)
+    found = _laps.get(loop)
+    if found is None:
+        found = _laps[loop] = Laps(loop)
+    return found

@@ -263,8 +263,9 @@ class FairPool(AsyncAdaptedQueuePool):
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
+        own = self._laps_of_loop()
+        waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
         self._assert_welcome()
-        waited = self._enter_lap()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
             await_only(self._opening.inspect_site())
         permit = self._take_nowait() or await_only(self._acquire(waited))
@@ -274,8 +275,8 @@ class FairPool(AsyncAdaptedQueuePool):
             self._release(permit)
             raise
         self._loans.begin(record, permit)
-        if self._laps is not None:
-            self._laps.begin_work(record)
+        if own is not None:
+            own.begin_work(record)
         try:
             self._assert_welcome()  # still, after the waiting
         except BaseException:
@@ -283,14 +284,14 @@ class FairPool(AsyncAdaptedQueuePool):
             raise
         return record
 
-    def _enter_lap(self) -> float:
-        """Let others of the loop go on, if it is time; how many seconds that took."""
+    def _laps_of_loop(self) -> Laps | None:
+        """Those of the running loop; None where nothing runs on it."""
         if self._opening.settings.placement is Placement.THREAD:
-            return 0.0
+            return None
         loop, own = asyncio.get_running_loop(), self._laps
         if own is None or not own.belongs_to(loop):
             own = self._laps = laps(loop)
-        return 0.0 if own.enter_nowait() else await_only(own.enter())
+        return own
 
     def _assert_welcome(self) -> None:
         if self._opening.refusal is not None:

@@ -95,8 +95,10 @@ class WriteTurn:
 
     # -- within the process ---------------------------------------------------------------------
 
-    async def acquire(self, timeout: float, owner: object = None) -> Permit:
+    async def acquire(self, timeout: float, owner: object = None, *, waited: float = 0.0) -> Permit:
         """Wait for the turn, first come, first served, at most ``timeout`` seconds.
+
+        Less those that are ``waited`` already.
 
         Costs no await where the turn is free. A cancellation leaves no turn taken. ``owner`` is
         for whom the task waits: see :meth:`send_away`.
@@ -108,7 +110,7 @@ class WriteTurn:
             return permit
         self.assert_not_held()
         began = time.monotonic()
-        permit = await self._line.acquire(timeout, owner)
+        permit = await self._line.acquire(max(0.0, timeout - waited), owner)
         if permit is None:
             raise self.not_in_time(timeout)
         permit.seconds_waited = time.monotonic() - began

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriteTimeout
+from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriterPool, WriteTimeout
 from sa_sqlite_pool.driver import site
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
+from sa_sqlite_pool.driver.laps import Laps
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_free
 
@@ -149,6 +150,27 @@ async def test_the_pool_time_out_names_the_holders(make_engine: MakeEngine) -> N
     await task
     async with engine.connect():
         pass
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+async def test_letting_others_go_on_counts_for_the_time_out(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, poolclass: type
+) -> None:
+    """The error says how long the caller was ready to wait."""
+    engine = make_engine(poolclass, pool_size=1, max_overflow=0, pool_timeout=50)
+
+    async def enter(_: Laps) -> float:
+        return 100.0
+
+    async def use() -> None:
+        async with engine.connect():
+            pass
+
+    async with engine.connect():
+        monkeypatch.setattr(Laps, "enter_nowait", lambda _: False)
+        monkeypatch.setattr(Laps, "enter", enter)
+        with pytest.raises(TimeoutError, match=r"waited 50\.00 s"):
+            await asyncio.wait_for(asyncio.create_task(use()), 10)
 
 
 async def test_connections_are_lent_in_order_of_arrival(make_engine: MakeEngine) -> None:

@@ -90,3 +90,9 @@ def test_the_table_is_bounded(costs: Costs) -> None:
     costs.ran_inline("SELECT 0", short=False)  # it ran while it was known
     in_thread(costs, True, text="SELECT 0")
     assert short(costs, "SELECT 0")
+
+
+def test_steps_are_as_long_as_the_last_time(costs: Costs) -> None:
+    for long in (True, False):
+        costs.ran_in_thread("SELECT 1", short=False, steps_are_long=long)
+        assert costs.steps_are_long("SELECT 1") is long

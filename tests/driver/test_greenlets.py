@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 from sqlalchemy.util import await_only
 
 from sa_sqlite_pool.driver import greenlets
@@ -165,6 +165,18 @@ def test_each_thread_has_its_own() -> None:
     assert used[2]() is used[0]()
 
 
+def test_a_loop_may_run_in_a_greenlet() -> None:
+    """What ran in a loop outside it goes back to where it is called now."""
+
+    def main() -> str:
+        return asyncio.run(greenlet_spawn(lambda: "inside"))
+
+    assert asyncio.run(greenlet_spawn(lambda: "outside")) == "outside"
+    outer = greenlet(main)
+    assert outer.switch() == "inside"
+    assert outer.dead
+
+
 async def test_to_its_end_without_a_task(tasks: Tasks) -> None:
     """Where nothing is awaited."""
     tasks.clear()
@@ -206,3 +218,20 @@ async def test_to_its_end_with_an_error() -> None:
 
     with pytest.raises(ValueError, match="in the end"):
         await run_to_end(function)
+
+
+async def test_to_its_end_with_an_error_and_a_cancellation() -> None:
+    """No error hides the cancellation."""
+    gate = asyncio.Event()
+
+    def function() -> None:
+        await_only(gate.wait())
+        raise ValueError("in the end")
+
+    task = asyncio.create_task(run_to_end(function))
+    await asyncio.sleep(0)
+    task.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert isinstance(caught.value.__cause__, ValueError)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
 
@@ -112,15 +114,14 @@ async def test_the_rest_of_the_application_is_met_half_way(own: Laps, clock: Clo
     workers = Workers(own, clock)
 
     async def others() -> None:
-        while len(workers.order) < 2 or len(workers.laps[-1]) > 0:
+        while len(workers.order) < 3 or len(workers.laps[-1]) > 0:
             clock.now += 8.0
             await asyncio.sleep(0)
 
     busy = asyncio.create_task(others())
     await asyncio.gather(*(workers.work(name, 1) for name in "abcdefghij"))
     await busy
-    assert workers.order[0] == "ab"
-    assert workers.order[1] == "cdef"
+    assert workers.order == ["ab", "cdef", "ghij"]
 
 
 async def test_work_that_goes_on_in_a_thread_teaches_nothing(own: Laps, clock: Clock) -> None:
@@ -129,6 +130,19 @@ async def test_work_that_goes_on_in_a_thread_teaches_nothing(own: Laps, clock: C
     assert own.enter_nowait()
     own.begin_work(worker)
     await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    clock.now += 1_000.0
+    own.end_work(worker)
+    assert own._mean == 1.0
+
+
+async def test_nor_does_work_that_begins_later(own: Laps, clock: Clock) -> None:
+    """Who was let in may have waited for a connection, in laps that nobody counted."""
+    assert own.enter_nowait()
+    await asyncio.sleep(0)
+    assert not own._counts
+    worker = object()
+    own.begin_work(worker)
     await asyncio.sleep(0)
     clock.now += 1_000.0
     own.end_work(worker)
@@ -220,6 +234,17 @@ async def test_a_pause_lets_all_others_go_on(own: Laps, clock: Clock) -> None:
     await own.pause()
     assert others == [0, 1, 2]
     await asyncio.gather(*tasks)
+
+
+def test_a_loop_that_is_gone_is_forgotten() -> None:
+    async def mine() -> weakref.ref[asyncio.AbstractEventLoop]:
+        own = laps(asyncio.get_running_loop())
+        assert own.enter_nowait()
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(mine())
+    gc.collect()
+    assert loop() is None
 
 
 def test_each_loop_has_its_own() -> None:

@@ -35,7 +35,7 @@ async def test_a_long_read(
     assert Run(LONG, False) in runs
 
 
-@pytest.mark.parametrize(("rows", "lane"), [(1, False), (9, True)])
+@pytest.mark.parametrize(("rows", "lane"), [(1, False), (4, True)])
 async def test_long_steps_have_a_thread_of_their_own(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, rows: int, lane: bool
 ) -> None:

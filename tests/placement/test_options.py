@@ -13,6 +13,7 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     SQLitePool,
 )
+from sa_sqlite_pool.driver.laps import Laps
 from sa_sqlite_pool.driver.site import Site
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
@@ -32,6 +33,22 @@ async def test_everything_in_the_thread(path: Path, make_engine: MakeEngine, doo
         await create_items(engine)
         await learn(engine, READ, WRITE)
     assert not any(inline for _, inline in trace.runs)
+
+
+async def test_nobody_waits_for_a_lap_without_need(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all statements run in a thread, the loop is nobody's."""
+    entered: list[Laps] = []
+
+    def enter_nowait(own: Laps) -> bool:
+        entered.append(own)
+        return True
+
+    monkeypatch.setattr(Laps, "enter_nowait", enter_nowait)
+    engine = make_engine(SQLitePool, placement="thread")
+    await create_items(engine)
+    assert entered == []
 
 
 async def test_everything_inline(make_engine: MakeEngine) -> None:

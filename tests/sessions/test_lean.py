@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio.exc import AsyncContextNotStarted
 
 from sa_sqlite_pool import ReaderPool, RoutedAsyncSession, SQLiteDatabase, WriterPool
 from sa_sqlite_pool.driver.greenlets import greenlet_spawn
@@ -83,6 +84,51 @@ async def test_a_block_that_waits_is_run_to_its_end(db: SQLiteDatabase, tasks: T
         await connection.execute(UPDATE_FIRST)  # not known to be short: nor is its end
     assert len(tasks) == 1
     assert (await amounts(db.reader_engine))[0] == 0
+
+
+async def test_a_session_that_waits_is_closed_to_its_end(
+    make_engine: MakeEngine, tasks: Tasks
+) -> None:
+    """As a connection is."""
+    writer = make_engine(WriterPool)
+    await create_items(writer)
+    make = routing_sessionmaker(writer=writer, reader=make_engine(ReaderPool))
+    tasks.clear()
+    async with make() as session:
+        await session.execute(UPDATE_FIRST)  # not known to be short: nor is its end
+    assert len(tasks) == 1
+    assert (await amounts(writer))[0] == 0
+
+
+def test_what_a_class_has_of_its_own_stays() -> None:
+    class Own(AsyncConnection):
+        __slots__ = ()
+
+        async def commit(self) -> None:
+            """Not SQLAlchemy's."""
+
+    own = Own.commit
+    lean._in_greenlets_used_again(Own)
+    assert Own.commit is own
+    assert Own.rollback is not AsyncConnection.rollback
+
+
+async def test_what_begins_is_lean(db: SQLiteDatabase) -> None:
+    """Transactions and savepoints, of a connection and of a session."""
+    async with db.reader_engine.connect() as connection:
+        assert type(connection.begin()) is lean.LeanTransaction
+        assert type(connection.begin_nested()) is lean.LeanTransaction
+    async with db.read() as session:
+        assert type(session.begin()) is lean.LeanSessionTransaction
+        assert type(session.begin_nested()) is lean.LeanSessionTransaction
+
+
+async def test_nothing_begins_before_the_connection(db: SQLiteDatabase) -> None:
+    """It is said at once."""
+    connection = db.reader_engine.connect()
+    for begin in (connection.begin, connection.begin_nested):
+        with pytest.raises(AsyncContextNotStarted):
+            begin()
 
 
 async def test_options_keep_the_engine_lean(db: SQLiteDatabase) -> None:
