@@ -18,6 +18,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.driver.laps import laps
+from sa_sqlite_pool.turn.permit import Permit
+from tests.conftest import MakeEngine
 from tests.helpers import ENDLESS, UPDATE_FIRST, amounts, create_items, turn_of
 
 
@@ -175,6 +178,24 @@ def test_a_permit_handed_to_a_loop_that_dies_is_passed_on(path: Path) -> None:
     holding.close()
     asyncio.run(asyncio.wait_for(hold(), 10))
     bury(task)
+
+
+async def test_a_loop_counts_its_own_work(
+    path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while one of another thread begins to use the engine."""
+    engine = make_engine(SQLitePool)
+    other = asyncio.new_event_loop()
+    original = SQLitePool._take_nowait
+
+    def take_nowait(self: SQLitePool) -> Permit | None:
+        self._laps = laps(other)
+        return original(self)
+
+    monkeypatch.setattr(SQLitePool, "_take_nowait", take_nowait)
+    async with engine.connect():
+        assert laps(other)._worker is None
+    other.close()
 
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])

@@ -57,7 +57,6 @@ async def open_connection(*arguments: Any, **parameters: Any) -> aiosqlite.Conne
         if connection._connection is not None:
             connection._connection.close()
             connection._connection = None
-        connection._running = False
         connection._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
         raise
     return connection

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, TimeoutError
+from sqlalchemy import exc, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
@@ -169,7 +169,7 @@ async def test_letting_others_go_on_counts_for_the_time_out(
     async with engine.connect():
         monkeypatch.setattr(Laps, "enter_nowait", lambda _: False)
         monkeypatch.setattr(Laps, "enter", enter)
-        with pytest.raises(TimeoutError, match=r"waited 50\.00 s"):
+        with pytest.raises(exc.TimeoutError, match=r"waited 50\.00 s"):
             await asyncio.wait_for(asyncio.create_task(use()), 10)
 
 
