@@ -101,7 +101,6 @@ class Laps:
     def end_work(self, worker: object) -> None:
         """And has done with it, in this lap or later. From any thread."""
         if worker is self._worker:
-            self._worker = None
             seconds = time.perf_counter() - self._works_since
             self._worked += seconds
             self._mean += _WEIGHT * (seconds - self._mean)
