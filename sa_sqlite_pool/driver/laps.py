@@ -19,6 +19,7 @@ is ready would wait for all. Hence two rules:
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import weakref
 from collections import deque
@@ -86,12 +87,15 @@ class Laps:
         return True
 
     async def enter(self) -> float:
-        """Wait until a lap has room; how many seconds that took. A cancellation leaves nothing."""
+        """Wait until a lap has room; how many seconds that took, in whole tenths.
+
+        Those that have waited about as long can share a timer. A cancellation leaves nothing.
+        """
         began = time.perf_counter()
         place = asyncio.get_running_loop().create_future()
         self._outside.append(place)
         await place
-        return time.perf_counter() - began
+        return math.floor(10 * (time.perf_counter() - began)) / 10
 
     def begin_work(self, worker: object) -> None:
         """Who was let in has a connection now; ``worker`` is anything that stands for it."""
