@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import (
@@ -72,7 +73,8 @@ def normal(_plan: Plan) -> list[Load]:
 
 def through_sessions(_plan: Plan) -> list[Load]:
     """The same UPDATE in the transaction of an ORM session."""
-    return [Load("session-writes", (WRITES,), fill, catalogue.WRITING_SESSIONS, moved)]
+    writes = replace(WRITES, title="UPDATE of one row in the transaction of an ORM session")
+    return [Load("session-writes", (writes,), fill, catalogue.WRITING_SESSIONS, moved)]
 
 
 def full(_plan: Plan) -> list[Load]:
