@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from types import FunctionType, TracebackType
+from types import FunctionType
 from typing import Any, TypeVar
 
 from sqlalchemy import URL
@@ -70,12 +70,7 @@ class LeanConnection(AsyncConnection):
         assert self._proxied
         return LeanTransaction(self, nested=True)
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         await run_to_end(self._proxied.close)
 
 
@@ -113,13 +108,8 @@ class LeanSession(AsyncSession):
     def begin_nested(self) -> AsyncSessionTransaction:
         return LeanSessionTransaction(self, nested=True)
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         if type(self).close is LeanSession.close:
             await run_to_end(self.sync_session.close)
         else:  # of the application, which may await anything, and look at its task
-            await super().__aexit__(exc_type, exc, traceback)
+            await super().__aexit__(type_, value, traceback)
