@@ -136,13 +136,23 @@ async def run_to_end(function: Callable[[], object]) -> None:
     if step is runner.outcome:
         runner.finish()
         return
-    task = asyncio.ensure_future(_go_on(runner, step))
+    began = False
+
+    async def rest() -> None:
+        nonlocal began
+        began = True
+        await _go_on(runner, step)
+
+    task = asyncio.ensure_future(rest())
     cancelled = None
     while not task.done():
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
+    if not began:  # it was cancelled, too: the loop ends
+        await _go_on(runner, step)
     if cancelled is not None:
-        raise cancelled from task.exception()
-    task.result()
+        raise cancelled from None if task.cancelled() else task.exception()
+    if began:
+        task.result()

@@ -235,3 +235,20 @@ async def test_to_its_end_with_an_error_and_a_cancellation() -> None:
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_to_its_end_where_the_loop_ends() -> None:
+    """All tasks are cancelled, also the one that was to bring it to its end and has not begun."""
+    ran: list[int] = []
+
+    def function() -> None:
+        await_only(asyncio.sleep(0))
+        ran.append(1)
+
+    task = asyncio.create_task(run_to_end(function))
+    await asyncio.sleep(0)
+    for one in asyncio.all_tasks() - {asyncio.current_task()}:
+        one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ran == [1]
