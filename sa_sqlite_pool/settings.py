@@ -20,6 +20,8 @@ class Role(enum.Enum):
     READER = "reader"
     WRITER = "writer"
 
+    __hash__ = object.__hash__  # by identity: enum.Enum's own is a function in Python
+
     @classmethod
     def parse(cls, option: str, value: object) -> Role:
         """The role named ``value``; :class:`ConfigurationError` names ``option`` otherwise."""

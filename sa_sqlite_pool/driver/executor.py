@@ -20,7 +20,7 @@ from .greenlets import in_runner
 from .jobs import Job, OutOfTime
 from .locks import Patience, TimeLimit, may_pass
 from .placement import NotInline, Placing
-from .rules import Plan, Rules, Standing, is_refused, needs_turn, plan
+from .rules import Decision, Plan, Rules, decide
 from .statements import Kind, changes_settings, classify
 from .transaction import Transaction
 from .worker import Worker
@@ -127,6 +127,11 @@ class Executor:
             inline = transaction.end_is_inline()
         if inline:
             self._pause()
+            if kind is Kind.READ and (plan := self._plan_of_read()) is not None:
+                try:
+                    return self._read_here(sql, call, plan)
+                except NotInline:
+                    inline = False
         limit = None if timeout is None else TimeLimit(timeout)
         statement = _Statement(sql, kind, call, limit, atomic=atomic, inline=inline)
         while True:
@@ -151,6 +156,47 @@ class Executor:
         # SQLAlchemy's own methods insist that something is awaited, if only for no time.
         if pause.long or not in_runner():
             self.transaction.wait_for(pause)
+
+    def _plan_of_read(self) -> Plan | None:
+        """How a read is to run here and now; None if it has to wait for anything."""
+        worker, transaction = self.worker, self.transaction
+        if not worker.may_run_inline:
+            return None
+        decision = self._decide(Kind.READ, atomic=False)
+        if decision.needs_turn or not (
+            transaction.writing.begun or transaction.reading.begin(transaction.loan)
+        ):
+            return None
+        return decision.plan
+
+    def _read_here(self, sql: str, call: Call[T], plan: Plan) -> T:
+        """Run a read that is known to be short, with little around it.
+
+        Whatever goes wrong: it can run again, in the thread, where errors are explained.
+        """
+        transaction = self.transaction
+        transaction.note(sql)
+        try:
+            return self.placing.run_inline(
+                *(self.worker, sql, Kind.READ),
+                lambda connection: self._perform(connection, plan, call, commits=False),
+            )
+        except sqlite3.Error:
+            raise NotInline from None
+        finally:
+            transaction.after_work()
+
+    def _decide(self, kind: Kind, *, atomic: bool) -> Decision:
+        rules = self.rules
+        return decide(
+            kind,
+            self.role,
+            rules.role is Role.AUTO,
+            self.transaction.writing.begun,
+            self.autocommit,
+            self.worker.in_transaction,
+            atomic,
+        )
 
     def _patience(self, statement: _Statement[Any]) -> Patience:
         if statement.patience is None:
@@ -247,11 +293,9 @@ class Executor:
     def _run(self, statement: _Statement[T]) -> T:
         """Wait for what the statement needs, and have it run."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
-        standing = self._admit(sql, kind)
-        waits = needs_turn(kind, standing)
-        if waits:
-            standing = standing._replace(has_turn=True)
-        how = plan(kind, standing, atomic=statement.atomic)
+        refused, waits, how = self._decide(kind, atomic=statement.atomic)
+        if refused:
+            raise self.rules.forbidden(shorten(sql))
         commits, call = kind.writes or kind is Kind.END, statement.call
 
         def function(connection: sqlite3.Connection) -> T:
@@ -290,19 +334,6 @@ class Executor:
             return function(connection)
 
         return self.worker.prepare(checked)
-
-    def _admit(self, sql: str, kind: Kind) -> Standing:
-        """How the connection stands; an error where the statement may not be."""
-        standing = Standing(
-            self.role,
-            self.rules.role is Role.AUTO,
-            self.transaction.writing.begun,
-            self.autocommit,
-            self.worker.in_transaction,
-        )
-        if is_refused(kind, standing):
-            raise self.rules.forbidden(shorten(sql))
-        return standing
 
     def _perform(
         self, connection: sqlite3.Connection, plan: Plan, call: Call[T], *, commits: bool

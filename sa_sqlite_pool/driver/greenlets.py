@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar, final
+from typing import Any, NoReturn, TypeVar, final
 
 from greenlet import getcurrent, greenlet
 
@@ -34,16 +34,13 @@ class _Outcome:
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def take(self) -> Any:
-        """Return or raise it, and keep nothing of it."""
-        result, error = self.result, self.error
-        self.result = self.error = None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # with its traceback and this frame it would be a cycle
-        return result
+    def raise_error(self) -> NoReturn:
+        error, self.error = self.error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error  # with its traceback and this frame it would be a cycle
 
 
 _Step = Any  # something to be awaited for the greenlet, or the outcome
@@ -61,11 +58,16 @@ class _Runner(greenlet):  # type: ignore[misc]  # it has no types
         self.switch()  # to where it waits for work: what it begins with, it would keep for ever
 
     def finish(self) -> Any:
-        """What the function returned or raised; from now on it may be used again."""
+        """Return or raise what the function did, and keep nothing of it, ready for the next."""
         self.gr_context = None
-        if len(_idle.runners) < _MOST_IDLE:
-            _idle.runners.append(self)
-        return self.outcome.take()
+        runners = _idle.runners
+        if len(runners) < _MOST_IDLE:
+            runners.append(self)
+        outcome = self.outcome
+        if outcome.error is not None:
+            outcome.raise_error()
+        result, outcome.result = outcome.result, None
+        return result
 
 
 def _run(outcome: _Outcome) -> None:
@@ -90,7 +92,8 @@ _idle = _Idle()
 
 def _begin(call: Callable[[], Any]) -> tuple[_Runner, _Step]:
     current = getcurrent()
-    runner = _idle.runners.pop() if _idle.runners else _Runner()
+    runners = _idle.runners
+    runner = runners.pop() if runners else _Runner()
     if runner.parent is not current:
         runner.parent = current
     runner.gr_context = current.gr_context  # its context variables are the task's

@@ -53,6 +53,9 @@ class Stage(enum.Enum):
     DROPPED = enum.auto()  # cancelled before it began
 
 
+_LET_GO = (Stage.FINISHED, Stage.DROPPED)
+
+
 @final
 class Job(Generic[T]):
     """``function(connection)`` in the thread, and its outcome. Awaited by one task, once.
@@ -116,7 +119,7 @@ class Job(Generic[T]):
     @property
     def let_go(self) -> bool:
         """Whether the thread is done with it, or will never touch it."""
-        return self._stage is Stage.FINISHED or self._stage is Stage.DROPPED
+        return self._stage in _LET_GO
 
     @property
     def started(self) -> bool:

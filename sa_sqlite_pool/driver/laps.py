@@ -140,9 +140,9 @@ class Laps:
 
     def _next_lap(self) -> None:
         self._counts, self._task, self._worker = False, None, None
-        others = time.perf_counter() - self._began - self._worked
-        self._begin_lap(max(_SECONDS, others / 2))
         if self._outside:
+            others = time.perf_counter() - self._began - self._worked
+            self._begin_lap(max(_SECONDS, others / 2))
             self._let_in()
             self._call_next_lap()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from ..errors import ForbiddenWriteError, StatementTimeout
@@ -122,6 +123,32 @@ class Plan(NamedTuple):
     access: Access
     begin: str | None = None
     commit: bool = False
+
+
+class Decision(NamedTuple):
+    """What becomes of a statement; without the turn, ``plan`` is for when it has it."""
+
+    refused: bool
+    needs_turn: bool
+    plan: Plan
+
+
+@cache
+def decide(
+    kind: Kind,
+    role: Role,
+    swap_in: bool,
+    has_turn: bool,
+    autocommit: bool,
+    in_transaction: bool,
+    atomic: bool,
+) -> Decision:
+    """The parameters are the fields of :class:`Standing`, and those of :func:`plan`."""
+    standing = Standing(role, swap_in, has_turn, autocommit, in_transaction)
+    waits = needs_turn(kind, standing)
+    if waits:
+        standing = standing._replace(has_turn=True)
+    return Decision(is_refused(kind, standing), waits, plan(kind, standing, atomic=atomic))
 
 
 def needs_turn(kind: Kind, standing: Standing) -> bool:

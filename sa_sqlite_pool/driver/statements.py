@@ -27,6 +27,8 @@ class Kind(enum.Enum):
     ATTACH = enum.auto()
     MAINTENANCE = enum.auto()  # changes the file and wants no transaction: VACUUM, some PRAGMAs
 
+    __hash__ = object.__hash__  # by identity: enum.Enum's own is a function in Python
+
     # Whether a transaction is begun for it where none is open.
     opens_transaction: bool
     # Whether it needs the write turn, and is refused on a reader.

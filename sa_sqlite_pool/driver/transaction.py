@@ -79,8 +79,9 @@ class Transaction:
 
     def rollback(self) -> None:
         """Roll back what is open, and close the streams."""
-        for stream in list(self.reading.streams):
-            stream.close()
+        if self.reading.streams:
+            for stream in list(self.reading.streams):
+                stream.close()
         self._lost = None
         self._end("ROLLBACK")
 
@@ -90,22 +91,22 @@ class Transaction:
 
     def _end(self, sql: str) -> None:
         self.reading.forget()
-        holds = self.writing.begun or self.reading.open
-        if not holds and not self.worker.in_transaction:
+        if not self.worker.in_transaction:
+            if self.writing.begun or self.reading.open:
+                self.after_work()
             return
         try:
-            if self.worker.in_transaction:
-                self.note(sql)
-                self._send_end(sql)
+            self._send_end(sql)
         finally:
             self.after_work()
 
     def _send_end(self, sql: str) -> None:
-        if not self.worker.may_run_inline or self._rules.doubtful:
-            self._end_in_thread(sql)
-        elif not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds, no disk
+        inline = self.worker.may_run_inline and not self._rules.doubtful
+        if inline and not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds
             self._placing.run_briefly(self.worker, lambda connection: connection.execute(sql))
-        elif self.end_is_inline():
+            return
+        self.note(sql)
+        if inline and self.end_is_inline():
             self._placing.end_inline(
                 self.worker, lambda connection: self._end_and_look(connection, sql)
             )
@@ -145,15 +146,15 @@ class Transaction:
 
     def after_work(self) -> None:
         """The connection is at rest again, unless its thread still runs: see what has ended."""
-        worker = self.worker
         if self._gone:
             self.let_go()  # of what it was waiting for when the connection was given up
-        if worker.closed or not worker.at_rest:
+        connection = self.worker.connection_at_rest
+        if connection is None:
             return  # whoever gives the connection up gives the turn back, after the rollback
         if (loan := self.loan) is not None:
             loan.idle_since = time.monotonic()
         self.reading.drop()
-        if not worker.in_transaction:
+        if not connection.in_transaction:
             self.wrote = False
             self._placing.transaction_ended()
             self.let_go()

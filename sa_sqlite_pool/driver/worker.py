@@ -142,14 +142,21 @@ class Worker:
     @property
     def at_rest(self) -> bool:
         """Whether no job of this worker is running or queued."""
-        return self._last_job is None or self._last_job.let_go
+        return (job := self._last_job) is None or job.let_go
+
+    @property
+    def connection_at_rest(self) -> sqlite3.Connection | None:
+        """The connection, unless it is given up or a job has it, now or soon."""
+        if self.ended is not None or not ((job := self._last_job) is None or job.let_go):
+            return None
+        return self.aiosqlite_connection._connection
 
     @property
     def may_run_inline(self) -> bool:
         """Whether the thread is idle, so that the loop may use the connection for a moment."""
         return (
             self._threadsafe
-            and (self._last_job is None or self._last_job.let_go)
+            and ((job := self._last_job) is None or job.let_go)
             and self.aiosqlite_connection._tx.empty()
             and not self._here.locked()
         )

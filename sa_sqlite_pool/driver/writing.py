@@ -143,7 +143,9 @@ class Writing:
 
     def end(self) -> None:
         """The transaction has ended. From any thread."""
-        self.leave_file()
-        permit, self.permit = self.permit, None
-        if permit is not None and self._rules.turn is not None:
-            self._rules.turn.release(permit)
+        if self._claim is not None:
+            self.leave_file()
+        if self.permit is not None:
+            permit, self.permit = self.permit, None
+            if permit is not None and self._rules.turn is not None:
+                self._rules.turn.release(permit)

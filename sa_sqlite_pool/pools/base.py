@@ -39,6 +39,7 @@ from ..settings import (
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshots, snapshots_of
+from ..turn.whereabouts import caller
 from ..turn.write_turn import WriteTurn, write_turn
 from ..wal.keeper import WalKeeper, wal_keeper
 from .dialect import prepare_dialect
@@ -159,9 +160,11 @@ class FairPool(AsyncAdaptedQueuePool):
     async def _acquire(self, waited: float) -> Permit:
         """Wait for the right to a connection; raise an error that names who holds them.
 
-        ``waited``: seconds that have passed since the call.
+        For who has just tried :meth:`_take_nowait` in vain. ``waited``: seconds that have passed
+        since the call.
         """
-        permit = await self._line.acquire(max(0.0, self._timeout - waited), self._opening)
+        place = self._line.stand_in_line(self._opening)
+        permit = await self._line.wait(place, max(0.0, self._timeout - waited))
         if permit is None:
             raise self.timeout_error(
                 f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
@@ -258,6 +261,8 @@ class FairPool(AsyncAdaptedQueuePool):
         proxied = super().connect()
         connection, loan = proxied.dbapi_connection, self._loans.of(proxied)
         if isinstance(connection, SQLiteConnection) and loan is not None:
+            if loan.permit.asked_at is None:  # it had not to wait
+                loan.permit.asked_at = caller()
             loan.lend(connection, proxied)
             self._idle_watch.loan_began()
         return proxied

@@ -68,7 +68,7 @@ class WriterPool(FairPool):
             return await place.wait()
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
-        return await self.turn.acquire(seconds, self._opening, waited=waited)
+        return await self.turn.wait_in_line(seconds, self._opening, waited=waited)
 
     def _release(self, permit: Permit) -> None:
         self.turn.release(permit)

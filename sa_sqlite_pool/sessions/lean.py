@@ -1,20 +1,22 @@
 """SQLAlchemy's asyncio classes, with less around each call.
 
-Their methods are SQLAlchemy's own, with two differences:
+Their methods are SQLAlchemy's own, with three differences:
 
 * what they call runs in a greenlet that is used again: :mod:`..driver.greenlets`;
 * a block that ends gives its connection back at once, unless something has to be awaited for that,
-  and not in a task of its own, a lap of the loop later, for which the next in line would wait.
+  and not in a task of its own, a lap of the loop later, for which the next in line would wait;
+* ``engine.begin()`` connects and begins in one greenlet.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
+from contextlib import AbstractAsyncContextManager
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection, Engine, Transaction
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -70,8 +72,43 @@ class LeanConnection(AsyncConnection):
         assert self._proxied
         return LeanTransaction(self, nested=True)
 
+    async def start_begun(self) -> Transaction:
+        """``start()``, and a transaction, which is entered already: leave it by ``__exit__``."""
+        connection, transaction = await greenlet_spawn(_connect_and_begin, self.sync_engine)
+        self.sync_connection = self._assign_proxied(connection)
+        return transaction
+
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         await run_to_end(self._proxied.close)
+
+
+def _connect_and_begin(engine: Engine) -> tuple[Connection, Transaction]:
+    connection = engine.connect()
+    try:
+        return connection, connection.begin().__enter__()
+    except BaseException:
+        connection.close()
+        raise
+
+
+@final
+class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
+    """What ``LeanEngine.begin()`` returns: a connection with its transaction."""
+
+    __slots__ = ("_connection", "_transaction")
+
+    def __init__(self, connection: LeanConnection) -> None:
+        self._connection = connection
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._transaction = await self._connection.start_begun()
+        return self._connection
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        try:
+            await greenlet_spawn(self._transaction.__exit__, type_, value, traceback)
+        finally:
+            await self._connection.__aexit__(type_, value, traceback)
 
 
 @_in_greenlets_used_again
@@ -86,6 +123,9 @@ class LeanEngine(AsyncEngine):
     def create(cls, url: str | URL, **options: Any) -> LeanEngine:
         """As ``create_async_engine``."""
         return cls(create_async_engine(url, **options).sync_engine)
+
+    def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:  # type: ignore[override]
+        return _Begun(LeanConnection(self))
 
     def execution_options(self, **opt: Any) -> AsyncEngine:
         return type(self)(self.sync_engine.execution_options(**opt))

@@ -143,7 +143,10 @@ class FairSemaphore:
         return any(not permit.coming_back for permit in held)
 
     def take_nowait(self) -> Permit | None:
-        """A permit if one is free; never overtakes a waiter. For use inside an event loop."""
+        """A permit if one is free; never overtakes a waiter. For use inside an event loop.
+
+        Whoever calls this knows better who asks, and says so in ``asked_at``.
+        """
         task, permit = asyncio.current_task(), None
         with self._mutex:
             if len(self._held) < self._capacity:
@@ -151,7 +154,9 @@ class FairSemaphore:
                 permit = self._give(task)
         if self._returned:
             self._settle()
-        return None if permit is None else self._receive(permit)
+        if permit is not None:
+            pass_on_to_children(permit)
+        return permit
 
     async def acquire(self, timeout: float | None, owner: object = None) -> Permit | None:
         """Wait in line for a permit, at most ``timeout`` seconds (None: no limit).
@@ -161,6 +166,7 @@ class FairSemaphore:
         task waits: see :meth:`send_away`.
         """
         if permit := self.take_nowait():
+            permit.asked_at = caller()
             return permit
         return await self.wait(self.stand_in_line(owner), timeout)
 
@@ -178,12 +184,24 @@ class FairSemaphore:
     async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
         """Wait at a place in line; in everything else as :meth:`acquire`."""
         if waiter.permit is None:
-            await self._sleep(waiter, timeout)
+            if timeout is not None:
+                self._deadlines.add(waiter.loop, timeout, waiter.wake)
+            try:
+                await waiter.future
+            except BaseException:
+                self.leave_line(waiter)  # handed over, then cancelled: pass it on
+                raise
+            finally:
+                if timeout is not None:
+                    self._deadlines.discard(waiter.loop, timeout, waiter.wake)
         if waiter.permit is None:
             self._leave(waiter)
         if waiter.error is not None:
             raise waiter.error
-        return None if waiter.permit is None else self._receive(waiter.permit)
+        if (permit := waiter.permit) is not None:
+            permit.asked_at = caller()
+            pass_on_to_children(permit)
+        return permit
 
     def release(self, permit: Permit) -> None:
         """Give ``permit`` back, from any thread; the next live waiter owns one before it wakes.
@@ -253,24 +271,6 @@ class FairSemaphore:
                     self._held.remove(successor)
 
     # -- around it ------------------------------------------------------------------------------
-
-    async def _sleep(self, waiter: Waiter, timeout: float | None) -> None:
-        wake = waiter.wake
-        if timeout is not None:
-            self._deadlines.add(waiter.loop, timeout, wake)
-        try:
-            await waiter.future
-        except BaseException:
-            self.leave_line(waiter)  # handed over, then cancelled: pass it on
-            raise
-        finally:
-            if timeout is not None:
-                self._deadlines.discard(waiter.loop, timeout, wake)
-
-    def _receive(self, permit: Permit) -> Permit:
-        permit.asked_at = caller()
-        pass_on_to_children(permit)
-        return permit
 
     def _recall_stranded(self) -> None:
         running = asyncio.get_running_loop()

@@ -70,13 +70,8 @@ def _frame_of_parent() -> FrameType | None:
 
 def _caller(frame: FrameType | None) -> Caller | None:
     while frame is not None:
-        code = frame.f_code
-        try:
-            in_library = _known[code.co_filename]
-        except KeyError:
-            in_library = _in_library(frame)
-        if not in_library:
-            return Caller(code, frame.f_lasti)
+        if not (_known.get(frame.f_code.co_filename) or _in_library(frame)):
+            return Caller(frame.f_code, frame.f_lasti)
         frame = frame.f_back
     return None
 

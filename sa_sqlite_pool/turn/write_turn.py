@@ -18,6 +18,7 @@ from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import Claim, FileTurn
 from .permit import Permit
+from .whereabouts import caller
 
 
 @final
@@ -107,10 +108,18 @@ class WriteTurn:
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
         """
         if permit := self._line.take_nowait():
+            permit.asked_at = caller()
             return permit
+        return await self.wait_in_line(timeout, owner, waited=waited)
+
+    async def wait_in_line(
+        self, timeout: float, owner: object = None, *, waited: float = 0.0
+    ) -> Permit:
+        """The rest of :meth:`acquire`, for who has just tried :meth:`take_nowait` in vain."""
         self.assert_not_held()
         began = time.monotonic()
-        permit = await self._line.acquire(max(0.0, timeout - waited), owner)
+        place = self._line.stand_in_line(owner)
+        permit = await self._line.wait(place, max(0.0, timeout - waited))
         if permit is None:
             raise self.not_in_time(timeout)
         permit.seconds_waited = time.monotonic() - began
