@@ -35,6 +35,7 @@ FLOORS = [
         "driver.site",
         "driver.urls",
         "driver.guard",
+        "driver.runners",
         "driver.greenlets",
         "driver.neighbours",
         "driver.rules",

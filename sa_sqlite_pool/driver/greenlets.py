@@ -1,106 +1,39 @@
-"""Greenlets that are used again, for what SQLAlchemy runs in a new one each time.
+"""SQLAlchemy's ``greenlet_spawn``, in greenlets that are used again.
 
 SQLAlchemy's asyncio support runs its synchronous code in a greenlet, which ``await_only()`` leaves
-and enters again. CPython gives each greenlet a stack of its own: mapped from the system at the
-first call in it, and unmapped at its end (``push_chunk`` in CPython's ``Python/pystate.c``), which
-takes longer than the rest of a short statement. Here a greenlet that has done its work waits for
-the next, on the same thread.
+and enters again: a new one for each call. Here it is a :class:`~.runners.Runner`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn, TypeVar, final
+from typing import Any, TypeVar, final
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
+
+from .runners import Runner
 
 T = TypeVar("T")
-
-# Of each thread, how many wait for work at the most: some 20 KiB each.
-_MOST_IDLE = 64
-
-
-@final
-class _Outcome:
-    """What became of the function. Handed over when there is one, instead of an awaitable."""
-
-    __slots__ = ("error", "result")
-
-    def __init__(self) -> None:
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def raise_error(self) -> NoReturn:
-        error, self.error = self.error, None
-        assert error is not None
-        try:
-            raise error
-        finally:
-            del error  # with its traceback and this frame it would be a cycle
-
 
 _Step = Any  # something to be awaited for the greenlet, or the outcome
 
 
 @final
-class _Runner(greenlet):  # type: ignore[misc]  # it has no types
-    """Runs one function after the other."""
-
+class _Spawned(Runner):
     __sqlalchemy_greenlet_provider__ = True  # await_only() works in it
 
-    def __init__(self) -> None:
-        self.outcome = _Outcome()
-        super().__init__(partial(_run, self.outcome))
-        self.switch()  # to where it waits for work: what it begins with, it would keep for ever
 
-    def finish(self) -> Any:
-        """Return or raise what the function did, and keep nothing of it, ready for the next."""
-        self.gr_context = None
-        runners = _idle.runners
-        if len(runners) < _MOST_IDLE:
-            runners.append(self)
-        outcome = self.outcome
-        if outcome.error is not None:
-            outcome.raise_error()
-        result, outcome.result = outcome.result, None
-        return result
-
-
-def _run(outcome: _Outcome) -> None:
-    # Not a method of the greenlet: one whose own frames lead to it is never collected.
-    while True:
-        call = getcurrent().parent.switch(outcome)
-        try:
-            outcome.result = call()
-        except BaseException as error:  # raised again where it is awaited
-            outcome.error = error
-        del call
-
-
-@final
-class _Idle(threading.local):
-    def __init__(self) -> None:
-        self.runners: list[_Runner] = []
-
-
-_idle = _Idle()
-
-
-def _begin(call: Callable[[], Any]) -> tuple[_Runner, _Step]:
+def _begin(call: Callable[[], Any]) -> tuple[_Spawned, _Step]:
     current = getcurrent()
-    runners = _idle.runners
-    runner = runners.pop() if runners else _Runner()
-    if runner.parent is not current:
-        runner.parent = current
+    runner = _Spawned.take(current)
     runner.gr_context = current.gr_context  # its context variables are the task's
     return runner, runner.switch(call)
 
 
-async def _go_on(runner: _Runner, step: _Step) -> Any:
+async def _go_on(runner: _Spawned, step: _Step) -> Any:
     while step is not runner.outcome:
         try:
             value = await step
@@ -113,7 +46,7 @@ async def _go_on(runner: _Runner, step: _Step) -> Any:
 
 def in_runner() -> bool:
     """Whether this is called in one of these greenlets, and not in SQLAlchemy's own."""
-    return isinstance(getcurrent(), _Runner)
+    return isinstance(getcurrent(), _Spawned)
 
 
 async def greenlet_spawn(

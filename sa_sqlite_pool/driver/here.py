@@ -318,7 +318,8 @@ class HereConnection(AdaptedConnection):
         if self.phase is Phase.RUNNING:
             self._misuse = self._refused("commit()")
             raise self._misuse
-        self._on_commit()
+        if self.phase is Phase.ENDING:
+            self._on_commit()
 
     def rollback(self) -> None:
         """At the end, nothing: whoever began the transaction rolls back.

@@ -25,15 +25,17 @@ import copy
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol, final
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 from sqlalchemy.pool import PoolProxiedConnection
 
 from .deferral import DeferredKeys
 from .executor import Executor
 from .here import HereConnection
 from .locks import NotBegun, Patience, is_lock, pause_here
+from .runners import Runner
 
 # Bounds of one transaction. Who is left comes next, before everybody who came later.
 MOST_WORK = 64
@@ -65,7 +67,21 @@ class _Waiting(NamedTuple):
     """One that has run, up to its COMMIT."""
 
     here: HereConnection
-    greenlet: greenlet
+    runner: Runner
+
+    def go_on(self) -> None:
+        """It is committed."""
+        self.here.end()
+        self._finish(self.runner.switch())
+
+    def fail(self, error: BaseException) -> None:
+        """Have its COMMIT fail."""
+        self.here.end()
+        self._finish(self.runner.throw(error))
+
+    def _finish(self, step: object) -> None:
+        assert step is self.runner.outcome
+        self.runner.finish()
 
 
 @final
@@ -144,23 +160,23 @@ class SharedTransaction:
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
         assert self._transaction.loan is not None
         self._transaction.loan.task = work.task
-        first = not self._waiting
+        leader, first = getcurrent(), not self._waiting
         if not first:
             sqlite.execute(f"SAVEPOINT {_NAME}")
         here = HereConnection(
             *(sqlite, self._executor, self._fairy),
             cancelled=lambda: work.cancelled,
-            on_commit=getcurrent().switch,
+            on_commit=leader.switch,
             alone=first,
         )
-        running = greenlet(work.run)
-        running.gr_context = work.context
-        running.switch(here)
-        if running.dead:
+        runner = Runner.take(leader)
+        runner.gr_context = work.context
+        if runner.switch(partial(work.run, here)) is runner.outcome:  # it has failed
+            runner.finish()
             here.end()
             self._undo(sqlite, first=first)
         else:
-            self._waiting.append(_Waiting(here, running))
+            self._waiting.append(_Waiting(here, runner))
             # COMMIT must follow, to know whose the foreign keys are that it finds violated.
             self._defers = self._defers or here.defers
 
@@ -187,8 +203,7 @@ class SharedTransaction:
         self._transaction.look_at_log(sqlite)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.here.end()
-            one.greenlet.switch()
+            one.go_on()
 
     def _send_commit(self, sqlite: sqlite3.Connection) -> None:
         """COMMIT for those that wait; without the last, if its foreign keys are violated."""
@@ -196,8 +211,7 @@ class SharedTransaction:
             try:
                 return self._keep_trying(sqlite)
             except sqlite3.IntegrityError as error:
-                last = self._waiting.pop()
-                _throw(last, error)
+                self._waiting.pop().fail(error)
                 if self._waiting:
                     _roll_back_to_savepoint(sqlite)
         return None
@@ -225,13 +239,7 @@ class SharedTransaction:
         """Nothing of what has run is kept."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            _throw(one, copy.copy(error))
-
-
-def _throw(one: _Waiting, error: BaseException) -> None:
-    """Have its COMMIT fail."""
-    one.here.end()
-    one.greenlet.throw(error)
+            one.fail(copy.copy(error))
 
 
 def _roll_back(sqlite: sqlite3.Connection) -> None:

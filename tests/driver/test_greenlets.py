@@ -14,8 +14,8 @@ import pytest
 from greenlet import getcurrent, greenlet
 from sqlalchemy.util import await_only
 
-from sa_sqlite_pool.driver import greenlets
-from sa_sqlite_pool.driver.greenlets import greenlet_spawn, run_to_end
+from sa_sqlite_pool.driver.greenlets import _Spawned, greenlet_spawn, run_to_end
+from sa_sqlite_pool.driver.runners import MOST_IDLE
 from tests.conftest import Tasks
 
 VARIABLE = contextvars.ContextVar("variable", default="nothing")
@@ -24,9 +24,9 @@ VARIABLE = contextvars.ContextVar("variable", default="nothing")
 @pytest.fixture(autouse=True)
 def none_idle() -> Iterator[None]:
     """Only those of the test."""
-    greenlets._idle.runners.clear()
+    _Spawned.idle.runners.clear()
     yield
-    greenlets._idle.runners.clear()
+    _Spawned.idle.runners.clear()
 
 
 async def test_one_after_the_other_in_the_same() -> None:
@@ -48,7 +48,7 @@ async def test_at_the_same_time_in_different_ones() -> None:
     gate.set()
     used = await asyncio.gather(*tasks)
     assert len(set(map(id, used))) == 100
-    assert len(greenlets._idle.runners) == greenlets._MOST_IDLE
+    assert len(_Spawned.idle.runners) == MOST_IDLE
 
 
 async def test_arguments_and_results() -> None:
@@ -74,7 +74,7 @@ async def test_errors_come_out_and_go_in() -> None:
         with pytest.raises(KeyError, match="outside") as caught:
             await greenlet_spawn(function)
         assert isinstance(caught.value.__cause__, ValueError)
-    assert len(greenlets._idle.runners) == 1
+    assert len(_Spawned.idle.runners) == 1
 
 
 async def test_a_cancellation_goes_in() -> None:
@@ -93,7 +93,7 @@ async def test_a_cancellation_goes_in() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cleaned_up == ["up"]
-    assert len(greenlets._idle.runners) == 1
+    assert len(_Spawned.idle.runners) == 1
 
 
 async def test_context_variables_are_the_tasks() -> None:

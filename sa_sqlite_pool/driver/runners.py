@@ -1,0 +1,100 @@
+"""Greenlets that are used again.
+
+CPython gives each greenlet a stack of its own: mapped from the system at the first call in it, and
+unmapped at its end (``push_chunk`` in CPython's ``Python/pystate.c``), which takes longer than a
+short statement. Here a greenlet that has done its work waits for the next, on the same thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from typing import Any, NoReturn, TypeVar, final
+
+from greenlet import getcurrent, greenlet
+
+R = TypeVar("R", bound="Runner")
+
+# Of each thread, how many wait for work at the most: some 20 KiB each.
+MOST_IDLE = 64
+
+
+@final
+class _Outcome:
+    """What became of the function. Handed over when there is one, instead of anything else."""
+
+    __slots__ = ("error", "result")
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def raise_error(self) -> NoReturn:
+        error, self.error = self.error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error  # with its traceback and this frame it would be a cycle
+
+
+@final
+class _Idle(threading.local):
+    """Those of one class that wait for work, in each thread."""
+
+    def __init__(self) -> None:
+        self.runners: list[Any] = []
+
+
+class Runner(greenlet):  # type: ignore[misc]  # it has no types
+    """Runs one function after the other.
+
+    ``switch(function)`` begins. What that, and each later ``switch()`` and ``throw()``, returns is
+    ``outcome`` when the function has come to its end, and otherwise what it has switched to its
+    parent with. Then comes :meth:`finish`.
+    """
+
+    gr_context: Context | None
+    idle = _Idle()
+
+    def __init_subclass__(cls) -> None:
+        cls.idle = _Idle()
+
+    def __init__(self) -> None:
+        self.outcome = _Outcome()
+        super().__init__(partial(_run, self.outcome))
+        self.switch()  # to where it waits for work: what it begins with, it would keep for ever
+
+    @classmethod
+    def take(cls: type[R], parent: greenlet) -> R:
+        """One that waits for work, or a new one; ``parent`` is the running greenlet."""
+        runners = cls.idle.runners
+        runner: R = runners.pop() if runners else cls()
+        if runner.parent is not parent:
+            runner.parent = parent
+        return runner
+
+    def finish(self) -> Any:
+        """Return or raise what the function did, and keep nothing of it, ready for the next."""
+        self.gr_context = None
+        runners = self.idle.runners
+        if len(runners) < MOST_IDLE:
+            runners.append(self)
+        outcome = self.outcome
+        if outcome.error is not None:
+            outcome.raise_error()
+        result, outcome.result = outcome.result, None
+        return result
+
+
+def _run(outcome: _Outcome) -> None:
+    # Not a method of the greenlet: one whose own frames lead to it is never collected.
+    while True:
+        call: Callable[[], Any] = getcurrent().parent.switch(outcome)
+        try:
+            outcome.result = call()
+        except BaseException as error:  # raised again where it is awaited
+            outcome.error = error
+        del call
