@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -79,7 +79,7 @@ class Cursor:
 
     def __init__(self, runner: StatementRunner) -> None:
         self._runner = runner
-        self._rows: deque[Row] = deque()
+        self._rows: Iterator[Row] = iter(())
         self.arraysize = 1
         self.description: Any = None
         self.rowcount = -1
@@ -107,32 +107,28 @@ class Cursor:
         )
 
     def _accept(self, reply: Reply) -> None:
-        self._rows = deque(reply.rows)
+        self._rows = iter(reply.rows)
         self.description = reply.description
         self.rowcount = reply.rowcount
         self.lastrowid = reply.lastrowid
 
     def fetchone(self) -> Row | None:
-        return self._rows.popleft() if self._rows else None
+        return next(self._rows, None)
 
     def fetchmany(self, size: int | None = None) -> Sequence[Row]:
-        count = min(self.arraysize if size is None else size, len(self._rows))
-        return [self._rows.popleft() for _ in range(count)]
+        return list(islice(self._rows, self.arraysize if size is None else size))
 
     def fetchall(self) -> Sequence[Row]:
-        rows = list(self._rows)
-        self._rows.clear()
-        return rows
+        return list(self._rows)
 
     def __iter__(self) -> Iterator[Row]:
-        while self._rows:
-            yield self._rows.popleft()
+        return self._rows
 
     def setinputsizes(self, *sizes: Any) -> None:
         """Nothing to do: PEP 249 allows it."""
 
     def close(self) -> None:
-        self._rows.clear()
+        self._rows = iter(())
 
     async def _async_soft_close(self) -> None:
         """SQLAlchemy calls this when it has all rows; so have we."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar, final
 
 from greenlet import getcurrent
@@ -24,13 +23,6 @@ _Step = Any  # something to be awaited for the greenlet, or the outcome
 @final
 class _Spawned(Runner):
     __sqlalchemy_greenlet_provider__ = True  # await_only() works in it
-
-
-def _begin(call: Callable[[], Any]) -> tuple[_Spawned, _Step]:
-    current = getcurrent()
-    runner = _Spawned.take(current)
-    runner.gr_context = current.gr_context  # its context variables are the task's
-    return runner, runner.switch(call)
 
 
 async def _go_on(runner: _Spawned, step: _Step) -> Any:
@@ -57,7 +49,8 @@ async def greenlet_spawn(
     ``_require_await`` has no effect: it would raise where nothing was awaited, which shows a
     driver that blocks the loop.
     """
-    runner, step = _begin(partial(function, *args, **kwargs))
+    runner = _Spawned.take()
+    step = runner.switch(function, args, kwargs)
     result: T = runner.finish() if step is runner.outcome else await _go_on(runner, step)
     return result
 
@@ -68,7 +61,8 @@ async def run_to_end(function: Callable[[], object]) -> None:
     Where it awaits anything, it goes on in a task of its own, and a cancellation is raised when
     that has ended, well or not. What awaits nothing is done at once, with nothing to be cancelled.
     """
-    runner, step = _begin(function)
+    runner = _Spawned.take()
+    step = runner.switch(function, (), {})
     if step is runner.outcome:
         runner.finish()
         return

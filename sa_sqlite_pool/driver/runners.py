@@ -8,7 +8,6 @@ short statement. Here a greenlet that has done its work waits for the next, on t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import Any, NoReturn, TypeVar, final
@@ -51,9 +50,9 @@ class _Idle(threading.local):
 class Runner(greenlet):  # type: ignore[misc]  # it has no types
     """Runs one function after the other.
 
-    ``switch(function)`` begins. What that, and each later ``switch()`` and ``throw()``, returns is
-    ``outcome`` when the function has come to its end, and otherwise what it has switched to its
-    parent with. Then comes :meth:`finish`.
+    ``switch(function, args, kwargs)`` begins. What that, and each later ``switch()`` and
+    ``throw()``, returns is ``outcome`` when the function has come to its end, and then
+    :meth:`finish` is next; otherwise it is what the function has switched to its parent with.
     """
 
     gr_context: Context | None
@@ -68,12 +67,16 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         self.switch()  # to where it waits for work: what it begins with, it would keep for ever
 
     @classmethod
-    def take(cls: type[R], parent: greenlet) -> R:
-        """One that waits for work, or a new one; ``parent`` is the running greenlet."""
-        runners = cls.idle.runners
+    def take(cls: type[R]) -> R:
+        """One that waits for work, or a new one.
+
+        Its parent and its context variables are those of the running greenlet.
+        """
+        runners, current = cls.idle.runners, getcurrent()
         runner: R = runners.pop() if runners else cls()
-        if runner.parent is not parent:
-            runner.parent = parent
+        if runner.parent is not current:
+            runner.parent = current
+        runner.gr_context = current.gr_context
         return runner
 
     def finish(self) -> Any:
@@ -92,9 +95,9 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
 def _run(outcome: _Outcome) -> None:
     # Not a method of the greenlet: one whose own frames lead to it is never collected.
     while True:
-        call: Callable[[], Any] = getcurrent().parent.switch(outcome)
+        function, args, kwargs = getcurrent().parent.switch(outcome)
         try:
-            outcome.result = call()
+            outcome.result = function(*args, **kwargs)
         except BaseException as error:  # raised again where it is awaited
             outcome.error = error
-        del call
+        del function, args, kwargs

@@ -25,7 +25,6 @@ import copy
 import sqlite3
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol, final
 
 from greenlet import getcurrent
@@ -160,18 +159,18 @@ class SharedTransaction:
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
         assert self._transaction.loan is not None
         self._transaction.loan.task = work.task
-        leader, first = getcurrent(), not self._waiting
+        first = not self._waiting
         if not first:
             sqlite.execute(f"SAVEPOINT {_NAME}")
         here = HereConnection(
             *(sqlite, self._executor, self._fairy),
             cancelled=lambda: work.cancelled,
-            on_commit=leader.switch,
+            on_commit=getcurrent().switch,
             alone=first,
         )
-        runner = Runner.take(leader)
+        runner = Runner.take()
         runner.gr_context = work.context
-        if runner.switch(partial(work.run, here)) is runner.outcome:  # it has failed
+        if runner.switch(work.run, (here,), {}) is runner.outcome:  # it has failed
             runner.finish()
             here.end()
             self._undo(sqlite, first=first)

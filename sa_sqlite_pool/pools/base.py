@@ -128,6 +128,7 @@ class FairPool(AsyncAdaptedQueuePool):
         self._first = FairSemaphore(1)
         self._has_opened = False
         self._disposed = False
+        self._uses_loop = _opening.settings.placement is not Placement.THREAD
         self._laps: Laps | None = None
         waiting = self._default_timeout(_opening.settings) if timeout is None else timeout
         super().__init__(
@@ -291,7 +292,7 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def _laps_of_loop(self) -> Laps | None:
         """Those of the running loop; None where nothing runs on it."""
-        if self._opening.settings.placement is Placement.THREAD:
+        if not self._uses_loop:
             return None
         loop, own = asyncio.get_running_loop(), self._laps
         if own is None or not own.belongs_to(loop):
