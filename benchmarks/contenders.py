@@ -54,6 +54,8 @@ class Work:
 
     :param warm_up_per_task: operations before the clock starts: connections open, caches fill,
         statements are compiled
+    :param in_line: each task has done one operation before the clock starts: what is measured is
+        not how so many come, but how they wait
     """
 
     parts: tuple[Part, ...]
@@ -61,6 +63,7 @@ class Work:
     warm_up_per_task: int
     seed: int
     pragmas: Pragmas
+    in_line: bool = False
 
     @property
     def writes(self) -> bool:
@@ -116,6 +119,8 @@ class Contender(Protocol):
 class _Window:
     """The time that counts: from when all tasks are at work.
 
+    Until then, who has begun goes on, so that those who begin last find a line.
+
     A task begins nothing new when it is over. What is under way then is awaited: its time counts,
     since who waits longest must not be left out, and it does not count as done in time.
     """
@@ -165,7 +170,10 @@ class Concurrent:
             async with loop_lag() as overshoots_s:
                 await asyncio.gather(
                     *(
-                        _repeat(way, part, keys[part.name], measured[part.name], window)
+                        _repeat(
+                            *(way, part, keys[part.name], measured[part.name], window),
+                            lead_in=warm_up[part.name] if work.in_line else None,
+                        )
                         for part in work.parts
                         for _ in range(part.tasks)
                     )
@@ -190,8 +198,19 @@ async def _warm_up(way: Way, part: Part, count: int, keys: Iterator[int], tally:
     await asyncio.gather(*(share() for _ in range(min(part.tasks, count))))
 
 
-async def _repeat(way: Way, part: Part, keys: Iterator[int], tally: Tally, window: _Window) -> None:
+async def _repeat(
+    way: Way,
+    part: Part,
+    keys: Iterator[int],
+    tally: Tally,
+    window: _Window,
+    *,
+    lead_in: Tally | None,
+) -> None:
     operate = _operate(way, part)
+    if lead_in is not None:
+        with lead_in.operation():
+            await operate(part.operation, next(keys))
     window.enter()
     while window.is_open:
         with tally.operation():

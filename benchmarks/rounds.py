@@ -85,6 +85,7 @@ def _work(load: Load, effort: Effort, round_: int) -> Work:
         warm_up_per_task=effort.warm_up_per_task,
         seed=round_,
         pragmas={**PRAGMAS, "synchronous": load.synchronous},
+        in_line=load.in_line,
     )
 
 

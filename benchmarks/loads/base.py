@@ -38,6 +38,7 @@ class Load:
     :param may_lose: contenders whose books need not balance: that they do not is the result
     :param times: how many times as long as others it runs: its operations are long
     :param synchronous: the PRAGMA, of all contenders
+    :param in_line: the clock starts when each task has done one operation
     :param shared: all use the same file, which nobody writes: it is too large for copies
     """
 
@@ -50,6 +51,7 @@ class Load:
     may_lose: frozenset[str] = frozenset()
     point: Point | None = None
     times: int = 1
+    in_line: bool = False
     shared: bool = False
 
     def shrunk(self) -> Load:

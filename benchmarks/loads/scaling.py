@@ -22,7 +22,7 @@ FEW, MANY = 50, 5_000
 _TASKS = (1, 10, 100, 1_000)
 _QUICK_TASKS = (1, 10)
 
-_TURNS_TIMES = 8
+_TURNS_TIMES = 4
 
 _READERS: tuple[Contender, ...] = (
     catalogue.stock,
@@ -59,10 +59,10 @@ def writes_by_tasks(plan: Plan) -> list[Load]:
 def turns(_plan: Plan) -> list[Load]:
     """One turn after the other, with a short line and with a very long one.
 
-    For so long that each of those in the long one has several.
+    From when all stand in line, and for so long that each has about one more turn.
     """
     loads = _by_tasks(TURNS, WRITES, fill, _IN_LINE, moved, (FEW, MANY))
-    return [replace(load, times=_TURNS_TIMES) for load in loads]
+    return [replace(load, times=_TURNS_TIMES, in_line=True) for load in loads]
 
 
 def _tasks(plan: Plan) -> tuple[int, ...]:
