@@ -152,7 +152,7 @@ class Executor:
 
     def _pause(self) -> None:
         """Before work on the loop, let others go on, now and then."""
-        pause = self.placing.pause()
+        pause = self.placing.pause(self.transaction.loan)
         # SQLAlchemy's own methods insist that something is awaited, if only for no time.
         if pause.long or not in_runner():
             self.transaction.wait_for(pause)

@@ -114,9 +114,9 @@ class Laps:
 
     # -- holding --------------------------------------------------------------------------------
 
-    def pause(self) -> Pause:
-        """To be awaited by the running task, which has a connection, before work on the loop."""
-        task, now = asyncio.current_task(), time.perf_counter()
+    def pause(self, task: asyncio.Task[Any] | None) -> Pause:
+        """To be awaited by ``task``, which has a connection, before work on the loop."""
+        now = time.perf_counter()
         if task is self._task:
             return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
         self._task, self._since = task, now
@@ -131,8 +131,10 @@ class Laps:
             self._call_next_lap()
 
     def _call_next_lap(self) -> None:
+        loop = self._loop()
+        assert loop is not None
         self._counts = True
-        asyncio.get_running_loop().call_soon(self._next_lap)
+        loop.call_soon(self._next_lap)
 
     def _begin_lap(self, seconds: float) -> None:
         self._began, self._worked = time.perf_counter(), 0.0

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import TypeVar, final
 
 from ..settings import Placement
+from ..turn.permit import Permit
 from .costs import LONG_STEP_SECONDS, SHORT_SECONDS, Costs
 from .guard import Guard
 from .inspection import Commits, commits_of, has_own_collations, own_functions
@@ -129,12 +130,19 @@ class Placing:
         """
         return self._costs.steps_are_long(sql)
 
-    def pause(self) -> Pause:
-        """To be awaited before work on the loop: lets others go on, now and then."""
-        loop = asyncio.get_running_loop()
-        if self._laps is None or not self._laps.belongs_to(loop):
-            self._laps = laps(loop)
-        return self._laps.pause()
+    def pause(self, loan: Permit | None) -> Pause:
+        """To be awaited before work on the loop: lets others go on, now and then.
+
+        ``loan`` tells whose work it is.
+        """
+        if loan is None or loan.loop is None:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        else:
+            loop, task = loan.loop, loan.task
+        own = self._laps
+        if own is None or not own.belongs_to(loop):
+            own = self._laps = laps(loop)
+        return own.pause(task)
 
     # -- inline ---------------------------------------------------------------------------------
 

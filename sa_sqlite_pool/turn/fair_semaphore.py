@@ -172,8 +172,9 @@ class FairSemaphore:
 
     def stand_in_line(self, owner: object) -> Waiter:
         """A place in line, now; whoever does not :meth:`wait` there must :meth:`leave_line`."""
-        self._recall_stranded()
-        return self._join(owner)
+        loop = asyncio.get_running_loop()
+        self._recall_stranded(loop)
+        return self._join(loop, owner)
 
     def leave_line(self, waiter: Waiter) -> None:
         """Give up the place, and the permit that has been handed to it."""
@@ -233,8 +234,8 @@ class FairSemaphore:
         self._held.add(permit)
         return permit
 
-    def _join(self, owner: object) -> Waiter:
-        waiter = Waiter(asyncio.get_running_loop(), owner)
+    def _join(self, loop: asyncio.AbstractEventLoop, owner: object) -> Waiter:
+        waiter = Waiter(loop, owner)
         with self._mutex:
             self._arrivals = waiter.number = self._arrivals + 1
             if len(self._held) < self._capacity:  # released by another thread meanwhile
@@ -272,8 +273,7 @@ class FairSemaphore:
 
     # -- around it ------------------------------------------------------------------------------
 
-    def _recall_stranded(self) -> None:
-        running = asyncio.get_running_loop()
+    def _recall_stranded(self, running: asyncio.AbstractEventLoop) -> None:
         if not self._several_loops and self._loop is not None and self._loop() is running:
             return  # nobody else was ever served
         for permit in tuple(self._held):

@@ -186,24 +186,24 @@ async def test_an_idle_loop_is_left_alone(own: Laps) -> None:
 
 
 async def test_within_its_time_a_task_goes_on(own: Laps, clock: Clock) -> None:
-    assert not own.pause().long
+    assert not own.pause(asyncio.current_task()).long
     clock.now += 1.9
-    assert not own.pause().long
+    assert not own.pause(asyncio.current_task()).long
     clock.now += 0.1
-    assert own.pause().long
+    assert own.pause(asyncio.current_task()).long
 
 
 async def test_its_time_begins_anew_in_the_next_lap(own: Laps, clock: Clock) -> None:
-    own.pause()
+    own.pause(asyncio.current_task())
     clock.now += 5.0
-    pause = own.pause()
+    pause = own.pause(asyncio.current_task())
     assert pause.long
     await pause
-    assert not own.pause().long
+    assert not own.pause(asyncio.current_task()).long
     clock.now += 1.9
-    assert not own.pause().long
+    assert not own.pause(asyncio.current_task()).long
     clock.now += 0.1
-    assert own.pause().long
+    assert own.pause(asyncio.current_task()).long
 
 
 async def test_each_task_has_its_own_time(own: Laps, clock: Clock) -> None:
@@ -212,7 +212,7 @@ async def test_each_task_has_its_own_time(own: Laps, clock: Clock) -> None:
 
     async def use(name: str) -> None:
         for _ in range(4):
-            await own.pause()
+            await own.pause(asyncio.current_task())
             turns.append(name)
             clock.now += 1.0
 
@@ -228,10 +228,10 @@ async def test_a_pause_lets_all_others_go_on(own: Laps, clock: Clock) -> None:
         others.append(number)
 
     tasks = [asyncio.create_task(other(number)) for number in range(3)]
-    await own.pause()
+    await own.pause(asyncio.current_task())
     assert others == []
     clock.now += 2.0
-    await own.pause()
+    await own.pause(asyncio.current_task())
     assert others == [0, 1, 2]
     await asyncio.gather(*tasks)
 
