@@ -1,0 +1,177 @@
+"""Whose work a read and a write are: Python's instructions and calls, by who wrote them.
+
+``python -m benchmarks.instructions``: a point read and a one-row write, through one way after the
+other, by one task. Unlike a time, the count is the same on every machine, however busy. SQLite, the
+kernel and what else is written in C is not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from . import files
+from .contenders import Concurrent, Contender, OneThread
+from .engines import PRAGMAS
+from .loads import items, one_row_writes
+from .output import console, table
+from .steps import Operation
+from .ways import catalogue
+
+OWNERS = ("sqlalchemy", "asyncio", "aiosqlite", "sa_sqlite_pool")
+OTHERS = "other Python"
+_NOT_COUNTED = "benchmarks"
+
+# Before the counting: what is learned of a statement is learned, and caches are warm.
+_WARM_UP = 100
+
+READING: tuple[Contender, ...] = (
+    catalogue.stock,
+    catalogue.readers,
+    catalogue.swap_in,
+    catalogue.both_engines,
+    catalogue.synchronous,
+)
+WRITING: tuple[Contender, ...] = (
+    catalogue.stock,
+    catalogue.writer,
+    catalogue.swap_in,
+    catalogue.both_engines,
+    *catalogue.WRITING_CLOSURES,
+    catalogue.synchronous,
+)
+
+
+class Instructions:
+    """Counts, while it ``counts``, what runs in this thread, and in those that began within it."""
+
+    def __init__(self) -> None:
+        self.by_owner: Counter[str] = Counter()
+        self.calls = 0
+        self.counts = False
+        self._owners: dict[str, str] = {}
+
+    def __enter__(self) -> Instructions:
+        self._before = sys.gettrace(), threading.gettrace()
+        sys.settrace(self._on_call)
+        threading.settrace(self._on_call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        here, threads = self._before
+        sys.settrace(here)
+        threading.settrace(threads)
+
+    def _on_call(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        if not self.counts:
+            return None
+        owner = self._owner(frame.f_code.co_filename)
+        if owner == _NOT_COUNTED:
+            return None
+        self.calls += 1
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+
+        def on_instruction(_frame: FrameType, event: str, _arg: object) -> Any:
+            self.by_owner[owner] += event == "opcode"
+            return on_instruction
+
+        return on_instruction
+
+    def _owner(self, filename: str) -> str:
+        if filename not in self._owners:
+            parts = PurePath(filename).parts
+            known = (name for name in (*OWNERS, _NOT_COUNTED) if name in parts)
+            self._owners[filename] = next(known, OTHERS)
+        return self._owners[filename]
+
+
+def count(
+    contender: Contender, database: Path, operation: Operation, *, writes: bool, times: int
+) -> Instructions:
+    """Of ``times`` operations, one after the other."""
+    with Instructions() as instructions:
+        if isinstance(contender, OneThread):
+            _count_in_thread(contender, database, operation, writes, times, instructions)
+        else:
+            assert isinstance(contender, Concurrent)
+            asyncio.run(_count(contender, database, operation, writes, times, instructions))
+    return instructions
+
+
+async def _count(
+    contender: Concurrent,
+    database: Path,
+    operation: Operation,
+    writes: bool,
+    times: int,
+    instructions: Instructions,
+) -> None:
+    async with contender.open(database, PRAGMAS) as way:
+        operate = way.write if writes else way.read
+        for key in range(1, _WARM_UP + 1):
+            await operate(operation, key)
+        instructions.counts = True
+        for key in range(1, times + 1):
+            await operate(operation, key)
+        instructions.counts = False
+
+
+def _count_in_thread(
+    contender: OneThread,
+    database: Path,
+    operation: Operation,
+    writes: bool,
+    times: int,
+    instructions: Instructions,
+) -> None:
+    with contender.open(database, PRAGMAS) as way:
+        operate = way.write if writes else way.read
+        for key in range(1, _WARM_UP + 1):
+            operate(operation, key)
+        instructions.counts = True
+        for key in range(1, times + 1):
+            operate(operation, key)
+        instructions.counts = False
+
+
+def main(
+    times: Annotated[int, typer.Option(min=1, help="Operations that are counted.")] = 50,
+) -> None:
+    """Count Python's instructions of a read and of a write."""
+    _print("a point read", READING, items.read, items.fill, times, writes=False)
+    write, fill = one_row_writes.write, one_row_writes.fill
+    _print("a one-row write", WRITING, write, fill, times, writes=True)
+
+
+def _print(
+    title: str,
+    contenders: tuple[Contender, ...],
+    operation: Operation,
+    fill: Callable[[Any], None],
+    times: int,
+    *,
+    writes: bool,
+) -> None:
+    made = table(f"{title}: Python's instructions", "", *OWNERS, OTHERS, "all", "calls")
+    for contender in contenders:
+        with TemporaryDirectory(prefix="benchmarks-") as directory:
+            database = Path(directory) / "one.db"
+            files.create(database, fill)
+            found = count(contender, database, operation, writes=writes, times=times)
+        figures = [*(found.by_owner[name] for name in (*OWNERS, OTHERS)), found.by_owner.total()]
+        each = (f"{figure / times:,.0f}" for figure in (*figures, found.calls))
+        made.add_row(contender.name, *each)
+    console().print(made)
+
+
+if __name__ == "__main__":
+    typer.run(main)
