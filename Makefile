@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo migrations test test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills lint types clean
-.PHONY: bench bench-docs bench-cancel bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-docs bench-cancel bench-instructions bench-processes bench-wal bench-wal-hour
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
@@ -73,6 +73,10 @@ bench: $(VENV)/.dev
 
 bench-docs: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.plots build/benchmarks.json
+
+# Python's instructions of a read and of a write: the same on every machine. A few seconds.
+bench-instructions: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.instructions
 
 # Processes that write the same file, beside stock ones: two minutes and a half.
 bench-processes: $(VENV)/.dev
