@@ -22,7 +22,7 @@ from .locks import Patience, TimeLimit, may_pass
 from .placement import NotInline, Placing
 from .rules import Decision, Plan, Rules, decide
 from .statements import Kind, changes_settings, classify
-from .transaction import Transaction
+from .transaction import SQLITE_ERRORS, Transaction
 from .worker import Worker
 
 T = TypeVar("T")
@@ -174,14 +174,17 @@ class Executor:
 
         Whatever goes wrong: it can run again, in the thread, where errors are explained.
         """
-        transaction = self.transaction
+        transaction, was_open = self.transaction, self.worker.in_transaction
         transaction.note(sql)
         try:
             return self.placing.run_inline(
                 *(self.worker, sql, Kind.READ),
                 lambda connection: self._perform(connection, plan, call, commits=False),
             )
-        except sqlite3.Error:
+        except SQLITE_ERRORS as error:
+            transaction.note_loss(was_open, error)
+            if transaction.lost:
+                raise
             raise NotInline from None
         finally:
             transaction.after_work()
@@ -230,7 +233,7 @@ class Executor:
 
         try:
             return self.transaction.wait_for(self.worker.run(function, timeout=timeout))
-        except (sqlite3.Error, OutOfTime) as error:
+        except (*SQLITE_ERRORS, OutOfTime) as error:
             self.transaction.reading.assert_not_ended()
             self.transaction.note_loss(was_open, error)
             if isinstance(error, OutOfTime):
@@ -264,7 +267,7 @@ class Executor:
         was_open, kind = self.worker.in_transaction, statement.kind
         try:
             return self._run(statement)
-        except (sqlite3.Error, OutOfTime) as error:
+        except (*SQLITE_ERRORS, OutOfTime) as error:
             self.transaction.reading.assert_not_ended()
             if isinstance(error, sqlite3.Error):
                 self._explain(error, kind)

@@ -30,6 +30,7 @@ from .cursors import Cursor, StreamCursor
 from .executor import Executor
 from .guard import Access
 from .statements import Kind, changes_settings, classify, ends_transaction, may_defer
+from .transaction import SQLITE_ERRORS
 
 T = TypeVar("T")
 
@@ -162,7 +163,7 @@ class HereConnection(AdaptedConnection):
         guard.denied, guard.called = None, False
         try:
             return call()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             self._explain(error, sql, timeout)
             raise
         finally:
@@ -238,7 +239,7 @@ class HereConnection(AdaptedConnection):
         if worker.must_stop or self._cancelled():
             raise asyncio.CancelledError
 
-    def _explain(self, error: sqlite3.Error, sql: str, timeout: float | None) -> None:
+    def _explain(self, error: Exception, sql: str, timeout: float | None) -> None:
         executor = self._executor
         executor.transaction.note_loss(True, error)
         if denied := executor.placing.guard.denied:

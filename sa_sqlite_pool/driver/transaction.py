@@ -21,6 +21,10 @@ from .writing import Writing
 
 T = TypeVar("T")
 
+# What ``sqlite3`` raises for SQLite's errors. Out of memory is Python's own error, and as good a
+# reason for SQLite to roll back, in a read, too (``sqlite3VdbeHalt()`` in its vdbeaux.c).
+SQLITE_ERRORS = (sqlite3.Error, MemoryError)
+
 
 @final
 class Transaction:
@@ -197,7 +201,8 @@ class Transaction:
     def note_loss(self, was_open: bool, error: Exception) -> None:
         """After an error, of a transaction that was open before."""
         if was_open and not self.worker.in_transaction and not self.worker.closed:
-            self._lost = str(error) or "the statement was stopped"
+            out_of = "out of memory" if isinstance(error, MemoryError) else ""
+            self._lost = str(error) or out_of or "the statement was stopped"
 
     def _transaction_lost(self) -> TransactionLostError:
         return TransactionLostError(

@@ -1,0 +1,31 @@
+"""SQLite without memory rolls back what was written before: ``MemoryError``, not its own family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.children import Child, needs_fork_server
+from tests.doors.out_of_memory import a_function_reads_too_much, reads_too_much
+
+LOST = "rolled this transaction back by itself (out of memory)"
+
+
+@needs_fork_server
+@pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
+def test_the_rest_of_a_transaction_is_refused(path: Path, placement: str) -> None:
+    """The second half is never committed without the first; after rollback() all goes on."""
+    with Child(reads_too_much, path, placement) as child:
+        assert child.hear() == "out of memory"
+        assert LOST in child.hear()
+        assert child.hear() == 1
+
+
+@needs_fork_server
+def test_the_rest_of_a_function_is_refused(path: Path) -> None:
+    """And nothing of it is kept."""
+    with Child(a_function_reads_too_much, path) as child:
+        assert child.hear() == "out of memory"
+        assert LOST in child.hear()
+        assert child.hear() == 0
