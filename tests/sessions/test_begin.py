@@ -381,7 +381,6 @@ async def test_cancelled_while_it_begins(
     await nothing_held(db, path)
 
 
-@pytest.mark.needs_thread
 async def test_cancelled_inside(engine: AsyncEngine, db: SQLiteDatabase, path: Path) -> None:
     inside = asyncio.Event()
 
