@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from greenlet import getcurrent
-from sqlalchemy import Connection, event
-from sqlalchemy.exc import MissingGreenlet
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import IntegrityError, MissingGreenlet
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
@@ -167,6 +167,35 @@ async def test_what_listeners_do_after_the_commit(
     assert await db.run_write_core(add, 13) == 13
     await db.run_write_core(bump)
     assert await db.run_read(lambda session: session.get_one(Item, 1).amount) == 1
+
+
+async def test_what_listeners_do_after_a_commit_that_failed(db: SQLiteDatabase, path: Path) -> None:
+    """They may begin and commit once more; only theirs has failed."""
+    make = text("CREATE TABLE children (item INTEGER REFERENCES items (id))")
+    await db.run_write_core(Connection.execute, make)
+    ended: list[str] = []
+
+    def violate(session: Session) -> None:
+        session.execute(text("PRAGMA defer_foreign_keys = ON"))
+        session.execute(text("INSERT INTO children (item) VALUES (77)"))
+        connection = session.connection()
+
+        def begin_again(_: Session) -> None:
+            ended.append("rolled back")
+            begin_and_commit(connection)
+
+        event.listen(session, "after_rollback", begin_again)
+
+    first, violated, last = await in_line(
+        *(db, path),
+        lambda: db.run_write_core(add, 10),
+        lambda: db.run_write(violate),
+        lambda: db.run_write_core(add, 11),
+    )
+    assert (first, last) == (10, 11)
+    assert isinstance(violated, IntegrityError)
+    assert ended == ["rolled back"]
+    assert await added(db) == [10, 11]
 
 
 async def test_they_end_with_the_thread(path: Path) -> None:

@@ -157,17 +157,21 @@ async def test_a_generator_that_is_closed_rolls_back(
 # -- the beginning -------------------------------------------------------------------------------
 
 
-async def test_a_listener_that_raises(engine: AsyncEngine, db: SQLiteDatabase, path: Path) -> None:
-    """Nothing stays checked out."""
+@pytest.mark.parametrize("error", [ValueError("not today"), asyncio.CancelledError("not today")])
+async def test_a_listener_that_raises(
+    engine: AsyncEngine, db: SQLiteDatabase, path: Path, error: BaseException
+) -> None:
+    """Whatever it raises, nothing stays checked out, and for nobody to collect."""
 
     def refuse(_: Connection) -> None:
-        raise ValueError("not today")
+        raise error
 
     end = on_begin(engine, refuse)
-    with pytest.raises(ValueError, match="not today"):
+    with pytest.raises(type(error), match="not today") as caught:
         async with engine.begin():
             pytest.fail("it has not begun")
     end()
+    assert caught.value is error  # it leads to all that there was
     await nothing_held(db, path)
 
 
