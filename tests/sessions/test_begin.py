@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +12,16 @@ from sqlalchemy.exc import InvalidRequestError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sa_sqlite_pool import SQLiteDatabase, TurnAlreadyHeldError
-from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.sessions.lean import LeanConnection, LeanEngine
-from tests.cancelling import cancelled_at
 from tests.helpers import (
     UPDATE_FIRST,
     SleepingFunction,
-    amounts,
     create_items,
     turn_of,
     until,
-    until_free,
     until_waiting,
 )
+from tests.sessions.begin import amount, nothing_held, on_begin, own, sqlalchemys
 
 ERRORS = [ValueError("a"), StopIteration(1), StopAsyncIteration(), KeyboardInterrupt()]
 SLOW = "SELECT sleep()"
@@ -42,42 +39,11 @@ async def db(path: Path, sleeping: SleepingFunction) -> AsyncIterator[SQLiteData
         yield database
 
 
-def own(engine: AsyncEngine) -> AsyncEngine:
-    assert isinstance(engine, LeanEngine)
-    return engine
-
-
-def sqlalchemys(engine: AsyncEngine) -> AsyncEngine:
-    return AsyncEngine(engine.sync_engine)
-
-
 @pytest.fixture(params=[own, sqlalchemys])
 def engine(request: pytest.FixtureRequest, db: SQLiteDatabase) -> AsyncEngine:
     """The facade's, and SQLAlchemy's over the same: each test holds for both."""
     engine: AsyncEngine = request.param(db.writer_engine)
     return engine
-
-
-async def nothing_held(db: SQLiteDatabase, path: Path) -> None:
-    """Nothing is checked out, nobody has the turn, and the next is served."""
-    pool = db.writer_engine.pool
-    assert isinstance(pool, FairPool)
-    await until_free(path)
-    await until(lambda: len(pool.loans) == 0)
-    assert pool.checkedout() == 0
-    assert turn_of(path).waiting == 0
-    async with db.writer_engine.begin() as connection:
-        await connection.execute(text("SELECT 1"))
-
-
-async def amount(db: SQLiteDatabase) -> int:
-    return (await amounts(db.reader_engine))[0]
-
-
-def on_begin(engine: AsyncEngine, listener: Callable[[Connection], object]) -> Callable[[], None]:
-    """Have it called; what is returned ends that."""
-    event.listen(engine.sync_engine, "begin", listener)
-    return lambda: event.remove(engine.sync_engine, "begin", listener)
 
 
 # -- the end -------------------------------------------------------------------------------------
@@ -400,36 +366,3 @@ async def test_cancelled_inside(engine: AsyncEngine, db: SQLiteDatabase, path: P
     await assert_cancelled(task)
     await nothing_held(db, path)
     assert await amount(db) == 0
-
-
-@pytest.mark.parametrize("stubborn", [False, True], ids=["once", "again and again"])
-@pytest.mark.parametrize("of", [own, sqlalchemys])
-async def test_cancelled_anywhere(
-    path: Path, of: Callable[[AsyncEngine], AsyncEngine], stubborn: bool
-) -> None:
-    """At each moment where the task waits, with a listener that writes as it begins.
-
-    The connection is the same afterwards.
-    """
-    opened: list[object] = []
-
-    async with SQLiteDatabase(path, placement="thread", on_connect=opened.append) as db:
-
-        async def work() -> None:
-            async with of(db.writer_engine).begin() as connection:
-                await connection.execute(UPDATE_FIRST)
-
-        await create_items(db.writer_engine)
-        await amount(db)
-        end = on_begin(db.writer_engine, lambda connection: connection.execute(UPDATE_FIRST))
-        known, number, heard = len(opened), 0, True
-        while heard:
-            before, number = await amount(db), number + 1
-            heard = await cancelled_at(work(), number, stubborn)
-            await until_free(path)
-            # COMMIT may have been sent already.
-            assert await amount(db) - before in ((0, 2) if heard else (2,))
-        assert number > 3
-        assert len(opened) == known
-        end()
-        await nothing_held(db, path)
