@@ -86,7 +86,8 @@ class Measurement:
 
     ``seconds`` is the time in which ``in_time`` operations were acknowledged; None for all.
     ``overshoots_s`` is how late the event loop woke its probe each time; None where there is no
-    loop. The times of the warm-up are thrown away; its effects are in the file.
+    loop. The times of the warm-up are thrown away; its effects are in the file. It is all that has
+    ended when the clock starts.
     """
 
     settings: Settings
@@ -117,7 +118,7 @@ class Contender(Protocol):
 
 
 class _Window:
-    """The time that counts: from when all tasks are at work.
+    """The time that counts: from when all tasks are at work; ``on_open`` is called then.
 
     Until then, who has begun goes on, so that those who begin last find a line.
 
@@ -125,15 +126,19 @@ class _Window:
     since who waits longest must not be left out, and it does not count as done in time.
     """
 
-    def __init__(self, tasks: int, seconds: float) -> None:
+    def __init__(
+        self, tasks: int, seconds: float, on_open: Callable[[], None] = lambda: None
+    ) -> None:
         self._missing = tasks
         self._seconds = seconds
+        self._on_open = on_open
         self._ends = math.inf
 
     def enter(self) -> None:
         """Called by each task once."""
         self._missing -= 1
         if not self._missing:
+            self._on_open()
             self._ends = perf_counter() + self._seconds
 
     @property
@@ -166,13 +171,18 @@ class Concurrent:
                 await _warm_up(way, part, work.warm_up(part), keys[part.name], warm_up[part.name])
             gc.collect()
             measured = {part.name: Tally() for part in work.parts}
-            window = _Window(sum(part.tasks for part in work.parts), work.seconds)
+
+            def on_open() -> None:
+                for name, tally in warm_up.items():
+                    tally.take_over(measured[name])
+
+            window = _Window(sum(part.tasks for part in work.parts), work.seconds, on_open)
             async with loop_lag() as overshoots_s:
                 await asyncio.gather(
                     *(
                         _repeat(
                             *(way, part, keys[part.name], measured[part.name], window),
-                            lead_in=warm_up[part.name] if work.in_line else None,
+                            in_line=work.in_line,
                         )
                         for part in work.parts
                         for _ in range(part.tasks)
@@ -205,11 +215,11 @@ async def _repeat(
     tally: Tally,
     window: _Window,
     *,
-    lead_in: Tally | None,
+    in_line: bool,
 ) -> None:
     operate = _operate(way, part)
-    if lead_in is not None:
-        with lead_in.operation():
+    if in_line:
+        with tally.operation():
             await operate(part.operation, next(keys))
     window.enter()
     while window.is_open:

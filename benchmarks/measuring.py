@@ -52,6 +52,14 @@ class Tally:
     def acknowledged(self) -> int:
         return len(self.acknowledged_at)
 
+    def take_over(self, other: Tally) -> None:
+        """All that ``other`` has counted so far is counted here, and not there."""
+        self.acknowledged_at += other.acknowledged_at
+        self.errors += other.errors
+        self.latencies_s += other.latencies_s
+        for counted in (other.acknowledged_at, other.errors, other.latencies_s):
+            counted.clear()
+
     @contextmanager
     def operation(self, since: float | None = None) -> Iterator[None]:
         """Time the block; what the database refuses is counted and not raised.

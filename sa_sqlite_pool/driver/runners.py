@@ -12,7 +12,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, NoReturn, TypeVar, final
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 R = TypeVar("R", bound="Runner")
 
@@ -55,6 +55,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
     :meth:`finish` is next; otherwise it is what the function has switched to its parent with.
     """
 
+    dead: bool
     gr_context: Context | None
     idle = _Idle()
 
@@ -83,7 +84,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         """Return or raise what the function did, and keep nothing of it, ready for the next."""
         self.gr_context = None
         runners = self.idle.runners
-        if len(runners) < MOST_IDLE:
+        if len(runners) < MOST_IDLE and not self.dead:
             runners.append(self)
         outcome = self.outcome
         if outcome.error is not None:
@@ -92,12 +93,14 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         return result
 
 
-def _run(outcome: _Outcome) -> None:
+def _run(outcome: _Outcome) -> _Outcome:
     # Not a method of the greenlet: one whose own frames lead to it is never collected.
     while True:
         function, args, kwargs = getcurrent().parent.switch(outcome)
         try:
             outcome.result = function(*args, **kwargs)
+        except GreenletExit:  # nobody has it any more
+            return outcome
         except BaseException as error:  # raised again where it is awaited
             outcome.error = error
         del function, args, kwargs

@@ -169,11 +169,12 @@ class Group:
         self._turn = pool.turn
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
         self._place = pool.stand_in_line()
-        self._leader = contextvars.Context().run(
+        context = contextvars.Context()  # not the first caller's, which would be kept
+        self._leader = context.run(
             partial(loop.create_task, self._lead(), name=f"group commit of {self._turn.name}")
         )
         self._place.hand_to(self._leader)
-        self._timer = loop.call_at(deadline, self._look_at_deadlines)
+        self._timer = loop.call_at(deadline, self._look_at_deadlines, context=context)
         self._leader.add_done_callback(self._led)
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import FunctionType
 from typing import Any, TypeVar, final
 
-from sqlalchemy import URL, Connection, Engine, Transaction
+from sqlalchemy import URL, Transaction
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -29,6 +31,7 @@ from sqlalchemy.ext.asyncio import (
 from ..driver.greenlets import greenlet_spawn, run_to_end
 
 C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 def _in_greenlets_used_again(cls: C) -> C:
@@ -74,33 +77,39 @@ class LeanConnection(AsyncConnection):
 
     async def start_begun(self) -> Transaction:
         """``start()``, and a transaction, which is entered already: leave it by ``__exit__``."""
-        connection, transaction = await greenlet_spawn(_connect_and_begin, self.sync_engine)
+        return await greenlet_spawn(self._connect_and_begin)
+
+    def _connect_and_begin(self) -> Transaction:
+        connection = self.sync_engine.connect()
         self.sync_connection = self._assign_proxied(connection)
-        return transaction
+        try:
+            return connection.begin().__enter__()
+        except BaseException:
+            connection.close()
+            raise
 
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         await run_to_end(self._proxied.close)
-
-
-def _connect_and_begin(engine: Engine) -> tuple[Connection, Transaction]:
-    connection = engine.connect()
-    try:
-        return connection, connection.begin().__enter__()
-    except BaseException:
-        connection.close()
-        raise
 
 
 @final
 class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
     """What ``LeanEngine.begin()`` returns: a connection with its transaction."""
 
-    __slots__ = ("_connection", "_transaction")
+    __slots__ = ("_connection", "_entered", "_transaction")
 
     def __init__(self, connection: LeanConnection) -> None:
         self._connection = connection
+        self._entered = False
+
+    def __call__(self, function: F) -> F:
+        """As a decorator, which SQLAlchemy's is, too: a block around each call."""
+        return AsyncEngine.begin(self._connection.engine)(function)
 
     async def __aenter__(self) -> AsyncConnection:
+        if self._entered:
+            raise InvalidRequestError("this block can be entered once: call begin() again")
+        self._entered = True
         self._transaction = await self._connection.start_begun()
         return self._connection
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +13,15 @@ import pytest
 from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
 from sqlalchemy import select, text
 
-from benchmarks import contenders, files
-from benchmarks.contenders import STOCK, Contender, Measurement, Part, Work
-from benchmarks.engines import PRAGMAS
-from benchmarks.loads import items, one_row_writes, read_modify_write
+from benchmarks import contenders, files, measuring, rounds
+from benchmarks.contenders import STOCK, Concurrent, Contender, Measurement, Part, Work
+from benchmarks.engines import PRAGMAS, Pragmas
+from benchmarks.loads import LOADS, items, one_row_writes, read_modify_write
 from benchmarks.loads.base import Plan
 from benchmarks.measuring import Tally, WrongAnswerError
-from benchmarks.steps import Run, Statement, Steps, check_count, check_rows
+from benchmarks.rounds import Effort
+from benchmarks.settings import Settings
+from benchmarks.steps import Operation, Run, Statement, Steps, check_count, check_rows
 from benchmarks.ways import catalogue
 
 READERS = (*catalogue.READING, *catalogue.OTHER_STOCK_POOLS[:2])
@@ -136,6 +140,85 @@ def test_only_what_was_done_in_time_counts(monkeypatch: pytest.MonkeyPatch) -> N
     tally = Tally()
     tally.acknowledged_at += [99.9, 100.0, 104.9, 105.0]
     assert window.count(tally) == 2
+
+
+class Line:
+    """A way that is free for all but the first who asks: he is served after ``others`` of them.
+
+    ``ended`` holds who was served, by their numbers, in order.
+    """
+
+    def __init__(self, clock: Clock, others: int) -> None:
+        self.ended: list[int] = []
+        self._clock = clock
+        self._others = others
+        self._enough = asyncio.Event()
+        self._numbers: dict[object, int] = {}
+
+    async def read(self, operation: Operation, key: int) -> None:
+        number = self._numbers.setdefault(asyncio.current_task(), len(self._numbers))
+        await (asyncio.sleep(0) if number or self._enough.is_set() else self._enough.wait())
+        self._clock.now += 1.0
+        self.ended.append(number)
+        if len(self.ended) == self._others:
+            self._enough.set()
+        if len(self.ended) % 4 == 0:
+            raise WrongAnswerError("now and then")
+
+    write = read
+
+    async def settings(self, *, writes: bool) -> Settings:
+        return Settings("Line", 1, 0, {}, "")
+
+
+@pytest.mark.parametrize("in_line", [True, False])
+def test_all_have_had_a_turn_before_the_clock_starts(
+    monkeypatch: pytest.MonkeyPatch, in_line: bool
+) -> None:
+    """What has ended until then is not measured, what is under way is; nothing is lost."""
+    clock = Clock()
+    for module in (contenders, measuring):
+        monkeypatch.setattr(module, "perf_counter", clock)
+    lines: list[Line] = []
+
+    @asynccontextmanager
+    async def open_(_database: Path, _pragmas: Pragmas) -> AsyncIterator[Line]:
+        lines.append(Line(clock, others=10))
+        yield lines[0]
+
+    work = Work(
+        (replace(part(items.read), tasks=3), replace(part(items.read), name="other", tasks=2)),
+        seconds=40.0,
+        warm_up_per_task=0,
+        seed=0,
+        pragmas=PRAGMAS,
+        in_line=in_line,
+    )
+    measurements = Concurrent("line", open_).run(Path(), work)
+    [line] = lines
+    before = line.ended.index(0) + 1 if in_line else 0
+    warm_up = [one.warm_up for one in measurements.values()]
+    measured = [one.measured for one in measurements.values()]
+    assert sum(len(one.latencies_s) for one in warm_up) == before
+    assert sum(len(one.latencies_s) for one in measured) == len(line.ended) - before
+    assert sum(one.acknowledged for one in warm_up) == before - before // 4
+    for tallies in (warm_up, measured):
+        for one in tallies:
+            assert one.acknowledged + one.errors.total() == len(one.latencies_s)
+    in_time = sum(one.in_time or 0 for one in measurements.values())
+    started = float(before)
+    counted = [at for one in measured for at in one.acknowledged_at if at < started + 40.0]
+    assert in_time == len(counted) > 0
+    assert len(line.ended) > before + 40
+    assert all(one.acknowledged_at for one in measured)
+
+
+def test_turns_are_measured_in_line() -> None:
+    """And nothing else is: who comes first is a part of the others."""
+    plan = Plan()
+    loads = [load for make in LOADS.values() for load in make(plan)]
+    in_line = {load.name for load in loads if rounds._work(load, Effort(1, 1.0), 0).in_line}
+    assert in_line == {"turns 50", "turns 5000"}
 
 
 class Clock:

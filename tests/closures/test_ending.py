@@ -84,11 +84,11 @@ async def test_closing_stops_what_runs(db: SQLiteDatabase, sql: object) -> None:
 
 
 async def test_closing_a_group(db: SQLiteDatabase) -> None:
-    """What has run and is not committed is lost with what runs, and told so."""
+    """What has run and is not committed is lost with what runs, and each is told so."""
     inside = Inside(lambda connection: add(connection, 11))
     async with turn_held(db):
         tasks: list[asyncio.Future[Any]] = []
-        for fn in (lambda c: add(c, 10), inside):
+        for fn in (lambda c: add(c, 10), lambda c: add(c, 12), inside):
             tasks.append(asyncio.ensure_future(db.run_write_core(fn)))
             await asyncio.sleep(0)
     await inside.until_entered()
@@ -98,9 +98,13 @@ async def test_closing_a_group(db: SQLiteDatabase) -> None:
     (loan,) = pool.loans
     await until(lambda: loan.connection is None or loan.connection.given_up)
     inside.leave.set()
-    for error in await asyncio.gather(*tasks, return_exceptions=True):
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    causes = set()
+    for error in errors:
         assert isinstance(error, OperationalError)
         assert "was closed" in str(error)
+        causes.add(id(error.orig))
+    assert len(causes) == 3  # each with its own traceback
     await closing
 
 

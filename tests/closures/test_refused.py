@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -253,12 +254,36 @@ async def test_a_driver_connection_that_was_kept(db: SQLiteDatabase) -> None:
             _ = raw.driver_connection
 
 
-async def test_used_by_the_next_in_the_same_thread(db: SQLiteDatabase) -> None:
-    """What one function kept is of no use to the next, which runs in the same thread."""
-    raw: Any = await db.run_write_core(lambda connection: connection.connection)
+def _fail(_: Connection) -> None:
+    raise ZeroDivisionError
+
+
+def _fail_at_commit(connection: Connection) -> None:
+    connection.execute(text("PRAGMA defer_foreign_keys = ON"))
+    connection.execute(text("INSERT INTO children (item) VALUES (77)"))
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [(ids, None), (_fail, ZeroDivisionError), (_fail_at_commit, IntegrityError)],
+)
+async def test_used_by_the_next_in_the_same_thread(
+    db: SQLiteDatabase, function: Callable[[Connection], Any], error: type[Exception] | None
+) -> None:
+    """What one function kept is of no use to the next, however its own transaction ended."""
+    children = text("CREATE TABLE children (item INTEGER REFERENCES items (id))")
+    await db.run_write_core(Connection.execute, children)
+    kept: list[Any] = []
+
+    def keep(connection: Connection) -> None:
+        kept.append(connection.connection)
+        function(connection)
+
+    with contextlib.nullcontext() if error is None else pytest.raises(error):
+        await db.run_write_core(keep)
 
     def use(_: Connection) -> None:
-        raw.cursor().execute("DELETE FROM items")
+        kept[0].cursor().execute("DELETE FROM items")
 
     with pytest.raises(ClosureError, match="after its function had returned"):
         await db.run_write_core(use)

@@ -86,6 +86,7 @@ async def test_a_block_that_waits_is_run_to_its_end(db: SQLiteDatabase, tasks: T
     assert (await amounts(db.reader_engine))[0] == 0
 
 
+@pytest.mark.needs_thread
 async def test_a_session_that_waits_is_closed_to_its_end(
     make_engine: MakeEngine, tasks: Tasks
 ) -> None:

@@ -1,0 +1,58 @@
+"""A cancellation at each moment where a task waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+
+class Cancelling:
+    """Awaits ``operation``, and cancels the task while it is suspended for the n-th time.
+
+    With ``stubborn``, again at each time that follows, as AnyIO's cancel scopes do.
+    """
+
+    def __init__(self, operation: Coroutine[Any, Any, None], number: int, stubborn: bool) -> None:
+        self.operation = operation
+        self.number = number
+        self.stubborn = stubborn
+        self.suspensions = 0
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self.operation.__await__()
+        step: Callable[[], Any] = lambda: next(steps)  # noqa: E731
+        while True:
+            try:
+                awaited = step()
+            except StopIteration:
+                return
+            self._suspended()
+            try:
+                yield awaited
+            except BaseException as error:
+                step = self._throw(steps, error)
+            else:
+                step = lambda: next(steps)  # noqa: E731
+
+    @staticmethod
+    def _throw(steps: Generator[Any, Any, None], error: BaseException) -> Callable[[], Any]:
+        return lambda: steps.throw(error)
+
+    def _suspended(self) -> None:
+        self.suspensions += 1
+        if self.suspensions == self.number or (self.stubborn and self.suspensions > self.number):
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+
+async def cancelled_at(operation: Coroutine[Any, Any, None], number: int, stubborn: bool) -> bool:
+    """Whether ``operation`` was suspended ``number`` times, and so cancelled."""
+    cancelling = Cancelling(operation, number, stubborn)
+
+    async def run() -> None:
+        await cancelling
+
+    await asyncio.gather(asyncio.create_task(run()), return_exceptions=True)
+    return cancelling.suspensions >= number
