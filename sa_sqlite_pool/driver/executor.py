@@ -132,6 +132,9 @@ class Executor:
                     return self._read_here(sql, call, plan)
                 except NotInline:
                     inline = False
+                except sqlite3.Error:  # it fails again below, where errors are explained
+                    if transaction.lost:
+                        raise
         limit = None if timeout is None else TimeLimit(timeout)
         statement = _Statement(sql, kind, call, limit, atomic=atomic, inline=inline)
         while True:
@@ -156,6 +159,7 @@ class Executor:
         # SQLAlchemy's own methods insist that something is awaited, if only for no time.
         if pause.long or not in_runner():
             self.transaction.wait_for(pause)
+            self.transaction.reading.assert_not_ended()  # meanwhile
 
     def _plan_of_read(self) -> Plan | None:
         """How a read is to run here and now; None if it has to wait for anything."""
@@ -172,17 +176,18 @@ class Executor:
     def _read_here(self, sql: str, call: Call[T], plan: Plan) -> T:
         """Run a read that is known to be short, with little around it.
 
-        Whatever goes wrong: it can run again, in the thread, where errors are explained.
+        Where it fails, it may run again, unless SQLite has ended its transaction.
         """
-        transaction = self.transaction
+        transaction, was_open = self.transaction, self.worker.in_transaction
         transaction.note(sql)
         try:
             return self.placing.run_inline(
                 *(self.worker, sql, Kind.READ),
                 lambda connection: self._perform(connection, plan, call, commits=False),
             )
-        except sqlite3.Error:
-            raise NotInline from None
+        except sqlite3.Error as error:
+            transaction.note_loss(was_open, error)
+            raise
         finally:
             transaction.after_work()
 

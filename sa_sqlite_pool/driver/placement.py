@@ -135,10 +135,12 @@ class Placing:
 
         ``loan`` tells whose work it is.
         """
-        if loan is None or loan.loop is None:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        # The connection may have been checked out in another loop, which is closed by now.
+        if loan is not None and loan.loop is loop:
+            task = loan.task
         else:
-            loop, task = loan.loop, loan.task
+            task = asyncio.current_task()
         own = self._laps
         if own is None or not own.belongs_to(loop):
             own = self._laps = laps(loop)
