@@ -137,10 +137,7 @@ class Placing:
         """
         loop = asyncio.get_running_loop()
         # The connection may have been checked out in another loop, which is closed by now.
-        if loan is not None and loan.loop is loop:
-            task = loan.task
-        else:
-            task = asyncio.current_task()
+        task = loan.task if loan is not None and loan.loop is loop else asyncio.current_task()
         own = self._laps
         if own is None or not own.belongs_to(loop):
             own = self._laps = laps(loop)
