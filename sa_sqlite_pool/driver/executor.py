@@ -137,21 +137,24 @@ class Executor:
                         raise
         limit = None if timeout is None else TimeLimit(timeout)
         statement = _Statement(sql, kind, call, limit, atomic=atomic, inline=inline)
+        try:
+            return self._attempt_until_done(statement, timeout)
+        except _Misjudged as misjudged:
+            self._judged[sql] = misjudged.kind
+        return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
+
+    def _attempt_until_done(self, statement: _Statement[T], timeout: float | None) -> T:
         while True:
             try:
                 return self._attempt(statement)
             except NotInline:
                 self._tries_again = statement.inline = False
-            except _Misjudged as misjudged:
-                self._judged[sql] = misjudged.kind
-                break
             except sqlite3.OperationalError as error:
                 if not self._tries_again:
                     raise
                 self._wait_before_next_try(self._patience(statement), error)
             except OutOfTime:
-                raise self._took_too_long(sql, timeout) from None
-        return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
+                raise self._took_too_long(statement.sql, timeout) from None
 
     def _pause(self) -> None:
         """Before work on the loop, let others go on, now and then."""
@@ -174,10 +177,7 @@ class Executor:
         return decision.plan
 
     def _read_here(self, sql: str, call: Call[T], plan: Plan) -> T:
-        """Run a read that is known to be short, with little around it.
-
-        Where it fails, it may run again, unless SQLite has ended its transaction.
-        """
+        """Run a read that is known to be short, with little around it; errors are SQLite's own."""
         transaction, was_open = self.transaction, self.worker.in_transaction
         transaction.note(sql)
         try:
