@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,33 +22,14 @@ from sa_sqlite_pool import (
     TransactionLostError,
     WriterPool,
 )
-from sa_sqlite_pool.driver import executor, laps, transaction
+from sa_sqlite_pool.driver import laps
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.driver.greenlets import greenlet_spawn
-from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.turn.snapshots import Snapshots
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, create_items, driver, turn_of, until
-from tests.placement.work import READ, WRITE, Run, Trace, learn, run
-from tests.turn.steps import Meanwhile, every_step
+from tests.placement.work import READ, WRITE, Run, Trace, learn, run, snapshots_of
 
 BLOB = "SELECT length(data) FROM blobs WHERE id = 5"
-
-
-@pytest.fixture
-async def reader(make_engine: MakeEngine, trace: Trace) -> AsyncEngine:
-    """One that knows ``READ``."""
-    await create_items(make_engine(WriterPool))
-    made = make_engine(ReaderPool, on_connect=trace.on_connect)
-    await learn(made, READ)
-    return made
-
-
-def snapshots_of(engine: AsyncEngine) -> Snapshots:
-    pool = engine.pool
-    assert isinstance(pool, FairPool)
-    assert pool.keeper is not None
-    return pool.keeper.snapshots
 
 
 @contextmanager
@@ -303,53 +282,3 @@ async def test_with_everything_inline_so_do_failures(
             await connection.execute(text("SELECT load_extension('anything')"))
         assert isinstance(caught.value.orig, ForbiddenWriteError)
         assert worker.hops == hops
-
-
-# -- others use the connection ---------------------------------------------------------------------
-
-
-async def test_the_application_uses_the_connection_itself(
-    reader: AsyncEngine, trace: Trace
-) -> None:
-    """Where it has put work in line for the thread, the loop leaves the connection alone."""
-    leave = threading.Event()
-    async with reader.connect() as connection:
-        raw = (await connection.get_raw_connection()).driver_connection
-        assert raw is not None
-        working = [asyncio.create_task(raw._execute(leave.wait, 10)) for _ in range(2)]
-        await asyncio.sleep(0)
-        with trace.recorded() as runs:
-            assert await connection.scalar(text(READ)) == 0
-        leave.set()
-        assert await asyncio.gather(*working) == [True, True]
-    assert Run(READ, False) in runs
-
-
-@pytest.mark.parametrize("file", [executor.__file__, transaction.__file__], ids=["run", "end"])
-async def test_given_up_between_any_two_steps(reader: AsyncEngine, file: str) -> None:
-    """By another thread: it has read, or says so; nobody is left in the way of a gap."""
-    snapshots, refusals = snapshots_of(reader), set[str]()
-    for step, note in every_step():
-        connection = await reader.connect()
-        raw = await driver(connection)
-
-        def give_up(raw: SQLiteConnection = raw) -> None:
-            taking = threading.Thread(target=lambda: raw.give_up("taken", keep=True))
-            taking.start()
-            taking.join()
-
-        def read(
-            raw: SQLiteConnection = raw, step: int = step, give_up: Callable[[], None] = give_up
-        ) -> Meanwhile:
-            with Meanwhile(file, step, give_up) as meanwhile:
-                try:
-                    assert raw.execute(READ).fetchall() == [(0,)]
-                    raw.rollback()
-                except sqlite3.OperationalError as error:
-                    refusals.add(str(error))
-            return meanwhile
-
-        note(await greenlet_spawn(read))
-        await connection.close()
-        await until(lambda: not list(snapshots))
-    assert refusals <= {"no active connection: taken"}
