@@ -68,7 +68,10 @@ async def test_the_application_ends_the_transaction_itself(
 
 @pytest.mark.needs_thread
 async def test_a_cancellation_during_the_end(swap_in: AsyncEngine, path: Path) -> None:
-    """It is raised when SQLite has answered, and then the turn is free already."""
+    """It is raised when SQLite has answered, and then the turn is free already.
+
+    Until then others are told what runs.
+    """
     inside, leave = threading.Event(), threading.Event()
 
     def begins(sql: str) -> None:
@@ -83,6 +86,9 @@ async def test_a_cancellation_during_the_end(swap_in: AsyncEngine, path: Path) -
         raw.worker.connection.set_trace_callback(begins)
         ending = asyncio.create_task(greenlet_spawn(raw.commit))
         await until(inside.is_set)
+        holder = turn_of(path).holder
+        assert holder is not None
+        assert (holder.last_sql, holder.idle_since) == ("COMMIT", None)
         ending.cancel()
         asyncio.get_running_loop().call_soon(leave.set)
         with pytest.raises(asyncio.CancelledError):

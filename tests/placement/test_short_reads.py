@@ -176,11 +176,15 @@ async def test_within_a_transaction_that_writes(engine: AsyncEngine) -> None:
     snapshots = snapshots_of(engine)
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
+        raw = await driver(connection)
+        claim = raw.executor.transaction.writing._claim
         with snapshots.gap(60.0):
-            noted = note_what_is_known(await driver(connection), snapshots)
+            noted = note_what_is_known(raw, snapshots)
             assert await connection.scalar(text(READ)) == 1
             assert noted == [(READ, 0, False)]
-    assert await run(engine, READ) == [[1]]
+        await connection.execute(UPDATE_FIRST)
+        assert raw.executor.transaction.writing._claim is claim is not None  # taken once
+    assert await run(engine, READ) == [[2]]
 
 
 async def test_the_first_read_of_a_writer(make_engine: MakeEngine, path: Path) -> None:
@@ -196,6 +200,21 @@ async def test_the_first_read_of_a_writer(make_engine: MakeEngine, path: Path) -
         await connection.execute(UPDATE_FIRST)
     assert not raw.executor.transaction.writing.begun
     assert turn_of(path).holder is None
+
+
+async def test_the_end_of_a_read_after_a_write(make_engine: MakeEngine, trace: Trace) -> None:
+    """What the transaction before has written is nothing to wait for."""
+    engine = make_engine(SQLitePool, on_connect=trace.on_connect, pragmas={"synchronous": "FULL"})
+    await create_items(engine)
+    await learn(engine, READ)
+    async with engine.connect() as connection:
+        await connection.execute(text(WRITE))
+        await connection.commit()
+        await connection.execute(text("BEGIN"))
+        await connection.execute(text(READ))
+        with trace.recorded() as runs:
+            await connection.commit()
+    assert runs == [Run("COMMIT", True)]
 
 
 # -- errors ----------------------------------------------------------------------------------------
