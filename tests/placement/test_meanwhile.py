@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
+from sa_sqlite_pool import ReaderPool, SnapshotTooOldError, SQLitePool, WriterPool
 from sa_sqlite_pool.driver import executor, transaction
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.driver.greenlets import greenlet_spawn
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, create_items, driver, turn_of, until
+from tests.helpers import UPDATE_FIRST, SleepingFunction, create_items, driver, turn_of, until
 from tests.placement.work import READ, WRITE, Run, Trace, learn, run, snapshots_of
 from tests.turn.steps import Meanwhile, every_step
 
@@ -64,6 +65,26 @@ async def test_the_application_ends_the_transaction_itself(
         assert not transaction.writing.begun
         assert list(snapshots_of(engine)) == []
         assert turn_of(path).holder is (transaction.loan if poolclass is WriterPool else None)
+
+
+@pytest.mark.needs_thread
+async def test_a_snapshot_that_is_ended_while_it_is_read(make_engine: MakeEngine) -> None:
+    """It is somebody's as long as the thread is there, also where no transaction is open."""
+    sleeping = SleepingFunction()
+    engine = make_engine(SQLitePool, on_connect=sleeping.on_connect)
+    await create_items(engine)
+    snapshots = snapshots_of(engine)
+    reading = asyncio.create_task(run(engine, "SELECT sleep()"))
+    await until(sleeping.inside.is_set)
+    (snapshot,) = snapshots
+    snapshot.end_early(lambda: SnapshotTooOldError("it stood in the way"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert list(snapshots) == [snapshot]
+    sleeping.leave.set()
+    with pytest.raises(OperationalError, match="it stood in the way"):
+        await reading
+    assert list(snapshots) == []
 
 
 @pytest.mark.needs_thread
