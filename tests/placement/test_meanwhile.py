@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SnapshotTooOldError, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import executor, transaction
+from sa_sqlite_pool.driver import executor, transaction, writing
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.driver.greenlets import greenlet_spawn
 from tests.conftest import MakeEngine
@@ -147,3 +147,17 @@ async def test_given_up_between_any_two_steps(reader: AsyncEngine, file: str) ->
         await connection.close()
         await until(lambda: not list(snapshots))
     assert refusals <= {"no active connection: taken"}
+
+
+async def test_two_threads_end_a_transaction(swap_in: AsyncEngine, path: Path) -> None:
+    """Whoever comes first, between any two steps of the other: the turn is given back once."""
+    await create_items(swap_in)
+    for step, note in every_step():
+        async with swap_in.connect() as connection:
+            await connection.execute(UPDATE_FIRST)
+            own = (await driver(connection)).executor.transaction.writing
+            with Meanwhile(writing.__file__, step, own.end) as meanwhile:
+                own.end()
+            note(meanwhile)
+            assert not own.begun
+            assert turn_of(path).holder is None
