@@ -136,8 +136,7 @@ class Placing:
         ``loan`` tells whose work it is.
         """
         loop = asyncio.get_running_loop()
-        # The connection may have been checked out in another loop, which is closed by now.
-        task = loan.task if loan is not None and loan.loop is loop else asyncio.current_task()
+        task = asyncio.current_task() if loan is None else loan.task
         own = self._laps
         if own is None or not own.belongs_to(loop):
             own = self._laps = laps(loop)
