@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver.laps import laps
@@ -65,6 +65,28 @@ def test_the_facade_goes_on_in_the_next_loop(path: Path) -> None:
         asyncio.run(use())
     assert asyncio.run(amounts(db.reader_engine)) == [3, 0, 0]
     asyncio.run(db.close())
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+def test_a_connection_goes_on_in_the_next_loop(path: Path, poolclass: type) -> None:
+    """One that was checked out in a loop which is closed now."""
+    engine = engine_on(path, poolclass)
+    asyncio.run(create_items(engine))
+    read = text("SELECT amount FROM items WHERE id = 1")
+
+    async def check_out() -> AsyncConnection:
+        connection = await engine.connect()
+        for _ in range(3):
+            assert await connection.scalar(read) == 0
+        return connection
+
+    async def go_on(connection: AsyncConnection) -> None:
+        for _ in range(3):
+            assert await connection.scalar(read) == 0
+        await connection.close()
+
+    asyncio.run(go_on(asyncio.run(check_out())))
+    asyncio.run(engine.dispose())
 
 
 def die(main: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:

@@ -116,7 +116,8 @@ class Cursor:
         return next(self._rows, None)
 
     def fetchmany(self, size: int | None = None) -> Sequence[Row]:
-        return list(islice(self._rows, self.arraysize if size is None else size))
+        count = self.arraysize if size is None else size
+        return list(islice(self._rows, max(0, count)))
 
     def fetchall(self) -> Sequence[Row]:
         return list(self._rows)

@@ -132,23 +132,29 @@ class Executor:
                     return self._read_here(sql, call, plan)
                 except NotInline:
                     inline = False
+                except sqlite3.Error:  # it fails again below, where errors are explained
+                    if transaction.lost:
+                        raise
         limit = None if timeout is None else TimeLimit(timeout)
         statement = _Statement(sql, kind, call, limit, atomic=atomic, inline=inline)
+        try:
+            return self._attempt_until_done(statement, timeout)
+        except _Misjudged as misjudged:
+            self._judged[sql] = misjudged.kind
+        return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
+
+    def _attempt_until_done(self, statement: _Statement[T], timeout: float | None) -> T:
         while True:
             try:
                 return self._attempt(statement)
             except NotInline:
                 self._tries_again = statement.inline = False
-            except _Misjudged as misjudged:
-                self._judged[sql] = misjudged.kind
-                break
             except sqlite3.OperationalError as error:
                 if not self._tries_again:
                     raise
                 self._wait_before_next_try(self._patience(statement), error)
             except OutOfTime:
-                raise self._took_too_long(sql, timeout) from None
-        return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
+                raise self._took_too_long(statement.sql, timeout) from None
 
     def _pause(self) -> None:
         """Before work on the loop, let others go on, now and then."""
@@ -156,6 +162,7 @@ class Executor:
         # SQLAlchemy's own methods insist that something is awaited, if only for no time.
         if pause.long or not in_runner():
             self.transaction.wait_for(pause)
+            self.transaction.reading.assert_not_ended()  # meanwhile
 
     def _plan_of_read(self) -> Plan | None:
         """How a read is to run here and now; None if it has to wait for anything."""
@@ -170,10 +177,7 @@ class Executor:
         return decision.plan
 
     def _read_here(self, sql: str, call: Call[T], plan: Plan) -> T:
-        """Run a read that is known to be short, with little around it.
-
-        Whatever goes wrong: it can run again, in the thread, where errors are explained.
-        """
+        """Run a read that is known to be short, with little around it; errors are SQLite's own."""
         transaction, was_open = self.transaction, self.worker.in_transaction
         transaction.note(sql)
         try:
@@ -183,9 +187,7 @@ class Executor:
             )
         except SQLITE_ERRORS as error:
             transaction.note_loss(was_open, error)
-            if transaction.lost:
-                raise
-            raise NotInline from None
+            raise
         finally:
             transaction.after_work()
 

@@ -135,10 +135,8 @@ class Placing:
 
         ``loan`` tells whose work it is.
         """
-        if loan is None or loan.loop is None:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        else:
-            loop, task = loan.loop, loan.task
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task() if loan is None else loan.task
         own = self._laps
         if own is None or not own.belongs_to(loop):
             own = self._laps = laps(loop)

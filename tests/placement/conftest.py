@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import SQLitePool, WriterPool
+from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from sa_sqlite_pool.driver import placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
-from tests.placement.work import Trace
+from tests.placement.work import READ, Trace, learn
 
 
 @pytest.fixture
@@ -35,3 +35,12 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sa_sqlite_pool.wal.lookout._RECENT_NS", 0)
     monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
     monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)
+
+
+@pytest.fixture
+async def reader(make_engine: MakeEngine, trace: Trace) -> AsyncEngine:
+    """One that knows ``READ``."""
+    await create_items(make_engine(WriterPool))
+    made = make_engine(ReaderPool, on_connect=trace.on_connect)
+    await learn(made, READ)
+    return made

@@ -81,12 +81,15 @@ async def test_a_disposed_engine_keeps_its_placement(make_engine: MakeEngine) ->
     assert not any(inline for _, inline in trace.runs)
 
 
+@pytest.mark.parametrize("role", ["auto", "reader"])
 async def test_where_a_server_keeps_the_file(
-    make_engine: MakeEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
-    """Any statement may have to wait for it."""
+    """Any statement may have to wait for it, also the end of a read."""
     monkeypatch.setattr(Site, "doubtful", True)
     engine = make_engine(SQLitePool, on_connect=trace.on_connect)
     await create_items(engine)
-    await learn(engine, READ)
-    assert not any(inline for sql, inline in trace.runs if sql == READ)
+    with trace.recorded() as runs:
+        await learn(engine.execution_options(sqlite_role=role), READ)
+    assert runs
+    assert not any(inline for _, inline in runs)

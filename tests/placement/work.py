@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.turn.snapshots import Snapshots
+
 READ = "SELECT amount FROM items WHERE id = 1"
 WRITE = "UPDATE items SET amount = amount + 1 WHERE id = 1"
 COUNT = (
@@ -66,3 +69,10 @@ async def run(engine: AsyncEngine, *statements: str) -> list[Any]:
     async with engine.begin() as connection:
         results = [await connection.execute(text(sql)) for sql in statements]
         return [result.scalars().all() if result.returns_rows else None for result in results]
+
+
+def snapshots_of(engine: AsyncEngine) -> Snapshots:
+    pool = engine.pool
+    assert isinstance(pool, FairPool)
+    assert pool.keeper is not None
+    return pool.keeper.snapshots

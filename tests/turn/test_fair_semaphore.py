@@ -280,6 +280,23 @@ def test_sent_away_and_cancelled_at_once() -> None:
     run_in_virtual_time(main())
 
 
+async def test_who_has_waited_leaves_no_timer() -> None:
+    """Served, or cancelled: the loop is not kept busy until the time would have passed."""
+    line = semaphore()
+    for cancelled in (False, True):
+        permit = await take(line)
+        waiting = asyncio.create_task(take(line, 60))
+        await until_waiting(1, line)
+        assert line._deadlines._queues
+        if cancelled:
+            waiting.cancel()
+        line.release(permit)
+        await asyncio.wait([waiting])
+        assert not line._deadlines._queues
+        if not cancelled:
+            line.release(await waiting)
+
+
 def test_a_child_that_waits_for_its_ancestor_is_told() -> None:
     """Clear waits: the holder may be waiting for the very task that waits for it."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
+from sa_sqlite_pool.turn.permit import Permit
 from sa_sqlite_pool.turn.whereabouts import Caller, caller
+from tests.helpers import until_waiting
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,35 @@ def test_code_without_a_file(file: str, module: str, expected: str) -> None:
     asked = names["ask"]()
     assert isinstance(asked, Caller)
     assert str(asked).startswith(expected)
+
+
+async def ask(line: FairSemaphore) -> Permit:
+    permit = await line.acquire(None)
+    assert permit is not None
+    return permit
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_permit_knows_who_asked(waits: bool) -> None:
+    """The line that asked, and the tasks that its holder has started."""
+    line = FairSemaphore()
+    told: list[str] = []
+
+    async def child() -> None:
+        assert await line.acquire(0.0) is None
+        told.append(line.describe_holders())
+
+    async def hold() -> Permit:
+        permit = await ask(line)
+        await asyncio.create_task(child())
+        return permit
+
+    before = await ask(line) if waits else None
+    holding = asyncio.create_task(hold())
+    if before is not None:
+        await until_waiting(1, line)
+        line.release(before)
+    permit = await holding
+    assert str(permit.asked_at).startswith("test_whereabouts.py:")
+    assert "this task was started under it" in told[0]
+    line.release(permit)
