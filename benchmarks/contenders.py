@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -25,6 +26,9 @@ STOCK = "stock"
 """Whom all others are compared with."""
 
 SYNCHRONOUS = "synchronous"
+
+_KEYS = 10_000
+"""Which are drawn for a part; then they come again."""
 
 _WARM_UP = 250
 """Operations of a part at the most: a thousand tasks need no thousand connections."""
@@ -74,10 +78,12 @@ class Work:
         return min(self.warm_up_per_task * part.tasks, _WARM_UP)
 
     def keys(self, part: Part) -> Iterator[int]:
-        """The same random rows for all contenders of a round, without end."""
+        """The same random rows for all contenders of a round, without end.
+
+        Drawn beforehand: that would be time of what is measured.
+        """
         chooser = random.Random(f"{self.seed} {part.name}")
-        while True:
-            yield chooser.randint(1, part.rows)
+        return cycle(chooser.choices(range(1, part.rows + 1), k=_KEYS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import contextlib
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from time import perf_counter
 
 import apsw
@@ -60,20 +60,36 @@ class Tally:
         for counted in (other.acknowledged_at, other.errors, other.latencies_s):
             counted.clear()
 
-    @contextmanager
-    def operation(self, since: float | None = None) -> Iterator[None]:
+    def operation(self, since: float | None = None) -> Timed:
         """Time the block; what the database refuses is counted and not raised.
 
         ``since`` is when it should have begun, where that was not now.
         """
-        started = perf_counter() if since is None else since
-        try:
-            yield
-            self.acknowledged_at.append(perf_counter())
-        except _REFUSALS as error:
-            self.errors[_reason(error)] += 1
-        finally:
-            self.latencies_s.append(perf_counter() - started)
+        return Timed(self, since)
+
+
+class Timed:
+    """A block that is timed. A class, since a generator would take as long as some of what it times."""
+
+    __slots__ = ("_started", "_tally")
+
+    def __init__(self, tally: Tally, since: float | None) -> None:
+        self._tally = tally
+        self._started = perf_counter() if since is None else since
+
+    def __enter__(self) -> None:
+        """The clock runs already."""
+
+    def __exit__(self, type_: object, error: BaseException | None, _traceback: object) -> bool:
+        ended, tally = perf_counter(), self._tally
+        tally.latencies_s.append(ended - self._started)
+        if error is None:
+            tally.acknowledged_at.append(ended)
+            return False
+        if not isinstance(error, _REFUSALS):
+            return False
+        tally.errors[_reason(error)] += 1
+        return True
 
 
 def _reason(error: Exception) -> str:

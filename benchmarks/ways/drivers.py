@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiosqlite
@@ -39,7 +40,7 @@ async def _execute(connection: aiosqlite.Connection, step: Step) -> object:
 
 
 async def _read(connection: aiosqlite.Connection, operation: Operation, key: int) -> None:
-    await drive_async(operation(key), lambda step: _execute(connection, step))
+    await drive_async(operation(key), partial(_execute, connection))
 
 
 async def _write(connection: aiosqlite.Connection, operation: Operation, key: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,11 +45,11 @@ class Connections(_Engine):
 
     async def read(self, operation: Operation, key: int) -> None:
         async with self._engine.connect() as connection:
-            await drive_async(operation(key), lambda step: execute(connection, step))
+            await drive_async(operation(key), partial(execute, connection))
 
     async def write(self, operation: Operation, key: int) -> None:
         async with self._engine.begin() as connection:
-            await drive_async(operation(key), lambda step: execute(connection, step))
+            await drive_async(operation(key), partial(execute, connection))
 
 
 class Sessions(_Engine):
@@ -60,11 +61,11 @@ class Sessions(_Engine):
 
     async def read(self, operation: Operation, key: int) -> None:
         async with self._session() as session:
-            await drive_async(operation(key), lambda step: execute(session, step))
+            await drive_async(operation(key), partial(execute, session))
 
     async def write(self, operation: Operation, key: int) -> None:
         async with self._session.begin() as session:
-            await drive_async(operation(key), lambda step: execute(session, step))
+            await drive_async(operation(key), partial(execute, session))
 
 
 def through(way: Callable[[AsyncEngine], Way], make: Make) -> Open:

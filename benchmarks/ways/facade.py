@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -34,11 +35,11 @@ class Engines(_Facade):
 
     async def read(self, operation: Operation, key: int) -> None:
         async with self._db.reader_engine.connect() as connection:
-            await drive_async(operation(key), lambda step: execute(connection, step))
+            await drive_async(operation(key), partial(execute, connection))
 
     async def write(self, operation: Operation, key: int) -> None:
         async with self._db.writer_engine.begin() as connection:
-            await drive_async(operation(key), lambda step: execute(connection, step))
+            await drive_async(operation(key), partial(execute, connection))
 
 
 class Blocks(_Facade):
@@ -46,11 +47,11 @@ class Blocks(_Facade):
 
     async def read(self, operation: Operation, key: int) -> None:
         async with self._db.read() as session:
-            await drive_async(operation(key), lambda step: execute(session, step))
+            await drive_async(operation(key), partial(execute, session))
 
     async def write(self, operation: Operation, key: int) -> None:
         async with self._db.write() as session:
-            await drive_async(operation(key), lambda step: execute(session, step))
+            await drive_async(operation(key), partial(execute, session))
 
 
 class Closures(_Facade):
@@ -74,7 +75,7 @@ class CoreClosures(_Facade):
 
 
 def _do(on: Session | Connection, operation: Operation, key: int) -> None:
-    drive(operation(key), lambda step: execute_in_thread(on, step))
+    drive(operation(key), partial(execute_in_thread, on))
 
 
 @asynccontextmanager

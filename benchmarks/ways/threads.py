@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,11 +45,11 @@ class Connections(_Engine):
 
     def read(self, operation: Operation, key: int) -> None:
         with self._engine.connect() as connection:
-            drive(operation(key), lambda step: execute(connection, step))
+            drive(operation(key), partial(execute, connection))
 
     def write(self, operation: Operation, key: int) -> None:
         with self._engine.begin() as connection:
-            drive(operation(key), lambda step: execute(connection, step))
+            drive(operation(key), partial(execute, connection))
 
 
 class Sessions(_Engine):
@@ -56,11 +57,11 @@ class Sessions(_Engine):
 
     def read(self, operation: Operation, key: int) -> None:
         with Session(self._engine) as session:
-            drive(operation(key), lambda step: execute(session, step))
+            drive(operation(key), partial(execute, session))
 
     def write(self, operation: Operation, key: int) -> None:
         with Session(self._engine) as session, session.begin():
-            drive(operation(key), lambda step: execute(session, step))
+            drive(operation(key), partial(execute, session))
 
 
 class InThreads:
