@@ -8,6 +8,7 @@ kernel and what else is written in C is not in it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from collections import Counter
@@ -52,12 +53,12 @@ WRITING: tuple[Contender, ...] = (
 
 
 class Instructions:
-    """Counts, while it ``counts``, what runs in this thread, and in those that began within it."""
+    """Counts, from ``begin()`` to ``end()``, what runs in this thread and those begun within it."""
 
     def __init__(self) -> None:
         self.by_owner: Counter[str] = Counter()
         self.calls = 0
-        self.counts = False
+        self._counts = False
         self._owners: dict[str, str] = {}
 
     def __enter__(self) -> Instructions:
@@ -67,12 +68,22 @@ class Instructions:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
         here, threads = self._before
         sys.settrace(here)
         threading.settrace(threads)
 
+    def begin(self) -> None:
+        gc.collect()
+        gc.disable()  # what it has others do comes at any time
+        self._counts = True
+
+    def end(self) -> None:
+        self._counts = False
+        gc.enable()
+
     def _on_call(self, frame: FrameType, _event: str, _arg: object) -> Any:
-        if not self.counts:
+        if not self._counts:
             return None
         owner = self._owner(frame.f_code.co_filename)
         if owner == _NOT_COUNTED:
@@ -119,10 +130,10 @@ async def _count(
         operate = way.write if writes else way.read
         for key in range(1, _WARM_UP + 1):
             await operate(operation, key)
-        instructions.counts = True
+        instructions.begin()
         for key in range(1, times + 1):
             await operate(operation, key)
-        instructions.counts = False
+        instructions.end()
 
 
 def _count_in_thread(
@@ -137,10 +148,10 @@ def _count_in_thread(
         operate = way.write if writes else way.read
         for key in range(1, _WARM_UP + 1):
             operate(operation, key)
-        instructions.counts = True
+        instructions.begin()
         for key in range(1, times + 1):
             operate(operation, key)
-        instructions.counts = False
+        instructions.end()
 
 
 def main(

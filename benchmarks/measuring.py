@@ -69,7 +69,7 @@ class Tally:
 
 
 class Timed:
-    """A block that is timed. A class, since a generator would take as long as some of what it times."""
+    """A block that is timed. A generator would take a part of the time of short ones."""
 
     __slots__ = ("_started", "_tally")
 
