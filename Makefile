@@ -74,7 +74,7 @@ bench: $(VENV)/.dev
 bench-docs: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.plots build/benchmarks.json
 
-# Python's instructions of a read and of a write: the same on every machine. A few seconds.
+# Python's instructions of a read and of a write, by whose they are: a few seconds.
 bench-instructions: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.instructions
 

@@ -1,8 +1,8 @@
 """Whose work a read and a write are: Python's instructions and calls, by who wrote them.
 
 ``python -m benchmarks.instructions``: a point read and a one-row write, through one way after the
-other, by one task. Unlike a time, the count is the same on every machine, however busy. SQLite, the
-kernel and what else is written in C is not in it.
+other, by one task. Unlike a time, the count is nearly the same on every machine, however busy.
+SQLite, the kernel and what else is written in C is not in it.
 """
 
 from __future__ import annotations
