@@ -62,8 +62,8 @@ class SQLiteConnection(AdaptedConnection):
         the connection is given back.
         """
         if not self._lent_raw and not self.worker.closed and self.worker.may_run_inline:
-            self._lent_raw = True
             self._set_busy_timeout(self._executor.rules.write_timeout)
+            self._lent_raw = self.worker.lent = True
         return self.worker.aiosqlite_connection
 
     def _set_busy_timeout(self, seconds: float) -> None:
@@ -179,10 +179,10 @@ class SQLiteConnection(AdaptedConnection):
         """Back to what a fresh checkout expects. Called by the pool."""
         self.rollback()
         if self._lent_raw and not self.given_up:
-            self._lent_raw = False
             self._executor.placing.functions_may_have_changed()
             self._set_busy_timeout(0)
             self._executor.look_at_log()
+            self._lent_raw = self.worker.lent = False
         self._executor.transaction.loan = None
 
     def close(self) -> None:

@@ -312,7 +312,8 @@ class Executor:
         transaction.note(sql)
         writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
         if waits and not writing.begin_nowait():
-            prepare = None if statement.limit is not None else lambda: self._prepare(in_thread)
+            elsewhere = statement.limit is None and not self.worker.lent
+            prepare = (lambda: self._prepare(in_thread)) if elsewhere else None
             begun: Job[T] | None = transaction.wait_for(
                 writing.begin(self._patience(statement), loan, prepare)
             )

@@ -69,6 +69,11 @@ class Worker:
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
     ``ended`` says why it can no longer be used; None as long as it can. ``file`` is the real path
     of the database, None for one in memory.
+
+    ``lent`` says that the application works on the connection by itself, too, in the connection's
+    own thread. Then everything goes there, one after the other: some functions of ``sqlite3`` wait
+    for SQLite's mutex with the interpreter lock in hand (``set_authorizer``, say), and a statement
+    that calls a function in Python would wait for that, for ever.
     """
 
     __slots__ = (
@@ -82,6 +87,7 @@ class Worker:
         "ended",
         "file",
         "hops",
+        "lent",
     )
 
     def __init__(
@@ -96,6 +102,7 @@ class Worker:
         self.file = file
         self.ended: str | None = None
         self.hops = 0
+        self.lent = False
         self._here = threading.Lock()  # held while the loop itself uses the connection
         self._lane = lane if threadsafe else None
         self._mailbox: Mailbox | None = None
@@ -156,6 +163,7 @@ class Worker:
         """Whether the thread is idle, so that the loop may use the connection for a moment."""
         return (
             self._threadsafe
+            and not self.lent
             and ((job := self._last_job) is None or job.let_go)
             and self.aiosqlite_connection._tx.empty()
             and not self._here.locked()
@@ -181,8 +189,9 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         job = self.prepare(function, interruptible=interruptible, timeout=timeout)
-        if text is not None and self._lane is not None and self._lane.takes(text):
-            self._lane.submit(job, text, loop)
+        lane = None if text is None or self.lent else self._lane
+        if lane is not None and text is not None and lane.takes(text):
+            lane.submit(job, text, loop)
         else:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job

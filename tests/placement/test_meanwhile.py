@@ -27,7 +27,7 @@ from tests.turn.steps import Meanwhile, every_step
 async def test_the_application_uses_the_connection_itself(
     make_engine: MakeEngine, trace: Trace, statement: str
 ) -> None:
-    """Where it has put work in line for the thread, the loop leaves the connection alone."""
+    """In the connection's thread, where all else comes after it, one after the other."""
     engine = make_engine(SQLitePool, on_connect=trace.on_connect)
     await create_items(engine)
     await learn(engine, READ, WRITE)
@@ -39,10 +39,19 @@ async def test_the_application_uses_the_connection_itself(
         assert raw is not None
         working = [asyncio.create_task(raw._execute(leave.wait, 10)) for _ in range(2)]
         await asyncio.sleep(0)
-        with trace.recorded() as runs:
+
+        async def go_on() -> None:
             await connection.execute(text(READ))
             await connection.commit()
-        leave.set()
+
+        worker = (await driver(connection)).worker
+        before = worker.hops
+        with trace.recorded() as runs:
+            going_on = asyncio.create_task(go_on())
+            await until(lambda: worker.hops > before)
+            assert runs == []
+            leave.set()
+            await going_on
         assert await asyncio.gather(*working) == [True, True]
     assert runs == [Run(READ, False), Run("COMMIT", False)]
 

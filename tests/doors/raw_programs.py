@@ -1,0 +1,63 @@
+"""What a child runs that would stop for ever, with all its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sa_sqlite_pool import SQLitePool
+from sa_sqlite_pool.turn.file_turn import FileTurn
+from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, until
+
+
+def works_beside_itself(pipe: Pipe, path: Path, cancelled: bool, others_write: bool) -> None:
+    """On the raw connection, by a function in Python; says what is in the file in the end."""
+    asyncio.run(_work_beside_itself(pipe, path, cancelled, others_write))
+
+
+async def _work_beside_itself(pipe: Pipe, path: Path, cancelled: bool, others_write: bool) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)
+    await create_items(engine)
+    other = FileTurn(str(path)) if others_write else None
+    await _work(engine, cancelled, other)
+    pipe.send((await amounts(engine))[0])
+    await engine.dispose()
+
+
+async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def step() -> bool:
+        inside.set()
+        return leave.wait(20)
+
+    async with engine.connect() as connection:
+        for _ in range(3):  # on the loop, so that a progress handler is set
+            await connection.execute(text("SELECT 1"))
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        await raw.create_function("step", 0, step)
+        stepping = asyncio.create_task(raw.execute_fetchall("SELECT step()"))
+        await until(inside.is_set)
+        if cancelled:  # aiosqlite's call ends; its statement does not
+            stepping.cancel()
+            await asyncio.wait([stepping])
+        claim = None if other is None else other.take_nowait()
+        going_on = asyncio.create_task(connection.execute(UPDATE_FIRST))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if claim is not None:
+            claim.give_back()
+            writing = (await driver(connection)).executor.transaction.writing
+            await until(lambda: writing.begun)
+        leave.set()
+        await going_on
+        if not cancelled:
+            assert list(await stepping) == [(True,)]
+        assert await connection.scalar(text("SELECT 1")) == 1
+        await connection.commit()
