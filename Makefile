@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo migrations test test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills lint types clean
-.PHONY: bench bench-docs bench-cancel bench-instructions bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-docs bench-large bench-cancel bench-instructions bench-processes bench-wal bench-wal-hour
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.shop
@@ -71,8 +71,13 @@ bench: $(VENV)/.dev
 	mkdir -p build
 	$(BIN)/python -m benchmarks --json build/benchmarks.json
 
+# What a connection costs by the size of the file, up to 2 GiB: a minute, and 6 GiB of disk meanwhile.
+bench-large: $(VENV)/.dev
+	mkdir -p build
+	$(BIN)/python -m benchmarks open-or-reuse-by-size --large --json build/large.json
+
 bench-docs: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.plots build/benchmarks.json
+	$(BIN)/python -m benchmarks.plots build/benchmarks.json $(wildcard build/large.json)
 
 # Python's instructions of a read and of a write, by whose they are: a few seconds.
 bench-instructions: $(VENV)/.dev

@@ -1,10 +1,12 @@
-"""docs/benchmarks.md and its pictures, from a report: ``python -m benchmarks.plots FILE.json``.
+"""docs/benchmarks.md and its pictures, from reports: ``python -m benchmarks.plots FILE.json ...``.
 
 No figure of the page is typed by hand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,13 +36,19 @@ GROUPS = {
 
 
 def main(
-    file: Annotated[Path, typer.Argument(metavar="FILE.json", help="What --json wrote.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE.json ...",
+            help="What --json wrote; of two loads of the same name, the later one counts.",
+        ),
+    ],
     page: Annotated[Path, typer.Option(help="Written anew between its markers.")] = _DOCS
     / "benchmarks.md",
     pictures: Annotated[Path, typer.Option(help="A directory for them.")] = _DOCS / "benchmarks",
 ) -> None:
     """Draw the pictures, and write the tables."""
-    report = read(file)
+    report = together([read(file) for file in files])
     try:
         text = write(page.read_text(), report)
         pictures.mkdir(exist_ok=True)
@@ -48,7 +56,8 @@ def main(
         page.write_text(text)
     except MissingError as error:
         raise typer.BadParameter(
-            f"{file} has nothing of {error}; run `python -m benchmarks` without naming loads"
+            f"{', '.join(map(str, files))}: nothing of {error}; "
+            "run `python -m benchmarks` without naming loads"
         ) from None
 
 
@@ -60,6 +69,12 @@ def read(file: Path) -> Report:
         raise typer.BadParameter(
             f"{file} is no report of `python -m benchmarks`: {error}"
         ) from None
+
+
+def together(reports: Sequence[Report]) -> Report:
+    """One report of all loads; in everything else it is the first."""
+    loads = {load.load: load for report in reports for load in report.loads}
+    return replace(reports[0], loads=list(loads.values()))
 
 
 def _draw(report: Report, directory: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import typer
 
 from benchmarks.loads import LOADS
 from benchmarks.page import blocks
-from benchmarks.plots import main, read
+from benchmarks.plots import main, read, together
 
 from .calling import ROOT, Json, call
 
@@ -91,8 +92,8 @@ def test_a_report_of_some_loads_is_refused(written: Path, tmp_path: Path, missin
     file, page = tmp_path / "some.json", tmp_path / "page.md"
     file.write_text(json.dumps(report))
     shutil.copy(PAGE, page)
-    with pytest.raises(typer.BadParameter, match=f"has nothing of {missing}; run `python -m"):
-        main(file, page, tmp_path)
+    with pytest.raises(typer.BadParameter, match=f"json: nothing of {missing}; run `python -m"):
+        main([file], page, tmp_path)
     assert page.read_text() == PAGE.read_text()
 
 
@@ -109,7 +110,7 @@ def test_a_report_without_a_contender_that_is_asked_for_is_refused(
     file.write_text(json.dumps(report))
     shutil.copy(PAGE, page)
     with pytest.raises(typer.BadParameter, match="nothing of stock as it comes in one-row-writes"):
-        main(file, page, tmp_path)
+        main([file], page, tmp_path)
 
 
 def test_writing_the_page_again_changes_nothing(place: Path, written: Path) -> None:
@@ -125,4 +126,16 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.json"
     file.write_text("{}")
     with pytest.raises(typer.BadParameter, match=r"other\.json is no report of"):
-        main(file)
+        main([file])
+
+
+def test_of_two_loads_of_a_name_the_later_counts(written: Path) -> None:
+    """And those of one report alone are kept; the environment is the first one's."""
+    first = read(written)
+    later = replace(first.loads[0], seconds=99.0)
+    extra = replace(first.loads[0], load="another")
+    other = replace(first, rounds=first.rounds + 1, loads=[later, extra])
+    both = together([first, other])
+    assert both.loads == [later, *first.loads[1:], extra]
+    assert both.rounds == first.rounds
+    assert together([first]) == first
