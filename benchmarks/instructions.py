@@ -12,7 +12,8 @@ import gc
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -115,24 +116,19 @@ def count(
 ) -> Instructions:
     """Of ``times`` operations, one after the other."""
     with Instructions() as instructions:
-        if isinstance(contender, OneThread):
-            _count_in_thread(contender, database, operation, writes, times, instructions)
-        else:
-            assert isinstance(contender, Concurrent)
-            asyncio.run(_count(contender, database, operation, writes, times, instructions))
+        asyncio.run(_count(contender, database, operation, writes, times, instructions))
     return instructions
 
 
 async def _count(
-    contender: Concurrent,
+    contender: Contender,
     database: Path,
     operation: Operation,
     writes: bool,
     times: int,
     instructions: Instructions,
 ) -> None:
-    async with contender.open(database, PRAGMAS) as way:
-        operate = way.write if writes else way.read
+    async with _opened(contender, database, writes=writes) as operate:
         for key in range(1, _WARM_UP + 1):
             await operate(operation, key)
         instructions.begin()
@@ -143,24 +139,22 @@ async def _count(
         instructions.end()
 
 
-def _count_in_thread(
-    contender: OneThread,
-    database: Path,
-    operation: Operation,
-    writes: bool,
-    times: int,
-    instructions: Instructions,
-) -> None:
-    with contender.open(database, PRAGMAS) as way:
-        operate = way.write if writes else way.read
-        for key in range(1, _WARM_UP + 1):
-            operate(operation, key)
-        instructions.begin()
-        operate(operation, 1)
-        instructions.forget()
-        for key in range(1, times + 1):
-            operate(operation, key)
-        instructions.end()
+@asynccontextmanager
+async def _opened(
+    contender: Contender, database: Path, *, writes: bool
+) -> AsyncIterator[Callable[[Operation, int], Awaitable[None]]]:
+    if isinstance(contender, OneThread):
+        with contender.open(database, PRAGMAS) as synchronous:
+            at_once = synchronous.write if writes else synchronous.read
+
+            async def operate(operation: Operation, key: int) -> None:
+                at_once(operation, key)
+
+            yield operate
+    else:
+        assert isinstance(contender, Concurrent)
+        async with contender.open(database, PRAGMAS) as way:
+            yield way.write if writes else way.read
 
 
 def main(

@@ -34,13 +34,12 @@ class SQLiteConnection(AdaptedConnection):
         SQLite's; see :meth:`terminate`
     """
 
-    __slots__ = ("__weakref__", "_executor", "_keep", "_lent_raw", "_on_gone", "dbapi")
+    __slots__ = ("__weakref__", "_executor", "_keep", "_on_gone", "dbapi")
 
     def __init__(self, dbapi: Any, executor: Executor, keep: Keep) -> None:
         self.dbapi = dbapi
         self._executor = executor
         self._keep = keep
-        self._lent_raw = False  # somebody works on the connection beside this adapter
         self._on_gone: Callable[[], None] | None = None
 
     # -- what SQLAlchemy and its users ask of a driver connection ------------------------------
@@ -61,9 +60,9 @@ class SQLiteConnection(AdaptedConnection):
         What runs there passes this adapter by, so SQLite's busy time-out does the waiting until
         the connection is given back.
         """
-        if not self._lent_raw and not self.worker.closed and self.worker.may_run_inline:
+        if not self.worker.closed and self.worker.may_run_inline:
             self._set_busy_timeout(self._executor.rules.write_timeout)
-            self._lent_raw = self.worker.lent = True
+            self.worker.lent = True
         return self.worker.aiosqlite_connection
 
     def _set_busy_timeout(self, seconds: float) -> None:
@@ -178,11 +177,11 @@ class SQLiteConnection(AdaptedConnection):
     def checked_in(self) -> None:
         """Back to what a fresh checkout expects. Called by the pool."""
         self.rollback()
-        if self._lent_raw and not self.given_up:
+        if self.worker.lent and not self.given_up:
             self._executor.placing.functions_may_have_changed()
             self._set_busy_timeout(0)
             self._executor.look_at_log()
-            self._lent_raw = self.worker.lent = False
+            self.worker.lent = False
         self._executor.transaction.loan = None
 
     def close(self) -> None:
@@ -203,7 +202,7 @@ class SQLiteConnection(AdaptedConnection):
         is stopped, the transaction rolled back, and the connection kept for the next checkout.
         """
         innocent = self._executor.transaction.cancelled or not in_greenlet()
-        untouched = not self._lent_raw and not self._executor.settings_changed
+        untouched = not self.worker.lent and not self._executor.settings_changed
         self.give_up("it was closed", keep=innocent and untouched)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
