@@ -25,8 +25,11 @@ __all__ = [
     "DatabaseNotUsableError",
     "ForbiddenWriteError",
     "NotADatabaseError",
+    "OpenReadError",
+    "OwnLockError",
     "PoolTimeout",
     "ReadTimeout",
+    "SessionEndedError",
     "SnapshotTooOldError",
     "StaleReadError",
     "StatementTimeout",
@@ -101,6 +104,15 @@ class ForbiddenWriteError(sqlite3.OperationalError):
     """A reader tried something that can change a database file. Nothing was executed."""
 
 
+class OwnLockError(sqlite3.OperationalError):
+    """The lock in the way of a statement is held by its own connection.
+
+    A result of it is still open, such as an INSERT … RETURNING whose rows are still to be fetched
+    when COMMIT comes, or a stream when its table is dropped; or a file is attached twice. No
+    waiting helps, so it is raised at once.
+    """
+
+
 class TransactionLostError(sqlite3.OperationalError):
     """SQLite rolled the transaction back by itself (full disk, I/O error, ``OR ROLLBACK``).
 
@@ -131,3 +143,17 @@ class DatabaseInUseError(sqlite3.OperationalError):
 
 class DamagedDatabaseError(sqlite3.DatabaseError):
     """``PRAGMA integrity_check`` found errors in a copy, which was not used then."""
+
+
+class SessionEndedError(exc.InvalidRequestError):
+    """A session of ``db.read()`` or ``db.write()`` was used after the end of its block.
+
+    Nothing was executed. What it has loaded stays usable.
+    """
+
+
+class OpenReadError(exc.InvalidRequestError):
+    """An auto session wants to write while a result that is still open stands in the way.
+
+    Nothing was written. Close the result first, or use ``role="writer"`` from the start.
+    """

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from typing import Any, final
 
 import aiosqlite
-from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import ConfigurationError
 from ..settings import Role
 from ..turn.permit import Permit
-from .cursors import Cursor, StreamCursor
+from .cursors import GIVEN_BACK, Cursor, StreamCursor, close_abandoned
 from .executor import Executor
+from .isolation import check_isolation_level
 from .placement import Placing
 from .worker import NEVER_CLOSED, Worker
 
@@ -27,20 +28,39 @@ Keep = Callable[[Worker, Placing], None]
 
 
 @final
-class SQLiteConnection(AdaptedConnection):
+class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     """One SQLite connection behind SQLAlchemy's synchronous driver interface.
+
+    An instance of SQLAlchemy's own class, as listeners expect; every public name of that is
+    replaced, or works on what is replaced.
 
     :param keep: where the connection goes on if this object is thrown away for no fault of
         SQLite's; see :meth:`terminate`
+    :param isolation_level: what ``connect_args`` asks for; None is autocommit
     """
 
-    __slots__ = ("__weakref__", "_executor", "_keep", "_on_gone", "dbapi")
+    __slots__ = (
+        "__weakref__",
+        "_executor",
+        "_keep",
+        "_level",
+        "_level_at_rest",
+        "_on_gone",
+        "_streams",
+    )
 
-    def __init__(self, dbapi: Any, executor: Executor, keep: Keep) -> None:
+    await_ = staticmethod(await_only)  # of SQLAlchemy 2.0
+
+    def __init__(
+        self, dbapi: Any, executor: Executor, keep: Keep, isolation_level: str | None = ""
+    ) -> None:
         self.dbapi = dbapi
         self._executor = executor
         self._keep = keep
         self._on_gone: Callable[[], None] | None = None
+        self._streams = executor.transaction.reading.streams
+        self._level = self._level_at_rest = isolation_level
+        executor.autocommit = isolation_level is None
 
     # -- what SQLAlchemy and its users ask of a driver connection ------------------------------
 
@@ -61,14 +81,8 @@ class SQLiteConnection(AdaptedConnection):
         the connection is given back.
         """
         if not self.worker.closed and self.worker.may_run_inline:
-            self._set_busy_timeout(self._executor.rules.write_timeout)
-            self.worker.lent = True
+            self._executor.lend()
         return self.worker.aiosqlite_connection
-
-    def _set_busy_timeout(self, seconds: float) -> None:
-        connection = self.worker.connection
-        sql = f"PRAGMA busy_timeout = {int(seconds * 1000)}"
-        self._executor.run_briefly(lambda: connection.execute(sql).close())
 
     @property
     def in_transaction(self) -> bool:
@@ -77,12 +91,19 @@ class SQLiteConnection(AdaptedConnection):
 
     @property
     def isolation_level(self) -> str | None:
-        """None for AUTOCOMMIT, as with ``sqlite3``; the dialect's AUTOCOMMIT option sets it."""
-        return None if self._executor.autocommit else ""
+        """None for AUTOCOMMIT, as with ``sqlite3``; the dialect's AUTOCOMMIT option sets it.
+
+        What is set before the first checkout, by ``connect_args`` or a ``connect`` listener, is
+        what every checkout begins with.
+        """
+        return self._level
 
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
+        self._level = check_isolation_level(level)
         self._executor.autocommit = level is None
+        if self._executor.transaction.loan is None:
+            self._level_at_rest = level
 
     @property
     def role(self) -> Role:
@@ -123,15 +144,25 @@ class SQLiteConnection(AdaptedConnection):
         self._executor.role = self._executor.rules.role
         self._executor.misuse = None
 
-    def cursor(self, server_side: bool = False) -> Cursor:
+    def cursor(self, server_side: bool = False) -> Cursor | StreamCursor:
+        if self._streams:
+            self._close_abandoned_streams()
         if server_side:
-            return StreamCursor(self._executor, self._executor.transaction.reading.streams)
-        return Cursor(self._executor)
+            return StreamCursor(self, self._executor, self._streams)
+        return Cursor(self, self._executor)
 
     def execute(self, operation: str, parameters: Any = None) -> Cursor:
-        cursor = self.cursor()
+        cursor = Cursor(self, self._executor)
         cursor.execute(operation, parameters)
         return cursor
+
+    def _close_abandoned_streams(self) -> None:
+        """Let go of the snapshots of streams that were not read to their end, nor closed.
+
+        ``sqlite3`` does so when it frees the cursor, at once and in whatever thread.
+        """
+        if any(stream.abandoned for stream in self._streams):
+            self._executor.run_briefly(lambda: close_abandoned(self._streams))
 
     def create_function(self, *args: Any, **kw: Any) -> None:
         self._executor.placing.functions_may_have_changed()
@@ -147,12 +178,27 @@ class SQLiteConnection(AdaptedConnection):
         self._executor.transaction.commit()
 
     def rollback(self) -> None:
-        """Roll back what is open, and close open streams; costs nothing where nothing is."""
+        """Roll back what is open; costs nothing where nothing is.
+
+        Open streams go on: "pending read operations continue functioning after the ROLLBACK as long
+        as the ROLLBACK does not modify the database schema"
+        (https://www.sqlite.org/lang_transaction.html).
+        """
         self._executor.transaction.rollback()
 
     def end_read(self) -> None:
         """End the read transaction; an open stream keeps the snapshot to its own end."""
         self._executor.transaction.end_read()
+
+    @property
+    def has_open_streams(self) -> bool:
+        """Whether a result is open whose rows are fetched as they are asked for."""
+        return bool(self._executor.transaction.reading.streams)
+
+    @property
+    def keeps_others_from_committing(self) -> bool:
+        """Whether a COMMIT waits for what is read here: there is no WAL."""
+        return self._executor.rules.readers_in_the_way is not None
 
     def data_version(self) -> int:
         """Another number when somebody else has committed; within a snapshot, of that."""
@@ -176,12 +222,13 @@ class SQLiteConnection(AdaptedConnection):
 
     def checked_in(self) -> None:
         """Back to what a fresh checkout expects. Called by the pool."""
+        for stream in list(self._streams):
+            stream.close(self._executor, GIVEN_BACK)
         self.rollback()
+        self._level = self._level_at_rest
+        self._executor.autocommit = self._level is None
         if self.worker.lent and not self.given_up:
-            self._executor.placing.functions_may_have_changed()
-            self._set_busy_timeout(0)
-            self._executor.look_at_log()
-            self.worker.lent = False
+            self._executor.take_back()
         self._executor.transaction.loan = None
 
     def close(self) -> None:
@@ -202,8 +249,7 @@ class SQLiteConnection(AdaptedConnection):
         is stopped, the transaction rolled back, and the connection kept for the next checkout.
         """
         innocent = self._executor.transaction.cancelled or not in_greenlet()
-        untouched = not self.worker.lent and not self._executor.settings_changed
-        self.give_up("it was closed", keep=innocent and untouched)
+        self.give_up("it was closed", keep=innocent and self._executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Let go of the connection at once, from any thread; see :meth:`.Worker.give_up`."""
@@ -226,10 +272,14 @@ class SQLiteConnection(AdaptedConnection):
     def __del__(self) -> None:
         if self.worker.ended == NEVER_CLOSED:  # the garbage collector has found it first
             self._gone(None)
-        elif not self.worker.closed:
-            self.give_up(NEVER_CLOSED, keep=False)
-        else:
+        elif self.worker.closed:
             return
+        elif self.worker.lent:  # it was not this object alone that had it
+            self.worker.leave_to_others()
+            self._gone(None)
+            return
+        else:
+            self.give_up(NEVER_CLOSED, keep=False)
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:

@@ -36,6 +36,7 @@ from .jobs import Job
 from .location import Location
 from .locks import keep_trying, may_pass
 from .log_file import measure, sync_file, sync_open_file
+from .open_files import open_files
 from .reset_bug import has_reset_bug
 from .worker import Worker
 
@@ -131,6 +132,8 @@ class Checkpointer:
 
     async def open(self) -> None:
         """Raises what ``sqlite3`` raises where the file cannot be opened. Close it then, too."""
+        assert self._location.file is not None
+        open_files.assert_in_place(self._location.file)
         while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
             worker = await Worker.open(self._location.sqlite_uri, self._location.file)
             self._workers.append(worker)
@@ -150,8 +153,9 @@ class Checkpointer:
         before anything has been done.
         """
         worker, second = self._workers
-        lock, log = second.connection, f"{worker.file}-wal"
-        return worker.run(lambda connection: _checkpoint(connection, lock, mode, log))
+        lock, file = second.connection, worker.file
+        assert file is not None
+        return worker.run(lambda connection: _checkpoint(connection, lock, mode, file))
 
     def hold(self) -> Job[None]:
         """Keep a snapshot of the present state, and sync the log. Without the turn.
@@ -222,7 +226,7 @@ class Checkpointer:
 
 def connect(location: Location) -> sqlite3.Connection:
     """A connection for a moment, which any thread may close."""
-    return sqlite3.connect(
+    return sqlite3.Connection(
         location.sqlite_uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
     )
 
@@ -237,9 +241,10 @@ def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue])
 
 
 def _checkpoint(
-    connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, log: str
+    connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, file: str
 ) -> Checkpoint:
-    began = time.monotonic()
+    open_files.assert_in_place(file)  # still, after the waiting
+    began, log = time.monotonic(), f"{file}-wal"
     numbers, version = _under_lock(connection, lock)
     outcome = outcome_of(CheckpointMode.PASSIVE, numbers)
     if mode is not CheckpointMode.PASSIVE and outcome is CheckpointOutcome.MOVED_ALL:
@@ -258,6 +263,8 @@ def move_after_commit(connection: sqlite3.Connection, location: Location) -> Non
 
     SQLite's own ``wal_autocheckpoint`` would do it without anybody holding the lock.
     """
+    assert location.file is not None
+    open_files.assert_in_place(location.file)
     lock = connect(location)
     try:
         _under_lock(connection, lock)

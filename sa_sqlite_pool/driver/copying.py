@@ -98,7 +98,8 @@ def _sync_some(copy: BinaryIO) -> None:
 
 
 def _fill(source: sqlite3.Connection, path: str, pages: int, worker: Worker, step: Step) -> None:
-    target = sqlite3.connect(path, isolation_level=None, timeout=0)
+    # Not by connect(): backup() wants the class itself, and a tracer gives a proxy of it.
+    target = sqlite3.Connection(path, isolation_level=None, timeout=0)
     try:
         # Nothing is to be rolled back, and the disk is waited for elsewhere.
         target.execute("PRAGMA journal_mode = OFF")
@@ -155,7 +156,7 @@ def check_integrity(connection: sqlite3.Connection, name: str) -> None:
 
 def check_not_locked(path: Path) -> None:
     """Refuse a file that is no closed database."""
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)
+    connection = sqlite3.Connection(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)
     try:
         connection.isolation_level = None
         connection.execute("BEGIN EXCLUSIVE")

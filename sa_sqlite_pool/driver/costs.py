@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import final
 
+from .statements import LONGEST_REMEMBERED
+
 # Seconds of the processor that a short statement takes in the thread, and
 SHORT_SECONDS = 0.000_3
 # that a step of a statement takes, from one row to the next, to be called long,
@@ -35,7 +37,7 @@ class _Cost:
 
 @final
 class Costs:
-    """A table of at most ``size`` texts; who is new replaces who is there the longest.
+    """A table of at most ``size`` texts of bounded length; a new one replaces the oldest.
 
     A text that is not in it is unknown, and so not short: its first runs go to the thread.
     """
@@ -62,6 +64,8 @@ class Costs:
     def ran_in_thread(self, text: str, *, short: bool, steps_are_long: bool = False) -> None:
         cost = self._by_text.get(text)
         if cost is None:
+            if len(text) > LONGEST_REMEMBERED:
+                return
             cost = self._by_text[text] = _Cost()
             if len(self._by_text) > self._size:
                 self._by_text.popitem(last=False)

@@ -8,56 +8,33 @@ it, so nothing here can disagree with the database.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, final
+from typing import TypeVar, final
 
-from ..errors import ConfigurationError, StatementTimeout
+from ..errors import ConfigurationError, ForbiddenWriteError, OwnLockError, StatementTimeout
 from ..settings import Role
 from ..turn.permit import shorten
+from .configuring import file_of
+from .cursors import Execute, Parameters, Reply, execute_at_once
+from .driver_errors import dbapi, is_read_only
 from .greenlets import in_runner
+from .guard import Access
 from .jobs import Job, OutOfTime
 from .locks import Patience, TimeLimit, may_pass
+from .one_at_a_time import OneAtATime
+from .performing import Misjudged, Performing
 from .placement import NotInline, Placing
+from .preparation import Preparation
 from .rules import Decision, Plan, Rules, decide
-from .statements import Kind, changes_settings, classify
-from .transaction import SQLITE_ERRORS, Transaction
+from .statement import Statement
+from .statements import Kind, changes_settings, classify, first_word
+from .transaction import Transaction
 from .worker import Worker
 
 T = TypeVar("T")
-Call = Callable[[sqlite3.Connection], T]
-
-
-@final
-class _Statement(Generic[T]):
-    """One on its way. ``inline``: on the loop, if nothing is in the way.
-
-    ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT: otherwise a lock held by somebody
-    else could stop it half way, and the next try would insert the first half again. ``limit`` is
-    for the running; the waiting, since it ``began``, has its own, ``patience``.
-    """
-
-    __slots__ = ("atomic", "began", "call", "inline", "kind", "limit", "patience", "sql")
-
-    def __init__(
-        self,
-        sql: str,
-        kind: Kind,
-        call: Call[T],
-        limit: TimeLimit | None,
-        *,
-        atomic: bool,
-        inline: bool,
-    ) -> None:
-        self.sql = sql
-        self.kind = kind
-        self.call = call
-        self.atomic = atomic
-        self.inline = inline
-        self.limit = limit
-        self.began = time.monotonic()
-        self.patience: Patience | None = None  # few have to wait
 
 
 @final
@@ -65,16 +42,21 @@ class Executor:
     """Executes for one connection. SQLAlchemy calls it in a greenlet; it waits by ``await_only``.
 
     ``role`` is what the connection is for now. ``misuse`` is raised at the next statement.
-    ``settings_changed`` says that a PRAGMA or ATTACH has changed them while it was on loan.
+    ``ready`` is False as long as :meth:`make_ready` is to be called before the application has the
+    connection. ``settings_changed`` says that a PRAGMA or ATTACH has changed them while it was on
+    loan.
     """
 
     __slots__ = (
-        "_judged",
+        "_gate",
+        "_judgements",
+        "_performing",
+        "_preparation",
         "_tries_again",
         "autocommit",
         "misuse",
         "placing",
-        "role",
+        "ready",
         "rules",
         "settings_changed",
         "transaction",
@@ -85,13 +67,26 @@ class Executor:
         self.worker = worker
         self.placing = placing
         self.rules = rules
-        self.role = rules.role
         self.autocommit = False
         self.misuse: ConfigurationError | None = None
         self.settings_changed = False
         self.transaction = Transaction(worker, placing, rules)
+        self._gate = OneAtATime()
         self._tries_again = False  # and keeps its turn until then
-        self._judged: dict[str, Kind] = {}  # texts that look like reads and are none
+        self._preparation = Preparation(placing, rules, self.transaction)
+        judgements = self._preparation.judgements
+        self._judgements = judgements
+        self.ready = rules.role is not Role.READER
+        self._performing = Performing(placing, rules, self.transaction, judgements)
+
+    @property
+    def role(self) -> Role:
+        """What the connection is for now."""
+        return self._performing.role
+
+    @role.setter
+    def role(self, role: Role) -> None:
+        self._performing.role = role
 
     @property
     def statement_timeout(self) -> float | None:
@@ -103,25 +98,47 @@ class Executor:
     def run_statement(
         self,
         sql: str,
-        call: Call[T],
+        parameters: Parameters,
+        execute: Execute,
         *,
         atomic: bool = False,
         stream: bool = False,
         timeout: float | None = None,
-    ) -> T:
-        """Execute ``sql`` by ``call``, in one hop with the BEGIN that it may need, or in none.
+    ) -> Reply:
+        """Run ``sql`` by ``execute``, in one hop with the BEGIN that it may need, or in none.
 
-        ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT: otherwise a lock held by
-        somebody else could stop it half way, and the next try would insert the first half again.
-        ``stream``: what it gives is fetched later. ``timeout`` is for the running, in seconds; the
-        waiting has its own.
+        ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT. ``stream``: what it gives is
+        fetched later. ``timeout`` is for the running, in seconds; the waiting has its own.
         """
         if self.misuse is not None:
             raise self.misuse
+        gate = self._gate
+        if gate.busy:
+            self.transaction.wait_for(gate.enter())
+        else:
+            gate.busy = True
+        try:
+            return self._run_next(sql, parameters, execute, atomic, stream, timeout)
+        finally:
+            if gate.waiting:
+                gate.leave()
+            else:
+                gate.busy = False
+
+    def _run_next(
+        self,
+        sql: str,
+        parameters: Parameters,
+        execute: Execute,
+        atomic: bool,
+        stream: bool,
+        timeout: float | None,
+    ) -> Reply:
         transaction = self.transaction
         transaction.assert_not_lost()
         transaction.reading.assert_not_ended()
-        kind = self._judged.get(sql) or classify(sql)
+        kind = self._judgements.kind(sql) if self._judgements.by_text else classify(sql)
+        statement = Statement(sql, parameters, execute, kind, atomic=atomic)
         inline = self.placing.is_inline(sql, kind, many=atomic or stream, timeout=timeout)
         if inline and kind.writes and self.autocommit:
             inline = transaction.end_is_inline()
@@ -129,32 +146,44 @@ class Executor:
             self._pause()
             if kind is Kind.READ and (plan := self._plan_of_read()) is not None:
                 try:
-                    return self._read_here(sql, call, plan)
-                except NotInline:
+                    return self._read_here(statement, plan)
+                except (NotInline, Misjudged):
                     inline = False
-                except sqlite3.Error:  # it fails again below, where errors are explained
+                except dbapi.Error:  # it fails again below, where errors are explained
                     if transaction.lost:
                         raise
-        limit = None if timeout is None else TimeLimit(timeout)
-        statement = _Statement(sql, kind, call, limit, atomic=atomic, inline=inline)
-        try:
-            return self._attempt_until_done(statement, timeout)
-        except _Misjudged as misjudged:
-            self._judged[sql] = misjudged.kind
-        return self.run_statement(sql, call, atomic=atomic, stream=stream, timeout=timeout)
+        statement.inline = inline
+        if timeout is not None:
+            statement.limit = TimeLimit(timeout)
+        return self._attempt_until_done(statement, timeout)
 
-    def _attempt_until_done(self, statement: _Statement[T], timeout: float | None) -> T:
+    def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
+        statement.began = time.monotonic()
+        if not self._is_plain(statement.kind):
+            self._preparation.prepare(statement, self.role, autocommit=self.autocommit)
         while True:
             try:
                 return self._attempt(statement)
             except NotInline:
                 self._tries_again = statement.inline = False
-            except sqlite3.OperationalError as error:
+            except Misjudged:
+                self._tries_again = False
+                self._preparation.reconsider(statement)
+            except dbapi.OperationalError as error:
                 if not self._tries_again:
                     raise
                 self._wait_before_next_try(self._patience(statement), error)
             except OutOfTime:
                 raise self._took_too_long(statement.sql, timeout) from None
+
+    def _is_plain(self, kind: Kind) -> bool:
+        """Whether its text tells all that has to be known of the statement."""
+        guard = self.placing.guard
+        if guard.temp_schema or guard.attached:
+            return False
+        return kind is Kind.READ or (
+            kind is Kind.WRITE and self._performing.role is not Role.READER
+        )
 
     def _pause(self) -> None:
         """Before work on the loop, let others go on, now and then."""
@@ -176,34 +205,38 @@ class Executor:
             return None
         return decision.plan
 
-    def _read_here(self, sql: str, call: Call[T], plan: Plan) -> T:
+    def _read_here(self, statement: Statement, plan: Plan) -> Reply:
         """Run a read that is known to be short, with little around it; errors are SQLite's own."""
         transaction, was_open = self.transaction, self.worker.in_transaction
-        transaction.note(sql)
+        transaction.note(statement.sql)
         try:
             return self.placing.run_inline(
-                *(self.worker, sql, Kind.READ),
-                lambda connection: self._perform(connection, plan, call, commits=False),
+                *(self.worker, statement.sql, Kind.READ),
+                lambda connection: self._performing.perform(connection, plan, statement),
             )
-        except SQLITE_ERRORS as error:
+        except dbapi.failures() as error:
             transaction.note_loss(was_open, error)
             raise
         finally:
             transaction.after_work()
 
     def _decide(self, kind: Kind, *, atomic: bool) -> Decision:
-        rules = self.rules
+        rules, transaction = self.rules, self.transaction
         return decide(
             kind,
-            self.role,
+            self._performing.role,
             rules.role is Role.AUTO,
-            self.transaction.writing.begun,
-            self.autocommit,
+            transaction.writing.begun,
+            # What runs before the application has the connection (a ping, pool events, the
+            # dialect) leaves no transaction behind.
+            self.autocommit or transaction.loan is None,
             self.worker.in_transaction,
             atomic,
         )
 
-    def _patience(self, statement: _Statement[Any]) -> Patience:
+    # -- waiting --------------------------------------------------------------------------------
+
+    def _patience(self, statement: Statement) -> Patience:
         if statement.patience is None:
             writes = statement.kind.writes
             statement.patience = Patience(
@@ -215,7 +248,7 @@ class Executor:
             )
         return statement.patience
 
-    def _wait_before_next_try(self, patience: Patience, error: sqlite3.Error) -> None:
+    def _wait_before_next_try(self, patience: Patience, error: Exception) -> None:
         self._tries_again = False
         began = time.monotonic()
         try:
@@ -235,7 +268,7 @@ class Executor:
 
         try:
             return self.transaction.wait_for(self.worker.run(function, timeout=timeout))
-        except (*SQLITE_ERRORS, OutOfTime) as error:
+        except dbapi.failures(OutOfTime) as error:
             self.transaction.reading.assert_not_ended()
             self.transaction.note_loss(was_open, error)
             if isinstance(error, OutOfTime):
@@ -253,33 +286,93 @@ class Executor:
         return result
 
     def data_version(self) -> int:
-        """Another number when somebody else has committed."""
+        """Another number when another connection has committed."""
         # "The integer values returned by two invocations of "PRAGMA data_version" from the same
         # connection will be different if changes were committed to the database by any other
         # connection in the interim": https://www.sqlite.org/pragma.html#pragma_data_version
-        return self.run_statement("PRAGMA data_version", _data_version)
+        was_open = self.worker.in_transaction
+        reply = self.run_statement("PRAGMA data_version", (), self._execute_aside)
+        if not was_open:
+            self.transaction.end_read()  # or the next one would be of the same snapshot
+        return int(reply.rows[0][0])
 
-    def look_at_log(self) -> None:
-        """See to the log after work that has passed this executor by."""
-        if self.rules.log is not None:
-            connection = self.worker.connection
-            self.run_in_thread(lambda: self.transaction.look_at_log(connection))
+    def _execute_aside(
+        self, connection: sqlite3.Connection, sql: str, parameters: Parameters
+    ) -> Reply:
+        with self.placing.guard.aside():
+            return execute_at_once(connection, sql, parameters)
 
-    def _attempt(self, statement: _Statement[T]) -> T:
+    @property
+    def is_as_opened(self) -> bool:
+        """Whether another may have SQLite's connection as if it had just been opened.
+
+        Temp tables and attached files stay with it, also those of listeners.
+        """
+        guard = self.placing.guard
+        return not (
+            self.worker.lent or self.settings_changed or guard.temp_schema or guard.attached
+        )
+
+    def read(
+        self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
+    ) -> Reply:
+        """Execute a read in the thread, for a function that runs there on a reader."""
+        statement = Statement(sql, parameters, execute, Kind.READ, atomic=False)
+        return self._performing.read(connection, statement)
+
+    def make_ready(self) -> None:
+        """See to what was set up before the application has the connection for the first time."""
+        self.ready = True
+        guard, settings = self.placing.guard, self.placing.settings
+        if self.rules.role is Role.READER:
+            if settings.attached_for_writing:
+                connection = self.worker.connection
+                self.run_in_thread(lambda: settings.attach_again_read_only(connection))
+            guard.access = Access.READER  # also for what the application does on the raw connection
+
+    def lend(self) -> None:
+        """Leave the raw connection to the application, which passes this executor by."""
+        settings, connection = self.placing.settings, self.worker.connection
+        self.run_briefly(lambda: settings.lend(connection, self.rules, self.role))
+        if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
+            self.placing.guard.access = Access.READER
+        self.worker.lent = True
+
+    def take_back(self) -> None:
+        """See to what the application may have done with the raw connection. One hop."""
+        connection, placing = self.worker.connection, self.placing
+        placing.functions_may_have_changed()
+        if self.rules.role is not Role.READER:
+            placing.guard.access = Access.ALL
+
+        def function() -> None:
+            placing.settings.take_back(connection)
+            with placing.guard.aside():
+                path = file_of(connection)
+            own = self.rules.file
+            self.worker.replaced = own is not None and os.path.realpath(path or "") != own
+            if not self.worker.replaced:
+                self.transaction.look_at_log(connection)
+
+        self.run_in_thread(function)
+        self.worker.lent = False
+
+    def _attempt(self, statement: Statement) -> Reply:
         was_open, kind = self.worker.in_transaction, statement.kind
         try:
             return self._run(statement)
-        except (*SQLITE_ERRORS, OutOfTime) as error:
+        except dbapi.failures(OutOfTime) as error:
             self.transaction.reading.assert_not_ended()
-            if isinstance(error, sqlite3.Error):
-                self._explain(error, kind)
+            if isinstance(error, dbapi.Error):
+                self.worker.note_error(error)
+                self._explain(error, statement)
                 # A reader's transaction is never promoted, so it may wait in the middle of it.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
                 self._tries_again = may_pass(error, in_transaction=promoted)
             if kind is not Kind.END:
                 self.transaction.note_loss(was_open, error)
             raise
-        except NotInline:
+        except (NotInline, Misjudged):
             self._tries_again = True
             raise
         finally:
@@ -288,38 +381,43 @@ class Executor:
                 self.transaction.after_work()
 
     def _remember(self, sql: str, kind: Kind) -> None:
-        if kind.writes or kind is Kind.SAVEPOINT:
+        if kind.writes or kind in _CHANGES_TRANSACTION:
             self.transaction.wrote = True
         if kind.may_change_settings and changes_settings(sql):
             self.placing.settings_may_have_changed()
             if self.transaction.loan is not None:
                 self.settings_changed = True
 
-    def _run(self, statement: _Statement[T]) -> T:
+    def _run(self, statement: Statement) -> Reply:
         """Wait for what the statement needs, and have it run."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
-        refused, waits, how = self._decide(kind, atomic=statement.atomic)
+        refused, waits, plan = self._decide(kind, atomic=statement.atomic)
         if refused:
-            raise self.rules.forbidden(shorten(sql))
-        commits, call = kind.writes or kind is Kind.END, statement.call
+            how = " (attach it by on_connect= or in a connect listener)"
+            raise self.rules.forbidden(shorten(sql) + (how if kind is Kind.ATTACH else ""))
 
-        def function(connection: sqlite3.Connection) -> T:
-            return self._perform(connection, how, call, commits=commits)
+        def function(connection: sqlite3.Connection) -> Reply:
+            return self._performing.perform(connection, plan, statement)
 
-        def in_thread(connection: sqlite3.Connection) -> T:
+        def in_thread(connection: sqlite3.Connection) -> Reply:
             return self.placing.run_in_thread(connection, sql, kind, function)
 
         transaction.note(sql)
         writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
         if waits and not writing.begin_nowait():
-            elsewhere = statement.limit is None and not self.worker.lent
-            prepare = (lambda: self._prepare(in_thread)) if elsewhere else None
-            begun: Job[T] | None = transaction.wait_for(
+            here = statement.limit is not None or self.worker.lent or transaction.attached.any
+            prepare = None if here else (lambda: self._prepare(in_thread))
+            begun: Job[Reply] | None = transaction.wait_for(
                 writing.begin(self._patience(statement), loan, prepare)
             )
             transaction.note(sql)
             if begun is not None:
                 return transaction.wait_for(begun)
+        if statement.databases and transaction.attached.any:
+            others = transaction.attached.take_turns(
+                statement.databases, self.rules, self._patience(statement)
+            )
+            transaction.wait_for(others)
         while not writing.begun and not reading.begin(loan):
             transaction.wait_for(reading.until_no_gap())
         if statement.inline and self.worker.may_run_inline:
@@ -332,7 +430,7 @@ class Executor:
         )
         return transaction.wait_for(job)
 
-    def _prepare(self, function: Call[T]) -> Job[T]:
+    def _prepare(self, function: Callable[[sqlite3.Connection], T]) -> Job[T]:
         """For another thread, in which the connection may be used as long as it is not given up."""
 
         def checked(connection: sqlite3.Connection) -> T:
@@ -341,59 +439,35 @@ class Executor:
 
         return self.worker.prepare(checked)
 
-    def _perform(
-        self, connection: sqlite3.Connection, plan: Plan, call: Call[T], *, commits: bool
-    ) -> T:
-        guard = self.placing.guard
-        guard.denied = None
-        resting, guard.access = guard.access, plan.access
-        try:
-            result = _execute(connection, plan, call)
-        except sqlite3.OperationalError as error:
-            if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
-                self.rules.meet_busy()
-            raise
-        finally:
-            guard.access = resting
-        if commits and not connection.in_transaction:
-            self.transaction.writing.leave_file()
-            self.transaction.look_at_log(connection)
-        return result
-
-    def _explain(self, error: sqlite3.Error, kind: Kind) -> None:
-        denied = self.placing.guard.denied
-        if not denied:
+    def _explain(self, error: Exception, statement: Statement) -> None:
+        """Raise what is to be raised in place of SQLite's error, if that does not say enough."""
+        if isinstance(error, ForbiddenWriteError):
             return
+        guard = self.placing.guard
         if self.role is Role.READER:
-            raise self.rules.forbidden(denied) from error
-        raise _Misjudged(Kind.MAINTENANCE if kind is Kind.SETTING else Kind.WRITE) from error
+            if guard.denied and statement.kind.is_temp and not statement.examined:
+                raise Misjudged from error
+            if guard.denied or is_read_only(error):
+                what = guard.denied or guard.attempted or shorten(statement.sql)
+                raise self.rules.forbidden(what) from error
+        elif guard.denied:
+            raise Misjudged from error
+        if statement.kind is Kind.SETTING and first_word(statement.sql) == "DETACH":
+            self._explain_detach(error)
+        if (explained := self.transaction.own_lock(error)) is not None:
+            raise explained from error
+
+    def _explain_detach(self, error: Exception) -> None:
+        # "This statement will fail if SQLite is in the middle of a transaction":
+        # https://www.sqlite.org/lang_detach.html
+        if self.worker.in_transaction and "is locked" in str(error):
+            raise OwnLockError(
+                f"{error}: a file cannot be detached within a transaction; commit or roll back "
+                "this one first"
+            ) from error
 
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
         return self.rules.took_too_long(sql, seconds, lost=self.transaction.lost)
 
 
-class _Misjudged(Exception):  # noqa: N818 - no error: a way to go again
-    """SQLite says that what looked like a read is of another kind."""
-
-    def __init__(self, kind: Kind) -> None:
-        super().__init__(kind)
-        self.kind = kind
-
-
-def _execute(connection: sqlite3.Connection, plan: Plan, call: Call[T]) -> T:
-    if plan.begin is not None:
-        connection.execute(plan.begin)
-    if not plan.commit:
-        return call(connection)
-    try:
-        result = call(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+_CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})

@@ -30,8 +30,10 @@ async def _go_on(runner: _Spawned, step: _Step) -> Any:
         try:
             value = await step
         except BaseException:
+            runner.comes_back_here()
             step = runner.throw(*sys.exc_info())
         else:
+            runner.comes_back_here()
             step = runner.switch(value)
     return runner.finish()
 

@@ -18,25 +18,32 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, final
 
-from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from ..errors import ClosureError
+from ..errors import ClosureError, TransactionLostError
 from ..settings import Role
 from ..turn.permit import shorten
-from .cursors import Cursor, StreamCursor
+from .borrowed import BorrowedConnection
+from .cursors import NO_REPLY, Cursor, Execute, OpenStream, Parameters, Reply, StreamCursor
+from .driver_errors import dbapi, is_read_only
 from .executor import Executor
 from .guard import Access
+from .losses import comes_from
+from .shared_hooks import watch_progress
 from .statements import Kind, changes_settings, classify, ends_transaction, may_defer
-from .transaction import SQLITE_ERRORS
+from .watch import EndWatch
 
 T = TypeVar("T")
 
 # Steps of SQLite's virtual machine between two looks: some ten milliseconds. Each look waits for
 # the interpreter lock, which a busy loop lets go of after five.
 _INSTRUCTIONS = 200_000
+
+_BY_DRIVER = "by a statement on the driver's connection"
 
 _ROLLED_BACK = (
     "its transaction was rolled back inside: use begin_nested() for the part that may fail, or "
@@ -47,13 +54,14 @@ _ROLLED_BACK = (
 class Phase(enum.Enum):
     """The life of a :class:`HereConnection`; it goes downwards only."""
 
+    STARTING = enum.auto()  # SQLAlchemy begins its transaction, and listeners hear of it
     RUNNING = enum.auto()  # the function runs
     ENDING = enum.auto()  # it has returned: what is left to flush, then the end of the transaction
     ENDED = enum.auto()
 
 
 @final
-class HereConnection(AdaptedConnection):
+class HereConnection(BorrowedConnection):
     """What SQLAlchemy's objects work on inside one function; the transaction is open already.
 
     :param fairy: the connection as it came from the pool
@@ -68,14 +76,17 @@ class HereConnection(AdaptedConnection):
     __slots__ = (
         "_alone",
         "_cancelled",
-        "_executor",
-        "_fairy",
+        "_changes",
+        "_lost_by",
         "_misuse",
         "_on_commit",
         "_reads",
         "_stops_at",
         "_streams",
         "_thread",
+        "_watch",
+        "_wrote",
+        "committed",
         "defers",
         "phase",
         "sqlite",
@@ -91,41 +102,70 @@ class HereConnection(AdaptedConnection):
         on_commit: Callable[[], None],
         alone: bool,
     ) -> None:
+        super().__init__(executor, fairy)
         self.sqlite = sqlite
-        self._executor = executor
-        self._fairy = fairy
         self._cancelled = cancelled
         self._on_commit = on_commit
         self._alone = alone
         self._thread = threading.get_ident()
-        self._streams: set[StreamCursor] = set()
+        self._streams: set[OpenStream] = set()
         self._misuse: ClosureError | None = None
+        self._watch: EndWatch | None = None  # while the function has SQLite's connection itself
+        self._lost_by: BaseException | None = None  # SQLite has ended the transaction with it
+        self._wrote = False
+        self._changes: int | None = None  # of SQLite's connection, when the function got it
         self._reads = False  # the running statement writes nothing
         self._stops_at: float | None = None
-        self.phase = Phase.RUNNING
+        self.phase = Phase.STARTING
+        self.committed = False
         self.defers = False  # COMMIT may find violated foreign keys
         executor.placing.other_work_begins(sqlite)
-        sqlite.set_progress_handler(self._look, _INSTRUCTIONS)
+        watch_progress(sqlite, self._look, _INSTRUCTIONS)
 
     # -- the function ---------------------------------------------------------------------------
 
     def call(self, function: Callable[[], T]) -> T:
         """Run it; an error if it has ended its transaction itself."""
+        self.phase = Phase.RUNNING
         try:
             result = function()
+            self._assert_going_on()
+        except Exception as error:
+            self._raise_what_led_to(error)
+            raise
         finally:
+            self._lost_by = None  # with its traceback and this object it is a cycle
+            self._take_back()
+            self._close_streams()  # which may still write, and would be in the way of COMMIT
             self.phase = Phase.ENDING
-        self._assert_going_on()
         return result
+
+    def assert_committed(self) -> None:
+        """Refuse to acknowledge what SQLAlchemy has not committed, without saying why."""
+        beneath = self._changes is not None and self.sqlite.total_changes != self._changes
+        if not self.committed and (self._wrote or beneath):
+            raise ClosureError(
+                "its transaction was not committed, and nothing of it is kept: its session or "
+                "connection was closed inside, or commits in a way of its own"
+            )
 
     def end(self) -> None:
         """From now on nothing here touches SQLite's connection. More than once does nothing."""
+        self._take_back()
         self.phase = Phase.ENDED
+        self._close_streams()
+
+    def _close_streams(self) -> None:
         for stream in list(self._streams):
             if (cursor := stream.detach()) is not None:
                 cursor.close()
 
     # -- statements: what cursors ask for -------------------------------------------------------
+
+    @property
+    def executor(self) -> Executor:
+        """What runs on SQLite's connection when no function does."""
+        return self._executor
 
     @property
     def statement_timeout(self) -> float | None:
@@ -134,19 +174,26 @@ class HereConnection(AdaptedConnection):
     def run_statement(
         self,
         sql: str,
-        call: Callable[[sqlite3.Connection], T],
+        parameters: Parameters,
+        execute: Execute,
         *,
         atomic: bool = False,
         stream: bool = False,
         timeout: float | None = None,
-    ) -> T:
+    ) -> Reply:
         self._assert_usable()
         kind = classify(sql)
         self._admit(sql, kind)
+        if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
+            # Of a listener of the `begin` event, as SQLAlchemy's documentation has it.
+            return NO_REPLY
+        self._wrote = self._wrote or kind.writes
         self._executor.transaction.note(sql)
         self._reads = kind is Kind.READ
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
-            return self._run(lambda: call(self.sqlite), sql, timeout)
+            if self._reads and self._executor.role is Role.READER:
+                execute = partial(_read, self._executor, execute)
+            return self._run(lambda: execute(self.sqlite, sql, parameters), sql, timeout)
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         self._assert_usable()
@@ -160,10 +207,11 @@ class HereConnection(AdaptedConnection):
         if timeout is not None:
             self._stops_at = time.monotonic() + timeout
         guard = self._executor.placing.guard
-        guard.denied, guard.called = None, False
+        guard.denied = guard.attempted = None
+        guard.called = False
         try:
             return call()
-        except SQLITE_ERRORS as error:
+        except dbapi.failures() as error:
             self._explain(error, sql, timeout)
             raise
         finally:
@@ -177,7 +225,8 @@ class HereConnection(AdaptedConnection):
         reader = self._executor.role is Role.READER
         if reader and (kind is Kind.BEGIN_WRITE or kind is Kind.MAINTENANCE):
             raise self._executor.rules.forbidden(shorten(sql))
-        if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
+        begins = kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE
+        if begins and self.phase is not Phase.STARTING:
             raise self._refused(shorten(sql))
         if kind is Kind.END and ends_transaction(sql):
             raise self._refused(shorten(sql))
@@ -191,11 +240,8 @@ class HereConnection(AdaptedConnection):
     def _explaining(self, kind: Kind) -> Any:
         # It compiles a statement and does not run it, even one that would write.
         guard = self._executor.placing.guard
-        resting, guard.access = guard.access, Access.ALL
-        try:
+        with guard.allowing(Access.EXAMINED):
             yield
-        finally:
-            guard.access = resting
 
     # -- what may go wrong ----------------------------------------------------------------------
 
@@ -225,12 +271,31 @@ class HereConnection(AdaptedConnection):
         self._assert_going_on()
 
     def _assert_going_on(self) -> None:
+        self.notice_end()
         if self._misuse is not None:
             raise self._misuse
         executor = self._executor
         executor.transaction.assert_not_lost()
         executor.transaction.reading.assert_not_ended()
         self.assert_wanted()
+
+    def notice_end(self) -> None:
+        """Note a transaction that has ended by what passed this object by."""
+        if not self.sqlite.in_transaction:
+            executor = self._executor
+            if not (executor.worker.closed or executor.transaction.lost):
+                executor.transaction.note_loss(True, sqlite3.OperationalError(_BY_DRIVER))
+
+    def _raise_what_led_to(self, error: Exception) -> None:
+        """Raise what an error rests on that would be misleading by itself, and it as the cause."""
+        self.notice_end()
+        if self._misuse is not None and isinstance(error, sqlite3.Error):
+            raise self._misuse from error  # the watch's: SQLite says "not authorized"
+        try:
+            self._executor.transaction.assert_not_lost()
+        except TransactionLostError as lost:
+            if not comes_from(error, self._lost_by):
+                raise OperationalError(None, None, lost) from error
 
     def assert_wanted(self) -> None:
         """Raise what the caller gets if nobody waits for the result."""
@@ -242,12 +307,20 @@ class HereConnection(AdaptedConnection):
     def _explain(self, error: Exception, sql: str, timeout: float | None) -> None:
         executor = self._executor
         executor.transaction.note_loss(True, error)
-        if denied := executor.placing.guard.denied:
-            raise executor.rules.forbidden(denied) from error
+        if self._lost_by is None and executor.transaction.lost:
+            self._lost_by = error
+        guard = executor.placing.guard
+        if executor.role is Role.READER and (guard.denied or is_read_only(error)):
+            what = guard.denied or guard.attempted or shorten(sql)
+            raise executor.rules.forbidden(what) from error
+        if (explained := executor.transaction.own_lock(error)) is not None:
+            raise explained from error
         if str(error) != "interrupted":
             return
         executor.transaction.reading.assert_not_ended()
         self.assert_wanted()
+        if self._stops_at is None or time.monotonic() < self._stops_at:
+            return  # by a progress handler of the application
         lost = executor.transaction.lost
         raise executor.rules.took_too_long(sql, timeout, lost=lost) from error
 
@@ -257,56 +330,55 @@ class HereConnection(AdaptedConnection):
             "function returns; use begin_nested() for a part that may be rolled back"
         )
 
-    # -- what SQLAlchemy asks of a driver connection, and of one from a pool --------------------
-
-    @property
-    def dbapi(self) -> Any:
-        return self._fairy.dbapi_connection.dbapi  # type: ignore[union-attr]
-
-    @property
-    def dbapi_connection(self) -> HereConnection:
-        return self
+    # -- what SQLAlchemy asks of a driver connection --------------------------------------------
 
     @property
     def _connection(self) -> sqlite3.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection``."""
         self._assert_here()
-        self._executor.placing.functions_may_have_changed()
+        placing = self._executor.placing
+        placing.functions_may_have_changed()
+        if self._watch is None:
+            self._watch = EndWatch(self.sqlite, placing.guard, self._note_denied_end)
+            self._watch.begin()
+            self._changes = self.sqlite.total_changes
         return self.sqlite
 
-    @property
-    def info(self) -> Any:
-        return self._fairy.info
+    def _note_denied_end(self, sql: str) -> None:
+        if self._misuse is None:
+            self._misuse = self._refused(
+                f"{sql} on the driver's connection (executescript() sends COMMIT first)"
+            )
 
-    @property
-    def record_info(self) -> Any:
-        return self._fairy.record_info
+    def _take_back(self) -> None:
+        """From now on SQLite's connection may end the transaction again."""
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
 
     @property
     def is_valid(self) -> bool:
         return self.phase is not Phase.ENDED
 
     @property
-    def is_detached(self) -> bool:
-        return False
+    def in_transaction(self) -> bool:
+        return self.phase is not Phase.ENDED and self.sqlite.in_transaction
 
     @property
     def isolation_level(self) -> str | None:
         return ""
 
-    @property
-    def long_read(self) -> bool:
-        return self._executor.transaction.reading.long
+    @isolation_level.setter
+    def isolation_level(self, level: str | None) -> None:
+        # An option of the engine comes before the function, and is for connections of their own.
+        if level is None and self.phase is not Phase.STARTING:
+            raise self._refused("isolation_level='AUTOCOMMIT'")
 
-    @long_read.setter
-    def long_read(self, value: bool) -> None:
-        self._executor.transaction.reading.long = value
-
-    def cursor(self, server_side: bool = False) -> Cursor:
-        return StreamCursor(self, self._streams) if server_side else Cursor(self)
+    def cursor(self, server_side: bool = False) -> Cursor | StreamCursor:
+        return StreamCursor(self, self, self._streams) if server_side else Cursor(self, self)
 
     def execute(self, operation: str, parameters: Any = None) -> Cursor:
-        cursor = self.cursor()
+        cursor = Cursor(self, self)
         cursor.execute(operation, parameters)
         return cursor
 
@@ -315,12 +387,15 @@ class HereConnection(AdaptedConnection):
         self.run_briefly(lambda: self.sqlite.create_function(*args, **kw))
 
     def commit(self) -> None:
-        """At the end only: by whoever began the transaction."""
+        """At the end only: by whoever began the transaction. Before the function, nothing."""
         if self.phase is Phase.RUNNING:
             self._misuse = self._refused("commit()")
             raise self._misuse
         if self.phase is Phase.ENDING:
+            self._take_back()
+            self._assert_going_on()
             self._on_commit()
+            self.committed = True
 
     def rollback(self) -> None:
         """At the end, nothing: whoever began the transaction rolls back.
@@ -338,14 +413,14 @@ class HereConnection(AdaptedConnection):
     def detach(self) -> None:
         raise self._refused("detach()")
 
-    def close(self) -> None:
-        """Nothing: it was lent."""
-
-    def _close_special(self, transaction_reset: bool = False) -> None:
-        """The same, as SQLAlchemy's ``Connection`` says it."""
-
     def __repr__(self) -> str:
         return f"<HereConnection {self._executor.rules.label} {self.phase.name.lower()}>"
+
+
+def _read(
+    executor: Executor, execute: Execute, sqlite: sqlite3.Connection, sql: str, parameters: Any
+) -> Reply:
+    return executor.read(sqlite, sql, parameters, execute)
 
 
 _nothing: contextlib.nullcontext[None] = contextlib.nullcontext()

@@ -6,7 +6,12 @@ The questions take some 100 microseconds together, in the connection's thread.
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+import sys
+from contextlib import closing
+from functools import cache
+from typing import Any, NamedTuple
+
+from .driver_errors import dbapi, is_busy, is_interrupted
 
 # https://www.sqlite.org/datatype3.html#collating_sequences
 _BUILT_IN_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
@@ -15,18 +20,68 @@ _BUILT_IN_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
 _COMMIT_DOES_NOT_SYNC = frozenset({0, 1})
 
 
+def rows(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
+    """All rows of a question, whatever factories the application has set."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    try:
+        cursor.execute(sql)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+    finally:
+        cursor.close()
+    if connection.text_factory is str:
+        return found
+    return [tuple(map(_plain, row)) for row in found]
+
+
+def _plain(value: Any) -> Any:
+    # ``text_factory`` belongs to the connection, which others may use at this moment.
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def ask(connection: sqlite3.Connection, pragma: str) -> Any:
+    """The value of a PRAGMA; with ``name = value``, the new one."""
+    return rows(connection, f"PRAGMA {pragma}")[0][0]
+
+
 def own_functions(connection: sqlite3.Connection) -> frozenset[str] | None:
     """The functions that somebody has registered, in lower case; None where SQLite cannot tell."""
-    known = connection.execute("PRAGMA function_list").fetchall()  # before 3.30: nothing
-    if not known:
+    known = _rows_or_none(connection, "PRAGMA function_list")
+    if not known:  # before 3.30: nothing
         return None
     return frozenset(name.lower() for name, built_in, *_ in known if not built_in)
 
 
+def may_execute(functions: frozenset[str] | None, connection: sqlite3.Connection) -> bool:
+    """Return whether one of the connection's own functions may execute statements.
+
+    Those of SQLite's extensions that are compiled in, such as full-text search, do not, nor those
+    that SQLAlchemy's dialect registers on each connection.
+    """
+    if functions is None:
+        return True
+    modules = tuple(kind.__module__ for kind in type(connection).__mro__)
+    return not functions <= _compiled_in(modules) | _OF_SQLALCHEMY
+
+
+_OF_SQLALCHEMY = frozenset({"floor", "regexp"})
+
+
+@cache
+def _compiled_in(modules: tuple[str, ...]) -> frozenset[str]:
+    """Return the functions of any connection of the first of these modules that connects."""
+    for name in modules:
+        connect = getattr(sys.modules.get(name), "connect", None)
+        if connect is not None:
+            with closing(connect(":memory:")) as connection:
+                return own_functions(connection) or frozenset()
+    return frozenset()
+
+
 def has_own_collations(connection: sqlite3.Connection) -> bool:
-    """Whether somebody has registered one."""
-    collations = {name for _, name in connection.execute("PRAGMA collation_list")}
-    return not collations <= _BUILT_IN_COLLATIONS
+    """Whether somebody has registered one, or may have."""
+    known = _rows_or_none(connection, "PRAGMA collation_list")
+    return known is None or not {name for _, name in known} <= _BUILT_IN_COLLATIONS
 
 
 class Commits(NamedTuple):
@@ -37,13 +92,29 @@ class Commits(NamedTuple):
 
 
 def commits_of(connection: sqlite3.Connection) -> Commits:
-    """What a COMMIT of the connection does, as it is set now."""
-    databases = {name for _, name, _ in connection.execute("PRAGMA database_list")}
-    to_log = databases <= {"main", "temp"} and _ask(connection, "journal_mode") == "wal"
-    syncs = _ask(connection, "synchronous") not in _COMMIT_DOES_NOT_SYNC
-    moves = _ask(connection, "wal_autocheckpoint") != 0
+    """What a COMMIT of the connection does, as it is set now; the worst where it does not tell."""
+    try:
+        databases = {name for _, name, _ in rows(connection, "PRAGMA database_list")}
+        to_log = databases <= {"main", "temp"} and ask(connection, "journal_mode") == "wal"
+        syncs = ask(connection, "synchronous") not in _COMMIT_DOES_NOT_SYNC
+        moves = ask(connection, "wal_autocheckpoint") != 0
+    except dbapi.DatabaseError as error:
+        if _passes(error):
+            raise
+        return Commits()
     return Commits(to_log, to_log and not syncs and not moves)
 
 
-def _ask(connection: sqlite3.Connection, pragma: str) -> object:
-    return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+def _rows_or_none(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]] | None:
+    """None where the question is refused, as by an authorizer of the application."""
+    try:
+        return rows(connection, sql)
+    except dbapi.DatabaseError as error:
+        if _passes(error):
+            raise
+        return None
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it says nothing about the question, which is asked again."""
+    return is_busy(error) or is_interrupted(error)

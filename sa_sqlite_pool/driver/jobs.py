@@ -97,7 +97,7 @@ class Job(Generic[T]):
         interruptible: bool,
         timeout: float | None = None,
     ) -> None:
-        self._function = function
+        self._function: Callable[[Any], T] | None = function
         self._connection = connection
         self._loop = loop
         self._mailbox = box
@@ -151,11 +151,15 @@ class Job(Generic[T]):
                 return
             self._stage = Stage.RUNNING
         rest.begin(self)
+        # Not kept, since the job may be, until the next: it has the statement's parameters.
+        function, self._function = self._function, None
+        assert function is not None
         try:
-            self._result = self._function(self._connection)
+            self._result = function(self._connection)
         except BaseException as error:  # raised again where it is awaited
             self._error = error
         finally:
+            del function
             rest.end(self)
         with self._mutex:
             self._stage = Stage.FINISHED
@@ -190,7 +194,9 @@ class Job(Generic[T]):
         if not self._reported:
             self._asyncio_future_blocking = True
             yield self
-        return self.result()
+        result = self.result()
+        del self._result  # nor are the rows
+        return result
 
     # -- what asyncio.Task asks of a future -----------------------------------------------------
 

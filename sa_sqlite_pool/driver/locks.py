@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TypeVar
 
-from ..errors import ReadTimeout, WriteTimeout
+from ..errors import OwnLockError, ReadTimeout, WriteTimeout
 from ..turn.permit import Permit, is_own
+from ..turn.snapshots import Snapshot
+from .driver_errors import dbapi, error_code, tells_code
 from .rules import Rules
 
 T = TypeVar("T")
@@ -25,7 +26,8 @@ T = TypeVar("T")
 # (sqliteDefaultBusyCallback in its main.c).
 _RETRY_SECONDS = (0.001, 0.002)
 
-_LOCKED = frozenset({5, 6})  # SQLITE_BUSY, and SQLITE_LOCKED with a shared cache
+_BUSY = 5
+_LOCKED = 6
 _BUSY_SNAPSHOT = 517
 
 # How many seconds the current task waits to write, where that is not for its engine to say: a
@@ -33,22 +35,41 @@ _BUSY_SNAPSHOT = 517
 write_patience: ContextVar[float | None] = ContextVar("sa_sqlite_pool_patience", default=None)
 
 
-def may_pass(error: sqlite3.Error, *, in_transaction: bool) -> bool:
-    """Whether the same statement may succeed a moment later."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # Python 3.10 does not tell the code
-        locked = isinstance(error, sqlite3.OperationalError) and "is locked" in str(error)
-        return locked and not in_transaction
+def may_pass(error: Exception, *, in_transaction: bool) -> bool:
+    """Return whether the same statement may succeed a moment later."""
+    code = error_code(error)
+    if code is None or is_own_lock(error):
+        return False
+    if not tells_code(error):
+        return code == _BUSY and not in_transaction
     # "SQLITE_BUSY_SNAPSHOT … occurs on WAL mode databases when a database connection tries to
     # promote a read transaction into a write transaction but finds that another connection has
     # already written": https://www.sqlite.org/rescode.html#busy_snapshot. Waiting cannot help.
-    return code & 0xFF in _LOCKED and code != _BUSY_SNAPSHOT
+    return code & 0xFF in {_BUSY, _LOCKED} and code != _BUSY_SNAPSHOT
+
+
+def is_own_lock(error: Exception) -> bool:
+    """Return whether an open statement of the same connection is in the way of this one.
+
+    "SQLITE_LOCKED … indicates that a write operation could not continue because of a conflict
+    within the same database connection" (https://www.sqlite.org/rescode.html#locked); with a shared
+    cache the code is another. And SQLITE_BUSY where COMMIT, ROLLBACK or RELEASE meets statements
+    that still write: "cannot commit transaction - SQL statements in progress"
+    (``OP_AutoCommit`` and ``OP_Savepoint`` in SQLite's vdbe.c).
+    """
+    code = error_code(error)
+    if code == _LOCKED:
+        return True
+    return isinstance(error, dbapi.OperationalError) and _IN_PROGRESS in str(error)
+
+
+_IN_PROGRESS = "SQL statements in progress"
 
 
 class NotBegun(Exception):  # noqa: N818 - no error: a way to go again
     """A lock was in the way of a BEGIN; nothing of what should follow has run."""
 
-    def __init__(self, error: sqlite3.Error) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
 
@@ -69,7 +90,7 @@ def _jittered() -> float:
 
 def is_lock(error: Exception) -> bool:
     """Whether somebody else's lock is in the way of what began no transaction."""
-    return isinstance(error, sqlite3.OperationalError) and may_pass(error, in_transaction=False)
+    return isinstance(error, dbapi.OperationalError) and may_pass(error, in_transaction=False)
 
 
 async def keep_trying(
@@ -125,11 +146,30 @@ class Patience:
     def seconds_left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 
-    async def wait(self, error: sqlite3.Error) -> None:
-        """A moment before the next try; the time-out's error when none is left."""
+    @property
+    def seconds_gone(self) -> float:
+        return self.seconds - self.seconds_left
+
+    async def wait(self, error: Exception) -> None:
+        """A moment before the next try; the time-out's error when none is left.
+
+        Raised at once where the task would wait for its own reading.
+        """
+        if self._commits and (own := self._own_read()) is not None:
+            raise OwnLockError(
+                f"a commit to {self._rules.label} would wait for itself: without WAL it waits "
+                "until nothing is read, and the same task reads on another connection, for "
+                f"{own.describe(time.monotonic())}; end that transaction, or close its stream, "
+                "before committing; this one was rolled back"
+            ) from error
         if self.seconds_left <= 0:
             raise self.not_in_time() from error
         await pause()
+
+    def _own_read(self) -> Snapshot | None:
+        readers = self._rules.readers_in_the_way or ()
+        others = (snapshot for snapshot in readers if snapshot.permit is not self._loan)
+        return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
 
     def not_in_time(self) -> WriteTimeout | ReadTimeout:
         """The error of who has waited for so long."""

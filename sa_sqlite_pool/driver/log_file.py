@@ -49,10 +49,15 @@ def measure(path: str) -> LogSize:
     reads, whatever the size.
     """
     try:
-        with open(path, "rb", buffering=0) as log:
+        with open(path, "rb", buffering=0, opener=_open) as log:
             return _measure(log)
-    except OSError:  # it went with its last user
+    except OSError:  # it went with its last user, or is no file
         return LogSize()
+
+
+def _open(path: str, flags: int) -> int:
+    # A FIFO in its place would be waited for.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _measure(log: BinaryIO) -> LogSize:
@@ -86,7 +91,7 @@ def _measure(log: BinaryIO) -> LogSize:
 def sync_file(path: str) -> None:
     """Have the ``-wal`` file written to the disk; see above why only that."""
     with contextlib.suppress(OSError):  # it went with its last user; whoever needs it syncs again
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = _open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..process_locks import ProcessLock, identity, locks, other_processes, processes
+from ..turn.write_turn import OWN_CONNECTION
 
 _PROCESSES = Path("/proc")
 
@@ -33,13 +34,32 @@ def outside_readers(database: str) -> list[str]:
 
 def outside_writers(database: str) -> list[str]:
     """Each other process that is writing at this moment and does not use this package."""
+    writing, known = _writers(database)
+    return other_processes(writing - known)
+
+
+def describe_writer(database: str) -> str | None:
+    """``process 4242 (sqlite3) outside this package …``: what has SQLite's lock for writing.
+
+    None where the system does not tell: another connection, of any process, may have it then.
+    """
+    writing, known = _writers(database)
+    if found := other_processes(writing - known):
+        return f"{', '.join(found)} outside this package (an sqlite3 shell, a stock engine, say)"
+    if found := other_processes(writing):
+        return ", ".join(found)
+    return OWN_CONNECTION if writing else None
+
+
+def _writers(database: str) -> tuple[set[int], set[int]]:
+    """The processes that are writing, and those that use this package."""
     held, log = list(locks()), identity(f"{database}-wal")
     known = {lock.pid for lock in held if (lock.family, lock.file) == ("FLOCK", log)}
     writing = {
         *_holders(held, f"{database}-shm", "WRITE", _LOG_WRITER),
         *_holders(held, database, "WRITE", _WRITER),
     }
-    return other_processes(writing - known)
+    return writing, known
 
 
 def users(path: str, *, writing: bool = False) -> list[str]:

@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from sqlalchemy.pool import PoolProxiedConnection
 
+from .driver_errors import dbapi
 from .executor import Executor
 from .here import HereConnection
 from .jobs import OutOfTime
 from .locks import NotBegun, Patience, is_lock
+from .shared_hooks import watch_progress
 
 T = TypeVar("T")
 
@@ -62,7 +64,7 @@ def _read(
         return body(here)
     finally:
         here.end()
-        sqlite.set_progress_handler(None, 0)
+        watch_progress(sqlite, None, 0)
         if sqlite.in_transaction:
             sqlite.execute("ROLLBACK")
 
@@ -72,8 +74,9 @@ def _begin(sqlite: sqlite3.Connection, executor: Executor) -> None:
     if executor.rules.readers_in_the_way is None:
         return
     try:  # without WAL, the first read takes the lock, and may find it taken
-        sqlite.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.OperationalError as error:
+        with executor.placing.guard.aside():
+            sqlite.execute("PRAGMA schema_version").fetchone()
+    except dbapi.OperationalError as error:
         sqlite.execute("ROLLBACK")
         if is_lock(error):
             raise NotBegun(error) from error

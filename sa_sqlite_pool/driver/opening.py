@@ -3,47 +3,61 @@
 SQLAlchemy's dialect opens the aiosqlite connection itself, so that ``do_connect`` listeners,
 ``async_creator`` and ``connect_args`` of the application work as they do without this package.
 What the package needs is put into the arguments before, and set up in the thread afterwards.
+
+The file has the turn, so it must be known before a connection is used. A creator of the
+application names it to nobody, and a listener may open another. There the first connection is
+opened early, and SQLite is asked for the file (:meth:`Opening.find_file`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import logging
 import os
-import shutil
 import sqlite3
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping, MutableSequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, final
 
-from sqlalchemy.engine import AdaptedConnection
+import aiosqlite
+from sqlalchemy import event
 from sqlalchemy.util import await_only
 
-from ..errors import ConfigurationError, DatabaseNotUsableError, NotADatabaseError
+from ..errors import ConfigurationError, DatabaseNotUsableError
 from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Placement, Role
+from .configuring import configure, file_of
+from .creator import Creator, Opened
+from .driver_errors import dbapi
 from .executor import Executor
-from .guard import Access, Guard
+from .guard import Guard
+from .images import with_images
+from .isolation import check_connect_args, take_isolation_level
 from .lane import Lane
 from .location import Location
 from .locks import is_lock, keep_trying
 from .placement import Placing
+from .private_directory import PrivateDirectory, is_private
 from .rules import Log, Rules
+from .shared_hooks import install_guard, sharing_hooks
 from .site import Site
-from .worker import Worker, inherited_files, open_connection
+from .worker import Worker, connection_class, inherited_files, open_connection
+
+logger = logging.getLogger("sa_sqlite_pool")
 
 # Set on the file or for the writer; a reader neither needs nor may set them.
 _WRITER_PRAGMAS = frozenset(
     {"auto_vacuum", "journal_mode", "journal_size_limit", "page_size", "wal_autocheckpoint"}
 )
-_BEFORE_JOURNAL_MODE = ("page_size", "auto_vacuum")  # without effect on a file that has pages
 
 
 @final
 class Opening:
-    """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces."""
+    """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces.
+
+    ``isolation_level`` is what the connections opened last were asked for; None is autocommit.
+    ``knows_file`` says that ``location`` is where they are; until then, :meth:`find_file`.
+    """
 
     def __init__(
         self, role: Role, settings: ConnectionSettings, creator: Callable[..., Any]
@@ -51,39 +65,85 @@ class Opening:
         self.role = role
         self.settings = settings
         self.lane = Lane()
+        self.isolation_level: str | None = ""
+        self.knows_file = False
+        self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._cached_statements = DEFAULT_CACHED_STATEMENTS
         self._converts = False
-        self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
-        self._creator = creator
+        self._creator = Creator(creator)
+        self._dialect: Any = None
+        self._database: object = None  # what this object has told the dialect to open
+        self._own: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()  # opened like that
+        self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
         self._prepared = False
         self._probing = False
+        self._timeout_said = False
 
-    # -- before: SQLAlchemy's do_connect event ---------------------------------------------------
-
-    @cached_property
-    def by_dialect(self) -> bool:
-        """Whether SQLAlchemy's dialect opens the connections, not a creator of the application."""
-        # The engine's own creator is known by its one argument; QueuePool looks at the same.
-        return list(inspect.signature(self._creator).parameters) == ["connection_record"]
+    # -- before: where it is --------------------------------------------------------------------
 
     @cached_property
     def location(self) -> Location:
-        """Where the database is, before any connection is opened.
+        """Where the database is; where it seems to be, before :meth:`find_file`.
 
         A pool is not told the URL. The engine's creator knows it and passes it to ``do_connect``
         listeners, so it is called once for the argument alone.
         """
-        if not self.by_dialect:
-            return Location(None, f"of {self._creator!r}")
-        self._probing = True
+        if self._creator.by_dialect and self._creator.early is None:
+            self._probing = True
+            try:
+                # Only a listener of all engines comes before this one's, and may open it.
+                self._creator.open_early()
+            except _Found as found:
+                return found.location
+            finally:
+                self._probing = False
+        return self._unnamed
+
+    @property
+    def _unnamed(self) -> Location:
+        return Location(None, f"of {self._creator!r}")
+
+    def find_file(self) -> None:
+        """Learn which file it is, from SQLite where nothing else can tell.
+
+        In a greenlet, by one task at a time. What is opened for that, the next :meth:`open` gives.
+        """
+        declared, creator = self.location, self._creator
+        alone = creator.by_dialect and len(self._dialect.dispatch.do_connect) == 1
+        if creator.early is not None or not alone:
+            _check_not_inherited(declared)
+            early = creator.open_early()
+            if early.raw not in self._own:
+                self._opens_itself = False
+                self._found(self._ask_for_file(early), declared)
+                self._check_early()
+        self.knows_file = True
+
+    def _ask_for_file(self, early: Opened) -> str | None:
         try:
-            self._creator(None)
-        except _Found as found:
-            return found.location
-        finally:
-            self._probing = False
-        raise ConfigurationError("a do_connect listener opens the connections before this pool")
+            return early.ask_for_file(self.lane)
+        except BaseException:
+            self.dispose()
+            raise
+
+    def _check_early(self) -> None:
+        try:
+            _check_not_inherited(self.location)
+        except DatabaseNotUsableError:
+            self.dispose()
+            raise
+
+    def _found(self, path: str | None, declared: Location) -> None:
+        found = self._unnamed if path is None else Location(path)
+        if found.file != declared.file:
+            self.location = found
+            self.__dict__.pop("site", None)
+
+    def dispose(self) -> None:
+        """Close what was opened early, and was not needed."""
+        if early := self._creator.take_early(None):
+            early.give_up(self.lane)
 
     @cached_property
     def site(self) -> Site:
@@ -100,6 +160,8 @@ class Opening:
 
         False as long as it is not known whether that can be.
         """
+        if not (self.knows_file and self._opens_itself):
+            return False  # what looks after it opens the file, too, and not by the same way
         wal = self.settings.pragmas.get("journal_mode") == "WAL"
         return wal and self._writes_file and self.site.inspected
 
@@ -115,7 +177,7 @@ class Opening:
 
     @property
     def _writes_file(self) -> bool:
-        return self.by_dialect and self.location.path is not None and self.location.writable
+        return self.location.path is not None and self.location.writable
 
     async def inspect_site(self) -> None:
         """Refuse, before anything is touched, a place where the database cannot be used."""
@@ -123,8 +185,22 @@ class Opening:
 
     @property
     def in_memory(self) -> bool:
-        """A database in memory that connections share by its name."""
-        return self.by_dialect and self.location.path is None
+        """A database in memory, which is gone with its last connection."""
+        return self.location.path is None
+
+    # -- opening: SQLAlchemy's do_connect event --------------------------------------------------
+
+    def listen(self, dialect: Any) -> None:
+        """Have the dialect open the connections as they are needed here."""
+        self._dialect = dialect
+        event.listen(dialect, "do_connect", self.on_do_connect)
+
+    def open(self, record: Any) -> Opened:
+        """A connection as the dialect, or the application's creator, opens it. In a greenlet."""
+        if early := self._creator.take_early(record):
+            return early
+        _check_not_inherited(self.location)
+        return self._creator.open(record)
 
     def on_do_connect(
         self, dialect: Any, record: Any, args: MutableSequence[Any], parameters: dict[str, Any]
@@ -140,18 +216,39 @@ class Opening:
             location = location.with_parameter("mode", "ro")
         if location.path is not None:
             args[0], parameters["uri"] = location.sqlite_uri, True
-        if parameters.pop("autocommit", None) is True:
-            raise ConfigurationError(
-                'connect_args={"autocommit": True} would end every transaction at once; use '
-                'isolation_level="AUTOCOMMIT" of create_async_engine or of execution_options'
-            )
-        parameters["isolation_level"] = None  # transactions are the adapter's business
-        parameters["check_same_thread"] = False
-        parameters["timeout"] = 0
-        parameters.setdefault("async_creator_fn", open_connection)  # of SQLAlchemy's dialect
+        self._database = args[0]
+        parameters.setdefault("async_creator_fn", self._connect)  # of SQLAlchemy's dialect
+
+    async def _connect(self, *arguments: Any, **parameters: Any) -> aiosqlite.Connection:
+        """``aiosqlite.connect()`` with what all listeners have left of the arguments."""
+        check_connect_args(parameters)
+        self._mind_timeout(parameters.pop("timeout", None))
         parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
+        parameters.update(check_same_thread=False, timeout=0)
         self._cached_statements = int(parameters["cached_statements"])
         self._converts = bool(parameters.get("detect_types"))
+        base = parameters.get("factory", connection_class())
+        if is_private(self.location.path):
+            base = parameters["factory"] = with_images(base)
+        if isinstance(base, type):
+            parameters["factory"] = sharing_hooks(base)
+        connection = await open_connection(*arguments, **parameters)
+        if arguments[:1] == (self._database,):
+            self._own.add(connection)
+        return connection
+
+    def _mind_timeout(self, timeout: object) -> None:
+        settings = self.settings
+        waits = (settings.write_timeout, settings.read_timeout)
+        if timeout is None or timeout in waits or self._timeout_said:
+            return
+        self._timeout_said = True
+        logger.warning(
+            'connect_args={"timeout": %s} of %s is not used: this pool waits write_timeout=%s s '
+            "for the right to write and for SQLite's lock, and read_timeout=%s s to read; give "
+            "those to create_async_engine() instead",
+            *(timeout, self.location.label, *waits),
+        )
 
     def _locate(self, database: str, *, uri: bool) -> Location:
         """The database; a private one in memory becomes a file of its own.
@@ -186,25 +283,19 @@ class Opening:
     async def _prepare(self) -> None:
         worker = await Worker.open(self.location.sqlite_uri, self.location.file)
         try:
-            await self._configure(worker, self.settings.pragmas)
+            await self._configure(worker, self.settings.pragmas, own=True)
         finally:
             await worker.close()
 
     # -- after: in the connection's thread ------------------------------------------------------
 
-    async def finish(self, stock: AdaptedConnection, rules: Rules) -> Executor:
-        """Set up the connection that the dialect opened."""
-        worker = Worker(
-            stock.driver_connection,
-            threadsafe=self.by_dialect,
-            lane=self.lane,
-            file=self.location.file,
-        )
-        guard = self._guard()
-        placing = Placing(self._placement, guard, self._cached_statements)
+    async def finish(self, opened: Opened, rules: Rules) -> Executor:
+        """Set up what :meth:`open` has given."""
+        worker, own = self._worker_of(opened)
+        placing = Placing(self._placement, Guard(), self._cached_statements)
         try:
-            await self._configure(worker, self._pragmas())
-            await worker.run(lambda connection: self._complete(connection, guard, rules.log))
+            await self._configure(worker, self._pragmas(), own=own)
+            await worker.run(lambda connection: self._complete(connection, placing, rules.log))
         except asyncio.CancelledError:
             worker.give_up("it was never opened", keep=False, done=lambda _: None)
             raise
@@ -213,20 +304,40 @@ class Opening:
             raise
         return Executor(worker, placing, rules)
 
-    async def _configure(self, worker: Worker, pragmas: Mapping[str, Any]) -> None:
+    def _worker_of(self, opened: Opened) -> tuple[Worker, bool]:
+        """What uses it, and whether it was opened with this object's arguments."""
+        own = opened.raw in self._own
+        worker = opened.worker or Worker(opened.raw, threadsafe=own, lane=self.lane)
+        worker.belongs_to(self.location.file)
+        return worker, own
+
+    async def _configure(self, worker: Worker, pragmas: Mapping[str, Any], *, own: bool) -> None:
         location, alone = self.location, self.site.doubtful
 
-        def configure(connection: sqlite3.Connection) -> None:
-            _configure(connection, location, pragmas, alone=alone)
+        def set_up(connection: sqlite3.Connection) -> None:
+            dbapi.learn(connection)
+            if not own:
+                self._check_same_file(connection)
+            configure(connection, location, pragmas, alone=alone)
 
         # The first statements may meet a recovery, the last connection of somebody else closing,
         # or other starters that switch to WAL.
         try:
-            await keep_trying(lambda: worker.run(configure), self._seconds)
-        except sqlite3.OperationalError as error:
+            self.isolation_level = await worker.run(take_isolation_level)
+            await keep_trying(lambda: worker.run(set_up), self._seconds)
+        except dbapi.OperationalError as error:
             if not is_lock(error):
                 raise
             raise self._locked_out(error) from error
+
+    def _check_same_file(self, connection: sqlite3.Connection) -> None:
+        path = file_of(connection)
+        if (None if path is None else os.path.realpath(path)) != self.location.file:
+            raise ConfigurationError(
+                f"{self._creator!r}, or a do_connect listener, has opened {path or ':memory:'}, "
+                f"and {self.location.label} before; this pool is for one database, whose file has "
+                "one turn: make an engine for each"
+            )
 
     @property
     def _seconds(self) -> float:
@@ -255,43 +366,31 @@ class Opening:
         unknown = self.site.doubtful or self._converts
         return Placement.THREAD if placement is Placement.AUTO and unknown else placement
 
-    def _guard(self) -> Guard:
-        return Guard(Access.READER if self.role is Role.READER else Access.ALL)
+    @property
+    def opens_read_only(self) -> bool:
+        """Whether SQLite itself opens the file read-only."""
+        return self.role is Role.READER and self._opens_itself and self.location.path is not None
 
-    def _complete(self, connection: sqlite3.Connection, guard: Guard, log: Log | None) -> None:
+    def _complete(self, connection: sqlite3.Connection, placing: Placing, log: Log | None) -> None:
         if log is not None:
             if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
             log.found()
+        install_guard(connection, placing.guard)
         if self.settings.on_connect is not None:
             self.settings.on_connect(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
-        connection.set_authorizer(guard)
+            placing.settings.switch_off_waiting(connection)
+        if self.role is Role.READER and not self.opens_read_only:
+            placing.settings.set_read_only(connection, True)
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe
     def __init__(self, location: Location) -> None:
         super().__init__(location)
         self.location = location
-
-
-class PrivateDirectory:
-    """A temporary directory for a database in memory.
-
-    It is removed by :meth:`remove`, or with ``owner``, at the latest when Python exits.
-    """
-
-    def __init__(self, owner: object) -> None:
-        directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
-        self.database = str(Path(directory) / "memory.db")
-        self.remove = weakref.finalize(owner, _remove, directory, os.getpid())
-
-
-def _remove(directory: str, owner: int) -> None:
-    if os.getpid() == owner:  # and not a child process that is forked from it, and exits
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _check_not_inherited(location: Location) -> None:
@@ -301,69 +400,3 @@ def _check_not_inherited(location: Location) -> None:
             "connection to that file was in use, and SQLite's locks do not work in such a process; "
             "fork when no session or connection is open, or start processes by the spawn method"
         )
-
-
-def _configure(
-    connection: sqlite3.Connection, location: Location, pragmas: Mapping[str, Any], *, alone: bool
-) -> None:
-    connection.isolation_level = None
-    connection.execute("PRAGMA busy_timeout = 0")  # the waiting is done by tasks, in order
-    switches = location.writable and "journal_mode" in pragmas
-    if switches and alone:
-        # A file in WAL mode cannot even be read where memory is not shared, unless "EXCLUSIVE is
-        # set prior to the first WAL-mode database access": https://www.sqlite.org/wal.html#noshm
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
-    _check_is_database(connection, location.label)
-    if switches:
-        _switch_journal_mode(connection, pragmas, location.label)
-    if switches and alone:
-        connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
-        connection.execute("PRAGMA schema_version").fetchone()  # lets go of the lock
-    _set_pragmas(connection, pragmas, location.label)
-
-
-def _check_is_database(connection: sqlite3.Connection, label: str) -> None:
-    try:
-        connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise NotADatabaseError(
-            f"{label} is not an SQLite database ({error}); it was not changed. Check the path, or "
-            "restore the file from a backup"
-        ) from error
-
-
-def _switch_journal_mode(
-    connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str
-) -> None:
-    wanted = str(pragmas["journal_mode"]).lower()
-    mode = _journal_mode(connection)
-    if mode in {wanted, "memory"}:
-        return
-    for name in _BEFORE_JOURNAL_MODE:
-        if name in pragmas:
-            connection.execute(f"PRAGMA {name} = {pragmas[name]}")
-    mode = _journal_mode(connection, f" = {wanted}")
-    if mode != wanted:
-        raise DatabaseNotUsableError(
-            f"{label} stays in journal_mode={mode}, SQLite refused {wanted}; WAL needs shared "
-            'memory, which network file systems lack: pragmas={"journal_mode": "TRUNCATE"} '
-            "does without"
-        )
-
-
-def _journal_mode(connection: sqlite3.Connection, change: str = "") -> str:
-    return str(connection.execute(f"PRAGMA journal_mode{change}").fetchone()[0]).lower()
-
-
-def _set_pragmas(connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str) -> None:
-    for name, value in pragmas.items():
-        if name != "journal_mode":
-            connection.execute(f"PRAGMA {name} = {value}")
-    # "This pragma is a no-op within a transaction", and where SQLite was built without foreign
-    # keys: https://www.sqlite.org/pragma.html#pragma_foreign_keys
-    if pragmas.get("foreign_keys") == "ON":
-        row = connection.execute("PRAGMA foreign_keys").fetchone()
-        if row != (1,):
-            raise DatabaseNotUsableError(f"{label}: SQLite does not enforce foreign keys here")

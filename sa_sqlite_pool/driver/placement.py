@@ -27,11 +27,14 @@ from typing import TypeVar, final
 from ..settings import Placement
 from ..turn.permit import Permit
 from .costs import LONG_STEP_SECONDS, SHORT_SECONDS, Costs
+from .driver_errors import dbapi
 from .guard import Guard
-from .inspection import Commits, commits_of, has_own_collations, own_functions
+from .inspection import Commits, commits_of, has_own_collations, may_execute, own_functions
 from .laps import Laps, Pause, laps
+from .own_settings import OwnSettings
 from .resources import disk_reads
-from .statements import Kind
+from .shared_hooks import install_guard, own_progress_handler, watch_progress
+from .statements import LONGEST_REMEMBERED, Kind
 from .worker import Worker
 
 T = TypeVar("T")
@@ -58,6 +61,9 @@ _SHORTEST_TIMEOUT = 0.05
 
 _MOST_TEXTS = 1_000
 
+# Characters of long texts that the compiled statements of a connection may have.
+_MOST_LONG_TEXTS = 4 * 1024 * 1024
+
 _COMMIT = "COMMIT"
 
 # Of the progress handler, the last one first: go on, go on, stop.
@@ -72,13 +78,17 @@ class NotInline(Exception):  # noqa: N818 - no error: a way to go again
 class Placing:
     """Decides for one connection, and learns. Used by whoever uses the connection, in any thread.
 
-    ``placement`` other than AUTO decides once and for all. ``size`` is how many texts are known.
+    ``placement`` other than AUTO decides once and for all. ``size`` is how many texts are known,
+    and how many statements ``sqlite3`` keeps compiled.
     """
 
     def __init__(self, placement: Placement, guard: Guard, size: int) -> None:
         self.guard = guard
+        self.settings = OwnSettings(guard)
         self._learns = placement is Placement.AUTO
         self._always = placement is Placement.INLINE
+        self._size = size
+        self._long_texts = 0  # characters of those since the last time they were let go
         self._costs = Costs(size)
         self._end_costs = Costs(1)
         self._functions_known = False
@@ -147,6 +157,7 @@ class Placing:
     def run_inline(self, worker: Worker, sql: str, kind: Kind, function: Call[T]) -> T:
         """Run a statement here, or raise :class:`NotInline` if that turns out to be wrong."""
         if not self._learns:
+            self._learn_in_any_case(worker.connection)
             return worker.run_here(function)
         guard = self.guard
         self._arm(worker.connection, kind)
@@ -154,7 +165,7 @@ class Placing:
         cpu, clock = time.thread_time(), time.perf_counter()
         try:
             result = worker.run_here(function)
-        except sqlite3.DatabaseError as error:
+        except dbapi.DatabaseError as error:
             if not guard.called and self._answers:
                 raise
             self._note(sql, kind, error)
@@ -198,10 +209,10 @@ class Placing:
             self._answers[:] = _ANSWERS
             if not self._armed:
                 # A method in C: no signal is handled in it, whose exception SQLite would swallow.
-                connection.set_progress_handler(self._answers.pop, _STEPS)
+                watch_progress(connection, self._answers.pop, _STEPS)
                 self._armed = True
         elif self._armed:
-            connection.set_progress_handler(None, 0)
+            watch_progress(connection, None, 0)
             self._armed = False
 
     # -- in a thread ----------------------------------------------------------------------------
@@ -210,7 +221,10 @@ class Placing:
         self, connection: sqlite3.Connection, sql: str, kind: Kind, function: Call[T]
     ) -> T:
         """Run a statement, and learn from it."""
+        if len(sql) > LONGEST_REMEMBERED:
+            self.note_long_text(connection, sql)
         if not self._learns:
+            self._learn_in_any_case(connection)
             return function(connection)
         self._prepare_in_thread(connection)
         self.guard.called = False
@@ -224,6 +238,18 @@ class Placing:
         )
         return result
 
+    def note_long_text(self, connection: sqlite3.Connection, sql: str) -> None:
+        """Keep the compiled statements from taking memory without bounds. In the thread.
+
+        ``sqlite3`` keeps them by their number, however long their texts are, and lets go of them
+        only for others.
+        """
+        self._long_texts += len(sql)
+        if self._long_texts > _MOST_LONG_TEXTS:
+            self._long_texts = 0
+            for number in range(self._size):
+                connection.execute(f"SELECT {number}").close()
+
     def end_in_thread(self, connection: sqlite3.Connection, function: Call[T]) -> T:
         """Run COMMIT or ROLLBACK, and learn from it."""
         if not self._learns:
@@ -236,18 +262,33 @@ class Placing:
 
     def _prepare_in_thread(self, connection: sqlite3.Connection) -> None:
         self._arm(connection, Kind.END)
+        if self._functions_known and self._commits_known:
+            return
+        with self.guard.aside():
+            if not self._functions_known:
+                self._learn_functions(connection)
+                self._functions_known = True
+            if not self._commits_known:
+                self._commits = commits_of(connection)
+                self._commits_known = True
+
+    def _learn_in_any_case(self, connection: sqlite3.Connection) -> None:
+        """Which functions the application has matters wherever statements run."""
         if not self._functions_known:
-            self._learn_functions(connection)
             self._functions_known = True
-        if not self._commits_known:
-            self._commits = commits_of(connection)
-            self._commits_known = True
+            with self.guard.aside():
+                self._learn_functions(connection)
 
     def _learn_functions(self, connection: sqlite3.Connection) -> None:
         functions = self.guard.functions = own_functions(connection)
-        self._understood = functions is not None and not has_own_collations(connection)
+        self.guard.functions_may_write = may_execute(functions, connection)
+        self._understood = (
+            functions is not None
+            and not has_own_collations(connection)
+            and own_progress_handler(connection) is None  # it may wait, and must be called
+        )
         # What is compiled already is compiled again, so that the guard is asked about it.
-        connection.set_authorizer(self.guard)
+        install_guard(connection, self.guard)
 
     def _note(self, sql: str, kind: Kind, result: object) -> bool:
         """What has run; whether it has written few rows."""
@@ -260,6 +301,8 @@ class Placing:
 
     def note_function_call(self, sql: str) -> None:
         """The statement calls a function of the application."""
+        if len(sql) > LONGEST_REMEMBERED:  # it never runs inline
+            return
         self._calls_functions.add(sql)
         if len(self._calls_functions) > _MOST_TEXTS:
             self._understood = False

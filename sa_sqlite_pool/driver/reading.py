@@ -9,7 +9,7 @@ from typing import final
 from ..forks import rest
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshot, Snapshots
-from .cursors import StreamCursor
+from .cursors import CLOSED, TOO_OLD, OpenStream
 from .worker import Worker
 
 
@@ -41,7 +41,7 @@ class Reading:
         self._snapshot: Snapshot | None = None
         self._too_old: Callable[[], Exception] | None = None
         self.long = False
-        self.streams: set[StreamCursor] = set()
+        self.streams: set[OpenStream] = set()
 
     @property
     def open(self) -> bool:
@@ -87,12 +87,12 @@ class Reading:
         if self._too_old is None or not self._worker.may_run_inline:
             return
         with rest():
-            for cursor in self.detach_streams():
+            for cursor in self.detach_streams(TOO_OLD):
                 cursor.close()
             if self._worker.in_transaction:
                 self._worker.connection.execute("ROLLBACK")
 
-    def detach_streams(self) -> list[sqlite3.Cursor]:
-        """The open cursors, for somebody who closes them."""
-        cursors = [stream.detach() for stream in list(self.streams)]
+    def detach_streams(self, why: str = CLOSED) -> list[sqlite3.Cursor]:
+        """The open cursors, for a caller that closes them; ``why`` is for those who fetch."""
+        cursors = [stream.detach(why) for stream in list(self.streams)]
         return [cursor for cursor in cursors if cursor is not None]

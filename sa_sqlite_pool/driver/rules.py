@@ -11,9 +11,9 @@ from ..errors import ForbiddenWriteError, StatementTimeout
 from ..settings import Role
 from ..turn.permit import shorten
 from ..turn.snapshots import Snapshots
-from ..turn.write_turn import WriteTurn
+from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
 from .guard import Access
-from .neighbours import outside_writers
+from .neighbours import describe_writer
 from .statements import Kind
 
 
@@ -33,6 +33,10 @@ class Log(Protocol):
 
     def found(self) -> None:
         """In the thread of a connection that has just been opened: is there a log to see to?"""
+
+    def relieve(self, connection: sqlite3.Connection) -> None:
+        """In the connection's thread, right after a commit, before the turn passes on to another
+        process: what cannot wait."""
 
     def look(self, connection: sqlite3.Connection) -> None:
         """In the connection's thread, right after a commit: is there anything to be done?"""
@@ -55,6 +59,7 @@ class Rules:
     ``file`` is the real path of the database, None in memory.
     ``readers_in_the_way`` are those whom a commit waits for; None in WAL mode, where it waits for
     nobody. ``doubtful`` says that even the end of a read may wait for a server.
+    ``opened_read_only`` says that SQLite has opened the file with ``mode=ro``.
     """
 
     role: Role
@@ -69,6 +74,7 @@ class Rules:
     file: str | None = None
     readers_in_the_way: Snapshots | None = None
     doubtful: bool = False
+    opened_read_only: bool = False
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -76,10 +82,12 @@ class Rules:
         return frozenset(Role) if self.role is Role.AUTO else frozenset({Role.AUTO, self.role})
 
     def describe_outside_writers(self) -> str:
-        """``process 4242 (sqlite3) outside this package …``: who has SQLite's lock now."""
-        found = [] if self.file is None else outside_writers(self.file)
-        who = ", ".join(found) or "somebody"
-        return f"{who} outside this package (an sqlite3 shell, a stock engine, say)"
+        """``process 4242 (sqlite3) outside this package …``: what has SQLite's lock now.
+
+        Only what the system tells: without that, nothing is said to be outside.
+        """
+        found = None if self.file is None else describe_writer(self.file)
+        return found or UNKNOWN_CONNECTION
 
     def meet_busy(self) -> None:
         """In the thread: somebody else has SQLite's write lock, although the turn is ours."""
@@ -92,6 +100,12 @@ class Rules:
         return ForbiddenWriteError(
             f"a reader of {self.label} cannot change a database: {what}; "
             "use a writer session or the writer engine"
+        )
+
+    def without_turn(self, what: str | None) -> ForbiddenWriteError:
+        return ForbiddenWriteError(
+            f"{what} of a function in this statement was refused: the connection to {self.label} "
+            'does not have the write turn; begin with sqlite_role="writer" or BEGIN IMMEDIATE'
         )
 
     def took_too_long(self, sql: str, seconds: float | None, *, lost: bool) -> StatementTimeout:
@@ -152,27 +166,29 @@ def decide(
 
 
 def needs_turn(kind: Kind, standing: Standing) -> bool:
-    """Whether the write turn must be taken first."""
+    """Return whether the write turn must be taken first."""
     if standing.has_turn or standing.role is Role.READER:
         return False
-    if standing.autocommit:
+    if kind is Kind.BEGIN:
+        return standing.role is Role.WRITER
+    if standing.autocommit or standing.role is Role.AUTO:
         return kind.writes
-    if standing.role is Role.WRITER:
-        return kind.writes or kind.opens_transaction
-    return kind.writes or (kind is Kind.SAVEPOINT and not standing.in_transaction)
+    return kind.writes or kind.opens_transaction
 
 
 def is_refused(kind: Kind, standing: Standing) -> bool:
-    """Whether a reader may not even try.
+    """Return whether a reader may not even try.
 
-    On a reader engine SQLite's authorizer knows better what is a temp table. A swap-in connection
-    may have compiled the text before, as a writer, and then the authorizer is not asked again.
+    What else it must not do SQLite refuses by itself: the connection is read-only. These pass by
+    that: VACUUM INTO writes another file, a checkpoint moves the log, and BEGIN IMMEDIATE on a
+    read-only connection begins to read and says nothing. A swap-in connection is read-only for the
+    time of its role, and what is attached to it stays.
     """
     if standing.role is not Role.READER:
         return False
     if kind is Kind.BEGIN_WRITE or kind is Kind.MAINTENANCE:
         return True
-    return standing.swap_in and (kind.writes or kind is Kind.ATTACH)
+    return standing.swap_in and kind is Kind.ATTACH
 
 
 def plan(kind: Kind, standing: Standing, *, atomic: bool) -> Plan:
@@ -180,6 +196,8 @@ def plan(kind: Kind, standing: Standing, *, atomic: bool) -> Plan:
     access = _access(kind, standing)
     if standing.in_transaction:
         return Plan(access)
+    if kind is Kind.BEGIN:
+        return Plan(access, "BEGIN IMMEDIATE" if standing.role is Role.WRITER else None)
     if standing.autocommit:
         wrapped = atomic and kind is Kind.WRITE
         return Plan(access, "BEGIN IMMEDIATE" if wrapped else None, commit=wrapped)
@@ -188,17 +206,18 @@ def plan(kind: Kind, standing: Standing, *, atomic: bool) -> Plan:
 
 def _access(kind: Kind, standing: Standing) -> Access:
     if kind is Kind.EXPLAIN:
-        return Access.ALL  # compiled and not run, even if what it explains would write
+        return Access.EXAMINED  # compiled and not run, even if what it explains would write
     if standing.role is Role.READER:
         return Access.READER
     return Access.NO_WRITES if standing.swap_in and not standing.has_turn else Access.ALL
 
 
 def _begin(kind: Kind, role: Role) -> str | None:
-    if not kind.opens_transaction:
-        return None
-    if role is Role.READER:
-        return "BEGIN"
-    if role is Role.WRITER or kind is Kind.WRITE or kind is Kind.SAVEPOINT:
-        return "BEGIN IMMEDIATE"
-    return None  # a swap-in connection reads without a transaction, as the stock driver does
+    if role is Role.AUTO:  # it reads without a transaction, as the stock driver does
+        return _BEGIN_OF_SWAP_IN.get(kind)
+    if role is Role.WRITER:
+        return "BEGIN IMMEDIATE" if kind.opens_transaction else None
+    return "BEGIN" if kind.opens_transaction else None
+
+
+_BEGIN_OF_SWAP_IN = {Kind.WRITE: "BEGIN IMMEDIATE", Kind.TEMP_DML: "BEGIN"}

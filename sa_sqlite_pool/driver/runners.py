@@ -56,6 +56,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
     """
 
     dead: bool
+    parent: greenlet
     gr_context: Context | None
     idle = _Idle()
 
@@ -73,12 +74,21 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
 
         Its parent and its context variables are those of the running greenlet.
         """
-        runners, current = cls.idle.runners, getcurrent()
+        runners = cls.idle.runners
         runner: R = runners.pop() if runners else cls()
-        if runner.parent is not current:
-            runner.parent = current
-        runner.gr_context = current.gr_context
+        runner.gr_context = runner.comes_back_here().gr_context
         return runner
+
+    def comes_back_here(self) -> greenlet:
+        """Have it return to the running greenlet, which is the result.
+
+        A coroutine is not bound to a greenlet: with an eager task factory, a task that is started
+        inside one takes its first step there, and the others in that of the event loop.
+        """
+        current = getcurrent()
+        if self.parent is not current:
+            self.parent = current
+        return current
 
     def finish(self) -> Any:
         """Return or raise what the function did, and keep nothing of it, ready for the next."""

@@ -31,10 +31,12 @@ from greenlet import getcurrent
 from sqlalchemy.pool import PoolProxiedConnection
 
 from .deferral import DeferredKeys
+from .driver_errors import dbapi
 from .executor import Executor
 from .here import HereConnection
 from .locks import NotBegun, Patience, is_lock, pause_here
 from .runners import Runner
+from .shared_hooks import watch_progress
 
 # Bounds of one transaction. Who is left comes next, before everybody who came later.
 MOST_WORK = 64
@@ -126,7 +128,7 @@ class SharedTransaction:
             raise
         finally:
             loan.task = leader
-            sqlite.set_progress_handler(None, 0)
+            watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
             _roll_back(sqlite)
 
@@ -149,12 +151,14 @@ class SharedTransaction:
         self._transaction.note("BEGIN IMMEDIATE")
         try:
             sqlite.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
+        except dbapi.OperationalError as error:
+            self._executor.worker.note_error(error)
             if not is_lock(error):
                 raise
             self._executor.rules.meet_busy()
             raise NotBegun(error) from error
-        self._defers = self._deferred_keys.are_in(sqlite)
+        with self._executor.placing.guard.aside():
+            self._defers = self._deferred_keys.are_in(sqlite)
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
         assert self._transaction.loan is not None
@@ -172,6 +176,7 @@ class SharedTransaction:
         runner.gr_context = work.context
         if runner.switch(work.run, (here,), {}) is runner.outcome:  # it has failed
             runner.finish()
+            here.notice_end()
             here.end()
             self._undo(sqlite, first=first)
         else:
@@ -198,8 +203,7 @@ class SharedTransaction:
             return
         if not self._waiting:
             return
-        self._transaction.writing.leave_file()
-        self._transaction.look_at_log(sqlite)
+        self._transaction.committed(sqlite)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.go_on()
@@ -209,7 +213,7 @@ class SharedTransaction:
         while self._waiting:
             try:
                 return self._keep_trying(sqlite)
-            except sqlite3.IntegrityError as error:
+            except dbapi.IntegrityError as error:
                 self._waiting.pop().fail(error)
                 if self._waiting:
                     _roll_back_to_savepoint(sqlite)
@@ -225,7 +229,7 @@ class SharedTransaction:
             self._executor.worker.assert_wanted()
             try:
                 sqlite.execute("COMMIT")
-            except sqlite3.OperationalError as error:
+            except dbapi.OperationalError as error:
                 if not is_lock(error):
                     raise
                 if patience.seconds_left <= 0:

@@ -6,7 +6,6 @@ thread, once for each engine, and the event loop goes on.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -17,6 +16,7 @@ from typing import final
 from ..errors import DatabaseNotUsableError
 from ..forks import renew_after_fork
 from ..turn.fair_semaphore import FairSemaphore
+from ..waiting import done_in_time
 from .location import Location
 from .mounts import Mount, find_mount
 
@@ -74,16 +74,16 @@ class Site:
         looking = self._looking
         if looking is None or looking.done():
             looking = self._looking = _in_thread(self._look)
-        try:
-            await asyncio.wait_for(asyncio.wrap_future(looking), wait)
-        except asyncio.TimeoutError:
-            raise self._no_answer(wait) from None
+        if not await done_in_time(looking, wait):
+            raise self._no_answer(wait)
+        looking.result()
 
     def _look(self) -> None:
         location = self._location
         assert location.path is not None
         location.check()  # first: it mounts what is mounted at its first use
         file = os.path.realpath(location.path)
+        _check_side_files(file)
         mount = find_mount(file)
         if mount is not None and location.writable:
             if mount.doubt is not None and self._journal_mode == "WAL":
@@ -122,6 +122,20 @@ class Site:
             f"{mount or 'a file system of unknown type'}: see to its server, or keep the database "
             "on a local disk"
         )
+
+
+# SQLite opens them as they are, and a FIFO would stop its thread for ever.
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+def _check_side_files(file: str) -> None:
+    for side in _SIDE_FILES:
+        path = f"{file}{side}"
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise DatabaseNotUsableError(
+                f"{path} is not a regular file, and SQLite keeps the log or journal there; find "
+                "out what has put it there, and remove it"
+            )
 
 
 def _once(file: str, what: str, message: str) -> None:

@@ -1,8 +1,9 @@
 """What a statement does, read from its text.
 
-The text decides which way a statement goes first; SQLite's own authorizer (``guard.py``) has the
-last word, so a misjudged statement is refused and goes the other way, and never does harm.
-Everything that is not clearly a read counts as a write.
+The text decides which way a statement goes first, and SQLite has the last word: a connection that
+must not write is read-only, or its authorizer (``guard.py``) says what a statement would write.
+Only the first characters of a text are looked at, so that a statement of megabytes keeps nothing
+waiting.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import enum
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import takewhile
+from typing import NamedTuple
 
 
 class Kind(enum.Enum):
@@ -18,34 +21,78 @@ class Kind(enum.Enum):
 
     READ = enum.auto()  # SELECT, VALUES, WITH … SELECT, a PRAGMA that asks for the schema
     EXPLAIN = enum.auto()  # compiles a statement, runs nothing
-    WRITE = enum.auto()  # DML, DDL, and all that is unknown
+    WRITE = enum.auto()  # DML and DDL
+    UNKNOWN = enum.auto()  # SQLite has to say: no verb of SQL in the first characters
+    TEMP_DML = enum.auto()  # changes rows of temp tables only, which are the connection's own
+    TEMP_DDL = enum.auto()  # creates, changes or drops temp tables, indexes, views, triggers
     SAVEPOINT = enum.auto()  # opens a transaction where none is open
     BEGIN = enum.auto()  # BEGIN [DEFERRED]: takes no lock yet
     BEGIN_WRITE = enum.auto()  # BEGIN IMMEDIATE or EXCLUSIVE
     END = enum.auto()  # COMMIT, END, ROLLBACK, RELEASE, ROLLBACK TO
-    SETTING = enum.auto()  # a PRAGMA that asks, or sets something of this connection; DETACH
+    PRAGMA = enum.auto()  # asks, or sets something of this connection, in a transaction or not
+    SETTING = enum.auto()  # a PRAGMA that has no effect within a transaction; DETACH
+    PRAGMA_WRITE = enum.auto()  # a PRAGMA that changes the file, in a transaction or not
     ATTACH = enum.auto()
-    MAINTENANCE = enum.auto()  # changes the file and wants no transaction: VACUUM, some PRAGMAs
+    MAINTENANCE = enum.auto()  # changes the file and wants no transaction: VACUUM, checkpoints
 
     __hash__ = object.__hash__  # by identity: enum.Enum's own is a function in Python
 
-    # Whether a transaction is begun for it where none is open.
+    # Whether a transaction is begun for it, on connections that read or write in transactions only,
+    # where none is open.
     opens_transaction: bool
-    # Whether it needs the write turn, and is refused on a reader.
+    # Whether it needs the write turn.
     writes: bool
+    # Whether it changes nothing but temp tables, indexes, views and triggers.
+    is_temp: bool
     # Whether it may leave the connection other than it was: see changes_settings().
     may_change_settings: bool
 
 
 for _kind in Kind:
-    _kind.opens_transaction = _kind in {Kind.READ, Kind.EXPLAIN, Kind.WRITE, Kind.SAVEPOINT}
-    _kind.writes = _kind in {Kind.WRITE, Kind.BEGIN_WRITE, Kind.MAINTENANCE}
-    _kind.may_change_settings = _kind in {Kind.ATTACH, Kind.SETTING, Kind.MAINTENANCE}
+    _kind.writes = _kind in {Kind.WRITE, Kind.BEGIN_WRITE, Kind.PRAGMA_WRITE, Kind.MAINTENANCE}
+    _kind.is_temp = _kind in {Kind.TEMP_DML, Kind.TEMP_DDL}
+    _kind.may_change_settings = _kind in {
+        Kind.ATTACH,
+        Kind.PRAGMA,
+        Kind.SETTING,
+        Kind.PRAGMA_WRITE,
+        Kind.MAINTENANCE,
+    }
+    _kind.opens_transaction = _kind not in {
+        Kind.BEGIN,
+        Kind.BEGIN_WRITE,
+        Kind.END,
+        Kind.SETTING,
+        Kind.ATTACH,
+        Kind.MAINTENANCE,
+    }
 
 # PRAGMAs that change the file (https://www.sqlite.org/pragma.html) if they are given a value,
-_WRITING_PRAGMAS = frozenset({"application_id", "auto_vacuum", "schema_version", "user_version"})
+_WRITING_PRAGMAS = frozenset(
+    {"application_id", "default_cache_size", "schema_version", "user_version"}
+)
 # or with and without one.
-_ALWAYS_WRITING_PRAGMAS = frozenset({"incremental_vacuum", "optimize", "wal_checkpoint"})
+_ALWAYS_WRITING_PRAGMAS = frozenset({"incremental_vacuum", "optimize"})
+
+# PRAGMAs that SQLite ignores or refuses within a transaction, or that have nothing to do with
+# one: https://www.sqlite.org/pragma.html, and flagPragma and its neighbours in SQLite's pragma.c.
+_OUTSIDE_TRANSACTIONS = frozenset(
+    {
+        "auto_vacuum",
+        "busy_timeout",
+        "encoding",
+        "foreign_keys",
+        "journal_mode",
+        "key",
+        "locking_mode",
+        "page_size",
+        "query_only",  # a transaction that writes would not begin any more
+        "rekey",
+        "synchronous",
+        "temp_store",
+        "temp_store_directory",
+    }
+)
 
 # PRAGMAs that ask for the schema, which a transaction may change: what create_all() finds missing,
 # nobody must have created by the time it creates it.
@@ -61,43 +108,21 @@ _SCHEMA_PRAGMAS = frozenset(
     }
 )
 
-# What a reader may set, beside asking: nothing outside its own connection.
-_READER_SETTINGS = _SCHEMA_PRAGMAS | frozenset(
-    {
-        "analysis_limit",
-        "automatic_index",
-        "busy_timeout",
-        "cache_size",
-        "cache_spill",
-        "case_sensitive_like",
-        "cell_size_check",
-        "foreign_key_check",
-        "foreign_keys",
-        "integrity_check",
-        "journal_size_limit",
-        "mmap_size",
-        "quick_check",
-        "read_uncommitted",
-        "recursive_triggers",
-        "reverse_unordered_selects",
-        "secure_delete",
-        "soft_heap_limit",
-        "synchronous",
-        "temp_store",
-        "threads",
-        "wal_autocheckpoint",
-    }
-)
-
+# As SQLite takes a text apart (``sqlite3GetToken()`` in its tokenize.c): a byte order mark is
+# space, and every character beyond ASCII may be part of a name. What is not closed goes to the end,
+# since a long text is cut.
 _TOKEN = re.compile(
     r"""
-      (?P<skip>\s+ | --[^\n]* | /\*.*?(?:\*/|\Z) | ;)
-    | (?P<quoted>'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\])
-    | (?P<word>[A-Za-z_]\w*)
+      (?P<skip>[\s\ufeff]+ | --[^\n]* | /\*.*?(?:\*/|\Z) | ;)
+    | (?P<quoted>'(?:[^']|'')*(?:'|\Z) | "(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z)
+        | \[[^\]]*(?:\]|\Z))
+    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
     | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+_QUOTES = "\"'`[]"
 
 
 def words(sql: str) -> Iterator[str]:
@@ -108,6 +133,11 @@ def words(sql: str) -> Iterator[str]:
 def top_level_words(sql: str) -> Iterator[str]:
     """Those of them that stand outside parentheses."""
     return (word for word, depth in _words_and_depths(sql) if depth == 0)
+
+
+def first_word(sql: str) -> str:
+    """Return the first word of ``sql``, in upper case; empty where there is none."""
+    return next(words(sql[:_LOOKED_AT]), "")
 
 
 def _words_and_depths(sql: str) -> Iterator[tuple[str, int]]:
@@ -121,12 +151,17 @@ def _words_and_depths(sql: str) -> Iterator[tuple[str, int]]:
             depth -= 1
 
 
-_LONGEST_REMEMBERED = 4096  # characters; a long text is cheap to judge and dear to keep
+LONGEST_REMEMBERED = 4096
+"""Characters of a text that tables by text may keep; a longer one is dear to keep."""
+
+_LOOKED_AT = 16_384  # characters, in which the verb of a statement is found or not
 
 
 def classify(sql: str) -> Kind:
-    """What ``sql`` needs before it may run."""
-    return _remembered(sql) if len(sql) <= _LONGEST_REMEMBERED else _classify(sql)
+    """Return what ``sql`` needs before it may run, in bounded time."""
+    if len(sql) <= LONGEST_REMEMBERED:
+        return _remembered(sql)
+    return _classify(sql[:_LOOKED_AT])
 
 
 def _classify(sql: str) -> Kind:
@@ -136,23 +171,34 @@ def _classify(sql: str) -> Kind:
         return _BY_FIRST_WORD[first]
     if first == "WITH":
         return _main_verb(remaining)
-    if first == "BEGIN":
-        return Kind.BEGIN_WRITE if next(remaining, "") in {"IMMEDIATE", "EXCLUSIVE"} else Kind.BEGIN
     if first == "EXPLAIN":
         return _explain(sql, remaining)
     if first == "PRAGMA":
         return _pragma(sql)
-    return Kind.WRITE
+    otherwise = _OTHERWISE.get(first, Kind.UNKNOWN)
+    return _BY_TWO_WORDS.get((first, next(remaining, "")), otherwise)
 
 
 _remembered = lru_cache(maxsize=4096)(_classify)
 
+_BY_TWO_WORDS = {
+    ("CREATE", "TEMP"): Kind.TEMP_DDL,
+    ("CREATE", "TEMPORARY"): Kind.TEMP_DDL,
+    ("BEGIN", "IMMEDIATE"): Kind.BEGIN_WRITE,
+    ("BEGIN", "EXCLUSIVE"): Kind.BEGIN_WRITE,
+}
+_OTHERWISE = {"CREATE": Kind.WRITE, "BEGIN": Kind.BEGIN}
 _BY_FIRST_WORD = {
     "SELECT": Kind.READ,
     "VALUES": Kind.READ,
     "INSERT": Kind.WRITE,
     "UPDATE": Kind.WRITE,
     "DELETE": Kind.WRITE,
+    "REPLACE": Kind.WRITE,
+    "DROP": Kind.WRITE,
+    "ALTER": Kind.WRITE,
+    "ANALYZE": Kind.WRITE,
+    "REINDEX": Kind.WRITE,
     "SAVEPOINT": Kind.SAVEPOINT,
     "RELEASE": Kind.END,
     "COMMIT": Kind.END,
@@ -172,7 +218,7 @@ def _main_verb(remaining: Iterator[str]) -> Kind:
             return Kind.READ
         if word in {"INSERT", "REPLACE", "UPDATE", "DELETE"}:
             return Kind.WRITE
-    return Kind.WRITE
+    return Kind.UNKNOWN
 
 
 def _explain(sql: str, remaining: Iterator[str]) -> Kind:
@@ -182,53 +228,99 @@ def _explain(sql: str, remaining: Iterator[str]) -> Kind:
     return _pragma(sql) if explained == "PRAGMA" else Kind.EXPLAIN
 
 
-_PRAGMA = re.compile(
-    r"""PRAGMA \s+ (?: [^\s.=(]+ \s* \. \s* )?
-        ["'`\[]? (?P<name>\w+) ["'`\]]? \s* (?P<value>[=(])?""",
-    re.VERBOSE | re.IGNORECASE,
-)
+class Pragma(NamedTuple):
+    """A PRAGMA statement, in lower case and without quotes; ``value`` is None where it asks."""
+
+    name: str
+    schema: str | None
+    value: str | None
+
+
+def parse_pragma(sql: str) -> Pragma | None:
+    """Return the PRAGMA that ``sql`` is, or explains; None where it is none."""
+    found = (token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip")
+    parts = (token.group().strip(_QUOTES).lower() or "''" for token in found)
+    first = next(parts, "")
+    if first == "explain":
+        first = next((part for part in parts if part not in {"query", "plan"}), "")
+    if first != "pragma":
+        return None
+    schema, name, then = None, next(parts, ""), next(parts, "")
+    if then == ".":
+        schema, name, then = name, next(parts, ""), next(parts, "")
+    if then not in {"=", "("}:
+        return Pragma(name, schema, None)
+    return Pragma(name, schema, "".join(takewhile(lambda part: part != ")", parts)))
 
 
 def _pragma(sql: str) -> Kind:
-    match = _PRAGMA.search(sql)
-    if match is None:
+    pragma = parse_pragma(sql)
+    if pragma is None:
+        return Kind.PRAGMA  # SQLite refuses it
+    if pragma.name == "wal_checkpoint":
         return Kind.MAINTENANCE
-    if pragma_writes(match["name"], has_value=match["value"] is not None):
-        return Kind.MAINTENANCE
-    return Kind.READ if match["name"].lower() in _SCHEMA_PRAGMAS else Kind.SETTING
+    if pragma_writes(pragma.name, has_value=pragma.value is not None):
+        return Kind.PRAGMA_WRITE
+    if pragma.name in _OUTSIDE_TRANSACTIONS:
+        return Kind.SETTING
+    return Kind.READ if pragma.name in _SCHEMA_PRAGMAS else Kind.PRAGMA
 
 
 def pragma_writes(name: str, *, has_value: bool) -> bool:
-    """Whether the PRAGMA changes the file and so needs the write turn.
+    """Return whether the PRAGMA changes the file and so needs the write turn.
 
-    ``journal_mode`` does not count: SQLite changes it only while nobody else has the file open,
-    and where the mode is already the one asked for, as it is here, nothing happens.
+    ``journal_mode`` does not count, since most of them ask for the mode that there is already, and
+    then nothing happens. SQLite's authorizer has its word where it is another than WAL.
     """
     name = name.lower()
     return name in _ALWAYS_WRITING_PRAGMAS or (has_value and name in _WRITING_PRAGMAS)
 
 
-def reader_may(pragma: str, value: str | None) -> bool:
-    """Whether a reader may execute the PRAGMA: all that ask, and settings of its own."""
-    pragma = pragma.lower()
-    if pragma in _ALWAYS_WRITING_PRAGMAS:
-        return False
-    if pragma == "journal_mode" and value is not None:
-        return value.lower() == "wal"  # what it is already; `connect` listeners often say so
-    return value is None or pragma in _READER_SETTINGS
+class Attach(NamedTuple):
+    """An ATTACH statement: the expressions of its file and of its name, as they stand there."""
+
+    file: str
+    name: str
+
+
+def parse_attach(sql: str) -> Attach | None:
+    """Return the parts of an ATTACH; None where it has others as well, such as a key.
+
+    ``ATTACH [DATABASE] expr AS schema-name``: https://www.sqlite.org/lang_attach.html
+    """
+    found = [token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip"]
+    words = [token.group().upper() if token.lastgroup == "word" else "" for token in found]
+    if words[:1] != ["ATTACH"] or "AS" not in words or "KEY" in words:
+        return None
+    begin = 2 if words[1] == "DATABASE" else 1
+    last = len(words) - 1 - words[::-1].index("AS")
+    file = sql[found[begin].start() : found[last].start()].strip()
+    name = sql[found[last].end() : found[-1].end()].strip()
+    return Attach(file, name) if last > begin and last < len(found) - 1 else None
+
+
+def savepoint_name(sql: str) -> str:
+    """Return the name that SAVEPOINT, RELEASE or ROLLBACK TO is about, as SQLite compares it."""
+    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
+    names = [match.group() for match in tokens if match.lastgroup in {"word", "quoted"}]
+    return names[-1].strip(_QUOTES).lower()
 
 
 def ends_transaction(sql: str) -> bool:
-    """Whether a statement of the kind ``END`` ends all, and not a SAVEPOINT alone."""
-    found = list(words(sql))
+    """Return whether a statement of the kind ``END`` ends all, and not a SAVEPOINT alone."""
+    found = list(words(sql[:_LOOKED_AT]))
     return found[0] != "RELEASE" and not (found[0] == "ROLLBACK" and "TO" in found)
 
 
-@lru_cache(maxsize=4096)
 def may_defer(sql: str) -> bool:
-    """Whether foreign keys may be checked at COMMIT because of this statement."""
-    return "DEFER" in sql.upper()  # DEFERRABLE INITIALLY DEFERRED, PRAGMA defer_foreign_keys
+    """Return whether foreign keys may be checked at COMMIT because of this statement.
 
+    It is DEFERRABLE INITIALLY DEFERRED in a DDL statement, or PRAGMA defer_foreign_keys.
+    """
+    return _DEFER.search(sql) is not None
+
+
+_DEFER = re.compile("DEFER", re.IGNORECASE)
 
 # PRAGMAs that take an argument and set nothing.
 _QUESTIONS = _SCHEMA_PRAGMAS | frozenset(
@@ -243,9 +335,21 @@ _QUESTIONS = _SCHEMA_PRAGMAS | frozenset(
 )
 
 
+def pragma_asks(name: str) -> bool:
+    """Return whether the PRAGMA takes an argument and sets nothing."""
+    return name.lower() in _QUESTIONS
+
+
 def changes_settings(sql: str) -> bool:
-    """Whether the connection may be another one afterwards than it was when it was opened."""
-    match = _PRAGMA.search(sql)
-    if match is None:
-        return next(words(sql), "") in {"ATTACH", "DETACH"}
-    return match["value"] is not None and match["name"].lower() not in _QUESTIONS
+    """Return whether the connection may differ afterwards from what it was when it was opened."""
+    pragma = parse_pragma(sql)
+    if pragma is None:
+        return first_word(sql) in {"ATTACH", "DETACH"}
+    return pragma.value is not None and pragma.name not in _QUESTIONS
+
+
+def without_leading_semicolons(sql: str) -> str:
+    """Return what ``EXPLAIN`` may stand before: SQLite passes over semicolons only in front."""
+    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
+    first = next((token for token in tokens if token.lastgroup != "skip"), None)
+    return sql if first is None else sql[first.start() :]

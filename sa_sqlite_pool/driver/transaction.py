@@ -10,9 +10,11 @@ from typing import TypeVar, final
 
 from sqlalchemy.util import await_only
 
-from ..errors import TransactionLostError
-from ..turn.permit import Permit
-from .locks import Patience, may_pass
+from ..errors import OwnLockError, TransactionLostError
+from ..turn.permit import Permit, shorten
+from .attached import AttachedFiles
+from .driver_errors import dbapi
+from .locks import Patience, is_own_lock, may_pass
 from .placement import Placing
 from .reading import Reading
 from .rules import Rules
@@ -20,10 +22,6 @@ from .worker import Worker
 from .writing import Writing
 
 T = TypeVar("T")
-
-# What ``sqlite3`` raises for SQLite's errors. Out of memory is Python's own error, and as good a
-# reason for SQLite to roll back, in a read, too (``sqlite3VdbeHalt()`` in its vdbeaux.c).
-SQLITE_ERRORS = (sqlite3.Error, MemoryError)
 
 
 @final
@@ -33,6 +31,7 @@ class Transaction:
     Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
     checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
     open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
+    ``savepoints`` are the statements of those that are sent with the next BEGIN.
     """
 
     __slots__ = (
@@ -40,9 +39,11 @@ class Transaction:
         "_lost",
         "_placing",
         "_rules",
+        "attached",
         "cancelled",
         "loan",
         "reading",
+        "savepoints",
         "worker",
         "writing",
         "wrote",
@@ -55,8 +56,10 @@ class Transaction:
         self.loan: Permit | None = None
         self.cancelled = False
         self.wrote = False
+        self.attached = AttachedFiles(placing.guard)
         self.reading = Reading(worker, rules.snapshots, self.after_work)
         self.writing = Writing(rules)
+        self.savepoints: list[str] = []
         self._gone = False  # given up, and its transaction has ended
         self._lost: str | None = None  # why SQLite ended it by itself
 
@@ -77,15 +80,15 @@ class Transaction:
             raise lost
         try:
             self._end("COMMIT")
-        except Exception:
+        except Exception as error:
+            explained = self.own_lock(error)
             self._end("ROLLBACK")
-            raise
+            if explained is None:
+                raise
+            raise explained from error
 
     def rollback(self) -> None:
-        """Roll back what is open, and close the streams."""
-        if self.reading.streams:
-            for stream in list(self.reading.streams):
-                stream.close()
+        """Roll back what is open. Open streams go on, where SQLite lets them."""
         self._lost = None
         self._end("ROLLBACK")
 
@@ -93,8 +96,16 @@ class Transaction:
         """End the read transaction; an open stream keeps the snapshot to its own end."""
         self._end("ROLLBACK")
 
+    def begin_savepoints(self, connection: sqlite3.Connection) -> None:
+        """Send the savepoints that came before the BEGIN. In the thread."""
+        savepoints, self.savepoints = self.savepoints, []
+        for sql in savepoints:
+            connection.execute(sql)
+
     def _end(self, sql: str) -> None:
         self.reading.forget()
+        if self.savepoints:
+            self.savepoints.clear()
         if not self.worker.in_transaction:
             if self.writing.begun or self.reading.open:
                 self.after_work()
@@ -136,7 +147,7 @@ class Transaction:
                     interruptible=False,
                 )
                 return self.wait_for(job)
-            except sqlite3.OperationalError as error:
+            except dbapi.OperationalError as error:
                 # COMMIT waits for readers where there is no WAL; the transaction stays open.
                 if not may_pass(error, in_transaction=False):
                     raise
@@ -144,9 +155,12 @@ class Transaction:
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
         _end(connection, sql)
-        self.writing.leave_file()
         if sql == "COMMIT":
-            self.look_at_log(connection)
+            self.committed(connection)
+            if self.attached.held:
+                self.attached.look_at_logs(connection)
+        else:
+            self.writing.leave_file()
 
     def after_work(self) -> None:
         """The connection is at rest again, unless its thread still runs: see what has ended."""
@@ -176,6 +190,8 @@ class Transaction:
 
     def let_go(self) -> None:
         """Give back the turn, and be no reader any more; when the transaction has ended."""
+        if self.attached.held:
+            self.attached.give_back()
         self.writing.end()
         self.reading.end()
 
@@ -210,7 +226,37 @@ class Transaction:
             "kept: call rollback() and start again"
         )
 
+    # -- locks of its own -----------------------------------------------------------------------
+
+    def own_lock(self, error: Exception) -> OwnLockError | None:
+        """Return what to raise if the connection is in its own way; None if it is not."""
+        if self.worker.in_transaction and may_pass(error, in_transaction=True):
+            if (name := self.attached.own_file_twice) is None:
+                return None
+            return OwnLockError(
+                f"{error}: a file is attached twice, the second time as {name}, and this "
+                "transaction has written to it under its other name; use one of the names"
+            )
+        if not is_own_lock(error):
+            return None
+        streams = [shorten(stream.sql) for stream in self.reading.streams]
+        which = f"{len(streams)} of its streams: {'; '.join(streams)}" if streams else "a cursor"
+        return OwnLockError(
+            f"{error}: a result of the same connection is still open ({which}); read it to its "
+            "end, or close it, before this statement"
+        )
+
     # -- the log --------------------------------------------------------------------------------
+
+    def committed(self, connection: sqlite3.Connection) -> None:
+        """Let other processes write, and see to the log. After a commit, in the thread.
+
+        A checkpoint that cannot wait comes first, since each is made in the turn.
+        """
+        if (log := self._rules.log) is not None:
+            log.relieve(connection)
+        self.writing.leave_file()
+        self.look_at_log(connection)
 
     def look_at_log(self, connection: sqlite3.Connection) -> None:
         """After a commit, in the thread."""

@@ -14,6 +14,7 @@ from typing import final
 
 from ..errors import DatabaseInUseError, DatabaseNotUsableError
 from ..forks import renew_after_fork
+from ..regular_files import FLAGS, open_regular
 
 try:
     import fcntl
@@ -21,9 +22,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".unfinished"
-
-# Not through a symbolic link, which somebody may have put there.
-_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 @final
@@ -55,7 +53,7 @@ class UnfinishedFile:
         """An empty file, for those who may use the file ``like``."""
         while not self._here:
             try:
-                created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+                created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
             except FileExistsError:
                 self._remove_what_was_left()
             else:
@@ -74,6 +72,10 @@ class UnfinishedFile:
         try:
             self._lock(created)
             self._here = self._is(created)
+        except OSError:  # no locks here: nobody else has it either
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            raise
         finally:
             if self._here and fcntl is not None:
                 self._lock_held = created
@@ -82,7 +84,7 @@ class UnfinishedFile:
 
     def _remove_what_was_left(self) -> None:
         try:
-            left = os.open(self.path, os.O_RDONLY | _FLAGS)
+            left = open_regular(self.path, ", or choose another path")
         except FileNotFoundError:
             return
         try:
@@ -124,7 +126,7 @@ class UnfinishedFile:
     def _sync_directory(self) -> None:
         if os.name == "nt":  # directories cannot be opened there
             return
-        directory = os.open(self.final.parent, os.O_RDONLY | _FLAGS)
+        directory = os.open(self.final.parent, os.O_RDONLY | FLAGS)
         try:
             os.fsync(directory)
         finally:

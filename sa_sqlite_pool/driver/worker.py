@@ -16,12 +16,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, final
 
 import aiosqlite
-from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from ..forks import renew_after_fork, rest
+from .driver_errors import dbapi, is_read_only
 from .jobs import Job
 from .lane import Lane
 from .mailbox import Mailbox, mailbox
+from .open_files import open_files
+from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
+
+__all__ = ["NEVER_CLOSED", "Worker", "connection_class", "inherited_files", "open_connection"]
 
 T = TypeVar("T")
 
@@ -30,36 +34,11 @@ inherited_files: set[str] = set()
 
 NEVER_CLOSED = "it was never closed"
 
+_ROWS = 64  # that aiosqlite fetches at once, as by default
+
 # Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
 # that still has a transaction to roll back there.
 _open_connections: set[aiosqlite.Connection] = set()
-
-
-async def open_connection(*arguments: Any, **parameters: Any) -> aiosqlite.Connection:
-    """``await aiosqlite.connect(...)``, of which a cancellation leaves nothing.
-
-    aiosqlite's own would leave the file being opened, by a thread that then reports to a loop
-    which may be closed. Here the cancellation is raised when the connection is closed again.
-    """
-    connection = aiosqlite.connect(*arguments, **parameters)
-    connection._thread.daemon = True
-
-    def open_file(_: None) -> None:
-        connection._connection = connection._connector()
-
-    loop = asyncio.get_running_loop()
-    job = Job(open_file, None, loop, mailbox(loop), interruptible=False)
-    connection._thread.start()
-    connection._tx.put_nowait((None, job))
-    try:
-        await job
-    except BaseException:
-        if connection._connection is not None:
-            connection._connection.close()
-            connection._connection = None
-        connection._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
-        raise
-    return connection
 
 
 @final
@@ -74,6 +53,10 @@ class Worker:
     own thread. Then everything goes there, one after the other: some functions of ``sqlite3`` wait
     for SQLite's mutex with the interpreter lock in hand (``set_authorizer``, say), and a statement
     that calls a function in Python would wait for that, for ever.
+
+    ``replaced`` says that the application has put another database, in memory, in the place of the
+    file (``deserialize()``). ``suspect`` says that SQLite has called something read-only: see
+    :mod:`.read_only`.
     """
 
     __slots__ = (
@@ -88,6 +71,8 @@ class Worker:
         "file",
         "hops",
         "lent",
+        "replaced",
+        "suspect",
     )
 
     def __init__(
@@ -99,31 +84,46 @@ class Worker:
         file: str | None = None,
     ) -> None:
         self.aiosqlite_connection = connection
-        self.file = file
+        self.file: str | None = None
         self.ended: str | None = None
         self.hops = 0
         self.lent = False
+        self.replaced = False
+        self.suspect = False
         self._here = threading.Lock()  # held while the loop itself uses the connection
         self._lane = lane if threadsafe else None
         self._mailbox: Mailbox | None = None
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
         _open_connections.add(connection)
+        self.belongs_to(file)
         renew_after_fork(self)
+
+    def belongs_to(self, file: str | None) -> None:
+        """Say which ``file`` it is, as a real path, if that was not known before."""
+        if self.file is None and file is not None:
+            self.file = file
+            open_files.add(self.aiosqlite_connection, file)
 
     @classmethod
     async def open(cls, uri: str, file: str | None) -> Worker:
         """A connection of its own to the database at ``uri``, a ``file:`` URI."""
-        connection = await open_connection(
-            uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
-        )
+
+        def connect() -> sqlite3.Connection:
+            # Not by sqlite3.connect(): a tracer that replaces that has no business here.
+            return sqlite3.Connection(
+                uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
+            )
+
+        connection = await open_as(aiosqlite.Connection(connect, iter_chunk_size=_ROWS))
         return cls(connection, threadsafe=True, file=file)
 
     @property
     def connection(self) -> sqlite3.Connection:
         """The ``sqlite3`` connection; ``sqlite3.OperationalError`` once it is given up."""
-        connection = self.aiosqlite_connection._connection
-        if self.ended is not None or connection is None:
+        raw = self.aiosqlite_connection
+        connection = raw._connection
+        if self.ended is not None or connection is None or not raw._running:
             raise self._no_connection()
         return connection
 
@@ -138,13 +138,24 @@ class Worker:
 
     @property
     def closed(self) -> bool:
-        return self.ended is not None or self.aiosqlite_connection._connection is None
+        raw = self.aiosqlite_connection
+        return self.ended is not None or raw._connection is None or not raw._running
+
+    @property
+    def closed_by_application(self) -> bool:
+        """Whether the raw connection was closed or stopped, though this worker was not."""
+        # Stopped, it may be open yet; but its thread will never come to what is queued now.
+        raw = self.aiosqlite_connection
+        return self.ended is None and (raw._connection is None or not raw._running)
 
     @property
     def in_transaction(self) -> bool:
         """SQLite's own word; asking takes no hop."""
-        connection = self.aiosqlite_connection._connection
-        return self.ended is None and connection is not None and connection.in_transaction
+        raw = self.aiosqlite_connection
+        connection = raw._connection
+        if self.ended is not None or connection is None or not raw._running:
+            return False
+        return connection.in_transaction
 
     @property
     def at_rest(self) -> bool:
@@ -156,7 +167,8 @@ class Worker:
         """The connection, unless it is given up or a job has it, now or soon."""
         if self.ended is not None or not ((job := self._last_job) is None or job.let_go):
             return None
-        return self.aiosqlite_connection._connection
+        raw = self.aiosqlite_connection
+        return raw._connection if raw._running else None
 
     @property
     def may_run_inline(self) -> bool:
@@ -231,6 +243,11 @@ class Worker:
         finally:
             rest.end(self)
 
+    def note_error(self, error: BaseException) -> None:
+        """What SQLite has answered may mean that the connection is to be looked at."""
+        if is_read_only(error):
+            self.suspect = True
+
     def stop_job(self) -> None:
         """Stop what runs, as if its time were over. In the loop where it is awaited."""
         if self._last_job is not None and not self._last_job.let_go:
@@ -259,10 +276,10 @@ class Worker:
 
     async def close(self) -> None:
         """Close the connection and end the thread, also if the caller is cancelled meanwhile."""
-        if self.closed:
+        if self._has_ended():
             return
         try:
-            await self.run(sqlite3.Connection.close, interruptible=False)
+            await self.run(lambda connection: connection.close(), interruptible=False)
         finally:
             self.ended = "it was closed"
             self._stop()
@@ -286,9 +303,10 @@ class Worker:
 
         Whoever still uses this worker gets ``sqlite3.OperationalError`` with ``reason``.
         """
-        if self.closed:
+        if self._has_ended():
             done(None)
             return
+        keep = keep and not self.suspect
         idle = self.may_run_inline and not self.in_transaction and not cursors
         self.ended = reason
         if keep and idle:
@@ -322,7 +340,7 @@ class Worker:
                 cursor.close()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        except sqlite3.Error:  # a broken disk: the connection is of no use
+        except dbapi.Error:  # a broken disk: the connection is of no use
             return False
         return not connection.in_transaction
 
@@ -343,10 +361,26 @@ class Worker:
         )
 
     def _stop(self) -> None:
-        self.aiosqlite_connection._connection = None
-        self.aiosqlite_connection._running = False
-        self.aiosqlite_connection._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
+        connection = self.aiosqlite_connection
+        connection._connection = None
+        connection._running = False
+        end_queue(connection)
+        self._forget()
+
+    def _has_ended(self) -> bool:
+        """Whether there is nothing left to be closed here."""
+        if self.closed_by_application:
+            self._forget()
+        return self.closed
+
+    def _forget(self) -> None:
         _open_connections.discard(self.aiosqlite_connection)
+        open_files.discard(self.aiosqlite_connection)
+
+    def leave_to_others(self) -> None:
+        """Leave the connection as it is to the application, which has it, and closes it."""
+        self.ended = "it was left to the application"
+        self._forget()
 
     def __del__(self) -> None:
         if not self.closed:
@@ -368,6 +402,7 @@ class Worker:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
             self.aiosqlite_connection._connection = None
             self.aiosqlite_connection._running = False
+            self.aiosqlite_connection._tx = EndedQueue()  # type: ignore[assignment]
             if self.file is not None:
                 inherited_files.add(self.file)
         if self.ended is None:

@@ -11,13 +11,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SAWarning
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool, WriteTimeout
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, turn_of, until, until_free
@@ -86,6 +87,100 @@ async def test_a_leaked_session_of_the_facade(path: Path) -> None:
         await collected("checked out at test_leaks.py")
         await task
         assert await amounts(db.reader_engine) == [1, 0, 0]
+
+
+def abandoned() -> Any:
+    """SQLAlchemy's warning, with the place where the connection was asked for."""
+    return pytest.warns(SAWarning, match=r"checked out at test_leaks\.py")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("door", ["facade", "swap-in", "writer"])
+async def test_what_an_ended_task_has_lost_is_found_by_the_next_in_line(
+    path: Path, make_engine: MakeEngine, door: str, fails: bool
+) -> None:
+    """At once, and although its permit leads to the task, and that by its error to the session."""
+    async with SQLiteDatabase(path, write_timeout=5.0) as db:
+        await create_items(db.writer_engine)
+        engine = db.writer_engine if door == "facade" else make_engine(DOORS[door])
+
+        async def leak() -> None:
+            session = AsyncSession(engine)
+            await session.execute(UPDATE_FIRST)
+            if fails:
+                raise ZeroDivisionError
+
+        task = asyncio.create_task(leak(), name="import-42")
+        await asyncio.wait([task])
+        assert (task.exception() is not None) == fails
+        del task
+        with abandoned():
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+        assert await amounts(db.reader_engine) == [1, 0, 0]
+
+
+async def test_what_an_ended_task_has_passed_on_is_left_alone(path: Path) -> None:
+    """A session that was opened in one task and is used in another: a fixture, a dependency.
+
+    Setup       | Test             | Another
+    UPDATE      |                  |
+    (ends)      |                  |
+                | (holds it)       | waits for the turn, in vain
+                | UPDATE, COMMIT   |
+                |                  | UPDATE, COMMIT
+    """
+    async with SQLiteDatabase(path, write_timeout=0.05) as db:
+        await create_items(db.writer_engine)
+
+        async def set_up() -> AsyncSession:
+            session = db.sessionmaker(role="writer")
+            await session.execute(UPDATE_FIRST)
+            return session
+
+        async def write() -> None:
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+
+        session = await asyncio.create_task(set_up(), name="set-up")
+        for _ in range(2):
+            with pytest.raises(WriteTimeout, match=r"task 'set-up' \(which has ended and asked at"):
+                await asyncio.create_task(write())
+        await session.execute(UPDATE_FIRST)
+        await session.commit()
+        await asyncio.create_task(write())
+        assert await amounts(db.reader_engine) == [3, 0, 0]
+
+
+async def test_one_collection_for_a_permit_that_was_passed_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many stand in line behind it; and none where all holders are running."""
+    collections: list[int] = []
+    async with SQLiteDatabase(path, write_timeout=0.01) as db:
+        await create_items(db.writer_engine)
+        monkeypatch.setattr("sa_sqlite_pool.turn.fair_semaphore.gc.collect", collections.append)
+
+        async def set_up() -> AsyncSession:
+            session = db.sessionmaker(role="writer")
+            await session.execute(UPDATE_FIRST)
+            return session
+
+        async def write() -> None:
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+
+        async def fail_to_write() -> None:
+            with pytest.raises(WriteTimeout):
+                await write()
+
+        async with await set_up():  # in this task, which runs
+            await asyncio.create_task(fail_to_write())
+        assert collections == []
+        async with await asyncio.create_task(set_up()):
+            for _ in range(3):
+                await asyncio.create_task(fail_to_write())
+        assert collections == [0, 1, 2]
 
 
 async def test_a_leaked_stream(make_engine: MakeEngine) -> None:

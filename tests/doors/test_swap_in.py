@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import URL, event, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -161,13 +162,18 @@ async def test_raw_connections(path: Path, swap_in: AsyncEngine) -> None:
 async def test_raw_connections_wait_for_locks_by_themselves(swap_in: AsyncEngine) -> None:
     """SQLite's busy time-out is on while the application has the raw connection, and off after."""
     await create_items(swap_in)
-    asked = text("PRAGMA busy_timeout")
+
+    async def milliseconds(connection: AsyncConnection) -> Any:
+        await connection.execute(text("SELECT 1"))
+        sqlite = (await driver(connection)).worker.connection
+        return sqlite.execute("PRAGMA busy_timeout").fetchone()[0]
+
     async with swap_in.connect() as connection:
-        assert (await connection.execute(asked)).scalar_one() == 0
+        assert await milliseconds(connection) == 0
         assert (await connection.get_raw_connection()).driver_connection is not None
-        assert (await connection.execute(asked)).scalar_one() == 30_000
+        assert await milliseconds(connection) == 30_000
     async with swap_in.connect() as connection:
-        assert (await connection.execute(asked)).scalar_one() == 0
+        assert await milliseconds(connection) == 0
 
 
 async def test_run_sync_and_run_async(swap_in: AsyncEngine) -> None:

@@ -48,13 +48,13 @@ async def test_a_writer_outside_is_waited_for(path: Path, swap_in: AsyncEngine) 
 
 
 async def test_a_writer_outside_that_stays_is_named(path: Path, make_engine: MakeEngine) -> None:
-    """Clear waits: the time-out says that somebody outside holds the lock."""
+    """Clear waits: the time-out says which process holds the lock, if the system tells."""
     engine = make_engine(SQLitePool, write_timeout=0.05)
     await create_items(engine)
     shell = outsider(path)
     shell.execute("BEGIN IMMEDIATE")
     async with engine.connect() as connection:
-        with pytest.raises(WriteTimeout, match=r"waited 0\.05 s .*; somebody outside this package"):
+        with pytest.raises(WriteTimeout, match=r"waited 0\.05 s .*; another connection.* holds"):
             await connection.execute(UPDATE_FIRST)
         assert turn_of(path).holder is None
         shell.close()

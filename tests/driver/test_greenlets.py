@@ -177,6 +177,23 @@ def test_a_loop_may_run_in_a_greenlet() -> None:
     assert outer.dead
 
 
+def test_begun_in_a_greenlet_and_continued_outside() -> None:
+    """As by an eager task that is started in a greenlet, which has its own work to go on with."""
+
+    def function(first: int) -> int:
+        return first + await_only(asyncio.sleep(0, 2)) + await_only(asyncio.sleep(0, 3))
+
+    work = greenlet_spawn(function, 1)
+    starter = greenlet(lambda: [work.send(None), getcurrent().parent.switch("elsewhere")])
+    assert starter.switch() == "elsewhere"
+    work.send(None)
+    with pytest.raises(StopIteration) as ended:
+        work.send(None)
+    assert ended.value.value == 6
+    assert not starter.dead
+    assert starter.switch("done")[1] == "done"
+
+
 async def test_to_its_end_without_a_task(tasks: Tasks) -> None:
     """Where nothing is awaited."""
     tasks.clear()
@@ -228,13 +245,22 @@ async def test_to_its_end_with_an_error_and_a_cancellation() -> None:
         await_only(gate.wait())
         raise ValueError("in the end")
 
-    task = asyncio.create_task(run_to_end(function))
+    causes: list[BaseException | None] = []
+
+    async def run() -> None:
+        try:
+            await run_to_end(function)
+        except asyncio.CancelledError as error:
+            causes.append(error.__cause__)  # Python 3.10 does not hand it on to those who wait
+            raise
+
+    task = asyncio.create_task(run())
     await asyncio.sleep(0)
     task.cancel()
     gate.set()
-    with pytest.raises(asyncio.CancelledError) as caught:
+    with pytest.raises(asyncio.CancelledError):
         await task
-    assert isinstance(caught.value.__cause__, ValueError)
+    assert isinstance(causes[0], ValueError)
 
 
 async def test_to_its_end_where_the_loop_ends() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,11 +39,55 @@ def test_functions(connection: sqlite3.Connection) -> None:
 
 
 def test_an_sqlite_that_does_not_tell(connection: sqlite3.Connection) -> None:
-    class Old:
-        def execute(self, _: str) -> sqlite3.Cursor:
-            return connection.execute("SELECT 1 WHERE 0")
+    """Before 3.30 the question has no rows."""
 
-    assert own_functions(Old()) is None  # type: ignore[arg-type]
+    class Old(sqlite3.Cursor):
+        def execute(self, _: str, *arguments: Any) -> Old:
+            super().execute("SELECT 1 WHERE 0")
+            return self
+
+    class Connection:
+        text_factory = str
+
+        def cursor(self) -> sqlite3.Cursor:
+            return Old(connection)
+
+    assert own_functions(Connection()) is None  # type: ignore[arg-type]
+
+
+def refuse(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_PRAGMA else sqlite3.SQLITE_OK
+
+
+def test_an_application_that_forbids_the_questions(connection: sqlite3.Connection) -> None:
+    """What is not answered may be as bad as can be; no error comes of it."""
+    connection.set_authorizer(refuse)
+    assert own_functions(connection) is None
+    assert has_own_collations(connection)
+    assert commits_of(connection) == Commits()
+
+
+@pytest.mark.parametrize("ask", [own_functions, has_own_collations, commits_of])
+def test_questions_that_are_stopped(
+    connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], object]
+) -> None:
+    """They are asked again: nothing is learned from an interrupt."""
+    connection.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        ask(connection)
+
+
+def test_factories_of_the_application(connection: sqlite3.Connection) -> None:
+    """Rows are tuples and names are text here, whatever they are for the application."""
+    connection.create_function("mine", 0, lambda: 1)
+    before = own_functions(connection)
+    connection.row_factory = lambda cursor, row: dict(
+        zip([name for name, *_ in cursor.description], row, strict=True)
+    )
+    connection.text_factory = bytes
+    assert own_functions(connection) == before
+    assert not has_own_collations(connection)
+    assert commits_of(connection) == Commits(to_log=True, quick=True)
 
 
 def test_collations(connection: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool import process_locks
-from sa_sqlite_pool.driver.neighbours import outside_readers, outside_writers
+from sa_sqlite_pool.driver.neighbours import describe_writer, outside_readers, outside_writers
 from sa_sqlite_pool.wal.presence import Presence
 from tests.wal.others import PLAIN, PRESENT, OtherProcess
 
@@ -118,6 +118,21 @@ def test_a_process_that_uses_the_package(path: Path, connection: Connection) -> 
             assert stranger.execute("SELECT count(*) FROM t") == "[(0,)]"
         other.end()
     assert not shown(path)
+
+
+def test_what_has_the_lock(path: Path, connection: Connection) -> None:
+    """Outside only what shows no presence; nothing where nothing is known."""
+    assert describe_writer(str(path)) is None
+    connection.execute("BEGIN IMMEDIATE")
+    assert describe_writer(str(path)) == "another connection of this process"
+    connection.execute("ROLLBACK")
+    for present in (True, False):
+        with OtherProcess(path, present=present) as other:
+            other.execute("BEGIN IMMEDIATE")
+            outside = (
+                "" if present else " outside this package (an sqlite3 shell, a stock engine, say)"
+            )
+            assert describe_writer(str(path)) == f"{other.name}{outside}"
 
 
 def test_presence_on_one_database_is_none_on_another(

@@ -25,8 +25,11 @@ READER = WRITER._replace(role=Role.READER)
     [
         (Kind.READ, SWAP_IN, False),
         (Kind.WRITE, SWAP_IN, True),
-        (Kind.SAVEPOINT, SWAP_IN, True),
-        (Kind.SAVEPOINT, SWAP_IN._replace(in_transaction=True), False),
+        (Kind.SAVEPOINT, SWAP_IN, False),
+        (Kind.TEMP_DML, SWAP_IN, False),
+        (Kind.TEMP_DDL, SWAP_IN, False),
+        (Kind.PRAGMA_WRITE, SWAP_IN, True),
+        (Kind.PRAGMA, SWAP_IN, False),
         (Kind.BEGIN, SWAP_IN, False),
         (Kind.BEGIN_WRITE, SWAP_IN, True),
         (Kind.MAINTENANCE, SWAP_IN, True),
@@ -40,9 +43,16 @@ READER = WRITER._replace(role=Role.READER)
         (Kind.WRITE, SNAPSHOT, False),
         (Kind.WRITE, WRITER, True),
         (Kind.READ, WRITER, True),
+        (Kind.PRAGMA, WRITER, True),
+        (Kind.PRAGMA_WRITE, WRITER, True),
+        (Kind.EXPLAIN, WRITER, True),
+        (Kind.SAVEPOINT, WRITER, True),
+        (Kind.BEGIN, WRITER, True),
+        (Kind.PRAGMA, FLAGGED, True),
         (Kind.SETTING, WRITER, False),
         (Kind.WRITE, WRITER._replace(has_turn=True), False),
         (Kind.READ, WRITER._replace(autocommit=True), False),
+        (Kind.BEGIN, WRITER._replace(autocommit=True), True),
         (Kind.WRITE, READER, False),
     ],
 )
@@ -58,10 +68,20 @@ def test_who_needs_the_turn(kind: Kind, standing: Standing, expected: bool) -> N
         (Kind.WRITE, WITH_TURN, Plan(Access.ALL)),
         (Kind.WRITE, SWAP_IN._replace(has_turn=True), Plan(Access.ALL, "BEGIN IMMEDIATE")),
         (Kind.SETTING, SWAP_IN, Plan(Access.NO_WRITES)),
-        (Kind.EXPLAIN, SWAP_IN, Plan(Access.ALL)),
+        (Kind.EXPLAIN, SWAP_IN, Plan(Access.EXAMINED)),
+        (Kind.EXPLAIN, SNAPSHOT, Plan(Access.EXAMINED, "BEGIN")),
         (Kind.READ, FLAGGED._replace(has_turn=True), Plan(Access.ALL, "BEGIN IMMEDIATE")),
         (Kind.READ, SNAPSHOT, Plan(Access.READER, "BEGIN")),
         (Kind.READ, READER, Plan(Access.READER, "BEGIN")),
+        (Kind.PRAGMA, READER, Plan(Access.READER, "BEGIN")),
+        (Kind.PRAGMA, WRITER, Plan(Access.ALL, "BEGIN IMMEDIATE")),
+        (Kind.BEGIN, WRITER, Plan(Access.ALL, "BEGIN IMMEDIATE")),
+        (Kind.BEGIN, WRITER._replace(autocommit=True), Plan(Access.ALL, "BEGIN IMMEDIATE")),
+        (Kind.BEGIN, READER, Plan(Access.READER)),
+        (Kind.BEGIN, SWAP_IN, Plan(Access.NO_WRITES)),
+        (Kind.TEMP_DML, SWAP_IN, Plan(Access.NO_WRITES, "BEGIN")),
+        (Kind.TEMP_DDL, SWAP_IN, Plan(Access.NO_WRITES)),
+        (Kind.SAVEPOINT, SWAP_IN, Plan(Access.NO_WRITES)),
         (Kind.READ, READER._replace(in_transaction=True), Plan(Access.READER)),
         (Kind.READ, READER._replace(autocommit=True), Plan(Access.READER)),
         (Kind.SETTING, READER, Plan(Access.READER)),
@@ -84,8 +104,9 @@ def test_executemany_in_autocommit_is_wrapped() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_only_readers_are_refused_by_kind(kind: Kind) -> None:
-    """And of those, only what is certain: temp tables look like tables."""
+    """And of those, only what passes by a read-only connection."""
     assert not is_refused(kind, SWAP_IN)
     assert not is_refused(kind, WRITER)
     assert is_refused(kind, READER) is (kind in {Kind.BEGIN_WRITE, Kind.MAINTENANCE})
-    assert is_refused(kind, SNAPSHOT) is (kind.writes or kind is Kind.ATTACH)
+    refused = {Kind.BEGIN_WRITE, Kind.MAINTENANCE, Kind.ATTACH}
+    assert is_refused(kind, SNAPSHOT) is (kind in refused)

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -32,6 +33,24 @@ async def test_results_and_errors(worker: Worker) -> None:
     with pytest.raises(sqlite3.OperationalError, match="nonsense"):
         await worker.run(lambda c: c.execute("nonsense"))
     assert worker.hops == 2
+
+
+class Row:
+    """Something that can be referred to weakly."""
+
+
+async def test_nothing_of_a_job_is_kept(worker: Worker) -> None:
+    """Neither its function, with the parameters of a statement, nor its result, after its end."""
+    parameter, row = Row(), Row()
+
+    def function(_: object, parameter: Row = parameter, row: Row = row) -> list[Row]:
+        return [row]
+
+    rows = await worker.run(function)
+    kept = [weakref.ref(each) for each in (parameter, row)]
+    assert rows == [row]
+    del function, parameter, row, rows
+    assert [ref() for ref in kept] == [None, None]
 
 
 async def test_a_hop_takes_one_lap_of_the_loop(

@@ -1,0 +1,101 @@
+"""What opens an engine's connections: SQLAlchemy's dialect, or a creator of the application."""
+
+from __future__ import annotations
+
+import inspect
+import sqlite3
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, final
+
+import aiosqlite
+from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.util import await_only
+
+from ..errors import ConfigurationError
+from .configuring import file_of
+from .driver_errors import dbapi
+from .lane import Lane
+from .worker import Worker
+
+
+@final
+class Opened:
+    """A connection that has been opened, and is not set up yet."""
+
+    __slots__ = ("raw", "worker")
+
+    def __init__(self, stock: AdaptedConnection) -> None:
+        self.raw: aiosqlite.Connection = stock.driver_connection
+        self.worker: Worker | None = None
+
+    def ask_for_file(self, lane: Lane) -> str | None:
+        """The path of its file, by SQLite's own word; None in memory. In a greenlet."""
+
+        def ask(connection: sqlite3.Connection) -> str | None:
+            dbapi.learn(connection)
+            return file_of(connection)
+
+        return await_only(self._use(lane).run(ask))
+
+    def _use(self, lane: Lane) -> Worker:
+        if self.worker is None:
+            self.worker = Worker(self.raw, threadsafe=False, lane=lane)
+        return self.worker
+
+    def give_up(self, lane: Lane) -> None:
+        """Close it, waiting for nothing."""
+        self._use(lane).give_up("it was never used", keep=False, done=lambda _: None)
+
+
+@final
+class Creator:
+    """Calls it, as ``QueuePool`` does, and remembers one connection that was opened early."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.early: Opened | None = None
+        self._early_info: dict[Any, Any] = {}
+        self._call = call
+        names, required = _arguments(call)
+        # The engine's own creator is known by its one argument; QueuePool looks at the same.
+        self.by_dialect = names == ["connection_record"]
+        self._takes_record = self.by_dialect or required == 1
+
+    def __repr__(self) -> str:
+        return repr(self._call)
+
+    def open(self, record: Any) -> Opened:
+        """A new connection. In a greenlet."""
+        stock: AdaptedConnection = self._call(record) if self._takes_record else self._call()
+        if not isinstance(getattr(stock, "driver_connection", None), aiosqlite.Connection):
+            raise ConfigurationError(
+                f"{self!r}, or a do_connect listener, has given {stock!r}, and this pool works on "
+                "what SQLAlchemy makes of aiosqlite's connections: use async_creator= with a "
+                "coroutine function that returns one of aiosqlite.connect(), or leave poolclass out"
+            )
+        return Opened(stock)
+
+    def open_early(self) -> Opened:
+        """One for which there is no record of the pool yet; :meth:`take_early` gives it."""
+        if self.early is None:
+            record = SimpleNamespace(info={}, record_info={})  # for do_connect listeners
+            self.early, self._early_info = self.open(record), record.info
+        return self.early
+
+    def take_early(self, record: Any) -> Opened | None:
+        """The one that was opened early, for ``record``, if there is one."""
+        early, self.early = self.early, None
+        if early is not None and record is not None:
+            record.info.update(self._early_info)
+        return early
+
+
+def _arguments(call: Callable[..., Any]) -> tuple[list[str], int]:
+    """The names of its arguments, and how many must be given by position."""
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):  # some functions in C do not tell
+        return [], 0
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    return [p.name for p in parameters], len(required)

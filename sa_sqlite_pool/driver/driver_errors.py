@@ -1,0 +1,131 @@
+"""Errors that SQLite reports, from whichever module its connections are.
+
+Most connections are the standard library's ``sqlite3.Connection``. ``pysqlite3``, ``sqlcipher3``
+and ``sqlean`` have exception classes of their own, none of which derives from ``sqlite3.Error``. So
+the families are looked up where they are caught: ``except dbapi.OperationalError``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import Any, Final, final
+
+# https://www.sqlite.org/rescode.html. The messages are those of sqlite3ErrStr() in SQLite's main.c;
+# for "table is locked", see sqlite3_unlock_notify() and sqlite3BtreeLockTable().
+_CODES = {
+    "database is locked": 5,
+    "table is locked": 6,
+    "schema is locked": 6,
+    "readonly database": 8,
+    "interrupted": 9,
+    "disk I/O error": 10,
+    "database or disk is full": 13,
+}
+_BUSY_OR_LOCKED: Final = frozenset({5, 6})  # the second with a shared cache
+_READ_ONLY: Final = 8
+_INTERRUPTED: Final = 9
+_FULL: Final = 13
+
+
+@final
+class DriverErrors:
+    """The exception classes of PEP 249, as tuples for ``except`` and ``isinstance``.
+
+    They begin with those of ``sqlite3``, and grow by those of each other module whose connections
+    the package has opened.
+    """
+
+    __slots__ = ("DatabaseError", "Error", "IntegrityError", "OperationalError", "ProgrammingError")
+
+    def __init__(self) -> None:
+        self.Error: tuple[type[sqlite3.Error], ...] = (sqlite3.Error,)
+        self.DatabaseError: tuple[type[sqlite3.DatabaseError], ...] = (sqlite3.DatabaseError,)
+        self.IntegrityError: tuple[type[sqlite3.IntegrityError], ...] = (sqlite3.IntegrityError,)
+        self.OperationalError: tuple[type[sqlite3.OperationalError], ...] = (
+            sqlite3.OperationalError,
+        )
+        self.ProgrammingError: tuple[type[sqlite3.ProgrammingError], ...] = (
+            sqlite3.ProgrammingError,
+        )
+
+    def failures(self, *others: type[Exception]) -> tuple[type[Exception], ...]:
+        """What may end a statement: SQLite's errors, out of memory, and ``others``.
+
+        Out of memory is Python's own error, and as good a reason for SQLite to roll back, in a
+        read, too (``sqlite3VdbeHalt()`` in its vdbeaux.c).
+        """
+        return (*self.Error, MemoryError, *others)
+
+    def learn(self, source: object) -> None:
+        """Add the classes of ``source``: a connection, or a module.
+
+        "All exception classes defined by the DB API standard should be exposed on the Connection
+        objects as attributes" (PEP 249, optional extensions); where they are not, the module of the
+        connection's class has them. A proxy answers for what it stands for.
+        """
+        for family in self.__slots__:
+            known = getattr(self, family)
+            found = _class_of(source, family)
+            if found is not None and not issubclass(found, known):
+                setattr(self, family, (*known, found))
+
+
+def _class_of(source: object, family: str) -> type[Exception] | None:
+    module = sys.modules.get(getattr(source, "__class__", type(source)).__module__)
+    for owner in (source, module):
+        found = getattr(owner, family, None)
+        if isinstance(found, type) and issubclass(found, Exception):
+            return found
+    return None
+
+
+dbapi: Final = DriverErrors()
+"""Those of this process: ``except dbapi.Error as error``, always looked up when it is caught."""
+
+
+def error_code(error: BaseException) -> int | None:
+    """SQLite's extended result code; None if ``error`` is not SQLite's, or does not tell.
+
+    Python 3.10 and older forks of its module know no code. There the primary code of some errors
+    is read from SQLite's message, so that one kind of "busy" cannot be told from another.
+    """
+    if not isinstance(error, dbapi.Error):
+        return None
+    code: Any = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return int(code)
+    if not isinstance(error, dbapi.DatabaseError):
+        return None
+    message = str(error)
+    return next((known for text, known in _CODES.items() if text in message), None)
+
+
+def tells_code(error: BaseException) -> bool:
+    """Whether ``error`` has SQLite's own, extended code."""
+    return getattr(error, "sqlite_errorcode", None) is not None
+
+
+def _primary(error: BaseException) -> int | None:
+    code = error_code(error)
+    return None if code is None else code & 0xFF
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether a lock of another connection is in the way: SQLITE_BUSY, SQLITE_LOCKED."""
+    return _primary(error) in _BUSY_OR_LOCKED
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the database cannot be written: SQLITE_READONLY."""
+    return _primary(error) == _READ_ONLY
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Whether the statement was stopped by ``interrupt()``: SQLITE_INTERRUPT."""
+    return _primary(error) == _INTERRUPTED
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room to write: SQLITE_FULL."""
+    return _primary(error) == _FULL

@@ -1,0 +1,134 @@
+"""What a statement writes, where its text does not tell: SQLite is asked by EXPLAIN.
+
+The byte code of a statement begins with an ``OP_Transaction`` for each database that it touches,
+which says whether it writes there (https://www.sqlite.org/opcode.html#Transaction); by the same
+SQLite decides ``sqlite3_stmt_readonly()``. ``EXPLAIN`` compiles the statement, and so connects its
+virtual tables, and runs nothing.
+
+What a *function* in the statement writes is not in its byte code. That is known from the
+authorizer, once it was tried.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple, final
+
+from .guard import Access, Guard
+from .inspection import rows
+from .statements import (
+    LONGEST_REMEMBERED,
+    Kind,
+    classify,
+    first_word,
+    without_leading_semicolons,
+)
+
+_MOST_TEXTS = 512
+
+_TEMP = 1  # the number of the database "temp", in any connection
+
+_DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
+
+
+class Finding(NamedTuple):
+    """What SQLite has said of a statement.
+
+    ``kind`` is READ, WRITE, TEMP_DML or TEMP_DDL; ``databases`` are the numbers of those that it
+    writes. ``connects`` says that compiling the statement alone was to write, as it is once when a
+    virtual table is connected, or that there are virtual tables that were not known.
+    """
+
+    kind: Kind
+    databases: frozenset[int] = frozenset()
+    connects: bool = False
+
+
+@final
+class Judgements:
+    """What SQLite has said of statements of one connection, by their text.
+
+    A table of at most 512 texts of at most 4,096 characters; the one not used for the longest goes
+    first. It is empty as long as every text tells by itself what it does.
+    """
+
+    __slots__ = ("by_text",)
+
+    def __init__(self) -> None:
+        self.by_text: OrderedDict[str, Finding] = OrderedDict()
+
+    def __contains__(self, sql: str) -> bool:
+        return sql in self.by_text
+
+    def __len__(self) -> int:
+        return len(self.by_text)
+
+    def kind(self, sql: str) -> Kind:
+        """Return what ``sql`` needs before it may run."""
+        if self.by_text and (judged := self.by_text.get(sql)) is not None:
+            self.by_text.move_to_end(sql)
+            return judged.kind
+        return classify(sql)
+
+    def finding(self, sql: str) -> Finding | None:
+        """Return what was found out about ``sql``, if anything was."""
+        return self.by_text.get(sql)
+
+    def remember(self, sql: str, finding: Finding) -> None:
+        if len(sql) <= LONGEST_REMEMBERED:
+            self.by_text[sql] = finding
+            if len(self.by_text) > _MOST_TEXTS:
+                self.by_text.popitem(last=False)
+
+    def forget(self, sql: str) -> None:
+        self.by_text.pop(sql, None)
+
+    def clear(self) -> None:
+        """A name may mean another table: the temp schema, or what is attached, has changed."""
+        self.by_text.clear()
+
+
+def examine(connection: Any, guard: Guard, sql: str, parameters: Any) -> Finding | None:
+    """Return what SQLite says that ``sql`` is. In the connection's thread.
+
+    None where SQLite cannot compile it, or not now: it says so again when it is executed.
+    """
+    guard.attempted, known = None, guard.shadows
+    with guard.aside():
+        guard.shadows = shadow_tables(connection)
+    explain = f"EXPLAIN {without_leading_semicolons(sql)}"
+    try:
+        with guard.allowing(Access.EXAMINED):
+            program = connection.execute(explain, parameters).fetchall()
+    except Exception:  # of whatever module the connection is
+        return None
+    written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
+    connects = guard.attempted is not None or guard.shadows != known
+    return Finding(_kind(sql, written), written, connects)
+
+
+def shadow_tables(connection: Any) -> frozenset[str]:
+    """Return the tables in which virtual tables keep their content, in lower case.
+
+    Their names begin with that of the virtual table (https://www.sqlite.org/vtab.html#xshadowname).
+    """
+    found: set[str] = set()
+    for _, schema, _ in rows(connection, "PRAGMA database_list"):
+        table = f'"{schema}".sqlite_master'.replace('"temp".sqlite_master', "sqlite_temp_master")
+        found.update(name for (name,) in rows(connection, _SHADOWS.format(table=table)))
+    return frozenset(found)
+
+
+_SHADOWS = (
+    "SELECT lower(s.name) FROM {table} AS v JOIN {table} AS s ON "
+    "substr(lower(s.name), 1, length(v.name) + 1) = lower(v.name) || '_' "
+    "WHERE v.sql LIKE 'CREATE VIRTUAL TABLE%' AND s.type = 'table'"
+)
+
+
+def _kind(sql: str, written: frozenset[int]) -> Kind:
+    if not written:
+        return Kind.READ
+    if written != {_TEMP}:
+        return Kind.WRITE
+    return Kind.TEMP_DML if first_word(sql) in _DML else Kind.TEMP_DDL

@@ -1,0 +1,56 @@
+"""``isolation_level``, as ``sqlite3`` and its users know it.
+
+``sqlite3`` begins transactions by itself, in one of three ways, or never: with None "the connection
+is in autocommit mode" (https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.isolation_level).
+Here the adapter begins them, IMMEDIATE for what writes. So the strings make no difference; None
+does, and so does ``autocommit=True``, which Python 3.12 has brought for the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+
+_BY_ISOLATION_LEVEL = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL
+_LEVELS = frozenset({"", "DEFERRED", "IMMEDIATE", "EXCLUSIVE"})
+
+
+def check_isolation_level(level: object) -> str | None:
+    """``level``, or the error that ``sqlite3`` raises for what is none."""
+    if level is not None and not isinstance(level, str):
+        raise TypeError("isolation_level must be str or None")
+    if level is not None and level.upper() not in _LEVELS:
+        raise ValueError(
+            "isolation_level string must be '', 'DEFERRED', 'IMMEDIATE', or 'EXCLUSIVE', or None "
+            f"for autocommit, not {level!r}"
+        )
+    return level
+
+
+def check_connect_args(parameters: Mapping[str, Any]) -> None:
+    """Refuse an ``isolation_level`` that ``sqlite3`` does not know, and say what does."""
+    try:
+        check_isolation_level(parameters.get("isolation_level"))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"connect_args: {error}. For isolation levels of SQLAlchemy, such as AUTOCOMMIT, use "
+            "isolation_level= of create_async_engine() or of execution_options()"
+        ) from None
+
+
+def take_isolation_level(connection: sqlite3.Connection) -> str | None:
+    """Leave transactions to the adapter, and return the level that the connection was opened with.
+
+    None is autocommit. In the connection's thread.
+    """
+    # "LEGACY_TRANSACTION_CONTROL: … The isolation_level attribute has effect", since Python 3.12.
+    # With False, ``sqlite3`` would have a transaction open all the time.
+    autocommit = getattr(connection, "autocommit", _BY_ISOLATION_LEVEL)
+    if autocommit != _BY_ISOLATION_LEVEL:
+        connection.autocommit = _BY_ISOLATION_LEVEL  # type: ignore[attr-defined,unused-ignore]
+    level: str | None = None if autocommit is True else connection.isolation_level
+    connection.isolation_level = None
+    return level

@@ -1,0 +1,51 @@
+"""Statements of several tasks on one connection follow one another.
+
+``asyncio.gather()`` over one connection works with the stock driver, whose thread has a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import final
+
+
+@final
+class OneAtATime:
+    """A gate that one task passes at a time, in order of arrival.
+
+    All tasks are of one event loop: the one in which the connection is checked out. ``busy`` may be
+    set directly where it is False, and reset where nothing is ``waiting``.
+    """
+
+    __slots__ = ("busy", "waiting")
+
+    def __init__(self) -> None:
+        # waiting non-empty ⇒ busy
+        self.busy = False
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Wait until all that came before have left. A cancellation leaves nothing taken."""
+        if not self.busy:
+            self.busy = True
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.leave()  # it was handed over, and then the task was cancelled
+            elif turn in self.waiting:  # unless it was passed over since
+                self.waiting.remove(turn)
+            raise
+
+    def leave(self) -> None:
+        """Let the next one pass, which owns the gate from this moment on."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done() and not turn.get_loop().is_closed():
+                turn.set_result(None)
+                return
+        self.busy = False

@@ -1,0 +1,219 @@
+"""A statement with the connection, in the thread where it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import final
+
+from ..errors import ForbiddenWriteError
+from ..settings import Role
+from .attached import begin_and_lock_main
+from .cursors import Reply
+from .driver_errors import dbapi, is_read_only
+from .examination import Judgements
+from .guard import Access
+from .locks import may_pass
+from .placement import Placing
+from .rules import Plan, Rules
+from .shared_hooks import install_guard
+from .statement import Statement
+from .statements import Kind, classify
+from .transaction import Transaction
+
+
+class Misjudged(Exception):  # noqa: N818 - no error: a way to go again
+    """SQLite says that what looked like a read writes. Nothing was written."""
+
+
+@final
+class Performing:
+    """Executes what was decided on. ``role`` is what the connection is for now."""
+
+    __slots__ = (
+        "_guard",
+        "_judgements",
+        "_rules",
+        "_sent_savepoints",
+        "_settings",
+        "_switches",
+        "_transaction",
+        "role",
+    )
+
+    def __init__(
+        self, placing: Placing, rules: Rules, transaction: Transaction, judgements: Judgements
+    ) -> None:
+        self._guard = placing.guard
+        self._settings = placing.settings
+        self._rules = rules
+        self._transaction = transaction
+        self._judgements = judgements
+        self._sent_savepoints: list[str] = []  # with the last BEGIN
+        self._switches = rules.role is not Role.WRITER and not rules.opened_read_only
+        self.role = rules.role
+
+    def perform(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
+        """Execute the statement, with what goes before and after it."""
+        guard, transaction = self._guard, self._transaction
+        guard.denied = guard.attempted = None
+        resting, guard.access = guard.access, plan.access
+        try:
+            reply = self._execute(connection, plan, statement)
+            if guard.attempted is not None:
+                reply = self._weigh(connection, plan, statement, reply)
+        except dbapi.OperationalError as error:
+            if plan.access is Access.READER and guard.attempted is not None:
+                self._blame(connection, statement, error)
+            if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
+                self._not_begun(connection)
+            raise
+        finally:
+            guard.access = resting
+            if guard.busy_timeout and not transaction.worker.lent:
+                self._settings.switch_off_waiting(connection)
+        kind = statement.kind
+        if (kind.writes or kind is Kind.END) and not connection.in_transaction:
+            transaction.committed(connection)
+        return reply
+
+    def read(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
+        """Execute a read in a transaction of a reader that is open already."""
+        guard = self._guard
+        try:
+            reply = statement.execute(connection, statement.sql, statement.parameters)
+        except dbapi.OperationalError as error:
+            if guard.attempted is not None:
+                self._blame(connection, statement, error)
+            raise
+        if guard.attempted is None:
+            return reply
+        return self._weigh(connection, Plan(Access.READER), statement, reply)
+
+    def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
+        kind, sql = statement.kind, statement.sql
+        if self._switches:
+            self._switch_query_only(connection, kind)
+        if plan.begin is not None:
+            self._begin(connection, plan.begin, statement)
+        elif self._transaction.savepoints and kind in _BEGIN_WITH_SAVEPOINTS:
+            self._begin(connection, _BEGIN_WITH_SAVEPOINTS[kind], statement)
+        if plan.commit:
+            return _execute_and_commit(connection, statement)
+        guard = self._guard
+        if guard.compiled_writes and plan.access is Access.NO_WRITES and not guard.inline:
+            # A function may execute what was compiled with the turn: SQLite is to ask again.
+            install_guard(connection, guard)
+            guard.compiled_writes = False
+        judged = self._judgements.by_text
+        if judged and plan.access is Access.ALL and sql in judged:
+            return self._execute_noted(connection, statement)
+        return statement.execute(connection, sql, statement.parameters)
+
+    def _switch_query_only(self, connection: sqlite3.Connection, kind: Kind) -> None:
+        """Have SQLite refuse writes to a reader whose file is not opened read-only."""
+        read_only = self.role is Role.READER
+        if read_only and kind.is_temp:  # which query_only refuses, too
+            self._guard.access, read_only = Access.READER_TEMP, False
+        if read_only is not self._settings.read_only:
+            self._settings.set_read_only(connection, read_only)
+
+    def _begin(self, connection: sqlite3.Connection, begin: str, statement: Statement) -> None:
+        if begin != "BEGIN IMMEDIATE" or not self._transaction.attached.any:
+            connection.execute(begin)
+        elif self.role is Role.WRITER and (not statement.databases or 0 in statement.databases):
+            begin_and_lock_main(connection, self._guard)
+        else:  # the statement, which writes, takes the locks that it needs
+            connection.execute("BEGIN")
+        self._sent_savepoints = self._transaction.savepoints
+        if self._sent_savepoints:
+            self._transaction.begin_savepoints(connection)
+
+    def _not_begun(self, connection: sqlite3.Connection) -> None:
+        """A lock was in the way of what was to begin the transaction."""
+        if self._transaction.attached.any and connection.in_transaction:
+            connection.execute("ROLLBACK")  # of a BEGIN that has taken no lock
+            self._transaction.savepoints = self._sent_savepoints
+        self._rules.meet_busy()
+
+    def _execute_noted(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
+        """Run with the turn what looks like a read; a read again, if it has written nothing."""
+        guard, before = self._guard, connection.total_changes
+        guard.access = Access.NOTED
+        reply = statement.execute(connection, statement.sql, statement.parameters)
+        if guard.attempted is None and connection.total_changes == before:
+            self._judgements.forget(statement.sql)
+        return reply
+
+    def _blame(
+        self, connection: sqlite3.Connection, statement: Statement, error: Exception
+    ) -> None:
+        """Raise, if a function has failed since it was to write, which a reader refuses.
+
+        Or a virtual table was connected, and the error is another: see :meth:`_weigh`.
+        """
+        guard = self._guard
+        explained = isinstance(error, ForbiddenWriteError) or is_read_only(error)
+        if statement.kind is not Kind.READ or guard.denied is not None or explained:
+            return
+        guard.attempted = None
+        install_guard(connection, guard)
+        with contextlib.suppress(*dbapi.Error):
+            statement.execute(connection, statement.sql, statement.parameters)
+        install_guard(connection, guard)  # the next time, too
+        if guard.attempted is not None:
+            raise self._rules.forbidden(guard.attempted) from error
+
+    def _weigh(
+        self, connection: sqlite3.Connection, plan: Plan, statement: Statement, reply: Reply
+    ) -> Reply:
+        """Say what becomes of a statement that has succeeded, although it was to write.
+
+        A function may swallow the error of what it executes. Or a virtual table was connected,
+        once, which may compile what it never runs; then the statement writes nothing the next time.
+        """
+        guard, kind = self._guard, statement.kind
+        if plan.access is Access.NO_WRITES:
+            if kind.is_temp:  # what it has written is there, and must not be written twice
+                raise self._rules.without_turn(guard.attempted)
+            raise Misjudged
+        if plan.access is not Access.READER:
+            return reply
+        if kind.is_temp:
+            refused = guard.denied
+        elif classify(statement.sql) in _MAY_READ:
+            if guard.denied is None:
+                guard.attempted = None
+                install_guard(connection, guard)  # asked anew about what functions have compiled
+                reply = statement.execute(connection, statement.sql, statement.parameters)
+            refused = guard.attempted
+        else:  # SQLite has the last word: CREATE TABLE IF NOT EXISTS may have nothing to do
+            refused = None
+        if refused is not None:
+            install_guard(connection, guard)  # the next time, too
+            raise self._rules.forbidden(refused)
+        return reply
+
+
+# What a text may be that is known to write only since a function in it does.
+_MAY_READ = frozenset({Kind.READ, Kind.UNKNOWN})
+
+# Where savepoints wait to be sent, there is a transaction, as far as the application knows. What
+# they would undo has to be in it; and SQLite refuses another BEGIN.
+_BEGIN_WITH_SAVEPOINTS = {
+    Kind.TEMP_DDL: "BEGIN",
+    Kind.PRAGMA_WRITE: "BEGIN IMMEDIATE",
+    Kind.BEGIN: "BEGIN",
+    Kind.BEGIN_WRITE: "BEGIN IMMEDIATE",
+}
+
+
+def _execute_and_commit(connection: sqlite3.Connection, statement: Statement) -> Reply:
+    try:
+        reply = statement.execute(connection, statement.sql, statement.parameters)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return reply

@@ -1,0 +1,144 @@
+"""What has to be known of a statement before it is decided what it needs."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import final
+
+from ..settings import Role
+from .cursors import NO_REPLY, Parameters, Reply
+from .examination import Finding, Judgements, examine
+from .placement import Placing
+from .rules import Rules
+from .statement import Statement
+from .statements import Kind, classify, ends_transaction, first_word, savepoint_name
+from .transaction import Transaction
+
+
+@final
+class Preparation:
+    """Settles what the text of a statement does not tell, and has some executed in another way."""
+
+    __slots__ = ("_guard", "_placing", "_rules", "_temp_schema", "_transaction", "judgements")
+
+    def __init__(self, placing: Placing, rules: Rules, transaction: Transaction) -> None:
+        self._placing = placing
+        self._guard = placing.guard
+        self._rules = rules
+        self._transaction = transaction
+        self._temp_schema = placing.guard.temp_schema  # as it was when the judgements were made
+        self.judgements = Judgements()
+
+    def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
+        """See to it before it is decided what the statement needs. May be a hop."""
+        if self._is_doubtful(statement, role):
+            self._settle(statement, role)
+        kind = statement.kind
+        if kind is Kind.READ or kind is Kind.WRITE:
+            return
+        if kind is Kind.BEGIN:
+            if role is Role.WRITER and not self._transaction.worker.in_transaction:
+                statement.execute = _nothing  # BEGIN IMMEDIATE goes before it
+        elif kind is Kind.SAVEPOINT or kind is Kind.END:
+            transaction = self._transaction
+            if role is Role.AUTO and not autocommit and transaction.loan is not None:
+                self._prepare_savepoint(statement)
+        elif kind.may_change_settings:
+            statement.execute = self._placing.settings.execution(
+                *(statement.sql, kind, self._rules, role, statement.execute),
+                set_up=self._transaction.loan is None,
+            )
+
+    def _is_doubtful(self, statement: Statement, role: Role) -> bool:
+        """Whether it matters, and is not known, what a statement writes."""
+        if role is Role.READER and self._rules.opened_read_only:
+            return False
+        self._notice_changes(statement)
+        kind = statement.kind
+        if kind is not Kind.WRITE and kind is not Kind.UNKNOWN:
+            return False
+        if role is Role.READER or self._transaction.attached.any:
+            return True
+        if role is Role.WRITER or self._transaction.writing.begun:
+            return False
+        return self._temp_schema > 0 or kind is Kind.UNKNOWN
+
+    def _notice_changes(self, statement: Statement) -> None:
+        """A name may mean another table than before."""
+        transaction, guard = self._transaction, self._guard
+        attached = transaction.attached.out_of_date
+        if not attached and self._temp_schema == guard.temp_schema:
+            return
+        self.judgements.clear()
+        self._temp_schema = guard.temp_schema
+        statement.kind = classify(statement.sql)
+        if attached:
+            transaction.wait_for(transaction.worker.run(transaction.attached.learn))
+
+    def _settle(self, statement: Statement, role: Role) -> None:
+        """Find out what it writes; where SQLite cannot compile it, its text stands."""
+        finding = self.judgements.finding(statement.sql) or self._examine(statement)
+        if finding is None:
+            statement.databases = self._transaction.attached.numbers
+        elif role is not Role.READER or finding.kind.is_temp:
+            statement.kind, statement.databases = finding.kind, finding.databases
+
+    def _examine(self, statement: Statement) -> Finding | None:
+        sql, parameters, guard = statement.sql, statement.parameters, self._guard
+        if statement.atomic:
+            parameters = next(iter(parameters), ())
+        transaction = self._transaction
+        finding = transaction.wait_for(
+            transaction.worker.run(lambda connection: examine(connection, guard, sql, parameters))
+        )
+        if finding is not None and finding.kind is not Kind.READ:
+            self.judgements.remember(sql, finding)
+        return finding
+
+    def reconsider(self, statement: Statement) -> None:
+        """Find out why SQLite's authorizer refused what looks like a read. May be a hop."""
+        statement.inline = False
+        if statement.kind.may_change_settings:
+            statement.kind = Kind.PRAGMA_WRITE
+            return
+        if not statement.examined:
+            statement.examined = True
+            finding = self._examine(statement)
+            if finding is not None and (finding.kind is not Kind.READ or finding.connects):
+                statement.kind, statement.databases = finding.kind, finding.databases
+                return
+        # Nothing but what a function in it does can have been refused.
+        finding = Finding(Kind.WRITE, self._transaction.attached.numbers)
+        statement.kind, statement.databases = finding.kind, finding.databases
+        self.judgements.remember(statement.sql, finding)
+
+    def _prepare_savepoint(self, statement: Statement) -> None:
+        """On a swap-in connection a savepoint is sent with the first write in it.
+
+        Before that there is nothing to roll back, and what reads needs no transaction.
+        """
+        transaction = self._transaction
+        if transaction.worker.in_transaction:
+            return
+        if statement.kind is Kind.SAVEPOINT:
+            transaction.savepoints.append(statement.sql)
+            statement.execute = _nothing
+        elif transaction.savepoints:
+            statement.execute = _nothing
+            _end_savepoint(transaction.savepoints, statement.sql)
+
+
+def _nothing(_connection: sqlite3.Connection, _sql: str, _parameters: Parameters) -> Reply:
+    return NO_REPLY
+
+
+def _end_savepoint(savepoints: list[str], sql: str) -> None:
+    """RELEASE, or ROLLBACK TO, one that was not sent yet; or the end of all of them."""
+    if ends_transaction(sql):
+        savepoints.clear()
+        return
+    names, name = [savepoint_name(one) for one in savepoints], savepoint_name(sql)
+    if name not in names:
+        raise sqlite3.OperationalError(f"no such savepoint: {name}")
+    last = len(names) - 1 - names[::-1].index(name)  # the innermost of that name
+    del savepoints[last if first_word(sql) == "RELEASE" else last + 1 :]

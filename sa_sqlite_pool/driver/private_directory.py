@@ -1,0 +1,35 @@
+"""Where a database in memory is: in a file of its own, see :mod:`~.opening`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+_databases: set[str] = set()  # as long as their directories are there
+
+
+def is_private(database: str | None) -> bool:
+    """Whether that file stands for a database in memory."""
+    return database in _databases
+
+
+class PrivateDirectory:
+    """A temporary directory for a database in memory.
+
+    It is removed by :meth:`remove`, or with ``owner``, at the latest when Python exits.
+    """
+
+    def __init__(self, owner: object) -> None:
+        directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
+        self.database = str(Path(directory) / "memory.db")
+        _databases.add(self.database)
+        self.remove = weakref.finalize(owner, _remove, directory, os.getpid())
+
+
+def _remove(directory: str, owner: int) -> None:
+    _databases.discard(str(Path(directory) / "memory.db"))
+    if os.getpid() == owner:  # and not a child process that is forked from it, and exits
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""aiosqlite's connections: how one is opened, and how its thread ends.
+
+What the application asks of it after that is answered at once. aiosqlite's ``close()`` and
+``stop()`` put their work into the queue of the thread and await a future (``aiosqlite/core.py``,
+0.22). The thread ends with the first item that says so; what comes after that would be awaited for
+ever:
+
+    Application: await raw.close()          | Package: the connection is given up
+                                            | queue: give up
+    queue: give up, close                   |
+                                            | thread: closes it; queue: close, stop
+    is told that it is closed;              |
+    queue: stop, close_and_stop             |
+                                            | thread: stop, and ends
+    waits for close_and_stop                |
+
+So the queue is emptied before its last item, and another takes its place, which needs no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from queue import Empty
+from typing import Any, final
+
+import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
+
+from .jobs import Job
+from .mailbox import mailbox
+
+Item = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
+
+
+def connection_class() -> type[sqlite3.Connection]:
+    """Return the class of aiosqlite's connections, whatever module it has in place of sqlite3."""
+    found: type[sqlite3.Connection] = aiosqlite.core.sqlite3.Connection  # type: ignore[attr-defined]
+    return found
+
+
+async def open_connection(*arguments: Any, **parameters: Any) -> aiosqlite.Connection:
+    """``await aiosqlite.connect(...)``, of which a cancellation leaves nothing.
+
+    aiosqlite's own would leave the file being opened, by a thread that then reports to a loop
+    which may be closed. Here the cancellation is raised when the connection is closed again.
+    """
+    return await open_as(aiosqlite.connect(*arguments, **parameters))
+
+
+async def open_as(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+    """Open what ``connection`` is for, in its thread, in the same way."""
+    connection._thread.daemon = True
+
+    def open_file(_: None) -> None:
+        connection._connection = connection._connector()
+
+    loop = asyncio.get_running_loop()
+    job = Job(open_file, None, loop, mailbox(loop), interruptible=False)
+    connection._thread.start()
+    connection._tx.put_nowait((None, job))
+    try:
+        await job
+    except BaseException:
+        if connection._connection is not None:
+            connection._connection.close()
+            connection._connection = None
+        end_queue(connection)
+        raise
+    return connection
+
+
+def end_queue(connection: aiosqlite.Connection) -> None:
+    """Do what is in the queue of a closed connection, and at once what comes later; end its thread.
+
+    In any thread.
+    """
+    # One that has looked the queue up puts its item there before it is interrupted: the interpreter
+    # looks for other threads after calls, not before them.
+    queue, connection._tx = connection._tx, EndedQueue()  # type: ignore[assignment]
+    with contextlib.suppress(Empty):
+        while True:
+            _do(*queue.get_nowait())
+    queue.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
+
+
+@final
+class EndedQueue:
+    """The queue of a thread that has ended."""
+
+    def put_nowait(self, item: Item) -> None:
+        """Do it here and now: on a closed connection nothing takes any time."""
+        _do(*item)
+
+    def get_nowait(self) -> Item:
+        raise Empty
+
+    def empty(self) -> bool:
+        return True
+
+
+def _do(future: asyncio.Future[Any] | None, function: Callable[[], Any]) -> None:
+    """As ``_connection_worker_thread()`` of aiosqlite does it."""
+    result, error = None, None
+    try:
+        result = function()
+    except BaseException as raised:
+        error = raised
+    if future is not None:
+        with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
+            future.get_loop().call_soon_threadsafe(_answer, future, result, error)
+
+
+def _answer(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():  # it was cancelled
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

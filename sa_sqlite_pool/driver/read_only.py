@@ -1,0 +1,31 @@
+"""Connections that SQLite has opened read-only, for a reason that has passed.
+
+Where a file cannot be opened for writing (no descriptor is left, say), SQLite opens it for reading
+instead and says nothing (``unixOpen()`` in its os_unix.c; the same for the log and its index). Such
+a connection never writes: each try is SQLITE_READONLY, and only another connection helps.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from .inspection import ask
+
+_FILES = ("", "-wal", "-shm")
+
+
+def should_write(connection: sqlite3.Connection, file: str) -> bool:
+    """Whether nothing but the connection itself keeps it from writing the database ``file``.
+
+    Not the application's ``PRAGMA query_only``, nor the permissions, nor a read-only mount: another
+    connection would meet the same. In the connection's thread.
+    """
+    if ask(connection, "query_only") != 0:
+        return False
+    directory = os.path.dirname(file)
+    return os.access(directory, os.W_OK | os.X_OK) and all(
+        os.access(path, os.W_OK)
+        for path in (f"{file}{side}" for side in _FILES)
+        if os.path.exists(path)
+    )

@@ -1,0 +1,105 @@
+"""Hooks of a ``sqlite3`` connection that the application and this package both need.
+
+SQLite has one authorizer and one progress handler a connection, and so ``set_authorizer()`` of the
+application would replace the package's, or the other way round. The connections that SQLAlchemy's
+dialect opens are therefore of a class of their own, which keeps both.
+
+A connection that the application opens by itself (``async_creator``) is of another class, and may
+be of another module. There the last one to set a hook has it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from .guard import Authorizer, Guard
+
+ProgressHandler = Callable[[], "int | None"]
+
+_NO_HANDLER: tuple[ProgressHandler | None, int] = (None, 0)
+
+
+@cache
+def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+    """Return the subclass of ``base`` whose hooks the application and the package share."""
+
+    class SharedConnection(base):  # type: ignore[misc, valid-type]
+        """A ``sqlite3.Connection``; what the application sets stays in force beside the guard."""
+
+        _guard: Guard | None = None
+        _own_authorizer: Authorizer | None = None
+        _asked: Authorizer | None = None  # the guard, or what is in its place for a while
+        own_progress_handler: tuple[ProgressHandler | None, int] = _NO_HANDLER
+        _watching: tuple[ProgressHandler | None, int] = _NO_HANDLER
+
+        def set_authorizer(self, authorizer_callback: Authorizer | None) -> None:
+            self._own_authorizer = authorizer_callback
+            if self._guard is None:
+                super().set_authorizer(authorizer_callback)
+            else:
+                self._guard.application = authorizer_callback
+                super().set_authorizer(self._asked)
+
+        def install_guard(self, guard: Guard) -> None:
+            """Have SQLite ask ``guard``, and compile anew what is compiled already."""
+            if self._guard is None:
+                self._guard = guard
+                guard.application = self._own_authorizer
+            self.ask_instead(guard)
+
+        def ask_instead(self, authorizer: Authorizer) -> None:
+            """Have SQLite ask ``authorizer``, which asks the guard, until another is installed."""
+            self._asked = authorizer
+            super().set_authorizer(authorizer)
+
+        def set_progress_handler(self, progress_handler: ProgressHandler | None, n: int) -> None:
+            own = progress_handler is not None and n > 0
+            self.own_progress_handler = (progress_handler, n) if own else _NO_HANDLER
+            self.watch_progress(*self._watching)
+
+        def watch_progress(self, handler: ProgressHandler | None, steps: int) -> None:
+            """Set the package's handler, beside the application's; None leaves that alone."""
+            self._watching = (handler, steps)
+            own, own_steps = self.own_progress_handler
+            if handler is None:
+                super().set_progress_handler(own, own_steps)
+            elif own is None:
+                super().set_progress_handler(handler, steps)
+            else:
+                super().set_progress_handler(_both(own, handler), min(own_steps, steps))
+
+    return SharedConnection
+
+
+def _both(first: ProgressHandler, second: ProgressHandler) -> ProgressHandler:
+    """Return a progress handler that stops the statement if either of the two does."""
+    return lambda: first() or second()
+
+
+def install_guard(connection: Any, guard: Guard) -> None:
+    """Have SQLite ask ``guard``, also about what is compiled already."""
+    install = getattr(connection, "install_guard", None)
+    if install is None:
+        connection.set_authorizer(guard)
+    else:
+        install(guard)
+
+
+def ask_instead(connection: Any, authorizer: Authorizer) -> None:
+    """Have SQLite ask ``authorizer`` in place of the guard, until that is installed again."""
+    getattr(connection, "ask_instead", connection.set_authorizer)(authorizer)
+
+
+def watch_progress(connection: Any, handler: ProgressHandler | None, steps: int) -> None:
+    """Have SQLite call ``handler`` every so many ``steps``; None ends that."""
+    watch = getattr(connection, "watch_progress", connection.set_progress_handler)
+    watch(handler, steps)
+
+
+def own_progress_handler(connection: Any) -> ProgressHandler | None:
+    """Return the application's progress handler; None if it has none."""
+    found: ProgressHandler | None = getattr(connection, "own_progress_handler", _NO_HANDLER)[0]
+    return found

@@ -1,0 +1,52 @@
+"""One statement on its way to SQLite."""
+
+from __future__ import annotations
+
+from typing import final
+
+from .cursors import Execute, Parameters
+from .locks import Patience, TimeLimit
+from .statements import Kind
+
+
+@final
+class Statement:
+    """A text with its parameters, and what is known of it.
+
+    ``execute(connection, sql, parameters)`` runs it; ``atomic`` (executemany) all or nothing, also
+    in AUTOCOMMIT: otherwise a lock held by another connection could stop it half way, and the next
+    try would insert the first half again. ``inline``: on the loop, if nothing is in the way.
+
+    ``limit`` is for the running; the waiting, since it ``began`` (monotonic seconds), has its own,
+    ``patience``. ``examined`` says that SQLite was asked what it writes, and ``databases`` are the
+    numbers of those, as far as they are known.
+    """
+
+    __slots__ = (
+        "atomic",
+        "began",
+        "databases",
+        "examined",
+        "execute",
+        "inline",
+        "kind",
+        "limit",
+        "parameters",
+        "patience",
+        "sql",
+    )
+
+    def __init__(
+        self, sql: str, parameters: Parameters, execute: Execute, kind: Kind, *, atomic: bool
+    ) -> None:
+        self.sql = sql
+        self.parameters = parameters
+        self.execute = execute
+        self.kind = kind
+        self.atomic = atomic
+        self.examined = False
+        self.databases: frozenset[int] = frozenset()
+        self.inline = False
+        self.limit: TimeLimit | None = None
+        self.began = 0.0
+        self.patience: Patience | None = None  # few have to wait

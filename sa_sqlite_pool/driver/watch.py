@@ -1,0 +1,57 @@
+"""SQLite's own connection in the hands of a function that must not end the transaction.
+
+``commit()``, ``COMMIT`` as text, ``with connection:``, and ``executescript()``, which commits
+first, pass SQLAlchemy by. But SQLite asks its authorizer about each of them while it compiles it:
+``SQLITE_TRANSACTION`` in https://www.sqlite.org/c3ref/c_alter_table.html.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import final
+
+from .guard import Guard
+from .shared_hooks import ask_instead, install_guard
+
+
+@final
+class EndWatch:
+    """Authorizer that denies BEGIN, COMMIT and ROLLBACK, and asks ``guard`` about all else.
+
+    :param on_denial: called with what was denied
+    """
+
+    __slots__ = ("_guard", "_on_denial", "_sqlite")
+
+    def __init__(
+        self, sqlite: sqlite3.Connection, guard: Guard, on_denial: Callable[[str], None]
+    ) -> None:
+        self._sqlite = sqlite
+        self._guard = guard
+        self._on_denial = on_denial
+
+    def begin(self) -> None:
+        """Be asked from now on, also about what is compiled already.
+
+        Statements that are in Python's cache are not asked about again. But a new authorizer
+        expires them all (``sqlite3_set_authorizer()`` in SQLite's auth.c).
+        """
+        ask_instead(self._sqlite, self)
+
+    def end(self) -> None:
+        """Have the guard asked again, for it alone; COMMIT is compiled anew then, too."""
+        install_guard(self._sqlite, self._guard)
+
+    def __call__(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        database: str | None,
+        source: str | None,
+    ) -> int:
+        if action == sqlite3.SQLITE_TRANSACTION:
+            self._on_denial(first or "")
+            return sqlite3.SQLITE_DENY
+        return self._guard(action, first, second, database, source)

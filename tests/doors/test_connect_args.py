@@ -1,0 +1,214 @@
+"""``connect_args``: what the application gives is honoured, or it is said that it is not."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import ConfigurationError, ReaderPool, SQLitePool, WriterPool
+from tests.conftest import MakeEngine
+from tests.doors.other_drivers import creator_of
+from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, turn_of
+
+AUTOCOMMIT: list[dict[str, Any]] = [{"isolation_level": None}]
+if sys.version_info >= (3, 12):
+    AUTOCOMMIT.append({"autocommit": True})
+
+
+async def kept(engine: AsyncEngine) -> int:
+    """How many of the rows that are written without a COMMIT another connection finds."""
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+    return (await amounts(engine))[0]
+
+
+# -- autocommit of the driver ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connect_args", AUTOCOMMIT)
+@pytest.mark.parametrize("pool", [None, SQLitePool, WriterPool])
+async def test_autocommit_of_the_driver(
+    pool: type | None, connect_args: dict[str, Any], path: Path, make_engine: MakeEngine
+) -> None:
+    """What is written is kept without a COMMIT, statement by statement, as on a stock engine."""
+    await create_items(make_engine(SQLitePool))
+    engine = make_engine(pool, connect_args=connect_args)
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        assert (await amounts(make_engine()))[0] == 1
+        assert turn_of(path).holder is None or pool is WriterPool
+        await connection.rollback()
+    assert await kept(engine) == 2
+
+
+async def test_autocommit_of_a_creator_s_connection(path: Path, make_engine: MakeEngine) -> None:
+    """The level that a connection was opened with counts, whatever has opened it."""
+    await create_items(make_engine(SQLitePool))
+    for level, expected in ((None, 1), ("", 1), ("IMMEDIATE", 1)):
+        creator = creator_of(partial(sqlite3.connect, path, isolation_level=level))
+        engine = make_engine(SQLitePool, url="sqlite+aiosqlite://", async_creator=creator)
+        assert await kept(engine) == expected
+        await engine.dispose()
+
+
+async def test_autocommit_of_a_listener(path: Path, make_engine: MakeEngine) -> None:
+    """A connect listener that sets it, and begins by itself, has the transactions it begins."""
+    engine = make_engine(SQLitePool)
+    await create_items(engine)
+    await engine.dispose()
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    for _ in range(2):
+        async with engine.connect() as connection:
+            await connection.execute(UPDATE_FIRST)
+            await connection.rollback()
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+    assert await amounts(engine) == [2, 0, 0]
+
+
+async def test_every_checkout_begins_with_it(make_engine: MakeEngine) -> None:
+    """Also after a checkout that has asked for another level, which is its own alone."""
+    engine = make_engine(SQLitePool, connect_args={"isolation_level": None})
+    await create_items(engine)
+    async with engine.connect() as plain:
+        connection = await plain.execution_options(isolation_level="SERIALIZABLE")
+        await connection.execute(UPDATE_FIRST)
+        await connection.rollback()
+    assert await amounts(engine) == [0, 0, 0]
+    assert await kept(engine) == 1
+
+
+async def test_options_of_sqlalchemy_go_before(make_engine: MakeEngine) -> None:
+    """An engine that asks for a level by SQLAlchemy's option has that."""
+    options = {"isolation_level": "SERIALIZABLE", "connect_args": {"isolation_level": None}}
+    engine = make_engine(SQLitePool, **options)
+    await create_items(engine)
+    assert await kept(engine) == 0
+
+
+async def test_a_warm_connection_has_it_still(make_engine: MakeEngine) -> None:
+    """One that was thrown away by SQLAlchemy, and goes on, begins with the same level."""
+    engine = make_engine(SQLitePool, connect_args={"isolation_level": None})
+    await create_items(engine)
+    async with engine.connect() as connection:
+        (await driver(connection)).executor.transaction.cancelled = True
+        await connection.invalidate()
+    assert await kept(engine) == 1
+
+
+# -- levels that make no difference, and levels that are none -------------------------------------
+
+
+@pytest.mark.parametrize("level", ["", "DEFERRED", "IMMEDIATE", "EXCLUSIVE", "immediate"])
+@pytest.mark.parametrize("pool", [SQLitePool, WriterPool])
+async def test_levels_of_sqlite3(pool: type, level: str, make_engine: MakeEngine) -> None:
+    """How transactions begin is this package's business; that there are some is the same."""
+    engine = make_engine(pool, connect_args={"isolation_level": level})
+    await create_items(engine)
+    assert await kept(engine) == 0
+
+
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE", "nothing", 7])
+async def test_what_is_no_level_of_sqlite3(level: object, make_engine: MakeEngine) -> None:
+    """Is refused, with the option that it was meant for; nothing is left checked out."""
+    engine = make_engine(SQLitePool, connect_args={"isolation_level": level})
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"isolation_level= of create_async_engine"):
+            await engine.connect()
+    assert engine.pool.waiting == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no autocommit")
+@pytest.mark.parametrize("autocommit", [False, -1])
+async def test_transactions_of_python_312(autocommit: int, make_engine: MakeEngine) -> None:
+    """Those that ``sqlite3`` would keep open all the time are begun when they are needed."""
+    engine = make_engine(SQLitePool, connect_args={"autocommit": autocommit})
+    await create_items(engine)
+    async with engine.connect() as connection:
+        assert not (await driver(connection)).in_transaction
+    assert await kept(engine) == 0
+
+
+# -- the others -----------------------------------------------------------------------------------
+
+
+async def test_a_timeout_that_is_not_used(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Is said once an engine, with the options to use; what is the same is not."""
+    with caplog.at_level(logging.WARNING, logger="sa_sqlite_pool"):
+        engine = make_engine(SQLitePool, connect_args={"timeout": 5})
+        await create_items(engine)
+        await engine.dispose()
+        assert await amounts(engine) == [0, 0, 0]
+    (record,) = caplog.records
+    assert '"timeout": 5' in record.getMessage()
+    assert "write_timeout=30" in record.getMessage()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="sa_sqlite_pool"):
+        for options in ({"connect_args": {"timeout": 7}, "write_timeout": 7.0}, {}):
+            await amounts(make_engine(SQLitePool, **options))
+    assert caplog.records == []
+
+
+class OwnConnection(sqlite3.Connection):
+    """A class of the application's."""
+
+    own = True
+
+
+async def test_what_is_passed_on(make_engine: MakeEngine) -> None:
+    """A class of connections, converters, a cache size, and more than one thread."""
+    await create_items(make_engine(SQLitePool))
+    sqlite3.register_converter("amount", lambda value: int(value) + 100)
+    try:
+        for pool in (SQLitePool, WriterPool, ReaderPool):
+            engine = make_engine(
+                pool,
+                connect_args={
+                    "factory": OwnConnection,
+                    "detect_types": sqlite3.PARSE_COLNAMES,
+                    "cached_statements": 7,
+                    "check_same_thread": True,
+                },
+            )
+            async with engine.connect() as connection:
+                found = await connection.exec_driver_sql(
+                    'SELECT id AS "id [amount]" FROM items LIMIT 1'
+                )
+                assert found.scalar_one() == 101
+                raw = (await driver(connection)).worker.connection
+                assert isinstance(raw, OwnConnection)
+    finally:
+        sqlite3.converters.pop("AMOUNT", None)
+
+
+async def test_options_in_the_url(path: Path, make_engine: MakeEngine) -> None:
+    """What SQLAlchemy takes from the query string arrives by the same way."""
+    url = f"sqlite+aiosqlite:///{path}?isolation_level=IMMEDIATE&timeout=30&cached_statements=9"
+    engine = make_engine(SQLitePool, url=url)
+    await create_items(engine)
+    assert await kept(engine) == 0
+
+
+async def test_a_plain_engine_is_not_touched(make_engine: MakeEngine) -> None:
+    """Each engine has a dialect of its own."""
+    make_engine(SQLitePool)
+    async with make_engine().connect() as connection:
+        assert (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one() == 5000

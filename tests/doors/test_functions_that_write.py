@@ -1,0 +1,257 @@
+"""Functions that write: what a statement does by them has the turn, or is undone."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from tests.conftest import MakeEngine
+from tests.doors.turns import is_locked, outcome, turn_taken
+from tests.helpers import amounts, create_items, driver, turn_of, until
+
+ADD = "UPDATE items SET amount = amount + 1 WHERE id = 1"
+
+
+class Functions:
+    """``adds()`` writes if ``add`` says so; ``tries()`` swallows what SQLite says."""
+
+    def __init__(self) -> None:
+        self.add, self.calls = True, 0
+
+    def on_connect(self, connection: sqlite3.Connection) -> None:
+        def adds() -> str:
+            self.calls += 1
+            if self.add:
+                connection.execute(ADD)
+            return "done"
+
+        def tries() -> str:
+            try:
+                return adds()
+            except sqlite3.Error:
+                return "not done"
+
+        connection.create_function("adds", 0, adds)
+        connection.create_function("tries", 0, tries)
+
+
+@pytest.fixture
+def functions() -> Functions:
+    return Functions()
+
+
+CALLS = ["SELECT adds()", "SELECT tries()", "SELECT tries() FROM items LIMIT 1", "VALUES (tries())"]
+
+
+@pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
+@pytest.mark.parametrize("sql", CALLS)
+async def test_a_call_takes_the_turn(
+    make_engine: MakeEngine, path: Path, functions: Functions, placement: str, sql: str
+) -> None:
+    """At the first call, and also when all that it executes was compiled before."""
+    engine = make_engine(
+        SQLitePool, placement=placement, on_connect=functions.on_connect, pool_size=1
+    )
+    await create_items(engine)
+    for number in range(4):
+        async with engine.connect() as connection:
+            await connection.execute(text(ADD if number == 2 else "SELECT 1"))
+            assert await outcome(connection, sql) == [("done",)]
+            assert is_locked(path)
+            assert turn_of(path).holder is not None
+            await connection.rollback()
+            assert not is_locked(path)
+    assert await amounts(engine) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("sql", CALLS)
+async def test_compiled_with_the_turn_and_called_without(
+    make_engine: MakeEngine, path: Path, functions: Functions, sql: str
+) -> None:
+    """SQLite's authorizer is not asked again: what was written is undone, and done in the turn."""
+    engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("INSERT INTO items (amount) SELECT length(adds())"))
+        await connection.rollback()
+        async with turn_taken(path) as asked:
+            calling = asyncio.create_task(outcome(connection, sql))
+            await until(lambda: turn_of(path).waiting == 1)
+            assert not is_locked(path)
+            assert asked() == 1
+        assert await calling == [("done",)]
+        await connection.rollback()
+        assert await outcome(connection, "SELECT amount FROM items") == [(0,)] * 3
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_a_call_that_writes_nothing_takes_none(
+    make_engine: MakeEngine, path: Path, functions: Functions, inside: bool
+) -> None:
+    """A read is a read again as soon as it was one; a transaction stays as it is."""
+    engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT adds()"))
+        await connection.rollback()
+        functions.add = False
+        await connection.execute(text("SELECT adds()"))  # in the turn, to find out
+        await connection.rollback()
+        async with turn_taken(path) as asked:
+            if inside:
+                await connection.execute(text("BEGIN"))
+            for _ in range(3):
+                assert await outcome(connection, "SELECT adds()") == [("done",)]
+                assert (await driver(connection)).in_transaction is inside
+            assert asked() == 0
+
+
+async def test_in_a_transaction_that_has_not_written(
+    make_engine: MakeEngine, functions: Functions
+) -> None:
+    """What was undone is that statement alone."""
+    engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("INSERT INTO items (amount) SELECT length(adds())"))
+        await connection.rollback()
+        await connection.execute(text("CREATE TEMP TABLE scratch (i)"))
+        await connection.execute(text("INSERT INTO scratch VALUES (7)"))
+        assert (await driver(connection)).in_transaction
+        assert await outcome(connection, "SELECT adds()") == [("done",)]
+        await connection.commit()
+        assert await outcome(connection, "SELECT i FROM scratch") == [(7,)]
+    assert await amounts(engine) == [1, 0, 0]
+
+
+async def test_in_a_stream(make_engine: MakeEngine, functions: Functions) -> None:
+    """It is opened again in the turn; one that writes nothing is read to its end."""
+    engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        stream = text("SELECT id, adds() FROM items")
+        result = await connection.stream(stream, execution_options={"yield_per": 1})
+        assert [row.id async for row in result] == [1, 2, 3]
+        assert (await driver(connection)).executor.transaction.writing.begun
+        await connection.rollback()
+        functions.add = False
+        for _ in range(2):
+            result = await connection.stream(stream, execution_options={"yield_per": 1})
+            assert [row.id async for row in result] == [1, 2, 3]
+            await connection.rollback()
+    assert await amounts(engine) == [0, 0, 0]
+
+
+async def test_in_autocommit(make_engine: MakeEngine, path: Path, functions: Functions) -> None:
+    """It is done once, in the turn."""
+    engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
+    await create_items(engine)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        for _ in range(3):
+            assert await outcome(connection, "SELECT tries()") == [("done",)]
+            assert turn_of(path).holder is None
+    assert await amounts(engine) == [3, 0, 0]
+
+
+async def test_a_function_with_a_transaction_of_its_own(make_engine: MakeEngine) -> None:
+    """As SpatiaLite's InitSpatialMetaData(1), which returns 0 where it cannot."""
+
+    def on_connect(connection: sqlite3.Connection) -> None:
+        def init() -> int:
+            try:
+                connection.execute("BEGIN")
+                connection.execute("CREATE TABLE metadata (id)")
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                return 0
+            return 1
+
+        connection.create_function("init", 0, init)
+
+    engine = make_engine(SQLitePool, on_connect=on_connect)
+    await create_items(engine)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        await connection.execute(text(ADD))
+        assert await outcome(connection, "SELECT init()") == [(1,)]
+        assert await outcome(connection, "SELECT count(*) FROM metadata") == [(0,)]
+
+
+async def test_an_error_of_a_function(make_engine: MakeEngine, functions: Functions) -> None:
+    """It is raised as it is, and nothing is open after it."""
+
+    def on_connect(connection: sqlite3.Connection) -> None:
+        def fails() -> None:
+            raise LookupError
+
+        connection.create_function("fails", 0, fails)
+
+    engine = make_engine(SQLitePool, on_connect=on_connect)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        for _ in range(3):
+            with pytest.raises(OperationalError, match="user-defined function raised exception"):
+                await connection.execute(text("SELECT fails()"))
+            assert not (await driver(connection)).in_transaction
+
+
+async def test_without_functions_a_read_is_nothing_but_the_read(make_engine: MakeEngine) -> None:
+    """No BEGIN, and no savepoint."""
+    ran: list[str] = []
+    engine = make_engine(SQLitePool, on_connect=lambda c: c.set_trace_callback(ran.append))
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        ran.clear()
+        for _ in range(5):
+            await connection.execute(text("SELECT 2"))
+    assert ran == ["SELECT 2"] * 5
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, ReaderPool])
+async def test_a_reader_is_told_each_time(
+    make_engine: MakeEngine, functions: Functions, poolclass: type
+) -> None:
+    """Although the function swallows SQLite's error, and what it executes is compiled by then."""
+    await create_items(make_engine(WriterPool))
+    engine = make_engine(poolclass, on_connect=functions.on_connect, pool_size=1)
+    engine = engine.execution_options(sqlite_role="reader")
+    async with engine.connect() as connection:
+        for _ in range(4):
+            assert "a reader of app.db cannot change" in await outcome(connection, "SELECT tries()")
+            await connection.rollback()
+        functions.add = False
+        assert await outcome(connection, "SELECT tries()") == [("done",)]
+        assert await outcome(connection, "SELECT amount FROM items") == [(0,)] * 3
+
+
+async def test_on_the_facade(path: Path, functions: Functions) -> None:
+    """A session that reads is told, one that writes writes."""
+    async with SQLiteDatabase(path, on_connect=functions.on_connect) as db:
+        await create_items(db.writer_engine)
+        async with db.read() as session:
+            with pytest.raises(OperationalError, match="cannot change"):
+                await session.execute(text("SELECT tries()"))
+        async with db.write() as session:
+            assert await session.scalar(text("SELECT tries()")) == "done"
+        assert await amounts(db.reader_engine) == [1, 0, 0]
+
+
+async def test_examining_runs_nothing(make_engine: MakeEngine, functions: Functions) -> None:
+    """EXPLAIN compiles a statement, and calls no function."""
+    engine: AsyncEngine = make_engine(SQLitePool, on_connect=functions.on_connect)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("CREATE TEMP TABLE scratch (i)"))
+        functions.calls = 0
+        functions.add = False
+        await connection.execute(text("INSERT INTO scratch SELECT adds()"))
+        assert functions.calls == 1

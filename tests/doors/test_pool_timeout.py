@@ -1,0 +1,150 @@
+"""``pool_timeout``: not given, None, and numbers that no timer can count to."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+from sqlalchemy import exc, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import (
+    ConfigurationError,
+    ReaderPool,
+    SQLiteDatabase,
+    SQLitePool,
+    WalSettings,
+    WriterPool,
+)
+from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.settings import LONGEST_SECONDS, check_timeout
+from sa_sqlite_pool.turn.file_turn import FileTurn
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, until
+
+DOORS: dict[str, dict[str, Any]] = {
+    "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
+    "reader": {"poolclass": ReaderPool, "pool_size": 1},
+    "writer": {"poolclass": WriterPool},
+}
+SHORT = {"write_timeout": 0.01, "read_timeout": 0.01}
+FIVE_TIMES_AS_LONG = 0.05
+
+
+def pool_of(engine: AsyncEngine) -> FairPool:
+    assert isinstance(engine.pool, FairPool)
+    return engine.pool
+
+
+async def wait_behind_another(engine: AsyncEngine) -> None:
+    """One has the only connection, for much longer than the engine's other time-outs."""
+    waiting = pool_of(engine)
+
+    async def use() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async with engine.connect():
+        task = asyncio.ensure_future(use())
+        await until(lambda: waiting.waiting or task.done())
+        await asyncio.sleep(FIVE_TIMES_AS_LONG)
+    await task
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_none_waits_as_long_as_it_takes(make_engine: MakeEngine, door: str) -> None:
+    """As in SQLAlchemy's pools; so does the pool that ``dispose()`` puts in its place."""
+    await create_items(make_engine(WriterPool))
+    engine = make_engine(**DOORS[door], **SHORT, pool_timeout=None)
+    await wait_behind_another(engine)
+    await engine.dispose()
+    await wait_behind_another(engine)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_not_given_is_the_other_time_out(make_engine: MakeEngine, door: str) -> None:
+    """Of the right to write for writers, else of reading."""
+    await create_items(make_engine(WriterPool))
+    engine = make_engine(**DOORS[door], **SHORT)
+    with pytest.raises(exc.TimeoutError, match=r"waited 0\.01 s"):
+        await wait_behind_another(engine)
+
+
+async def test_a_checkout_without_limit_leaves_the_limit_of_the_write(
+    path: Any, make_engine: MakeEngine
+) -> None:
+    """A writer that has waited for long waits for another process as long as any other does."""
+    engine = make_engine(WriterPool, pool_timeout=None, write_timeout=30.0)
+    await create_items(engine)
+    has_it = FileTurn(str(path)).take_nowait()
+    assert has_it is not None
+
+    async def write() -> None:
+        async with engine.begin() as connection:
+            loan = (await driver(connection)).executor.transaction.loan
+            assert loan is not None
+            assert loan.seconds_waited == 0.0
+            await connection.execute(UPDATE_FIRST)
+
+    async with engine.connect():
+        task = asyncio.ensure_future(write())
+        await until(lambda: pool_of(engine).waiting)
+        await asyncio.sleep(FIVE_TIMES_AS_LONG)
+    has_it.give_back()
+    await task
+    assert await amounts(engine) == [1, 0, 0]
+
+
+# -- the longest ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e12, 10**400, LONGEST_SECONDS + 1])
+def test_what_no_timer_counts_is_the_longest(seconds: float) -> None:
+    """24 days, in whole milliseconds what fits into SQLite's int."""
+    assert check_timeout("write_timeout", seconds) == LONGEST_SECONDS
+    assert int(LONGEST_SECONDS * 1000) < 2**31
+
+
+@pytest.mark.parametrize("seconds", [math.nan, -1, -math.inf, "5", True])
+def test_what_is_no_time(seconds: Any) -> None:
+    """Is refused by name."""
+    with pytest.raises(ConfigurationError, match="write_timeout must be a number of seconds ≥ 0"):
+        check_timeout("write_timeout", seconds)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 30, LONGEST_SECONDS])
+def test_ordinary_ones_stay(seconds: float) -> None:
+    assert check_timeout("write_timeout", seconds) == seconds
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e12])
+@pytest.mark.parametrize("door", DOORS)
+async def test_every_time_out_at_once(make_engine: MakeEngine, door: str, seconds: float) -> None:
+    """Through each door, with the raw connection, whose waiting SQLite does itself."""
+    await create_items(make_engine(WriterPool))
+    names = ["pool_timeout", "write_timeout", "read_timeout", "statement_timeout", "idle_warning"]
+    engine = make_engine(**DOORS[door], **dict.fromkeys(names, seconds))
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"), execution_options={"statement_timeout": seconds})
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        async with raw.execute("PRAGMA busy_timeout") as cursor:
+            assert await cursor.fetchone() == (int(LONGEST_SECONDS * 1000),)
+    await wait_behind_another(engine)
+
+
+async def test_the_facade(path: Any) -> None:
+    """Closing and checkpoints, too."""
+    db = SQLiteDatabase(
+        path,
+        write_timeout=math.inf,
+        read_timeout=math.inf,
+        close_timeout=math.inf,
+        wal=WalSettings(reader_gap=1e12, max_snapshot_age=math.inf),
+    )
+    async with db:
+        await create_items(db.writer_engine)
+        await db.checkpoint(timeout=math.inf)
+        assert await db.run_write(lambda session: session.scalar(text("SELECT 1"))) == 1

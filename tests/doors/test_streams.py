@@ -1,0 +1,163 @@
+"""Streams that outlive a COMMIT, a ROLLBACK, their reader, or their checkout."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver
+
+IDS = text("SELECT id FROM items ORDER BY id")
+END = {"commit": AsyncConnection.commit, "rollback": AsyncConnection.rollback}
+# Python 3.10's ``rollback()`` resets all cursors; a stock engine's streams end there.
+STOCK = pytest.param(None, marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="resets"))
+POOLS = [STOCK, SQLitePool, WriterPool]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("end", END)
+async def test_a_stream_goes_on(end: str, pool: type | None, make_engine: MakeEngine) -> None:
+    """After COMMIT and after ROLLBACK of what was written meanwhile, as on a stock engine."""
+    await create_items(make_engine(SQLitePool), 10)
+    engine = make_engine(pool)
+    async with engine.connect() as connection:
+        result = await connection.stream(IDS)
+        rows = [*(await result.fetchmany(3))]
+        await connection.execute(UPDATE_FIRST)
+        await END[end](connection)
+        rows += await result.fetchmany(3)
+        await connection.execute(UPDATE_FIRST)
+        await END[end](connection)
+        rows += await result.fetchall()
+    assert [row.id for row in rows] == list(range(1, 11))
+    assert (await amounts(engine))[0] == (2 if end == "commit" else 0)
+
+
+async def test_a_reader_s_stream_goes_on(make_engine: MakeEngine) -> None:
+    """After the end of the read transaction; it keeps the snapshot, and gives it up at its end."""
+    await create_items(make_engine(SQLitePool), 10)
+    engine = make_engine(ReaderPool)
+    async with engine.connect() as connection:
+        result = await connection.stream(IDS)
+        rows = [*(await result.fetchmany(3))]
+        await connection.rollback()
+        reading = (await driver(connection)).executor.transaction.reading
+        assert reading.open
+        rows += await result.fetchall()
+        assert not reading.open
+    assert [row.id for row in rows] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+async def test_rollback_of_ddl_ends_a_stream(pool: type | None, make_engine: MakeEngine) -> None:
+    """Where the schema is rolled back, SQLite says so, and the connection is as good as before."""
+    await create_items(make_engine(SQLitePool), 10)
+    engine = make_engine(pool)
+    async with engine.connect() as connection:
+        result = await connection.stream(IDS)
+        await result.fetchmany(3)
+        if pool is None:  # a stock connection begins none for DDL
+            await connection.execute(text("BEGIN"))
+        await connection.execute(text("CREATE TABLE other (id INTEGER)"))
+        await connection.rollback()
+        with pytest.raises(OperationalError, match="abort"):
+            await result.fetchall()
+        await connection.rollback()
+        assert len((await connection.execute(IDS)).all()) == 10
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "close"])
+async def test_a_session_that_ends_closes_its_stream(end: str, make_engine: MakeEngine) -> None:
+    """The connection goes back to the pool with that; the error says so, and the way out."""
+    engine = make_engine(SQLitePool)
+    await create_items(engine, 10)
+    async with AsyncSession(engine) as session:
+        result = await session.stream(select(Item.id))
+        await result.fetchmany(3)
+        await getattr(session, end)()
+        with pytest.raises(ProgrammingError, match=r"went back to the pool.*of its own"):
+            await result.fetchmany(3)
+
+
+async def test_no_stream_at_rest(make_engine: MakeEngine) -> None:
+    """A connection that comes back lets go of the snapshots of its streams."""
+    engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        result = await connection.stream(IDS)
+        await result.fetchone()
+    await create_other_row(engine)
+    async with engine.connect() as connection:
+        assert len((await connection.execute(IDS)).all()) == 4
+        assert not (await driver(connection)).executor.transaction.reading.streams
+
+
+async def create_other_row(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("INSERT INTO items (amount) VALUES (7)"))
+
+
+@pytest.mark.parametrize("pool", [None, SQLitePool])
+async def test_an_abandoned_stream_lets_go(pool: type | None, make_engine: MakeEngine) -> None:
+    """What nothing can fetch from any more keeps no snapshot: the next statement sees the new."""
+    await create_items(make_engine(SQLitePool))
+    engine, other = make_engine(pool), make_engine(SQLitePool)
+    async with engine.connect() as connection:
+        for count in range(3, 6):
+            result: Any = await connection.stream(IDS)
+            await result.fetchone()
+            del result
+            gc.collect()
+            await create_other_row(other)
+            assert len((await connection.execute(IDS)).all()) == count + 1
+            await connection.execute(UPDATE_FIRST)  # no BUSY_SNAPSHOT
+            await connection.rollback()
+
+
+async def test_what_is_fetched_from_is_not_abandoned(make_engine: MakeEngine) -> None:
+    """Any number of streams of a connection are open side by side."""
+    engine = make_engine(SQLitePool)
+    await create_items(engine, 5)
+    async with engine.connect() as connection:
+        streams = [await connection.stream(IDS) for _ in range(3)]
+        gc.collect()
+        await connection.execute(IDS)
+        assert [len(await stream.fetchall()) for stream in streams] == [5, 5, 5]
+
+
+async def test_a_stream_cursor_executes_again(path: Path, swap_in: AsyncEngine) -> None:
+    """The statement before is closed, and keeps no snapshot."""
+    await create_items(swap_in)
+
+    def use(connection: Any) -> Any:
+        cursor = connection.connection.dbapi_connection.cursor(server_side=True)
+        cursor.execute("SELECT id FROM items")
+        cursor.fetchone()
+        cursor.execute("SELECT 7")
+        return cursor.fetchall(), len(connection.connection.dbapi_connection._streams)
+
+    async with swap_in.connect() as connection:
+        assert await connection.run_sync(use) == ([(7,)], 1)
+
+
+async def test_tracers_that_listen_see_streams(swap_in: AsyncEngine) -> None:
+    """Execution events have a cursor that a result set can be asked of."""
+    await create_items(swap_in)
+    described: list[Any] = []
+
+    @event.listens_for(swap_in.sync_engine, "after_cursor_execute")
+    def note(_connection: Any, cursor: Any, *_: Any) -> None:
+        described.append([name for name, *_ in cursor.description])
+
+    async with swap_in.connect() as connection, connection.stream(IDS) as result:
+        await result.fetchall()
+    assert described == [["id"]]
