@@ -151,6 +151,15 @@ SWAP_IN_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
     {name: value for name, value in DEFAULT_PRAGMAS.items() if name != "foreign_keys"}
 )
 
+
+class NotGiven(enum.Enum):
+    """The default of an option for which None means something of its own."""
+
+    NOT_GIVEN = enum.auto()
+
+
+NOT_GIVEN = NotGiven.NOT_GIVEN
+
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_IDLE_WARNING = 10.0
 DEFAULT_CACHED_STATEMENTS = 512
@@ -196,11 +205,20 @@ def _remedy(name: str) -> str:
     return "run it in an on_connect function if SQLite knows it"
 
 
+LONGEST_SECONDS = 2_147_483.0
+"""The longest time-out, 24 days: SQLite's busy time-out is a C int of milliseconds
+(https://www.sqlite.org/c3ref/busy_timeout.html), and timers of threads and loops go little further
+on some systems."""
+
+
 def check_timeout(name: str, seconds: float) -> float:
-    """``seconds`` as a float; :class:`ConfigurationError` unless it is a number ≥ 0."""
+    """``seconds`` as a float; :class:`ConfigurationError` unless it is a number ≥ 0.
+
+    More than :data:`LONGEST_SECONDS`, infinity included, is that.
+    """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ConfigurationError(f"{name} must be a number of seconds ≥ 0, not {seconds!r}")
-    return float(seconds)
+    return float(min(seconds, LONGEST_SECONDS))
 
 
 def check_limit(name: str, seconds: float | None) -> float | None:

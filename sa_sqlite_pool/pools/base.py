@@ -7,7 +7,6 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, ClassVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
@@ -18,7 +17,6 @@ from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..driver.laps import Laps, laps
 from ..driver.opening import Opening
-from ..driver.rules import Rules
 from ..errors import PoolTimeout
 from ..forks import prepare_before_fork, renew_after_fork, rest
 from ..settings import (
@@ -26,30 +24,35 @@ from ..settings import (
     DEFAULT_PLACEMENT,
     DEFAULT_PRAGMAS,
     DEFAULT_TIMEOUT,
+    NOT_GIVEN,
     ConnectionSettings,
+    NotGiven,
     OnConnect,
     Placement,
     PragmaValue,
     Role,
     WalSettings,
-    check_timeout,
+    check_limit,
     check_wal_settings,
     lay_over,
 )
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
-from ..turn.snapshots import Snapshots, snapshots_of
 from ..turn.whereabouts import caller
-from ..turn.write_turn import WriteTurn, write_turn
-from ..wal.keeper import WalKeeper, wal_keeper
 from .dialect import prepare_dialect
+from .fitness import close_with_others, is_fit
 from .idle import IdleWatch
 from .kept import KeptConnections
 from .loans import Loans
+from .on_file import OnFile
+from .records import lendable
 from .resting import IdleConnections
 
+# What is cached of the file: it may turn out to be another than it seemed.
+_OF_FILE = ("turn", "_log_keeper", "_readers_in_the_way")
 
-class FairPool(AsyncAdaptedQueuePool):
+
+class FairPool(OnFile, AsyncAdaptedQueuePool):
     """Base of this package's pools: a permit first, in order of arrival, then a connection.
 
     ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take what a
@@ -58,6 +61,8 @@ class FairPool(AsyncAdaptedQueuePool):
 
     The base waits in a line of its own; :class:`WriterPool` waits in the write turn's.
 
+    :param timeout: ``pool_timeout``: seconds to wait for a connection, by default those below;
+        None: as long as it takes
     :param pragmas: laid over the defaults; checked at once
     :param write_timeout: seconds to wait for the right to write, and for SQLite's lock
     :param read_timeout: seconds to wait for a reader, and for SQLite's lock
@@ -75,17 +80,17 @@ class FairPool(AsyncAdaptedQueuePool):
         takes, for a program whose loop has nothing else to do
     """
 
-    role: ClassVar[Role]
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
     _queue_class = IdleConnections
     _sqla_logger_namespace: ClassVar[str]
+    _timeout: float | None  # type: ignore[assignment]
 
     def __init__(
         self,
         creator: Callable[..., Any],
         pool_size: int = 5,
         max_overflow: int = 10,
-        timeout: float | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         use_lifo: bool = True,
         pragmas: Mapping[str, PragmaValue] | None = None,
         write_timeout: float | None = None,
@@ -130,15 +135,17 @@ class FairPool(AsyncAdaptedQueuePool):
         self._disposed = False
         self._uses_loop = _opening.settings.placement is not Placement.THREAD
         self._laps: Laps | None = None
-        waiting = self._default_timeout(_opening.settings) if timeout is None else timeout
+        if isinstance(timeout, NotGiven):
+            timeout = self._default_timeout(_opening.settings)
         super().__init__(
             self._open,
             pool_size=pool_size,
             max_overflow=max_overflow,
-            timeout=check_timeout("pool_timeout", waiting),
+            timeout=check_limit("pool_timeout", timeout),  # type: ignore[arg-type]
             use_lifo=use_lifo,
             **kw,
         )
+        close_with_others(self)
         prepare_before_fork(self)
         renew_after_fork(self)
 
@@ -165,7 +172,8 @@ class FairPool(AsyncAdaptedQueuePool):
         since the call.
         """
         place = self._line.stand_in_line(self._opening)
-        permit = await self._line.wait(place, max(0.0, self._timeout - waited))
+        seconds = None if self._timeout is None else max(0.0, self._timeout - waited)
+        permit = await self._line.wait(place, seconds)
         if permit is None:
             raise self.timeout_error(
                 f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
@@ -178,54 +186,6 @@ class FairPool(AsyncAdaptedQueuePool):
     def _release(self, permit: Permit) -> None:
         """Give the right to the next in line."""
         self._line.release(permit)
-
-    def _turn(self) -> WriteTurn | None:
-        """The turn of those who write; None where nobody can."""
-        return None if self.role is Role.READER else self._turn_of_file()
-
-    @property
-    def keeper(self) -> WalKeeper | None:
-        """Who keeps the log of the file small; None where there is none to keep."""
-        return self._log_keeper if self._opening.has_log else None
-
-    @cached_property
-    def _log_keeper(self) -> WalKeeper:
-        keeper = wal_keeper(self._opening.location, self._turn_of_file())
-        if self.role is not Role.READER:
-            keeper.serve(self._opening.settings)
-        return keeper
-
-    @cached_property
-    def _readers_in_the_way(self) -> Snapshots | None:
-        """Those whom a commit waits for, where there is no log."""
-        if not self._opening.has_rollback_journal:
-            return None
-        return snapshots_of(self._opening.location.identity)
-
-    def _rules(self) -> Rules:
-        settings, keeper = self._opening.settings, self.keeper
-        snapshots = self._readers_in_the_way if keeper is None else keeper.snapshots
-        return Rules(
-            role=self.role,
-            label=self._opening.location.label,
-            turn=self._turn(),
-            write_timeout=settings.write_timeout,
-            read_timeout=settings.read_timeout,
-            statement_timeout=settings.statement_timeout,
-            owner=self._opening,
-            snapshots=None if self.role is Role.WRITER else snapshots,
-            log=None if self.role is Role.READER else keeper,
-            file=self._opening.location.file,
-            readers_in_the_way=self._readers_in_the_way,
-            doubtful=self._opening.site.doubtful,
-        )
-
-    def _turn_of_file(self) -> WriteTurn:
-        location = self._opening.location
-        turn = write_turn(location.identity, location.label)
-        if self._opening.shares_turn:
-            turn.share()
-        return turn
 
     @property
     def waiting(self) -> int:
@@ -264,6 +224,8 @@ class FairPool(AsyncAdaptedQueuePool):
         if isinstance(connection, SQLiteConnection) and loan is not None:
             if loan.permit.asked_at is None:  # it had not to wait
                 loan.permit.asked_at = caller()
+            if not (executor := connection.executor).ready:
+                executor.make_ready()
             loan.lend(connection, proxied)
             self._idle_watch.loan_began()
         return proxied
@@ -274,6 +236,8 @@ class FairPool(AsyncAdaptedQueuePool):
         self._assert_welcome()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
             await_only(self._opening.inspect_site())
+        if not self._opening.knows_file:  # nor whose turn it is
+            self._find_file()
         permit = self._take_nowait() or await_only(self._acquire(waited))
         try:
             record = self._idle_or_new()
@@ -289,6 +253,20 @@ class FairPool(AsyncAdaptedQueuePool):
             self._put_back(record)
             raise
         return record
+
+    def _find_file(self) -> None:
+        opening, site = self._opening, self._opening.site
+        first = await_only(self._first.acquire(None))
+        assert first is not None
+        try:
+            if not opening.knows_file:
+                opening.find_file()
+                for name in _OF_FILE:
+                    self.__dict__.pop(name, None)
+        finally:
+            self._first.release(first)
+        if opening.site is not site:
+            await_only(opening.inspect_site())
 
     def _laps_of_loop(self) -> Laps | None:
         """Those of the running loop; None where nothing runs on it."""
@@ -338,18 +316,19 @@ class FairPool(AsyncAdaptedQueuePool):
         if (log := rules.log) is not None and log.due:  # an earlier process has left a large one
             log.attend()
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
-        return SQLiteConnection(dbapi, executor, self._kept.add)
+        return SQLiteConnection(dbapi, executor, self._kept.add, self._opening.isolation_level)
 
     def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
         """A connection as the dialect, or the application's creator, opens it."""
-        arguments = [connection_record] if self._opening.by_dialect else []
         with rest():  # aiosqlite opens it in a thread of its own
-            return self._stock_creator(*arguments)
+            return self._opening.open(connection_record)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
-            if isinstance(record.dbapi_connection, SQLiteConnection):
-                record.dbapi_connection.checked_in()
+            if isinstance(connection := record.dbapi_connection, SQLiteConnection):
+                connection.checked_in()
+                if not is_fit(connection.worker, self.role, self):
+                    record.close()  # or the next that gets it would only find that out
         except BaseException as error:  # a cancellation too: nobody knows how it stands
             record.invalidate(error)
             raise
@@ -361,17 +340,18 @@ class FairPool(AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
+        loan = self._loans.of_record(record)
+        if loan is None:  # it has been returned before, or belongs to the parent of this process
+            return
         if self._laps is not None:
             self._laps.end_work(record)
-        loan = self._loans.of_record(record)
-        together = loan is not None and loan.comes_back_with(record)
+        together = loan.comes_back_with(record)
         try:
-            super()._do_return_conn(record)
+            super()._do_return_conn(lendable(record, self))
             if self._disposed:
                 self._close_idle()
         finally:
-            if loan is not None:
-                loan.record_is_back(with_connection=together)
+            loan.record_is_back(with_connection=together)
 
     def _close_idle(self) -> None:
         while not self._pool.empty():
@@ -382,6 +362,7 @@ class FairPool(AsyncAdaptedQueuePool):
         self._disposed = True
         super().dispose()
         self._kept.dispose()
+        self._opening.dispose()
         self._opening.lane.stop()
 
     # -- forks ----------------------------------------------------------------------------------
@@ -392,8 +373,11 @@ class FairPool(AsyncAdaptedQueuePool):
         A database in memory would be gone with its last connection; it has no locks to inherit.
         """
         nothing_open = self._pool.empty() and not self._kept
-        if nothing_open or self._opening.in_memory:
-            return
+        if not nothing_open and not self._opening.in_memory:
+            self.close_at_rest()
+
+    def close_at_rest(self) -> None:
+        """Close what is at rest, here and now; the next checkouts open it again."""
         resting: list[Any] = []
         with contextlib.suppress(Empty):
             while True:

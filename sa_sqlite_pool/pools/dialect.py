@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 
+from ..driver.executor import Executor
 from ..driver.opening import Opening
 from ..errors import ConfigurationError
 from ..settings import check_limit
@@ -19,10 +21,11 @@ def prepare_dialect(dialect: Any, opening: Opening) -> None:
             f"{getattr(dialect, 'name', None)}+{getattr(dialect, 'driver', None)}; "
             "leave poolclass out for other databases"
         )
-    event.listen(dialect, "do_connect", opening.on_do_connect)
+    opening.listen(dialect)
     for name in ("do_execute", "do_executemany"):
         event.listen(dialect, name, _set_timeout)
     event.listen(dialect, "do_execute_no_params", _set_timeout_without_parameters)
+    event.listen(dialect, "handle_error", _note_error)
     dialect.connection_characteristics = dialect.connection_characteristics.union(
         {"sqlite_role": RoleCharacteristic(), "sqlite_long_read": LongReadCharacteristic()}
     )
@@ -37,6 +40,16 @@ def _set_timeout(cursor: Any, statement: str, parameters: Any, context: Any) -> 
 
 def _set_timeout_without_parameters(cursor: Any, statement: str, context: Any) -> None:
     _set_timeout(cursor, statement, None, context)
+
+
+def _note_error(context: ExceptionContext) -> None:
+    """Let the connection know what SQLite has answered, wherever the statement ran."""
+    connection = context.connection
+    if connection is None or connection.closed or connection.invalidated:
+        return
+    executor = getattr(connection.connection.dbapi_connection, "executor", None)
+    if isinstance(executor, Executor):
+        executor.worker.note_error(context.original_exception)
 
 
 class RoleCharacteristic(ConnectionCharacteristic):

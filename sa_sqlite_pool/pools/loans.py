@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
 from typing import final
 
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from ..driver.adapter import SQLiteConnection
 from ..turn.permit import Permit
+from ..waiting import done_in_time
 
 
 @final
@@ -109,11 +110,10 @@ class Loans:
 
     async def all_ended(self, timeout: float) -> bool:
         """Wait until nothing is on loan, at most ``timeout`` seconds; whether it came to that."""
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        self._on_last_end = lambda: _tell(loop, ended)
+        ended: Future[None] = Future()
+        self._on_last_end = lambda: _tell(ended)
         if self._open:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ended.wait(), timeout)
+            await done_in_time(ended, timeout)
         return not self._open
 
     def _end(self, loan: Loan) -> None:
@@ -133,6 +133,6 @@ class Loans:
         self._open.clear()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(event.set)
+def _tell(ended: Future[None]) -> None:
+    with contextlib.suppress(InvalidStateError):  # told already, by another thread
+        ended.set_result(None)

@@ -17,7 +17,8 @@ class ReaderPool(FairPool):
 
     ``create_async_engine(url, poolclass=ReaderPool, pool_size=4)``. Those that find all
     connections lent wait in order of arrival, at most ``pool_timeout`` (by default
-    ``read_timeout``) seconds, and then get a :class:`~sa_sqlite_pool.ReadTimeout`.
+    ``read_timeout``) seconds, and then get a :class:`~sa_sqlite_pool.ReadTimeout`; with None, they
+    wait as long as it takes.
 
     The file is opened with ``mode=ro``, and what that lets through (ATTACH, VACUUM INTO, settings
     of the file) SQLite's authorizer refuses. Temp tables are allowed.

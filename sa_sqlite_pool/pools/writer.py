@@ -23,7 +23,7 @@ class WriterPool(FairPool):
     VACUUM, migrations, the raw driver connection. Between processes the turn is taken with
     SQLite's lock, which the raw driver connection takes by itself. A checkout waits at most
     ``pool_timeout`` (by default ``write_timeout``) seconds and then gets a
-    :class:`~sa_sqlite_pool.WriteTimeout`.
+    :class:`~sa_sqlite_pool.WriteTimeout`; with None, it waits as long as it takes.
 
     Give the connection back as soon as the transaction is over; sessions do so by themselves.
     """
@@ -68,7 +68,10 @@ class WriterPool(FairPool):
             return await place.wait()
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
-        return await self.turn.wait_in_line(seconds, self._opening, waited=waited)
+        permit = await self.turn.wait_in_line(seconds, self._opening, waited=waited)
+        if seconds is None:  # that took as long as it took, and leaves all of write_timeout
+            permit.seconds_waited = 0.0
+        return permit
 
     def _release(self, permit: Permit) -> None:
         self.turn.release(permit)

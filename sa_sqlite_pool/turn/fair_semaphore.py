@@ -16,6 +16,7 @@ a mutex held for a few instructions, and a waiter is woken through its own loop.
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 import weakref
@@ -75,6 +76,11 @@ class Waiter:
         return True
 
 
+# All of the process. Weak references in a plain set, which is copied in one step:
+# another thread may make one meanwhile.
+_lines: set[weakref.ref[FairSemaphore]] = set()
+
+
 @final
 class FairSemaphore:
     """At most ``capacity`` permits; those who wait are served in order of arrival.
@@ -91,6 +97,7 @@ class FairSemaphore:
         self._deadlines = Deadlines()
         self.renew_in_child()
         renew_after_fork(self)
+        _lines.add(weakref.ref(self, _lines.discard))
 
     def renew_in_child(self) -> None:
         """Nobody in a child process holds anything, or waits: those are the parent's tasks."""
@@ -174,6 +181,7 @@ class FairSemaphore:
         """A place in line, now; whoever does not :meth:`wait` there must :meth:`leave_line`."""
         loop = asyncio.get_running_loop()
         self._recall_stranded(loop)
+        self._collect_abandoned()
         return self._join(loop, owner)
 
     def leave_line(self, waiter: Waiter) -> None:
@@ -283,6 +291,36 @@ class FairSemaphore:
                 self.release(permit)
             else:
                 permit.recall()
+
+    def _collect_abandoned(self) -> None:
+        """Have the garbage collector find what a task that has ended has lost.
+
+        A task that has ended proves nothing: a fixture or a dependency may open a connection in one
+        task for another to use, and be idle with it for as long as it likes. What proves that a
+        connection was abandoned is that nothing leads to it any more, and that is the garbage
+        collector's to say. Sessions are circles of references, so it would find them minutes
+        later; it is asked at once, the young first, and once for each permit, so that a permit
+        that was passed on rightly costs one collection and no more.
+        """
+        for permit in tuple(self._held):
+            task = permit.task
+            if task is None or not task.done():
+                continue
+            _forget(task)
+            del task
+            for generation in range(3):
+                gc.collect(generation)
+                if permit.coming_back or permit.given_back:
+                    break
+
+
+def _forget(task: asyncio.Task[object]) -> None:
+    """Let all permits go of a task that has ended; a connection may be had under two."""
+    for reference in tuple(_lines):
+        line = reference()
+        for permit in () if line is None else tuple(line._held):
+            if permit.task is task:
+                permit.forget_ended_task()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

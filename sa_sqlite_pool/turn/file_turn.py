@@ -34,6 +34,7 @@ import weakref
 from collections.abc import Callable
 from typing import final
 
+from ..errors import DatabaseNotUsableError
 from ..forks import renew_after_fork
 from ..process_locks import identity, locks, other_processes
 from .lock_file import LockFile, lock_file
@@ -260,7 +261,7 @@ class FileTurn:
         """
         try:
             passed = self._turn.take_nowait()
-        except OSError:
+        except (OSError, DatabaseNotUsableError):  # who waits in the thread is told
             return None
         self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
         return self._taken(self._turn) if passed else None
@@ -349,7 +350,7 @@ def _wait_for_turn(claims: queue.SimpleQueue[Claim | None], turn: LockFile, line
     try:
         line.wait()
         turn.wait()
-    except OSError as error:
+    except (OSError, DatabaseNotUsableError) as error:
         claim.dismiss(error)
         return True
     else:

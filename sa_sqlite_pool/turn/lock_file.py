@@ -8,6 +8,7 @@ import weakref
 from typing import Protocol, final
 
 from ..forks import renew_after_fork, rest
+from ..regular_files import FLAGS, open_regular
 
 try:
     import fcntl
@@ -18,7 +19,8 @@ except ImportError:  # Windows
 class LockFile(Protocol):
     """The lock on one file. Each object is a holder of its own, also within a process.
 
-    All but :meth:`wait` return at once. They raise ``OSError`` where there are no locks.
+    All but :meth:`wait` return at once. They raise ``OSError`` where there are no locks, and
+    ``DatabaseNotUsableError`` where something else is in the file's place.
     """
 
     def take_nowait(self) -> bool:
@@ -70,7 +72,8 @@ class FlockFile:
         fcntl.flock(self._open(), fcntl.LOCK_EX)
 
     def give_back(self) -> None:
-        fcntl.flock(self._open(), fcntl.LOCK_UN)
+        if self._descriptor is not None:  # else it could not be opened, and was never taken
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     @property
     def replaced(self) -> bool:
@@ -94,24 +97,34 @@ class FlockFile:
         return self._descriptor
 
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_REMEDY = ", or keep the database in a directory of its own; file_turn=False does without that file"
 
 
 def _open(path: str, like: str) -> int:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return os.open(path, _FLAGS)
+            return open_regular(path, _REMEDY)
         with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
+            flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | FLAGS
+            descriptor = os.open(path, flags, 0o600)
             _give_same_rights(descriptor, like)
             return descriptor
 
 
+# Who may write a file has the bit 0o222 of its mode, and needs 0o444 of the other to lock it.
+_WRITERS = 0o222
+
+
 def _give_same_rights(descriptor: int, like: str) -> None:
-    """Let everybody lock who may write the database, as SQLite does with the log."""
+    """Let everybody lock who may write the database, as SQLite does with the log, and nobody else.
+
+    Who may only read the database could keep all from writing: ``flock()`` needs no more than a
+    descriptor.
+    """
     with contextlib.suppress(OSError):
         model = os.stat(like)
-        os.fchmod(descriptor, model.st_mode & 0o666)
+        writers = model.st_mode & _WRITERS
+        os.fchmod(descriptor, writers | writers << 1)
         os.fchown(descriptor, model.st_uid, model.st_gid)
 
 

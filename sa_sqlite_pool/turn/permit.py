@@ -19,15 +19,19 @@ class Permit:
     date by the connection that works under the permit. ``asked_at`` is the line that asked for it.
     ``coming_back`` says that the holder has done with it, and a thread rolls back what was done;
     ``given_back``, that it is over.
+    ``ended_task`` is the name of the holder's task once it is known to have ended, and ``task`` is
+    None then.
     ``seconds_waited`` is how long the task has waited for it.
     ``recall`` gives the permit back for a task that never can, and what was done under it; None
-    where nothing was. ``waits_for()`` says which process the holder itself waits for, if it does.
+    where nothing was. ``waits_for()`` says for what the holder itself waits, None if for nothing
+    any more.
     """
 
     __slots__ = (
         "__weakref__",
         "asked_at",
         "coming_back",
+        "ended_task",
         "given_back",
         "idle_since",
         "last_sql",
@@ -47,15 +51,24 @@ class Permit:
         self.asked_at: Caller | None = None
         self.coming_back = False
         self.given_back = False
+        self.ended_task: str | None = None
         self.idle_since: float | None = since
         self.last_sql: str | None = None
         self.recall: Callable[[], None] | None = None
-        self.waits_for: Callable[[], str] | None = None
+        self.waits_for: Callable[[], str | None] | None = None
 
     @property
     def stranded(self) -> bool:
         """Whether the holder's event loop is closed: its task will never run again."""
         return self.loop is not None and self.loop.is_closed()
+
+    def forget_ended_task(self) -> None:
+        """Let go of the task, which has ended.
+
+        It keeps its exception, and the traceback of that every frame with its variables: through
+        its own permit, a connection that was lost on the way would never be garbage.
+        """
+        self.ended_task, self.task = task_name(self.task), None
 
     def describe(self, now: float) -> str:
         """``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
@@ -63,21 +76,22 @@ class Permit:
 
     def describe_holder(self) -> str:
         """``task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
+        name = self.ended_task or task_name(self.task)
         details = ", ".join(self._details())
-        return f"{task_name(self.task)} ({details})" if details else task_name(self.task)
+        return f"{name} ({details})" if details else name
 
     def _details(self) -> list[str]:
         details = []
         if self.coming_back:
             details.append("whose transaction is being rolled back")
-        elif self.task is not None and self.task.done():
+        elif self.ended_task is not None or (self.task is not None and self.task.done()):
             details.append(f"which has ended and asked at {self.asked_at}")
         elif self.stranded:
             details.append("whose event loop is closed")
         elif place := whereabouts(self.task):
             details.append(f"now at {place}")
-        if (waits_for := self.waits_for) is not None:
-            details.append(f"itself waiting for {waits_for()}")
+        if (waits_for := self.waits_for) is not None and (found := waits_for()) is not None:
+            details.append(f"itself waiting for {found}")
         if self.last_sql is not None:
             details.append(f"last SQL: {shorten(self.last_sql)}")
         if is_inherited(self):

@@ -20,6 +20,13 @@ from .file_turn import Claim, FileTurn
 from .permit import Permit
 from .whereabouts import caller
 
+UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
+OWN_CONNECTION = "another connection of this process"
+"""What has SQLite's lock, where the system does not tell more."""
+
+# A holder of the turn that meets SQLite's lock tries again sooner, unless its loop is very busy.
+_BUSY_SECONDS = 0.1
+
 
 @final
 class Place:
@@ -35,8 +42,8 @@ class Place:
         """Whether nobody has asked for the turn since."""
         return self._line.arrivals == self._waiter.number
 
-    def hand_to(self, task: asyncio.Task[Any]) -> None:
-        """From now on it is the place of ``task``, and the turn that it is for."""
+    def hand_to(self, task: asyncio.Task[Any] | None) -> None:
+        """From now on it is the place of ``task``, and the turn that it is for; None: no task's."""
         self._waiter.task = task
         if self._waiter.permit is not None:
             self._waiter.permit.task = task
@@ -65,19 +72,28 @@ class WriteTurn:
     """The right to write to one database file. Get it from :func:`write_turn`.
 
     ``identity`` is the real path of the file, ``name`` what messages call the database.
-    ``courtesy`` is for who is about to take SQLite's lock.
+    ``courtesy`` is for who is about to take SQLite's lock. ``describe_writer()`` says what has that
+    now, as far as the system tells; it is set by what knows SQLite.
     """
+
+    describe_writer: Callable[[], str | None] = staticmethod(lambda: None)
 
     def __init__(self, identity: str, name: str) -> None:
         self.name = name
         self._line = FairSemaphore(1)
         self._file = FileTurn(identity)
         self._shared = False
+        self._met_busy_at = float("-inf")
         self.courtesy = Courtesy()
 
     def share(self) -> None:
         """From now on, line up with other processes, too."""
         self._shared = True
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes line up, too."""
+        return self._shared
 
     @property
     def waiting(self) -> int:
@@ -113,14 +129,19 @@ class WriteTurn:
         return await self.wait_in_line(timeout, owner, waited=waited)
 
     async def wait_in_line(
-        self, timeout: float, owner: object = None, *, waited: float = 0.0
+        self, timeout: float | None, owner: object = None, *, waited: float = 0.0
     ) -> Permit:
-        """The rest of :meth:`acquire`, for who has just tried :meth:`take_nowait` in vain."""
+        """The rest of :meth:`acquire`, for who has just tried :meth:`take_nowait` in vain.
+
+        With a ``timeout`` of None it waits as long as it takes.
+        """
         self.assert_not_held()
         began = time.monotonic()
         place = self._line.stand_in_line(owner)
-        permit = await self._line.wait(place, max(0.0, timeout - waited))
+        left = None if timeout is None else max(0.0, timeout - waited)
+        permit = await self._line.wait(place, left)
         if permit is None:
+            assert timeout is not None
             raise self.not_in_time(timeout)
         permit.seconds_waited = time.monotonic() - began
         return permit
@@ -209,9 +230,26 @@ class WriteTurn:
 
     def meet_busy(self) -> None:
         """Somebody else has SQLite's lock, although the turn is held. In the holder's thread."""
+        if (holder := self.holder) is not None:
+            self._met_busy_at = time.monotonic()
+            holder.waits_for = lambda: self._describe_lock(holder)
         if self._shared:
             self._file.meet_busy()
             self.courtesy.meet()
+
+    def _describe_lock(self, holder: Permit) -> str | None:
+        """What has SQLite's lock, for which the holder of the turn waits; None if it does not.
+
+        One that tries, tries every few milliseconds. One that tries no more has the lock, or has
+        given up; where another process has it, it is certain to try.
+        """
+        if holder.idle_since is not None:
+            return None
+        found = self.describe_writer() or UNKNOWN_CONNECTION
+        certain = found not in {OWN_CONNECTION, UNKNOWN_CONNECTION}
+        if not certain and time.monotonic() - self._met_busy_at > _BUSY_SECONDS:
+            return None
+        return f"SQLite's lock, which {found} holds"
 
 
 _ALONE = Claim(None, lambda: None, None)

@@ -12,14 +12,14 @@ from typing import TypeVar, final
 from ..driver.checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
 from ..driver.location import Location
 from ..driver.locks import may_pass, pause
-from ..driver.neighbours import outside_readers, outside_writers
+from ..driver.neighbours import describe_writer, outside_readers, outside_writers
 from ..errors import WriteTimeout
 from ..forks import prepare_before_fork, renew_after_fork
 from ..settings import PragmaValue
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.snapshots import Gap, Snapshot, Snapshots
-from ..turn.write_turn import WriteTurn
+from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
 
 T = TypeVar("T")
 
@@ -29,9 +29,9 @@ _LOOK_AROUND_SECONDS = 0.05
 # How often a gap looks whether the log grows too fast.
 _GROWTH_LOOK_SECONDS = 0.02
 
-OUTSIDE_READER = (
-    "a reader outside this package: another process, or a raw connection (such as an sqlite3 shell "
-    "left in a transaction, a backup tool)"
+UNKNOWN_READER = (
+    "a reader that is not known here: of another process, or a raw connection (an sqlite3 shell "
+    "left in a transaction, a backup tool, say)"
 )
 
 
@@ -246,11 +246,16 @@ class Checkpointing:
         """As the last result, with who was in its way. Without the turn: it takes a look around."""
         who = result.held_back_by
         if result.outcome is CheckpointOutcome.BUSY:
-            who = "another process, which writes or runs a checkpoint"
+            who = await self.in_thread(self._describe_busy)
         elif result.outcome is CheckpointOutcome.HELD_BACK and who is None:
             who = await self.in_thread(self.describe_outside)
         self.last = replace(result, held_back_by=who)
         return self.last
+
+    def _describe_busy(self) -> str:
+        path = self._location.file
+        found = None if path is None else describe_writer(path)
+        return f"{found or UNKNOWN_CONNECTION} which writes or runs a checkpoint"
 
     def meet_busy(self) -> None:
         """See who writes, if it is somebody who does not use this package. In a thread."""
@@ -269,4 +274,4 @@ class Checkpointing:
         """Who else may be reading."""
         path = self._location.file
         found = [] if path is None else outside_readers(path)
-        return ", ".join(found) or OUTSIDE_READER
+        return ", ".join(found) or UNKNOWN_READER

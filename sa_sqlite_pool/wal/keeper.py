@@ -9,18 +9,19 @@ closes them and ends. Above the soft limit a timer looks for a quiet moment.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import sqlite3
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import final
 
+from ..background import start_task
 from ..driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from ..driver.location import Location
 from ..driver.log_file import LogSize
+from ..driver.open_files import FileReplacedError
 from ..driver.reset_bug import has_reset_bug
 from ..errors import SnapshotTooOldError, WriteTimeout
 from ..forks import renew_after_fork
@@ -29,6 +30,7 @@ from ..settings import ConnectionSettings, WalSettings
 from ..statistics import ReaderStatistics, WalStatistics
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
+from ..waiting import done_in_time
 from .checkpointing import Checkpointing
 from .lookout import Lookout
 from .policy import Action, Situation, decide, too_large
@@ -46,6 +48,8 @@ _LOCK_SECONDS = 0.5
 
 # How long stopping waits for a checkpoint, which cannot be interrupted while it syncs.
 _STOP_SECONDS = 5.0
+
+_See = Callable[[sqlite3.Connection], None]
 
 # A timer that is so late has died with its loop.
 _TIMER_LOST_SECONDS = 1.0
@@ -88,7 +92,7 @@ class WalKeeper:
     def renew_in_child(self) -> None:
         """Tasks and timers are the parent's."""
         self._due: Action | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[None] | None = None
         self._ended: Future[None] = Future()
         self._timer_at: float | None = None
         self._pause = _Pause()
@@ -119,28 +123,40 @@ class WalKeeper:
         if self.lookout.is_large():
             self._consider()
 
-    def look(self, connection: sqlite3.Connection) -> None:
-        """See whether the log has grown too large. Right after a commit, by whoever made it.
+    def relieve(self, connection: sqlite3.Connection) -> None:
+        """Move a log now that is so large. Right after a commit, in the turn it was made in."""
+        self._guarded(self._relieve, connection)
 
-        The commit is done: whatever goes wrong here must not pass for its failure.
-        """
+    def _relieve(self, connection: sqlite3.Connection) -> None:
+        largest = self.settings.largest
+        if largest is None or self.lookout.known_quiet:  # on the loop: it is for the next commit
+            return
+        size = self.lookout.size()
+        if size is not None and size >= largest:
+            self.checkpointing.hurry()
+            self.lookout.catch_up(connection)
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """See whether the log has grown too large. Right after a commit, by whoever made it."""
+        self._guarded(self._look, connection)
+
+    def _guarded(self, see: _See, connection: sqlite3.Connection) -> None:
+        """The commit is done: whatever goes wrong here must not pass for its failure."""
         try:
-            self._look(connection)
+            see(connection)
         except Exception as error:
             self.reports.look_failed(error)
 
     def _look(self, connection: sqlite3.Connection) -> None:
         self.lookout.committed_at = time.monotonic()
         size, soft, largest = self.lookout.size(), self.settings.soft_limit, self.settings.largest
-        on_loop = self.lookout.committed(size)
+        self.lookout.committed(size)
         if size is None:
             self.reports.no_log(connection)
         elif soft is not None and size >= soft:
             self._consider()
             if largest is not None and size >= largest:
                 self.checkpointing.hurry()
-                if not on_loop:
-                    self.lookout.catch_up(connection)
 
     def is_quiet(self) -> bool:
         """Whether a COMMIT now only appends to the log, and needs no checkpoint."""
@@ -193,16 +209,12 @@ class WalKeeper:
             self._start(idle=True)
 
     def _start(self, *, idle: bool) -> None:
-        # In a context of its own: the task inherits nothing from whoever happened to commit.
-        task = contextvars.Context().run(
-            asyncio.get_running_loop().create_task, self._work(idle=idle)
-        )
-        task.set_name(f"WAL keeper of {self._label}")
         ended = self._ended = Future()
+        task = start_task(self._work(idle=idle), f"WAL keeper of {self._label}")
         task.add_done_callback(lambda task: self._has_ended(task, ended))
         self._task = task
 
-    def _has_ended(self, task: asyncio.Task[None], ended: Future[None]) -> None:
+    def _has_ended(self, task: asyncio.Future[None], ended: Future[None]) -> None:
         if self._task is task:
             self._task = None
         ended.set_result(None)
@@ -213,6 +225,9 @@ class WalKeeper:
             still_large = await self._keep(idle=idle)
         except WriteTimeout:  # a writer does not end; whoever waits for it is told so
             self.lookout.no_gap_until = time.monotonic() + self._pause.longer()
+        except FileReplacedError as error:
+            self._rest_until = time.monotonic() + self._pause.longer()
+            self.reports.replaced(error)
         except (sqlite3.Error, OSError) as error:
             self._rest_until = time.monotonic() + self._pause.longer()
             still_large = self.lookout.size() is not None  # or it went with its last user
@@ -337,8 +352,7 @@ class WalKeeper:
         if task is None or not self._works():
             return
         task.get_loop().call_soon_threadsafe(task.cancel)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._ended)), _STOP_SECONDS)
+        await done_in_time(self._ended, _STOP_SECONDS)
 
     def statistics(self) -> WalStatistics:
         """How the log stands. Reads a few bytes of the ``-wal`` file."""

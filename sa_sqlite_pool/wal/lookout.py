@@ -10,6 +10,7 @@ from typing import final
 from ..driver.checkpoints import move_after_commit
 from ..driver.location import Location
 from ..driver.log_file import LogSize, measure
+from ..driver.open_files import FileReplacedError, open_files
 from ..settings import WalSettings
 from ..turn.snapshots import Snapshot, Snapshots
 from .policy import Action, Situation, decide, just_checked
@@ -49,24 +50,26 @@ class Lookout:
         self._size: int | None = None  # after the last commit
         self._known_quiet = False
         self._moved_ns: int | None = None
+        self._inode: int | None = None  # of the database
 
     # A checkpoint moves pages into the database, so it leaves a mark there: its time. The first
     # commit after one that has moved everything begins the log anew, and syncs it even with
     # synchronous=NORMAL (`sqlite3WalFrames()` in SQLite's wal.c).
 
-    def committed(self, size: int | None) -> bool:
-        """Right after a commit: how large the log is, and when the database was last changed.
+    @property
+    def known_quiet(self) -> bool:
+        """Whether :meth:`is_quiet` has said so before this commit: it may be on the loop then."""
+        return self._known_quiet
 
-        Returns whether :meth:`is_quiet` has said so before it: then it may have been on the loop.
-        """
+    def committed(self, size: int | None) -> None:
+        """Right after a commit: how large the log is, and when the database was last changed."""
         self._size = size
         if self._known_quiet:  # a moment ago
             self._known_quiet = False
-            return True
+            return
         moved_ns = self._database_changed_ns()
         recent = moved_ns is None or time.time_ns() - moved_ns < _RECENT_NS
         self._moved_ns = None if recent else moved_ns
-        return False
 
     def is_quiet(self) -> bool:
         """Whether nobody has run a checkpoint since the last commit, nor need run one after it.
@@ -86,9 +89,22 @@ class Lookout:
 
     def _database_changed_ns(self) -> int | None:
         try:
-            return os.stat(self._database).st_mtime_ns
+            found = os.stat(self._database)
         except OSError:
+            self._look_for_replacement(None)
             return None
+        self._look_for_replacement(found.st_ino)
+        return found.st_mtime_ns
+
+    def _look_for_replacement(self, inode: int | None) -> None:
+        """Say at once what would otherwise be found out by the next checkpoint, maybe never."""
+        if inode == self._inode:
+            return
+        self._inode = inode
+        try:
+            open_files.assert_in_place(self._database)
+        except FileReplacedError as error:
+            self._reports.replaced(error)
 
     def is_large(self) -> bool:
         """Whether the file is above the soft limit."""
@@ -143,5 +159,7 @@ class Lookout:
         self.checked = situation.log
         try:
             move_after_commit(connection, self._location)
+        except FileReplacedError as error:
+            self._reports.replaced(error)
         except sqlite3.Error as error:  # the commit is done, whatever comes of this
             self._reports.failed(error)

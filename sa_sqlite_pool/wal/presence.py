@@ -39,7 +39,8 @@ class Presence:
         self.hide()
         self._inode = inode
         with contextlib.suppress(OSError):
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            # What else may be there by now is not to be waited for, as a FIFO would be.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._close = weakref.finalize(self, os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 

@@ -8,6 +8,7 @@ import time
 from typing import final
 
 from ..driver.checkpoints import Checkpoint
+from ..driver.open_files import FileReplacedError
 from ..driver.reset_bug import FIXED_VERSIONS, has_reset_bug
 from ..turn.snapshots import Snapshot
 
@@ -54,7 +55,7 @@ class Reports:
         """No reader of this process is in the way."""
         self._once(
             "outside reader",
-            f"the log of {self._label} cannot be truncated, although no reader of this package is "
+            f"the log of {self._label} cannot be truncated, although no reader of this process is "
             f"in the way: {result.held_back_by}; end its transaction",
         )
 
@@ -64,6 +65,10 @@ class Reports:
             f"a checkpoint of {self._label} failed ({error}); nothing that was committed is lost, "
             "and it is tried again; make room on the disk, or see to what else the error says",
         )
+
+    def replaced(self, error: FileReplacedError) -> None:
+        """Another file, or none, has the name of the database."""
+        self._once("replaced", str(error))
 
     def look_failed(self, error: Exception) -> None:
         """What nobody has thought of."""
@@ -101,7 +106,7 @@ class Reports:
 
     def succeeded(self) -> None:
         """What was wrong is worth a new warning when it comes again."""
-        self._said.discard("failed")
+        self._said -= {"failed", "replaced"}
 
     def truncated(self) -> None:
         self._said.discard("outside reader")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import SQLiteDatabase, WalSettings
 from sa_sqlite_pool.driver.log_file import LogSize, measure
+from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.wal import keeper, lookout
+from tests.helpers import UPDATE_FIRST, create_items
+from tests.turn.locks import is_free
 
 from .logs import SMALL, create_blobs, write
 
@@ -73,8 +78,9 @@ async def test_each_commit_is_asked_about_by_itself(
         look = db._keeper.lookout
         look.committed(1)
         assert look.is_quiet()
-        assert look.committed(1)
-        assert not look.committed(1)
+        assert look.known_quiet
+        look.committed(1)
+        assert not look.known_quiet
 
 
 async def test_a_database_that_is_gone_is_not_quiet(
@@ -96,7 +102,11 @@ async def test_a_database_that_is_gone_is_not_quiet(
         (49, WalSettings(soft_limit=50, hard_limit=None), []),
         (50, WalSettings(soft_limit=50, hard_limit=None), ["considered"]),
         (199, WalSettings(soft_limit=50, hard_limit=None), ["considered"]),
-        (200, WalSettings(soft_limit=50, hard_limit=None), ["considered", "hurried", "caught up"]),
+        (
+            200,
+            WalSettings(soft_limit=50, hard_limit=None),
+            ["hurried", "caught up", "considered", "hurried"],
+        ),
         (200, WalSettings(soft_limit=None), []),
     ],
 )
@@ -118,5 +128,70 @@ async def test_what_a_commit_sets_going(
         monkeypatch.setattr(own.lookout, "catch_up", lambda _: called.append("caught up"))
         monkeypatch.setattr(own.reports, "look_failed", lambda error: called.append(repr(error)))
         with contextlib.closing(sqlite3.connect(path)) as connection:
+            own.relieve(connection)
             own.look(connection)
         assert called == done
+
+
+async def _session(db: SQLiteDatabase) -> None:
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+
+
+async def _autocommit(db: SQLiteDatabase) -> None:
+    engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+
+
+async def _function(db: SQLiteDatabase) -> None:
+    await db.run_write(lambda session: session.execute(UPDATE_FIRST).close())
+
+
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("write", [_session, _autocommit, _function])
+async def test_the_turn_between_processes_after_a_commit(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[SQLiteDatabase], Awaitable[None]],
+    large: bool,
+) -> None:
+    """It is kept for a checkpoint that cannot wait, and for nothing else.
+
+    This process       | Others
+    COMMIT             |
+    checkpoint         | wait for the turn
+    gives the turn back|
+    looks at the log   | may write
+    """
+    limit = 1 if large else 2**40
+    async with SQLiteDatabase(
+        path, placement="thread", wal=WalSettings(soft_limit=1, hard_limit=limit)
+    ) as db:
+        await create_items(db.writer_engine)
+        own, moving, looking = db._keeper, list[bool](), list[bool]()
+        assert own is not None
+        monkeypatch.setattr(own, "_works", lambda: True)  # and makes no checkpoint of its own
+        monkeypatch.setattr(own.lookout, "catch_up", lambda _: moving.append(is_free(path)))
+        monkeypatch.setattr(own.lookout, "committed", lambda _: looking.append(is_free(path)))
+        await write(db)
+        assert moving == ([False] if large else [])
+        assert looking == [True]
+
+
+async def test_after_work_on_the_raw_connection(
+    path: Path, swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not in the turn, so its checkpoint is left to the keeper, which takes one."""
+    await create_items(swap_in)
+    assert isinstance(swap_in.pool, FairPool)
+    own, seen = swap_in.pool.keeper, list[str]()
+    assert own is not None
+    monkeypatch.setattr(own.lookout, "settings", WalSettings(soft_limit=1, hard_limit=1))
+    monkeypatch.setattr(own.lookout, "catch_up", lambda _: seen.append("moved"))
+    monkeypatch.setattr(own, "_consider", lambda: seen.append("considered"))
+    async with swap_in.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        await raw.execute("UPDATE items SET amount = 1")
+    assert seen == ["considered"]

@@ -46,7 +46,7 @@ async def test_another_process_is_left_in_a_read_transaction(
             assert await count(small) == rows
             assert rows < 2000
         assert said(caplog) == [
-            "the log of app.db cannot be truncated, although no reader of this package is in the "
+            "the log of app.db cannot be truncated, although no reader of this process is in the "
             f"way: {other.name}; end its transaction"
         ]
         result = await small.checkpoint("truncate", timeout=5)

@@ -414,7 +414,7 @@ async def test_gaps_in_vain_become_rare(
         await write(db.writer_engine, 20)
     await until(lambda: keeper_of(path)._task is None)
     assert len(gaps) == 1
-    assert "no reader of this package is in the way" in caplog.text
+    assert "no reader of this process is in the way" in caplog.text
     other.close()
 
 

@@ -1,0 +1,47 @@
+"""Pool records that SQLAlchemy has not finished with when it returns them.
+
+``_finalize_fairy()`` (``sqlalchemy/pool/base.py``, 2.0 and 2.1 alike) cleans up after a connection
+that the garbage collector has found. It detaches the record from it, which puts the record into the
+pool, and looks at that record once more afterwards, to check it in if it is still in use. By then
+another thread may have got it, and it is in use again:
+
+    Garbage collector, in thread 1                | Task in thread 2
+    fairy.detach(): record.fairy_ref = None,      |
+        record.dbapi_connection = None,           |
+        pool._do_return_conn(record)              |
+                                                  | pool._do_get(): the same record
+                                                  | record.get_connection(), which connects
+                                                  | record.fairy_ref = its own
+    if connection_record.in_use:                  |
+        connection_record.checkin(): rolled back, |
+        and lent to the next task                 | executes, on a connection that two tasks have
+
+Where ``close_detached`` or the closing itself raises in between, it invalidates that record, and
+so the connection of thread 2. ``_ConnectionFairy.invalidate()`` returns the record in the same way:
+closed by two threads (the loop of one of them has died), it is checked in twice.
+
+All of them return a record without a connection, which keeps nothing warm. So the pool lends
+another record instead: what SQLAlchemy does to the old one later reaches no task, since
+``fairy_ref`` stays None.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
+from sqlalchemy.pool.base import _ConnectionRecord
+
+_PERSISTENT = "record_info"
+
+
+def lendable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
+    """Return ``record`` with its connection, or a new record without one in its place."""
+    if record.dbapi_connection is not None:
+        return record
+    new = _ConnectionRecord(pool, connect=False)
+    # "This dictionary will persist across reconnects and connection invalidation":
+    # ManagesConnection.record_info, which is memoized in the instance.
+    if _PERSISTENT in record.__dict__:
+        new.__dict__[_PERSISTENT] = record.__dict__[_PERSISTENT]
+    return cast(ConnectionPoolEntry, new)

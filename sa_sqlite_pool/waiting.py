@@ -1,0 +1,37 @@
+"""Waiting with a time limit that loses no cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import Future
+from typing import Any
+
+
+async def done_in_time(future: Future[Any], seconds: float) -> bool:
+    """Wait until ``future`` is done, at most ``seconds``; return whether it is.
+
+    Its outcome is left where it is. Not by ``asyncio.wait_for()``: that returns the result of what
+    is done when the cancellation arrives, and drops the cancellation, so that the task goes on
+    (Python 3.10 and 3.11; https://github.com/python/cpython/issues/81839). A future that is awaited
+    and done already leaves it to the task, which raises it at this await.
+    """
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+
+    def wake(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_resolve, woken)
+
+    timer = loop.call_later(seconds, _resolve, woken)
+    future.add_done_callback(wake)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+    return future.done()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

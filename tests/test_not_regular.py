@@ -1,0 +1,276 @@
+"""FIFOs and the like in the place of the files that the package keeps beside a database."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sqlite3
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import exc, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.driver.log_file import LogSize, measure, sync_file
+from sa_sqlite_pool.driver.unfinished import UnfinishedFile
+from sa_sqlite_pool.regular_files import open_regular
+from sa_sqlite_pool.turn.file_turn import FileTurn
+from sa_sqlite_pool.wal.presence import Presence
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, amounts, create_items, files_beside
+from tests.turn.locks import other_process
+
+fcntl = pytest.importorskip("fcntl", reason="there are no FIFOs here")
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.getcwd()
+        os.chdir(path.parent)  # such names are short
+        try:
+            listener.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "a FIFO": os.mkfifo,
+    "a directory": Path.mkdir,
+    "a symbolic link": lambda path: path.symlink_to("elsewhere"),
+    "a socket": _socket,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
+    """Is named, at once, with what to do; and left as it is."""
+    path = tmp_path / "x"
+    KINDS[kind](path)
+    with pytest.raises(DatabaseNotUsableError, match=f"{path} is {kind}, where .* remove it, soon"):
+        open_regular(str(path), ", soon")
+    assert os.path.lexists(path)
+
+
+def test_a_device() -> None:
+    """It can be opened, and is none the less no file."""
+    with pytest.raises(DatabaseNotUsableError, match="/dev/null is a device"):
+        open_regular("/dev/null", "")
+
+
+def test_a_link_to_a_file(tmp_path: Path) -> None:
+    """Also one that leads somewhere: what is there may be another program's."""
+    (tmp_path / "elsewhere").touch()
+    KINDS["a symbolic link"](tmp_path / "x")
+    with pytest.raises(DatabaseNotUsableError, match="a symbolic link"):
+        open_regular(str(tmp_path / "x"), "")
+
+
+def test_a_regular_file(tmp_path: Path) -> None:
+    """Is opened; what the system refuses it says itself."""
+    path = tmp_path / "x"
+    with pytest.raises(FileNotFoundError):
+        open_regular(str(path), "")
+    path.write_bytes(b"1")
+    descriptor = open_regular(str(path), "")
+    assert os.read(descriptor, 9) == b"1"
+    assert not os.get_inheritable(descriptor)
+    os.close(descriptor)
+
+
+# -- the turn between processes ------------------------------------------------------------------
+
+REFUSED = (exc.OperationalError, DatabaseNotUsableError)
+
+WRITES: dict[str, Callable[[SQLiteDatabase], Awaitable[Any]]] = {}
+
+
+def write_by(name: str) -> Callable[[Any], Any]:
+    def register(function: Any) -> Any:
+        WRITES[name] = function
+        return function
+
+    return register
+
+
+@write_by("a session")
+async def _session(db: SQLiteDatabase) -> None:
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+
+
+@write_by("a function")
+async def _function(db: SQLiteDatabase) -> None:
+    await db.run_write(lambda session: session.execute(UPDATE_FIRST).close())
+
+
+@write_by("a checkpoint")
+async def _checkpoint(db: SQLiteDatabase) -> None:
+    await db.checkpoint()
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_in_the_place_of_the_turn(path: Path, kind: str, write: str) -> None:
+    """Who writes is told at once, and again each time; readers go on, and so does the loop."""
+    async with SQLiteDatabase(path, file_turn=False) as db:
+        await create_items(db.writer_engine)
+    KINDS[kind](Path(f"{path}-turn"))
+    async with SQLiteDatabase(path) as db:
+        for _ in range(2):
+            with pytest.raises(REFUSED, match=f"app.db-turn is {kind}") as raised:
+                await asyncio.wait_for(WRITES[write](db), 10)
+            error = raised.value
+            assert isinstance(getattr(error, "orig", error), DatabaseNotUsableError)
+        assert await amounts(db.reader_engine) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("door", [SQLitePool, WriterPool])
+async def test_through_engines(path: Path, make_engine: MakeEngine, door: type) -> None:
+    """What is free again works again."""
+    await create_items(make_engine(WriterPool, file_turn=False))
+    fifo = Path(f"{path}-turn")
+    os.mkfifo(fifo)
+    engine: AsyncEngine = make_engine(door)
+    async with engine.connect() as connection:
+        with pytest.raises(exc.OperationalError, match="is a FIFO"):
+            await connection.execute(UPDATE_FIRST)
+        await connection.rollback()
+        fifo.unlink()
+        await connection.execute(UPDATE_FIRST)
+        await connection.commit()
+    assert await amounts(engine) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["turn", "line"])
+async def test_in_the_thread_that_waits(path: Path, name: str) -> None:
+    """Who has waited for another process is told, and the thread serves the next."""
+    turn = FileTurn(str(path))
+    path.touch()
+    with other_process(path):
+        assert turn.take_nowait() is None
+        place = Path(f"{path}-{name}")
+        place.unlink(missing_ok=True)
+        os.mkfifo(place)
+        for _ in range(2):
+            with pytest.raises(DatabaseNotUsableError, match="is a FIFO"):
+                await asyncio.wait_for(turn.wait(10.0), 10)
+        place.unlink()
+
+
+async def test_a_database_by_a_link(path: Path, tmp_path: Path) -> None:
+    """Is an ordinary one: its files are beside where it leads."""
+    real = tmp_path / "real"
+    real.mkdir()
+    path.symlink_to(real / "app.db")
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+    assert {entry.name for entry in real.iterdir()} == {"app.db", "app.db-turn"}
+
+
+@pytest.mark.parametrize(
+    ("database", "lock"), [(0o644, 0o600), (0o664, 0o660), (0o666, 0o666), (0o640, 0o600)]
+)
+def test_only_who_may_write_may_lock(path: Path, database: int, lock: int) -> None:
+    """``flock()`` needs a descriptor alone: a reader could keep everybody from writing."""
+    path.touch()
+    path.chmod(database)
+    claim = FileTurn(str(path)).take_nowait()
+    assert claim is not None
+    claim.give_back()
+    assert stat.S_IMODE(os.stat(f"{path}-turn").st_mode) == lock
+
+
+# -- the log -------------------------------------------------------------------------------------
+
+
+def test_in_the_place_of_the_log(path: Path) -> None:
+    """It is not waited for, neither to be locked nor to be measured or synced."""
+    log = f"{path}-wal"
+    os.mkfifo(log)
+    Presence(log).show(os.stat(log).st_ino)
+    assert measure(log) == LogSize()
+    sync_file(log)
+
+
+@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a socket"])
+async def test_in_the_place_of_sqlites_files(path: Path, kind: str, side: str) -> None:
+    """SQLite would wait there for ever; the database is not opened."""
+    KINDS[kind](Path(f"{path}{side}"))
+    with pytest.raises(exc.OperationalError, match=f"app.db{side} is not a regular file"):
+        await asyncio.wait_for(SQLiteDatabase(path).open(), 10)
+    assert not path.exists()
+
+
+async def test_a_journal_that_was_left(path: Path) -> None:
+    """An empty one is what journal_mode=TRUNCATE leaves; a hot one is SQLite's to roll back."""
+    Path(f"{path}-journal").touch()
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+
+
+# -- copies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_in_the_place_of_an_unfinished_copy(path: Path, tmp_path: Path, kind: str) -> None:
+    """The backup is refused at once, and what is there stays."""
+    place = tmp_path / "copy.db.unfinished"
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        KINDS[kind](place)
+        with pytest.raises(exc.OperationalError, match=f"copy.db.unfinished is {kind}"):
+            await asyncio.wait_for(db.backup(tmp_path / "copy.db"), 10)
+    assert os.path.lexists(place)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO, errno.EINTR])
+async def test_a_copy_that_cannot_be_locked(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Nothing is left of it, and the next goes well."""
+
+    def fail(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        before = files_beside(path)
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", fail)
+            with pytest.raises(exc.OperationalError, match=os.strerror(code)):
+                await db.backup(tmp_path / "copy.db")
+        assert files_beside(path) == before
+        await db.backup(tmp_path / "copy.db")
+
+
+def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
+    """Who has its lock removes it."""
+    one, other = UnfinishedFile(tmp_path / "copy.db"), UnfinishedFile(tmp_path / "copy.db")
+    like = tmp_path / "like"
+    like.touch()
+    one.create(str(like))
+    with pytest.raises(sqlite3.OperationalError, match="is being written by somebody else"):
+        other.create(str(like))
+    assert Path(one.path).exists()
+    one.discard()
+
+
+async def test_text_of_the_error(path: Path) -> None:
+    """Says what to do."""
+    os.mkfifo(f"{path}-turn")
+    async with SQLiteDatabase(path) as db:
+        with pytest.raises(exc.OperationalError) as raised:
+            async with db.write() as session:
+                await session.execute(text("CREATE TABLE t (a)"))
+    assert str(raised.value.orig) == (
+        f"{path}-turn is a FIFO, where a regular file belongs; find out what has put it there, and "
+        "remove it, or keep the database in a directory of its own; file_turn=False does without "
+        "that file"
+    )

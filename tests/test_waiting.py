@@ -1,0 +1,129 @@
+"""Waiting with a time limit: a cancellation is never lost, whenever it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import sa_sqlite_pool
+from sa_sqlite_pool import SQLitePool
+from sa_sqlite_pool.driver import site
+from sa_sqlite_pool.pools.loans import Loans
+from sa_sqlite_pool.waiting import done_in_time
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, amounts, create_items, run_in_virtual_time
+
+STEPS = range(8)  # of the loop; the work under test takes fewer
+
+
+async def cancelled_at(step: int, work: Coroutine[Any, Any, object]) -> bool:
+    """Cancel the task once, after so many steps; whether it was asked to end before its end."""
+    task = asyncio.ensure_future(work)
+    for _ in range(step):
+        await asyncio.sleep(0)
+    heard = task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() is heard
+    return heard
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_cancellation_of_what_is_done(step: int) -> None:
+    """Before the task has seen that."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    await cancelled_at(step, done_in_time(future, 30))
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_cancellation_of_what_ends_meanwhile(step: int) -> None:
+    """In the same step of the loop."""
+    future: Future[None] = Future()
+    asyncio.get_running_loop().call_soon(future.set_result, None)
+    await cancelled_at(step, done_in_time(future, 30))
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_the_first_look_at_the_file_system(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """A task that was cancelled there writes nothing; the next one finds all as it was."""
+
+    def at_once(function: Any) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_result(function())
+        return future
+
+    await create_items(make_engine(SQLitePool))
+    engine: AsyncEngine = make_engine(SQLitePool, placement="thread")
+    monkeypatch.setattr(site, "_in_thread", at_once)
+
+    async def write() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+
+    heard = await cancelled_at(step, write())
+    assert heard
+    assert await amounts(engine) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_waiting_for_the_end_of_all_loans(step: int) -> None:
+    """Which comes in the same moment."""
+    loans = Loans(lambda permit: None)
+    loans._open.add(loans)  # type: ignore[arg-type]
+
+    def end() -> None:
+        loans._open.clear()
+        assert loans._on_last_end is not None
+        loans._on_last_end()
+        loans._on_last_end()  # another thread comes to it, too
+
+    waiting = loans.all_ended(30)
+    asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, end)
+    await cancelled_at(step, waiting)
+
+
+def test_the_time_is_up() -> None:
+    """Says so, and leaves the future to others."""
+
+    async def main() -> None:
+        future: Future[None] = Future()
+        began = asyncio.get_running_loop().time()
+        assert not await done_in_time(future, 5.0)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(5.0)
+        assert not future.done()
+
+    run_in_virtual_time(main())
+
+
+async def test_done_in_a_thread() -> None:
+    """An error of it is left to who asks for the result."""
+    future: Future[None] = Future()
+    thread = threading.Thread(target=lambda: future.set_exception(OSError("full")))
+    began = time.monotonic()
+    thread.start()
+    assert await done_in_time(future, 30)
+    assert time.monotonic() - began < 30
+    with pytest.raises(OSError, match="full"):
+        future.result()
+
+
+def test_nothing_waits_otherwise() -> None:
+    """``asyncio.wait_for()`` drops a cancellation on Python 3.10 and 3.11."""
+    package = Path(sa_sqlite_pool.__file__).parent
+    found = [
+        file.name
+        for file in package.rglob("*.py")
+        if re.search(r"^[^`#]*asyncio\.(wait_for|timeout)\(", file.read_text(), re.MULTILINE)
+    ]
+    assert found == []

@@ -1,0 +1,176 @@
+"""A database that is deleted, moved away or replaced while it is open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import exc, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, WalSettings
+from sa_sqlite_pool.driver.open_files import open_files
+from sa_sqlite_pool.pools.base import FairPool
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, amounts, create_items, until
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="files in use cannot be moved there")
+
+
+def another(path: Path) -> bytes:
+    """Put another database there, as `mv` does; its content."""
+    beside = path.with_name("new.db")
+    with closing(sqlite3.connect(beside)) as connection:
+        connection.execute("CREATE TABLE other (a)")
+    content = beside.read_bytes()
+    beside.replace(path)
+    return content
+
+
+async def write(db: SQLiteDatabase) -> None:
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+
+
+async def refused(db: SQLiteDatabase, why: str) -> None:
+    for mode in ("passive", "truncate"):
+        with pytest.raises(exc.OperationalError, match=f"[.]db was {why}") as raised:
+            await db.checkpoint(mode)
+        assert isinstance(raised.value.orig, DatabaseNotUsableError)
+
+
+async def test_replaced(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log of the old one is not moved into it. A commit says so, once; a checkpoint, too."""
+    async with SQLiteDatabase(path, placement="thread") as db:
+        await create_items(db.writer_engine)
+        content = another(path)
+        for _ in range(3):
+            await write(db)
+        [record] = [r for r in caplog.records if r.name == "sa_sqlite_pool"]
+        assert "app.db was replaced by another file while it was open" in record.getMessage()
+        await refused(db, "replaced by another file")
+        assert path.read_bytes() == content
+    assert path.read_bytes() == content
+
+
+async def test_deleted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """None is made in its place."""
+    async with SQLiteDatabase(path, placement="thread") as db:
+        await create_items(db.writer_engine)
+        path.unlink()
+        await write(db)
+        assert "app.db was deleted while it was open" in caplog.text
+        await refused(db, "deleted")
+        assert not path.exists()
+    caplog.clear()
+
+
+async def test_put_back(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """All is well again, and nothing is lost."""
+    away = path.with_name("away.db")
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        path.rename(away)
+        await refused(db, "deleted")
+        away.rename(path)
+        await write(db)
+        await db.checkpoint("truncate")
+        assert await amounts(db.reader_engine) == [1, 0, 0]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT amount FROM items WHERE id = 1").fetchone() == (1,)
+
+
+async def test_the_keeper(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so and moves nothing, neither in a turn of its own nor right after a commit."""
+    limits = WalSettings(soft_limit=1, hard_limit=1)
+    async with SQLiteDatabase(path, placement="thread", wal=limits) as db:
+        await create_items(db.writer_engine)
+        assert db._keeper is not None
+        await db._keeper.stop()
+        content = another(path)
+        for _ in range(3):
+            await write(db)
+        keeper = db._keeper
+        await until(lambda: not keeper._works())
+        messages = [r.getMessage() for r in caplog.records if r.name == "sa_sqlite_pool"]
+        assert len(messages) == 1
+        assert "replaced by another file" in messages[0]
+        assert path.read_bytes() == content
+
+
+async def test_a_checkpoint_that_has_begun(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may go while it waits for its turn."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        assert db._keeper is not None
+        turn = db._keeper.checkpointing._turn
+        acquire = turn.acquire
+
+        async def acquire_late(*arguments: object, **options: object) -> object:
+            if path.exists():
+                path.unlink()
+            return await acquire(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(turn, "acquire", acquire_late)
+        await refused(db, "deleted")
+        assert not path.exists()
+
+
+# -- what is innocent ----------------------------------------------------------------------------
+
+
+async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngine) -> None:
+    """An engine goes on with the file that it finds, the keeper of the old one included."""
+    engine: AsyncEngine = make_engine(SQLitePool)
+    await create_items(engine)
+    assert isinstance(engine.pool, FairPool)
+    keeper = engine.pool.keeper
+    assert keeper is not None
+    await engine.dispose()
+    await until(lambda: not open_files._files)
+    shutil.copy(path, path.with_name("copy.db"))
+    path.with_name("copy.db").replace(path)
+    async with SQLiteDatabase(path) as db:
+        assert db._keeper is keeper
+        await write(db)
+        await db.checkpoint("truncate")
+        assert await amounts(db.reader_engine) == [1, 0, 0]
+
+
+async def test_written_by_others(db: SQLiteDatabase, path: Path) -> None:
+    """VACUUM, other connections, permissions, a link to it: it is the same file."""
+    await create_items(db.writer_engine)
+    path.chmod(0o600)
+    os.link(path, path.with_name("link.db"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("VACUUM")
+        connection.execute("UPDATE items SET amount = 7 WHERE id = 1")
+    await write(db)
+    await db.checkpoint("truncate")
+    async with db.read() as session:
+        assert await session.scalar(text("SELECT amount FROM items WHERE id = 1")) == 8
+
+
+async def test_another_database_is_replaced(db: SQLiteDatabase, path: Path) -> None:
+    """Each file is looked at by itself."""
+    await create_items(db.writer_engine)
+    other = path.with_name("other.db")
+    async with SQLiteDatabase(other) as second:
+        await create_items(second.writer_engine)
+        other.unlink()
+        await db.checkpoint("truncate")
+        await refused(second, "deleted")
+
+
+async def test_closed_connections_are_forgotten(db: SQLiteDatabase, path: Path) -> None:
+    """Of checkpoints, too."""
+    await create_items(db.writer_engine)
+    before = len(open_files._files)
+    await db.checkpoint()
+    assert len(open_files._files) == before
+    await db.close()
+    assert not any(file.path == str(path) for file in open_files._files.values())
