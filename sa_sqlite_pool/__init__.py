@@ -12,8 +12,11 @@ from .errors import (
     DatabaseNotUsableError,
     ForbiddenWriteError,
     NotADatabaseError,
+    OpenReadError,
+    OwnLockError,
     PoolTimeout,
     ReadTimeout,
+    SessionEndedError,
     SnapshotTooOldError,
     StaleReadError,
     StatementTimeout,
@@ -25,7 +28,8 @@ from .pools.reader import ReaderPool
 from .pools.swap_in import SQLitePool
 from .pools.writer import WriterPool
 from .restoring import restore
-from .sessions.routing import RoutedAsyncSession, RoutedSession, routing_sessionmaker
+from .sessions.maker import routing_sessionmaker
+from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import WalSettings
 from .statistics import DatabaseStatistics, ReaderStatistics, WalStatistics
 
@@ -43,6 +47,8 @@ __all__ = [
     "DatabaseStatistics",
     "ForbiddenWriteError",
     "NotADatabaseError",
+    "OpenReadError",
+    "OwnLockError",
     "PoolTimeout",
     "ReadTimeout",
     "ReaderPool",
@@ -51,6 +57,7 @@ __all__ = [
     "RoutedSession",
     "SQLiteDatabase",
     "SQLitePool",
+    "SessionEndedError",
     "SnapshotTooOldError",
     "StaleReadError",
     "StatementTimeout",

@@ -16,10 +16,11 @@ from typing import Any
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
 
 from .backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
 from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
-from .driver.opening import PrivateDirectory
+from .driver.private_directory import PrivateDirectory
 from .driver.urls import locate, parse_url
 from .errors import ConfigurationError, DatabaseClosedError
 from .life import State
@@ -27,9 +28,12 @@ from .pools.base import FairPool
 from .pools.reader import DEFAULT_READERS, ReaderPool
 from .pools.writer import WriterPool
 from .sessions.closures import Closures, RunsClosures
+from .sessions.coroutine_functions import mark_as_coroutine_function
+from .sessions.given_out import GuardedSessionmaker, end_session
 from .sessions.grouping import Groups
 from .sessions.lean import LeanEngine
-from .sessions.routing import routing_sessionmaker
+from .sessions.maker import sessionmaker_options
+from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -89,6 +93,9 @@ class SQLiteDatabase(RunsClosures):
     :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
         closed, as Litestream and other replicators want it; otherwise SQLite moves the log into
         the database and removes them
+    :param session_class: a class of the application's, any subclass of ``AsyncSession``, such as
+        SQLModel's, for :meth:`read`, :meth:`write` and :attr:`sessionmaker`; and its synchronous
+        one for :meth:`run_read` and :meth:`run_write`
     :param group_commit: calls of :meth:`run_write` that wait at the same time share one COMMIT
     :param engine_options: whatever ``create_async_engine`` takes (``echo``, ``connect_args``,
         ``json_serializer``, ``pool_pre_ping``, …), for both engines
@@ -115,6 +122,7 @@ class SQLiteDatabase(RunsClosures):
         placement: str = DEFAULT_PLACEMENT,
         keep_wal: bool = False,
         group_commit: bool = True,
+        session_class: type[AsyncSession] = RoutedAsyncSession,
         **engine_options: Any,
     ) -> None:
         if refused := _CHOSEN_HERE & engine_options.keys():
@@ -147,11 +155,16 @@ class SQLiteDatabase(RunsClosures):
         self.reader_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=ReaderPool, pool_size=readers, **options
         )
-        self._sessionmaker = routing_sessionmaker(
-            writer=self.writer_engine, reader=self.reader_engine
+        self._sessionmaker = GuardedSessionmaker(
+            self._assert_usable,
+            **sessionmaker_options(
+                writer=self.writer_engine, reader=self.reader_engine, class_=session_class
+            ),
         )
         groups = Groups(self.writer_engine, settings.write_timeout, together=group_commit)
-        self._closures = Closures(groups, self.reader_engine, self._label)
+        own: type[Session] = session_class.sync_session_class
+        beneath = Session if issubclass(own, RoutedSession) else own
+        self._closures = Closures(groups, self.reader_engine, self._label, session_class=beneath)
         self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
         self._state = State.NEW
         self._closing: asyncio.Future[None] | None = None
@@ -262,10 +275,16 @@ class SQLiteDatabase(RunsClosures):
 
     @property
     def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
-        """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``."""
+        """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``.
+
+        It may be kept from the start, for ``async_scoped_session``, say; a session that is made
+        while the database is not open raises :class:`~sa_sqlite_pool.DatabaseClosedError`.
+        """
+        return self._sessionmaker
+
+    def _assert_usable(self) -> None:
         self._assert_open()
         self._closures.assert_outside()
-        return self._sessionmaker
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -273,10 +292,15 @@ class SQLiteDatabase(RunsClosures):
 
         Commits when the block ends, rolls back when it raises. Waits at most ``write_timeout``
         seconds for its turn, and raises :class:`~sa_sqlite_pool.WriteTimeout` then; the same task
-        asking twice gets :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once.
+        asking twice gets :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once. Used after the
+        block, it raises :class:`~sa_sqlite_pool.SessionEndedError`.
         """
-        async with self.sessionmaker(role="writer") as session, session.begin():
-            yield session
+        session = self._sessionmaker(role="writer")
+        try:
+            async with session, session.begin():
+                yield session
+        finally:
+            end_session(session, "db.write()")
 
     @asynccontextmanager
     async def read(self, *, long: bool = False) -> AsyncIterator[AsyncSession]:
@@ -291,8 +315,12 @@ class SQLiteDatabase(RunsClosures):
         from shrinking, is named in a warning at the hard limit, and never ended for its age.
         """
         reader = self._long_reader if long else self.reader_engine
-        async with self.sessionmaker(role="reader", reader=reader.sync_engine) as session:
-            yield session
+        session = self._sessionmaker(role="reader", reader=reader)
+        try:
+            async with session:
+                yield session
+        finally:
+            end_session(session, "db.read()")
 
     # -- the log --------------------------------------------------------------------------------
 
@@ -400,3 +428,12 @@ class SQLiteDatabase(RunsClosures):
             return url
         self._private_directory = PrivateDirectory(self)
         return url.set(database=self._private_directory.database, query={})
+
+
+for _method in (
+    RunsClosures.run_read,
+    RunsClosures.run_read_core,
+    RunsClosures.run_write,
+    RunsClosures.run_write_core,
+):
+    mark_as_coroutine_function(_method)

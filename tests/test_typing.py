@@ -46,9 +46,15 @@ if TYPE_CHECKING:
         assert_type(await migrations.current(db, config="alembic.ini"), tuple[str, ...])
         await migrations.upgrade(engine, "head", config=Path("alembic.ini"), timeout=1)
 
+    class Own(AsyncSession):
+        pass
+
     def routed(engine: AsyncEngine) -> None:
         maker = routing_sessionmaker(writer=engine, reader=engine)
         assert_type(maker, async_sessionmaker[AsyncSession])
+        own = routing_sessionmaker(writer=engine, reader=engine, class_=Own, autoflush=False)
+        assert_type(own, async_sessionmaker[Own])
+        SQLiteDatabase("app.db", session_class=Own)
 
 
 def test_every_public_name_is_there() -> None:

@@ -34,28 +34,38 @@ _Body = Callable[[HereConnection], T]
 _Door = Callable[[Engine, HereConnection, Callable[[Any], T]], T]
 
 
+def _begun(engine: Engine, here: HereConnection) -> Connection:
+    """``engine``'s connection to a transaction that is open, as ``engine.connect()`` makes it."""
+    connection = Connection(engine, here)  # type: ignore[arg-type]
+    if connection.in_transaction():  # an `engine_connect` listener has asked something
+        connection.commit()
+    return connection
+
+
 def _with_connection(engine: Engine, here: HereConnection, call: Callable[[Connection], T]) -> T:
-    with Connection(engine, here) as connection, connection.begin():  # type: ignore[arg-type]
+    with _begun(engine, here) as connection, connection.begin():
         return here.call(lambda: call(connection))
-
-
-def _with_session(engine: Engine, here: HereConnection, call: Callable[[Session], T]) -> T:
-    with (
-        Connection(engine, here) as connection,  # type: ignore[arg-type]
-        Session(connection, expire_on_commit=False, close_resets_only=False) as session,
-        session.begin(),
-    ):
-        return here.call(lambda: call(session))
 
 
 @final
 class Closures:
-    """Runs functions on the engines of one database."""
+    """Runs functions on the engines of one database.
 
-    def __init__(self, groups: Groups, reader: AsyncEngine, label: str) -> None:
+    ``session_class`` is what ``run_read()`` and ``run_write()`` make sessions of, by
+    ``session_class(connection, **options)``, with options of ``Session``.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        reader: AsyncEngine,
+        label: str,
+        session_class: type[Session] = Session,
+    ) -> None:
         self._groups = groups
         self._reader = reader
         self._label = label
+        self._session_class = session_class
         self._threads: set[int] = set()  # in which a function runs
 
     def assert_outside(self) -> None:
@@ -69,6 +79,26 @@ class Closures:
     def refuse(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in those that have not begun."""
         self._groups.send_away(error)
+
+    def with_session(self, engine: Engine, here: HereConnection, call: Callable[[Session], T]) -> T:
+        # The transaction is begun for the session, not by it: a `begin` listener must not come in
+        # the middle of the function, where BEGIN is refused. The session has control of it, so that
+        # its after_commit event comes after the COMMIT.
+        with _begun(engine, here) as connection:
+            transaction = connection.begin()
+            with (
+                self._session_class(
+                    connection,
+                    expire_on_commit=False,
+                    close_resets_only=False,
+                    join_transaction_mode="control_fully",
+                ) as session,
+                session.begin(),
+            ):
+                result = here.call(lambda: call(session))
+            if transaction.is_active:  # it was not used, or passed by
+                transaction.commit()
+        return result
 
     def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
         engine = self._groups.engine.sync_engine
@@ -127,7 +157,9 @@ class RunsClosures(ABC):
         not, such as returning what would do its work later.
         """
         self._assert_may_run(fn)
-        return self._closures.read(_with_session, lambda s: fn(s, *args, **kwargs), fn)
+        return self._closures.read(
+            self._closures.with_session, lambda s: fn(s, *args, **kwargs), fn
+        )
 
     def run_write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -144,7 +176,9 @@ class RunsClosures(ABC):
         back by itself what several have written (a full disk, say), each gets an error.
         """
         self._assert_may_run(fn)
-        return self._closures.write(_with_session, lambda s: fn(s, *args, **kwargs), fn)
+        return self._closures.write(
+            self._closures.with_session, lambda s: fn(s, *args, **kwargs), fn
+        )
 
     def run_read_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs

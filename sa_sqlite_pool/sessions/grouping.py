@@ -24,12 +24,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Generic, TypeVar, final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 
+from ..background import start_task
 from ..driver.adapter import SQLiteConnection
 from ..driver.deferral import DeferredKeys
 from ..driver.executor import Executor
@@ -106,6 +106,7 @@ class Call(Generic[T]):
     def run(self, here: HereConnection) -> None:
         try:
             self._result = self._body(here)
+            here.assert_committed()
         except BaseException as error:  # raised again where it is awaited
             self._error = error
 
@@ -159,22 +160,27 @@ class Call(Generic[T]):
 class Group:
     """Calls with one place in line, and the task that leads them."""
 
-    def __init__(self, groups: Groups, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+    def __init__(self, groups: Groups, first: Call[Any]) -> None:
         self._groups = groups
-        self._loop = loop
-        self._calls: deque[Call[Any]] = deque()
+        self._loop = first.loop
+        self._calls: deque[Call[Any]] = deque([first])
         self._running: list[Call[Any]] = []
         self._closed = False
         pool = groups.pool
         self._turn = pool.turn
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
         self._place = pool.stand_in_line()
-        context = contextvars.Context()  # not the first caller's, which would be kept
-        self._leader = context.run(
-            partial(loop.create_task, self._lead(), name=f"group commit of {self._turn.name}")
+        self._led_by: asyncio.Task[Any] | None = None
+        # An eager task factory runs it now, as far as it comes: it must find its first call.
+        self._leader = start_task(self._lead(), f"group commit of {self._turn.name}")
+        if self._led_by is None:
+            # Until it begins: the caller would pass for the holder of the turn.
+            task = self._leader if isinstance(self._leader, asyncio.Task) else None
+            self._place.hand_to(task)
+        # Not in the first caller's context, which would be kept.
+        self._timer = self._loop.call_at(
+            first.deadline, self._look_at_deadlines, context=contextvars.Context()
         )
-        self._place.hand_to(self._leader)
-        self._timer = loop.call_at(deadline, self._look_at_deadlines, context=context)
         self._leader.add_done_callback(self._led)
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -187,6 +193,9 @@ class Group:
     # -- its leader -----------------------------------------------------------------------------
 
     async def _lead(self) -> None:
+        self._led_by = asyncio.current_task()
+        assert self._led_by is not None
+        self._place.hand_to(self._led_by)
         place_in_line.set(self._place)
         fairy = await greenlet_spawn(self._groups.engine.sync_engine.raw_connection)
         connection = fairy.dbapi_connection
@@ -245,7 +254,7 @@ class Group:
                 return call
         return None
 
-    def _led(self, leader: asyncio.Task[None]) -> None:
+    def _led(self, leader: asyncio.Future[None]) -> None:
         """The leader has come to its end, whatever it was."""
         self._closed = True
         self._timer.cancel()
@@ -339,9 +348,10 @@ class Groups:
         """Give it its place."""
         group = self._last
         if group is None or not self._together or not group.takes(call.loop):
-            group = self._last = Group(self, call.loop, call.deadline)
+            group = self._last = Group(self, call)
             self._groups.add(group)
-        group.add(call)
+        else:
+            group.add(call)
         return group
 
     def forget(self, group: Group) -> None:

@@ -5,6 +5,8 @@ What is not clearly a read goes to the writer, where it is right in any case.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import TextClause
@@ -42,10 +44,36 @@ def _writes_or_locks(element: Any) -> bool:
     )
 
 
+# Characters at the beginning of a text, and at its end, that are looked at. All of it would be a
+# second of the event loop for a statement of megabytes.
+_HEAD = 4096
+_TAIL = 1024
+
+_LOCKING_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_LOCKING_WORDS))})\b", re.IGNORECASE)
+
+
 def text_only_reads(sql: str) -> bool:
-    """The same for SQL given as text."""
+    """The same for SQL given as text, in bounded time however long it is."""
+    return _short_only_reads(sql) if len(sql) <= _HEAD else _long_only_reads(sql)
+
+
+@lru_cache(maxsize=4096)
+def _short_only_reads(sql: str) -> bool:
     if classify(sql) not in {Kind.READ, Kind.EXPLAIN}:
         return False
     if not _LOCKING_WORDS.isdisjoint(top_level_words(sql)):
         return False
     return next(words(sql), "") != "WITH" or _WRITING_WORDS.isdisjoint(words(sql))
+
+
+def _long_only_reads(sql: str) -> bool:
+    # FOR UPDATE stands at the end, INTO before FROM. So the head must reach to a FROM, and the
+    # tail have neither, be it in quotes. A member of a WITH may write wherever it stands.
+    head = sql[:_HEAD]
+    seen = list(top_level_words(head))
+    return (
+        seen[:1] == ["SELECT"]
+        and "FROM" in seen
+        and _LOCKING_WORDS.isdisjoint(seen)
+        and _LOCKING_WORD.search(sql, len(sql) - _TAIL) is None
+    )

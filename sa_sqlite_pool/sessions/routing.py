@@ -6,145 +6,255 @@ PostgreSQL primary and ``reader`` at its replicas, and keeps its code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine.util import TransactionalContext
+from sqlalchemy.exc import InvalidRequestError, UnboundExecutionError
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+)
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from ..driver.adapter import SQLiteConnection
-from ..errors import ConfigurationError, StaleReadError
+from ..errors import ConfigurationError, SessionEndedError
+from ..pools.reader import ReaderPool
 from ..settings import Role
+from .composing import composed
 from .lean import LeanSession
 from .reads import only_reads
+from .temporary import Target, mentioned, target_of
+from .transaction import RoutedTransaction, close_all
+
+# The verb of a use that is refused: the temp table is on the reader, the session on the writer.
+_OUT_OF_REACH = ""
 
 
 class RoutedSession(Session):
     """The synchronous session inside a :class:`RoutedAsyncSession`.
 
+    :param bind: the default engine, by default ``writer``, or ``reader`` for that role. Anything
+        else replaces both: nothing is routed then
+    :param writer: an ``Engine`` or ``AsyncEngine``
+    :param reader: an ``Engine`` or ``AsyncEngine``
     :param role: ``"writer"`` and ``"reader"`` send everything to that engine. ``"auto"`` sends
         reads to the reader until the first write; from then to the end of the transaction
         everything goes to the writer, so that the session reads what it wrote.
-    :param refuse_stale_writes: see :func:`routing_sessionmaker`
+    :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
     """
 
     def __init__(
         self,
         bind: Engine | Connection | None = None,
         *,
-        writer: Engine,
-        reader: Engine,
+        writer: Engine | AsyncEngine,
+        reader: Engine | AsyncEngine,
         role: str = "auto",
         refuse_stale_writes: bool = False,
         **kw: Any,
     ) -> None:
-        self.writer = writer
-        self.reader = reader
+        if kw.get("twophase"):
+            raise twophase_refused()
+        self.writer = _sync_engine(writer)
+        self.reader = _sync_engine(reader)
         self.role = Role.parse("role", role)
         self._refuse_stale_writes = refuse_stale_writes
-        # Both belong to the transaction and go with it: _forget_routes()
-        self._on_writer = False
-        self._has_read = False
+        self._routes = self.role is Role.AUTO and self.writer is not self.reader
+        self._writer_is_bound = False  # by binds=, to some class or table
+        self._left_open: list[Connection] = []
+        self._temp_use: Target | None = None  # by the statement that was asked about last
+        self._ended_after: str | None = None
+        if bind is None or bind is self.writer:
+            bind = self.reader if self.role is Role.READER else self.writer
         super().__init__(bind=bind, **kw)
 
-    def get_bind(
-        self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any
-    ) -> Engine | Connection:
-        """The engine for a statement: SQLAlchemy's documented hook for custom routing."""
-        if bind is not None:
-            return bind  # type: ignore[no-any-return]
-        if self.role is not Role.AUTO:
-            return self.writer if self.role is Role.WRITER else self.reader
-        if not self._on_writer and only_reads(clause):
-            self._has_read = True
+    # -- questions ------------------------------------------------------------------------------
+
+    def get_bind(self, mapper: Any = None, **kw: Any) -> Engine | Connection:
+        """Return the engine for a statement, as SQLAlchemy's; asking changes nothing.
+
+        What SQLAlchemy would send to the writer because nothing else was said is what is routed. A
+        ``bind`` of the statement, ``binds``, and what a subclass returns here are kept.
+        """
+        self._temp_use = None
+        bound = super().get_bind(mapper, **kw)
+        if not self._routes or bound is not self.writer or kw.get("bind") is not None:
+            return bound
+        if self._writer_is_bound and self._is_bound_by_name(mapper, kw):
+            return bound
+        clause = kw.get("clause")
+        transaction = self.get_transaction()
+        if not isinstance(transaction, RoutedTransaction):
+            return self._route(clause, mapper, frozenset())
+        if not transaction.on_writer:
+            return self._route(clause, mapper, transaction.temp_objects)
+        if transaction.temp_objects:
+            return self._route_beside_temp_objects(clause, transaction.temp_objects)
+        return bound
+
+    def _route(self, clause: Any, mapper: Any, temp_objects: Any) -> Engine:
+        # A flush writes: what it has to read for that, it reads where it writes.
+        if only_reads(clause) and not self._flushing:
             return self.reader
-        if not self._on_writer:
-            self._go_to_writer()
+        if clause is None:
+            table = None if mapper is None else getattr(mapper, "local_table", None)
+            name = str(getattr(table, "name", "")).lower()
+            return self.reader if name in temp_objects else self.writer
+        if not isinstance(self.reader.pool, ReaderPool):  # another would refuse
+            return self.writer
+        target = target_of(clause, self.reader.dialect)
+        if target is None or not target.is_among(temp_objects):
+            return self.writer
+        self._temp_use = target
+        return self.reader
+
+    def _route_beside_temp_objects(self, clause: Any, temp_objects: set[str]) -> Engine:
+        target = target_of(clause, self.reader.dialect)
+        if target is not None and target.verb == "DROP" and target.is_among(temp_objects):
+            self._temp_use = target
+            return self.reader
+        if name := mentioned(clause, temp_objects):
+            self._temp_use = Target(_OUT_OF_REACH, name, temporary=True)
         return self.writer
 
-    def _go_to_writer(self) -> None:
-        if self._has_read:
-            reader = self.connection({"bind": self.reader}).connection.dbapi_connection
-            if isinstance(reader, SQLiteConnection):
-                self._leave_reader(reader)
-            elif self._refuse_stale_writes:
-                raise ConfigurationError("refuse_stale_writes needs this package's pools")
-        self._on_writer = True
+    def _is_bound_by_name(self, mapper: Any, kw: Mapping[str, Any]) -> bool:
+        """Whether ``binds`` lead to the writer, and not that there was nothing else."""
+        default, self.bind = self.bind, None
+        try:
+            super().get_bind(mapper, **kw)
+        except UnboundExecutionError:
+            return False
+        finally:
+            self.bind = default
+        return True
 
-    def _leave_reader(self, reader: SQLiteConnection) -> None:
-        # Reader                        | Writer                    | Somebody else
-        # SELECT balance → 10           |                           |
-        # which version is it of?       |                           |
-        # end the snapshot              |                           |
-        #                               |                           | UPDATE …; COMMIT
-        #                               | BEGIN IMMEDIATE           | (cannot commit any more)
-        # is it today's?                |                           |
-        # The snapshot ends first: without WAL, whoever has the turn cannot commit before that.
-        if not self._refuse_stale_writes:
-            reader.end_read()
-            return
-        seen = reader.data_version()
-        reader.end_read()
-        self.connection({"bind": self.writer}).exec_driver_sql("SELECT 1")
-        if reader.data_version() != seen:
-            raise StaleReadError(
-                "this session read before it wrote, and somebody else has committed in between, "
-                "so what it read may be out of date; nothing was written: retry the transaction, "
-                'or use role="writer" from its start'
+    def _add_bind(self, key: Any, bind: Any) -> None:
+        super()._add_bind(key, bind)
+        self._writer_is_bound = self._writer_is_bound or bind is self.writer
+
+    # -- connections ----------------------------------------------------------------------------
+
+    def _connection_for_bind(
+        self, engine: Any, execution_options: Any = None, **kw: Any
+    ) -> Connection:
+        """Take a connection: what get_bind() has said is done here, and nowhere else.
+
+        SQLAlchemy calls this for a statement and for ``connection()``. A flush asks its
+        ``SessionTransaction``, which sees to the writer.
+        """
+        use, self._temp_use = self._temp_use, None
+        if engine is self.reader and self._routes:
+            return self._reader_connection(execution_options, use)
+        if use is not None and use.verb == _OUT_OF_REACH:
+            raise InvalidRequestError(
+                f"the temp table {use.name!r} belongs to the reader connection of this session, "
+                "which has gone to the writer with its first write, and can only be dropped now; "
+                'use it before the first write, or role="writer" from the start'
             )
+        return super()._connection_for_bind(engine, execution_options, **kw)
 
-    def _forget_routes(self) -> None:
-        self._on_writer = False
-        self._has_read = False
+    def _reader_connection(self, execution_options: Any, use: Target | None) -> Connection:
+        TransactionalContext._trans_ctx_check(self)
+        current = self._transaction or self._autobegin_t()
+        if not current.is_active:  # refused there, with the reason
+            return super()._connection_for_bind(self.reader, execution_options)
+        transaction = self.get_transaction()
+        assert isinstance(transaction, RoutedTransaction)
+        connection = transaction.reader_connection(execution_options)
+        if use is not None and use.verb == "CREATE":
+            transaction.temp_objects.add(use.name)
+        elif use is not None and use.verb == "DROP":
+            transaction.temp_objects.discard(use.name)
+        return connection
 
+    def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:
+        """As SQLAlchemy's; without a bind it is the writer's, since what it is for is unknown."""
+        self._temp_use = None  # of a statement that was only asked about
+        return super().connection(bind_arguments, execution_options)
 
-@event.listens_for(RoutedSession, "after_transaction_end")
-def _transaction_ended(session: RoutedSession, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:  # not a SAVEPOINT
-        session._forget_routes()
+    def execute(self, statement: Any, params: Any = None, **kw: Any) -> Any:
+        """As SQLAlchemy's."""
+        if kw.get("_add_event") is not None and self._routes:
+            # synchronize_session="fetch" without RETURNING: what is about to be changed is read
+            # where it will be changed (BulkUDCompileState in SQLAlchemy's bulk_persistence.py).
+            arguments = dict(kw.get("bind_arguments") or {})
+            arguments.setdefault("bind", self.get_bind(**arguments))
+            kw["bind_arguments"] = arguments
+        return super().execute(statement, params, **kw)
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
+        if self._ended_after is not None:
+            raise SessionEndedError(
+                f"this session was given out by {self._ended_after}, and the block has ended; "
+                "begin another where it is needed, in a background task, too: "
+                "async with db.write() as session: …"
+            )
+        if self._transaction is None and self._routes and (begin or self.autobegin):
+            return RoutedTransaction(
+                self,
+                SessionTransactionOrigin.BEGIN if begin else SessionTransactionOrigin.AUTOBEGIN,
+                self.writer,
+                self.reader,
+                self._left_open,
+                refuse_stale_writes=self._refuse_stale_writes,
+            )
+        return super()._autobegin_t(begin)
+
+    def _close_impl(self, invalidate: bool, is_reset: bool = False) -> None:
+        try:
+            super()._close_impl(invalidate, is_reset)
+        finally:
+            if self._left_open:
+                close_all(self._left_open)
+
+    def refuse_use_after(self, block: str) -> None:
+        """Refuse, from now on, to begin another transaction: ``block`` has ended."""
+        self._ended_after = block
 
 
 class RoutedAsyncSession(LeanSession):
-    """What :func:`routing_sessionmaker` makes: an ``AsyncSession`` over two engines."""
+    """An ``AsyncSession`` over two engines: see :func:`~sa_sqlite_pool.routing_sessionmaker`."""
 
     sync_session_class = RoutedSession
 
+    _engines: tuple[AsyncEngine, ...] = ()
 
-def routing_sessionmaker(
-    *,
-    writer: AsyncEngine,
-    reader: AsyncEngine,
-    class_: type[AsyncSession] = RoutedAsyncSession,
-    expire_on_commit: bool = False,
-    refuse_stale_writes: bool = False,
-    **kw: Any,
-) -> async_sessionmaker[AsyncSession]:
-    """An ``async_sessionmaker`` whose sessions know a writer and a reader engine.
+    def __init__(
+        self,
+        bind: AsyncEngine | AsyncConnection | None = None,
+        *,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        role: str = "auto",
+        sync_session_class: type[Session] | None = None,
+        **kw: Any,
+    ) -> None:
+        self._engines = (writer, reader)
+        if sync_session_class is not None:
+            given: Any = sync_session_class
+            kw["sync_session_class"] = composed(given, Session, RoutedSession)
+        if bind is None or bind is writer:
+            bind = reader if role == Role.READER.value else writer
+        super().__init__(bind, writer=writer, reader=reader, role=role, **kw)
 
-    ``Session()`` is an auto session: reads go to the reader until the first write (flush, DML,
-    DDL, text that is not a read, ``with_for_update``, ``session.connection()``), then all goes to
-    the writer until the transaction ends. ``Session(role="writer")`` and ``Session(role="reader")``
-    decide it from the start.
+    def _translate_for_bind(self, bind: Any) -> Any:
+        # For get_async_bind(), since SQLAlchemy 2.1.
+        for engine in self._engines:
+            if bind is engine.sync_engine:
+                return engine
+        return super()._translate_for_bind(bind)
 
-    :param class_: a subclass of :class:`RoutedAsyncSession`
-    :param expire_on_commit: False by default: what expired would be loaded again on attribute
-        access, which an asyncio session cannot do
-    :param refuse_stale_writes: an auto session that read, then wants to write, gets a
-        :class:`~sa_sqlite_pool.StaleReadError` if anybody committed in between, instead of
-        overwriting what it has not seen
-    :param kw: whatever ``Session`` takes
-    """
-    for name, engine in (("writer", writer), ("reader", reader)):
-        if not isinstance(engine, AsyncEngine):
-            raise ConfigurationError(f"{name} must be an AsyncEngine, not {engine!r}")
-    if not issubclass(class_.sync_session_class, RoutedSession):
-        raise ConfigurationError(f"{class_.__name__} must derive from RoutedAsyncSession")
-    return async_sessionmaker(
-        writer,
-        class_=class_,
-        expire_on_commit=expire_on_commit,
-        writer=writer.sync_engine,
-        reader=reader.sync_engine,
-        refuse_stale_writes=refuse_stale_writes,
-        **kw,
+
+def twophase_refused() -> ConfigurationError:
+    return ConfigurationError(
+        "twophase=True is not available in routed sessions: what is read on one engine and written "
+        "on another cannot be prepared as one; leave it out, or use a stock async_sessionmaker "
+        "for transactions over several databases"
     )
+
+
+def _sync_engine(engine: Engine | AsyncEngine) -> Engine:
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine

@@ -13,10 +13,15 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.ext.asyncio.exc import AsyncContextNotStarted
 
-from sa_sqlite_pool import ReaderPool, RoutedAsyncSession, SQLiteDatabase, WriterPool
+from sa_sqlite_pool import (
+    ReaderPool,
+    RoutedAsyncSession,
+    SQLiteDatabase,
+    WriterPool,
+    routing_sessionmaker,
+)
 from sa_sqlite_pool.driver.greenlets import greenlet_spawn
 from sa_sqlite_pool.sessions import lean
-from sa_sqlite_pool.sessions.routing import routing_sessionmaker
 from tests.conftest import MakeEngine, Tasks
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -27,7 +30,12 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase, aliased
 from sqlalchemy.schema import CreateTable
 
-from sa_sqlite_pool import ConfigurationError, StaleReadError, routing_sessionmaker
+from sa_sqlite_pool import (
+    ConfigurationError,
+    RoutedAsyncSession,
+    StaleReadError,
+    routing_sessionmaker,
+)
 from sa_sqlite_pool.sessions.reads import only_reads, text_only_reads
 from tests.conftest import StatementLog
 from tests.helpers import Base, Item, amounts, create_items
@@ -116,6 +124,54 @@ def test_everything_else_is_a_write(clause: object) -> None:
 def test_quoted_words_do_not_mislead() -> None:
     """Only words outside quotes count."""
     assert text_only_reads("SELECT 'FOR UPDATE', \"into\" FROM items")
+
+
+LONG = ", ".join(map(str, range(100_000)))
+LITERAL = "x" * 5_000_000
+
+LONG_TEXTS = {
+    f"SELECT count(*) FROM items WHERE id IN ({LONG})": True,
+    f"SELECT length('{LITERAL}') FROM items": False,
+    f"SELECT * FROM items WHERE id IN ({LONG}) FOR UPDATE": False,
+    f"SELECT * FROM items WHERE id IN ({LONG}) FOR UPDATE /* traced */": False,
+    f"SELECT * INTO other FROM items WHERE id IN ({LONG})": False,
+    f"SELECT id FROM items WHERE id IN ({LONG}) INTO OUTFILE 'other'": False,
+    f"WITH a AS (SELECT '{LITERAL}' AS b) INSERT INTO t (x) SELECT length(b) FROM a": False,
+    f"WITH a AS (SELECT '{LITERAL}' AS b) SELECT length(b) FROM a": False,
+    f"INSERT INTO items (id) VALUES ({LONG})": False,
+    f"/* {LITERAL} */ SELECT id FROM items": False,
+    f"DELETE FROM items WHERE id IN (SELECT id FROM items WHERE id IN ({LONG}))": False,
+}
+
+
+@pytest.mark.parametrize("sql", LONG_TEXTS, ids=lambda sql: f"{sql[:30]}…{sql[-20:]}")
+def test_a_long_text_is_judged_by_its_ends(sql: str) -> None:
+    """What cannot be told from them goes to the writer."""
+    assert text_only_reads(sql) is LONG_TEXTS[sql]
+
+
+def test_a_long_text_is_judged_in_bounded_time() -> None:
+    """No more of it is looked at than of a short one: the interpreter does as much."""
+
+    def instructions(sql: str) -> int:
+        count = 0
+
+        def trace(_frame: FrameType, _event: str, _arg: object) -> Any:
+            nonlocal count
+            count += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            text_only_reads(sql)
+        finally:
+            sys.settrace(before)
+        return count
+
+    few, many = (",".join(map(str, range(count))) for count in (3_000, 300_000))
+    sql = "SELECT * FROM items WHERE id IN ({})"
+    assert instructions(sql.format(many)) < 1.1 * instructions(sql.format(few))
 
 
 # -- auto sessions ------------------------------------------------------------------------------
@@ -294,9 +350,9 @@ async def test_unknown_roles_and_engines_are_refused(maker: Maker, writer: Async
     with pytest.raises(ConfigurationError, match=r"'auto', 'reader', 'writer', not 'master'"):
         maker(role="master")
     with pytest.raises(ConfigurationError, match="reader must be an AsyncEngine"):
-        routing_sessionmaker(writer=writer, reader="app.db")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="derive from RoutedAsyncSession"):
-        routing_sessionmaker(writer=writer, reader=writer, class_=AsyncSession)
+        routing_sessionmaker(writer=writer, reader="app.db")  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match="give a subclass of AsyncSession"):
+        routing_sessionmaker(writer=writer, reader=writer, class_=object)
 
 
 async def test_any_two_engines_will_do(path: object) -> None:
@@ -354,16 +410,31 @@ async def test_a_write_after_a_stale_read_can_be_refused(
     assert (await amounts(writer))[0] == 6
 
 
-async def test_refuse_stale_writes_needs_this_packages_pools(path: object) -> None:
-    """Other databases have their own isolation levels for it."""
+async def test_refuse_stale_writes_needs_this_packages_pools(
+    path: object, writer: AsyncEngine, reader: AsyncEngine
+) -> None:
+    """Other databases have their own isolation levels for it. It is said at construction."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    with pytest.raises(ConfigurationError, match="this package's pools"):
+        routing_sessionmaker(writer=writer, reader=engine, refuse_stale_writes=True)
+    with pytest.raises(ConfigurationError, match="a reader engine beside the writer"):
+        routing_sessionmaker(writer=writer, reader=writer, refuse_stale_writes=True)
+    routing_sessionmaker(writer=engine, reader=engine)
+    routing_sessionmaker(writer=writer, reader=reader, refuse_stale_writes=True)
+    await engine.dispose()
+
+
+async def test_a_session_of_its_own_making_needs_them_too(path: object) -> None:
+    """Where no maker has looked at the engines, the first write says so."""
+    writer, reader = (create_async_engine(f"sqlite+aiosqlite:///{path}") for _ in range(2))
     try:
-        await create_items(engine)
-        maker = routing_sessionmaker(writer=engine, reader=engine, refuse_stale_writes=True)
-        async with maker() as session:
+        await create_items(writer)
+        session = RoutedAsyncSession(writer=writer, reader=reader, refuse_stale_writes=True)
+        async with session:
             await session.scalars(select(Item))
             session.add(Item(id=9))
             with pytest.raises(ConfigurationError, match="this package's pools"):
                 await session.flush()
     finally:
-        await engine.dispose()
+        await writer.dispose()
+        await reader.dispose()

@@ -1,0 +1,24 @@
+"""Classes made of an application's class and one of this package's."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+@cache
+def composed(class_: Any, base: type, mixin: type) -> Any:
+    """Return a class that is both; the same one each time.
+
+    ``mixin`` itself where ``class_`` is only ``base``. What ``class_`` has of its own comes first,
+    as if it had been derived from ``mixin`` instead of ``base``.
+    """
+    if class_ is base:
+        return mixin
+    return class_ if issubclass(class_, mixin) else derived(class_, mixin)
+
+
+def derived(class_: type, *mixins: type, **attributes: Any) -> Any:
+    """Return a class derived from all of these, under the name of the first."""
+    own = {"__module__": class_.__module__, "__doc__": class_.__doc__, **attributes}
+    return type(class_.__name__, (class_, *mixins), own)

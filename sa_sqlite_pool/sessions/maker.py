@@ -1,0 +1,137 @@
+"""Session makers over two engines."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar, overload
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
+
+from ..errors import ConfigurationError
+from ..pools.base import FairPool
+from .composing import composed, derived
+from .routing import RoutedAsyncSession, RoutedSession, twophase_refused
+
+S = TypeVar("S", bound=AsyncSession)
+
+
+@cache
+def routed_class(class_: Any) -> type[AsyncSession]:
+    """Return a class of ``class_`` and :class:`RoutedAsyncSession`; ``class_`` if it is routed.
+
+    Its ``sync_session_class`` is routed in the same way.
+    """
+    try:
+        sync_class = composed(class_.sync_session_class, Session, RoutedSession)
+        routed: type[AsyncSession] = composed(class_, AsyncSession, RoutedAsyncSession)
+        if routed.sync_session_class is not sync_class:
+            routed = derived(routed, sync_session_class=sync_class)
+    except (AttributeError, TypeError) as error:
+        raise ConfigurationError(
+            f"{class_!r} cannot be routed: {error}; give a subclass of AsyncSession, whose "
+            "sync_session_class is a subclass of Session"
+        ) from error
+    return routed
+
+
+def sessionmaker_options(
+    *,
+    writer: AsyncEngine,
+    reader: AsyncEngine,
+    class_: Any,
+    expire_on_commit: bool = False,
+    refuse_stale_writes: bool = False,
+    **kw: Any,
+) -> dict[str, Any]:
+    """Return what an ``async_sessionmaker`` is made with: see :func:`routing_sessionmaker`."""
+    for name, engine in (("writer", writer), ("reader", reader)):
+        if not isinstance(engine, AsyncEngine):
+            raise ConfigurationError(f"{name} must be an AsyncEngine, not {engine!r}")
+    if kw.get("twophase"):
+        raise twophase_refused()
+    if refuse_stale_writes:
+        _assert_staleness_can_be_told(writer.sync_engine, reader.sync_engine)
+    return {
+        "bind": writer,
+        "class_": routed_class(class_),
+        "expire_on_commit": expire_on_commit,
+        "writer": writer,
+        "reader": reader,
+        "refuse_stale_writes": refuse_stale_writes,
+        **kw,
+    }
+
+
+def _assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
+    if writer is reader:
+        raise ConfigurationError(
+            "refuse_stale_writes needs a reader engine beside the writer engine: reads and writes "
+            'on one connection are its isolation level\'s business; use role="writer" instead'
+        )
+    if not isinstance(reader.pool, FairPool):
+        raise ConfigurationError(
+            "refuse_stale_writes needs this package's pools, which can tell what was committed "
+            "since a read; leave it out, or use poolclass=ReaderPool for the reader engine"
+        )
+
+
+@overload
+def routing_sessionmaker(
+    *,
+    writer: AsyncEngine,
+    reader: AsyncEngine,
+    class_: type[S],
+    expire_on_commit: bool = False,
+    refuse_stale_writes: bool = False,
+    **kw: Any,
+) -> async_sessionmaker[S]: ...
+
+
+@overload
+def routing_sessionmaker(
+    *,
+    writer: AsyncEngine,
+    reader: AsyncEngine,
+    expire_on_commit: bool = False,
+    refuse_stale_writes: bool = False,
+    **kw: Any,
+) -> async_sessionmaker[AsyncSession]: ...
+
+
+def routing_sessionmaker(
+    *,
+    writer: AsyncEngine,
+    reader: AsyncEngine,
+    class_: type[AsyncSession] = RoutedAsyncSession,
+    expire_on_commit: bool = False,
+    refuse_stale_writes: bool = False,
+    **kw: Any,
+) -> async_sessionmaker[Any]:
+    """Return an ``async_sessionmaker`` whose sessions know a writer and a reader engine.
+
+    ``Session()`` is an auto session: reads go to the reader until the first write (flush, DML,
+    DDL, text that is not a read, ``with_for_update``, ``session.connection()``), then all goes to
+    the writer until the transaction ends. ``Session(role="writer")`` and ``Session(role="reader")``
+    decide it from the start.
+
+    :param class_: a class of the application's: any subclass of ``AsyncSession``
+    :param expire_on_commit: False by default: what expired would be loaded again on attribute
+        access, which an asyncio session cannot do
+    :param refuse_stale_writes: an auto session that read, then wants to write, gets a
+        :class:`~sa_sqlite_pool.StaleReadError` if another transaction was committed in between,
+        instead of overwriting what it has not seen
+    :param kw: whatever ``Session`` takes, but ``twophase``. What ``binds`` or ``bind`` send to
+        another engine or connection goes there, and is not routed
+    """
+    return async_sessionmaker(
+        **sessionmaker_options(
+            writer=writer,
+            reader=reader,
+            class_=class_,
+            expire_on_commit=expire_on_commit,
+            refuse_stale_writes=refuse_stale_writes,
+            **kw,
+        )
+    )

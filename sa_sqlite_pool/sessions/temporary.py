@@ -1,0 +1,212 @@
+"""Which statements create, fill and drop temp tables.
+
+"Tables created using the "CREATE TEMP TABLE" syntax are only visible to the database connection in
+which the "CREATE TABLE" statement was originally evaluated": https://www.sqlite.org/inmemorydb.html.
+So what an auto session does with one goes where it was created.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Dialect, TextClause
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import FromStatement
+from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.dml import Delete, Insert, Update
+from sqlalchemy.sql.selectable import TableClause, TextualSelect
+
+_LONGEST_READ = 4096  # characters: what comes later is no longer about the target
+
+_TOKEN = re.compile(
+    r"""
+      (?P<skip>\s+ | --[^\n]* | /\*.*?(?:\*/|\Z))
+    | (?P<quoted>'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\])
+    | (?P<word>\w+)
+    | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+_MAIN_VERBS = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE"})
+_OBJECTS = frozenset({"TABLE", "VIEW", "TRIGGER", "INDEX"})
+_BEFORE_OBJECT = frozenset({"UNIQUE", "VIRTUAL"})
+
+
+class Target(NamedTuple):
+    """What a statement creates, changes or drops. Names are in lower case.
+
+    ``temporary``: the statement itself says that it is temp. ``table`` is that of an index.
+    """
+
+    verb: str
+    name: str
+    temporary: bool
+    table: str | None = None
+
+    def is_among(self, names: Collection[str]) -> bool:
+        """Whether it is temp: by its own words, or one of these temp tables is meant."""
+        return self.temporary or self.name in names or self.table in names
+
+
+def target_of(clause: Any, dialect: Dialect) -> Target | None:
+    """Return the target of a statement; None where there is none, or it is not understood."""
+    if isinstance(clause, (FromStatement, TextualSelect)):
+        clause = clause.element
+    if isinstance(clause, TextClause):
+        return target_of_text(clause.text[:_LONGEST_READ])
+    if isinstance(clause, (Insert, Update, Delete)):
+        return _target_of_dml(clause)
+    if isinstance(clause, ExecutableDDLElement):
+        try:
+            sql = str(clause.compile(dialect=dialect))
+        except SQLAlchemyError:  # it fails again where it is executed
+            return None
+        return target_of_text(sql[:_LONGEST_READ])
+    return None
+
+
+def _target_of_dml(clause: Insert | Update | Delete) -> Target | None:
+    table = clause.table
+    if not isinstance(table, TableClause):
+        return None
+    schema = (table.schema or "").lower()
+    if schema not in {"", "temp"}:
+        return None
+    return Target(clause.__visit_name__.upper(), table.name.lower(), schema == "temp")
+
+
+@lru_cache(maxsize=512)
+def target_of_text(sql: str) -> Target | None:
+    """The same for SQL given as text."""
+    tokens = _Tokens(sql)
+    verb = tokens.next_word()
+    if verb == "WITH":
+        verb = tokens.skip_to(_MAIN_VERBS)
+    if verb == "CREATE":
+        return _created(tokens)
+    if verb in {"DROP", "ALTER"}:
+        return _named(verb, tokens) if tokens.next_word() in _OBJECTS else None
+    if verb in {"ANALYZE", "REINDEX"}:
+        return _analyzed(verb, tokens)
+    return _changed(verb, tokens) if verb in _MAIN_VERBS else None
+
+
+def _analyzed(verb: str, tokens: _Tokens) -> Target | None:
+    """ANALYZE and REINDEX take the name of a schema, too."""
+    name = (tokens.next_name() or "").lower()
+    return Target(verb, name, temporary=True) if name == "temp" else None
+
+
+def _created(tokens: _Tokens) -> Target | None:
+    word = tokens.next_word()
+    temporary = word in {"TEMP", "TEMPORARY"}
+    if temporary:
+        word = tokens.next_word()
+    if word in _BEFORE_OBJECT:
+        word = tokens.next_word()
+    if word not in _OBJECTS:
+        return None
+    target = _named("CREATE", tokens)
+    if target is None:
+        return None
+    table = None
+    if word == "INDEX" and tokens.next_word() == "ON":
+        table = (tokens.next_name() or "").lower() or None
+    return target._replace(temporary=target.temporary or temporary, table=table)
+
+
+def _changed(verb: str, tokens: _Tokens) -> Target | None:
+    if tokens.peek_word() == "OR":  # INSERT OR IGNORE INTO
+        tokens.next_word()
+        tokens.next_word()
+    if verb != "UPDATE" and tokens.next_word() not in {"INTO", "FROM"}:
+        return None
+    return _named(verb, tokens)
+
+
+def _named(verb: str, tokens: _Tokens) -> Target | None:
+    for word in ("IF", "NOT", "EXISTS"):
+        if tokens.peek_word() == word:
+            tokens.next_word()
+    name, schema = tokens.next_name(), ""
+    if tokens.peek() == ".":
+        tokens.take()
+        schema, name = (name or "").lower(), tokens.next_name()
+    if name is None or schema not in {"", "temp"}:
+        return None
+    return Target(verb, name.lower(), schema == "temp")
+
+
+class _Tokens:
+    """The words, names and signs of a text that stand outside parentheses and comments."""
+
+    def __init__(self, sql: str) -> None:
+        self._tokens = _top_level(sql)
+        self._ahead: tuple[str, str] | None = None
+
+    def peek(self) -> str:
+        """The next one, which stays; "" at the end."""
+        if self._ahead is None:
+            self._ahead = next(self._tokens, ("", ""))
+        return self._ahead[1]
+
+    def take(self) -> tuple[str, str]:
+        self.peek()
+        token, self._ahead = self._ahead, None
+        assert token is not None
+        return token
+
+    def peek_word(self) -> str:
+        return self.peek().upper()
+
+    def next_word(self) -> str:
+        """The next one in upper case; "" if it is no word."""
+        kind, token = self.take()
+        return token.upper() if kind == "word" else ""
+
+    def next_name(self) -> str | None:
+        kind, token = self.take()
+        if kind == "word":
+            return token
+        if kind == "quoted":
+            return token[1:-1].replace(token[-1] * 2, token[-1])
+        return None
+
+    def skip_to(self, words: Collection[str]) -> str:
+        while self.peek():
+            if (word := self.next_word()) in words:
+                return word
+        return ""
+
+
+def _top_level(sql: str) -> Iterator[tuple[str, str]]:
+    depth = 0
+    for match in _TOKEN.finditer(sql):
+        found = match.group()
+        if found == ")":
+            depth -= 1
+        if depth == 0 and match.lastgroup != "skip" and found not in {")", ";"}:
+            yield str(match.lastgroup), found
+        if found == "(":
+            depth += 1
+
+
+def mentioned(clause: Any, names: Collection[str]) -> str | None:
+    """Return one of ``names`` that occurs in a statement, as far as that can be seen."""
+    return next((name for name in _names_in(clause) if name in names), None)
+
+
+def _names_in(clause: Any) -> Iterator[str]:
+    if isinstance(clause, (FromStatement, TextualSelect)):
+        clause = clause.element
+    if isinstance(clause, TextClause):
+        yield from map(str.lower, re.findall(r"\w+", clause.text[:_LONGEST_READ]))
+    elif clause is not None:
+        for element in visitors.iterate(clause):
+            if isinstance(element, TableClause):
+                yield element.name.lower()

@@ -1,0 +1,286 @@
+"""The transaction of an auto session: the writer's connection, and a reader's beside it.
+
+Before the first write an auto session reads on a connection of the reader engine. That connection
+is not one of SQLAlchemy's ``SessionTransaction``: a savepoint, a COMMIT and a ROLLBACK are for what
+writes, and a reader has nothing to do with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.orm.session import SessionTransactionState
+from sqlalchemy.orm.state_changes import _StateChange, _StateChangeStates
+from sqlalchemy.util import warn
+
+from ..driver.adapter import SQLiteConnection
+from ..errors import ConfigurationError, OpenReadError, StaleReadError
+from ..pools.writer import WriterPool
+
+
+@final
+class RoutedTransaction(SessionTransaction):
+    """The root transaction of an auto session.
+
+    ``on_writer`` is set by the first write and stays until the end. ``temp_objects`` are the names
+    of temp tables and their like that were created on the reader. ``left_open`` belongs to the
+    session: reader connections whose streams are read on after the end of their transaction.
+
+    :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        origin: SessionTransactionOrigin,
+        writer: Engine,
+        reader: Engine,
+        left_open: list[Connection],
+        *,
+        refuse_stale_writes: bool,
+    ) -> None:
+        # Before anything else: listeners to its creation may use the session.
+        self._writer = writer
+        self._reader_engine = reader
+        self._left_open = left_open
+        self._refuse_stale_writes = refuse_stale_writes
+        self._reader: Connection | None = None
+        self._version_read: int | None = None  # to be compared before anything is written
+        self.on_writer = False
+        self.temp_objects: set[str] = set()
+        super().__init__(session, origin)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    # As SessionTransaction._connection_for_bind() of SQLAlchemy's orm/session.py, so that what is
+    # refused there, in the wrong state or in two tasks at once, is refused here, too.
+    @_StateChange.declare_states((SessionTransactionState.ACTIVE,), _StateChangeStates.NO_CHANGE)
+    def reader_connection(self, execution_options: Any = None) -> Connection:
+        """Return the reader's connection; it is taken at the first call.
+
+        Waits at most ``read_timeout`` seconds. The event ``after_begin`` tells of it, as of every
+        connection that begins in a session's transaction.
+        """
+        if self._reader is not None:
+            if execution_options:
+                warn(
+                    "Connection is already established for the given bind; "
+                    "execution_options ignored"
+                )
+            return self._reader
+        self._state = SessionTransactionState.PROVISIONING_CONNECTION
+        try:
+            close_finished(self._left_open)
+            self._reader = self._connect(execution_options)
+            self.session.dispatch.after_begin(self.session, self, self._reader)
+            return self._reader
+        finally:
+            self._state = SessionTransactionState.ACTIVE
+
+    def _connect(self, execution_options: Any) -> Connection:
+        connection = self._reader_engine.connect()
+        try:
+            # Options of a session are options of its connections since SQLAlchemy 2.1.
+            options = {
+                **(getattr(self.session, "execution_options", None) or {}),
+                **(execution_options or {}),
+            }
+            if options:
+                connection = connection.execution_options(**options)
+            if not connection.in_transaction():  # a listener to engine_connect may have begun it
+                connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def _connection_for_bind(self, bind: Any, execution_options: Any) -> Connection:
+        if bind is self._reader_engine:  # a flush of what is mapped to a temp table
+            return self.reader_connection(execution_options)
+        if bind.engine is not self._writer:
+            return super()._connection_for_bind(bind, execution_options)
+        if not self.on_writer and self.is_active:
+            self._leave_reader()
+        connection = super()._connection_for_bind(bind, execution_options)
+        if self._version_read is not None:
+            self._assert_fresh(connection)
+        return connection
+
+    def _leave_reader(self) -> None:
+        """Let go of the reader before the writer is waited for.
+
+        Other sessions read with it meanwhile. And without WAL, the COMMIT of the session that has
+        the write turn may be waiting for the end of this read.
+        """
+        reader = self._reader
+        if in_the_way := self._in_the_way():
+            self._assert_turn_is_free(in_the_way)
+        if reader is None or reader.closed:
+            self.on_writer = True
+            return
+        # Raises PendingRollbackError after a cancelled read, as a stock session does.
+        driver = reader.connection.dbapi_connection
+        if not isinstance(driver, SQLiteConnection):  # it cannot say what is still to be read
+            if self._refuse_stale_writes:
+                raise ConfigurationError("refuse_stale_writes needs this package's pools")
+            self.on_writer = True
+            return
+        kept = self._still_needed(driver)
+        if self._refuse_stale_writes:
+            self._note_version(driver, kept)
+        self.on_writer = True
+        if not self.temp_objects:  # a ROLLBACK would be the end of them
+            driver.end_read()
+        if not kept and not self._refuse_stale_writes:
+            self._close_reader()
+
+    def _still_needed(self, driver: SQLiteConnection) -> str:
+        """Return what is still to be read on the reader, for messages; "" if nothing is."""
+        if driver.has_open_streams:
+            return "a stream that is open"
+        return f"the temp table {min(self.temp_objects)!r}" if self.temp_objects else ""
+
+    def _note_version(self, driver: SQLiteConnection, kept: str) -> None:
+        if kept:  # its snapshot stays, so that data_version cannot tell of newer ones
+            raise OpenReadError(
+                "refuse_stale_writes cannot tell whether what this session has read is up to "
+                f"date, because of {kept} on its reader connection; nothing was written: close "
+                'it before the first write, or use role="writer" from the start'
+            )
+        self._version_read = driver.data_version()
+
+    def _assert_fresh(self, writer: Connection) -> None:
+        # Reader                        | Writer                    | Another session
+        # SELECT balance → 10           |                           |
+        # data_version → 7              |                           |
+        # ROLLBACK ends the snapshot    |                           |
+        #                               |                           | UPDATE …; COMMIT
+        #                               | BEGIN IMMEDIATE           | (cannot commit any more)
+        # data_version → 8              |                           |
+        writer.exec_driver_sql("SELECT 1")  # and BEGIN IMMEDIATE before it
+        driver = None if self._reader is None else _driver_of(self._reader)
+        if driver is None or driver.data_version() != self._version_read:
+            raise StaleReadError(
+                "this session read before it wrote, and another transaction was committed in "
+                "between, so what it read may be out of date; nothing was written: retry the "
+                'transaction, or use role="writer" from its start'
+            )
+        self._version_read = None
+        self._close_reader()
+
+    # -- without WAL ----------------------------------------------------------------------------
+
+    # A COMMIT waits for all reads then, those of its own session, too.
+
+    def _in_the_way(self) -> str:
+        """Return what a COMMIT would wait for in vain, for messages; "" if nothing."""
+        close_finished(self._left_open)
+        if any(map(_keeps_others_from_committing, self._left_open)):
+            return "a stream of an earlier transaction that is open"
+        if self._reader is None or not _keeps_others_from_committing(self._reader):
+            return ""
+        driver = _driver_of(self._reader)
+        return "" if driver is None else self._still_needed(driver)
+
+    def _assert_turn_is_free(self, in_the_way: str) -> None:
+        # This session                 | Holder of the turn
+        # SELECT (a stream, open)      |
+        #                              | BEGIN IMMEDIATE; UPDATE …
+        # waits for the turn           |
+        #                              | COMMIT: waits for the stream
+        pool = self._writer.pool
+        turn = pool.turn if isinstance(pool, WriterPool) else None
+        if turn is not None and (holder := turn.holder) is not None:
+            raise OpenReadError(
+                f"the write turn of {turn.name} is held by {holder.describe_holder()}, whose "
+                f"COMMIT would wait for {in_the_way} in this session, and this session for it; "
+                f"nothing was written: {_WAY_OUT}"
+            )
+
+    def commit(self, _to_root: bool = False) -> None:
+        """Commit, unless that would wait for the session's own reads: they are named at once."""
+        if (self._reader is not None or self._left_open) and self.is_active:
+            self._clear_the_way()
+        super().commit(_to_root)
+
+    def _clear_the_way(self) -> None:
+        in_the_way = self._in_the_way()
+        if in_the_way:
+            self.session.flush()  # which may be the first write
+        if not self.on_writer:
+            return
+        if in_the_way:
+            raise OpenReadError(
+                "this session would wait for itself: without WAL a COMMIT waits for all reads, "
+                f"and it still has {in_the_way} on its reader connection; nothing was committed, "
+                f"and the transaction is as it was: {_WAY_OUT}"
+            )
+        driver = None if self._reader is None else _driver_of(self._reader)
+        if driver is not None and not self._still_needed(driver):
+            self._close_reader()
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def close(self, invalidate: bool = False) -> None:
+        """End the transaction, the reader's first: listeners to its end may begin another."""
+        try:
+            self._end_reading(invalidate)
+        finally:
+            super().close(invalidate)
+
+    def _end_reading(self, invalidate: bool) -> None:
+        reader = self._reader
+        if reader is not None and invalidate and not reader.closed:
+            reader.invalidate()
+        driver = None if reader is None else _driver_of(reader)
+        if driver is not None and driver.has_open_streams:
+            assert reader is not None
+            self._reader = None
+            self._left_open.append(reader)
+            driver.end_read()
+        else:
+            self._close_reader()
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
+def close_finished(connections: list[Connection]) -> None:
+    """Close those whose streams have been read to their ends or closed."""
+    for connection in list(connections):
+        driver = _driver_of(connection)
+        if driver is None or not driver.has_open_streams:
+            connections.remove(connection)
+            connection.close()
+
+
+def close_all(connections: list[Connection]) -> None:
+    """Close them, with their streams."""
+    try:
+        while connections:
+            connections.pop().close()
+    finally:
+        if connections:
+            close_all(connections)
+
+
+def _driver_of(connection: Connection) -> SQLiteConnection | None:
+    """Return the package's connection beneath; None where there is another, or none any more."""
+    if connection.closed or connection.invalidated:
+        return None
+    driver = connection.connection.dbapi_connection
+    return driver if isinstance(driver, SQLiteConnection) else None
+
+
+def _keeps_others_from_committing(connection: Connection) -> bool:
+    driver = _driver_of(connection)
+    return driver is not None and driver.keeps_others_from_committing
+
+
+_WAY_OUT = 'read it to its end or close it before, or use role="writer" from the start'

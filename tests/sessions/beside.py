@@ -1,0 +1,56 @@
+"""What tests of auto sessions share: what each engine was asked for, and what is checked out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.pool import QueuePool
+
+Maker = async_sessionmaker[AsyncSession]
+
+EVENTS = [
+    "begin",
+    "commit",
+    "rollback",
+    "savepoint",
+    "release_savepoint",
+    "rollback_savepoint",
+    "begin_twophase",
+    "prepare_twophase",
+]
+
+
+class Heard(list[str]):
+    """Statements and transaction events of engines, as ``reader: SELECT``."""
+
+    def watch(self, **engines: AsyncEngine) -> Heard:
+        for name, engine in engines.items():
+            sync_engine = engine.sync_engine
+            event.listen(sync_engine, "before_cursor_execute", self._statement(name))
+            for what in EVENTS:
+                event.listen(sync_engine, what, self._event(name, what))
+        return self
+
+    def _statement(self, name: str) -> Any:
+        def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            self.append(f"{name}: {statement.split(maxsplit=1)[0]}")
+
+        return note
+
+    def _event(self, name: str, what: str) -> Any:
+        return lambda *_: self.append(f"{name}: {what}")
+
+    def of(self, name: str) -> list[str]:
+        """What one engine was asked for."""
+        return [line.removeprefix(f"{name}: ") for line in self if line.startswith(f"{name}: ")]
+
+
+def checked_out(*engines: AsyncEngine) -> int:
+    """How many connections of these engines are checked out."""
+    count = 0
+    for engine in engines:
+        assert isinstance(engine.pool, QueuePool)
+        count += engine.pool.checkedout()
+    return count
