@@ -86,8 +86,9 @@ async def test_a_read_that_fails_when_it_begins_a_transaction(
             await connection.execute(text("INSERT INTO blobs (data) VALUES (randomblob(3000))"))
     await learn(reader, BLOB)
     async with reader.connect() as connection:
-        await connection.execute(text("PRAGMA shrink_memory"))
-        with log_lost_at_first(await driver(connection), path, BLOB):
+        raw = await driver(connection)
+        raw.worker.connection.execute("PRAGMA shrink_memory")
+        with log_lost_at_first(raw, path, BLOB):
             assert await connection.scalar(text(BLOB)) == 3000
 
 
@@ -159,7 +160,8 @@ async def test_others_know_of_it(
         noted = note_what_is_known(raw, snapshots)
         began = loan.since
         await connection.execute(text(READ))
-        assert noted == [(sql, 1, False) for sql in runs]
+        own = [note for note in noted if not note[0].startswith("PRAGMA query_only")]
+        assert own == [(sql, 1, False) for sql in runs]
         assert raw.worker.hops == hops
         assert len(list(snapshots)) == left
         assert loan.last_sql == READ
@@ -298,6 +300,6 @@ async def test_with_everything_inline_so_do_failures(
         with pytest.raises(OperationalError, match="no such table: nowhere"):
             await connection.execute(text("SELECT * FROM nowhere"))
         with pytest.raises(DBAPIError, match=r"a reader of app\.db cannot change") as caught:
-            await connection.execute(text("SELECT load_extension('anything')"))
+            await connection.execute(text("EXPLAIN PRAGMA journal_mode = DELETE"))
         assert isinstance(caught.value.orig, ForbiddenWriteError)
         assert worker.hops == hops

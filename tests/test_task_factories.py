@@ -1,0 +1,324 @@
+"""Whatever makes the tasks, and whichever loop runs them, a program does what it should."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, func, insert, select, text
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session
+
+from sa_sqlite_pool import (
+    ReaderPool,
+    SQLiteDatabase,
+    SQLitePool,
+    WalSettings,
+    WriterPool,
+    routing_sessionmaker,
+)
+from tests.helpers import ENDLESS, Item, create_items, turn_of, until, until_free, until_waiting
+
+Work = Coroutine[Any, Any, Any]
+
+
+# -- loops, and what makes their tasks ------------------------------------------------------------
+
+
+def debug() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 60.0
+    return loop
+
+
+def eager() -> asyncio.AbstractEventLoop:
+    if sys.version_info < (3, 12):
+        pytest.skip("Python 3.12 has eager tasks")
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def uvloop() -> asyncio.AbstractEventLoop:
+    return pytest.importorskip("uvloop").new_event_loop()  # type: ignore[no-any-return]
+
+
+def uvloop_debug() -> asyncio.AbstractEventLoop:
+    loop = uvloop()
+    loop.set_debug(True)
+    return loop
+
+
+class OwnTask(asyncio.Task[Any]):
+    """A task of the application's class."""
+
+
+def own_tasks() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(lambda loop, work, **kw: OwnTask(work, loop=loop, **kw))
+    return loop
+
+
+class Wrapped(asyncio.Future[Any]):
+    """A future that stands for a task, as some factories return it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Work) -> None:
+        super().__init__(loop=loop)
+        self._task = asyncio.Task(work, loop=loop)
+        self._task.add_done_callback(self._has_ended)
+
+    def _has_ended(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            super().cancel()
+        elif error := task.exception():
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
+
+    def cancel(self, msg: object = None) -> bool:
+        return self._task.cancel()
+
+    def set_name(self, name: object) -> None:
+        """``loop.create_task()`` of Python 3.13 asks for it."""
+        self._task.set_name(name)
+
+
+def wrapped() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(Wrapped)  # type: ignore[arg-type]
+    return loop
+
+
+LOOPS = [asyncio.new_event_loop, debug, eager, uvloop, uvloop_debug, own_tasks, wrapped]
+
+
+@pytest.fixture(params=LOOPS, ids=lambda make: str(make.__name__))
+def run(request: pytest.FixtureRequest) -> Callable[[Work], Any]:
+    """``run(coroutine)``: to its end, within half a minute, in a loop of that kind."""
+
+    loop: asyncio.AbstractEventLoop = request.param()
+
+    def run(work: Work) -> Any:
+        try:
+            return loop.run_until_complete(asyncio.Task(asyncio.wait_for(work, 30), loop=loop))
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    return run
+
+
+# -- programs -------------------------------------------------------------------------------------
+
+
+async def cancelled(work: Work) -> None:
+    """It is raised where it is awaited."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def use_engine(engine: AsyncEngine) -> None:
+    """Writes one after the other and at once, reads, streams, a cancelled statement."""
+
+    async def bump() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE items SET amount = amount + 1"))
+
+    async def for_ever() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(ENDLESS)
+
+    await asyncio.gather(*(bump() for _ in range(8)))
+    await cancelled(for_ever())
+    await bump()
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT amount FROM items WHERE id = 1")) == 9
+        stream = await connection.stream(text("SELECT id FROM items ORDER BY id"))
+        assert [row.id async for row in stream] == [1, 2, 3]
+
+
+async def use_sessions(make: async_sessionmaker[AsyncSession]) -> None:
+    """A session that reads and writes, and one that is left in the middle."""
+
+    async def add(key: int) -> None:
+        async with make() as session, session.begin():
+            assert await session.get(Item, key) is None
+            session.add(Item(id=key))
+
+    async def left() -> None:
+        async with make() as session, session.begin():
+            session.add(Item(id=99))
+            await session.flush()
+            await asyncio.sleep(60)
+
+    await asyncio.gather(*(add(key) for key in range(10, 14)))
+    await cancelled(left())
+    async with make() as session:
+        assert await session.scalar(select(func.count()).select_from(Item)) == 7
+
+
+def test_the_pool_of_the_first_door(path: Path, run: Callable[[Work], Any]) -> None:
+    async def program() -> None:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)
+        await create_items(engine)
+        await use_engine(engine)
+        await use_sessions(async_sessionmaker(engine))
+        await engine.dispose()
+
+    run(program())
+
+
+def test_the_two_engines_of_the_second(path: Path, run: Callable[[Work], Any]) -> None:
+    async def program() -> None:
+        url = f"sqlite+aiosqlite:///{path}"
+        writer = create_async_engine(url, poolclass=WriterPool)
+        reader = create_async_engine(url, poolclass=ReaderPool)
+        await create_items(writer)
+        await use_engine(writer)
+        await use_sessions(routing_sessionmaker(writer=writer, reader=reader))
+        await reader.dispose()
+        await writer.dispose()
+
+    run(program())
+
+
+def add(session: Session, key: int) -> int:
+    session.add(Item(id=key))
+    return key
+
+
+def fail(connection: Connection) -> None:
+    connection.execute(insert(Item).values(id=50))
+    raise ZeroDivisionError
+
+
+async def use_functions(db: SQLiteDatabase) -> None:
+    """Alone, in groups, one that fails, one that is cancelled, in line behind a session."""
+    assert await db.run_write(add, 20) == 20
+    keys = [*range(21, 30)]
+    assert await asyncio.gather(*(db.run_write(add, key) for key in keys)) == keys
+    with pytest.raises(ZeroDivisionError):
+        await db.run_write_core(fail)
+    await cancelled(db.run_write_core(Connection.execute, ENDLESS))
+    await cancelled(db.run_read_core(Connection.execute, ENDLESS))
+    async with db.write() as session:
+        session.add(Item(id=30))
+        await session.flush()
+        waiting = [asyncio.ensure_future(db.run_write(add, key)) for key in (31, 32)]
+        await cancelled(db.run_write(add, 33))
+    assert await asyncio.gather(*waiting) == [31, 32]
+    ids = await db.run_read(lambda session: session.scalars(select(Item.id)).all())
+    assert [key for key in ids if key >= 20] == [*range(20, 33)]
+
+
+async def outgrow(db: SQLiteDatabase) -> None:
+    """The log is kept small by a task of its own."""
+    async with db.write() as session:
+        await session.execute(text("CREATE TABLE blobs (data BLOB)"))
+        await session.execute(text("INSERT INTO blobs VALUES (zeroblob(500000))"))
+    assert (wal := db.statistics().wal) is not None
+    assert wal.size > 2**16
+    await until(lambda: (wal := db.statistics().wal) is not None and wal.size < 2**16)
+
+
+def test_the_facade(path: Path, run: Callable[[Work], Any]) -> None:
+    async def program() -> None:
+        db = SQLiteDatabase(path, wal=WalSettings(soft_limit=2**16, hard_limit=2**20))
+        async with db:
+            await create_items(db.writer_engine)
+            await use_engine(db.writer_engine)
+            await use_sessions(db.sessionmaker)
+            await use_functions(db)
+            await outgrow(db)
+            assert (await db.checkpoint("truncate")).outcome.value == "truncated"
+            await db.backup(path.with_name("copy.db"))
+        assert path.with_name("copy.db").exists()
+
+    run(program())
+
+
+def test_the_turn_is_the_groups(path: Path, run: Callable[[Work], Any]) -> None:
+    """From the moment when it is handed over: a caller that is cancelled and asks again must not
+    pass for the holder."""
+
+    async def program() -> None:
+        async with SQLiteDatabase(path) as db:
+            await create_items(db.writer_engine)
+            turn = turn_of(path)
+            for laps in range(3):
+                permit = turn.take_nowait()
+                assert permit is not None
+                waiting = asyncio.ensure_future(db.run_write(add, 40 + laps))
+                await until_waiting(1, turn)
+                for _ in range(laps):
+                    await asyncio.sleep(0)
+                turn.release(permit)
+                holder = turn.holder
+                assert holder is not None
+                named = holder.task is not None and holder.task.get_name()
+                assert named == "group commit of app.db" or (holder.task is None and laps == 0)
+                await waiting
+                await until_free(path)
+
+    run(program())
+
+
+def test_closed_while_it_is_used(path: Path, run: Callable[[Work], Any]) -> None:
+    """close() ends in time, whoever waits for it, and also after a cancellation."""
+
+    async def program() -> None:
+        db = await SQLiteDatabase(path, close_timeout=0.1).open()
+        running = [
+            asyncio.ensure_future(db.run_read_core(Connection.execute, ENDLESS)),
+            asyncio.ensure_future(db.run_write_core(Connection.execute, ENDLESS)),
+        ]
+        await asyncio.sleep(0.02)
+        await cancelled(db.close())
+        await asyncio.gather(db.close(), db.close())
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        assert all(isinstance(error, Exception) for error in ended)
+
+    run(program())
+
+
+def test_a_task_that_a_listener_starts(path: Path, run: Callable[[Work], Any]) -> None:
+    """An eager one takes its first step in SQLAlchemy's greenlet, and goes on outside of it."""
+
+    async def program() -> None:
+        async with SQLiteDatabase(path) as db:
+            await create_items(db.writer_engine)
+            others: list[asyncio.Future[Any]] = []
+
+            async def other() -> None:
+                async with db.read() as session:
+                    await session.execute(text("SELECT amount FROM items"))
+                await db.run_write(add, 10)
+                async with db.reader_engine.connect() as connection:
+                    await connection.execute(text("SELECT amount FROM items"))
+
+            @event.listens_for(db.writer_engine.sync_engine, "before_cursor_execute")
+            def start(*_: Any) -> None:
+                if not others:
+                    others.append(asyncio.ensure_future(other()))
+
+            async with db.write() as session:
+                await session.execute(text("UPDATE items SET amount = 1"))
+                await session.execute(text("UPDATE items SET amount = 2"))
+            await others[0]
+            assert await db.run_read(lambda session: session.get_one(Item, 10).amount) == 0
+
+    run(program())
