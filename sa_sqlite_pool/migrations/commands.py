@@ -26,6 +26,7 @@ from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from .aside import run_aside
 from .environment import CALLED, CONNECTION, DEFAULT_TIMEOUT
+from .transaction import end_what_listeners_began
 
 T = TypeVar("T")
 Database = SQLiteDatabase | AsyncEngine
@@ -154,6 +155,7 @@ async def _acquire_alembic(seconds: float, deadline: float) -> Permit:
 
 
 def _work(connection: Connection, config: Config, work: Callable[[Config], T]) -> T:
+    end_what_listeners_began(connection)
     config.attributes[CONNECTION] = connection
     try:
         result = work(config)

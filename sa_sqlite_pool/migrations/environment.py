@@ -18,7 +18,7 @@ from ..driver.locks import write_patience
 from ..driver.urls import sqlite_url
 from ..errors import ConfigurationError, WriteTimeout
 from ..pools.writer import WriterPool
-from .transaction import migrate, print_sql
+from .transaction import end_what_listeners_began, migrate, print_sql
 
 # Seconds to wait for another worker that migrates.
 DEFAULT_TIMEOUT = 300.0
@@ -97,6 +97,7 @@ async def _connect_and_migrate(config: Config, options: dict[str, Any]) -> None:
     write_patience.set(DEFAULT_TIMEOUT)
     try:
         async with engine.connect() as connection:  # waits for the write turn of the file
+            await connection.run_sync(end_what_listeners_began)
             await connection.run_sync(migrate, options)
     finally:
         await engine.dispose()
@@ -143,8 +144,9 @@ def _checked(connection: Any) -> Connection:
     if connection.in_transaction():
         raise ConfigurationError(
             f"config.attributes['{CONNECTION}'] has a transaction open, in which foreign keys "
-            "cannot be switched off; take engine.connect() instead of engine.begin(), or "
-            "`await upgrade(db, 'head', config=...)`"
+            "cannot be switched off; take engine.connect() instead of engine.begin(), call "
+            "connection.rollback() or commit() first if a statement or an engine_connect listener "
+            "has begun it, or `await upgrade(db, 'head', config=...)`"
         )
     return connection
 

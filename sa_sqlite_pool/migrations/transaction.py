@@ -5,6 +5,7 @@ Alembic is configured and run here; who connects, and when, is the business of o
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -12,11 +13,15 @@ from typing import Any, NoReturn
 from alembic import context
 from alembic.util import CommandError, to_tuple
 from sqlalchemy import URL, Connection, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from ..driver.adapter import SQLiteConnection
 from ..driver.statements import Kind, classify, words
 
 _MOST_ROWS_NAMED = 10
+
+# Marks a transaction: see _mark().
+_MARK = "PRAGMA defer_foreign_keys = 1"
 
 # Alembic takes SQLite's DDL for non-transactional, because of Python's sqlite3. With this package
 # it is not, and `transactional_ddl` says so: a failing revision leaves nothing behind.
@@ -24,7 +29,11 @@ _ONE_TRANSACTION: dict[str, Any] = {"transactional_ddl": True, "transaction_per_
 
 
 class MigrationError(CommandError):
-    """A migration that would not be safe. It was rolled back: the database is as it was."""
+    """A migration that would not be safe.
+
+    It was rolled back, the database is as it was, unless the message says that a revision has ended
+    the transaction itself.
+    """
 
 
 def migrate(connection: Connection, options: dict[str, Any]) -> None:
@@ -41,15 +50,25 @@ def migrate(connection: Connection, options: dict[str, Any]) -> None:
     # A statement of a migration may copy a whole table: the application's limit is not meant.
     connection = connection.execution_options(statement_timeout=None)
     callbacks = (*to_tuple(options.get("on_version_apply"), default=()), note)
-    with _foreign_keys_off(connection):
+    with _foreign_keys_as_before(connection):
         _configure({**options, "connection": connection, "on_version_apply": callbacks})
-        with context.begin_transaction(), _no_end_in_between(connection):
-            # Alembic's first question is a PRAGMA, which opens no transaction. Workers that start
-            # at once must ask it one after the other, so SQLite's lock is taken before.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            context.run_migrations()
+        with context.begin_transaction():
+            _begin(connection)
+            with _no_end_in_between(connection):
+                context.run_migrations()
+            _assert_same_transaction(connection)
             if applied:  # `alembic current` and `alembic check` also come here
                 _refuse_violations(connection)
+
+
+def end_what_listeners_began(connection: Connection) -> None:
+    """Commit what ``engine_connect`` listeners have left on a connection that was just made.
+
+    A listener that asks whether the connection works is a recipe of SQLAlchemy's documentation, and
+    leaves the transaction open that its question has begun.
+    """
+    if connection.in_transaction():
+        connection.commit()
 
 
 def print_sql(url: URL, options: dict[str, Any]) -> None:
@@ -81,49 +100,121 @@ def _configure(options: dict[str, Any]) -> None:
     context.get_context().autocommit_block = _refuse_autocommit  # type: ignore[method-assign]
 
 
-# -- foreign keys ----------------------------------------------------------------------------------
+# -- its begin and its end -------------------------------------------------------------------------
+
+
+def _begin(connection: Connection) -> None:
+    """Switch foreign keys off, and begin the transaction with SQLite's lock.
+
+    SQLAlchemy has begun its own already, so no ``begin`` event comes between the two, whose
+    listeners may send BEGIN, as SQLAlchemy's documentation has it. Alembic's first question is a
+    PRAGMA, which opens no transaction; workers that start at once must ask it one after the other.
+    """
+    # What a listener has begun: "This pragma is a no-op within a transaction".
+    # https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    _raw(connection).commit()
+    # "If foreign key constraints are enabled, a DROP TABLE command performs an implicit DELETE
+    # FROM command before removing the table from the database schema", and ON DELETE CASCADE
+    # passes it on to the children: https://www.sqlite.org/lang_droptable.html
+    _set_foreign_keys(connection, 0)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _mark(connection)
+    if _foreign_keys(connection):  # they stay as they are until its end
+        raise MigrationError(
+            "refused, nothing was changed: foreign keys are still on after PRAGMA foreign_keys = 0 "
+            "outside a transaction, and a table that is rebuilt would lose its child rows. "
+            "Something of the engine switches them on at each statement, or forbids to switch them "
+            "off (an event listener, an authorizer): migrate on an engine without it"
+        )
+
+
+def _foreign_keys(connection: Connection) -> int:
+    """1 if they are enforced; 0 also where SQLite was built without them."""
+    return int(connection.exec_driver_sql("PRAGMA foreign_keys").scalar() or 0)
+
+
+def _set_foreign_keys(connection: Connection, state: int) -> None:
+    connection.exec_driver_sql(f"PRAGMA foreign_keys = {state}")
+
+
+def _mark(connection: Connection) -> None:
+    """Have SQLite remember this transaction, by something that has no effect in it.
+
+    "The defer_foreign_keys pragma is automatically switched off at each COMMIT or ROLLBACK":
+    https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys
+    """
+    connection.exec_driver_sql(_MARK)
+
+
+def _assert_same_transaction(connection: Connection) -> None:
+    """Raise where a revision has ended it beneath SQLAlchemy, and begun another for the rest."""
+    _assert_in_transaction(connection)
+    marked = connection.exec_driver_sql("PRAGMA defer_foreign_keys").scalar()
+    if marked == 0 or _foreign_keys(connection):
+        raise _ended()
+
+
+def _assert_in_transaction(connection: Connection) -> None:
+    raw = _raw(connection)
+    explained = raw.given_up or raw.executor.transaction.lost  # by the error that comes next
+    if not raw.in_transaction and not explained:
+        raise _ended()
+
+
+def _ended() -> MigrationError:
+    return MigrationError(
+        "a revision has ended the transaction on the driver's connection, by commit(), rollback() "
+        "or executescript(): what it did before may have been committed, what came after was "
+        "refused or rolled back, and the version is as it was. Look at the database, take the call "
+        "out of the revision, and execute SQL by op.execute()"
+    )
 
 
 @contextmanager
-def _foreign_keys_off(connection: Connection) -> Iterator[None]:
-    """Keep the child rows while a batch migration drops and replaces their parent table.
-
-    "If foreign key constraints are enabled, a DROP TABLE command performs an implicit DELETE FROM
-    command before removing the table from the database schema", and ON DELETE CASCADE passes it on
-    to the children: https://www.sqlite.org/lang_droptable.html
-    """
-    before = connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one()
-    _set_foreign_keys(connection, 0)
+def _foreign_keys_as_before(connection: Connection) -> Iterator[None]:
+    raw = _raw(connection)
+    raw.commit()  # what a ping has begun, which would be in the way of a listener's BEGIN
+    before = _below(raw, "PRAGMA foreign_keys")
     try:
         yield
     finally:
         if not connection.invalidated:  # by a cancellation: it is closed, not used again
             try:
-                _end_transaction(connection)
-                _set_foreign_keys(connection, before)
-            except DBAPIError:
-                # The database is being closed, say. What is committed stays, and is no failure; and
-                # nobody is to have this connection again.
+                _end(connection, raw, before)
+            except BaseException as error:
                 connection.invalidate()
+                # The database is being closed, say: what is committed stays, and is no failure.
+                if not isinstance(error, DBAPIError):
+                    raise
 
 
-def _set_foreign_keys(connection: Connection, state: int) -> None:
-    """Call it outside a transaction: "This pragma is a no-op within a transaction".
-
-    https://www.sqlite.org/pragma.html#pragma_foreign_keys
-    """
-    connection.exec_driver_sql(f"PRAGMA foreign_keys = {state}")
-    # SQLAlchemy counts the PRAGMA as the begin of a transaction. Alembic would take part in that
-    # one and leave the COMMIT to us. SQLite has none open, so nothing is sent here.
-    connection.commit()
-
-
-def _end_transaction(connection: Connection) -> None:
+def _end(connection: Connection, raw: SQLiteConnection, foreign_keys: Any) -> None:
+    """Roll back what is open, and set foreign keys as they were, or nobody uses it again."""
     connection.rollback()
     # SQLAlchemy takes a COMMIT that was refused for the end, and sends no ROLLBACK.
-    raw = connection.connection.dbapi_connection
-    assert raw is not None
     raw.rollback()
+    if foreign_keys is None:  # SQLite was built without them
+        return
+    _below(raw, f"PRAGMA foreign_keys = {foreign_keys[0]}")
+    if _below(raw, "PRAGMA foreign_keys") != foreign_keys:
+        connection.invalidate()
+
+
+def _below(raw: SQLiteConnection, sql: str) -> Any:
+    """The row that ``sql`` gives, beneath SQLAlchemy, whose ``begin`` event would come first."""
+    try:
+        return raw.execute(sql).fetchone()
+    except sqlite3.Error as error:
+        raise OperationalError(sql, None, error) from error
+
+
+def _raw(connection: Connection) -> SQLiteConnection:
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, SQLiteConnection)
+    return raw
+
+
+# -- foreign keys ----------------------------------------------------------------------------------
 
 
 def _refuse_violations(connection: Connection) -> None:
@@ -183,7 +274,14 @@ def _refuse_rollback(_connection: Connection) -> None:
     _refuse("rollback()")
 
 
-def _refuse_end(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+def _mark_again(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    lowered = statement.lower()
+    if "defer_foreign_keys" in lowered and lowered != _MARK.lower():
+        _mark(connection)
+
+
+def _refuse_end(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    _assert_in_transaction(connection)  # or this statement would be committed by itself
     if classify(statement) is Kind.END:
         first, *others = words(statement)
         if first in {"COMMIT", "END"} or (first == "ROLLBACK" and "TO" not in others):
@@ -194,6 +292,7 @@ _LISTENERS: dict[str, Callable[..., None]] = {
     "commit": _refuse_commit,
     "rollback": _refuse_rollback,
     "before_cursor_execute": _refuse_end,
+    "after_cursor_execute": _mark_again,
 }
 
 

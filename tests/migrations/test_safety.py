@@ -86,7 +86,8 @@ async def test_with_foreign_keys_on_they_are_deleted(
 ) -> None:
     """The same migration without the protection succeeds, and silently empties the table."""
     before = digest(many)
-    monkeypatch.setattr(transaction, "_set_foreign_keys", lambda connection, _: connection.commit())
+    monkeypatch.setattr(transaction, "_set_foreign_keys", lambda *_: None)
+    monkeypatch.setattr(transaction, "_foreign_keys", lambda _: 0)
     async with SQLiteDatabase(many.database) as db:
         await upgrade(db, "head", config=many.config)
         assert await current(db, config=many.config) == ("0002",)
