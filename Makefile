@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo migrations test test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills lint types clean
+CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
+
+.PHONY: demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
 .PHONY: bench bench-docs bench-large bench-cancel bench-instructions bench-processes bench-wal bench-wal-hour
 
 demo: $(VENV)/.demo
@@ -24,6 +26,15 @@ test: $(VENV)/.dev
 # versions that pyproject.toml admits.
 test-sqlalchemy20: .venv-sqlalchemy20/.dev
 	.venv-sqlalchemy20/bin/python -m pytest --ignore tests/backup --ignore tests/benchmarks --ignore tests/turn
+
+# Programs as people write them, through every door, by version of Python and SQLAlchemy, each with
+# Python's SQLite and with one that a package brings; `make test` runs most of them, once. For fewer
+# environments: `make test-cases CASES=3.13-2.1`.
+test-cases: $(CASES:%=test-cases-%)
+
+test-cases-%: .venv-cases-%/.dev
+	.venv-cases-$*/bin/python -m pytest -m 'long or not long' tests/real_programs
+	SQLITE_MODULE=pysqlite3 .venv-cases-$*/bin/python -m pytest -m 'long or not long' tests/real_programs
 
 # Every statement in a thread, and every statement on the event loop; `make test` learns.
 test-placement: $(VENV)/.dev
@@ -57,6 +68,14 @@ test-checkpoints: $(VENV)/.dev
 # `make test` has a short form.
 test-kills: $(VENV)/.dev
 	$(BIN)/python -m tests.kills --seconds 60 --processes 6 --seed 1
+
+# SQLAlchemy's own test suite on the stock pool and on SQLitePool, compared. ONLY=test/engine runs
+# a part of it.
+test-sqlalchemy-suite: $(VENV)/.dev
+	$(BIN)/python -m tests.sqlalchemy_suite $(addprefix --only ,$(ONLY))
+
+test-sqlalchemy20-suite: .venv-sqlalchemy20/.dev
+	.venv-sqlalchemy20/bin/python -m tests.sqlalchemy_suite $(addprefix --only ,$(ONLY))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -117,5 +136,20 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	.venv-oldest/bin/python $(PIP_INSTALL) --editable '.[dev]' --constraint tests/oldest.txt
 	touch $@
 
+# pyenv has a command for each version, which fails where that version is not chosen: so ask.
+runs = $(shell $1 -c 0 2>/dev/null && echo $1)
+python_of = $(firstword $(foreach one,python$1 $(wildcard ~/.pyenv/versions/$1.*/bin/python),$(call runs,$(one))))
+# The oldest SQLite of a package, 3.36, is in a wheel for Python 3.10; the others get the newest.
+sqlite_of = pysqlite3-binary$(if $(filter 3.10,$1),==0.4.6)
+part = $(word $1,$(subst -, ,$2))
+
+.PRECIOUS: .venv-cases-%/.dev
+.venv-cases-%/.dev: pyproject.toml tests/real_programs/requirements.txt tests/real_programs/sitecustomize.py
+	$(or $(call python_of,$(call part,1,$*)),$(error Python $(call part,1,$*) is not installed; CASES= names the versions to try)) -m venv .venv-cases-$*
+	.venv-cases-$*/bin/python $(PIP_INSTALL) --editable '.[dev]' 'sqlalchemy[asyncio]==$(call part,2,$*).*' \
+		$(call sqlite_of,$(call part,1,$*)) --requirement tests/real_programs/requirements.txt
+	cp tests/real_programs/sitecustomize.py .venv-cases-$*/lib/python$(call part,1,$*)/site-packages/
+	touch $@
+
 clean:
-	rm -rf .venv .venv-sqlalchemy20 .venv-oldest .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-cases-* .venv-sqlalchemy20 .venv-oldest .mypy_cache .pytest_cache .ruff_cache

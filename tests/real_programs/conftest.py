@@ -1,0 +1,102 @@
+"""The doors as fixtures, and an end for programs that hang."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from .doors import ENGINES, FACADE, READS, STOCK, SWAP_IN, WRITERS, WRITES, Door, _session
+
+_HERE = Path(__file__).parent
+_SECONDS = 20.0
+
+# Cancelled or interrupted, stock leaves connections to the garbage collector.
+_LENIENT = [
+    pytest.mark.filterwarnings(f"ignore::{warning}")
+    for warning in (
+        "pytest.PytestUnraisableExceptionWarning",
+        "pytest.PytestUnhandledThreadExceptionWarning",
+        "sqlalchemy.exc.SAWarning",
+        "ResourceWarning",
+        "RuntimeWarning",
+    )
+]
+
+
+def pytest_report_header() -> str:
+    """Which environment of the matrix it is."""
+    module = os.environ.get("SQLITE_MODULE", "sqlite3")
+    return f"SQLAlchemy {sqlalchemy.__version__}, SQLite {sqlite3.sqlite_version} by {module}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """End a test that hangs, so that the others run."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or _HERE not in item.path.parents:
+            continue
+        if inspect.iscoroutinefunction(item.obj):
+            item.obj = _limited(item.obj)
+
+
+def _limited(test: Any) -> Any:
+    @functools.wraps(test)
+    async def limited(*args: Any, **kw: Any) -> None:
+        task = asyncio.ensure_future(test(*args, **kw))
+        _, pending = await asyncio.wait([task], timeout=_SECONDS)
+        if pending:
+            where = [f"{f.f_code.co_filename}:{f.f_lineno}" for f in task.get_stack()]
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
+            pytest.fail(f"it hangs at {', '.join(where)}", pytrace=False)
+        await task
+
+    return limited
+
+
+def _ids(ways: Any) -> list[Any]:
+    return [
+        pytest.param(way, id="-".join(way), marks=_LENIENT if way[0] == STOCK else [])
+        for way in ways
+    ]
+
+
+@pytest.fixture(params=[pytest.param(STOCK, marks=_LENIENT), SWAP_IN, ENGINES, FACADE])
+async def door(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
+    """Each door, and the stock engine as control."""
+    door = Door(request.param, path, _session)
+    yield door
+    await door.close()
+
+
+@pytest.fixture(params=_ids(READS))
+async def reading(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
+    """Each way on which a program reads, the stock engine's included."""
+    door = Door(request.param[0], path, READS[request.param])
+    yield door
+    await door.close()
+
+
+@pytest.fixture(params=_ids(WRITERS))
+async def writing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
+    """Each way that has the turn from its first statement; stock has none."""
+    door = Door(request.param[0], path, WRITES[request.param])
+    yield door
+    await door.close()
+
+
+@pytest.fixture(params=_ids(WRITES))
+async def changing(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
+    """Each way on which a program writes, the stock engine's included."""
+    door = Door(request.param[0], path, WRITES[request.param])
+    yield door
+    await door.close()

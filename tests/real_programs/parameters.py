@@ -1,0 +1,22 @@
+"""Parameters of tests, of which `make test` tries the first ones, and `make test-cases` all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def first(count: int, values: Iterable[Any], ids: Iterable[str] | None = None) -> list[Any]:
+    """All of them as parameters; those after the first ``count`` are marked as long."""
+    values = list(values)
+    names = [str(value) for value in values] if ids is None else list(ids)
+    return [
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            id=name,
+            marks=[] if number < count else pytest.mark.long,
+        )
+        for number, (value, name) in enumerate(zip(values, names, strict=True))
+    ]

@@ -1,0 +1,19 @@
+"""Copied into an environment's site-packages: another SQLite, by a package that brings one.
+
+``SQLITE_MODULE=pysqlite3`` lets that module stand in for ``sqlite3`` in this process and in those
+that it starts, before anything can import the standard library's.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+if name := os.environ.get("SQLITE_MODULE"):
+    module: Any = importlib.import_module(name)
+    module.dbapi2 = importlib.import_module(f"{name}.dbapi2")
+    for attribute in vars(module.dbapi2):
+        if not hasattr(module, attribute):
+            setattr(module, attribute, getattr(module.dbapi2, attribute))
+    sys.modules["sqlite3"] = module
+    sys.modules["sqlite3.dbapi2"] = module.dbapi2

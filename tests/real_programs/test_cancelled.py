@@ -1,0 +1,112 @@
+"""A cancellation is never swallowed: a task that was cancelled is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from .doors import FACADE, Application, Door, outside
+
+STEPS = [*range(1, 9), 12, 20]
+
+
+@asynccontextmanager
+async def fresh(door: Door) -> AsyncIterator[Application]:
+    """An application that has not connected yet."""
+    app = door.make()
+    try:
+        yield app
+    finally:
+        await app.close()
+
+
+def prepare(door: Door) -> None:
+    with outside(door.path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (x)")
+
+
+async def cancel_after(work: Coroutine[Any, Any, Any], steps: int, pause: float) -> bool:
+    """Cancel after so many steps of the loop and a computation; whether it was too late."""
+    task = asyncio.ensure_future(work)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    time.sleep(pause)  # the application computes, while threads finish what they were asked
+    if not task.cancel():
+        await task
+        return True
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    return False
+
+
+async def write(app: Application) -> None:
+    async with app.writer.begin() as connection:
+        await connection.execute(text("INSERT INTO t VALUES (1)"))
+
+
+async def read(app: Application) -> None:
+    async with app.reader.connect() as connection:
+        await connection.execute(text("SELECT * FROM t"))
+
+
+async def in_a_session(app: Application) -> None:
+    async with app.session() as session, session.begin():
+        await session.execute(text("SELECT * FROM t"))
+        await session.execute(text("INSERT INTO t VALUES (1)"))
+
+
+async def open_facade(app: Application) -> None:
+    await app.db.open()
+
+
+PROGRAMS = [write, read, in_a_session]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("pause", [0.0, 0.004])
+async def test_at_the_first_connection(
+    door: Door, program: Callable[[Application], Coroutine[Any, Any, None]], pause: float
+) -> None:
+    """Cancelled while the first connection is opened: no row is written."""
+    prepare(door)
+    for steps in STEPS:
+        async with fresh(door) as app:
+            first = open_facade if door.kind == FACADE else program
+            late = await cancel_after(first(app), steps, pause)
+            if not late:
+                with outside(door.path) as plain:
+                    assert plain.execute("SELECT count(*) FROM t").fetchone() == (0,)
+                    plain.execute("DELETE FROM t")
+        with outside(door.path) as plain:
+            plain.execute("DELETE FROM t")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("pause", [0.0, 0.004])
+async def test_on_a_connection_that_is_open(
+    door: Door, program: Callable[[Application], Coroutine[Any, Any, None]], pause: float
+) -> None:
+    """Cancelled anywhere in its work, it is cancelled, and the next works."""
+    prepare(door)
+    app = await door.open()
+    await program(app)
+    for steps in STEPS:
+        await cancel_after(program(app), steps, pause)
+    await asyncio.wait_for(program(app), 5)
+
+
+async def test_a_time_out_of_the_applications(door: Door) -> None:
+    """wait_for() around a long statement ends in TimeoutError, and the connection goes on."""
+    app = await door.open()
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000000) "
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(app.value(endless + "SELECT count(*) FROM n"), 0.05)
+    assert await app.value("SELECT 1") == 1

@@ -1,0 +1,196 @@
+"""Read, and if it is not there add it in a savepoint, in one session."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from .doors import Application, Door
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Tag(Base):
+    __tablename__ = "tags"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+async def opened(door: Door) -> Application:
+    app = await door.open()
+    async with app.writer.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    return app
+
+
+async def get_or_create(session: AsyncSession, name: str) -> Tag:
+    found = await session.scalar(select(Tag).where(Tag.name == name))
+    if found is not None:
+        return found
+    try:
+        async with session.begin_nested():
+            tag = Tag(name=name)
+            session.add(tag)
+    except IntegrityError:  # another was faster
+        return (await session.scalars(select(Tag).where(Tag.name == name))).one()
+    return tag
+
+
+async def names(app: Application) -> list[str]:
+    return [name for (name,) in await app.rows("SELECT name FROM tags ORDER BY name")]
+
+
+async def test_it_is_created_once(door: Door) -> None:
+    """The first call adds the row, the second finds it."""
+    app = await opened(door)
+    for _ in range(2):
+        async with app.session() as session, session.begin():
+            assert (await get_or_create(session, "red")).id == 1
+    assert await names(app) == ["red"]
+
+
+async def test_several_tasks_create_one(door: Door) -> None:
+    """Tasks that want the same tag at the same time get the same row, or try again."""
+    app = await opened(door)
+
+    async def work() -> int:
+        for _ in range(10):
+            try:
+                async with app.session() as session, session.begin():
+                    return (await get_or_create(session, "red")).id
+            except Exception:  # a stock transaction whose snapshot is stale cannot write
+                if not door.stock:
+                    raise
+        raise AssertionError("never")
+
+    assert set(await asyncio.gather(*(work() for _ in range(5)))) == {1}
+
+
+async def test_a_duplicate_rolls_back_the_savepoint_alone(door: Door) -> None:
+    """The IntegrityError is the application's own, and what it wrote before stays."""
+    app = await opened(door)
+    await app.write("INSERT INTO tags (name) VALUES ('red')")
+    async with app.transaction() as session:
+        await session.scalar(select(Tag).where(Tag.name == "nobody"))
+        session.add(Tag(name="before"))
+        await session.flush()
+        with pytest.raises(IntegrityError, match="UNIQUE"):
+            async with session.begin_nested():
+                session.add(Tag(name="red"))
+        assert (await session.scalars(select(Tag).where(Tag.name == "red"))).one().id == 1
+        session.add(Tag(name="after"))
+    assert await names(app) == ["after", "before", "red"]
+
+
+async def test_a_duplicate_as_the_first_write(door: Door) -> None:
+    """The same where nothing was written before."""
+    app = await opened(door)
+    await app.write("INSERT INTO tags (name) VALUES ('red')")
+    async with app.transaction() as session:
+        await session.scalars(select(Tag))
+        with pytest.raises(IntegrityError, match="UNIQUE"):
+            async with session.begin_nested():
+                session.add(Tag(name="red"))
+        session.add(Tag(name="after"))
+    assert await names(app) == ["after", "red"]
+
+
+async def test_a_savepoint_that_reads_and_then_writes(door: Door) -> None:
+    """begin_nested() comes first; the read and the write are inside it."""
+    app = await opened(door)
+    async with app.transaction() as session:
+        async with session.begin_nested():
+            assert (await session.scalars(select(Tag))).all() == []
+            session.add(Tag(name="inside"))
+        assert len((await session.scalars(select(Tag))).all()) == 1
+    assert await names(app) == ["inside"]
+
+
+async def test_savepoints_in_savepoints(door: Door) -> None:
+    """Reads on the way in, one write in the deepest, reads on the way out."""
+    app = await opened(door)
+    async with app.transaction() as session:
+        await session.scalars(select(Tag))
+        async with session.begin_nested():
+            await session.scalars(select(Tag))
+            async with session.begin_nested():
+                await session.scalars(select(Tag))
+                session.add(Tag(name="deep"))
+            assert len((await session.scalars(select(Tag))).all()) == 1
+        assert len((await session.scalars(select(Tag))).all()) == 1
+    assert await names(app) == ["deep"]
+
+
+async def test_an_outer_savepoint_takes_the_inner_along(door: Door) -> None:
+    """What was released inside is rolled back with what is around it."""
+    app = await opened(door)
+    async with app.transaction() as session:
+        await session.scalars(select(Tag))
+        outer = await session.begin_nested()
+        async with session.begin_nested():
+            session.add(Tag(name="inner"))
+        await outer.rollback()
+        assert (await session.scalars(select(Tag))).all() == []
+        session.add(Tag(name="kept"))
+    assert await names(app) == ["kept"]
+
+
+async def test_a_savepoint_that_only_reads(door: Door) -> None:
+    """It is released, and the session goes on reading and then writes."""
+    app = await opened(door)
+    async with app.transaction() as session:
+        async with session.begin_nested():
+            await session.scalars(select(Tag))
+        await session.scalars(select(Tag))
+        session.add(Tag(name="later"))
+    assert await names(app) == ["later"]
+
+
+async def test_an_error_of_the_application_passes_through(door: Door) -> None:
+    """What is raised inside a savepoint is what the caller gets."""
+    app = await opened(door)
+    async with app.transaction() as session:
+        await session.scalars(select(Tag))
+        with pytest.raises(KeyError, match="mine"):
+            async with session.begin_nested():
+                session.add(Tag(name="gone"))
+                await session.flush()
+                raise KeyError("mine")
+        session.add(Tag(name="kept"))
+    assert await names(app) == ["kept"]
+
+
+async def test_rollback_of_the_whole_after_a_savepoint(door: Door) -> None:
+    """Nothing is left, and the session begins anew."""
+    app = await opened(door)
+    async with app.session() as session:
+        await session.scalars(select(Tag))
+        async with session.begin_nested():
+            session.add(Tag(name="gone"))
+        await session.rollback()
+        if not door.stock:  # where RELEASE commits, since nothing has sent BEGIN
+            assert (await session.scalars(select(Tag))).all() == []
+        async with session.begin_nested():
+            session.add(Tag(name="kept"))
+        await session.commit()
+    assert (await names(app))[-1] == "kept"
+
+
+async def test_savepoints_on_a_connection(door: Door) -> None:
+    """The same with Core."""
+    app = await opened(door)
+    async with app.writer.begin() as connection:
+        await connection.execute(select(Tag))
+        with pytest.raises(IntegrityError):
+            async with connection.begin_nested():
+                await connection.execute(text("INSERT INTO tags (name) VALUES ('a'), ('a')"))
+        async with connection.begin_nested():
+            await connection.execute(text("INSERT INTO tags (name) VALUES ('a')"))
+    assert await names(app) == ["a"]
