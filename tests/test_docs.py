@@ -69,3 +69,8 @@ def test_the_nightly_backup_and_the_restore_from_a_shell(tmp_path: Path) -> None
 def test_closures(tmp_path: Path) -> None:
     """The program prints what the page says."""
     assert run("closures.md", tmp_path) == blocks("closures.md", "text")[0]
+
+
+def test_drivers(tmp_path: Path) -> None:
+    """The program prints what the page says."""
+    assert run("drivers.md", tmp_path) == blocks("drivers.md", "text")[0]
