@@ -22,10 +22,12 @@ migrations: $(VENV)/.dev
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-# The newest 2.0.x, without what no version of SQLAlchemy makes a difference to; and the oldest
+# The newest 2.0.x, without what no version of SQLAlchemy makes a difference to, and without the
+# programs of users, which `make test-cases` runs on both lines; and the oldest
 # versions that pyproject.toml admits.
 test-sqlalchemy20: .venv-sqlalchemy20/.dev
-	.venv-sqlalchemy20/bin/python -m pytest --ignore tests/backup --ignore tests/benchmarks --ignore tests/turn
+	.venv-sqlalchemy20/bin/python -m pytest --ignore tests/backup --ignore tests/benchmarks --ignore tests/turn \
+		--ignore tests/real_programs
 
 # Programs as people write them, through every door, by version of Python and SQLAlchemy, each with
 # Python's SQLite and with one that a package brings; `make test` runs most of them, once. For fewer
