@@ -77,7 +77,11 @@ def stock_engine(make_engine: MakeEngine, path: Path) -> AsyncEngine:
 
 def is_locked(path: Path) -> bool:
     """Whether SQLite's write lock is taken, as another program finds out."""
-    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        # Not the lock of the last connection that closes, which moves the log: that is waited for,
+        # and cannot be taken as long as this one is open.
+        other.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        other.execute("PRAGMA busy_timeout = 0")
         try:
             other.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
