@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, final
 from ..turn.file_turn import Claim
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn, write_turn
-from .driver_errors import dbapi, is_busy
+from .driver_errors import dbapi
 from .guard import Guard
 from .inspection import rows
 from .locks import Patience
@@ -141,13 +141,10 @@ def begin_and_lock_main(connection: Any, guard: Guard) -> None:
 
 def _lock_main(connection: Any, table: str | None) -> None:
     if table is not None:
-        try:
+        # Its triggers may not be compiled: they name a function that is not registered, say.
+        with contextlib.suppress(*dbapi.OperationalError):
             connection.execute(f"DELETE FROM main.{_quoted(table)} WHERE 0")  # noqa: S608
             return
-        except dbapi.OperationalError as error:
-            if is_busy(error):
-                raise
-            # Its triggers cannot be compiled: they name a function that is not registered, say.
     (version,) = connection.execute("PRAGMA main.user_version").fetchone()
     connection.execute(f"PRAGMA main.user_version = {version}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from . import statements
+from .inspection import rows
 from .location import Location
 
 
@@ -31,7 +32,7 @@ def ask_what(connection: Any, sql: str, parameters: Any) -> Wanted | None:
         return None
     bound = parts.name[0] in "?:@$"
     question = f"SELECT {parts.file}" + (f", {parts.name}" if bound else "")
-    file, *values = connection.execute(question, parameters).fetchone()
+    file, *values = rows(connection, question, parameters)[0]
     return Wanted(str(file), "?" if bound else parts.name, tuple(values))
 
 
@@ -46,7 +47,7 @@ def attach_read_only(connection: Any, wanted: Wanted) -> None:
 
 def attach_again_read_only(connection: Any) -> None:
     """Replace what was attached for writing, before the connection is used as a reader."""
-    for number, name, file in connection.execute("PRAGMA database_list").fetchall():
+    for number, name, file in rows(connection, "PRAGMA database_list"):
         if number > 1 and file:
             connection.execute("DETACH ?", (name,))
             connection.execute("ATTACH ? AS ?", (read_only(file), name))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from contextlib import closing
+from functools import cache
 from typing import Any, Final, final
 
 # https://www.sqlite.org/rescode.html. The messages are those of sqlite3ErrStr() in SQLite's main.c;
@@ -26,6 +28,7 @@ _BUSY_OR_LOCKED: Final = frozenset({5, 6})  # the second with a shared cache
 _READ_ONLY: Final = 8
 _INTERRUPTED: Final = 9
 _FULL: Final = 13
+_LARGEST_PRIMARY: Final = 0xFF
 
 
 @final
@@ -102,8 +105,25 @@ def error_code(error: BaseException) -> int | None:
 
 
 def tells_code(error: BaseException) -> bool:
-    """Whether ``error`` has SQLite's own, extended code."""
-    return getattr(error, "sqlite_errorcode", None) is not None
+    """Whether ``error`` has SQLite's extended code. Some modules tell the primary one alone."""
+    if getattr(error, "sqlite_errorcode", None) is None:
+        return False
+    return any(_tells_extended(kind.__module__) for kind in type(error).__mro__)
+
+
+@cache
+def _tells_extended(module: str) -> bool:
+    """Whether a module that connects has switched on ``sqlite3_extended_result_codes()``."""
+    connect = getattr(sys.modules.get(module), "connect", None)
+    if connect is None:
+        return False
+    with closing(connect(":memory:")) as connection:
+        try:
+            connection.execute("CREATE TABLE t (i NOT NULL)")
+            connection.execute("INSERT INTO t VALUES (NULL)")
+        except Exception as error:  # SQLITE_CONSTRAINT_NOTNULL, of whatever class
+            return bool(getattr(error, "sqlite_errorcode", 0) > _LARGEST_PRIMARY)
+    return False
 
 
 def _primary(error: BaseException) -> int | None:

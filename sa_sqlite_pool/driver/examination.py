@@ -94,12 +94,12 @@ def examine(connection: Any, guard: Guard, sql: str, parameters: Any) -> Finding
     None where SQLite cannot compile it, or not now: it says so again when it is executed.
     """
     guard.attempted, known = None, guard.shadows
-    with guard.aside():
-        guard.shadows = shadow_tables(connection)
     explain = f"EXPLAIN {without_leading_semicolons(sql)}"
     try:
+        with guard.aside():
+            guard.shadows = shadow_tables(connection)
         with guard.allowing(Access.EXAMINED):
-            program = connection.execute(explain, parameters).fetchall()
+            program = rows(connection, explain, parameters)
     except Exception:  # of whatever module the connection is
         return None
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
@@ -107,23 +107,25 @@ def examine(connection: Any, guard: Guard, sql: str, parameters: Any) -> Finding
     return Finding(_kind(sql, written), written, connects)
 
 
-def shadow_tables(connection: Any) -> frozenset[str]:
-    """Return the tables in which virtual tables keep their content, in lower case.
+def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:
+    """Return the schemas and names, in lower case, of the tables in which R-trees have their nodes.
 
-    Their names begin with that of the virtual table (https://www.sqlite.org/vtab.html#xshadowname).
+    R-tree compiles its writes to them when it is connected. It always has all three
+    (https://www.sqlite.org/rtree.html#creating_an_r_tree_index); a table whose name only looks as
+    if it belonged to a virtual table is the application's own.
     """
-    found: set[str] = set()
+    found: set[tuple[str, str]] = set()
     for _, schema, _ in rows(connection, "PRAGMA database_list"):
         table = f'"{schema}".sqlite_master'.replace('"temp".sqlite_master', "sqlite_temp_master")
-        found.update(name for (name,) in rows(connection, _SHADOWS.format(table=table)))
+        tables = dict(rows(connection, _TABLES.format(table=table)))
+        for name in (name for name, virtual in tables.items() if virtual):
+            of_tree = {f"{name}_{suffix}" for suffix in ("node", "parent", "rowid")}
+            if of_tree <= tables.keys():
+                found.update((schema.lower(), one) for one in of_tree)
     return frozenset(found)
 
 
-_SHADOWS = (
-    "SELECT lower(s.name) FROM {table} AS v JOIN {table} AS s ON "
-    "substr(lower(s.name), 1, length(v.name) + 1) = lower(v.name) || '_' "
-    "WHERE v.sql LIKE 'CREATE VIRTUAL TABLE%' AND s.type = 'table'"
-)
+_TABLES = "SELECT lower(name), sql LIKE 'CREATE VIRTUAL TABLE%' FROM {table} WHERE type = 'table'"
 
 
 def _kind(sql: str, written: frozenset[int]) -> Kind:

@@ -379,6 +379,8 @@ class Executor:
             self._remember(statement.sql, kind)
             if not self._tries_again:
                 self.transaction.after_work()
+                if statement.turn_unused:
+                    self.transaction.writing.end()
 
     def _remember(self, sql: str, kind: Kind) -> None:
         if kind.writes or kind in _CHANGES_TRANSACTION:
@@ -404,6 +406,7 @@ class Executor:
 
         transaction.note(sql)
         writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
+        statement.took_turn |= waits
         if waits and not writing.begin_nowait():
             here = statement.limit is not None or self.worker.lent or transaction.attached.any
             prepare = None if here else (lambda: self._prepare(in_thread))

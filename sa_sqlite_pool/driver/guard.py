@@ -134,7 +134,7 @@ class Guard:
     def __init__(self) -> None:
         self.access = Access.ALL
         self.application: Authorizer | None = None
-        self.shadows: frozenset[str] = frozenset()
+        self.shadows: frozenset[tuple[str, str]] = frozenset()  # schemas and names
         self.attempted: str | None = None
         self.denied: str | None = None
         self.temp_schema = 0
@@ -229,7 +229,9 @@ class Guard:
             self.denied = self.attempted = refusal
             return sqlite3.SQLITE_DENY
         written = _writes(action, first, second, database)
-        if written is None or (action in _DML and (first or "").lower() in self.shadows):
+        if written is None or (
+            action in _DML and ((database or "").lower(), (first or "").lower()) in self.shadows
+        ):
             return sqlite3.SQLITE_OK
         self.attempted = written
         if self.access not in _DENY_WRITES:

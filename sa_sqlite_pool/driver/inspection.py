@@ -20,12 +20,12 @@ _BUILT_IN_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
 _COMMIT_DOES_NOT_SYNC = frozenset({0, 1})
 
 
-def rows(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
+def rows(connection: sqlite3.Connection, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
     """All rows of a question, whatever factories the application has set."""
     cursor = connection.cursor()
     cursor.row_factory = None
     try:
-        cursor.execute(sql)
+        cursor.execute(sql, parameters)
         found: list[tuple[Any, ...]] = cursor.fetchall()
     finally:
         cursor.close()

@@ -177,6 +177,7 @@ class OwnSettings:
             wanted = attaching.ask_what(connection, sql, parameters)
             if wanted is None:  # it is refused, unless it is no ATTACH at all
                 return execute(connection, sql, parameters)
+            before = self._guard.attached
             try:
                 with self._guard.allowing():
                     attaching.attach_read_only(connection, wanted)
@@ -184,8 +185,8 @@ class OwnSettings:
                 raise rules.forbidden(
                     f"ATTACH ({error}), and creates no file: let the writer attach it first"
                 ) from error
-            finally:
-                self._attached = self._guard.attached
+            finally:  # what a listener has attached by itself stays unaccounted for
+                self._attached += self._guard.attached - before
             return NO_REPLY
 
         return attach

@@ -11,12 +11,12 @@ from ..settings import Role
 from .attached import begin_and_lock_main
 from .cursors import Reply
 from .driver_errors import dbapi, is_read_only
-from .examination import Judgements
+from .examination import Judgements, examine
 from .guard import Access
 from .locks import may_pass
 from .placement import Placing
 from .rules import Plan, Rules
-from .shared_hooks import install_guard
+from .shared_hooks import ask_again
 from .statement import Statement
 from .statements import Kind, classify
 from .transaction import Transaction
@@ -62,11 +62,11 @@ class Performing:
             reply = self._execute(connection, plan, statement)
             if guard.attempted is not None:
                 reply = self._weigh(connection, plan, statement, reply)
-        except dbapi.OperationalError as error:
-            if plan.access is Access.READER and guard.attempted is not None:
-                self._blame(connection, statement, error)
-            if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
-                self._not_begun(connection)
+        except Exception as error:
+            if isinstance(error, dbapi.OperationalError):
+                self._see_to(connection, plan, statement, error)
+            if statement.took_turn and self.role is Role.AUTO and connection.in_transaction:
+                self._give_up_turn(connection, plan, statement)
             raise
         finally:
             guard.access = resting
@@ -103,7 +103,7 @@ class Performing:
         guard = self._guard
         if guard.compiled_writes and plan.access is Access.NO_WRITES and not guard.inline:
             # A function may execute what was compiled with the turn: SQLite is to ask again.
-            install_guard(connection, guard)
+            ask_again(connection, guard)
             guard.compiled_writes = False
         judged = self._judgements.by_text
         if judged and plan.access is Access.ALL and sql in judged:
@@ -129,11 +129,39 @@ class Performing:
         if self._sent_savepoints:
             self._transaction.begin_savepoints(connection)
 
+    def _see_to(
+        self, connection: sqlite3.Connection, plan: Plan, statement: Statement, error: Exception
+    ) -> None:
+        if plan.access is Access.READER and self._guard.attempted is not None:
+            self._blame(connection, statement, error)
+        if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
+            self._not_begun(connection)
+
+    def _give_up_turn(
+        self, connection: sqlite3.Connection, plan: Plan, statement: Statement
+    ) -> None:
+        """See whether a swap-in connection needs the turn that it has taken for this statement.
+
+        Not where SQLite cannot even compile it. The stock driver, which compiles before it begins,
+        holds no lock then, so the BEGIN that was sent for it is undone: nothing was read in it.
+        What ran and failed (a constraint) keeps the lock, as it does there.
+        """
+        sql, parameters = statement.sql, statement.parameters
+        if statement.atomic:
+            parameters = next(iter(parameters), ())
+        if examine(connection, self._guard, sql, parameters) is None:
+            statement.turn_unused = True
+            if plan.begin is not None:
+                self._undo_begin(connection)
+
+    def _undo_begin(self, connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        self._transaction.savepoints = self._sent_savepoints
+
     def _not_begun(self, connection: sqlite3.Connection) -> None:
         """A lock was in the way of what was to begin the transaction."""
         if self._transaction.attached.any and connection.in_transaction:
-            connection.execute("ROLLBACK")  # of a BEGIN that has taken no lock
-            self._transaction.savepoints = self._sent_savepoints
+            self._undo_begin(connection)  # which has taken no lock
         self._rules.meet_busy()
 
     def _execute_noted(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
@@ -157,11 +185,11 @@ class Performing:
         if statement.kind is not Kind.READ or guard.denied is not None or explained:
             return
         guard.attempted = None
-        install_guard(connection, guard)
+        ask_again(connection, guard)
         with contextlib.suppress(*dbapi.Error):
             statement.execute(connection, statement.sql, statement.parameters)
-        install_guard(connection, guard)  # the next time, too
         if guard.attempted is not None:
+            ask_again(connection, guard)  # the next time, too
             raise self._rules.forbidden(guard.attempted) from error
 
     def _weigh(
@@ -184,13 +212,13 @@ class Performing:
         elif classify(statement.sql) in _MAY_READ:
             if guard.denied is None:
                 guard.attempted = None
-                install_guard(connection, guard)  # asked anew about what functions have compiled
+                ask_again(connection, guard)  # asked anew about what functions have compiled
                 reply = statement.execute(connection, statement.sql, statement.parameters)
             refused = guard.attempted
         else:  # SQLite has the last word: CREATE TABLE IF NOT EXISTS may have nothing to do
             refused = None
         if refused is not None:
-            install_guard(connection, guard)  # the next time, too
+            ask_again(connection, guard)  # the next time, too
             raise self._rules.forbidden(refused)
         return reply
 

@@ -55,6 +55,10 @@ def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
             self._asked = authorizer
             super().set_authorizer(authorizer)
 
+        def ask_again(self) -> None:
+            """Have SQLite compile anew what is compiled already, and ask about it."""
+            super().set_authorizer(self._asked)
+
         def set_progress_handler(self, progress_handler: ProgressHandler | None, n: int) -> None:
             own = progress_handler is not None and n > 0
             self.own_progress_handler = (progress_handler, n) if own else _NO_HANDLER
@@ -91,6 +95,15 @@ def install_guard(connection: Any, guard: Guard) -> None:
 def ask_instead(connection: Any, authorizer: Authorizer) -> None:
     """Have SQLite ask ``authorizer`` in place of the guard, until that is installed again."""
     getattr(connection, "ask_instead", connection.set_authorizer)(authorizer)
+
+
+def ask_again(connection: Any, guard: Guard) -> None:
+    """Have SQLite ask ``guard``, or what is in its place, about what is compiled already."""
+    again = getattr(connection, "ask_again", None)
+    if again is None:
+        connection.set_authorizer(guard)
+    else:
+        again()
 
 
 def watch_progress(connection: Any, handler: ProgressHandler | None, steps: int) -> None:

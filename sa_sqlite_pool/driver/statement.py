@@ -19,7 +19,8 @@ class Statement:
 
     ``limit`` is for the running; the waiting, since it ``began`` (monotonic seconds), has its own,
     ``patience``. ``examined`` says that SQLite was asked what it writes, and ``databases`` are the
-    numbers of those, as far as they are known.
+    numbers of those, as far as they are known. ``took_turn`` says that the write turn was taken for
+    it, and ``turn_unused``, that it could not be compiled then.
     """
 
     __slots__ = (
@@ -34,6 +35,8 @@ class Statement:
         "parameters",
         "patience",
         "sql",
+        "took_turn",
+        "turn_unused",
     )
 
     def __init__(
@@ -50,3 +53,4 @@ class Statement:
         self.limit: TimeLimit | None = None
         self.began = 0.0
         self.patience: Patience | None = None  # few have to wait
+        self.took_turn = self.turn_unused = False

@@ -13,7 +13,7 @@ from sqlalchemy.util import await_only
 from ..errors import OwnLockError, TransactionLostError
 from ..turn.permit import Permit, shorten
 from .attached import AttachedFiles
-from .driver_errors import dbapi
+from .driver_errors import dbapi, is_busy
 from .locks import Patience, is_own_lock, may_pass
 from .placement import Placing
 from .reading import Reading
@@ -230,9 +230,8 @@ class Transaction:
 
     def own_lock(self, error: Exception) -> OwnLockError | None:
         """Return what to raise if the connection is in its own way; None if it is not."""
-        if self.worker.in_transaction and may_pass(error, in_transaction=True):
-            if (name := self.attached.own_file_twice) is None:
-                return None
+        name = self.attached.own_file_twice if self.attached.any else None
+        if name is not None and self.worker.in_transaction and is_busy(error):
             return OwnLockError(
                 f"{error}: a file is attached twice, the second time as {name}, and this "
                 "transaction has written to it under its other name; use one of the names"

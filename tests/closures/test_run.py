@@ -117,6 +117,12 @@ async def test_a_reader_cannot_write(db: SQLiteDatabase) -> None:
         assert isinstance(caught.value.orig, ForbiddenWriteError)
 
 
+async def test_a_read_is_executed_once(db: SQLiteDatabase, sent: Sent) -> None:
+    """It is run again only where it was about to write."""
+    await db.run_read_core(lambda c: c.execute(text("SELECT amount FROM items")).all())
+    assert sent.count("SELECT amount FROM items") == 1
+
+
 async def test_a_reader_explains_what_would_write(db: SQLiteDatabase) -> None:
     """EXPLAIN compiles a statement and changes nothing, and a write after it is refused."""
 

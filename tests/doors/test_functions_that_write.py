@@ -225,8 +225,10 @@ async def test_a_reader_is_told_each_time(
     engine = make_engine(poolclass, on_connect=functions.on_connect, pool_size=1)
     engine = engine.execution_options(sqlite_role="reader")
     async with engine.connect() as connection:
-        for _ in range(4):
-            assert "a reader of app.db cannot change" in await outcome(connection, "SELECT tries()")
+        for sql in ["SELECT tries()"] * 4 + ["SELECT adds()"] * 4 + ["SELECT tries()"]:
+            before = functions.calls
+            assert "a reader of app.db cannot change" in await outcome(connection, sql)
+            assert functions.calls <= before + 2
             await connection.rollback()
         functions.add = False
         assert await outcome(connection, "SELECT tries()") == [("done",)]
@@ -243,6 +245,36 @@ async def test_on_the_facade(path: Path, functions: Functions) -> None:
         async with db.write() as session:
             assert await session.scalar(text("SELECT tries()")) == "done"
         assert await amounts(db.reader_engine) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("role", ["auto", "reader"])
+async def test_a_table_named_like_one_of_a_virtual_table(
+    make_engine: MakeEngine, path: Path, role: str
+) -> None:
+    """It is the application's own, and written in the turn, or not at all."""
+
+    def on_connect(connection: sqlite3.Connection) -> None:
+        def log() -> int:
+            return connection.execute("INSERT INTO search_log VALUES (1)").rowcount
+
+        connection.create_function("log", 0, log)
+
+    engine = make_engine(SQLitePool, on_connect=on_connect)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE VIRTUAL TABLE search USING fts5(body)"))
+        await connection.execute(text("CREATE TABLE search_log (id)"))
+    async with engine.execution_options(sqlite_role=role).connect() as connection:
+        await connection.execute(text("CREATE TEMP TABLE scratch (id)"))
+        await connection.execute(text("INSERT INTO scratch VALUES (1)"))
+        await connection.commit()
+        found = await outcome(connection, "INSERT INTO scratch SELECT log()")
+        assert (found is None) is (role == "auto")
+        assert (turn_of(path).holder is not None) is (role == "auto")
+        await connection.rollback()
+        found = await outcome(connection, "SELECT log()")
+        assert (found == [(1,)]) is (role == "auto")
+        await connection.rollback()
+        assert await outcome(connection, "SELECT count(*) FROM search_log") == [(0,)]
 
 
 async def test_examining_runs_nothing(make_engine: MakeEngine, functions: Functions) -> None:

@@ -297,7 +297,7 @@ async def test_a_connection_that_was_lent_to_a_reader_writes_again(
         await connection.commit()
 
 
-@pytest.mark.parametrize("way", ["statement", "raw", "on_connect"])
+@pytest.mark.parametrize("way", ["statement", "raw", "on_connect", "raw, then statement"])
 async def test_what_a_listener_attaches_is_read_only_afterwards(
     make_engine: MakeEngine, path: Path, way: str
 ) -> None:
@@ -312,11 +312,11 @@ async def test_what_a_listener_attaches_is_read_only_afterwards(
 
     @event.listens_for(engine.sync_engine, "connect")
     def listen(connection: Any, _record: Any) -> None:
-        if way == "raw":
+        if way.startswith("raw"):
             connection.run_async(lambda raw: raw.execute(attach))
-        elif way == "statement":
+        if way.endswith("statement"):
             cursor = connection.cursor()
-            cursor.execute(attach)
+            cursor.execute(attach if way == "statement" else f"ATTACH '{house.other}' AS p")
             cursor.close()
 
     before = house.fingerprint

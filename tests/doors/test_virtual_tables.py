@@ -96,6 +96,15 @@ async def test_a_read_on_a_fresh_connection_waits_for_no_turn(
         assert asked() == 0
 
 
+async def test_a_temp_table_is_filled_from_one(database: Path, reading: AsyncEngine) -> None:
+    """By the first statement of a fresh connection, which connects the virtual table."""
+    fill = text("CREATE TEMP TABLE copy AS SELECT low FROM boxes JOIN five WHERE five MATCH 'word'")
+    async with turn_taken(database) as asked, reading.connect() as connection:
+        await connection.execute(fill)
+        assert await connection.scalar(text("SELECT low FROM copy")) == 2
+        assert asked() == 0
+
+
 @pytest.mark.parametrize("sql", READS)
 async def test_the_doors_of_the_facade(database: Path, sql: str) -> None:
     """Sessions that read, and functions."""

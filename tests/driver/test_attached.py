@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,31 @@ def test_main_is_locked_and_nothing_else(files: Files, schema: str) -> None:
     version = files.connection.execute("PRAGMA user_version").fetchone()
     files.connection.execute("ROLLBACK")
     assert files.connection.execute("PRAGMA user_version").fetchone() == version
+
+
+@pytest.mark.parametrize(("schema", "written"), [("", True), ("CREATE TABLE items (id)", False)])
+def test_nothing_is_written_where_there_is_a_table(
+    files: Files, schema: str, written: bool
+) -> None:
+    """A COMMIT of it leaves the log as it was."""
+    files.connection.executescript(f"CREATE TABLE gone (id); DROP TABLE gone; {schema}")
+    log = files.directory / "app.db-wal"
+    before = log.stat().st_size
+    begin_and_lock_main(files.connection, files.guard)
+    files.connection.execute("COMMIT")
+    assert (log.stat().st_size > before) is written
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_other_processes_line_up_where_they_do_for_main(files: Files, shared: bool) -> None:
+    """``file_turn`` of the engine is for all files that it writes."""
+    files.attach("a.db")
+    if shared:
+        files.turn("app.db").share()
+    rules = replace(RULES, turn=files.turn("app.db"))
+    patience = Patience(rules, None, writing=True, seconds=30)
+    await files.attached.take_turns(frozenset({2}), rules, patience)
+    assert files.turn("a.db").shared is shared
 
 
 @pytest.mark.parametrize("schema", ["", "CREATE TABLE items (id)"])

@@ -21,6 +21,7 @@ from sa_sqlite_pool.driver.driver_errors import (
     is_read_only,
     tells_code,
 )
+from sa_sqlite_pool.driver.locks import may_pass
 
 MODULES = ["sqlite3", "pysqlite3", "sqlcipher3", "sqlean"]
 
@@ -65,6 +66,28 @@ def test_families_of_every_module(module: types.ModuleType, path: Path) -> None:
     closed = raised(connection.execute, "SELECT 1")
     assert isinstance(closed, dbapi.ProgrammingError)
     assert isinstance(closed, dbapi.Error)
+
+
+def test_a_snapshot_that_is_too_old_in_every_module(module: types.ModuleType, path: Path) -> None:
+    """It does not pass; where it cannot be told from a lock, none is waited for."""
+    first = module.connect(str(path), isolation_level=None, timeout=0)
+    dbapi.learn(first)
+    first.execute("PRAGMA journal_mode = WAL")
+    first.execute("CREATE TABLE t (x)")
+    first.execute("BEGIN")
+    first.execute("SELECT * FROM t").fetchall()
+    second = module.connect(str(path), isolation_level=None, timeout=0)
+    second.execute("INSERT INTO t VALUES (1)")
+    too_old = raised(first.execute, "INSERT INTO t VALUES (2)")
+    assert is_busy(too_old)
+    assert not may_pass(too_old, in_transaction=True)
+    first.execute("ROLLBACK")
+    second.execute("BEGIN IMMEDIATE")
+    busy = raised(first.execute, "INSERT INTO t VALUES (2)")
+    assert may_pass(busy, in_transaction=False)
+    assert may_pass(busy, in_transaction=True) is (error_code(too_old) == 517)
+    first.close()
+    second.close()
 
 
 def test_codes_of_every_module(module: types.ModuleType, path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sa_sqlite_pool.driver import examination
-from sa_sqlite_pool.driver.examination import Finding, Judgements, examine
+from sa_sqlite_pool.driver.examination import Finding, Judgements, examine, shadow_tables
 from sa_sqlite_pool.driver.guard import Access, Guard
 from sa_sqlite_pool.driver.statements import LONGEST_REMEMBERED, Kind
 
@@ -46,6 +46,12 @@ def guard(connection: sqlite3.Connection) -> Guard:
     return guard
 
 
+def contents(connection: sqlite3.Connection) -> list[object]:
+    tables = ("sqlite_master", "sqlite_temp_master", "items", "others", "own")
+    rows = [connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+    return [connection.total_changes, *rows]
+
+
 FOUND = {
     "SELECT * FROM items": (Kind.READ, set()),
     "SELECT * FROM search WHERE search MATCH 'x'": (Kind.READ, set()),
@@ -78,13 +84,13 @@ FOUND = {
 def test_what_a_statement_writes(connection: sqlite3.Connection, guard: Guard, sql: str) -> None:
     """By the databases that it writes, triggers included; nothing has run."""
     kind, databases = FOUND[sql]
-    before = connection.total_changes, list(connection.iterdump())
+    before = contents(connection)
     found = examine(connection, guard, sql, ())
     assert found is not None
     if found.databases != databases:  # INSTEAD OF on a temp view may lock temp as well
         assert found.databases - {TEMP} == databases - {TEMP}
     assert found.kind is kind
-    assert (connection.total_changes, list(connection.iterdump())) == before
+    assert contents(connection) == before
 
 
 @pytest.mark.parametrize(
@@ -133,6 +139,59 @@ def test_connecting_a_virtual_table_is_told(tmp_path_factory: pytest.TempPathFac
     assert first == Finding(Kind.READ, connects=True)
     assert again == Finding(Kind.READ)
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("tables", "known"),
+    [
+        (["CREATE VIRTUAL TABLE boxes USING rtree(id, low, high)"], True),
+        (["CREATE VIRTUAL TABLE boxes USING fts5(body)"], False),
+        (["CREATE TABLE boxes (id)", "CREATE TABLE boxes_parent (id)"], False),
+    ],
+)
+def test_the_tables_of_an_r_tree(tables: list[str], known: bool) -> None:
+    """What looks as if it belonged to a virtual table may be the application's own."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for schema in ("main", "temp"):
+        assert shadow_tables(connection) == frozenset()
+        for sql in tables:
+            connection.execute(sql.replace(" boxes", f" {schema}.boxes"))
+        connection.execute(f"CREATE TABLE {schema}.boxes_history (id)")
+        if not known:
+            connection.execute(f"CREATE TABLE {schema}.boxes_node (id)")
+        names = {(schema, f"boxes_{suffix}") for suffix in ("node", "parent", "rowid")}
+        assert shadow_tables(connection) == (names if known else set())
+        for name in [sql.split()[2 + ("VIRTUAL" in sql)] for sql in tables]:
+            connection.execute(f"DROP TABLE {schema}.{name}")
+    connection.close()
+
+
+def test_a_lock_in_the_way(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without a log, a writer may be in the way of the schema: nothing is known then."""
+    path = tmp_path_factory.mktemp("locked") / "app.db"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("CREATE TABLE items (id)")
+    writer.execute("BEGIN EXCLUSIVE")
+    connection, guard = sqlite3.connect(path, isolation_level=None, timeout=0), Guard()
+    connection.set_authorizer(guard)
+    assert examine(connection, guard, "DELETE FROM items", ()) is None
+    writer.execute("ROLLBACK")
+    assert examine(connection, guard, "DELETE FROM items", ()) is not None
+    connection.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("factory", [bytes, lambda value: value.decode().upper()])
+def test_whatever_the_application_makes_of_text(
+    connection: sqlite3.Connection, guard: Guard, factory: object
+) -> None:
+    """``text_factory`` and ``row_factory`` are of its own rows."""
+    if factory is bytes:
+        connection.text_factory = factory
+    connection.row_factory = lambda cursor, row: dict(enumerate(row))
+    found = examine(connection, guard, "INSERT INTO items VALUES (1, 1)", ())
+    assert found is not None
+    assert found.databases == {MAIN}
 
 
 def test_judgements_are_bounded() -> None:

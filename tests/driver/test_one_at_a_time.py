@@ -67,6 +67,7 @@ async def test_who_is_cancelled_while_waiting_leaves_no_place() -> None:
     tasks[1].cancel()
     with pytest.raises(asyncio.CancelledError):
         await tasks[1]
+    assert len(line.gate.waiting) == 1
     line.leave.set()
     await asyncio.gather(tasks[0], tasks[2])
     assert line.passed == ["a", "c"]

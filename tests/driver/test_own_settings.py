@@ -74,6 +74,49 @@ def test_sqlite_itself_waits_for_nothing(settings: Settings) -> None:
     assert not settings.guard.busy_timeout
 
 
+@pytest.mark.parametrize("own", [None, 123])
+def test_the_busy_timeout_while_the_raw_connection_is_lent(
+    settings: Settings, own: int | None
+) -> None:
+    """SQLite waits by itself then; what is set there, by either way, is remembered."""
+    settings_own, connection = settings.own, settings.connection
+    rules = settings.rules(Role.AUTO)
+    if own is not None:
+        settings.run(f"PRAGMA busy_timeout = {own}")
+    expected = 5000 if own is None else own
+    settings_own.lend(connection, rules, Role.AUTO)
+    assert settings.real("busy_timeout") == expected
+    assert settings.run("PRAGMA busy_timeout") == [(expected,)]
+    settings_own.take_back(connection)
+    assert settings.real("busy_timeout") == 0
+    assert settings.run("PRAGMA busy_timeout") == [(expected,)]
+    settings_own.switch_off_waiting(connection)
+    for value, statement in ((7, True), (8, False)):
+        settings_own.lend(connection, rules, Role.AUTO)
+        sql = f"PRAGMA busy_timeout = {value}"
+        settings.run(sql) if statement else connection.execute(sql)
+        assert settings.real("busy_timeout") == value
+        settings_own.take_back(connection)
+        assert settings.real("busy_timeout") == 0
+        assert settings.run("PRAGMA busy_timeout") == [(value,)]
+        settings_own.switch_off_waiting(connection)
+    other = Rules(Role.AUTO, "app.db", None, 9.0, 9.0, None, settings)
+    settings_own.lend(connection, other, Role.AUTO)
+    assert settings.real("busy_timeout") == 8
+    connection.execute("PRAGMA busy_timeout = 50")
+    assert settings.run("PRAGMA busy_timeout") == [(50,)]
+
+
+def test_what_nobody_has_set_is_not_remembered(settings: Settings) -> None:
+    """It is what the engine waits, which may be another the next time."""
+    own, connection = settings.own, settings.connection
+    own.lend(connection, settings.rules(Role.AUTO), Role.AUTO)
+    own.take_back(connection)
+    other = Rules(Role.AUTO, "app.db", None, 9.0, 9.0, None, settings)
+    own.lend(connection, other, Role.AUTO)
+    assert settings.real("busy_timeout") == 9000
+
+
 def test_the_query_only_of_the_application(settings: Settings) -> None:
     """It is put aside while the connection is a reader, and there again afterwards."""
     own, connection = settings.own, settings.connection
@@ -143,8 +186,9 @@ def test_a_listener_sets_what_is_set_already(settings: Settings, sql: str) -> No
 )
 def test_a_listener_that_decides_for_all_is_refused(settings: Settings, sql: str) -> None:
     """With the way to say it; the application itself may, where it knows what it does."""
-    with pytest.raises(ConfigurationError, match="all connections on a file have to agree"):
+    with pytest.raises(ConfigurationError, match="all connections on a file have to") as caught:
         settings.run(sql, set_up=True)
+    assert ("pragmas=" in str(caught.value)) is ("journal_mode" in sql)
     assert (settings.real("journal_mode"), settings.real("locking_mode")) == ("wal", "normal")
     settings.run(sql)
     assert (settings.real("journal_mode"), settings.real("locking_mode")) != ("wal", "normal")

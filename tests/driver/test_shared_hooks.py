@@ -10,6 +10,8 @@ import pytest
 
 from sa_sqlite_pool.driver.guard import Access, Guard
 from sa_sqlite_pool.driver.shared_hooks import (
+    ask_again,
+    ask_instead,
     install_guard,
     own_progress_handler,
     sharing_hooks,
@@ -107,12 +109,45 @@ def test_the_guard_may_be_installed_again() -> None:
     connection.close()
 
 
+def test_asking_again_asks_what_is_asked_now() -> None:
+    """The guard, or what is in its place for a while."""
+    connection, guard = connect(), Guard()
+    asked: list[int] = []
+
+    def instead(action: int, *rest: Any) -> int:
+        asked.append(action)
+        return guard(action, *rest)
+
+    install_guard(connection, guard)
+    ask_instead(connection, instead)
+    connection.execute("SELECT id FROM items")
+    asked.clear()
+    connection.execute("SELECT id FROM items")
+    assert not asked
+    ask_again(connection, guard)
+    connection.execute("SELECT id FROM items")
+    assert asked
+    install_guard(connection, guard)
+    asked.clear()
+    ask_again(connection, guard)
+    connection.execute("SELECT id FROM items")
+    assert not asked
+    connection.close()
+
+
 def test_a_connection_of_another_class_has_one_authorizer() -> None:
     """``async_creator``: the last one to set it has it."""
     connection, guard = sqlite3.connect(":memory:", isolation_level=None), Guard()
     guard.access = Access.NO_WRITES
     install_guard(connection, guard)
     assert not runs(connection, "CREATE TABLE items (id)")
+    guard.access = Access.NOTED
+    connection.execute("CREATE TABLE items (id)")
+    connection.execute("DELETE FROM items")
+    guard.attempted = None
+    ask_again(connection, guard)
+    connection.execute("DELETE FROM items")
+    assert guard.attempted == "DELETE items"
     watch_progress(connection, lambda: 1, 1)
     assert not runs(connection, LONG)
     watch_progress(connection, None, 0)
