@@ -9,7 +9,6 @@ is used as a future only: https://docs.python.org/3/library/asyncio-task.html#ea
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ def start_task(work: Coroutine[Any, Any, T], name: str) -> asyncio.Future[T]:
     # No name=: newer Pythons pass it on to factories, which need not take it.
     # https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.create_task
     task = contextvars.Context().run(asyncio.get_running_loop().create_task, work)
-    with contextlib.suppress(AttributeError):  # it is a future, but no task
-        task.set_name(name)
+    set_name = getattr(task, "set_name", None)
+    if set_name is not None:  # or it is a future, but no task
+        set_name(name)
     return task

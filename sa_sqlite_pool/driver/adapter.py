@@ -225,11 +225,12 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         for stream in list(self._streams):
             stream.close(self._executor, GIVEN_BACK)
         self.rollback()
-        self._level = self._level_at_rest
-        self._executor.autocommit = self._level is None
-        if self.worker.lent and not self.given_up:
-            self._executor.take_back()
-        self._executor.transaction.loan = None
+        executor = self._executor
+        self._level = level = self._level_at_rest
+        executor.autocommit = level is None
+        if executor.worker.lent and not self.given_up:
+            executor.take_back()
+        executor.transaction.loan = None
 
     def close(self) -> None:
         """Close, and wait for it; give up without waiting where nobody can."""

@@ -18,7 +18,7 @@ from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn, write_turn
 from .driver_errors import dbapi
 from .guard import Guard
-from .inspection import rows
+from .inspection import ask, rows
 from .locks import Patience
 from .rules import Rules
 
@@ -145,7 +145,7 @@ def _lock_main(connection: Any, table: str | None) -> None:
         with contextlib.suppress(*dbapi.OperationalError):
             connection.execute(f"DELETE FROM main.{_quoted(table)} WHERE 0")  # noqa: S608
             return
-    (version,) = connection.execute("PRAGMA main.user_version").fetchone()
+    version = ask(connection, "main.user_version")
     connection.execute(f"PRAGMA main.user_version = {version}")
 
 

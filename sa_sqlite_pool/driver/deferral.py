@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import final
 
+from .inspection import rows
+
 
 @final
 class DeferredKeys:
@@ -20,10 +22,10 @@ class DeferredKeys:
         self._any = False
 
     def are_in(self, sqlite: sqlite3.Connection) -> bool:
-        (version,) = sqlite.execute("PRAGMA schema_version").fetchone()
+        version = sqlite.execute("PRAGMA schema_version").fetchone()[0]
         if version != self._version:
-            found = sqlite.execute(
-                "SELECT 1 FROM sqlite_master WHERE sql LIKE '%INITIALLY%DEFERRED%' LIMIT 1"
-            ).fetchone()
-            self._version, self._any = version, found is not None
+            found = rows(
+                sqlite, "SELECT 1 FROM sqlite_master WHERE sql LIKE '%INITIALLY%DEFERRED%' LIMIT 1"
+            )
+            self._version, self._any = version, bool(found)
         return self._any

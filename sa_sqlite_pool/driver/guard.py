@@ -187,18 +187,12 @@ class Guard:
         finally:
             self.access = resting
 
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self) -> _Aside:
         """Let the package execute what it needs for itself: nothing is denied.
 
         The application is not asked: its authorizer may allow what it executes itself, and no more.
         """
-        application, self.application = self.application, None
-        try:
-            with self.allowing():
-                yield
-        finally:
-            self.application = application
+        return _Aside(self)
 
     def _is_own(self, function: str | None) -> bool:
         own = self.functions
@@ -284,3 +278,21 @@ def _passes_by_pragma(name: str, value: str | None) -> str | None:
         # application's own statement, own_settings.py does what is wanted.
         return f"PRAGMA query_only = {value}"
     return None
+
+
+@final
+class _Aside:
+    """See :meth:`Guard.aside`. A class: it is entered for each transaction of functions."""
+
+    __slots__ = ("_access", "_application", "_guard")
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def __enter__(self) -> None:
+        guard = self._guard
+        self._access, self._application = guard.access, guard.application
+        guard.access, guard.application = Access.ALL, None
+
+    def __exit__(self, *_: object) -> None:
+        self._guard.access, self._guard.application = self._access, self._application

@@ -271,12 +271,13 @@ class HereConnection(BorrowedConnection):
         self._assert_going_on()
 
     def _assert_going_on(self) -> None:
-        self.notice_end()
+        if not self.sqlite.in_transaction:
+            self.notice_end()
         if self._misuse is not None:
             raise self._misuse
-        executor = self._executor
-        executor.transaction.assert_not_lost()
-        executor.transaction.reading.assert_not_ended()
+        transaction = self._executor.transaction
+        transaction.assert_not_lost()
+        transaction.reading.assert_not_ended()
         self.assert_wanted()
 
     def notice_end(self) -> None:

@@ -157,7 +157,7 @@ class OwnSettings:
 
         def check(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
             with self._guard.aside():
-                now = str(connection.execute(f"PRAGMA {name}").fetchone()[0]).lower()
+                now = str(ask(connection, name)).lower()
             if pragma.value in {None, now}:
                 return execute(connection, f"PRAGMA {name}", parameters)
             way_out = "leave it out, since all connections on a file have to agree"

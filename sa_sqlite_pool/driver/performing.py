@@ -59,7 +59,14 @@ class Performing:
         guard.denied = guard.attempted = None
         resting, guard.access = guard.access, plan.access
         try:
-            reply = self._execute(connection, plan, statement)
+            if self._switches:
+                self._switch_query_only(connection, statement.kind)
+            if plan.begin is not None or transaction.savepoints:
+                self._begin(connection, plan, statement)
+            if plan.commit or guard.compiled_writes or self._judgements.by_text:
+                reply = self._execute(connection, plan, statement)
+            else:
+                reply = statement.execute(connection, statement.sql, statement.parameters)
             if guard.attempted is not None:
                 reply = self._weigh(connection, plan, statement, reply)
         except Exception as error:
@@ -91,22 +98,15 @@ class Performing:
         return self._weigh(connection, Plan(Access.READER), statement, reply)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
-        kind, sql = statement.kind, statement.sql
-        if self._switches:
-            self._switch_query_only(connection, kind)
-        if plan.begin is not None:
-            self._begin(connection, plan.begin, statement)
-        elif self._transaction.savepoints and kind in _BEGIN_WITH_SAVEPOINTS:
-            self._begin(connection, _BEGIN_WITH_SAVEPOINTS[kind], statement)
+        """Execute it as the plan has it, or what is known of it."""
+        guard, sql = self._guard, statement.sql
         if plan.commit:
             return _execute_and_commit(connection, statement)
-        guard = self._guard
         if guard.compiled_writes and plan.access is Access.NO_WRITES and not guard.inline:
             # A function may execute what was compiled with the turn: SQLite is to ask again.
             ask_again(connection, guard)
             guard.compiled_writes = False
-        judged = self._judgements.by_text
-        if judged and plan.access is Access.ALL and sql in judged:
+        if plan.access is Access.ALL and sql in self._judgements.by_text:
             return self._execute_noted(connection, statement)
         return statement.execute(connection, sql, statement.parameters)
 
@@ -118,7 +118,10 @@ class Performing:
         if read_only is not self._settings.read_only:
             self._settings.set_read_only(connection, read_only)
 
-    def _begin(self, connection: sqlite3.Connection, begin: str, statement: Statement) -> None:
+    def _begin(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> None:
+        begin = plan.begin or _BEGIN_WITH_SAVEPOINTS.get(statement.kind)
+        if begin is None:
+            return
         if begin != "BEGIN IMMEDIATE" or not self._transaction.attached.any:
             connection.execute(begin)
         elif self.role is Role.WRITER and (not statement.databases or 0 in statement.databases):

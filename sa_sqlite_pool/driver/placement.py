@@ -159,8 +159,10 @@ class Placing:
         if not self._learns:
             self._learn_in_any_case(worker.connection)
             return worker.run_here(function)
-        guard = self.guard
-        self._arm(worker.connection, kind)
+        guard, reads = self.guard, kind is Kind.READ
+        if reads is not self._armed:
+            self._arm(worker.connection, reads)
+        self._answers[:] = _ANSWERS
         guard.called, guard.inline = False, True
         cpu, clock = time.thread_time(), time.perf_counter()
         try:
@@ -187,7 +189,8 @@ class Placing:
         """Run COMMIT or ROLLBACK here."""
         if not self._learns:
             return worker.run_here(function)
-        self._arm(worker.connection, Kind.END)
+        if self._armed:
+            self._arm(worker.connection, False)
         cpu, clock = time.thread_time(), time.perf_counter()
         result = worker.run_here(function)
         self._end_costs.ran_inline(_COMMIT, short=self._was_short(cpu, clock))
@@ -203,17 +206,11 @@ class Placing:
         before, self._disk_reads = self._disk_reads, disk_reads()
         return before == self._disk_reads
 
-    def _arm(self, connection: sqlite3.Connection, kind: Kind) -> None:
+    def _arm(self, connection: sqlite3.Connection, reads: bool) -> None:
         """Have reads stopped, and nothing else."""
-        if kind is Kind.READ:
-            self._answers[:] = _ANSWERS
-            if not self._armed:
-                # A method in C: no signal is handled in it, whose exception SQLite would swallow.
-                watch_progress(connection, self._answers.pop, _STEPS)
-                self._armed = True
-        elif self._armed:
-            watch_progress(connection, None, 0)
-            self._armed = False
+        # A method in C: no signal is handled in it, whose exception SQLite would swallow.
+        watch_progress(connection, self._answers.pop if reads else None, _STEPS if reads else 0)
+        self._armed = reads
 
     # -- in a thread ----------------------------------------------------------------------------
 
@@ -261,7 +258,8 @@ class Placing:
         return result
 
     def _prepare_in_thread(self, connection: sqlite3.Connection) -> None:
-        self._arm(connection, Kind.END)
+        if self._armed:
+            self._arm(connection, False)
         if self._functions_known and self._commits_known:
             return
         with self.guard.aside():
@@ -323,4 +321,5 @@ class Placing:
 
     def other_work_begins(self, connection: sqlite3.Connection) -> None:
         """Something else than a statement, of whatever length."""
-        self._arm(connection, Kind.END)
+        if self._armed:
+            self._arm(connection, False)

@@ -34,12 +34,15 @@ class Log(Protocol):
     def found(self) -> None:
         """In the thread of a connection that has just been opened: is there a log to see to?"""
 
-    def relieve(self, connection: sqlite3.Connection) -> None:
+    def relieve(self, connection: sqlite3.Connection) -> int | None:
         """In the connection's thread, right after a commit, before the turn passes on to another
-        process: what cannot wait."""
+        process: what cannot wait. Returns how many bytes the log has, if that was looked at."""
 
-    def look(self, connection: sqlite3.Connection) -> None:
-        """In the connection's thread, right after a commit: is there anything to be done?"""
+    def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
+        """In the connection's thread, right after a commit: is there anything to be done?
+
+        ``size`` is what :meth:`relieve` has returned.
+        """
 
     def attend(self) -> None:
         """In the event loop, once the turn is given back: have it done."""

@@ -76,7 +76,10 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         """
         runners = cls.idle.runners
         runner: R = runners.pop() if runners else cls()
-        runner.gr_context = runner.comes_back_here().gr_context
+        current = getcurrent()
+        if runner.parent is not current:
+            runner.parent = current
+        runner.gr_context = current.gr_context
         return runner
 
     def comes_back_here(self) -> greenlet:

@@ -69,11 +69,11 @@ def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
             self._watching = (handler, steps)
             own, own_steps = self.own_progress_handler
             if handler is None:
-                super().set_progress_handler(own, own_steps)
+                base.set_progress_handler(self, own, own_steps)
             elif own is None:
-                super().set_progress_handler(handler, steps)
+                base.set_progress_handler(self, handler, steps)
             else:
-                super().set_progress_handler(_both(own, handler), min(own_steps, steps))
+                base.set_progress_handler(self, _both(own, handler), min(own_steps, steps))
 
     return SharedConnection
 

@@ -23,21 +23,15 @@ class Statement:
     it, and ``turn_unused``, that it could not be compiled then.
     """
 
-    __slots__ = (
-        "atomic",
-        "began",
-        "databases",
-        "examined",
-        "execute",
-        "inline",
-        "kind",
-        "limit",
-        "parameters",
-        "patience",
-        "sql",
-        "took_turn",
-        "turn_unused",
-    )
+    # What few statements need is the class's: there is a statement for each that is executed.
+    examined = False
+    databases: frozenset[int] = frozenset()
+    inline = False
+    limit: TimeLimit | None = None
+    began = 0.0
+    patience: Patience | None = None
+    took_turn = False
+    turn_unused = False
 
     def __init__(
         self, sql: str, parameters: Parameters, execute: Execute, kind: Kind, *, atomic: bool
@@ -47,10 +41,3 @@ class Statement:
         self.execute = execute
         self.kind = kind
         self.atomic = atomic
-        self.examined = False
-        self.databases: frozenset[int] = frozenset()
-        self.inline = False
-        self.limit: TimeLimit | None = None
-        self.began = 0.0
-        self.patience: Patience | None = None  # few have to wait
-        self.took_turn = self.turn_unused = False

@@ -252,10 +252,11 @@ class Transaction:
 
         A checkpoint that cannot wait comes first, since each is made in the turn.
         """
-        if (log := self._rules.log) is not None:
-            log.relieve(connection)
+        log = self._rules.log
+        size = None if log is None else log.relieve(connection)
         self.writing.leave_file()
-        self.look_at_log(connection)
+        if log is not None:
+            log.look(connection, size)
 
     def look_at_log(self, connection: sqlite3.Connection) -> None:
         """After a commit, in the thread."""

@@ -129,7 +129,8 @@ class Worker:
 
     def assert_usable(self) -> None:
         """Raise what :attr:`connection` raises once the connection is given up."""
-        if self.closed:
+        raw = self.aiosqlite_connection
+        if self.ended is not None or raw._connection is None or not raw._running:
             raise self._no_connection()
 
     def _no_connection(self) -> sqlite3.OperationalError:
@@ -140,6 +141,11 @@ class Worker:
     def closed(self) -> bool:
         raw = self.aiosqlite_connection
         return self.ended is not None or raw._connection is None or not raw._running
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is to be found out if the connection is of any use to the next."""
+        return self.suspect or self.replaced or self.closed_by_application
 
     @property
     def closed_by_application(self) -> bool:

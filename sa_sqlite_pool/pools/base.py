@@ -327,7 +327,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         try:
             if isinstance(connection := record.dbapi_connection, SQLiteConnection):
                 connection.checked_in()
-                if not is_fit(connection.worker, self.role, self):
+                if connection.worker.doubtful and not is_fit(connection.worker, self.role, self):
                     record.close()  # or the next that gets it would only find that out
         except BaseException as error:  # a cancellation too: nobody knows how it stands
             record.invalidate(error)

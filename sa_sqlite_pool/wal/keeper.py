@@ -12,7 +12,6 @@ import asyncio
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import final
@@ -49,7 +48,6 @@ _LOCK_SECONDS = 0.5
 # How long stopping waits for a checkpoint, which cannot be interrupted while it syncs.
 _STOP_SECONDS = 5.0
 
-_See = Callable[[sqlite3.Connection], None]
 
 # A timer that is so late has died with its loop.
 _TIMER_LOST_SECONDS = 1.0
@@ -123,33 +121,42 @@ class WalKeeper:
         if self.lookout.is_large():
             self._consider()
 
-    def relieve(self, connection: sqlite3.Connection) -> None:
-        """Move a log now that is so large. Right after a commit, in the turn it was made in."""
-        self._guarded(self._relieve, connection)
+    # The commit is done then: whatever goes wrong here must not pass for its failure.
 
-    def _relieve(self, connection: sqlite3.Connection) -> None:
-        largest = self.settings.largest
-        if largest is None or self.lookout.known_quiet:  # on the loop: it is for the next commit
-            return
-        size = self.lookout.size()
-        if size is not None and size >= largest:
-            self.checkpointing.hurry()
-            self.lookout.catch_up(connection)
+    def relieve(self, connection: sqlite3.Connection) -> int | None:
+        """Move a log now that is so large. Right after a commit, in the turn it was made in.
 
-    def look(self, connection: sqlite3.Connection) -> None:
-        """See whether the log has grown too large. Right after a commit, by whoever made it."""
-        self._guarded(self._look, connection)
-
-    def _guarded(self, see: _See, connection: sqlite3.Connection) -> None:
-        """The commit is done: whatever goes wrong here must not pass for its failure."""
+        Returns how many bytes it has, if that was looked at.
+        """
+        if self.lookout.known_quiet:  # on the loop: it is for the next commit
+            return None
         try:
-            see(connection)
+            return self._relieve(connection)
+        except Exception as error:
+            self.reports.look_failed(error)
+            return None
+
+    def _relieve(self, connection: sqlite3.Connection) -> int | None:
+        largest, size = self.settings.largest, self.lookout.size()
+        if largest is None or size is None or size < largest:
+            return size
+        self.checkpointing.hurry()
+        self.lookout.catch_up(connection)
+        return self.lookout.size()
+
+    def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
+        """See whether the log has grown too large. Right after a commit, by whoever made it.
+
+        ``size`` is what :meth:`relieve` has seen.
+        """
+        try:
+            self._look(connection, self.lookout.size() if size is None else size)
         except Exception as error:
             self.reports.look_failed(error)
 
-    def _look(self, connection: sqlite3.Connection) -> None:
+    def _look(self, connection: sqlite3.Connection, size: int | None) -> None:
         self.lookout.committed_at = time.monotonic()
-        size, soft, largest = self.lookout.size(), self.settings.soft_limit, self.settings.largest
+        soft, largest = self.settings.soft_limit, self.settings.largest
         self.lookout.committed(size)
         if size is None:
             self.reports.no_log(connection)

@@ -8,6 +8,7 @@ import time
 from typing import final
 
 from ..driver.checkpoints import Checkpoint
+from ..driver.inspection import ask
 from ..driver.open_files import FileReplacedError
 from ..driver.reset_bug import FIXED_VERSIONS, has_reset_bug
 from ..turn.snapshots import Snapshot
@@ -78,7 +79,7 @@ class Reports:
         """There was a commit, and there is no log."""
         if "no log" in self._said:
             return
-        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        mode = ask(connection, "journal_mode")
         if mode == "wal":
             text = (
                 f"the log of {self._label} was deleted by another program while it was in use: "
