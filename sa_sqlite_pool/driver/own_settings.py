@@ -217,6 +217,30 @@ def _is_for_all_connections(pragma: Pragma, rules: Rules) -> bool:
 _LONGEST_MS = 2**31 - 1
 
 
+# PRAGMA optimize: "0x00001: Debugging mode. Do not actually perform any optimizations but instead
+# return one line of text for each optimization that would have been done", and what it does by
+# default otherwise: https://www.sqlite.org/pragma.html#pragma_optimize
+_ONLY_SAY, _BY_DEFAULT = 0x1, 0xFFFE
+
+
+def optimize_only_says(pragma: Pragma) -> bool:
+    """Return whether a PRAGMA optimize is in debugging mode already."""
+    return bool(_mask(pragma) & _ONLY_SAY)
+
+
+def saying_only(pragma: Pragma) -> str:
+    """Return a PRAGMA optimize in debugging mode: a row for each optimization, and no write."""
+    schema = f"{pragma.schema}." if pragma.schema else ""
+    return f"PRAGMA {schema}optimize({_mask(pragma) | _ONLY_SAY})"
+
+
+def _mask(pragma: Pragma) -> int:
+    try:
+        return _BY_DEFAULT if pragma.value is None else int(pragma.value, 0)
+    except ValueError:  # what SQLite makes of it
+        return 0
+
+
 def _unless_read_only(execute: Execute) -> Execute:
     """PRAGMA optimize, which listeners of both engines execute: a reader has nothing to write."""
 

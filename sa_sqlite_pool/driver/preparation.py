@@ -7,11 +7,20 @@ from typing import final
 
 from ..settings import Role
 from .cursors import NO_REPLY, Parameters, Reply
+from .driver_errors import dbapi
 from .examination import Finding, Judgements, examine
+from .own_settings import optimize_only_says, saying_only
 from .placement import Placing
 from .rules import Rules
 from .statement import Statement
-from .statements import Kind, classify, ends_transaction, first_word, savepoint_name
+from .statements import (
+    Kind,
+    classify,
+    ends_transaction,
+    first_word,
+    parse_pragma,
+    savepoint_name,
+)
 from .transaction import Transaction
 
 
@@ -43,6 +52,8 @@ class Preparation:
             transaction = self._transaction
             if role is Role.AUTO and not autocommit and transaction.loan is not None:
                 self._prepare_savepoint(statement)
+        elif kind is Kind.PRAGMA_WRITE and role is Role.AUTO:
+            self._prepare_optimize(statement)
         elif kind.may_change_settings:
             statement.execute = self._placing.settings.execution(
                 *(statement.sql, kind, self._rules, role, statement.execute),
@@ -111,6 +122,29 @@ class Preparation:
         finding = Finding(Kind.WRITE, self._transaction.attached.numbers)
         statement.kind, statement.databases = finding.kind, finding.databases
         self.judgements.remember(statement.sql, finding)
+
+    def _prepare_optimize(self, statement: Statement) -> None:
+        """Have PRAGMA optimize wait for the turn only if there is anything to do. May be a hop.
+
+        Listeners execute it on each new connection, as SQLite recommends, and there seldom is.
+        """
+        pragma, transaction = parse_pragma(statement.sql), self._transaction
+        if pragma is None or pragma.name != "optimize" or transaction.writing.begun:
+            return
+        question, guard, execute = saying_only(pragma), self._guard, statement.execute
+
+        def ask(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
+            with guard.aside():
+                return execute(connection, question, parameters)
+
+        if not optimize_only_says(pragma):
+            try:
+                found = transaction.wait_for(transaction.worker.run(lambda one: ask(one, "", ())))
+            except dbapi.Error:  # it is raised again when it is executed
+                return
+            if found.rows:
+                return
+        statement.kind, statement.execute = Kind.PRAGMA, ask
 
     def _prepare_savepoint(self, statement: Statement) -> None:
         """On a swap-in connection a savepoint is sent with the first write in it.
