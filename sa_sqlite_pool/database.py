@@ -130,6 +130,11 @@ class SQLiteDatabase(RunsClosures):
                 f"{', '.join(sorted(refused))}: SQLiteDatabase chooses its pools; set readers, or "
                 "make the engines yourself and use routing_sessionmaker()"
             )
+        if "sqlite_role" in engine_options.get("execution_options", ()):
+            raise ConfigurationError(
+                "sqlite_role: the engines of SQLiteDatabase have their roles; leave it out, and "
+                "use read() or write()"
+            )
         check_count("readers", readers)
         self._private_directory: PrivateDirectory | None = None
         self.url = self._own_if_in_memory(parse_url(url))

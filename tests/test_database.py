@@ -305,6 +305,7 @@ async def test_foreign_keys_are_enforced(items: SQLiteDatabase) -> None:
         ({"pragmas": {"foreign_keys": "maybe"}}, "foreign_keys must be True or False"),
         ({"pragmas": "journal_mode=WAL"}, "pragmas must be a mapping"),
         ({"pool_size": 5}, "SQLiteDatabase chooses its pools"),
+        ({"execution_options": {"sqlite_role": "writer"}}, "the engines of SQLiteDatabase have"),
     ],
 )
 def test_wrong_arguments_are_refused_at_construction(
