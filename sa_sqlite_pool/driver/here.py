@@ -73,24 +73,17 @@ class HereConnection(BorrowedConnection):
     done where the work is the function's own, or where all is lost anyway; see :meth:`_look`.
     """
 
-    __slots__ = (
-        "_alone",
-        "_cancelled",
-        "_changes",
-        "_lost_by",
-        "_misuse",
-        "_on_commit",
-        "_reads",
-        "_stops_at",
-        "_streams",
-        "_thread",
-        "_watch",
-        "_wrote",
-        "committed",
-        "defers",
-        "phase",
-        "sqlite",
-    )
+    # What few functions need is the class's: there is a connection for each that runs.
+    _misuse: ClosureError | None = None
+    _watch: EndWatch | None = None  # while the function has SQLite's connection itself
+    _lost_by: BaseException | None = None  # SQLite has ended the transaction with it
+    _wrote = False
+    _changes: int | None = None  # of SQLite's connection, when the function got it
+    _reads = False  # the running statement writes nothing
+    _stops_at: float | None = None
+    committed = False
+    defers = False  # COMMIT may find violated foreign keys
+    phase = Phase.STARTING
 
     def __init__(
         self,
@@ -109,16 +102,6 @@ class HereConnection(BorrowedConnection):
         self._alone = alone
         self._thread = threading.get_ident()
         self._streams: set[OpenStream] = set()
-        self._misuse: ClosureError | None = None
-        self._watch: EndWatch | None = None  # while the function has SQLite's connection itself
-        self._lost_by: BaseException | None = None  # SQLite has ended the transaction with it
-        self._wrote = False
-        self._changes: int | None = None  # of SQLite's connection, when the function got it
-        self._reads = False  # the running statement writes nothing
-        self._stops_at: float | None = None
-        self.phase = Phase.STARTING
-        self.committed = False
-        self.defers = False  # COMMIT may find violated foreign keys
         executor.placing.other_work_begins(sqlite)
         watch_progress(sqlite, self._look, _INSTRUCTIONS)
 
@@ -136,7 +119,8 @@ class HereConnection(BorrowedConnection):
         finally:
             self._lost_by = None  # with its traceback and this object it is a cycle
             self._take_back()
-            self._close_streams()  # which may still write, and would be in the way of COMMIT
+            if self._streams:  # which may still write, and would be in the way of COMMIT
+                self._close_streams()
             self.phase = Phase.ENDING
         return result
 
@@ -153,7 +137,8 @@ class HereConnection(BorrowedConnection):
         """From now on nothing here touches SQLite's connection. More than once does nothing."""
         self._take_back()
         self.phase = Phase.ENDED
-        self._close_streams()
+        if self._streams:
+            self._close_streams()
 
     def _close_streams(self) -> None:
         for stream in list(self._streams):
