@@ -77,12 +77,23 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     def _connection(self) -> aiosqlite.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection`` and ``run_async()``.
 
-        What runs there passes this adapter by, so SQLite's busy time-out does the waiting until
-        the connection is given back.
+        What runs there passes this adapter by, so SQLite's busy time-out does the waiting, and
+        ``sqlite3`` begins transactions, until the connection is given back.
         """
         if not self.worker.closed and self.worker.may_run_inline:
             self._executor.lend()
+            self._leave_transactions_to_driver()
         return self.worker.aiosqlite_connection
+
+    def _leave_transactions_to_driver(self) -> None:
+        """Have ``sqlite3`` begin one before DML on the raw connection, as it does on stock.
+
+        Otherwise it would be committed there at once, row by row, and rollback() undo nothing. Not
+        while a listener sets the connection up: nothing would end that transaction.
+        """
+        if self._executor.transaction.loan is not None:
+            connection: Any = self.worker.connection
+            connection.isolation_level = self._level
 
     @property
     def in_transaction(self) -> bool:
@@ -102,6 +113,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     def isolation_level(self, level: str | None) -> None:
         self._level = check_isolation_level(level)
         self._executor.autocommit = level is None
+        if self.worker.lent:
+            self._leave_transactions_to_driver()
         if self._executor.transaction.loan is None:
             self._level_at_rest = level
 
@@ -214,6 +227,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._executor.settings_changed = False
         self._executor.transaction.cancelled = False
         self._on_gone = on_gone
+        if self.worker.lent:  # to a listener
+            self._leave_transactions_to_driver()
 
     @property
     def given_up(self) -> bool:
@@ -229,7 +244,10 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._level = level = self._level_at_rest
         executor.autocommit = level is None
         if executor.worker.lent and not self.given_up:
-            executor.take_back()
+            if in_greenlet():
+                executor.take_back()
+            else:  # close() of engine.raw_connection(), which can wait for nothing
+                self.give_up("it was given back outside of a greenlet", keep=False)
         executor.transaction.loan = None
 
     def close(self) -> None:

@@ -221,16 +221,19 @@ class Executor:
             transaction.after_work()
 
     def _decide(self, kind: Kind, *, atomic: bool) -> Decision:
-        rules, transaction = self.rules, self.transaction
+        rules, transaction, worker = self.rules, self.transaction, self.worker
+        in_transaction = worker.in_transaction
         return decide(
             kind,
             self._performing.role,
             rules.role is Role.AUTO,
-            transaction.writing.begun,
+            # What sqlite3 has begun on the raw connection may have SQLite's lock without the turn.
+            # To wait for the turn with it would be to wait for a task that waits for the lock.
+            transaction.writing.begun or (worker.lent and in_transaction),
             # What runs before the application has the connection (a ping, pool events, the
             # dialect) leaves no transaction behind.
             self.autocommit or transaction.loan is None,
-            self.worker.in_transaction,
+            in_transaction,
             atomic,
         )
 

@@ -67,6 +67,7 @@ def _read(
         watch_progress(sqlite, None, 0)
         if sqlite.in_transaction:
             sqlite.execute("ROLLBACK")
+        sqlite.isolation_level = None  # the function may have set another
 
 
 def _begin(sqlite: sqlite3.Connection, executor: Executor) -> None:

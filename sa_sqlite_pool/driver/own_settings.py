@@ -109,6 +109,7 @@ class OwnSettings:
             self._busy_timeout_ms = now
         self._lent_ms = None
         self.switch_off_waiting(connection)
+        connection.isolation_level = None
 
     def _busy_timeout(self, rules: Rules) -> int:
         """Return the milliseconds that the application has set, or what is waited instead."""

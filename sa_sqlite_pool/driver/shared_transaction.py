@@ -131,6 +131,7 @@ class SharedTransaction:
             watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
             _roll_back(sqlite)
+            sqlite.isolation_level = None  # a function may have set another
 
     # -- the work -------------------------------------------------------------------------------
 

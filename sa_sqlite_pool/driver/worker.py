@@ -145,7 +145,7 @@ class Worker:
     @property
     def doubtful(self) -> bool:
         """Whether it is to be found out if the connection is of any use to the next."""
-        return self.suspect or self.replaced or self.closed_by_application
+        return self.suspect or self.replaced or self.closed
 
     @property
     def closed_by_application(self) -> bool:

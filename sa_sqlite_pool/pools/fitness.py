@@ -34,13 +34,13 @@ def close_with_others(pool: Resting) -> None:
 def is_fit(worker: Worker, role: Role, pool: Resting) -> bool:
     """Whether a connection of ``pool``, which has been rolled back, can do what it is for.
 
-    It cannot if the application has closed it, or has put another database in its place, or if
+    It cannot if it is closed, or if the application has put another database in its place, or if
     SQLite has opened it read-only, although it should write. The index of the log is opened once
     for all connections of a process to a file (``unixShmNode`` in SQLite's os_unix.c), and
     read-only for all of them, until the last is closed. So where one is stuck, those at rest are
     closed, too.
     """
-    if worker.closed_by_application or worker.replaced:
+    if worker.closed or worker.replaced:
         return False
     if not worker.suspect or role is Role.READER or (file := pool.file) is None:
         return True
