@@ -11,6 +11,7 @@ authorizer, once it was tried.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from typing import Any, NamedTuple, final
 
@@ -88,13 +89,19 @@ class Judgements:
         self.by_text.clear()
 
 
+_examinations = itertools.count()
+
+
 def examine(connection: Any, guard: Guard, sql: str, parameters: Any) -> Finding | None:
     """Return what SQLite says that ``sql`` is. In the connection's thread.
 
     None where SQLite cannot compile it, or not now: it says so again when it is executed.
     """
     guard.attempted, known = None, guard.shadows
-    explain = f"EXPLAIN {without_leading_semicolons(sql)}"
+    # A text of its own each time, so that it is compiled now. sqlite3 keeps compiled statements,
+    # and SQLite reads freed memory where it lists a program that is older than the schema
+    # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c): no step compiles that anew.
+    explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
     try:
         with guard.aside():
             guard.shadows = shadow_tables(connection)

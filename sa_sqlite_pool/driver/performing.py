@@ -72,7 +72,8 @@ class Performing:
         except Exception as error:
             if isinstance(error, dbapi.OperationalError):
                 self._see_to(connection, plan, statement, error)
-            if statement.took_turn and self.role is Role.AUTO and connection.in_transaction:
+            took_turn = statement.took_turn and self.role is Role.AUTO
+            if took_turn and not isinstance(error, dbapi.IntegrityError):  # or it has run
                 self._give_up_turn(connection, plan, statement)
             raise
         finally:
@@ -149,6 +150,8 @@ class Performing:
         holds no lock then, so the BEGIN that was sent for it is undone: nothing was read in it.
         What ran and failed (a constraint) keeps the lock, as it does there.
         """
+        if not connection.in_transaction:
+            return
         sql, parameters = statement.sql, statement.parameters
         if statement.atomic:
             parameters = next(iter(parameters), ())

@@ -153,6 +153,7 @@ async def test_raw_connections(path: Path, swap_in: AsyncEngine) -> None:
         await raw.execute("INSERT INTO items (id, amount) VALUES (9, 9)")
         cursor = await raw.execute("SELECT count(*) FROM items")
         assert await cursor.fetchone() == (4,)
+        await raw.commit()  # or backup() waits for its own connection, for ever, as on stock
         copy = sqlite3.connect(path.with_name("copy.db"), check_same_thread=False)
         await raw.backup(copy)
         assert copy.execute("SELECT count(*) FROM items").fetchone() == (4,)

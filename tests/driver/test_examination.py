@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from sa_sqlite_pool.driver import examination
 from sa_sqlite_pool.driver.examination import Finding, Judgements, examine, shadow_tables
 from sa_sqlite_pool.driver.guard import Access, Guard
+from sa_sqlite_pool.driver.inspection import rows
 from sa_sqlite_pool.driver.statements import LONGEST_REMEMBERED, Kind
 
 MAIN, TEMP, OTHER = 0, 1, 2
@@ -192,6 +194,24 @@ def test_whatever_the_application_makes_of_text(
     found = examine(connection, guard, "INSERT INTO items VALUES (1, 1)", ())
     assert found is not None
     assert found.databases == {MAIN}
+
+
+def test_each_examination_is_compiled_anew(
+    connection: sqlite3.Connection, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that is older than the schema cannot be listed: SQLite would read freed memory."""
+    explained: list[str] = []
+
+    def note(connection: sqlite3.Connection, sql: str, *parameters: Any) -> list[Any]:
+        explained.extend([sql] if sql.startswith("EXPLAIN") else [])
+        return rows(connection, sql, *parameters)
+
+    monkeypatch.setattr(examination, "rows", note)
+    for _ in range(3):
+        connection.execute("CREATE TABLE passing (i)")
+        assert examine(connection, guard, "INSERT INTO passing VALUES (1)", ()) is not None
+        connection.execute("DROP TABLE passing")
+    assert len(explained) == len(set(explained)) == 3
 
 
 def test_judgements_are_bounded() -> None:
