@@ -102,6 +102,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     def isolation_level(self, level: str | None) -> None:
         self._level = check_isolation_level(level)
         self._executor.autocommit = level is None
+        if self.worker.lent and in_greenlet():
+            self._executor.lend_in(autocommit=level is None)
         if self._executor.transaction.loan is None:
             self._level_at_rest = level
 

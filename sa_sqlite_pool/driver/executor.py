@@ -333,10 +333,18 @@ class Executor:
     def lend(self) -> None:
         """Leave the raw connection to the application, which passes this executor by."""
         settings, connection = self.placing.settings, self.worker.connection
-        self.run_briefly(lambda: settings.lend(connection, self.rules, self.role))
+        self.run_briefly(
+            lambda: settings.lend(connection, self.rules, self.role, autocommit=self.autocommit)
+        )
+        self.transaction.begun_here = self.worker.in_transaction
         if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
             self.placing.guard.access = Access.READER
         self.worker.lent = True
+
+    def lend_in(self, *, autocommit: bool) -> None:
+        """Have the raw connection, which is lent, begin transactions or not."""
+        settings, connection = self.placing.settings, self.worker.connection
+        self.run_in_thread(lambda: settings.lend_in(connection, autocommit=autocommit))
 
     def take_back(self) -> None:
         """See to what the application may have done with the raw connection. One hop."""
@@ -377,6 +385,8 @@ class Executor:
             raise
         finally:
             self._remember(statement.sql, kind)
+            if self.worker.lent:
+                self.transaction.see_who_began(was_open)
             if not self._tries_again:
                 self.transaction.after_work()
                 if statement.turn_unused:
@@ -404,6 +414,8 @@ class Executor:
         def in_thread(connection: sqlite3.Connection) -> Reply:
             return self.placing.run_in_thread(connection, sql, kind, function)
 
+        if waits and self.worker.lent and transaction.begun_raw:
+            waits = False  # past the line: who has the turn may wait for SQLite's lock, held here
         transaction.note(sql)
         writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
         statement.took_turn |= waits

@@ -4,12 +4,14 @@
   the application sets is remembered, and what it asks for is answered.
 * ``query_only``: a swap-in connection is read-only as long as its role is "reader".
 * A reader attaches other files for reading only, and ``PRAGMA optimize`` has nothing to write.
+* ``isolation_level``: the adapter begins transactions. On the raw connection ``sqlite3`` does,
+  before DML, so that what is executed there can be rolled back, as on a stock engine.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from typing import final
+from typing import Any, final
 
 from ..errors import ConfigurationError
 from ..settings import Role
@@ -34,7 +36,9 @@ class OwnSettings:
         "_attached",
         "_busy_timeout_ms",
         "_guard",
+        "_lent_level",
         "_lent_ms",
+        "_level",
         "_query_only",
         "read_only",
     )
@@ -43,6 +47,8 @@ class OwnSettings:
         self._guard = guard
         self._busy_timeout_ms: int | None = None  # of the application; None: it has set none
         self._lent_ms: int | None = None  # set when the raw connection was lent; None: it is not
+        self._level: Any = ""  # isolation_level of the raw connection
+        self._lent_level: Any = None  # the same, or that of AUTOCOMMIT
         self._query_only = 0  # of the application
         self._attached = 0  # of the guard's count: all of these are read-only
         self.read_only: bool | None = False
@@ -89,11 +95,15 @@ class OwnSettings:
 
         return with_it
 
-    def lend(self, connection: sqlite3.Connection, rules: Rules, role: Role) -> None:
+    def lend(
+        self, connection: sqlite3.Connection, rules: Rules, role: Role, *, autocommit: bool
+    ) -> None:
         """Have SQLite wait for locks by itself while the application has the raw connection.
 
-        And refuse to write where the role is a reader's, and only there.
+        And ``sqlite3`` begin transactions, and SQLite refuse to write where the role is a reader's,
+        and only there.
         """
+        self.lend_in(connection, autocommit=autocommit)
         self._lent_ms = self._busy_timeout(rules)
         with self._guard.aside():
             connection.execute(f"PRAGMA busy_timeout = {self._lent_ms}").close()
@@ -101,8 +111,20 @@ class OwnSettings:
         if read_only is not self.read_only:
             self.set_read_only(connection, read_only)
 
+    def lend_in(self, connection: sqlite3.Connection, *, autocommit: bool) -> None:
+        """Have ``sqlite3`` begin transactions on the raw connection; not in AUTOCOMMIT."""
+        self._lent_level = None if autocommit else self._level
+        connection.isolation_level = self._lent_level
+
     def take_back(self, connection: sqlite3.Connection) -> None:
-        """Remember what the application has set on the raw connection, and switch it off."""
+        """Remember what the application has set on the raw connection, and switch it off.
+
+        No transaction is open: ``sqlite3`` commits where ``isolation_level`` becomes None.
+        """
+        level = connection.isolation_level
+        if level != self._lent_level:
+            self._level = level
+        connection.isolation_level = None
         with self._guard.aside():
             now = ask(connection, "busy_timeout")
         if now != self._lent_ms:

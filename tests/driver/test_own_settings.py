@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_the_busy_timeout_while_the_raw_connection_is_lent(
     if own is not None:
         settings.run(f"PRAGMA busy_timeout = {own}")
     expected = 5000 if own is None else own
-    settings_own.lend(connection, rules, Role.AUTO)
+    settings_own.lend(connection, rules, Role.AUTO, autocommit=False)
     assert settings.real("busy_timeout") == expected
     assert settings.run("PRAGMA busy_timeout") == [(expected,)]
     settings_own.take_back(connection)
@@ -92,7 +93,7 @@ def test_the_busy_timeout_while_the_raw_connection_is_lent(
     assert settings.run("PRAGMA busy_timeout") == [(expected,)]
     settings_own.switch_off_waiting(connection)
     for value, statement in ((7, True), (8, False)):
-        settings_own.lend(connection, rules, Role.AUTO)
+        settings_own.lend(connection, rules, Role.AUTO, autocommit=False)
         sql = f"PRAGMA busy_timeout = {value}"
         settings.run(sql) if statement else connection.execute(sql)
         assert settings.real("busy_timeout") == value
@@ -101,7 +102,7 @@ def test_the_busy_timeout_while_the_raw_connection_is_lent(
         assert settings.run("PRAGMA busy_timeout") == [(value,)]
         settings_own.switch_off_waiting(connection)
     other = Rules(Role.AUTO, "app.db", None, 9.0, 9.0, None, settings)
-    settings_own.lend(connection, other, Role.AUTO)
+    settings_own.lend(connection, other, Role.AUTO, autocommit=False)
     assert settings.real("busy_timeout") == 8
     connection.execute("PRAGMA busy_timeout = 50")
     assert settings.run("PRAGMA busy_timeout") == [(50,)]
@@ -110,10 +111,10 @@ def test_the_busy_timeout_while_the_raw_connection_is_lent(
 def test_what_nobody_has_set_is_not_remembered(settings: Settings) -> None:
     """It is what the engine waits, which may be another the next time."""
     own, connection = settings.own, settings.connection
-    own.lend(connection, settings.rules(Role.AUTO), Role.AUTO)
+    own.lend(connection, settings.rules(Role.AUTO), Role.AUTO, autocommit=False)
     own.take_back(connection)
     other = Rules(Role.AUTO, "app.db", None, 9.0, 9.0, None, settings)
-    own.lend(connection, other, Role.AUTO)
+    own.lend(connection, other, Role.AUTO, autocommit=False)
     assert settings.real("busy_timeout") == 9000
 
 
@@ -268,3 +269,29 @@ def test_what_a_listener_attaches_by_itself_is_seen(settings: Settings, tmp_path
     assert not settings.own.attached_for_writing
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         settings.connection.execute("CREATE TABLE other.others (id)")
+
+
+def test_the_level_of_the_raw_connection(settings: Settings) -> None:
+    """sqlite3 begins transactions while it is lent; what is set there is remembered."""
+    own, connection = settings.own, settings.connection
+    rules = settings.rules(Role.AUTO)
+    levels: list[Any] = ["", "IMMEDIATE", None, None]
+    for expected, then in pairwise(levels):
+        own.lend(connection, rules, Role.AUTO, autocommit=False)
+        assert connection.isolation_level == expected
+        connection.isolation_level = then
+        own.take_back(connection)
+        assert connection.isolation_level is None
+
+
+def test_the_level_of_autocommit_is_not_remembered(settings: Settings) -> None:
+    """It is SQLAlchemy's, for one checkout."""
+    own, connection = settings.own, settings.connection
+    own.lend(connection, settings.rules(Role.AUTO), Role.AUTO, autocommit=True)
+    assert connection.isolation_level is None
+    own.lend_in(connection, autocommit=False)
+    assert connection.isolation_level == ""
+    own.lend_in(connection, autocommit=True)
+    own.take_back(connection)
+    own.lend(connection, settings.rules(Role.AUTO), Role.AUTO, autocommit=False)
+    assert connection.isolation_level == ""
