@@ -216,17 +216,17 @@ def _tables_in(sql: str) -> Iterator[str]:
     """The words that may name a table; in what is no DML or query, all of them."""
     named = first = None
     for match in _TOKEN.finditer(_OF_MAIN.sub("", sql)):
-        kind, token = match.lastgroup, match.group()
-        word = token.upper() if kind == "word" else ""
+        kind, found = match.lastgroup, match.group()
+        word = found.upper() if kind == "word" else ""
         if first is None:
             first = word or None
             named = first not in _DML_AND_QUERIES
         if word in _BEFORE_TABLES:
             named = True
-        elif first in _DML_AND_QUERIES and (word in _AFTER_TABLES or token == "("):
+        elif first in _DML_AND_QUERIES and (word in _AFTER_TABLES or found == "("):
             named = False
         elif named and kind in {"word", "quoted"}:
-            yield token.strip("\"'`[]").lower()
+            yield found.strip("\"'`[]").lower()
 
 
 _DML_AND_QUERIES = _MAIN_VERBS | {"SELECT", "VALUES", "WITH"}
