@@ -221,19 +221,16 @@ class Executor:
             transaction.after_work()
 
     def _decide(self, kind: Kind, *, atomic: bool) -> Decision:
-        rules, transaction, worker = self.rules, self.transaction, self.worker
-        in_transaction = worker.in_transaction
+        rules, transaction = self.rules, self.transaction
         return decide(
             kind,
             self._performing.role,
             rules.role is Role.AUTO,
-            # What sqlite3 has begun on the raw connection may have SQLite's lock without the turn.
-            # To wait for the turn with it would be to wait for a task that waits for the lock.
-            transaction.writing.begun or (worker.lent and in_transaction),
+            transaction.writing.begun,
             # What runs before the application has the connection (a ping, pool events, the
             # dialect) leaves no transaction behind.
             self.autocommit or transaction.loan is None,
-            in_transaction,
+            self.worker.in_transaction,
             atomic,
         )
 
@@ -337,6 +334,7 @@ class Executor:
         """Leave the raw connection to the application, which passes this executor by."""
         settings, connection = self.placing.settings, self.worker.connection
         self.run_briefly(lambda: settings.lend(connection, self.rules, self.role))
+        self.transaction.begun_here = self.worker.in_transaction
         if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
             self.placing.guard.access = Access.READER
         self.worker.lent = True
@@ -380,6 +378,8 @@ class Executor:
             raise
         finally:
             self._remember(statement.sql, kind)
+            if self.worker.lent:
+                self.transaction.see_who_began(was_open)
             if not self._tries_again:
                 self.transaction.after_work()
                 if statement.turn_unused:
@@ -407,6 +407,10 @@ class Executor:
         def in_thread(connection: sqlite3.Connection) -> Reply:
             return self.placing.run_in_thread(connection, sql, kind, function)
 
+        if waits and self.worker.lent and transaction.begun_raw:
+            # What sqlite3 has begun on the raw connection may have SQLite's lock without the turn.
+            # To wait for the turn with it would be to wait for a task that waits for the lock.
+            waits = False
         transaction.note(sql)
         writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
         statement.took_turn |= waits

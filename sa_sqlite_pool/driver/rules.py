@@ -223,4 +223,12 @@ def _begin(kind: Kind, role: Role) -> str | None:
     return "BEGIN" if kind.opens_transaction else None
 
 
-_BEGIN_OF_SWAP_IN = {Kind.WRITE: "BEGIN IMMEDIATE", Kind.TEMP_DML: "BEGIN"}
+# "The defer_foreign_keys pragma is automatically switched off at each COMMIT or ROLLBACK. Hence,
+# the defer_foreign_keys pragma must be separately enabled for each transaction":
+# https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys. It is set for a transaction that
+# writes, and any read outside of it would be such a COMMIT.
+_BEGIN_OF_SWAP_IN = {
+    Kind.WRITE: "BEGIN IMMEDIATE",
+    Kind.DEFERRAL: "BEGIN IMMEDIATE",
+    Kind.TEMP_DML: "BEGIN",
+}

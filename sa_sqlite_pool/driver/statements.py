@@ -32,6 +32,7 @@ class Kind(enum.Enum):
     PRAGMA = enum.auto()  # asks, or sets something of this connection, in a transaction or not
     SETTING = enum.auto()  # a PRAGMA that has no effect within a transaction; DETACH
     PRAGMA_WRITE = enum.auto()  # a PRAGMA that changes the file, in a transaction or not
+    DEFERRAL = enum.auto()  # PRAGMA defer_foreign_keys, given a value: for one transaction
     ATTACH = enum.auto()
     MAINTENANCE = enum.auto()  # changes the file and wants no transaction: VACUUM, checkpoints
 
@@ -49,7 +50,13 @@ class Kind(enum.Enum):
 
 
 for _kind in Kind:
-    _kind.writes = _kind in {Kind.WRITE, Kind.BEGIN_WRITE, Kind.PRAGMA_WRITE, Kind.MAINTENANCE}
+    _kind.writes = _kind in {
+        Kind.WRITE,
+        Kind.BEGIN_WRITE,
+        Kind.PRAGMA_WRITE,
+        Kind.DEFERRAL,
+        Kind.MAINTENANCE,
+    }
     _kind.is_temp = _kind in {Kind.TEMP_DML, Kind.TEMP_DDL}
     _kind.may_change_settings = _kind in {
         Kind.ATTACH,
@@ -259,6 +266,8 @@ def _pragma(sql: str) -> Kind:
         return Kind.PRAGMA  # SQLite refuses it
     if pragma.name == "wal_checkpoint":
         return Kind.MAINTENANCE
+    if pragma.name == "defer_foreign_keys" and pragma.value is not None:
+        return Kind.DEFERRAL
     if pragma_writes(pragma.name, has_value=pragma.value is not None):
         return Kind.PRAGMA_WRITE
     if pragma.name in _OUTSIDE_TRANSACTIONS:

@@ -31,7 +31,8 @@ class Transaction:
     Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
     checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
     open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
-    ``savepoints`` are the statements of those that are sent with the next BEGIN.
+    ``savepoints`` are the statements of those that are sent with the next BEGIN. ``begun_here``
+    says, while the raw connection is lent, that the open transaction was not begun there.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Transaction:
         "_placing",
         "_rules",
         "attached",
+        "begun_here",
         "cancelled",
         "loan",
         "reading",
@@ -60,6 +62,7 @@ class Transaction:
         self.reading = Reading(worker, rules.snapshots, self.after_work)
         self.writing = Writing(rules)
         self.savepoints: list[str] = []
+        self.begun_here = False
         self._gone = False  # given up, and its transaction has ended
         self._lost: str | None = None  # why SQLite ended it by itself
 
@@ -104,6 +107,7 @@ class Transaction:
 
     def _end(self, sql: str) -> None:
         self.reading.forget()
+        self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
         if not self.worker.in_transaction:
@@ -194,6 +198,18 @@ class Transaction:
             self.attached.give_back()
         self.writing.end()
         self.reading.end()
+
+    # -- of the raw connection ------------------------------------------------------------------
+
+    @property
+    def begun_raw(self) -> bool:
+        """Whether the open transaction was begun on the raw connection, and needs no turn."""
+        return self.worker.in_transaction and not self.begun_here
+
+    def see_who_began(self, was_open: bool) -> None:
+        """After a statement, which found a transaction open or not."""
+        is_open = self.worker.in_transaction
+        self.begun_here = is_open and (self.begun_here or not was_open)
 
     # -- ended by SQLite ------------------------------------------------------------------------
 

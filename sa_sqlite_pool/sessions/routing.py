@@ -6,7 +6,7 @@ PostgreSQL primary and ``reader`` at its replicas, and keeps its code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -105,18 +105,22 @@ class RoutedSession(Session):
             return self.writer
         target = target_of(clause, self.reader.dialect)
         if target is None or not target.is_among(temp_objects):
-            return self.writer
+            return self._route_to_writer(clause, temp_objects)
         self._temp_use = target
         return self.reader
+
+    def _route_to_writer(self, clause: Any, temp_objects: Collection[str]) -> Engine:
+        """Where the temp tables of the reader are not, nor what they may hide."""
+        if temp_objects and (name := mentioned(clause, temp_objects)):
+            self._temp_use = Target(_OUT_OF_REACH, name, temporary=True)
+        return self.writer
 
     def _route_beside_temp_objects(self, clause: Any, temp_objects: set[str]) -> Engine:
         target = target_of(clause, self.reader.dialect)
         if target is not None and target.verb == "DROP" and target.is_among(temp_objects):
             self._temp_use = target
             return self.reader
-        if name := mentioned(clause, temp_objects):
-            self._temp_use = Target(_OUT_OF_REACH, name, temporary=True)
-        return self.writer
+        return self._route_to_writer(clause, temp_objects)
 
     def _is_bound_by_name(self, mapper: Any, kw: Mapping[str, Any]) -> bool:
         """Whether ``binds`` lead to the writer, and not that there was nothing else."""
@@ -149,8 +153,8 @@ class RoutedSession(Session):
         if use is not None and use.verb == _OUT_OF_REACH:
             raise InvalidRequestError(
                 f"the temp table {use.name!r} belongs to the reader connection of this session, "
-                "which has gone to the writer with its first write, and can only be dropped now; "
-                'use it before the first write, or role="writer" from the start'
+                "and its writes, and what follows them, go to the writer, which does not see it; "
+                'use role="writer" from the start, or create it after the first write'
             )
         return super()._connection_for_bind(engine, execution_options, **kw)
 

@@ -205,8 +205,36 @@ def _names_in(clause: Any) -> Iterator[str]:
     if isinstance(clause, (FromStatement, TextualSelect)):
         clause = clause.element
     if isinstance(clause, TextClause):
-        yield from map(str.lower, re.findall(r"\w+", clause.text[:_LONGEST_READ]))
+        yield from _tables_in(clause.text[:_LONGEST_READ])
     elif clause is not None:
         for element in visitors.iterate(clause):
-            if isinstance(element, TableClause):
+            if isinstance(element, TableClause) and (element.schema or "temp") == "temp":
                 yield element.name.lower()
+
+
+def _tables_in(sql: str) -> Iterator[str]:
+    """The words that may name a table; in what is no DML or query, all of them."""
+    named = first = None
+    for match in _TOKEN.finditer(_OF_MAIN.sub("", sql)):
+        kind, found = match.lastgroup, match.group()
+        word = found.upper() if kind == "word" else ""
+        if first is None:
+            first = word or None
+            named = first not in _DML_AND_QUERIES
+        if word in _BEFORE_TABLES:
+            named = True
+        elif first in _DML_AND_QUERIES and (word in _AFTER_TABLES or found == "("):
+            named = False
+        elif named and kind in {"word", "quoted"}:
+            yield found.strip("\"'`[]").lower()
+
+
+_DML_AND_QUERIES = _MAIN_VERBS | {"SELECT", "VALUES", "WITH"}
+_OF_MAIN = re.compile(r"\bmain\s*\.\s*\S+", re.IGNORECASE)
+_BEFORE_TABLES = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "IN"})
+_AFTER_TABLES = frozenset(
+    {
+        *("GROUP", "HAVING", "LIMIT", "ON", "ORDER", "RETURNING", "SELECT", "SET", "UNION"),
+        *("USING", "VALUES", "WHERE", "WINDOW"),
+    }
+)

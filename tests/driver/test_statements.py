@@ -78,7 +78,8 @@ CASES = {
         "PRAGMA synchronous",
         "DETACH other",
     ],
-    Kind.PRAGMA: ["PRAGMA user_version", "PRAGMA cache_size = 5", "PRAGMA defer_foreign_keys=ON"],
+    Kind.PRAGMA: ["PRAGMA user_version", "PRAGMA cache_size = 5", "PRAGMA defer_foreign_keys"],
+    Kind.DEFERRAL: ["PRAGMA defer_foreign_keys=ON", "PRAGMA main.defer_foreign_keys(0)"],
     Kind.ATTACH: ["ATTACH 'x.db' AS x"],
     Kind.MAINTENANCE: [
         "VACUUM",

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    TextClause,
     delete,
     insert,
     select,
@@ -240,6 +241,50 @@ async def test_after_the_first_write_the_readers_is_out_of_reach(
         await session.execute(CreateTable(chosen))
         await session.execute(insert(chosen), [{"id": 1}])
         assert heard[-1] == "writer: INSERT"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        text("INSERT INTO items (id, amount) SELECT id + 10, 0 FROM chosen"),
+        text("DELETE FROM items WHERE id IN (SELECT id FROM items, chosen)"),
+        text("WITH c AS (SELECT 1) UPDATE items SET amount = 0 WHERE id IN chosen"),
+        text('UPDATE items SET amount = 0 FROM "chosen" WHERE 1'),
+        delete(Item).where(Item.id.in_(select(chosen.c.id))),
+        insert(Item).from_select(["id"], select(chosen.c.id + 10)),
+    ],
+)
+async def test_the_first_write_does_not_see_it(maker: Maker, write: object) -> None:
+    """And says so, also where it hides a table of the same name; nothing is written."""
+    async with maker() as session:
+        await session.execute(CreateTable(chosen))
+        await session.execute(insert(chosen), [{"id": 1}])
+        with pytest.raises(InvalidRequestError, match=r"'chosen' belongs to the reader.*role="):
+            await session.execute(write)  # type: ignore[call-overload]
+        assert list(await session.scalars(select(chosen.c.id))) == [1]
+        await session.execute(update(Item).values(amount=2))
+        await session.commit()
+        assert list(await session.scalars(select(Item.amount))) == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        text("UPDATE items SET amount = 7 WHERE 'FROM' <> 'chosen' -- FROM chosen"),
+        text("INSERT INTO main.chosen SELECT id, 7 FROM items"),
+        text("INSERT INTO copies (id, chosen) SELECT id, amount AS chosen FROM items"),
+        text("UPDATE copies SET chosen = 7"),
+    ],
+)
+async def test_what_only_has_its_name_is_written(maker: Maker, write: TextClause) -> None:
+    """Columns, strings and tables of another schema are no temp tables."""
+    async with maker() as session:
+        await session.execute(text("CREATE TABLE copies (id INTEGER, chosen INTEGER)"))
+        await session.execute(text("CREATE TABLE chosen (id INTEGER, amount INTEGER)"))
+        await session.commit()
+        await session.execute(CreateTable(chosen))
+        await session.execute(write)
+        await session.commit()
 
 
 async def test_a_question_about_one_that_is_out_of_reach(maker: Maker, writer: AsyncEngine) -> None:
