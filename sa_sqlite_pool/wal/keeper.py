@@ -140,6 +140,7 @@ class WalKeeper:
         largest, size = self.settings.largest, self.lookout.size()
         if largest is None or size is None or size < largest:
             return size
+        self._consider()  # before: after a checkpoint there seems to be nothing to do
         self.checkpointing.hurry()
         self.lookout.catch_up(connection)
         return self.lookout.size()
@@ -173,8 +174,9 @@ class WalKeeper:
         if self._works() or time.monotonic() < self._rest_until:
             return
         action = self.lookout.look()
-        if action is not Action.WAIT or not self._timer_runs():
-            self._due = action
+        if action is Action.WAIT and (self._due is not None or self._timer_runs()):
+            return
+        self._due = action
 
     def _works(self) -> bool:
         task = self._task

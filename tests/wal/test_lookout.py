@@ -14,6 +14,7 @@ from sa_sqlite_pool import SQLiteDatabase, WalSettings
 from sa_sqlite_pool.driver.log_file import LogSize, measure
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.wal import keeper, lookout
+from sa_sqlite_pool.wal.policy import Action
 from tests.helpers import UPDATE_FIRST, create_items
 from tests.turn.locks import is_free
 
@@ -105,7 +106,7 @@ async def test_a_database_that_is_gone_is_not_quiet(
         (
             200,
             WalSettings(soft_limit=50, hard_limit=None),
-            ["hurried", "caught up", "considered", "hurried"],
+            ["considered", "hurried", "caught up", "considered", "hurried"],
         ),
         (200, WalSettings(soft_limit=None), []),
     ],
@@ -131,6 +132,21 @@ async def test_what_a_commit_sets_going(
             own.relieve(connection)
             own.look(connection)
         assert called == done
+
+
+async def test_what_is_due_is_not_put_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that has moved the log itself leaves nothing to do, but readers are to be named."""
+    async with SQLiteDatabase(path) as db:
+        own = db._keeper
+        assert own is not None
+        found = iter([Action.MOVE, Action.WAIT, Action.WAIT])
+        monkeypatch.setattr(own.lookout, "look", lambda: next(found))
+        own._consider()
+        own._consider()
+        assert own._due is Action.MOVE
+        own._due = None
+        own._consider()
+        assert own._due is Action.WAIT
 
 
 async def _session(db: SQLiteDatabase) -> None:
