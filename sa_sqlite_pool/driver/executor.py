@@ -267,7 +267,7 @@ class Executor:
             return call()
 
         try:
-            return self.transaction.wait_for(self.worker.run(function, timeout=timeout))
+            return self.transaction.run(function, timeout=timeout)
         except dbapi.failures(OutOfTime) as error:
             self.transaction.reading.assert_not_ended()
             self.transaction.note_loss(was_open, error)
@@ -433,12 +433,11 @@ class Executor:
         if statement.inline and self.worker.may_run_inline:
             return self.placing.run_inline(self.worker, sql, kind, function)
         limit = statement.limit
-        job = self.worker.run(
+        return transaction.run(
             in_thread,
             text=None if self.placing.steps_are_long(sql) else sql,
             timeout=None if limit is None else limit.seconds_left,
         )
-        return transaction.wait_for(job)
 
     def _prepare(self, function: Callable[[sqlite3.Connection], T]) -> Job[T]:
         """For another thread, in which the connection may be used as long as it is not given up."""

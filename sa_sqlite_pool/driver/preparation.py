@@ -84,7 +84,7 @@ class Preparation:
         self._temp_schema = guard.temp_schema
         statement.kind = classify(statement.sql)
         if attached:
-            transaction.wait_for(transaction.worker.run(transaction.attached.learn))
+            transaction.run(transaction.attached.learn)
 
     def _settle(self, statement: Statement, role: Role) -> None:
         """Find out what it writes; where SQLite cannot compile it, its text stands."""
@@ -99,9 +99,7 @@ class Preparation:
         if statement.atomic:
             parameters = next(iter(parameters), ())
         transaction = self._transaction
-        finding = transaction.wait_for(
-            transaction.worker.run(lambda connection: examine(connection, guard, sql, parameters))
-        )
+        finding = transaction.run(lambda connection: examine(connection, guard, sql, parameters))
         if finding is not None and finding.kind is not Kind.READ:
             self.judgements.remember(sql, finding)
         return finding
@@ -139,7 +137,7 @@ class Preparation:
 
         if not optimize_only_says(pragma):
             try:
-                found = transaction.wait_for(transaction.worker.run(lambda one: ask(one, "", ())))
+                found = transaction.run(lambda one: ask(one, "", ()))
             except dbapi.Error:  # it is raised again when it is executed
                 return
             if found.rows:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable
-from typing import TypeVar, final
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, final
 
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import OwnLockError, TransactionLostError
 from ..turn.permit import Permit, shorten
@@ -73,6 +74,16 @@ class Transaction:
         except asyncio.CancelledError:
             self.cancelled = True
             raise
+
+    def run(self, function: Callable[[sqlite3.Connection], T], **options: Any) -> T:
+        """Wait for ``function``, in a thread; see :meth:`.Worker.run`.
+
+        Outside a greenlet of SQLAlchemy it raises MissingGreenlet before anything is sent: it would
+        run all the same, beside what the application does next.
+        """
+        if not in_greenlet():
+            await_only(asyncio.sleep(0))
+        return self.wait_for(self.worker.run(function, **options))
 
     # -- its end --------------------------------------------------------------------------------
 
@@ -143,14 +154,13 @@ class Transaction:
         patience = Patience(self._rules, self.loan, writing=True, commits=sql == "COMMIT")
         while True:
             try:
-                job = self.worker.run(
+                return self.run(
                     lambda connection: self._placing.end_in_thread(
                         connection, lambda connection: self._end_and_look(connection, sql)
                     ),
                     text=sql,
                     interruptible=False,
                 )
-                return self.wait_for(job)
             except dbapi.OperationalError as error:
                 # COMMIT waits for readers where there is no WAL; the transaction stays open.
                 if not may_pass(error, in_transaction=False):

@@ -22,6 +22,11 @@ from ..driver.statements import Kind, classify, top_level_words, words
 _LOCKING_WORDS = frozenset({"FOR", "INTO"})
 _WRITING_WORDS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 
+# What the connection that is asked has written (https://www.sqlite.org/lang_corefunc.html): a
+# reader would answer 0.
+_OF_WRITES = frozenset({"changes", "last_insert_rowid", "total_changes"})
+_ASKS_OF_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(_OF_WRITES))})\s*\(", re.IGNORECASE)
+
 
 def only_reads(clause: Any) -> bool:
     """Whether ``clause`` may go to a reader. None, and what is unknown, may not."""
@@ -32,7 +37,7 @@ def only_reads(clause: Any) -> bool:
     if isinstance(clause, TextClause):
         return text_only_reads(clause.text)
     if isinstance(clause, FunctionElement):
-        return True
+        return not _writes_or_locks(clause)
     return isinstance(clause, SelectBase) and not any(
         map(_writes_or_locks, visitors.iterate(clause))
     )
@@ -40,8 +45,14 @@ def only_reads(clause: Any) -> bool:
 
 def _writes_or_locks(element: Any) -> bool:
     return (
-        getattr(element, "is_dml", False) or getattr(element, "_for_update_arg", None) is not None
+        getattr(element, "is_dml", False)
+        or getattr(element, "_for_update_arg", None) is not None
+        or (isinstance(element, FunctionElement) and _name_of(element) in _OF_WRITES)
     )
+
+
+def _name_of(function: FunctionElement[Any]) -> str:
+    return str(getattr(function, "name", "")).lower()  # those of an application may have none
 
 
 # Characters at the beginning of a text, and at its end, that are looked at. All of it would be a
@@ -62,6 +73,8 @@ def _short_only_reads(sql: str) -> bool:
     if classify(sql) not in {Kind.READ, Kind.EXPLAIN}:
         return False
     if not _LOCKING_WORDS.isdisjoint(top_level_words(sql)):
+        return False
+    if _ASKS_OF_WRITES.search(sql):
         return False
     return next(words(sql), "") != "WITH" or _WRITING_WORDS.isdisjoint(words(sql))
 

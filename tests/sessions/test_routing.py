@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import DeclarativeBase, aliased
 from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql.functions import FunctionElement
 
 from sa_sqlite_pool import (
     ConfigurationError,
@@ -72,6 +73,11 @@ def routes(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Routes:
 chosen = select(Item.id).where(Item.amount == 0).cte("chosen")
 moved = delete(Item).where(Item.id == 1).returning(Item.id).cte("moved")
 
+
+class Nameless(FunctionElement[int]):
+    """A function as applications define them, for ``@compiles``."""
+
+
 READS = [
     select(Item),
     select(func.count()).select_from(Item),
@@ -85,6 +91,8 @@ READS = [
     func.count(literal(1)),
     select(aliased(Item)),
     select(literal_column("'FOR UPDATE'")),
+    select(Nameless()),
+    text("SELECT changes FROM items"),
 ]
 WRITES = [
     insert(Item).values(id=20),
@@ -101,6 +109,11 @@ WRITES = [
     text("WITH a AS (DELETE FROM items RETURNING id) SELECT * FROM a"),
     text("SELECT * FROM items FOR UPDATE"),
     text("SELECT * INTO other FROM items"),
+    select(func.last_insert_rowid()),
+    select(Item.id).where(Item.amount == func.Changes()),
+    func.total_changes(),
+    text("SELECT last_insert_rowid()"),
+    text("select Changes ( ) FROM items"),
     text("PRAGMA user_version = 3"),
     text("UPDATE items SET amount = 1 RETURNING id").columns(Item.id),
     CreateTable(Base.metadata.tables["items"], if_not_exists=True),

@@ -1,0 +1,89 @@
+"""Database access where nothing can be awaited: an expired attribute, a lazy load, a plain call.
+
+All programs meet it once. It is an error, and nothing must have run.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import ForeignKey, select, text
+from sqlalchemy.exc import MissingGreenlet, StatementError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from .doors import STOCK, Application, Door, is_locked
+
+OURS = [{}, {"placement": "thread"}]
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Author(Base):
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    books: Mapped[list[Book]] = relationship()
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
+
+
+# Stock wraps it where the driver's cursor cannot be opened (SQLAlchemy 2.1).
+ERRORS = (MissingGreenlet, StatementError)
+
+
+@pytest.fixture(params=OURS, ids=["", "thread"])
+async def app(request: pytest.FixtureRequest, door: Door) -> AsyncIterator[Application]:
+    own = None if door.kind == STOCK else request.param
+    app = await door.open(own=own)
+    async with app.writer.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with app.transaction() as session:
+        session.add(Author(id=1, name="Ada", books=[Book(id=1)]))
+    yield app
+    gc.collect()  # of a stock engine, the driver's coroutine that was never awaited
+
+
+def name(author: Author) -> str:
+    return author.name
+
+
+def books(author: Author) -> list[Book]:
+    return author.books
+
+
+@pytest.mark.parametrize("attribute", [name, books])
+async def test_what_is_not_loaded(app: Application, attribute: Callable[[Author], Any]) -> None:
+    """The session reads and writes after it, with nothing in its way."""
+    async with app.session(expire_on_commit=True) as session:
+        author = (await session.scalars(select(Author))).one()
+        await session.commit()
+        with pytest.raises(ERRORS):
+            attribute(author)
+        for _ in range(2):
+            await session.refresh(author)
+        assert author.name == "Ada"
+        assert not is_locked(app.path)
+        author.name = "Grace"
+        await session.commit()
+    assert await app.value("SELECT name FROM author") == "Grace"
+
+
+async def test_what_was_refused_is_not_written(app: Application) -> None:
+    """Neither by itself nor with the next commit."""
+    async with app.session() as session:
+        await session.execute(text("UPDATE author SET name = 'Grace'"))
+        with pytest.raises(ERRORS):
+            session.sync_session.execute(text("INSERT INTO book VALUES (2, 1)"))
+        await session.commit()
+    assert await app.rows("SELECT id FROM book") == [(1,)]
+    assert await app.value("SELECT name FROM author") == "Grace"
+    assert not is_locked(app.path)
