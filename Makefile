@@ -27,7 +27,7 @@ test: $(VENV)/.dev
 # versions that pyproject.toml admits.
 test-sqlalchemy20: .venv-sqlalchemy20/.dev
 	.venv-sqlalchemy20/bin/python -m pytest --ignore tests/backup --ignore tests/benchmarks --ignore tests/turn \
-		--ignore tests/real_programs
+		--ignore tests/wal --ignore tests/real_programs
 
 # Programs as people write them, through every door, by version of Python and SQLAlchemy, each with
 # Python's SQLite and with one that a package brings; `make test` runs most of them, once. For fewer
