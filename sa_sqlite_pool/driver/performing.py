@@ -156,9 +156,9 @@ class Performing:
         if statement.atomic:
             parameters = next(iter(parameters), ())
         if examine(connection, self._guard, sql, parameters) is None:
-            statement.turn_unused = True
             if plan.begin is not None:
                 self._undo_begin(connection)
+            statement.turn_unused = True  # SQLite's lock is free
 
     def _undo_begin(self, connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")

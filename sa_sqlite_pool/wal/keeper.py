@@ -48,7 +48,6 @@ _LOCK_SECONDS = 0.5
 # How long stopping waits for a checkpoint, which cannot be interrupted while it syncs.
 _STOP_SECONDS = 5.0
 
-
 # A timer that is so late has died with its loop.
 _TIMER_LOST_SECONDS = 1.0
 
@@ -146,7 +145,7 @@ class WalKeeper:
         return self.lookout.size()
 
     def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
-        """See whether the log has grown too large. Right after a commit, by whoever made it.
+        """See whether the log has grown too large. Right after a commit, in its thread.
 
         ``size`` is what :meth:`relieve` has seen.
         """
