@@ -29,7 +29,7 @@ from .errors import (
     ConfigurationError,
     DatabaseInUseError,
     DatabaseNotUsableError,
-    ReadTimeout,
+    ReadLockTimeout,
 )
 from .forks import renew_after_fork
 from .pools.base import FairPool
@@ -303,10 +303,11 @@ class Backups:
         except OperationalError as error:
             if not _is_lock(error):
                 raise
-            raise ReadTimeout(
+            raise ReadLockTimeout(
                 f"waited {self._read_timeout:.2f} s to read from {self._location.label}; "
                 "another connection holds SQLite's lock exclusively; end its transaction "
-                "or raise read_timeout"
+                "or raise read_timeout",
+                error,
             ) from error
 
 

@@ -3,7 +3,8 @@
 Two families, both already caught by applications that use SQLAlchemy:
 
 * errors about waiting and misuse derive from SQLAlchemy's own exceptions and reach the caller
-  as they are;
+  as they are; where a lock did not come free, that is ``OperationalError``, too, as it is on the
+  stock driver;
 * errors that SQLite itself would report derive from ``sqlite3``'s exceptions. SQLAlchemy wraps
   these in ``sqlalchemy.exc.OperationalError`` and keeps the original in ``.orig``.
 """
@@ -11,6 +12,7 @@ Two families, both already caught by applications that use SQLAlchemy:
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
@@ -28,6 +30,7 @@ __all__ = [
     "OpenReadError",
     "OwnLockError",
     "PoolTimeout",
+    "ReadLockTimeout",
     "ReadTimeout",
     "SessionEndedError",
     "SnapshotTooOldError",
@@ -50,11 +53,39 @@ class DatabaseClosedError(exc.InvalidRequestError):
     """
 
 
-class WriteTimeout(exc.TimeoutError):
+class _LockTimeout(exc.OperationalError):
+    """A lock did not come free in time: what the stock driver reports as "database is locked".
+
+    ``orig`` is an ``sqlite3.OperationalError`` with that message and SQLITE_BUSY, as applications
+    that try again look for it: the one that SQLite has raised last, or one in its place.
+    """
+
+    code = ""  # no link to an explanation that is about another error
+
+    def __init__(self, message: str, orig: BaseException | None = None) -> None:
+        orig = _database_is_locked() if orig is None else orig
+        exc.StatementError.__init__(self, message, None, None, orig)
+        self.connection_invalidated = False
+
+    def _message(self) -> str:
+        return f"{super()._message()} ({self.orig})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.orig)
+
+
+def _database_is_locked() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database is locked")
+    vars(error).update(sqlite_errorcode=5, sqlite_errorname="SQLITE_BUSY")
+    return error
+
+
+class WriteTimeout(_LockTimeout, exc.TimeoutError):
     """The write turn, or SQLite's write lock held by somebody else, did not come in time.
 
     The message names the holder, how long it has held the turn, where its task is now, and its
-    last SQL. Nothing of the caller's statement was executed.
+    last SQL. Nothing of the caller's statement was executed. It is an ``OperationalError``, too,
+    whose ``orig`` is SQLite's "database is locked", since that is what it is on the stock driver.
     """
 
 
@@ -64,6 +95,13 @@ class PoolTimeout(exc.TimeoutError):
 
 class ReadTimeout(PoolTimeout):
     """No reader became free in time, or SQLite's lock kept a read waiting too long."""
+
+
+class ReadLockTimeout(_LockTimeout, ReadTimeout):
+    """SQLite's lock, held exclusively, kept a read waiting too long.
+
+    An ``OperationalError``, too, as :class:`WriteTimeout` is.
+    """
 
 
 class StatementTimeout(exc.TimeoutError):

@@ -25,6 +25,7 @@ from .guard import Access
 from .jobs import Job, OutOfTime
 from .locks import Patience, TimeLimit, may_pass
 from .one_at_a_time import OneAtATime
+from .outside_transactions import explain_leaving_wal
 from .performing import Misjudged, Performing
 from .placement import NotInline, Placing
 from .preparation import Preparation
@@ -351,8 +352,9 @@ class Executor:
             with placing.guard.aside():
                 path = file_of(connection)
             own = self.rules.file
-            self.worker.replaced = own is not None and os.path.realpath(path or "") != own
-            if not self.worker.replaced:
+            if own is not None and os.path.realpath(path or "") != own:
+                self.worker.spent = True
+            else:
                 self.transaction.look_at_log(connection)
 
         self.run_in_thread(function)
@@ -461,10 +463,13 @@ class Executor:
                 raise self.rules.forbidden(what) from error
         elif guard.denied:
             raise Misjudged from error
-        if statement.kind is Kind.SETTING and first_word(statement.sql) == "DETACH":
-            self._explain_detach(error)
-        if (explained := self.transaction.own_lock(error)) is not None:
-            raise explained from error
+        if statement.kind.may_change_settings:
+            if first_word(statement.sql) == "DETACH":
+                self._explain_detach(error)
+            if (explained := explain_leaving_wal(error, statement.sql, self.rules)) is not None:
+                raise explained from error
+        if (own := self.transaction.own_lock(error)) is not None:
+            raise own from error
 
     def _explain_detach(self, error: Exception) -> None:
         # "This statement will fail if SQLite is in the middle of a transaction":

@@ -28,9 +28,6 @@ from . import statements
 
 Authorizer = Callable[[int, "str | None", "str | None", "str | None", "str | None"], int]
 
-# Values of a PRAGMA that switch something on, as sqlite3GetBoolean() in SQLite's pragma.c has it.
-_ON = frozenset({"1", "on", "yes", "true"})
-
 # Actions that only read, and are asked about for every column of every statement.
 _READS = frozenset(
     {
@@ -273,7 +270,7 @@ def _passes_by_pragma(name: str, value: str | None) -> str | None:
         return f"PRAGMA journal_mode = {value}"
     if name == "locking_mode" and value == "exclusive":
         return "PRAGMA locking_mode = EXCLUSIVE"
-    if name == "query_only" and value is not None and value not in _ON:
+    if name == "query_only" and value is not None and not statements.is_on(value):
         # What keeps a reader from writing whose file could not be opened read-only. Where it is the
         # application's own statement, own_settings.py does what is wanted.
         return f"PRAGMA query_only = {value}"

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TypeVar
 
-from ..errors import OwnLockError, ReadTimeout, WriteTimeout
+from ..errors import OwnLockError, ReadLockTimeout, WriteTimeout
 from ..turn.permit import Permit, is_own
 from ..turn.snapshots import Snapshot
 from .driver_errors import dbapi, error_code, tells_code
@@ -163,7 +163,7 @@ class Patience:
                 "before committing; this one was rolled back"
             ) from error
         if self.seconds_left <= 0:
-            raise self.not_in_time() from error
+            raise self.not_in_time(error) from error
         await pause()
 
     def _own_read(self) -> Snapshot | None:
@@ -171,28 +171,33 @@ class Patience:
         others = (snapshot for snapshot in readers if snapshot.permit is not self._loan)
         return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
 
-    def not_in_time(self) -> WriteTimeout | ReadTimeout:
-        """The error of who has waited for so long."""
+    def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
+        """The error of who has waited for so long, because of ``error``."""
+        message = self._what_was_waited_for()
+        cls = WriteTimeout if self._writing else ReadLockTimeout
+        return cls(message, error)
+
+    def _what_was_waited_for(self) -> str:
         reader = self._reader_in_the_way()
         if self._commits and reader is not None:
-            return WriteTimeout(
+            return (
                 f"waited {self.seconds:.2f} s to commit to {self._rules.label}, and rolled back; "
                 f"without WAL, a commit waits until nobody reads, and {reader}; end read "
                 "transactions sooner, or raise write_timeout"
             )
         if not self._writing and reader is not None:
-            return ReadTimeout(
+            return (
                 f"waited {self.seconds:.2f} s to read from {self._rules.label}; without WAL, "
                 "nobody begins to read while a commit waits for those who do, and "
                 f"{reader}; end read transactions sooner, or raise read_timeout"
             )
         if self._writing:
-            return WriteTimeout(
+            return (
                 f"waited {self.seconds:.2f} s to write to {self._rules.label}; "
                 f"{self._rules.describe_outside_writers()} holds SQLite's lock; end that "
                 "transaction or raise write_timeout"
             )
-        return ReadTimeout(
+        return (
             f"waited {self.seconds:.2f} s to read from {self._rules.label}; another connection "
             "holds SQLite's lock exclusively; end its transaction or raise read_timeout"
         )

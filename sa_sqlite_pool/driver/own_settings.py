@@ -18,6 +18,7 @@ from .cursors import NO_REPLY, Execute, Parameters, Reply
 from .driver_errors import dbapi, is_read_only
 from .guard import Guard
 from .inspection import ask
+from .isolation import take_isolation_level
 from .rules import Rules
 from .statements import Kind, Pragma, parse_pragma
 
@@ -109,7 +110,7 @@ class OwnSettings:
             self._busy_timeout_ms = now
         self._lent_ms = None
         self.switch_off_waiting(connection)
-        connection.isolation_level = None
+        take_isolation_level(connection)
 
     def _busy_timeout(self, rules: Rules) -> int:
         """Return the milliseconds that the application has set, or what is waited instead."""

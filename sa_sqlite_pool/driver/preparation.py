@@ -9,6 +9,11 @@ from ..settings import Role
 from .cursors import NO_REPLY, Parameters, Reply
 from .driver_errors import dbapi
 from .examination import Finding, Judgements, examine
+from .outside_transactions import (
+    between_transactions,
+    is_without_effect_within,
+    switching_foreign_keys,
+)
 from .own_settings import optimize_only_says, saying_only
 from .placement import Placing
 from .rules import Rules
@@ -59,6 +64,10 @@ class Preparation:
                 *(statement.sql, kind, self._rules, role, statement.execute),
                 set_up=self._transaction.loan is None,
             )
+            worker = self._transaction.worker
+            open_here = worker.in_transaction and not worker.lent and not autocommit
+            if open_here and role is not Role.READER:
+                self._prepare_outside(statement)
 
     def _is_doubtful(self, statement: Statement, role: Role) -> bool:
         """Whether it matters, and is not known, what a statement writes."""
@@ -107,8 +116,8 @@ class Preparation:
     def reconsider(self, statement: Statement) -> None:
         """Find out why SQLite's authorizer refused what looks like a read. May be a hop."""
         statement.inline = False
-        if statement.kind.may_change_settings:
-            statement.kind = Kind.PRAGMA_WRITE
+        if statement.kind.may_change_settings:  # a journal mode, which wants no transaction
+            statement.kind = Kind.MAINTENANCE
             return
         if not statement.examined:
             statement.examined = True
@@ -143,6 +152,17 @@ class Preparation:
             if found.rows:
                 return
         statement.kind, statement.execute = Kind.PRAGMA, ask
+
+    def _prepare_outside(self, statement: Statement) -> None:
+        """Have it take effect although a transaction is open, if that has only read."""
+        if not is_without_effect_within(statement.kind, statement.sql):
+            return
+        if self._transaction.wrote:
+            statement.execute = switching_foreign_keys(
+                statement.sql, self._rules, self._transaction.worker, statement.execute
+            )
+        else:
+            statement.execute = between_transactions(statement.kind, statement.execute)
 
     def _prepare_savepoint(self, statement: Statement) -> None:
         """On a swap-in connection a savepoint is sent with the first write in it.

@@ -234,7 +234,7 @@ class SharedTransaction:
                 if not is_lock(error):
                     raise
                 if patience.seconds_left <= 0:
-                    raise patience.not_in_time() from error
+                    raise patience.not_in_time(error) from error
                 pause_here()
             else:
                 return

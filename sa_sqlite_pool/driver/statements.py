@@ -260,6 +260,14 @@ def parse_pragma(sql: str) -> Pragma | None:
     return Pragma(name, schema, "".join(takewhile(lambda part: part != ")", parts)))
 
 
+def is_on(value: str) -> bool:
+    """Return what SQLite takes the value of a PRAGMA for that is on or off (its pragma.c)."""
+    return value in _ON or (value.isdigit() and int(value) != 0)
+
+
+_ON = frozenset({"on", "yes", "true"})
+
+
 def _pragma(sql: str) -> Kind:
     pragma = parse_pragma(sql)
     if pragma is None:

@@ -54,9 +54,9 @@ class Worker:
     for SQLite's mutex with the interpreter lock in hand (``set_authorizer``, say), and a statement
     that calls a function in Python would wait for that, for ever.
 
-    ``replaced`` says that the application has put another database, in memory, in the place of the
-    file (``deserialize()``). ``suspect`` says that SQLite has called something read-only: see
-    :mod:`.read_only`.
+    ``spent`` says that it is not to be lent again: the application has put another database, in
+    memory, in the place of the file (``deserialize()``), or SQLite has ignored a setting.
+    ``suspect`` says that SQLite has called something read-only: see :mod:`.read_only`.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Worker:
         "file",
         "hops",
         "lent",
-        "replaced",
+        "spent",
         "suspect",
     )
 
@@ -88,7 +88,7 @@ class Worker:
         self.ended: str | None = None
         self.hops = 0
         self.lent = False
-        self.replaced = False
+        self.spent = False
         self.suspect = False
         self._here = threading.Lock()  # held while the loop itself uses the connection
         self._lane = lane if threadsafe else None
@@ -145,7 +145,7 @@ class Worker:
     @property
     def doubtful(self) -> bool:
         """Whether it is to be found out if the connection is of any use to the next."""
-        return self.suspect or self.replaced or self.closed
+        return self.suspect or self.spent or self.closed
 
     @property
     def closed_by_application(self) -> bool:

@@ -138,7 +138,8 @@ async def _run(
             finally:
                 _alembic.release(permit)
     except WriteTimeout as error:
-        raise WriteTimeout(f"{error} (for a migration: its own timeout)") from error
+        message = f"{error.args[0]} (for a migration: its own timeout)"
+        raise WriteTimeout(message, error.orig) from error
     finally:
         write_patience.reset(patience)
 

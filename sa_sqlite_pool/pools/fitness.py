@@ -6,6 +6,7 @@ import weakref
 from typing import Protocol
 
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from ..driver.read_only import should_write
 from ..driver.worker import Worker
@@ -34,16 +35,18 @@ def close_with_others(pool: Resting) -> None:
 def is_fit(worker: Worker, role: Role, pool: Resting) -> bool:
     """Whether a connection of ``pool``, which has been rolled back, can do what it is for.
 
-    It cannot if it is closed, or if the application has put another database in its place, or if
-    SQLite has opened it read-only, although it should write. The index of the log is opened once
+    It cannot if it is closed or spent, or if SQLite has opened it read-only, although it should
+    write. The index of the log is opened once
     for all connections of a process to a file (``unixShmNode`` in SQLite's os_unix.c), and
     read-only for all of them, until the last is closed. So where one is stuck, those at rest are
     closed, too.
     """
-    if worker.closed or worker.replaced:
+    if worker.closed or worker.spent:
         return False
     if not worker.suspect or role is Role.READER or (file := pool.file) is None:
         return True
+    if not in_greenlet():  # nothing can be asked from here
+        return False
     worker.suspect = await_only(worker.run(lambda connection: should_write(connection, file)))
     if worker.suspect:
         for each in list(_pools):

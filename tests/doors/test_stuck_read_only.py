@@ -15,6 +15,7 @@ from sqlalchemy import event, exc, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.driver.driver_errors import is_read_only
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
@@ -165,6 +166,20 @@ async def test_those_at_rest_go_with_it(path: Path, make_engine: MakeEngine) -> 
         assert at_rest.worker.closed
         assert not elsewhere.worker.closed
         assert await amounts(db.reader_engine) == [0, 0, 0]
+
+
+async def test_nothing_is_asked_without_a_greenlet(make_engine: MakeEngine) -> None:
+    """A raw connection that is closed by a plain function raises nothing, and is not lent again."""
+    engine = make_engine(SQLitePool)
+    await create_items(engine)
+    raw = await engine.raw_connection()
+    suspect = raw.dbapi_connection
+    assert isinstance(suspect, SQLiteConnection)
+    suspect.worker.suspect = True
+    raw.close()
+    async with engine.connect() as connection:
+        assert await driver(connection) is not suspect
+    await write_by(engine)()
 
 
 # -- what is innocent ----------------------------------------------------------------------------

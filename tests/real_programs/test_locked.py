@@ -1,0 +1,125 @@
+"""Programs that look for "database is locked", and try the transaction again."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as SATimeoutError
+
+from sa_sqlite_pool import PoolTimeout, ReadLockTimeout, ReadTimeout, WriteTimeout
+
+from .doors import Application, Door, outside
+
+# Seconds, on every door: stock waits as long for SQLite's lock.
+PATIENCE = 0.05
+
+
+async def opened(door: Door) -> Application:
+    own = {"write_timeout": PATIENCE, "read_timeout": PATIENCE}
+    options: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}} if door.stock else {}
+    app = await door.open(own=own, **options)
+    await app.write("CREATE TABLE item (i INTEGER)")
+    return app
+
+
+async def insert(app: Application) -> None:
+    async with app.enter() as connection:
+        await connection.execute(text("INSERT INTO item VALUES (1)"))
+        await connection.commit()
+
+
+def by_orig(error: OperationalError) -> bool:
+    return "database is locked" in str(error.orig)
+
+
+def by_text(error: OperationalError) -> bool:
+    return "database is locked" in str(error)
+
+
+def by_code(error: OperationalError) -> bool:
+    name = getattr(error.orig, "sqlite_errorname", "SQLITE_BUSY")  # Python 3.10 has none
+    return name in {"SQLITE_BUSY", "SQLITE_LOCKED"}
+
+
+async def try_again(
+    work: Callable[[], Awaitable[None]],
+    locked: Callable[[OperationalError], bool],
+    between: Callable[[], Awaitable[None]],
+) -> int:
+    """How often it took, as in the decorators that people write."""
+    for attempt in range(1, 4):
+        try:
+            await work()
+        except OperationalError as error:
+            if not locked(error):
+                raise
+            await between()
+        else:
+            return attempt
+    raise AssertionError("it is locked for ever")
+
+
+@pytest.mark.parametrize("locked", [by_orig, by_text, by_code])
+async def test_another_program_has_the_lock(
+    changing: Door, locked: Callable[[OperationalError], bool]
+) -> None:
+    """The first try finds the lock taken, and the second one writes."""
+    app = await opened(changing)
+    with outside(app.path) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        async def let_go() -> None:
+            other.execute("ROLLBACK")
+
+        assert await try_again(lambda: insert(app), locked, let_go) == 2
+    assert await app.value("SELECT count(*) FROM item") == 1
+
+
+@pytest.mark.parametrize("locked", [by_orig, by_text, by_code])
+async def test_another_task_has_the_turn(
+    changing: Door, locked: Callable[[OperationalError], bool]
+) -> None:
+    """The same where the lock is that of another task of the program."""
+    app = await opened(changing)
+    began, end = asyncio.Event(), asyncio.Event()
+
+    async def holder() -> None:
+        async with app.session() as session:
+            await session.execute(text("INSERT INTO item VALUES (0)"))
+            began.set()
+            await end.wait()
+
+    task = asyncio.create_task(holder())
+    await began.wait()
+
+    async def let_go() -> None:
+        end.set()
+        await task
+
+    assert await try_again(lambda: insert(app), locked, let_go) == 2
+    assert await app.value("SELECT count(*) FROM item") == 1
+
+
+@pytest.mark.parametrize("cls", [WriteTimeout, ReadLockTimeout])
+def test_both_families(cls: type[WriteTimeout] | type[ReadLockTimeout]) -> None:
+    """It is a time-out as well, its message comes first, and another process can raise it again."""
+    error = cls("waited 1.00 s")
+    assert isinstance(error, SATimeoutError)
+    assert isinstance(error, OperationalError)
+    assert str(error) == "waited 1.00 s (database is locked)"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), str(copy.orig)) == (cls, str(error), str(error.orig))
+    assert copy.orig.sqlite_errorcode == 5
+
+
+def test_no_free_reader_is_no_lock() -> None:
+    """Stock raises TimeoutError alone where a pool is exhausted, and so does this package."""
+    assert issubclass(ReadLockTimeout, ReadTimeout)
+    assert issubclass(ReadTimeout, PoolTimeout)
+    assert not issubclass(ReadTimeout, OperationalError)
