@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, final
 
-from greenlet import getcurrent
 from sqlalchemy.pool import PoolProxiedConnection
 
 from .deferral import DeferredKeys
@@ -35,7 +34,7 @@ from .driver_errors import dbapi
 from .executor import Executor
 from .here import HereConnection
 from .locks import NotBegun, Patience, is_lock, pause_here
-from .runners import Runner
+from .runners import Runner, wait_in_parent
 from .shared_hooks import watch_progress
 
 # Bounds of one transaction. Who is left comes next, before everybody who came later.
@@ -170,7 +169,7 @@ class SharedTransaction:
         here = HereConnection(
             *(sqlite, self._executor, self._fairy),
             cancelled=lambda: work.cancelled,
-            on_commit=getcurrent().switch,
+            on_commit=wait_in_parent,
             alone=first,
         )
         runner = Runner.take()

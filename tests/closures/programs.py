@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool import ClosureError, SQLiteDatabase
 from sa_sqlite_pool.turn.permit import Permit
 from tests.closures.work import add, turn_held
 from tests.helpers import create_items, turn_of, until_waiting
@@ -95,6 +96,40 @@ async def _line_up(db: SQLiteDatabase, path: Path) -> tuple[Permit, list[asyncio
     tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
     await until_waiting(1, turn_of(path))
     return permit, tasks
+
+
+def ends_threads_while_errors_are_collected(pipe: Pipe, path: Path) -> None:
+    """Says when forty databases were closed whose functions had failed."""
+    asyncio.run(_end_threads_while_errors_are_collected(path))
+    pipe.send("done")
+
+
+async def _end_threads_while_errors_are_collected(path: Path) -> None:
+    def fails(connection: Connection) -> None:
+        node = _Slow()
+        node.cycle = node
+        add(connection, 10)
+        connection.connection.driver_connection.commit()  # type: ignore[union-attr]
+
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+    for _ in range(40):
+        async with SQLiteDatabase(path) as db:
+            try:
+                await db.run_write_core(fails)
+            except ClosureError as error:
+                error.cycle = error  # type: ignore[attr-defined]
+        gc.collect()
+
+
+class _Slow:
+    """Takes its time when it is collected, so that a thread may end meanwhile."""
+
+    cycle: object
+
+    def __del__(self) -> None:
+        for _ in range(2_000):
+            pass
 
 
 def _told(outcome: object) -> object:

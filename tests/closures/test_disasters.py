@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of a group, a disk without room, and a fork."""
+"""A process that is killed in the middle of a group, a disk without room, a fork, a dead thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.children import Child, needs_fork_server
-from tests.closures.programs import finds_no_room, forks_with_a_line, stops_in_a_group
+from tests.closures.programs import (
+    ends_threads_while_errors_are_collected,
+    finds_no_room,
+    forks_with_a_line,
+    stops_in_a_group,
+)
 
 pytestmark = needs_fork_server
 
@@ -52,3 +57,16 @@ def test_forked_while_functions_stand_in_line(path: Path) -> None:
         assert child.hear() == [10, 11]
         assert child.ended() == 0
     assert kept(path) == [10, 11, 20]
+
+
+def test_a_thread_that_ends_while_an_error_of_it_is_collected(path: Path) -> None:
+    """The process goes on.
+
+    An error keeps the frames of its function. Where these lead to a thread's main greenlet,
+    greenlet (3.5) frees that twice when the thread ends in the middle of a garbage collection, and
+    the process dies of it: ``~ThreadState()`` in its TThreadState.hpp looks for references, and
+    sees none that are just being collected.
+    """
+    with Child(ends_threads_while_errors_are_collected, path) as child:
+        assert child.hear() == "done"
+        assert child.ended() == 0

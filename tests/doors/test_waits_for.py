@@ -121,7 +121,8 @@ async def test_who_waits_itself_without_evidence(
                 await connection.execute(UPDATE_FIRST)
     assert str(raised.value) == (
         "waited 0.05 s to write to app.db; another connection, whose process cannot be "
-        "determined, holds SQLite's lock; end that transaction or raise write_timeout"
+        "determined, holds SQLite's lock; end that transaction or raise write_timeout "
+        "(database is locked)"
     )
 
 
