@@ -1,7 +1,7 @@
 """Fair writers, free readers and warm connections for SQLAlchemy asyncio on SQLite."""
 
+from .backup.restoring import restore
 from .database import SQLiteDatabase
-from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .errors import (
     AwaitableError,
     ClosureError,
@@ -28,11 +28,11 @@ from .errors import (
 from .pools.reader import ReaderPool
 from .pools.swap_in import SQLitePool
 from .pools.writer import WriterPool
-from .restoring import restore
 from .sessions.maker import routing_sessionmaker
 from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import WalSettings
 from .statistics import DatabaseStatistics, ReaderStatistics, WalStatistics
+from .wal.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 
 __all__ = [
     "AwaitableError",

@@ -18,19 +18,17 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
-from .backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
-from .driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
-from .driver.private_directory import PrivateDirectory
-from .driver.urls import locate, parse_url
+from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
+from .closures.api import Closures, RunsClosures
+from .closures.coroutine_functions import mark_as_coroutine_function
+from .closures.grouping import Groups
 from .errors import ConfigurationError, DatabaseClosedError
-from .life import State
+from .files.private_directory import PrivateDirectory
+from .files.urls import locate, parse_url
 from .pools.base import FairPool
 from .pools.reader import DEFAULT_READERS, ReaderPool
 from .pools.writer import WriterPool
-from .sessions.closures import Closures, RunsClosures
-from .sessions.coroutine_functions import mark_as_coroutine_function
 from .sessions.given_out import GuardedSessionmaker, end_session
-from .sessions.grouping import Groups
 from .sessions.lean import LeanEngine
 from .sessions.maker import sessionmaker_options
 from .sessions.routing import RoutedAsyncSession, RoutedSession
@@ -50,6 +48,8 @@ from .settings import (
     lay_over,
 )
 from .statistics import DatabaseStatistics
+from .system.life import State
+from .wal.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .driver.checkpoints import Checkpoint
+from .wal.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

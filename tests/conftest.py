@@ -21,9 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver import opening
-from sa_sqlite_pool.driver.guard import Guard
-from sa_sqlite_pool.driver.placement import Placing
 from sa_sqlite_pool.settings import Placement
+from sa_sqlite_pool.sqlite.guard import Guard
+from sa_sqlite_pool.transactions.placement import Placing
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 2 * 1024**3

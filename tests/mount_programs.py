@@ -24,9 +24,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.driver.mounts import find_mount
-from tests.driver.test_mounts import mount_id
+from sa_sqlite_pool.system.mounts import find_mount
 from tests.helpers import files_beside
+from tests.system.test_mounts import mount_id
 
 POOLS = {"swap-in": SQLitePool, "writer": WriterPool, "reader": ReaderPool}
 DOORS = ["facade", *POOLS]

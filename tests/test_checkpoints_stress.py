@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool import CheckpointOutcome, SQLiteDatabase
-from sa_sqlite_pool.driver.reset_bug import has_reset_bug
+from sa_sqlite_pool.wal.reset_bug import has_reset_bug
 from tests.cancellations.oracle import Fate
 from tests.checkpoints.journal import Entry, Journal, read_journals
 from tests.checkpoints.oracle import ADD_ONE, INSERT, create_tables, discrepancies, rows_of

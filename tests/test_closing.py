@@ -21,7 +21,7 @@ from sa_sqlite_pool import (
     SQLitePool,
     WriterPool,
 )
-from sa_sqlite_pool.driver.laps import Laps
+from sa_sqlite_pool.execution.laps import Laps
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import (

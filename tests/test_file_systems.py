@@ -22,7 +22,8 @@ from sa_sqlite_pool import (
     SQLitePool,
     WriterPool,
 )
-from sa_sqlite_pool.driver import mounts, site
+from sa_sqlite_pool.files import site
+from sa_sqlite_pool.system import mounts
 from tests.conftest import MakeEngine
 from tests.helpers import amounts, create_items, files_beside
 from tests.mount_programs import CREATE, DOORS, make_log, use
@@ -353,8 +354,8 @@ async def test_ends_of_reads_leave_the_loop(
 FORKED = """
 import asyncio, os, sys
 from concurrent.futures import Future
-from sa_sqlite_pool.driver.location import Location
-from sa_sqlite_pool.driver.site import Site
+from sa_sqlite_pool.files.location import Location
+from sa_sqlite_pool.files.site import Site
 
 site = Site(Location(sys.argv[1]), "WAL")
 site._looking = Future()  # as if a thread of this process were looking

@@ -1,147 +1,43 @@
-"""The house: imports go downwards, whatever function they stand in."""
+"""The house: imports go downwards from folder to folder, and in no circle inside one."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import sa_sqlite_pool
 
 PACKAGE = Path(sa_sqlite_pool.__file__).parent
 
-# From the ground up. Inside a floor, a module may import those before it.
+# From the ground up: folders, and modules that are a floor of their own. A module may import what
+# lies below its floor, and its neighbours.
 FLOORS = [
-    ["errors"],
-    ["life"],
-    ["forks"],
-    ["regular_files"],
-    ["waiting"],
-    ["background"],
-    ["registry"],
-    ["process_locks"],
-    ["settings"],
-    [
-        "turn.whereabouts",
-        "turn.permit",
-        "turn.snapshots",
-        "turn.deadlines",
-        "turn.fair_semaphore",
-        "turn.courtesy",
-        "turn.lock_file",
-        "turn.file_turn",
-        "turn.write_turn",
-    ],
-    [
-        "driver.driver_errors",
-        "driver.statements",
-        "driver.mounts",
-        "driver.location",
-        "driver.site",
-        "driver.urls",
-        "driver.guard",
-        "driver.shared_hooks",
-        "driver.runners",
-        "driver.greenlets",
-        "driver.neighbours",
-        "driver.rules",
-        "driver.locks",
-        "driver.mailbox",
-        "driver.jobs",
-        "driver.lane",
-        "driver.raw",
-        "driver.open_files",
-        "driver.worker",
-        "driver.laps",
-        "driver.resources",
-        "driver.inspection",
-        "driver.read_only",
-        "driver.configuring",
-        "driver.isolation",
-        "driver.creator",
-        "driver.costs",
-        "driver.cursors",
-        "driver.attaching",
-        "driver.own_settings",
-        "driver.placement",
-        "driver.reading",
-        "driver.writing",
-        "driver.attached",
-        "driver.transaction",
-        "driver.examination",
-        "driver.outside_transactions",
-        "driver.statement",
-        "driver.preparation",
-        "driver.performing",
-        "driver.one_at_a_time",
-        "driver.executor",
-        "driver.adapter",
-        "driver.watch",
-        "driver.losses",
-        "driver.borrowed",
-        "driver.here",
-        "driver.one_read",
-        "driver.deferral",
-        "driver.shared_transaction",
-        "driver.log_file",
-        "driver.reset_bug",
-        "driver.checkpoints",
-        "driver.unfinished",
-        "driver.copying",
-        "driver.private_directory",
-        "driver.images",
-        "driver.opening",
-    ],
-    ["statistics"],
-    [
-        "wal.policy",
-        "wal.presence",
-        "wal.reports",
-        "wal.lookout",
-        "wal.checkpointing",
-        "wal.keeper",
-    ],
-    [
-        "pools.dialect",
-        "pools.loans",
-        "pools.fitness",
-        "pools.idle",
-        "pools.records",
-        "pools.resting",
-        "pools.kept",
-        "pools.on_file",
-        "pools.base",
-        "pools.swap_in",
-        "pools.reader",
-        "pools.writer",
-        "pools.plugin",
-    ],
-    [
-        "sessions.reads",
-        "sessions.temporary",
-        "sessions.transaction",
-        "sessions.composing",
-        "sessions.lean",
-        "sessions.routing",
-        "sessions.maker",
-        "sessions.given_out",
-        "sessions.lending",
-        "sessions.grouping",
-        "sessions.closures",
-        "sessions.coroutine_functions",
-    ],
-    ["backup", "restoring"],
-    ["database"],
-    [
-        "migrations.aside",
-        "migrations.transaction",
-        "migrations.environment",
-        "migrations.commands",
-    ],
-    ["integrations.fastapi"],
-    ["__init__"],
+    "errors",
+    "settings",
+    "system",
+    "compat",
+    "turn",
+    "files",
+    "sqlite",
+    "execution",
+    "transactions",
+    "driver",
+    "statistics",
+    "wal",
+    "pools",
+    "sessions",
+    "closures",
+    "backup",
+    "database",
+    "migrations",
+    "integrations",
+    "__init__",
 ]
-ORDER = [module for floor in FLOORS for module in floor]
 EXCEPTIONS = {("__init__", "integrations.fastapi")}
+
+# Files of one folder, __init__.py among them.
+MOST_FILES = 12
 
 
 def modules() -> dict[str, ast.Module]:
@@ -153,7 +49,7 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
-def imports(module: str, tree: ast.Module) -> set[str]:
+def imports(module: str, tree: ast.Module, names: set[str]) -> set[str]:
     """The package's own modules that ``module`` imports, and the outside ones by first name."""
     package = module.split(".")[:-1]
     found = set()
@@ -165,44 +61,66 @@ def imports(module: str, tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
             target = ".".join(part for part in base if part)
-            submodules = {f"{target}.{alias.name}" for alias in node.names} & set(ORDER)
+            submodules = {f"{target}.{alias.name}" for alias in node.names} & names
             found |= submodules or {target}
     return found
 
 
+MODULES = modules()
+IMPORTS = {name: imports(name, tree, set(MODULES)) for name, tree in MODULES.items()}
+
+
+def floor(module: str) -> int:
+    return FLOORS.index(module.split(".", maxsplit=1)[0])
+
+
 def test_every_module_has_its_floor() -> None:
-    """A new module is given its place here."""
-    assert set(modules()) == set(ORDER)
+    """A new folder is given its place here."""
+    assert {module.split(".")[0] for module in MODULES} == set(FLOORS)
 
 
 def test_imports_go_downwards() -> None:
-    """No module imports from its own height or above."""
+    """No module imports from a floor above, whatever function the import stands in."""
     upward = [
         (module, target)
-        for module, tree in modules().items()
-        for target in imports(module, tree)
-        if target in ORDER and ORDER.index(target) >= ORDER.index(module)
+        for module, targets in IMPORTS.items()
+        for target in targets & set(MODULES)
+        if floor(target) > floor(module)
     ]
     assert upward == []
 
 
+def test_there_are_no_circles() -> None:
+    """Inside a folder, too, there is an order: it raises CycleError with the circle otherwise."""
+    order = TopologicalSorter(
+        {module: targets & set(MODULES) for module, targets in IMPORTS.items()}
+    )
+    assert set(order.static_order()) == set(MODULES)
+
+
+def test_a_folder_can_be_overlooked() -> None:
+    """No room has more files than a reader keeps in mind."""
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
+        assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
+
+
 def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:
     """turn/ is asyncio and threads."""
-    for module, tree in modules().items():
+    for module, targets in IMPORTS.items():
         if module.startswith("turn."):
-            assert not imports(module, tree) & {"sqlalchemy", "sqlite3", "aiosqlite"}
+            assert not targets & {"sqlalchemy", "sqlite3", "aiosqlite"}
 
 
-def test_only_the_driver_touches_sqlite() -> None:
-    """Nobody else opens, executes or closes. Types and error families may be named."""
-    users = {module for module, tree in modules().items() if "aiosqlite" in imports(module, tree)}
-    users_there = {"driver.raw", "driver.worker", "driver.adapter", "driver.creator"}
-    assert users == {*users_there, "driver.opening"}
+def test_few_know_aiosqlite() -> None:
+    """Its connections and threads are a matter of these; types and error families are named."""
+    users = {module for module, targets in IMPORTS.items() if "aiosqlite" in targets}
+    in_its_thread = {"execution.raw", "execution.worker"}
+    assert users == {*in_its_thread, "driver.adapter", "driver.creator", "driver.opening"}
 
 
 def test_extras_are_imported_by_nothing() -> None:
     """The package works without its neighbours, and without Alembic, installed."""
-    for module, tree in modules().items():
-        targets = {target.split(".")[0] for target in imports(module, tree)}
-        assert "integrations" not in targets, module
-        assert "migrations" not in targets or module.startswith("migrations."), module
+    for module, targets in IMPORTS.items():
+        folders = {target.split(".")[0] for target in targets}
+        assert "integrations" not in folders, module
+        assert "migrations" not in folders or module.startswith("migrations."), module

@@ -17,9 +17,9 @@ from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.driver.log_file import LogSize, measure, sync_file
-from sa_sqlite_pool.driver.unfinished import UnfinishedFile
-from sa_sqlite_pool.regular_files import open_regular
+from sa_sqlite_pool.files.log_file import LogSize, measure, sync_file
+from sa_sqlite_pool.system.regular_files import open_regular
+from sa_sqlite_pool.system.unfinished import UnfinishedFile
 from sa_sqlite_pool.turn.file_turn import FileTurn
 from sa_sqlite_pool.wal.presence import Presence
 from tests.conftest import MakeEngine

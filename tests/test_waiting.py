@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import sa_sqlite_pool
 from sa_sqlite_pool import SQLitePool
-from sa_sqlite_pool.driver import site
+from sa_sqlite_pool.files import site
 from sa_sqlite_pool.pools.loans import Loans
-from sa_sqlite_pool.waiting import done_in_time
+from sa_sqlite_pool.system.waiting import done_in_time
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, run_in_virtual_time
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import exc, text
 
-from sa_sqlite_pool.driver.locks import Patience
+from sa_sqlite_pool.transactions.locks import Patience
 from sa_sqlite_pool.turn import file_turn
 from sa_sqlite_pool.turn.lock_file import LockFile, lock_file
 from tests.children import heard

@@ -15,13 +15,13 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import ConfigurationError
+from ..execution.worker import NEVER_CLOSED, Worker
 from ..settings import Role
+from ..sqlite.isolation import check_isolation_level
+from ..transactions.cursors import GIVEN_BACK, Cursor, StreamCursor, close_abandoned
+from ..transactions.placement import Placing
 from ..turn.permit import Permit
-from .cursors import GIVEN_BACK, Cursor, StreamCursor, close_abandoned
 from .executor import Executor
-from .isolation import check_isolation_level
-from .placement import Placing
-from .worker import NEVER_CLOSED, Worker
 
 Keep = Callable[[Worker, Placing], None]
 """Takes a connection that is warm and clean, for the next who needs one. Called in any thread."""

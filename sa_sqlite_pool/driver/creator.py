@@ -13,10 +13,10 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
-from .configuring import file_of
-from .driver_errors import dbapi
-from .lane import Lane
-from .worker import Worker
+from ..execution.lane import Lane
+from ..execution.worker import Worker
+from ..sqlite.configuring import file_of
+from ..sqlite.driver_errors import dbapi
 
 
 @final

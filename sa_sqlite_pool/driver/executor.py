@@ -14,26 +14,26 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, final
 
+from ..compat.greenlets import in_runner
 from ..errors import ConfigurationError, ForbiddenWriteError, OwnLockError, StatementTimeout
+from ..execution.jobs import Job, OutOfTime
+from ..execution.one_at_a_time import OneAtATime
+from ..execution.worker import Worker
 from ..settings import Role
+from ..sqlite.configuring import file_of
+from ..sqlite.driver_errors import dbapi, is_read_only
+from ..sqlite.guard import Access
+from ..sqlite.statements import Kind, changes_settings, classify, first_word
+from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
+from ..transactions.locks import Patience, TimeLimit, may_pass
+from ..transactions.placement import NotInline, Placing
+from ..transactions.rules import Decision, Plan, Rules, decide
+from ..transactions.transaction import Transaction
 from ..turn.permit import shorten
-from .configuring import file_of
-from .cursors import Execute, Parameters, Reply, execute_at_once
-from .driver_errors import dbapi, is_read_only
-from .greenlets import in_runner
-from .guard import Access
-from .jobs import Job, OutOfTime
-from .locks import Patience, TimeLimit, may_pass
-from .one_at_a_time import OneAtATime
 from .outside_transactions import explain_leaving_wal
 from .performing import Misjudged, Performing
-from .placement import NotInline, Placing
 from .preparation import Preparation
-from .rules import Decision, Plan, Rules, decide
 from .statement import Statement
-from .statements import Kind, changes_settings, classify, first_word
-from .transaction import Transaction
-from .worker import Worker
 
 T = TypeVar("T")
 

@@ -25,23 +25,23 @@ from sqlalchemy import event
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError, DatabaseNotUsableError
+from ..execution.lane import Lane
+from ..execution.worker import Worker, connection_class, inherited_files, open_connection
+from ..files.images import with_images
+from ..files.location import Location
+from ..files.private_directory import PrivateDirectory, is_private
+from ..files.site import Site
 from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Placement, Role
-from .configuring import configure, file_of
+from ..sqlite.configuring import configure, file_of
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.guard import Guard
+from ..sqlite.isolation import check_connect_args, take_isolation_level
+from ..sqlite.shared_hooks import install_guard, sharing_hooks
+from ..transactions.locks import is_lock, keep_trying
+from ..transactions.placement import Placing
+from ..transactions.rules import Log, Rules
 from .creator import Creator, Opened
-from .driver_errors import dbapi
 from .executor import Executor
-from .guard import Guard
-from .images import with_images
-from .isolation import check_connect_args, take_isolation_level
-from .lane import Lane
-from .location import Location
-from .locks import is_lock, keep_trying
-from .placement import Placing
-from .private_directory import PrivateDirectory, is_private
-from .rules import Log, Rules
-from .shared_hooks import install_guard, sharing_hooks
-from .site import Site
-from .worker import Worker, connection_class, inherited_files, open_connection
 
 logger = logging.getLogger("sa_sqlite_pool")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
-from .cursors import Execute, Parameters, Reply
-from .driver_errors import dbapi
-from .inspection import ask
-from .locks import is_lock
-from .rules import Rules
-from .statements import Kind, first_word, is_on, parse_pragma
-from .worker import Worker
+from ..execution.worker import Worker
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.inspection import ask
+from ..sqlite.statements import Kind, first_word, is_on, parse_pragma
+from ..transactions.cursors import Execute, Parameters, Reply
+from ..transactions.locks import is_lock
+from ..transactions.rules import Rules
 
 
 def is_without_effect_within(kind: Kind, sql: str) -> bool:

@@ -8,18 +8,18 @@ from typing import final
 
 from ..errors import ForbiddenWriteError
 from ..settings import Role
-from .attached import begin_and_lock_main
-from .cursors import Reply
-from .driver_errors import dbapi, is_read_only
-from .examination import Judgements, examine
-from .guard import Access
-from .locks import may_pass
-from .placement import Placing
-from .rules import Plan, Rules
-from .shared_hooks import ask_again
+from ..sqlite.driver_errors import dbapi, is_read_only
+from ..sqlite.examination import Judgements, examine
+from ..sqlite.guard import Access
+from ..sqlite.shared_hooks import ask_again
+from ..sqlite.statements import Kind, classify
+from ..transactions.attached import begin_and_lock_main
+from ..transactions.cursors import Reply
+from ..transactions.locks import may_pass
+from ..transactions.placement import Placing
+from ..transactions.rules import Plan, Rules
+from ..transactions.transaction import Transaction
 from .statement import Statement
-from .statements import Kind, classify
-from .transaction import Transaction
 
 
 class Misjudged(Exception):  # noqa: N818 - no error: a way to go again

@@ -6,19 +6,9 @@ import sqlite3
 from typing import final
 
 from ..settings import Role
-from .cursors import NO_REPLY, Parameters, Reply
-from .driver_errors import dbapi
-from .examination import Finding, Judgements, examine
-from .outside_transactions import (
-    between_transactions,
-    is_without_effect_within,
-    switching_foreign_keys,
-)
-from .own_settings import optimize_only_says, saying_only
-from .placement import Placing
-from .rules import Rules
-from .statement import Statement
-from .statements import (
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.examination import Finding, Judgements, examine
+from ..sqlite.statements import (
     Kind,
     classify,
     ends_transaction,
@@ -26,7 +16,17 @@ from .statements import (
     parse_pragma,
     savepoint_name,
 )
-from .transaction import Transaction
+from ..transactions.cursors import NO_REPLY, Parameters, Reply
+from ..transactions.own_settings import optimize_only_says, saying_only
+from ..transactions.placement import Placing
+from ..transactions.rules import Rules
+from ..transactions.transaction import Transaction
+from .outside_transactions import (
+    between_transactions,
+    is_without_effect_within,
+    switching_foreign_keys,
+)
+from .statement import Statement
 
 
 @final

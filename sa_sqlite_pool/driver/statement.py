@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from .cursors import Execute, Parameters
-from .locks import Patience, TimeLimit
-from .statements import Kind
+from ..sqlite.statements import Kind
+from ..transactions.cursors import Execute, Parameters
+from ..transactions.locks import Patience, TimeLimit
 
 
 @final

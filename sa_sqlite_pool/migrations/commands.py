@@ -18,10 +18,10 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..database import SQLiteDatabase
-from ..driver.locks import write_patience
 from ..errors import ConfigurationError, WriteTimeout
 from ..pools.writer import WriterPool
 from ..settings import check_timeout
+from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from .aside import run_aside

@@ -14,10 +14,10 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData
 from sqlalchemy.ext.asyncio import async_engine_from_config
 
-from ..driver.locks import write_patience
-from ..driver.urls import sqlite_url
 from ..errors import ConfigurationError, WriteTimeout
+from ..files.urls import sqlite_url
 from ..pools.writer import WriterPool
+from ..transactions.locks import write_patience
 from .transaction import end_what_listeners_began, migrate, print_sql
 
 # Seconds to wait for another worker that migrates.

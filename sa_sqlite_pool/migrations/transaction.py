@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ..driver.adapter import SQLiteConnection
-from ..driver.statements import Kind, classify, words
+from ..sqlite.statements import Kind, classify, words
 
 _MOST_ROWS_NAMED = 10
 

@@ -15,10 +15,9 @@ from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
-from ..driver.laps import Laps, laps
 from ..driver.opening import Opening
 from ..errors import PoolTimeout
-from ..forks import prepare_before_fork, renew_after_fork, rest
+from ..execution.laps import Laps, laps
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -36,6 +35,7 @@ from ..settings import (
     check_wal_settings,
     lay_over,
 )
+from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.whereabouts import caller

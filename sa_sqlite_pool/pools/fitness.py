@@ -8,9 +8,9 @@ from typing import Protocol
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..driver.read_only import should_write
-from ..driver.worker import Worker
+from ..execution.worker import Worker
 from ..settings import Role
+from ..sqlite.read_only import should_write
 
 
 class Resting(Protocol):

@@ -8,8 +8,8 @@ from typing import final
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..driver.placement import Placing
-from ..driver.worker import Worker
+from ..execution.worker import Worker
+from ..transactions.placement import Placing
 
 
 @final

@@ -11,8 +11,8 @@ from typing import final
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from ..driver.adapter import SQLiteConnection
+from ..system.waiting import done_in_time
 from ..turn.permit import Permit
-from ..waiting import done_in_time
 
 
 @final

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
-from ..driver.neighbours import describe_writer
 from ..driver.opening import Opening
-from ..driver.rules import Rules
+from ..files.neighbours import describe_writer
 from ..settings import Role
+from ..transactions.rules import Rules
 from ..turn.snapshots import Snapshots, snapshots_of
 from ..turn.write_turn import WriteTurn, write_turn
 from ..wal.keeper import WalKeeper, wal_keeper

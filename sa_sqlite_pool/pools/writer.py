@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from ..driver.locks import write_patience
 from ..errors import ConfigurationError
 from ..settings import ConnectionSettings, Role
+from ..transactions.locks import write_patience
 from ..turn.permit import Permit
 from ..turn.write_turn import Place, WriteTurn, place_in_line
 from .base import FairPool

@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from ..driver.greenlets import greenlet_spawn, run_to_end
+from ..compat.greenlets import greenlet_spawn, run_to_end
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])

@@ -15,7 +15,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import SelectBase, TextualSelect
 
-from ..driver.statements import Kind, classify, top_level_words, words
+from ..sqlite.statements import Kind, classify, top_level_words, words
 
 # In a text that begins like a read, these make it something else: SELECT … FOR UPDATE, SELECT …
 # INTO, and PostgreSQL's WITH x AS (INSERT …) SELECT ….

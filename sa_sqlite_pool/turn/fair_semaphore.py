@@ -24,7 +24,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import final
 
-from ..forks import renew_after_fork
+from ..system.forks import renew_after_fork
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
 from .whereabouts import caller

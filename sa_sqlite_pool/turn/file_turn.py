@@ -35,8 +35,8 @@ from collections.abc import Callable
 from typing import final
 
 from ..errors import DatabaseNotUsableError
-from ..forks import renew_after_fork
-from ..process_locks import identity, locks, other_processes
+from ..system.forks import renew_after_fork
+from ..system.process_locks import identity, locks, other_processes
 from .lock_file import LockFile, lock_file
 
 logger = logging.getLogger("sa_sqlite_pool")

@@ -7,8 +7,8 @@ import os
 import weakref
 from typing import Protocol, final
 
-from ..forks import renew_after_fork, rest
-from ..regular_files import FLAGS, open_regular
+from ..system.forks import renew_after_fork, rest
+from ..system.regular_files import FLAGS, open_regular
 
 try:
     import fcntl

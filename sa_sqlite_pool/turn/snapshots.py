@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
-from ..forks import renew_after_fork
-from ..registry import OnePerFile
+from ..system.forks import renew_after_fork
+from ..system.registry import OnePerFile
 from .permit import Permit
 
 EndEarly = Callable[["Snapshot", Callable[[], Exception]], None]

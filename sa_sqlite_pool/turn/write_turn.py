@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
-from ..registry import OnePerFile
+from ..system.registry import OnePerFile
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import Claim, FileTurn

@@ -9,17 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar, final
 
-from ..driver.checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
-from ..driver.location import Location
-from ..driver.locks import may_pass, pause
-from ..driver.neighbours import describe_writer, outside_readers, outside_writers
 from ..errors import WriteTimeout
-from ..forks import prepare_before_fork, renew_after_fork
+from ..files.location import Location
+from ..files.neighbours import describe_writer, outside_readers, outside_writers
 from ..settings import PragmaValue
+from ..system.forks import prepare_before_fork, renew_after_fork
+from ..transactions.locks import may_pass, pause
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.snapshots import Gap, Snapshot, Snapshots
 from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
+from .checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
 
 T = TypeVar("T")
 

@@ -16,24 +16,24 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import final
 
-from ..background import start_task
-from ..driver.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
-from ..driver.location import Location
-from ..driver.log_file import LogSize
-from ..driver.open_files import FileReplacedError
-from ..driver.reset_bug import has_reset_bug
+from ..compat.background import start_task
 from ..errors import SnapshotTooOldError, WriteTimeout
-from ..forks import renew_after_fork
-from ..registry import OnePerFile
+from ..files.location import Location
+from ..files.log_file import LogSize
+from ..files.open_files import FileReplacedError
 from ..settings import ConnectionSettings, WalSettings
 from ..statistics import ReaderStatistics, WalStatistics
+from ..system.forks import renew_after_fork
+from ..system.registry import OnePerFile
+from ..system.waiting import done_in_time
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
-from ..waiting import done_in_time
 from .checkpointing import Checkpointing
+from .checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .lookout import Lookout
 from .policy import Action, Situation, decide, too_large
 from .reports import Reports
+from .reset_bug import has_reset_bug
 
 # Seconds without a commit that count as quiet.
 QUIET_SECONDS = 0.1

@@ -7,12 +7,12 @@ import sqlite3
 import time
 from typing import final
 
-from ..driver.checkpoints import move_after_commit
-from ..driver.location import Location
-from ..driver.log_file import LogSize, measure
-from ..driver.open_files import FileReplacedError, open_files
+from ..files.location import Location
+from ..files.log_file import LogSize, measure
+from ..files.open_files import FileReplacedError, open_files
 from ..settings import WalSettings
 from ..turn.snapshots import Snapshot, Snapshots
+from .checkpoints import move_after_commit
 from .policy import Action, Situation, decide, just_checked
 from .presence import Presence
 from .reports import Reports

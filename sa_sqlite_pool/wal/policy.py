@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from ..driver.log_file import LogSize
+from ..files.log_file import LogSize
 from ..settings import WalSettings
 
 

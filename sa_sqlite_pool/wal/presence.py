@@ -10,7 +10,7 @@ import os
 import weakref
 from typing import final
 
-from ..forks import renew_after_fork
+from ..system.forks import renew_after_fork
 
 try:
     import fcntl

@@ -7,11 +7,11 @@ import sqlite3
 import time
 from typing import final
 
-from ..driver.checkpoints import Checkpoint
-from ..driver.inspection import ask
-from ..driver.open_files import FileReplacedError
-from ..driver.reset_bug import FIXED_VERSIONS, has_reset_bug
+from ..files.open_files import FileReplacedError
+from ..sqlite.inspection import ask
 from ..turn.snapshots import Snapshot
+from .checkpoints import Checkpoint
+from .reset_bug import FIXED_VERSIONS, has_reset_bug
 
 logger = logging.getLogger("sa_sqlite_pool")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sa_sqlite_pool.driver import copying
+from sa_sqlite_pool.backup import copying
 
 
 class Held:

@@ -28,7 +28,7 @@ from sa_sqlite_pool import (
     WalSettings,
     WriteTimeout,
 )
-from sa_sqlite_pool.driver import copying
+from sa_sqlite_pool.backup import copying
 from tests.backup import ledger
 from tests.backup.held import Held
 from tests.backup.ledger import PACKAGE_WRITER, PLAIN_WRITER, Writer, content, entries
@@ -137,7 +137,7 @@ async def test_without_the_snapshot_it_would_never_end(
     db: SQLiteDatabase, path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite begins anew after each commit of another connection."""
-    monkeypatch.setattr("sa_sqlite_pool.backup.begin_snapshot", lambda connection: None)
+    monkeypatch.setattr("sa_sqlite_pool.backup.backup.begin_snapshot", lambda connection: None)
     with pytest.raises(exc.OperationalError, match="for ever"):
         await steps_beside_a_writer(db, path, copy, monkeypatch)
 
@@ -154,7 +154,7 @@ async def test_it_does_not_stop_writers(db: SQLiteDatabase, copy: Path) -> None:
         original(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sa_sqlite_pool.backup.write_copy", waiting)
+        patch.setattr("sa_sqlite_pool.backup.backup.write_copy", waiting)
         task = asyncio.create_task(db.backup(copy), name="nightly")
         await until(held.is_set)
         for seed in range(3):
@@ -490,7 +490,7 @@ async def test_a_broken_disk(
     def broken(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr("sa_sqlite_pool.backup.begin_snapshot", broken)
+    monkeypatch.setattr("sa_sqlite_pool.backup.backup.begin_snapshot", broken)
     with pytest.raises(exc.OperationalError, match="disk I/O error"):
         await asyncio.wait_for(db.backup(copy), 10)
 

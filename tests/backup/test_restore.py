@@ -25,7 +25,8 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     restore,
 )
-from sa_sqlite_pool.driver import copying, locks
+from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.transactions import locks
 from tests.backup import ledger
 from tests.backup.held import Held
 from tests.backup.ledger import content, entries, run_program
@@ -232,7 +233,7 @@ async def test_where_the_system_does_not_tell(
     path: Path, backup: Path, mode: str, doing: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's locks do: any connection in WAL mode, any transaction in another one."""
-    monkeypatch.setattr("sa_sqlite_pool.restoring.users", lambda path: [])
+    monkeypatch.setattr("sa_sqlite_pool.backup.restoring.users", lambda path: [])
     make(path, mode)
     with OtherProcess(path) as other:
         for statement in doing:
@@ -412,8 +413,8 @@ async def test_a_damaged_one_where_the_system_does_not_tell(
     path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody knows who has it open, and SQLite has no locks in it."""
-    monkeypatch.setattr("sa_sqlite_pool.restoring.tells_users", False)
-    monkeypatch.setattr("sa_sqlite_pool.restoring.users", lambda path: [])
+    monkeypatch.setattr("sa_sqlite_pool.backup.restoring.tells_users", False)
+    monkeypatch.setattr("sa_sqlite_pool.backup.restoring.users", lambda path: [])
     make(path)
     broken = break_header(path)
     await refused(backup, path, "move it away, and restore again", NotADatabaseError)
@@ -620,7 +621,7 @@ async def test_a_broken_disk(path: Path, backup: Path, monkeypatch: pytest.Monke
         raise sqlite3.OperationalError("disk I/O error")
 
     make(path)
-    monkeypatch.setattr("sa_sqlite_pool.restoring.take_alone", broken)
+    monkeypatch.setattr("sa_sqlite_pool.backup.restoring.take_alone", broken)
     await refused(backup, path, "disk I/O error.*", sqlite3.OperationalError)
     with pytest.raises(exc.OperationalError) as raised:
         await restore(backup, path)

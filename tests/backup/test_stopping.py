@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import exc, text
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
-from sa_sqlite_pool.backup import connected
-from sa_sqlite_pool.driver import copying
-from sa_sqlite_pool.driver.location import Location
-from sa_sqlite_pool.driver.unfinished import UnfinishedFile
-from sa_sqlite_pool.driver.worker import Worker
+from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.backup.backup import connected
+from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.files.location import Location
+from sa_sqlite_pool.system.unfinished import UnfinishedFile
 from tests.backup import ledger
 from tests.backup.held import Held
 from tests.backup.ledger import entries, run_program
@@ -106,7 +106,7 @@ async def test_the_verification_is_interrupted(
         ).fetchone()
 
     await db.backup(copy)
-    monkeypatch.setattr("sa_sqlite_pool.backup.check_integrity", endless)
+    monkeypatch.setattr("sa_sqlite_pool.backup.backup.check_integrity", endless)
     task = asyncio.create_task(db.backup(copy))
     await until(began.is_set)
     task.cancel()
@@ -149,7 +149,7 @@ async def test_between_copy_and_verification(
         assert files_beside(copy) == {"copy.db.unfinished"}
         raise asyncio.CancelledError
 
-    monkeypatch.setattr("sa_sqlite_pool.backup.check_copy", cancelled)
+    monkeypatch.setattr("sa_sqlite_pool.backup.backup.check_copy", cancelled)
     with pytest.raises(asyncio.CancelledError):
         await db.backup(copy)
     assert files_beside(copy) == set()
@@ -269,7 +269,7 @@ def test_its_loop_dies_in_the_verification(
         await db.backup(copy)
         await db.close()
 
-    monkeypatch.setattr("sa_sqlite_pool.backup.check_integrity", held)
+    monkeypatch.setattr("sa_sqlite_pool.backup.backup.check_integrity", held)
     threads = threading.enumerate()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(begin())

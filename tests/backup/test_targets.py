@@ -19,7 +19,7 @@ from sa_sqlite_pool import (
     NotADatabaseError,
     SQLiteDatabase,
 )
-from sa_sqlite_pool.driver.unfinished import UnfinishedFile
+from sa_sqlite_pool.system.unfinished import UnfinishedFile
 from tests.backup.held import Held
 from tests.backup.ledger import entries
 from tests.helpers import files_beside, until
@@ -128,7 +128,7 @@ async def test_a_database_that_is_locked(
 ) -> None:
     """SQLite says so where the system does not tell who has files open."""
     make(copy)
-    monkeypatch.setattr("sa_sqlite_pool.backup.users", lambda path, writing: [])
+    monkeypatch.setattr("sa_sqlite_pool.backup.backup.users", lambda path, writing: [])
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT * FROM old").fetchall()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.driver import shared_transaction
+from sa_sqlite_pool.closures import shared_transaction
 from tests.closures.work import Sent
 from tests.helpers import create_items
 

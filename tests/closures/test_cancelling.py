@@ -12,10 +12,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
-from sa_sqlite_pool import (
-    SnapshotTooOldError,
-    SQLiteDatabase,
-)
+from sa_sqlite_pool import SnapshotTooOldError, SQLiteDatabase
 from sa_sqlite_pool.pools.writer import WriterPool
 from tests.closures.work import (
     ENDLESS_WRITE,
@@ -241,7 +238,7 @@ async def test_a_function_that_does_not_come_back(
 ) -> None:
     """Is left to itself after a while, and rolled back when it comes back: also where it executes
     nothing any more."""
-    monkeypatch.setattr("sa_sqlite_pool.sessions.grouping._LET_GO_SECONDS", 0.01)
+    monkeypatch.setattr("sa_sqlite_pool.closures.grouping._LET_GO_SECONDS", 0.01)
 
     def store(connection: Connection) -> None:
         add(connection, 10)
@@ -261,7 +258,7 @@ async def test_a_reader_that_does_not_come_back(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same; its connection comes back with it."""
-    monkeypatch.setattr("sa_sqlite_pool.driver.jobs._LET_GO_SECONDS", 0.01)
+    monkeypatch.setattr("sa_sqlite_pool.execution.jobs._LET_GO_SECONDS", 0.01)
     inside = Inside()
     for _ in range(5):  # there are four readers
         inside = Inside()
@@ -276,7 +273,7 @@ async def test_settings_of_one_that_does_not_come_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection is not kept for the next, if it has changed settings."""
-    monkeypatch.setattr("sa_sqlite_pool.driver.jobs._LET_GO_SECONDS", 0.01)
+    monkeypatch.setattr("sa_sqlite_pool.execution.jobs._LET_GO_SECONDS", 0.01)
     opened: list[sqlite3.Connection] = []
     inside = Inside()
 

@@ -14,12 +14,9 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from sa_sqlite_pool import (
-    DatabaseClosedError,
-    SQLiteDatabase,
-)
+from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
+from sa_sqlite_pool.closures.grouping import Group
 from sa_sqlite_pool.pools.base import FairPool
-from sa_sqlite_pool.sessions.grouping import Group
 from tests.closures.work import (
     ENDLESS_WRITE,
     Counting,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import SQLiteDatabase, TransactionLostError
-from sa_sqlite_pool.driver import shared_transaction
+from sa_sqlite_pool.closures import shared_transaction
 from tests.closures.work import Sent, add, add_and_fail, added, in_line
 from tests.helpers import Item, driver
 from tests.wal.facade import HARD, INSERT, SMALL, log_size

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import ClosureError, SQLiteDatabase
-from sa_sqlite_pool.sessions.closures import Closures
+from sa_sqlite_pool.closures.api import Closures
 from tests.closures.work import add, added
 from tests.helpers import Base, Item
 

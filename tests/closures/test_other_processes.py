@@ -14,8 +14,8 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import ReadTimeout, SQLiteDatabase, WriteTimeout
-from sa_sqlite_pool.driver import locks
 from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.transactions import locks
 from tests.closures.work import Inside, Sent, add, added, in_line
 from tests.helpers import Item, create_items, turn_of, until
 from tests.turn.locks import Calls, calls, is_free, other_process

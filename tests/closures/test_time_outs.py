@@ -18,7 +18,7 @@ from sa_sqlite_pool import (
     TurnAlreadyHeldError,
     WriteTimeout,
 )
-from sa_sqlite_pool.driver.writing import Writing
+from sa_sqlite_pool.transactions.writing import Writing
 from tests.closures.work import (
     ENDLESS_WRITE,
     LONG,
@@ -189,7 +189,7 @@ async def test_answered_while_the_next_waits(
     db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is answered may ask again at once, also while its group still waits for a lock."""
-    monkeypatch.setattr("sa_sqlite_pool.driver.shared_transaction.MOST_WORK", 1)
+    monkeypatch.setattr("sa_sqlite_pool.closures.shared_transaction.MOST_WORK", 1)
     outside = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
     def take_lock(session: Session) -> None:

@@ -22,11 +22,11 @@ from sa_sqlite_pool import (
     WriteTimeout,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.driver import jobs, laps
+from sa_sqlite_pool.execution import jobs, laps
 from sa_sqlite_pool.pools.base import FairPool
 from tests.cancelling import cancelled_at
 from tests.conftest import MakeEngine
-from tests.driver.workers import Gate
+from tests.execution.workers import Gate
 from tests.helpers import (
     ENDLESS,
     UPDATE_FIRST,

@@ -23,7 +23,7 @@ from sa_sqlite_pool import (
     TurnAlreadyHeldError,
     WriterPool,
 )
-from sa_sqlite_pool.driver.greenlets import greenlet_spawn
+from sa_sqlite_pool.compat.greenlets import greenlet_spawn
 from tests.conftest import MakeEngine
 from tests.doors.other_drivers import creator_of
 from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of

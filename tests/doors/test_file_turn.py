@@ -24,8 +24,8 @@ from sa_sqlite_pool import (
     WriterPool,
     WriteTimeout,
 )
-from sa_sqlite_pool.driver import locks, transaction, writing
 from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.transactions import locks, transaction, writing
 from sa_sqlite_pool.turn import courtesy
 from sa_sqlite_pool.turn.courtesy import Courtesy
 from sa_sqlite_pool.turn.file_turn import Claim, FileTurn

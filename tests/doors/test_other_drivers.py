@@ -24,7 +24,7 @@ from sa_sqlite_pool import (
     WriteTimeout,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.driver.driver_errors import dbapi
+from sa_sqlite_pool.sqlite.driver_errors import dbapi
 from tests.conftest import MakeEngine
 from tests.doors.other_drivers import MODULES, TracedConnection, creator_of
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, turn_of

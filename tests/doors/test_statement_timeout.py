@@ -23,9 +23,9 @@ from sa_sqlite_pool import (
     TransactionLostError,
     WriterPool,
 )
-from sa_sqlite_pool.driver import locks
-from sa_sqlite_pool.driver.jobs import Job
-from sa_sqlite_pool.driver.worker import Worker
+from sa_sqlite_pool.execution.jobs import Job
+from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.transactions import locks
 from tests.conftest import MakeEngine
 from tests.helpers import (
     ENDLESS,

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.driver.driver_errors import is_read_only
 from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.sqlite.driver_errors import is_read_only
 from tests.conftest import MakeEngine
 from tests.helpers import ENDLESS, UPDATE_FIRST, amounts, create_items, driver, until
 

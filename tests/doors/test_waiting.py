@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriterPool, WriteTimeout
-from sa_sqlite_pool.driver import site
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.driver.laps import Laps
+from sa_sqlite_pool.execution.laps import Laps
+from sa_sqlite_pool.files import site
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_free
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool, WriteTimeout
-from sa_sqlite_pool.driver import neighbours
+from sa_sqlite_pool.files import neighbours
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, create_items, turn_of, until
 from tests.wal.others import OtherProcess

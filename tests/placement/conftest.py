@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import placement
+from sa_sqlite_pool.transactions import placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
 from tests.placement.work import READ, Trace, learn

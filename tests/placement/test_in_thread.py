@@ -13,11 +13,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import (
-    ReaderPool,
-    WriterPool,
-)
-from sa_sqlite_pool.driver import costs, placement
+from sa_sqlite_pool import ReaderPool, WriterPool
+from sa_sqlite_pool.execution import costs
+from sa_sqlite_pool.transactions import placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, until
 from tests.placement.work import COUNT, LEARNING, LONG, READ, WRITE, Run, Trace, learn, run

@@ -12,12 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import (
-    ReaderPool,
-    SQLiteDatabase,
-    WriterPool,
-)
-from sa_sqlite_pool.driver import laps
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, WriterPool
+from sa_sqlite_pool.execution import laps
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, turn_of, until
 from tests.placement.work import LEARNING, READ, WRITE, Run, Trace, learn, run

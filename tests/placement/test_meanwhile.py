@@ -14,9 +14,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SnapshotTooOldError, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import executor, transaction, writing
+from sa_sqlite_pool.compat.greenlets import greenlet_spawn
+from sa_sqlite_pool.driver import executor
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.driver.greenlets import greenlet_spawn
+from sa_sqlite_pool.transactions import transaction, writing
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, SleepingFunction, create_items, driver, turn_of, until
 from tests.placement.work import READ, WRITE, Run, Trace, learn, run, snapshots_of

@@ -8,13 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sa_sqlite_pool import (
-    ConfigurationError,
-    SQLiteDatabase,
-    SQLitePool,
-)
-from sa_sqlite_pool.driver.laps import Laps
-from sa_sqlite_pool.driver.site import Site
+from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, SQLitePool
+from sa_sqlite_pool.execution.laps import Laps
+from sa_sqlite_pool.files.site import Site
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
 from tests.placement.work import LONG, READ, WRITE, Trace, learn, run

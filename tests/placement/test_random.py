@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from sa_sqlite_pool import SQLitePool, WriterPool
-from sa_sqlite_pool.driver import placement
+from sa_sqlite_pool.transactions import placement
 
 SEEDS = range(3)
 STATEMENTS = 300

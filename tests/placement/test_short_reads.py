@@ -22,8 +22,8 @@ from sa_sqlite_pool import (
     TransactionLostError,
     WriterPool,
 )
-from sa_sqlite_pool.driver import laps
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
+from sa_sqlite_pool.execution import laps
 from sa_sqlite_pool.turn.snapshots import Snapshots
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, create_items, driver, turn_of, until

@@ -21,12 +21,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_sqlite_pool import (
-    ConfigurationError,
-    RoutedSession,
-    SQLitePool,
-    routing_sessionmaker,
-)
+from sa_sqlite_pool import ConfigurationError, RoutedSession, SQLitePool, routing_sessionmaker
 from tests.sessions.beside import Heard
 
 

@@ -27,7 +27,7 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.driver.greenlets import greenlet_spawn
+from sa_sqlite_pool.compat.greenlets import greenlet_spawn
 from sa_sqlite_pool.sessions.lean import LeanSession
 from sa_sqlite_pool.sessions.maker import routed_class
 from tests.helpers import Base, Item, create_items

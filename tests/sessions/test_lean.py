@@ -20,7 +20,7 @@ from sa_sqlite_pool import (
     WriterPool,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.driver.greenlets import greenlet_spawn
+from sa_sqlite_pool.compat.greenlets import greenlet_spawn
 from sa_sqlite_pool.sessions import lean
 from tests.conftest import MakeEngine, Tasks
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items

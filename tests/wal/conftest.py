@@ -1,14 +1,17 @@
-"""Fixtures: a database with small limits, and what is said about it."""
+"""Fixtures: databases with small limits, and with a log and its checkpointer."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.wal import checkpoints
+from sa_sqlite_pool.wal.checkpoints import Checkpointer
+from tests.wal.checkpointing import Database, open_checkpointer
 from tests.wal.facade import SMALL
 
 
@@ -19,3 +22,24 @@ async def small(path: Path) -> AsyncIterator[SQLiteDatabase]:
         async with db.write() as session:
             await session.execute(text("CREATE TABLE t (id INTEGER PRIMARY KEY, data BLOB)"))
         yield db
+
+
+@pytest.fixture(params=[True, False], ids=["affected", "fixed"])
+def affected(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the SQLite is taken for one that can lose commits."""
+    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: request.param)
+    return bool(request.param)
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    database = Database(path)
+    yield database
+    database.other.close()
+
+
+@pytest.fixture
+async def checkpointer(database: Database, affected: bool) -> AsyncIterator[Checkpointer]:
+    checkpointer = await open_checkpointer(database.path)
+    yield checkpointer
+    await checkpointer.close()

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import WalSettings
-from sa_sqlite_pool.driver.location import Location
+from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.wal.keeper import WalKeeper, wal_keeper
 from tests.helpers import turn_of
 

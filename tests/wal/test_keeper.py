@@ -23,10 +23,9 @@ from sa_sqlite_pool import (
     WriterPool,
     WriteTimeout,
 )
-from sa_sqlite_pool.driver import checkpoints
-from sa_sqlite_pool.driver.log_file import measure
+from sa_sqlite_pool.files.log_file import measure
+from sa_sqlite_pool.wal import checkpoints, lookout
 from sa_sqlite_pool.wal import keeper as keeper_module
-from sa_sqlite_pool.wal import lookout
 from tests.conftest import MakeEngine
 from tests.helpers import turn_of, until, until_waiting
 

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import CheckpointOutcome, SQLiteDatabase, SQLitePool, StatementTimeout
-from sa_sqlite_pool.driver import checkpoints
-from sa_sqlite_pool.driver.checkpoints import Checkpointer
+from sa_sqlite_pool.wal import checkpoints
 from sa_sqlite_pool.wal import keeper as keeper_module
 from sa_sqlite_pool.wal import lookout as lookout_module
 from sa_sqlite_pool.wal.checkpointing import Checkpointing
+from sa_sqlite_pool.wal.checkpoints import Checkpointer
 from sa_sqlite_pool.wal.keeper import WalKeeper
 from sa_sqlite_pool.wal.lookout import Lookout
 from tests.helpers import SleepingFunction, driver, turn_of, until, until_waiting

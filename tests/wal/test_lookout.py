@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import SQLiteDatabase, WalSettings
-from sa_sqlite_pool.driver.log_file import LogSize, measure
+from sa_sqlite_pool.files.log_file import LogSize, measure
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.wal import keeper, lookout
 from sa_sqlite_pool.wal.policy import Action

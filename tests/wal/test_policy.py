@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sa_sqlite_pool import WalSettings
-from sa_sqlite_pool.driver.log_file import LogSize
+from sa_sqlite_pool.files.log_file import LogSize
 from sa_sqlite_pool.wal.policy import Action, Situation, decide, too_large
 
 NOTHING, WAIT, TIDY, MOVE, GAP = Action

@@ -1,0 +1,1 @@
+"""Copies of a database while it is used, and their way back."""

@@ -1,0 +1,210 @@
+"""A database copied by SQLite's backup API: into a new file, or over another database.
+
+``sqlite3_backup_step()`` copies some pages and returns. Python's ``Connection.backup()`` calls it
+until it is done, without the interpreter lock, and calls ``progress`` after each step; what that
+raises ends the backup, and nothing else does (``pysqlite_connection_backup_impl`` in CPython's
+``Modules/_sqlite/connection.c``): ``sqlite3_interrupt()`` has no effect on it, and a lock is waited
+for without end. So :func:`_copy` looks after each step.
+
+"If the source database is modified by an external process or via a database connection other than
+the one being used by the backup operation, then the backup will be automatically restarted"
+(https://www.sqlite.org/c3ref/backup_finish.html). A step "closes" the read transaction only if it
+has opened one itself (``bCloseTrans`` in SQLite's ``backup.c``). Under a read transaction that was
+open before, all steps read the same state, and none begins anew:
+
+    Copy                        | Writers, in WAL mode
+    BEGIN; SELECT               |
+    step: pages 1 … 256         | COMMIT
+    step: pages 257 … 512       | COMMIT
+    … the last: done            |
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import DamagedDatabaseError, DatabaseInUseError, NotADatabaseError
+from ..execution.worker import Worker
+from ..transactions.locks import may_pass
+
+Step = Callable[[int, int], None]
+"""Called in the thread after each step with the pages copied and those there are."""
+
+_STEP_DONE = frozenset({0, 101})  # SQLITE_OK, SQLITE_DONE
+
+# https://www.sqlite.org/fileformat2.html#file_format_version_numbers: "1 for rollback journalling
+# modes and 2 for WAL", for writing and for reading.
+_VERSIONS_AT = 18
+_NO_WAL = b"\x01\x01"
+
+_SYNC_BYTES = 8 * 1024 * 1024
+_LONGEST_REST_SECONDS = 0.02
+
+
+def begin_snapshot(connection: sqlite3.Connection) -> None:
+    """Hold the present state. The lock of another may be in the way; nothing is begun then."""
+    connection.execute("BEGIN")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def write_copy(
+    source: sqlite3.Connection,
+    path: str,
+    pages: int,
+    worker: Worker,
+    step: Step,
+    *,
+    gently: bool = False,
+) -> None:
+    """Copy what ``source`` sees into the empty file ``path``, which is one file and on the disk.
+
+    Runs in ``worker``'s thread; ``gently`` takes half of it, so that others get on. On an error,
+    the file is of no use.
+    """
+    began = time.monotonic()
+
+    def each_step(copied: int, total: int) -> None:
+        nonlocal began
+        _sync_some(copy)
+        step(copied, total)
+        if gently:
+            time.sleep(min(time.monotonic() - began, _LONGEST_REST_SECONDS))
+        began = time.monotonic()
+
+    with open(path, "r+b", buffering=0) as copy:
+        _fill(source, path, pages, worker, each_step)
+        # Otherwise whoever looks into it makes a log beside it, and it is of no use where that
+        # cannot be written.
+        copy.seek(_VERSIONS_AT)
+        copy.write(_NO_WAL)
+        os.fsync(copy.fileno())
+
+
+def _sync_some(copy: BinaryIO) -> None:
+    """So that the disk never has much to do at once, and the end comes soon."""
+    size = os.fstat(copy.fileno()).st_size
+    if size - copy.tell() >= _SYNC_BYTES:
+        os.fsync(copy.fileno())
+        copy.seek(size)  # where the next look begins
+
+
+def _fill(source: sqlite3.Connection, path: str, pages: int, worker: Worker, step: Step) -> None:
+    # Not by connect(): backup() wants the class itself, and a tracer gives a proxy of it.
+    target = sqlite3.Connection(path, isolation_level=None, timeout=0)
+    try:
+        # Nothing is to be rolled back, and the disk is waited for elsewhere.
+        target.execute("PRAGMA journal_mode = OFF")
+        target.execute("PRAGMA synchronous = OFF")
+        _copy(source, target, pages, worker, step)
+    finally:
+        target.close()
+
+
+def write_over(
+    source: sqlite3.Connection, target: sqlite3.Connection, pages: int, worker: Worker
+) -> None:
+    """Make ``target``, which is alone, the same as ``source``, in one transaction."""
+    # "EXTRA … the directory containing a rollback journal is synced after that journal is
+    # unlinked": the end of the transaction lasts.
+    target.execute("PRAGMA synchronous = EXTRA")
+    _copy(source, target, pages, worker, lambda copied, total: None)
+
+
+def _copy(
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    pages: int,
+    worker: Worker,
+    step: Step,
+) -> None:
+    """``sqlite3_backup_step()`` until it is done, with a look after each."""
+
+    def progress(status: int, remaining: int, total: int) -> None:
+        worker.between_steps()
+        if status in _STEP_DONE:
+            step(total - remaining, total)
+        elif status & 0xFF in {5, 6}:  # SQLITE_BUSY, SQLITE_LOCKED: it would be tried for ever
+            raise sqlite3.OperationalError("database is locked")
+
+    source.backup(target, pages=pages, progress=progress, sleep=0)
+
+
+def check_integrity(connection: sqlite3.Connection, name: str) -> None:
+    """``PRAGMA integrity_check`` of a whole database, which ``name`` names."""
+    try:
+        found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise NotADatabaseError(f"{name} is not an SQLite database ({error})") from error
+        found = [str(error)]
+    if found != ["ok"]:
+        raise DamagedDatabaseError(
+            f"{name} is damaged, PRAGMA integrity_check says: {'; '.join(found)}"
+        )
+
+
+def check_not_locked(path: Path) -> None:
+    """Refuse a file that is no closed database."""
+    connection = sqlite3.Connection(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)
+    try:
+        connection.isolation_level = None
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if not may_pass(error, in_transaction=False):
+            raise
+        raise DatabaseInUseError(f"{path} is in use; close it, or choose another path") from error
+    except sqlite3.DatabaseError as error:
+        raise NotADatabaseError(
+            f"{path} is not an SQLite database ({error}) and was not changed; choose another path, "
+            "or remove that file"
+        ) from error
+    finally:
+        connection.close()
+
+
+def is_readable(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite takes the file for a database."""
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+    return True
+
+
+def take_alone(connection: sqlite3.Connection) -> str:
+    """Keep everybody else from the database until ``connection`` is closed.
+
+    Its log is moved into it and removed. Returns the journal mode that it was in. Raises "database
+    is locked" as long as anybody else uses it, in whatever process.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    # Locks are kept from now on: https://www.sqlite.org/pragma.html#pragma_locking_mode
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    before = _journal_mode(connection)
+    set_journal_mode(connection, "DELETE")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("COMMIT")
+    return before
+
+
+def set_journal_mode(connection: sqlite3.Connection, mode: str) -> None:
+    _journal_mode(connection, f" = {mode}")
+
+
+def _journal_mode(connection: sqlite3.Connection, change: str = "") -> str:
+    return str(connection.execute(f"PRAGMA journal_mode{change}").fetchone()[0]).lower()

@@ -1,0 +1,242 @@
+"""A backup put in the place of a database that nobody uses.
+
+The backup is copied *into* the database's file, in one transaction of SQLite's under an exclusive
+lock. So nobody can open it in the middle; whatever ends the transaction, SQLite's rollback journal
+brings the old content back, after a kill or a loss of power when somebody opens it next; and the
+old log is gone before the first new page is written. A file that is missing, or is not a database
+that SQLite can open, is replaced as a whole.
+
+    Restore                                | Others
+    in use? (Linux knows who has it open)  | has it open: restore is refused
+    locking_mode=EXCLUSIVE                 |
+    journal_mode=DELETE: log moved, gone   | has it open in WAL mode: restore is refused
+    BEGIN EXCLUSIVE; COMMIT: lock stays    | is in a transaction: restore is refused
+    copy, in one transaction               | opens it: "database is locked", for now
+    close                                  | go on, with the backup's content
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import URL
+from sqlalchemy.exc import OperationalError
+
+from ..errors import (
+    ConfigurationError,
+    DatabaseInUseError,
+    DatabaseNotUsableError,
+    NotADatabaseError,
+)
+from ..execution.worker import Worker
+from ..files.location import Location
+from ..files.neighbours import tells_users, users
+from ..files.urls import locate, parse_url
+from ..system.unfinished import UnfinishedFile
+from ..transactions.locks import keep_trying, may_pass
+from .backup import (
+    DEFAULT_PAGES_PER_STEP,
+    Copying,
+    check_copy,
+    closed_file,
+    connected,
+    real_path,
+    refuse_side_files,
+)
+from .copying import (
+    check_integrity,
+    is_readable,
+    set_journal_mode,
+    take_alone,
+    write_copy,
+    write_over,
+)
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+# Whoever closes the database has it locked for a moment, and a process takes one to end.
+_MOMENT_SECONDS = 0.5
+
+DAMAGED = ".damaged"
+
+
+async def restore(backup: str | os.PathLike[str], database: str | URL | os.PathLike[str]) -> None:
+    """Give ``database`` the content of the file ``backup``. Nobody else may have it open.
+
+    :param backup: a closed database, such as :meth:`SQLiteDatabase.backup` makes
+    :param database: a URL or a path, as :class:`~sa_sqlite_pool.SQLiteDatabase` takes it; need not
+        exist
+
+    The backup is verified before anything else is touched. Raises
+    ``sqlalchemy.exc.OperationalError``, half a second after the call at the latest, where somebody
+    uses the database (``orig`` is a :class:`~sa_sqlite_pool.DatabaseInUseError`, which names the
+    processes where Linux tells), or where a file cannot be used; ``sqlalchemy.exc.DatabaseError``
+    where the backup is damaged or is no database. Then, after a cancellation, a kill or a loss of
+    power, the database has its old content.
+
+    A ``database`` that SQLite cannot read is kept as ``<name>.damaged``.
+    """
+    source, target = real_path(backup), _file_of(database)
+    copying = Copying(f"RESTORE {target.label} FROM {source}", f"{target.label} is as it was")
+    try:
+        target.check()
+        _check_backup(source, target)
+    except (sqlite3.Error, OSError) as error:
+        raise copying.error(error) from error
+    async with connected(closed_file(str(source)), None) as reader:
+        await copying.run(reader, lambda connection: check_integrity(connection, str(source)))
+        await _Restoring(copying, reader, str(source), target).replace()
+
+
+def _file_of(database: str | URL | os.PathLike[str]) -> Location:
+    file = locate(parse_url(database)).file
+    if file is None:
+        raise ConfigurationError(
+            "a database in memory cannot be restored; give the path of a file, or open the backup"
+        )
+    return Location(file)
+
+
+def _check_backup(source: Path, target: Location) -> None:
+    if not source.is_file():
+        raise DatabaseNotUsableError(f"there is no backup at {source}; correct the path")
+    if source.stat().st_size == 0:  # which is an empty database to SQLite
+        raise NotADatabaseError(f"{source} is empty; choose another backup")
+    assert target.file is not None
+    if os.path.exists(target.file) and source.samefile(target.file):
+        raise DatabaseNotUsableError(f"{source} is the database itself; correct the paths")
+    refuse_side_files(
+        source,
+        "the file alone is not the whole of it; open it once with sqlite3, and close it",
+    )
+
+
+class _Restoring:
+    """One restore, once the backup is verified. ``reader`` has it open."""
+
+    def __init__(self, copying: Copying, reader: Worker, source: str, target: Location) -> None:
+        assert target.file is not None
+        self._copying = copying
+        self._reader = reader
+        self._source = source
+        self._target = target
+        self._path = Path(target.file)
+
+    async def replace(self) -> None:
+        await keep_trying(self._try, _MOMENT_SECONDS, _is_in_use)
+
+    async def _try(self) -> None:
+        await self._copying.run(self._reader, lambda _: self._check_unused())
+        if not self._path.exists():
+            await self._write_new(self._put_where_nothing_is)
+        elif await self._is_damaged():
+            await self._write_new(self._put_for_damaged)
+        else:
+            writable = self._target.with_parameter("mode", "rw")
+            async with connected(writable, self._target.file) as alone:
+                before = await self._copying.run(alone, self._take_alone)
+                await self._write_over(alone, before)
+
+    def _check_unused(self) -> None:
+        if found := users(str(self._path)):
+            raise self._in_use(", ".join(found))
+
+    def _in_use(self, who: str) -> DatabaseInUseError:
+        return DatabaseInUseError(
+            f"{self._path} is in use by {who}; end what uses it, and restore again"
+        )
+
+    async def _is_damaged(self) -> bool:
+        """Whether SQLite cannot read it, log or no log. Changes nothing."""
+        if not tells_users:  # the look would drop locks that this process may have
+            return False
+        async with connected(closed_file(str(self._path)), None) as worker:
+            return not await self._copying.run(worker, is_readable)
+
+    def _take_alone(self, connection: sqlite3.Connection) -> str:
+        try:
+            before = take_alone(connection)
+        except sqlite3.OperationalError as error:
+            if not may_pass(error, in_transaction=False):
+                raise
+            raise self._in_use("somebody, who has it locked") from error
+        except sqlite3.DatabaseError as error:
+            raise NotADatabaseError(
+                f"{self._path} is not a database that SQLite can read ({error}); move it away, "
+                "and restore again"
+            ) from error
+        with contextlib.suppress(FileNotFoundError):  # what a killed process has left
+            os.unlink(f"{self._path}-shm")
+        return before
+
+    # -- over a database ------------------------------------------------------------------------
+
+    async def _write_over(self, alone: Worker, before: str) -> None:
+        source = self._reader.connection
+        try:
+            await self._copying.run(
+                alone, lambda target: write_over(source, target, DEFAULT_PAGES_PER_STEP, alone)
+            )
+        except BaseException:
+            if before == "wal":
+                with contextlib.suppress(sqlite3.Error):
+                    await alone.run(lambda target: set_journal_mode(target, before))
+            raise
+
+    # -- in the place of none, or of one that cannot be opened ----------------------------------
+
+    async def _write_new(self, put: Callable[[UnfinishedFile], None]) -> None:
+        unfinished = UnfinishedFile(self._path)
+        like = str(self._path) if self._path.exists() else self._source
+
+        def copy(connection: sqlite3.Connection) -> None:
+            with unfinished.or_nothing():
+                unfinished.create(like)
+                write_copy(
+                    *(connection, unfinished.path, DEFAULT_PAGES_PER_STEP, self._reader),
+                    lambda copied, total: None,
+                )
+
+        try:
+            await self._copying.run(self._reader, copy)
+            await check_copy(self._copying, unfinished, lambda: put(unfinished))
+        finally:
+            unfinished.discard()
+
+    def _put_where_nothing_is(self, unfinished: UnfinishedFile) -> None:
+        # Whoever makes the database makes its log after it, and is found by link().
+        self._refuse_logs()
+        try:
+            unfinished.link()
+        except FileExistsError as error:
+            raise self._in_use("somebody, who has just made it") from error
+
+    def _refuse_logs(self) -> None:
+        refuse_side_files(
+            self._path, "SQLite would apply that to the backup; move both away, and restore again"
+        )
+
+    def _put_for_damaged(self, unfinished: UnfinishedFile) -> None:
+        self._refuse_logs()
+        self._check_unused()
+        kept = f"{self._path}{DAMAGED}"
+        try:
+            os.link(self._path, kept)
+        except FileExistsError as error:
+            raise DatabaseNotUsableError(
+                f"{self._path} is not a database that SQLite can read, and is not kept as {kept}, "
+                "since there is such a file; move that away, and restore again"
+            ) from error
+        unfinished.replace()
+        logger.warning(
+            "%s was not a database that SQLite can read; it is kept as %s", self._path, kept
+        )
+
+
+def _is_in_use(error: Exception) -> bool:
+    return isinstance(error, OperationalError) and isinstance(error.orig, DatabaseInUseError)

@@ -1,0 +1,223 @@
+"""Functions that run where SQLite does: one hop a transaction, with synchronous SQLAlchemy.
+
+A statement of an ``AsyncSession`` may be a hop to the connection's thread and back. A function
+given to ``run_read()`` or ``run_write()`` hops as a whole.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import types
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, Concatenate, ParamSpec, TypeVar, final
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import FilterResult, Result
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Session
+
+from ..compat.greenlets import greenlet_spawn
+from ..driver.adapter import SQLiteConnection
+from ..errors import AwaitableError, ClosureError
+from .grouping import Groups
+from .here import HereConnection
+from .lending import give_back
+from .one_read import read_here
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_Body = Callable[[HereConnection], T]
+_Door = Callable[[Engine, HereConnection, Callable[[Any], T]], T]
+
+
+def _begun(engine: Engine, here: HereConnection) -> Connection:
+    """``engine``'s connection to a transaction that is open, as ``engine.connect()`` makes it."""
+    connection = Connection(engine, here)  # type: ignore[arg-type]
+    if connection.in_transaction():  # an `engine_connect` listener has asked something
+        connection.commit()
+    return connection
+
+
+def _with_connection(engine: Engine, here: HereConnection, call: Callable[[Connection], T]) -> T:
+    with _begun(engine, here) as connection, connection.begin():
+        return here.call(lambda: call(connection))
+
+
+@final
+class Closures:
+    """Runs functions on the engines of one database.
+
+    ``session_class`` is what ``run_read()`` and ``run_write()`` make sessions of, by
+    ``session_class(connection, **options)``, with options of ``Session``.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        reader: AsyncEngine,
+        label: str,
+        session_class: type[Session] = Session,
+    ) -> None:
+        self._groups = groups
+        self._reader = reader
+        self._label = label
+        self._session_class = session_class
+        self._threads: set[int] = set()  # in which a function runs
+
+    def assert_outside(self) -> None:
+        """Refuse to wait for what waits for the end of the function that asks."""
+        if threading.get_ident() in self._threads:
+            raise ClosureError(
+                f"{self._label} was used inside a function given to run_write() or run_read(): it "
+                "would wait for itself; use the session or connection that the function was given"
+            )
+
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` in those that have not begun."""
+        self._groups.send_away(error)
+
+    def with_session(self, engine: Engine, here: HereConnection, call: Callable[[Session], T]) -> T:
+        # The transaction is begun for the session, not by it: a `begin` listener must not come in
+        # the middle of the function, where BEGIN is refused. The session has control of it, so that
+        # its after_commit event comes after the COMMIT.
+        with _begun(engine, here) as connection:
+            transaction = connection.begin()
+            with (
+                self._session_class(
+                    connection,
+                    expire_on_commit=False,
+                    close_resets_only=False,
+                    join_transaction_mode="control_fully",
+                ) as session,
+                session.begin(),
+            ):
+                result = here.call(lambda: call(session))
+            if transaction.is_active:  # it was not used, or passed by
+                transaction.commit()
+        return result
+
+    def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
+        engine = self._groups.engine.sync_engine
+        return self._groups.run(lambda here: door(engine, here, self._checked(call, fn)))
+
+    async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:
+        engine, context = self._reader.sync_engine, copy_context()
+        fairy = await greenlet_spawn(engine.raw_connection)
+        connection = fairy.dbapi_connection
+        assert isinstance(connection, SQLiteConnection)
+
+        def body(here: HereConnection) -> T:
+            return context.run(door, engine, here, self._checked(call, fn))
+
+        try:
+            return await read_here(connection.executor, fairy, body, _name(fn))
+        finally:
+            await give_back(fairy, connection.executor)
+
+    def _checked(self, call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:
+        def checked(target: Any) -> T:
+            thread = threading.get_ident()
+            self._threads.add(thread)
+            try:
+                result = call(target)
+            finally:
+                self._threads.discard(thread)
+            _check_result(result, fn)
+            return result
+
+        return checked
+
+
+class RunsClosures(ABC):
+    """``run_read()`` and ``run_write()`` of the facade."""
+
+    _closures: Closures
+
+    @abstractmethod
+    def _assert_open(self) -> None:
+        """Raise ``DatabaseClosedError`` unless the facade is open."""
+
+    def run_read(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """``await run_read(fn, ...)``: ``fn(session, ...)`` on a reader, as a whole in one hop.
+
+        ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
+        cannot write. Nothing in it awaits, so that it is as fast as synchronous SQLAlchemy. It runs
+        in a thread, with the caller's context variables. What it returns is returned; objects of
+        the ORM are detached, with everything that was loaded.
+
+        Waits at most ``read_timeout`` seconds for a reader. ``statement_timeout`` is for each
+        statement. A cancellation stops it at its next statement, or in the middle of one. Raises
+        what ``fn`` raises, and :class:`~sa_sqlite_pool.ClosureError` where ``fn`` does what it may
+        not, such as returning what would do its work later.
+        """
+        self._assert_may_run(fn)
+        return self._closures.read(
+            self._closures.with_session, lambda s: fn(s, *args, **kwargs), fn
+        )
+
+    def run_write(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """``await run_write(fn, ...)``: ``fn(session, ...)`` on the writer, in one transaction.
+
+        It is committed when this returns, and rolled back if ``fn`` raises. Those that wait at the
+        same time share one COMMIT (``group_commit``); each fails alone, and none runs twice. In
+        everything else as :meth:`run_read`.
+
+        Waits at most ``write_timeout`` seconds for its turn, and raises
+        :class:`~sa_sqlite_pool.WriteTimeout` then: ``fn`` has not run. A cancellation before it has
+        begun drops it; later it is rolled back, unless its COMMIT has been sent. Where SQLite rolls
+        back by itself what several have written (a full disk, say), each gets an error.
+        """
+        self._assert_may_run(fn)
+        return self._closures.write(
+            self._closures.with_session, lambda s: fn(s, *args, **kwargs), fn
+        )
+
+    def run_read_core(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """:meth:`run_read` with a ``Connection``: faster, without the ORM."""
+        self._assert_may_run(fn)
+        return self._closures.read(_with_connection, lambda c: fn(c, *args, **kwargs), fn)
+
+    def run_write_core(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """:meth:`run_write` with a ``Connection``: faster, without the ORM."""
+        self._assert_may_run(fn)
+        return self._closures.write(_with_connection, lambda c: fn(c, *args, **kwargs), fn)
+
+    def _assert_may_run(self, fn: object) -> None:
+        self._assert_open()
+        self._closures.assert_outside()
+        if inspect.iscoroutinefunction(fn):
+            raise AwaitableError(
+                f"{_name(fn)} is a coroutine function, and runs in a thread, where nothing can be "
+                "awaited: give a plain function, or use db.write() or db.read()"
+            )
+
+
+def _check_result(result: object, fn: object) -> None:
+    if isinstance(result, (Awaitable, types.GeneratorType, types.AsyncGeneratorType)):
+        if isinstance(result, (types.CoroutineType, types.GeneratorType)):
+            result.close()
+        raise AwaitableError(
+            f"{_name(fn)} returned a {type(result).__name__}, which would do its work after its "
+            "transaction; nothing was kept: give a plain function that does it all"
+        )
+    if isinstance(result, (Result, FilterResult)) and getattr(result, "returns_rows", True):
+        raise ClosureError(
+            f"{_name(fn)} returned a {type(result).__name__}, whose rows are read later; nothing "
+            "was kept: read them inside, for example with .all(), and return those"
+        )
+
+
+def _name(fn: object) -> str:
+    return str(getattr(fn, "__qualname__", fn))

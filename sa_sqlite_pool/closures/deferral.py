@@ -1,0 +1,31 @@
+"""Foreign keys that SQLite checks at COMMIT, and not before."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import final
+
+from ..sqlite.inspection import rows
+
+
+@final
+class DeferredKeys:
+    """Whether a database has any. Remembered as long as its schema is the same.
+
+    Asked right after BEGIN: a schema version that is rolled back comes again with another schema.
+    """
+
+    __slots__ = ("_any", "_version")
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._any = False
+
+    def are_in(self, sqlite: sqlite3.Connection) -> bool:
+        version = sqlite.execute("PRAGMA schema_version").fetchone()[0]
+        if version != self._version:
+            found = rows(
+                sqlite, "SELECT 1 FROM sqlite_master WHERE sql LIKE '%INITIALLY%DEFERRED%' LIMIT 1"
+            )
+            self._version, self._any = version, bool(found)
+        return self._any

@@ -1,0 +1,363 @@
+"""Group commit: calls of ``run_write()`` that came one after the other share a turn and a COMMIT.
+
+They have one place in line together, as long as nobody else has asked for the turn since:
+
+    Line                 | run_write()        | db.write()
+    group of a           | a: nobody is last  |
+    group of a, b        | b: the group is    |
+    group of a, b; c     |                    | c
+    group of a, b; c; d  | d: c is last       |
+
+So a group never lets anybody overtake, and is as large as the line is long. It waits for nothing to
+become larger.
+
+A task of its own leads it, so that no caller's cancellation is another's business. It belongs to
+one event loop; with that, everybody in it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from ..compat.background import start_task
+from ..compat.greenlets import greenlet_spawn
+from ..driver.adapter import SQLiteConnection
+from ..driver.executor import Executor
+from ..execution.jobs import Job
+from ..pools.writer import WriterPool
+from ..system.forks import renew_after_fork
+from ..transactions.locks import NotBegun, Patience, pause
+from ..turn.write_turn import place_in_line
+from .deferral import DeferredKeys
+from .here import HereConnection
+from .lending import give_back
+from .shared_transaction import SharedTransaction
+
+T = TypeVar("T")
+
+# A function that does not come back in this time is left to itself: a cancellation must not wait
+# for ever.
+_LET_GO_SECONDS = 1.0
+
+# The leader waits as long as anybody in the group does; each has a deadline of its own.
+_FOR_EVER_SECONDS = 1_000_000.0
+
+
+@final
+class Call(Generic[T]):
+    """One ``run_write()``. Somebody takes it, once: to run it, or to see to it that it never runs.
+
+    ``deadline`` is the loop's time until when it waits.
+    """
+
+    __slots__ = (
+        "_body",
+        "_error",
+        "_future",
+        "_on_drop",
+        "_result",
+        "_settled",
+        "_taken",
+        "cancelled",
+        "context",
+        "deadline",
+        "loop",
+        "task",
+    )
+
+    def __init__(
+        self,
+        body: Callable[[HereConnection], T],
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+    ) -> None:
+        self._body = body
+        self.loop = loop
+        self.deadline = loop.time() + timeout
+        self.task = asyncio.current_task(loop)
+        self.context = contextvars.copy_context()
+        self.cancelled = False
+        self._taken = threading.Lock()
+        self._settled = False
+        self._result: T
+        self._error: BaseException | None = None
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def taken(self) -> bool:
+        return self._taken.locked()
+
+    def take(self) -> bool:
+        """Whether it is the caller's to decide upon, from now on; the first who asks."""
+        return self._taken.acquire(blocking=False)
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def run(self, here: HereConnection) -> None:
+        try:
+            self._result = self._body(here)
+            here.assert_committed()
+        except BaseException as error:  # raised again where it is awaited
+            self._error = error
+
+    # -- in the loop ----------------------------------------------------------------------------
+
+    def fail(self, error: BaseException) -> None:
+        """It has not run, and never will."""
+        self._error = error
+        self.settle()
+
+    def settle(self) -> None:
+        """What became of it is known."""
+        self._settled = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def outcome(self) -> T:
+        try:
+            await self._future
+        except asyncio.CancelledError:
+            self.cancelled = True
+            if not self.take():
+                await self._until_settled()
+            raise
+        if self._error is not None:
+            # Not kept: error, traceback, this frame and the call would be a cycle.
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error
+        return self._result
+
+    async def _until_settled(self) -> None:
+        give_up = self.loop.time() + _LET_GO_SECONDS
+        while not self._settled and self.loop.time() < give_up:
+            self._future = self.loop.create_future()
+            timer = self.loop.call_at(give_up, self._wake)
+            try:
+                await self._future
+            except asyncio.CancelledError:
+                continue  # once more: it is on its way
+            finally:
+                timer.cancel()
+
+
+@final
+class Group:
+    """Calls with one place in line, and the task that leads them."""
+
+    def __init__(self, groups: Groups, first: Call[Any]) -> None:
+        self._groups = groups
+        self._loop = first.loop
+        self._calls: deque[Call[Any]] = deque([first])
+        self._running: list[Call[Any]] = []
+        self._closed = False
+        pool = groups.pool
+        self._turn = pool.turn
+        self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
+        self._place = pool.stand_in_line()
+        self._led_by: asyncio.Task[Any] | None = None
+        # An eager task factory runs it now, as far as it comes: it must find its first call.
+        self._leader = start_task(self._lead(), f"group commit of {self._turn.name}")
+        if self._led_by is None:
+            # Until it begins: the caller would pass for the holder of the turn.
+            task = self._leader if isinstance(self._leader, asyncio.Task) else None
+            self._place.hand_to(task)
+        # Not in the first caller's context, which would be kept.
+        self._timer = self._loop.call_at(
+            first.deadline, self._look_at_deadlines, context=contextvars.Context()
+        )
+        self._leader.add_done_callback(self._led)
+
+    def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether another call may come to it, and overtake nobody."""
+        return self._loop is loop and not self._closed and self._place.is_last
+
+    def add(self, call: Call[Any]) -> None:
+        self._calls.append(call)
+
+    # -- its leader -----------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        self._led_by = asyncio.current_task()
+        assert self._led_by is not None
+        self._place.hand_to(self._led_by)
+        place_in_line.set(self._place)
+        fairy = await greenlet_spawn(self._groups.engine.sync_engine.raw_connection)
+        connection = fairy.dbapi_connection
+        assert isinstance(connection, SQLiteConnection)
+        executor = connection.executor
+        try:
+            while self._calls:
+                await self._share(executor, fairy)
+        finally:
+            self._closed = True
+            await give_back(fairy, executor)
+
+    async def _share(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
+        """One transaction, for as many as may share it."""
+        shared = SharedTransaction(executor, fairy, self._take_next, self._groups.deferred_keys)
+        try:
+            await (await self._begin(executor, shared))
+        except NotBegun:
+            await self._wait_for_lock(executor)
+            return
+        finally:
+            running, self._running = self._running, []
+            for call in running:
+                call.settle()
+        executor.transaction.after_work()
+
+    async def _begin(self, executor: Executor, shared: SharedTransaction) -> Job[None]:
+        worker, writing = executor.worker, executor.transaction.writing
+        if not writing.begun and not writing.begin_nowait():
+            self._not_in_time = self._turn.file_not_in_time
+            loan = executor.transaction.loan
+            patience = Patience(executor.rules, loan, writing=True, seconds=_FOR_EVER_SECONDS)
+            job = await writing.begin(
+                patience, loan, lambda: worker.prepare(shared, interruptible=False)
+            )
+            self._not_in_time = self._turn.not_in_time
+            if job is not None:
+                return job
+        return worker.run(shared, interruptible=False)
+
+    async def _wait_for_lock(self, executor: Executor) -> None:
+        rules, transaction = executor.rules, executor.transaction
+        self._not_in_time = lambda seconds: Patience(
+            rules, transaction.loan, writing=True, seconds=seconds
+        ).not_in_time()
+        began = time.monotonic()
+        await pause()
+        transaction.writing.others_had_lock(time.monotonic() - began)
+
+    def _take_next(self) -> Call[Any] | None:
+        """In the thread."""
+        while self._calls:
+            call = self._calls.popleft()
+            if call.take():
+                self._running.append(call)
+                return call
+        return None
+
+    def _led(self, leader: asyncio.Future[None]) -> None:
+        """The leader has come to its end, whatever it was."""
+        self._closed = True
+        self._timer.cancel()
+        self._place.leave()
+        self._groups.forget(self)
+        if leader.cancelled():
+            # Not by those in the group. If the loop ends, they are cancelled, too, in this lap.
+            self._loop.call_soon(self._go_on_without)
+        elif error := leader.exception():
+            self._fail_all(lambda: copy.copy(error))
+
+    def _go_on_without(self) -> None:
+        for call in self._calls:
+            if not call.taken:
+                self._groups.add(call)
+
+    # -- those who do not wait any more ---------------------------------------------------------
+
+    def send_away(self, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` in those that wait in it. From any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._fail_all, error)
+        except RuntimeError:  # the loop is closed: its tasks will never run again
+            return
+
+    def _fail_all(self, error: Callable[[], BaseException]) -> None:
+        for call in tuple(self._calls):
+            if call.take():
+                call.fail(error())
+
+    def _look_at_deadlines(self) -> None:
+        now = self._loop.time()
+        for call in tuple(self._calls):
+            if call.deadline > now:
+                self._timer = self._loop.call_at(call.deadline, self._look_at_deadlines)
+                break
+            if call.take():
+                call.fail(self._not_in_time(self._groups.timeout))
+        self.end_if_unwanted()
+
+    def end_if_unwanted(self) -> None:
+        """Leave the line where nobody in it waits any more. What runs comes to its end first."""
+        if all(call.taken for call in tuple(self._calls)):
+            self._closed = True
+            self._leader.cancel()
+
+
+@final
+class Groups:
+    """All calls of ``run_write()`` on one writer engine. ``together``: they may share a COMMIT.
+
+    Tasks of any number of event loops may share it.
+    """
+
+    def __init__(self, engine: AsyncEngine, timeout: float, *, together: bool) -> None:
+        self.engine = engine
+        self.timeout = timeout
+        self.deferred_keys = DeferredKeys()
+        self._together = together
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """The groups are the parent's."""
+        self._last: Group | None = None
+        self._groups: set[Group] = set()
+
+    @property
+    def pool(self) -> WriterPool:
+        pool = self.engine.pool
+        assert isinstance(pool, WriterPool)
+        return pool
+
+    async def run(self, body: Callable[[HereConnection], T]) -> T:
+        """``body`` in a transaction that is committed when this returns.
+
+        Raises :class:`~sa_sqlite_pool.WriteTimeout` where it could not begin in time. A
+        cancellation before it has begun drops it; later it is rolled back, unless its COMMIT has
+        been sent.
+        """
+        self.pool.turn.assert_not_held()
+        call = Call(body, asyncio.get_running_loop(), self.timeout)
+        group = self.add(call)
+        try:
+            return await call.outcome()
+        finally:
+            if call.cancelled:
+                group.end_if_unwanted()
+
+    def add(self, call: Call[Any]) -> Group:
+        """Give it its place."""
+        group = self._last
+        if group is None or not self._together or not group.takes(call.loop):
+            group = self._last = Group(self, call)
+            self._groups.add(group)
+        else:
+            group.add(call)
+        return group
+
+    def forget(self, group: Group) -> None:
+        self._groups.discard(group)
+
+    def send_away(self, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` in those that wait."""
+        for group in tuple(self._groups):
+            group.send_away(error)

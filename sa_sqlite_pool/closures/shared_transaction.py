@@ -1,0 +1,256 @@
+"""Several functions that write share one transaction and one COMMIT, in one hop.
+
+Each runs in a greenlet of its own, to the moment where SQLAlchemy commits. There it waits for the
+COMMIT of all, and goes on when that has returned, so that for SQLAlchemy, for its events, and for
+the caller, "committed" is what SQLite says:
+
+    First                | Second                | SQLite
+                         |                       | BEGIN IMMEDIATE
+    runs, commit(): waits|                       |
+                         |                       | SAVEPOINT
+                         | runs, commit(): waits |
+                         |                       | COMMIT
+    goes on, is answered |                       |
+                         | goes on, is answered  |
+
+The first has no SAVEPOINT: where it fails, all is rolled back, which is nobody else's work, and the
+next begins anew. So one that comes alone costs what it would cost without others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, final
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from ..compat.runners import Runner, wait_in_parent
+from ..driver.executor import Executor
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.shared_hooks import watch_progress
+from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
+from .deferral import DeferredKeys
+from .here import HereConnection
+
+# Bounds of one transaction. Who is left comes next, before everybody who came later.
+MOST_WORK = 64
+LONGEST_SECONDS = 0.005
+
+_NAME = "sa_sqlite_pool"
+
+
+class Work(Protocol):
+    """One caller's function; what becomes of it is for ``run`` to keep."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """Who waits for it."""
+
+    @property
+    def context(self) -> contextvars.Context:
+        """Where it runs."""
+
+    def run(self, here: HereConnection) -> None:
+        """Returns when it is committed, or has failed."""
+
+
+class _Waiting(NamedTuple):
+    """One that has run, up to its COMMIT."""
+
+    here: HereConnection
+    runner: Runner
+
+    def go_on(self) -> None:
+        """It is committed."""
+        self.here.end()
+        self._finish(self.runner.switch())
+
+    def fail(self, error: BaseException) -> None:
+        """Have its COMMIT fail."""
+        self.here.end()
+        self._finish(self.runner.throw(error))
+
+    def _finish(self, step: object) -> None:
+        assert step is self.runner.outcome
+        self.runner.finish()
+
+
+@final
+class SharedTransaction:
+    """One hop's work: a job for the connection's thread.
+
+    :param fairy: the connection as it came from the pool
+    :param take_next: the next in line, from now on nobody else's; None where there is none
+    :param deferred_keys: who knows whether COMMIT may find violated foreign keys
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        fairy: PoolProxiedConnection,
+        take_next: Callable[[], Work | None],
+        deferred_keys: DeferredKeys,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._executor = executor
+        self._transaction = executor.transaction
+        self._fairy = fairy
+        self._take_next = take_next
+        self._deferred_keys = deferred_keys
+        self._clock = clock
+        self._defers = False
+        self._waiting: list[_Waiting] = []
+
+    def __call__(self, sqlite: sqlite3.Connection) -> None:
+        """Run those in line, as many as may share it, and COMMIT.
+
+        Raises :class:`NotBegun`, and keeps the turn until the next try, or SQLite's error, where
+        those in line could not run. What becomes of one that has run, it is told.
+        """
+        loan = self._transaction.loan
+        assert loan is not None
+        leader = loan.task
+        try:
+            self._run_all(sqlite)
+            self._commit(sqlite)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            loan.task = leader
+            watch_progress(sqlite, None, 0)
+            self._transaction.take_loss()
+            _roll_back(sqlite)
+            sqlite.isolation_level = None  # a function may have set another
+
+    # -- the work -------------------------------------------------------------------------------
+
+    def _run_all(self, sqlite: sqlite3.Connection) -> None:
+        began = self._clock()
+        while len(self._waiting) < MOST_WORK:
+            if self._waiting and (self._defers or self._clock() - began >= LONGEST_SECONDS):
+                return
+            self._executor.worker.assert_usable()
+            if not sqlite.in_transaction:
+                self._begin(sqlite)
+            work = self._take_next()
+            if work is None:
+                return
+            self._run(sqlite, work)
+
+    def _begin(self, sqlite: sqlite3.Connection) -> None:
+        self._transaction.note("BEGIN IMMEDIATE")
+        try:
+            sqlite.execute("BEGIN IMMEDIATE")
+        except dbapi.OperationalError as error:
+            self._executor.worker.note_error(error)
+            if not is_lock(error):
+                raise
+            self._executor.rules.meet_busy()
+            raise NotBegun(error) from error
+        with self._executor.placing.guard.aside():
+            self._defers = self._deferred_keys.are_in(sqlite)
+
+    def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
+        assert self._transaction.loan is not None
+        self._transaction.loan.task = work.task
+        first = not self._waiting
+        if not first:
+            sqlite.execute(f"SAVEPOINT {_NAME}")
+        here = HereConnection(
+            *(sqlite, self._executor, self._fairy),
+            cancelled=lambda: work.cancelled,
+            on_commit=wait_in_parent,
+            alone=first,
+        )
+        runner = Runner.take()
+        runner.gr_context = work.context
+        if runner.switch(work.run, (here,), {}) is runner.outcome:  # it has failed
+            runner.finish()
+            here.notice_end()
+            here.end()
+            self._undo(sqlite, first=first)
+        else:
+            self._waiting.append(_Waiting(here, runner))
+            # COMMIT must follow, to know whose the foreign keys are that it finds violated.
+            self._defers = self._defers or here.defers
+
+    def _undo(self, sqlite: sqlite3.Connection, *, first: bool) -> None:
+        """Back to how it was before the last one ran."""
+        if lost := self._transaction.take_loss():
+            self._fail(lost)
+        elif first:
+            _roll_back(sqlite)
+        else:
+            _roll_back_to_savepoint(sqlite)
+
+    # -- its end --------------------------------------------------------------------------------
+
+    def _commit(self, sqlite: sqlite3.Connection) -> None:
+        try:
+            self._send_commit(sqlite)
+        except Exception as error:
+            self._fail(error)
+            return
+        if not self._waiting:
+            return
+        self._transaction.committed(sqlite)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.go_on()
+
+    def _send_commit(self, sqlite: sqlite3.Connection) -> None:
+        """COMMIT for those that wait; without the last, if its foreign keys are violated."""
+        while self._waiting:
+            try:
+                return self._keep_trying(sqlite)
+            except dbapi.IntegrityError as error:
+                self._waiting.pop().fail(error)
+                if self._waiting:
+                    _roll_back_to_savepoint(sqlite)
+        return None
+
+    def _keep_trying(self, sqlite: sqlite3.Connection) -> None:
+        # Without WAL, it waits for readers. The greenlets cannot leave this thread, so it does not
+        # wait in the loop.
+        self._transaction.note("COMMIT")
+        loan, rules = self._transaction.loan, self._executor.rules
+        patience = Patience(rules, loan, writing=True, commits=True)
+        while True:
+            self._executor.worker.assert_wanted()
+            try:
+                sqlite.execute("COMMIT")
+            except dbapi.OperationalError as error:
+                if not is_lock(error):
+                    raise
+                if patience.seconds_left <= 0:
+                    raise patience.not_in_time(error) from error
+                pause_here()
+            else:
+                return
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing of what has run is kept."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.fail(copy.copy(error))
+
+
+def _roll_back(sqlite: sqlite3.Connection) -> None:
+    if sqlite.in_transaction:
+        sqlite.execute("ROLLBACK")
+
+
+def _roll_back_to_savepoint(sqlite: sqlite3.Connection) -> None:
+    # The latest of that name: https://www.sqlite.org/lang_savepoint.html
+    sqlite.execute(f"ROLLBACK TO {_NAME}")
+    sqlite.execute(f"RELEASE {_NAME}")

@@ -1,0 +1,1 @@
+"""Code that leans on how SQLAlchemy, greenlet and asyncio are built inside."""

@@ -1,0 +1,1 @@
+"""In which thread a call runs, and how long it may take there."""

@@ -1,0 +1,1 @@
+"""The files of a database: where it is, what lies beside it, which process uses it."""

@@ -1,0 +1,130 @@
+"""Where a database is, from what the dialect would hand to ``sqlite3.connect``."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from ..errors import DatabaseNotUsableError
+from ..system.mounts import find_mount
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A database: ``path`` of its file, or None for one in memory, and its URI parameters.
+
+    ``name`` is the URI's own name for a database in memory, which connections may share.
+    """
+
+    path: str | None
+    name: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, database: str, *, uri: bool) -> Location:
+        """Read a file name, or an SQLite URI (https://www.sqlite.org/uri.html)."""
+        if not uri or not database.startswith("file:"):
+            return cls(None if database in {"", ":memory:"} else str(Path(database).absolute()))
+        name, _, query = database.removeprefix("file:").partition("?")
+        if name.startswith("//"):  # file://localhost/path and file:///path
+            name = "/" + name.removeprefix("//").partition("/")[2]
+        parameters = dict(parse_qsl(query.partition("#")[0], keep_blank_values=True))
+        name = unquote(name)
+        if name in {"", ":memory:"} or _in_memory(parameters):
+            return cls(None, name, tuple(parameters.items()))
+        return cls(str(Path(name).absolute()), "", tuple(parameters.items()))
+
+    @property
+    def private(self) -> bool:
+        """In memory, and each connection would have a database of its own."""
+        shared = dict(self.parameters)
+        return self.path is None and (
+            shared.get("cache") != "shared" and shared.get("vfs") != "memdb"
+        )
+
+    @property
+    def file(self) -> str | None:
+        """The real path of the file; None in memory."""
+        return None if self.path is None else os.path.realpath(self.path)
+
+    @property
+    def identity(self) -> str:
+        """The same string for every way to name the same database."""
+        return self.file or f"memory:{self.name}"
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return Path(self.path).name if self.path else (self.name or ":memory:")
+
+    @property
+    def writable(self) -> bool:
+        """Whether the URI itself allows writing."""
+        parameters = dict(self.parameters)
+        return parameters.get("mode") != "ro" and parameters.get("immutable", "0") in {"0", "false"}
+
+    def with_parameter(self, key: str, value: str) -> Location:
+        return replace(self, parameters=tuple({**dict(self.parameters), key: value}.items()))
+
+    @property
+    def sqlite_uri(self) -> str:
+        """The ``file:`` URI of a database file."""
+        assert self.path is not None
+        query = f"?{urlencode(self.parameters, quote_via=quote)}" if self.parameters else ""
+        return f"file:{quote(self.path)}{query}"
+
+    def check(self) -> None:
+        """Refuse, before anything is written, what SQLite would call "unable to open"."""
+        if self.path is None:
+            return
+        path = Path(self.path)
+        if path.is_dir():
+            raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
+        if not path.parent.is_dir():
+            raise DatabaseNotUsableError(
+                f"the directory {path.parent} does not exist; create it, or correct the URL"
+            )
+        if self.writable:
+            _check_writable(path)
+
+
+def _in_memory(parameters: dict[str, str]) -> bool:
+    return parameters.get("mode") == "memory" or parameters.get("vfs") == "memdb"
+
+
+def _check_writable(path: Path) -> None:
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DatabaseNotUsableError(
+            f"the directory {path.parent} is {_why_not_writable(path.parent)}, or open a copy that "
+            "nobody writes with ?uri=true&mode=ro&immutable=1"
+        )
+    if not path.exists():
+        return
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DatabaseNotUsableError(f"{path} is not a regular file")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise DatabaseNotUsableError(
+            f"{path} is {_why_not_open_to_us(path)}, or open it with ?uri=true&mode=ro"
+        )
+
+
+def _why_not_writable(directory: Path) -> str:
+    mounted = _mounted_read_only(directory)
+    return (
+        f"{mounted or 'not writable'}, and SQLite keeps the log or journal beside the database; "
+        f"{'mount it writable' if mounted else 'make it writable for this user'}"
+    )
+
+
+def _why_not_open_to_us(file: Path) -> str:
+    if mounted := _mounted_read_only(file):
+        return f"{mounted}; mount its directory writable"
+    return "not readable and writable for this user; change its permissions"
+
+
+def _mounted_read_only(path: Path) -> str | None:
+    mount = find_mount(os.path.realpath(path))
+    return f"mounted read-only ({mount})" if mount is not None and mount.read_only else None

@@ -1,0 +1,161 @@
+"""Whether a database may be where it is: before anything there is created or changed.
+
+Looking at a path waits for whoever serves it, for ever where a server is gone. So it is done in a
+thread, once for each engine, and the event loop goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import final
+
+from ..errors import DatabaseNotUsableError
+from ..system.forks import renew_after_fork
+from ..system.mounts import Mount, find_mount
+from ..system.waiting import done_in_time
+from ..turn.fair_semaphore import FairSemaphore
+from .location import Location
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+# A server that fails over takes a moment, however soon the caller wants to write.
+_LEAST_SECONDS = 1.0
+
+_warned: set[tuple[str, str]] = set()  # real paths, and what of
+
+
+@final
+class Site:
+    """Where the database of one engine is. ``mount`` is known after :meth:`inspect`, if at all.
+
+    Call that until it is ``settled``.
+    """
+
+    def __init__(self, location: Location, journal_mode: str) -> None:
+        self.inspected = location.path is None  # in memory there is nothing to see
+        self.settled = self.inspected  # and nobody stands in line for it whom others would overtake
+        self.mount: Mount | None = None
+        self._location = location
+        self._journal_mode = journal_mode
+        self._line = FairSemaphore(1)
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        self._looking: Future[None] | None = None  # its thread is the parent's
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether locks and shared memory may not work here, and each call may wait for others."""
+        return self.mount is not None and self.mount.doubt is not None
+
+    async def inspect(self, timeout: float) -> None:
+        """Raise :class:`DatabaseNotUsableError` where the database cannot be used as asked.
+
+        Waits at most ``timeout`` seconds, or one second where that is less, in order of arrival.
+        What is wrong is looked for again the next time.
+        """
+        wait = max(timeout, _LEAST_SECONDS)
+        permit = await self._line.acquire(wait)
+        if permit is None:
+            raise self._no_answer(wait)
+        try:
+            if not self.inspected:
+                await self._wait_for_look(wait)
+            self.settled = not self._line.waiting
+        finally:
+            self._line.release(permit)
+
+    async def _wait_for_look(self, wait: float) -> None:
+        looking = self._looking
+        if looking is None or looking.done():
+            looking = self._looking = _in_thread(self._look)
+        if not await done_in_time(looking, wait):
+            raise self._no_answer(wait)
+        looking.result()
+
+    def _look(self) -> None:
+        location = self._location
+        assert location.path is not None
+        location.check()  # first: it mounts what is mounted at its first use
+        file = os.path.realpath(location.path)
+        _check_side_files(file)
+        mount = find_mount(file)
+        if mount is not None and location.writable:
+            if mount.doubt is not None and self._journal_mode == "WAL":
+                raise self._refused(mount)
+            self._warn(file, mount)
+        self.mount, self.inspected = mount, True
+
+    def _refused(self, mount: Mount) -> DatabaseNotUsableError:
+        return DatabaseNotUsableError(
+            f"{self._location.path} is on {mount}, where WAL cannot be relied on: {mount.doubt}; "
+            "keep it on a local disk, or, where only one machine uses the file, open it with "
+            'pragmas={"journal_mode": "TRUNCATE"}. Nothing was changed'
+        )
+
+    def _warn(self, file: str, mount: Mount) -> None:
+        label = self._location.label
+        if mount.doubt is not None:
+            _once(
+                *(file, "locks"),
+                f"{label} is on {mount}: {mount.doubt}. With journal_mode={self._journal_mode} it "
+                "works as long as file locks do; let one machine alone use it",
+            )
+        if mount.point == file:
+            _once(
+                *(file, "alone"),
+                f"{label} is mounted by itself, at {mount.point}, so its journal or log is kept "
+                "elsewhere, and what was committed last goes with that, or the database breaks, "
+                "when the container does; mount its directory instead",
+            )
+
+    def _no_answer(self, seconds: float) -> DatabaseNotUsableError:
+        assert self._location.path is not None
+        mount = find_mount(self._location.path)  # of the path as it is written: nothing is touched
+        return DatabaseNotUsableError(
+            f"{self._location.path} does not answer for {seconds:.2f} s; it seems to be on "
+            f"{mount or 'a file system of unknown type'}: see to its server, or keep the database "
+            "on a local disk"
+        )
+
+
+# SQLite opens them as they are, and a FIFO would stop its thread for ever.
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+def _check_side_files(file: str) -> None:
+    for side in _SIDE_FILES:
+        path = f"{file}{side}"
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise DatabaseNotUsableError(
+                f"{path} is not a regular file, and SQLite keeps the log or journal there; find "
+                "out what has put it there, and remove it"
+            )
+
+
+def _once(file: str, what: str, message: str) -> None:
+    if (file, what) not in _warned:
+        _warned.add((file, what))
+        logger.warning("%s", message)
+
+
+def _in_thread(function: Callable[[], None]) -> Future[None]:
+    """Call it in a thread that nobody has to wait for, not even at exit."""
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()  # who stops waiting does not stop it for the others
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name="sa_sqlite_pool-site", daemon=True).start()
+    return future

@@ -1,0 +1,1 @@
+"""What SQLite is and says: no event loop, no engine."""

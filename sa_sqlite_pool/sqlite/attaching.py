@@ -1,0 +1,61 @@
+"""Other files beside the database of a reader: attached for reading only.
+
+SQLite opens what is attached for reading and writing, even where main is open with ``mode=ro``
+(``attachFunc()`` in its attach.c). On a reader every file is attached by a URI that says
+``mode=ro``, so that SQLite itself refuses to write to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..files.location import Location
+from . import statements
+from .inspection import rows
+
+
+class Wanted(NamedTuple):
+    """What an ATTACH asks for: the value of its file, and its name as it stands in the text."""
+
+    file: str
+    name: str
+    values: tuple[str, ...]  # of the name, where that is a parameter
+
+
+def ask_what(connection: Any, sql: str, parameters: Any) -> Wanted | None:
+    """Return what the ATTACH ``sql`` asks for; None where its text does not tell.
+
+    In the connection's thread: SQLite computes the expression that says which file.
+    """
+    parts = statements.parse_attach(sql)
+    if parts is None:
+        return None
+    bound = parts.name[0] in "?:@$"
+    question = f"SELECT {parts.file}" + (f", {parts.name}" if bound else "")
+    file, *values = rows(connection, question, parameters)[0]
+    return Wanted(str(file), "?" if bound else parts.name, tuple(values))
+
+
+def attach_read_only(connection: Any, wanted: Wanted) -> None:
+    """Attach a file so that it cannot be written to. In the connection's thread.
+
+    Raises SQLite's "unable to open database" where there is no such file, which a reader does not
+    create.
+    """
+    connection.execute(f"ATTACH ? AS {wanted.name}", (read_only(wanted.file), *wanted.values))
+
+
+def attach_again_read_only(connection: Any) -> None:
+    """Replace what was attached for writing, before the connection is used as a reader."""
+    for number, name, file in rows(connection, "PRAGMA database_list"):
+        if number > 1 and file:
+            connection.execute("DETACH ?", (name,))
+            connection.execute("ATTACH ? AS ?", (read_only(file), name))
+
+
+def read_only(file: str) -> str:
+    """Return what to attach in place of ``file`` on a reader; a database in memory is its own."""
+    location = Location.parse(file, uri=True)
+    if location.path is None:
+        return file
+    return location.with_parameter("mode", "ro").sqlite_uri

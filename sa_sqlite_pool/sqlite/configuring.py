@@ -1,0 +1,89 @@
+"""What a connection that has just been opened is asked and told, in its thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import DatabaseNotUsableError, NotADatabaseError
+from ..files.location import Location
+from .driver_errors import dbapi
+from .inspection import ask, rows
+
+_BEFORE_JOURNAL_MODE = ("page_size", "auto_vacuum")  # without effect on a file that has pages
+
+
+def file_of(connection: sqlite3.Connection) -> str | None:
+    """The path of the database, as SQLite knows it; None in memory."""
+    # "file associated with that database …, or an empty string":
+    # https://www.sqlite.org/pragma.html#pragma_database_list
+    return next((file for _, name, file in rows(connection, "PRAGMA database_list")), None) or None
+
+
+def configure(
+    connection: sqlite3.Connection,
+    location: Location,
+    pragmas: Mapping[str, Any],
+    *,
+    alone: bool,
+) -> None:
+    """Set it up for ``pragmas``. ``alone``: nothing else has the file open."""
+    connection.execute("PRAGMA busy_timeout = 0")  # the waiting is done by tasks, in order
+    switches = location.writable and "journal_mode" in pragmas
+    if switches and alone:
+        # A file in WAL mode cannot even be read where memory is not shared, unless "EXCLUSIVE is
+        # set prior to the first WAL-mode database access": https://www.sqlite.org/wal.html#noshm
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+    _check_is_database(connection, location.label)
+    if switches:
+        _switch_journal_mode(connection, pragmas, location.label)
+    if switches and alone:
+        connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
+        connection.execute("PRAGMA schema_version").fetchone()  # lets go of the lock
+    _set_pragmas(connection, pragmas, location.label)
+
+
+def _check_is_database(connection: sqlite3.Connection, label: str) -> None:
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except dbapi.DatabaseError as error:
+        if isinstance(error, dbapi.OperationalError):
+            raise
+        raise NotADatabaseError(
+            f"{label} is not an SQLite database ({error}); it was not changed. Check the path, or "
+            "restore the file from a backup"
+        ) from error
+
+
+def _switch_journal_mode(
+    connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str
+) -> None:
+    wanted = str(pragmas["journal_mode"]).lower()
+    mode = _journal_mode(connection)
+    if mode in {wanted, "memory"}:
+        return
+    for name in _BEFORE_JOURNAL_MODE:
+        if name in pragmas:
+            connection.execute(f"PRAGMA {name} = {pragmas[name]}")
+    mode = _journal_mode(connection, f" = {wanted}")
+    if mode != wanted:
+        raise DatabaseNotUsableError(
+            f"{label} stays in journal_mode={mode}, SQLite refused {wanted}; WAL needs shared "
+            'memory, which network file systems lack: pragmas={"journal_mode": "TRUNCATE"} '
+            "does without"
+        )
+
+
+def _journal_mode(connection: sqlite3.Connection, change: str = "") -> str:
+    return str(ask(connection, f"journal_mode{change}")).lower()
+
+
+def _set_pragmas(connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str) -> None:
+    for name, value in pragmas.items():
+        if name != "journal_mode":
+            connection.execute(f"PRAGMA {name} = {value}")
+    # "This pragma is a no-op within a transaction", and where SQLite was built without foreign
+    # keys: https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    if pragmas.get("foreign_keys") == "ON" and ask(connection, "foreign_keys") != 1:
+        raise DatabaseNotUsableError(f"{label}: SQLite does not enforce foreign keys here")

@@ -1,0 +1,137 @@
+"""What a statement writes, where its text does not tell: SQLite is asked by EXPLAIN.
+
+The byte code of a statement begins with an ``OP_Transaction`` for each database that it touches,
+which says whether it writes there (https://www.sqlite.org/opcode.html#Transaction); by the same
+SQLite decides ``sqlite3_stmt_readonly()``. ``EXPLAIN`` compiles the statement, and so connects its
+virtual tables, and runs nothing.
+
+What a *function* in the statement writes is not in its byte code. That is known from the
+authorizer, once it was tried.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from typing import Any, NamedTuple, final
+
+from .guard import Access, Guard
+from .inspection import rows
+from .statements import LONGEST_REMEMBERED, Kind, classify, first_word, without_leading_semicolons
+
+_MOST_TEXTS = 512
+
+_TEMP = 1  # the number of the database "temp", in any connection
+
+_DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
+
+
+class Finding(NamedTuple):
+    """What SQLite has said of a statement.
+
+    ``kind`` is READ, WRITE, TEMP_DML or TEMP_DDL; ``databases`` are the numbers of those that it
+    writes. ``connects`` says that compiling the statement alone was to write, as it is once when a
+    virtual table is connected, or that there are virtual tables that were not known.
+    """
+
+    kind: Kind
+    databases: frozenset[int] = frozenset()
+    connects: bool = False
+
+
+@final
+class Judgements:
+    """What SQLite has said of statements of one connection, by their text.
+
+    A table of at most 512 texts of at most 4,096 characters; the one not used for the longest goes
+    first. It is empty as long as every text tells by itself what it does.
+    """
+
+    __slots__ = ("by_text",)
+
+    def __init__(self) -> None:
+        self.by_text: OrderedDict[str, Finding] = OrderedDict()
+
+    def __contains__(self, sql: str) -> bool:
+        return sql in self.by_text
+
+    def __len__(self) -> int:
+        return len(self.by_text)
+
+    def kind(self, sql: str) -> Kind:
+        """Return what ``sql`` needs before it may run."""
+        if self.by_text and (judged := self.by_text.get(sql)) is not None:
+            self.by_text.move_to_end(sql)
+            return judged.kind
+        return classify(sql)
+
+    def finding(self, sql: str) -> Finding | None:
+        """Return what was found out about ``sql``, if anything was."""
+        return self.by_text.get(sql)
+
+    def remember(self, sql: str, finding: Finding) -> None:
+        if len(sql) <= LONGEST_REMEMBERED:
+            self.by_text[sql] = finding
+            if len(self.by_text) > _MOST_TEXTS:
+                self.by_text.popitem(last=False)
+
+    def forget(self, sql: str) -> None:
+        self.by_text.pop(sql, None)
+
+    def clear(self) -> None:
+        """A name may mean another table: the temp schema, or what is attached, has changed."""
+        self.by_text.clear()
+
+
+_examinations = itertools.count()
+
+
+def examine(connection: Any, guard: Guard, sql: str, parameters: Any) -> Finding | None:
+    """Return what SQLite says that ``sql`` is. In the connection's thread.
+
+    None where SQLite cannot compile it, or not now: it says so again when it is executed.
+    """
+    guard.attempted, known = None, guard.shadows
+    # A text of its own each time, so that it is compiled now. sqlite3 keeps compiled statements,
+    # and SQLite reads freed memory where it lists a program that is older than the schema
+    # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c): no step compiles that anew.
+    explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
+    try:
+        with guard.aside():
+            guard.shadows = shadow_tables(connection)
+        with guard.allowing(Access.EXAMINED):
+            program = rows(connection, explain, parameters)
+    except Exception:  # of whatever module the connection is
+        return None
+    written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
+    connects = guard.attempted is not None or guard.shadows != known
+    return Finding(_kind(sql, written), written, connects)
+
+
+def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:
+    """Return the schemas and names, in lower case, of the tables in which R-trees have their nodes.
+
+    R-tree compiles its writes to them when it is connected. It always has all three
+    (https://www.sqlite.org/rtree.html#creating_an_r_tree_index); a table whose name only looks as
+    if it belonged to a virtual table is the application's own.
+    """
+    found: set[tuple[str, str]] = set()
+    for _, schema, _ in rows(connection, "PRAGMA database_list"):
+        table = f'"{schema}".sqlite_master'.replace('"temp".sqlite_master', "sqlite_temp_master")
+        tables = dict(rows(connection, _TABLES.format(table=table)))
+        for name in (name for name, virtual in tables.items() if virtual):
+            of_tree = {f"{name}_{suffix}" for suffix in ("node", "parent", "rowid")}
+            if of_tree <= tables.keys():
+                found.update((schema.lower(), one) for one in of_tree)
+    return frozenset(found)
+
+
+_TABLES = "SELECT lower(name), sql LIKE 'CREATE VIRTUAL TABLE%' FROM {table} WHERE type = 'table'"
+
+
+def _kind(sql: str, written: frozenset[int]) -> Kind:
+    if not written:
+        return Kind.READ
+    if written != {_TEMP}:
+        return Kind.WRITE
+    return Kind.TEMP_DML if first_word(sql) in _DML else Kind.TEMP_DDL

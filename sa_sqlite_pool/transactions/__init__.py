@@ -1,0 +1,1 @@
+"""What a connection holds for its transaction, and what it waits for."""

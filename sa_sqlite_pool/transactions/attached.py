@@ -1,0 +1,159 @@
+"""Files that are attached to a connection that writes: which are locked, and in what turns.
+
+``BEGIN IMMEDIATE`` takes the write lock of every attached file, also of those that are only read,
+and of the connection's own file where that is attached under a second name. So a connection with
+attached files begins with a plain BEGIN, and each statement locks what it writes
+(``OP_Transaction``), in the write turns of these files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.guard import Guard
+from ..sqlite.inspection import ask, rows
+from ..turn.file_turn import Claim
+from ..turn.permit import Permit
+from ..turn.write_turn import WriteTurn, write_turn
+from .locks import Patience
+from .rules import Rules
+
+_MAIN = 0
+
+# Bytes of an attached file's log above which a commit moves it into its database.
+_LARGE_LOG = 16 * 1024 * 1024
+
+
+class _Held(NamedTuple):
+    turn: WriteTurn
+    permit: Permit
+    claim: Claim
+
+
+@final
+class AttachedFiles:
+    """Those of one connection, and the turns of those that its transaction writes.
+
+    They are known by :meth:`learn`, which has to be called when ``out_of_date`` says so.
+    """
+
+    __slots__ = ("_files", "_guard", "_names", "_seen", "any", "held")
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._seen = 0  # of the guard's count of what was attached and detached
+        self._files: dict[int, str] = {}  # real paths, by the number of the database
+        self._names: dict[str, str] = {}  # of the databases, by the real path
+        self.held: list[_Held] = []
+        self.any = False  # whether a file is attached
+
+    @property
+    def out_of_date(self) -> bool:
+        return self._seen != self._guard.attached
+
+    def learn(self, connection: Any) -> None:
+        """Look what is attached now. In the connection's thread."""
+        seen = self._guard.attached
+        with self._guard.aside():
+            found = rows(connection, "PRAGMA database_list")
+        self._files = {number: os.path.realpath(file) for number, _, file in found if file}
+        self._names = {os.path.realpath(file): name for number, name, file in found if number > 1}
+        self.any = any(number > 1 for number in self._files)
+        self._seen = seen
+
+    @property
+    def own_file_twice(self) -> str | None:
+        """The second name of a file that is attached twice, or of main; None if there is none."""
+        files = list(self._files.values())
+        twice = [file for file in files if files.count(file) > 1]
+        return self._names[twice[0]] if twice else None
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """All that are attached, by SQLite's numbers."""
+        return frozenset(number for number in self._files if number > 1)
+
+    async def take_turns(self, databases: frozenset[int], rules: Rules, patience: Patience) -> None:
+        """Wait for the turns of the files that a statement writes, main's excepted.
+
+        Main's comes before, so that the transactions of one engine follow one another, in whatever
+        order each writes its files. These are taken in the order of their paths. A cancellation
+        leaves those that are taken until the transaction has ended.
+        """
+        main = self._files.get(_MAIN, "")
+        held = {held.turn for held in self.held}
+        for file in sorted({self._files[n] for n in databases if n in self._files} - {main}):
+            turn = write_turn(file, Path(file).name)
+            if turn not in held:
+                await self._take(turn, rules, patience)
+
+    async def _take(self, turn: WriteTurn, rules: Rules, patience: Patience) -> None:
+        if rules.turn is not None and rules.turn.shared:
+            turn.share()
+        permit = await turn.acquire(patience.seconds, rules.owner, waited=patience.seconds_gone)
+        try:
+            claim = await turn.enter(patience.seconds, rules.owner, waited=patience.seconds_gone)
+        except BaseException:
+            turn.release(permit)
+            raise
+        self.held.append(_Held(turn, permit, claim))
+
+    def give_back(self) -> None:
+        """The transaction has ended. From any thread."""
+        while self.held:
+            held = self.held.pop()
+            held.claim.give_back()
+            held.turn.release(held.permit)
+
+    def look_at_logs(self, connection: Any) -> None:
+        """Keep the logs of the files small that were written, after COMMIT, in their turns.
+
+        SQLite's own automatic checkpoint is off: it would run outside of them.
+        """
+        for held in self.held:
+            file = next(file for file in self._names if write_turn(file, "") is held.turn)
+            # It is committed: a cursor of the application that still reads there, say, changes that
+            # no more.
+            with contextlib.suppress(OSError, *dbapi.Error), self._guard.aside():
+                if os.stat(f"{file}-wal").st_size > _LARGE_LOG:
+                    connection.execute(f"PRAGMA {_quoted(self._names[file])}.wal_checkpoint")
+
+
+def begin_and_lock_main(connection: Any, guard: Guard) -> None:
+    """BEGIN, and take the write lock of the database itself, but of no attached file.
+
+    SQLite takes it for a DELETE that finds nothing, and writes nothing. Where there is no table,
+    ``user_version`` is set to what it is.
+    """
+    with guard.aside():
+        row = next(iter(rows(connection, _ANY_TABLE)), None)
+        connection.execute("BEGIN")
+        try:
+            _lock_main(connection, None if row is None else row[0])
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _lock_main(connection: Any, table: str | None) -> None:
+    if table is not None:
+        # Its triggers may not be compiled: they name a function that is not registered, say.
+        with contextlib.suppress(*dbapi.OperationalError):
+            connection.execute(f"DELETE FROM main.{_quoted(table)} WHERE 0")  # noqa: S608
+            return
+    version = ask(connection, "main.user_version")
+    connection.execute(f"PRAGMA main.user_version = {version}")
+
+
+_ANY_TABLE = (
+    "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' "
+    "ESCAPE '\\' AND sql LIKE 'CREATE TABLE%' LIMIT 1"
+)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

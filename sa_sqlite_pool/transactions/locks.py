@@ -1,0 +1,227 @@
+"""Locks that somebody else holds: which errors tell of them, and how they are waited for.
+
+Writers of this package meet in the write turn and never here. SQLite's lock is held by programs
+that do not know the package, for a moment while a connection opens or closes, and, without WAL,
+by readers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TypeVar
+
+from ..errors import OwnLockError, ReadLockTimeout, WriteTimeout
+from ..sqlite.driver_errors import dbapi, error_code, tells_code
+from ..turn.permit import Permit, is_own
+from ..turn.snapshots import Snapshot
+from .rules import Rules
+
+T = TypeVar("T")
+
+# Seconds between two tries. SQLite's own back-off grows to 100 ms and keeps no order
+# (sqliteDefaultBusyCallback in its main.c).
+_RETRY_SECONDS = (0.001, 0.002)
+
+_BUSY = 5
+_LOCKED = 6
+_BUSY_SNAPSHOT = 517
+
+# How many seconds the current task waits to write, where that is not for its engine to say: a
+# migration waits for another worker's, which may take minutes. None: the engine's `write_timeout`.
+write_patience: ContextVar[float | None] = ContextVar("sa_sqlite_pool_patience", default=None)
+
+
+def may_pass(error: Exception, *, in_transaction: bool) -> bool:
+    """Return whether the same statement may succeed a moment later."""
+    code = error_code(error)
+    if code is None or is_own_lock(error):
+        return False
+    if not tells_code(error):
+        return code == _BUSY and not in_transaction
+    # "SQLITE_BUSY_SNAPSHOT … occurs on WAL mode databases when a database connection tries to
+    # promote a read transaction into a write transaction but finds that another connection has
+    # already written": https://www.sqlite.org/rescode.html#busy_snapshot. Waiting cannot help.
+    return code & 0xFF in {_BUSY, _LOCKED} and code != _BUSY_SNAPSHOT
+
+
+def is_own_lock(error: Exception) -> bool:
+    """Return whether an open statement of the same connection is in the way of this one.
+
+    "SQLITE_LOCKED … indicates that a write operation could not continue because of a conflict
+    within the same database connection" (https://www.sqlite.org/rescode.html#locked); with a shared
+    cache the code is another. And SQLITE_BUSY where COMMIT, ROLLBACK or RELEASE meets statements
+    that still write: "cannot commit transaction - SQL statements in progress"
+    (``OP_AutoCommit`` and ``OP_Savepoint`` in SQLite's vdbe.c).
+    """
+    code = error_code(error)
+    if code == _LOCKED:
+        return True
+    return isinstance(error, dbapi.OperationalError) and _IN_PROGRESS in str(error)
+
+
+_IN_PROGRESS = "SQL statements in progress"
+
+
+class NotBegun(Exception):  # noqa: N818 - no error: a way to go again
+    """A lock was in the way of a BEGIN; nothing of what should follow has run."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+async def pause() -> None:
+    """Between two tries."""
+    await asyncio.sleep(_jittered())
+
+
+def pause_here() -> None:
+    """The same in a thread that must not let go of what it has begun."""
+    time.sleep(_jittered())
+
+
+def _jittered() -> float:
+    return random.uniform(*_RETRY_SECONDS)  # noqa: S311
+
+
+def is_lock(error: Exception) -> bool:
+    """Whether somebody else's lock is in the way of what began no transaction."""
+    return isinstance(error, dbapi.OperationalError) and may_pass(error, in_transaction=False)
+
+
+async def keep_trying(
+    attempt: Callable[[], Awaitable[T]],
+    seconds: float,
+    passes: Callable[[Exception], bool] = is_lock,
+) -> T:
+    """``await attempt()`` until it succeeds, for so many seconds.
+
+    Raises what it raises in the end, and at once what does not pass. SQLite's own busy time-out
+    could not be cancelled.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await attempt()
+        except Exception as error:
+            if not passes(error) or time.monotonic() >= deadline:
+                raise
+        await pause()
+
+
+def _write_seconds(rules: Rules) -> float:
+    own = write_patience.get()
+    return rules.write_timeout if own is None else own
+
+
+class Patience:
+    """One monotonic deadline for all the waiting of one call."""
+
+    __slots__ = ("_commits", "_deadline", "_loan", "_rules", "_writing", "seconds")
+
+    def __init__(
+        self,
+        rules: Rules,
+        loan: Permit | None,
+        *,
+        writing: bool,
+        commits: bool = False,
+        began: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self._rules = rules
+        self._loan = loan
+        self._writing = writing
+        self._commits = commits
+        if seconds is None:
+            seconds = _write_seconds(rules) if writing else rules.read_timeout
+        self.seconds = seconds
+        self._deadline = (time.monotonic() if began is None else began) + seconds
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def seconds_gone(self) -> float:
+        return self.seconds - self.seconds_left
+
+    async def wait(self, error: Exception) -> None:
+        """A moment before the next try; the time-out's error when none is left.
+
+        Raised at once where the task would wait for its own reading.
+        """
+        if self._commits and (own := self._own_read()) is not None:
+            raise OwnLockError(
+                f"a commit to {self._rules.label} would wait for itself: without WAL it waits "
+                "until nothing is read, and the same task reads on another connection, for "
+                f"{own.describe(time.monotonic())}; end that transaction, or close its stream, "
+                "before committing; this one was rolled back"
+            ) from error
+        if self.seconds_left <= 0:
+            raise self.not_in_time(error) from error
+        await pause()
+
+    def _own_read(self) -> Snapshot | None:
+        readers = self._rules.readers_in_the_way or ()
+        others = (snapshot for snapshot in readers if snapshot.permit is not self._loan)
+        return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
+
+    def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
+        """The error of who has waited for so long, because of ``error``."""
+        message = self._what_was_waited_for()
+        cls = WriteTimeout if self._writing else ReadLockTimeout
+        return cls(message, error)
+
+    def _what_was_waited_for(self) -> str:
+        reader = self._reader_in_the_way()
+        if self._commits and reader is not None:
+            return (
+                f"waited {self.seconds:.2f} s to commit to {self._rules.label}, and rolled back; "
+                f"without WAL, a commit waits until nobody reads, and {reader}; end read "
+                "transactions sooner, or raise write_timeout"
+            )
+        if not self._writing and reader is not None:
+            return (
+                f"waited {self.seconds:.2f} s to read from {self._rules.label}; without WAL, "
+                "nobody begins to read while a commit waits for those who do, and "
+                f"{reader}; end read transactions sooner, or raise read_timeout"
+            )
+        if self._writing:
+            return (
+                f"waited {self.seconds:.2f} s to write to {self._rules.label}; "
+                f"{self._rules.describe_outside_writers()} holds SQLite's lock; end that "
+                "transaction or raise write_timeout"
+            )
+        return (
+            f"waited {self.seconds:.2f} s to read from {self._rules.label}; another connection "
+            "holds SQLite's lock exclusively; end its transaction or raise read_timeout"
+        )
+
+    def _reader_in_the_way(self) -> str | None:
+        for snapshot in self._rules.readers_in_the_way or ():
+            if snapshot.permit is not self._loan:
+                own = is_own(snapshot.permit)
+                who = snapshot.describe(time.monotonic())
+                return f"one has read for {who}" + (", which waits for itself" if own else "")
+        return None
+
+
+class TimeLimit:
+    """One monotonic deadline for the running of one statement, from its first use on."""
+
+    __slots__ = ("_deadline", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline: float | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
+        return max(0.0, self._deadline - time.monotonic())

@@ -1,0 +1,257 @@
+"""Settings of a connection that the package needs otherwise than the application has asked for.
+
+* ``busy_timeout``: SQLite itself must not wait for a lock, since it may run on the event loop. What
+  the application sets is remembered, and what it asks for is answered.
+* ``query_only``: a swap-in connection is read-only as long as its role is "reader".
+* A reader attaches other files for reading only, and ``PRAGMA optimize`` has nothing to write.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import final
+
+from ..errors import ConfigurationError
+from ..settings import Role
+from ..sqlite import attaching
+from ..sqlite.driver_errors import dbapi, is_read_only
+from ..sqlite.guard import Guard
+from ..sqlite.inspection import ask
+from ..sqlite.isolation import take_isolation_level
+from ..sqlite.statements import Kind, Pragma, parse_pragma
+from .cursors import NO_REPLY, Execute, Parameters, Reply
+from .rules import Rules
+
+
+@final
+class OwnSettings:
+    """Those of one connection.
+
+    ``read_only`` says that it must not write, by query_only; None where that is not known, since it
+    was stopped while it was switched.
+    """
+
+    __slots__ = (
+        "_attached",
+        "_busy_timeout_ms",
+        "_guard",
+        "_lent_ms",
+        "_query_only",
+        "read_only",
+    )
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._busy_timeout_ms: int | None = None  # of the application; None: it has set none
+        self._lent_ms: int | None = None  # set when the raw connection was lent; None: it is not
+        self._query_only = 0  # of the application
+        self._attached = 0  # of the guard's count: all of these are read-only
+        self.read_only: bool | None = False
+
+    def execution(
+        self, sql: str, kind: Kind, rules: Rules, role: Role, execute: Execute, *, set_up: bool
+    ) -> Execute:
+        """Return how to execute a statement that may change settings, in place of ``execute``.
+
+        ``set_up`` says that the application does not have the connection yet: a listener runs.
+        """
+        if kind is Kind.ATTACH:
+            return self._attaching(rules, execute) if role is Role.READER else execute
+        pragma = parse_pragma(sql)
+        if pragma is None or (pragma.name in _FOR_ALL_CONNECTIONS and not set_up):
+            return execute
+        return self._execution_of(pragma, rules, role, execute)
+
+    def _execution_of(self, pragma: Pragma, rules: Rules, role: Role, execute: Execute) -> Execute:
+        if pragma.name == "busy_timeout":
+            return self._with_busy_timeout(rules, execute)
+        if pragma.name == "query_only":
+            return self._with_query_only(execute)
+        if _is_for_all_connections(pragma, rules):
+            return self._unless_it_changes(pragma, rules, execute)
+        if pragma.name == "optimize" and role is Role.READER:
+            return _unless_read_only(execute)
+        return execute
+
+    # -- busy_timeout -----------------------------------------------------------------------------
+
+    def _with_busy_timeout(self, rules: Rules, execute: Execute) -> Execute:
+        def with_it(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+            if self._lent_ms is not None:  # it is SQLite's own, as long as the connection is lent
+                return execute(connection, sql, parameters)
+            with self._guard.aside():
+                connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout(rules)}").close()
+            try:
+                return execute(connection, sql, parameters)
+            finally:
+                with self._guard.aside():
+                    self._busy_timeout_ms = ask(connection, "busy_timeout")
+                self._guard.busy_timeout = True  # it is switched off when all is done
+
+        return with_it
+
+    def lend(self, connection: sqlite3.Connection, rules: Rules, role: Role) -> None:
+        """Have SQLite wait for locks by itself while the application has the raw connection.
+
+        And refuse to write where the role is a reader's, and only there.
+        """
+        self._lent_ms = self._busy_timeout(rules)
+        with self._guard.aside():
+            connection.execute(f"PRAGMA busy_timeout = {self._lent_ms}").close()
+        read_only = role is Role.READER and not rules.opened_read_only
+        if read_only is not self.read_only:
+            self.set_read_only(connection, read_only)
+
+    def take_back(self, connection: sqlite3.Connection) -> None:
+        """Remember what the application has set on the raw connection, and switch it off."""
+        with self._guard.aside():
+            now = ask(connection, "busy_timeout")
+        if now != self._lent_ms:
+            self._busy_timeout_ms = now
+        self._lent_ms = None
+        self.switch_off_waiting(connection)
+        take_isolation_level(connection)
+
+    def _busy_timeout(self, rules: Rules) -> int:
+        """Return the milliseconds that the application has set, or what is waited instead."""
+        if self._busy_timeout_ms is not None:
+            return self._busy_timeout_ms
+        seconds = rules.read_timeout if rules.role is Role.READER else rules.write_timeout
+        return min(int(seconds * 1000), _LONGEST_MS)
+
+    def switch_off_waiting(self, connection: sqlite3.Connection) -> None:
+        """See to it that SQLite waits for no lock by itself."""
+        with self._guard.aside():
+            connection.execute("PRAGMA busy_timeout = 0").close()
+        self._guard.busy_timeout = False
+
+    # -- query_only -------------------------------------------------------------------------------
+
+    def set_read_only(self, connection: sqlite3.Connection, wanted: bool) -> None:
+        """Have SQLite refuse writes, or let it be as the application has it. In the thread."""
+        with self._guard.aside():
+            if self.read_only is False:
+                self._query_only = ask(connection, "query_only")
+            self.read_only = None
+            value = 1 if wanted else self._query_only
+            connection.execute(f"PRAGMA query_only = {value}").close()
+            self.read_only = wanted
+
+    def _with_query_only(self, execute: Execute) -> Execute:
+        def as_it_has_it(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+            read_only = self.read_only
+            if read_only:
+                self.set_read_only(connection, False)
+            try:
+                with self._guard.allowing():
+                    return execute(connection, sql, parameters)
+            finally:
+                if read_only:
+                    self.set_read_only(connection, True)
+
+        return as_it_has_it
+
+    # -- what all connections have to agree on ----------------------------------------------------
+
+    def _unless_it_changes(self, pragma: Pragma, rules: Rules, execute: Execute) -> Execute:
+        """Execute a PRAGMA of a listener, unless it would set another value than the engine has."""
+        name = pragma.name
+
+        def check(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
+            with self._guard.aside():
+                now = str(ask(connection, name)).lower()
+            if pragma.value in {None, now}:
+                return execute(connection, f"PRAGMA {name}", parameters)
+            way_out = "leave it out, since all connections on a file have to agree"
+            if name == "journal_mode":
+                way_out += '; pragmas={"journal_mode": "TRUNCATE"} of the engine does without WAL'
+            raise ConfigurationError(
+                f"a listener sets {name}={pragma.value} on a connection of {rules.label}, which "
+                f"has {name}={now}: {way_out}"
+            )
+
+        return check
+
+    # -- readers ----------------------------------------------------------------------------------
+
+    def _attaching(self, rules: Rules, execute: Execute) -> Execute:
+        def attach(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+            wanted = attaching.ask_what(connection, sql, parameters)
+            if wanted is None:  # it is refused, unless it is no ATTACH at all
+                return execute(connection, sql, parameters)
+            before = self._guard.attached
+            try:
+                with self._guard.allowing():
+                    attaching.attach_read_only(connection, wanted)
+            except dbapi.OperationalError as error:
+                raise rules.forbidden(
+                    f"ATTACH ({error}), and creates no file: let the writer attach it first"
+                ) from error
+            finally:  # what a listener has attached by itself stays unaccounted for
+                self._attached += self._guard.attached - before
+            return NO_REPLY
+
+        return attach
+
+    def attach_again_read_only(self, connection: sqlite3.Connection) -> None:
+        """Attach again, for reading only, what was attached before the connection is a reader."""
+        with self._guard.aside():
+            attaching.attach_again_read_only(connection)
+        self._attached = self._guard.attached
+
+    @property
+    def attached_for_writing(self) -> bool:
+        """Whether a file may have been attached in another way than by a statement here."""
+        return self._attached != self._guard.attached
+
+
+# PRAGMAs by which one connection decides for all on the file.
+_FOR_ALL_CONNECTIONS = frozenset({"journal_mode", "locking_mode"})
+
+
+def _is_for_all_connections(pragma: Pragma, rules: Rules) -> bool:
+    # A database in memory has the journal mode "memory", whatever is asked for.
+    own = pragma.schema in {None, "main"} and rules.file is not None
+    return own and pragma.name in _FOR_ALL_CONNECTIONS
+
+
+# SQLite counts milliseconds by an int: https://www.sqlite.org/c3ref/busy_timeout.html
+_LONGEST_MS = 2**31 - 1
+
+
+# PRAGMA optimize: "0x00001: Debugging mode. Do not actually perform any optimizations but instead
+# return one line of text for each optimization that would have been done", and what it does by
+# default otherwise: https://www.sqlite.org/pragma.html#pragma_optimize
+_ONLY_SAY, _BY_DEFAULT = 0x1, 0xFFFE
+
+
+def optimize_only_says(pragma: Pragma) -> bool:
+    """Return whether a PRAGMA optimize is in debugging mode already."""
+    return bool(_mask(pragma) & _ONLY_SAY)
+
+
+def saying_only(pragma: Pragma) -> str:
+    """Return a PRAGMA optimize in debugging mode: a row for each optimization, and no write."""
+    schema = f"{pragma.schema}." if pragma.schema else ""
+    return f"PRAGMA {schema}optimize({_mask(pragma) | _ONLY_SAY})"
+
+
+def _mask(pragma: Pragma) -> int:
+    try:
+        return _BY_DEFAULT if pragma.value is None else int(pragma.value, 0)
+    except ValueError:  # what SQLite makes of it
+        return 0
+
+
+def _unless_read_only(execute: Execute) -> Execute:
+    """PRAGMA optimize, which listeners of both engines execute: a reader has nothing to write."""
+
+    def optimize(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+        try:
+            return execute(connection, sql, parameters)
+        except dbapi.OperationalError as error:
+            if not is_read_only(error):
+                raise
+            return NO_REPLY
+
+    return optimize

@@ -1,0 +1,98 @@
+"""The read transaction of one connection, as others on the same file know of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import final
+
+from ..execution.worker import Worker
+from ..system.forks import rest
+from ..turn.permit import Permit
+from ..turn.snapshots import Snapshot, Snapshots
+from .cursors import CLOSED, TOO_OLD, OpenStream
+
+
+@final
+class Reading:
+    """Enters read transactions into ``snapshots``, and ends one that others can wait for no longer.
+
+    ``snapshots`` is None where nobody asks. ``streams`` are the cursors that are open between
+    statements, and keep their snapshot. ``long`` is what the next transaction is declared to be.
+    ``after_work()`` is called when a transaction has been ended early.
+    """
+
+    __slots__ = (
+        "_after_work",
+        "_snapshot",
+        "_snapshots",
+        "_too_old",
+        "_worker",
+        "long",
+        "streams",
+    )
+
+    def __init__(
+        self, worker: Worker, snapshots: Snapshots | None, after_work: Callable[[], None]
+    ) -> None:
+        self._worker = worker
+        self._snapshots = snapshots
+        self._after_work = after_work
+        self._snapshot: Snapshot | None = None
+        self._too_old: Callable[[], Exception] | None = None
+        self.long = False
+        self.streams: set[OpenStream] = set()
+
+    @property
+    def open(self) -> bool:
+        """Whether a read transaction is entered."""
+        return self._snapshot is not None
+
+    def begin(self, loan: Permit | None) -> bool:
+        """Enter one, if none is; False in a gap: wait for its end and try again."""
+        if self._snapshots is None or loan is None or self._snapshot is not None:
+            return True
+        self._snapshot = self._snapshots.begin(loan, long=self.long, end_early=self._end_early)
+        return self._snapshot is not None
+
+    async def until_no_gap(self) -> None:
+        if self._snapshots is not None:
+            await self._snapshots.until_no_gap()
+
+    def end(self) -> None:
+        """SQLite has no transaction open; nor has it a snapshot, unless a stream keeps it."""
+        if self._snapshot is not None and self._snapshots is not None and not self.streams:
+            snapshot, self._snapshot = self._snapshot, None
+            self._snapshots.end(snapshot)
+
+    # -- ended early ----------------------------------------------------------------------------
+
+    def assert_not_ended(self) -> None:
+        """Raise the error of one that was ended early, until :meth:`forget`."""
+        if self._too_old is not None:
+            raise self._too_old() from None
+
+    def forget(self) -> None:
+        """Its end is known: what comes now is another transaction."""
+        self._too_old = None
+
+    def _end_early(self, snapshot: Snapshot, error: Callable[[], Exception]) -> None:
+        if self._snapshot is snapshot:  # it has not ended by itself meanwhile
+            self._too_old = error
+            self._worker.stop_job()
+            self._after_work()
+
+    def drop(self) -> None:
+        """Let SQLite go of a snapshot that was ended early. At rest, in the loop."""
+        if self._too_old is None or not self._worker.may_run_inline:
+            return
+        with rest():
+            for cursor in self.detach_streams(TOO_OLD):
+                cursor.close()
+            if self._worker.in_transaction:
+                self._worker.connection.execute("ROLLBACK")
+
+    def detach_streams(self, why: str = CLOSED) -> list[sqlite3.Cursor]:
+        """The open cursors, for a caller that closes them; ``why`` is for those who fetch."""
+        cursors = [stream.detach(why) for stream in list(self.streams)]
+        return [cursor for cursor in cursors if cursor is not None]

@@ -1,0 +1,310 @@
+"""A transaction of one connection: what is held for it, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, final
+
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+from ..errors import OwnLockError, TransactionLostError
+from ..execution.worker import Worker
+from ..sqlite.driver_errors import dbapi, is_busy
+from ..turn.permit import Permit, shorten
+from .attached import AttachedFiles
+from .locks import Patience, is_own_lock, may_pass
+from .placement import Placing
+from .reading import Reading
+from .rules import Rules
+from .writing import Writing
+
+T = TypeVar("T")
+
+
+@final
+class Transaction:
+    """The transactions of one connection, one after the other.
+
+    Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
+    checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
+    open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
+    ``savepoints`` are the statements of those that are sent with the next BEGIN. ``begun_here``
+    says, while the raw connection is lent, that the open transaction was not begun there.
+    """
+
+    __slots__ = (
+        "_gone",
+        "_lost",
+        "_placing",
+        "_rules",
+        "attached",
+        "begun_here",
+        "cancelled",
+        "loan",
+        "reading",
+        "savepoints",
+        "worker",
+        "writing",
+        "wrote",
+    )
+
+    def __init__(self, worker: Worker, placing: Placing, rules: Rules) -> None:
+        self.worker = worker
+        self._placing = placing
+        self._rules = rules
+        self.loan: Permit | None = None
+        self.cancelled = False
+        self.wrote = False
+        self.attached = AttachedFiles(placing.guard)
+        self.reading = Reading(worker, rules.snapshots, self.after_work)
+        self.writing = Writing(rules)
+        self.savepoints: list[str] = []
+        self.begun_here = False
+        self._gone = False  # given up, and its transaction has ended
+        self._lost: str | None = None  # why SQLite ended it by itself
+
+    def wait_for(self, awaitable: Awaitable[T]) -> T:
+        """``await_only``, noting a cancellation."""
+        try:
+            return await_only(awaitable)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+    def run(self, function: Callable[[sqlite3.Connection], T], **options: Any) -> T:
+        """Wait for ``function``, in a thread; see :meth:`.Worker.run`.
+
+        Outside a greenlet of SQLAlchemy it raises MissingGreenlet before anything is sent: it would
+        run all the same, beside what the application does next.
+        """
+        if not in_greenlet():
+            await_only(asyncio.sleep(0))
+        return self.wait_for(self.worker.run(function, **options))
+
+    # -- its end --------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit what is open; see :meth:`SQLiteConnection.commit`."""
+        self.worker.assert_usable()  # or what was rolled back meanwhile would pass for committed
+        if lost := self.take_loss():
+            raise lost
+        try:
+            self._end("COMMIT")
+        except Exception as error:
+            explained = self.own_lock(error)
+            self._end("ROLLBACK")
+            if explained is None:
+                raise
+            raise explained from error
+
+    def rollback(self) -> None:
+        """Roll back what is open. Open streams go on, where SQLite lets them."""
+        self._lost = None
+        self._end("ROLLBACK")
+
+    def end_read(self) -> None:
+        """End the read transaction; an open stream keeps the snapshot to its own end."""
+        self._end("ROLLBACK")
+
+    def begin_savepoints(self, connection: sqlite3.Connection) -> None:
+        """Send the savepoints that came before the BEGIN. In the thread."""
+        savepoints, self.savepoints = self.savepoints, []
+        for sql in savepoints:
+            connection.execute(sql)
+
+    def _end(self, sql: str) -> None:
+        self.reading.forget()
+        self.begun_here = False
+        if self.savepoints:
+            self.savepoints.clear()
+        if not self.worker.in_transaction:
+            if self.writing.begun or self.reading.open:
+                self.after_work()
+            return
+        try:
+            self._send_end(sql)
+        finally:
+            self.after_work()
+
+    def _send_end(self, sql: str) -> None:
+        inline = self.worker.may_run_inline and not self._rules.doubtful
+        if inline and not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds
+            self._placing.run_briefly(self.worker, lambda connection: connection.execute(sql))
+            return
+        self.note(sql)
+        if inline and self.end_is_inline():
+            self._placing.end_inline(
+                self.worker, lambda connection: self._end_and_look(connection, sql)
+            )
+        else:
+            self._end_in_thread(sql)
+
+    def end_is_inline(self) -> bool:
+        """Whether the end of what was written is to run on the loop."""
+        return self._placing.end_is_inline(self._log_is_quiet)
+
+    def _log_is_quiet(self) -> bool:
+        return self._rules.log is not None and self._rules.log.is_quiet()
+
+    def _end_in_thread(self, sql: str) -> None:
+        patience = Patience(self._rules, self.loan, writing=True, commits=sql == "COMMIT")
+        while True:
+            try:
+                return self.run(
+                    lambda connection: self._placing.end_in_thread(
+                        connection, lambda connection: self._end_and_look(connection, sql)
+                    ),
+                    text=sql,
+                    interruptible=False,
+                )
+            except dbapi.OperationalError as error:
+                # COMMIT waits for readers where there is no WAL; the transaction stays open.
+                if not may_pass(error, in_transaction=False):
+                    raise
+                self.wait_for(patience.wait(error))
+
+    def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
+        _end(connection, sql)
+        if sql == "COMMIT":
+            self.committed(connection)
+            if self.attached.held:
+                self.attached.look_at_logs(connection)
+        else:
+            self.writing.leave_file()
+
+    def after_work(self) -> None:
+        """The connection is at rest again, unless its thread still runs: see what has ended."""
+        if self._gone:
+            self.let_go()  # of what it was waiting for when the connection was given up
+        connection = self.worker.connection_at_rest
+        if connection is None:
+            return  # whoever gives the connection up gives the turn back, after the rollback
+        if (loan := self.loan) is not None:
+            loan.idle_since = time.monotonic()
+        self.reading.drop()
+        if not connection.in_transaction:
+            self.wrote = False
+            self._placing.transaction_ended()
+            self.let_go()
+            if (log := self._rules.log) is not None and log.due:
+                log.attend()
+
+    def gone(self) -> None:
+        """The connection is given up, and its transaction has ended. From any thread."""
+        # Thread       | Task
+        # _gone = True | takes the turn
+        # let_go()     | if _gone: let_go()
+        # Whichever comes last finds the turn.
+        self._gone = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give back the turn, and be no reader any more; when the transaction has ended."""
+        if self.attached.held:
+            self.attached.give_back()
+        self.writing.end()
+        self.reading.end()
+
+    # -- of the raw connection ------------------------------------------------------------------
+
+    @property
+    def begun_raw(self) -> bool:
+        """Whether the open transaction was begun on the raw connection, and needs no turn."""
+        return self.worker.in_transaction and not self.begun_here
+
+    def see_who_began(self, was_open: bool) -> None:
+        """After a statement, which found a transaction open or not."""
+        is_open = self.worker.in_transaction
+        self.begun_here = is_open and (self.begun_here or not was_open)
+
+    # -- ended by SQLite ------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> bool:
+        """Whether SQLite has ended it by itself, and nobody has called :meth:`rollback` yet."""
+        return self._lost is not None
+
+    def assert_not_lost(self) -> None:
+        """Refuse the rest of one that SQLite has ended: it would be committed by itself."""
+        if self._lost is not None:
+            raise self._transaction_lost()
+
+    def take_loss(self) -> TransactionLostError | None:
+        """The error of one that SQLite has ended, which is known then; None if it has not."""
+        if self._lost is None:
+            return None
+        lost, self._lost = self._transaction_lost(), None
+        return lost
+
+    def note_loss(self, was_open: bool, error: Exception) -> None:
+        """After an error, of a transaction that was open before."""
+        if was_open and not self.worker.in_transaction and not self.worker.closed:
+            out_of = "out of memory" if isinstance(error, MemoryError) else ""
+            self._lost = str(error) or out_of or "the statement was stopped"
+
+    def _transaction_lost(self) -> TransactionLostError:
+        return TransactionLostError(
+            f"SQLite has rolled this transaction back by itself ({self._lost}); nothing of it is "
+            "kept: call rollback() and start again"
+        )
+
+    # -- locks of its own -----------------------------------------------------------------------
+
+    def own_lock(self, error: Exception) -> OwnLockError | None:
+        """Return what to raise if the connection is in its own way; None if it is not."""
+        name = self.attached.own_file_twice if self.attached.any else None
+        if name is not None and self.worker.in_transaction and is_busy(error):
+            return OwnLockError(
+                f"{error}: a file is attached twice, the second time as {name}, and this "
+                "transaction has written to it under its other name; use one of the names"
+            )
+        if not is_own_lock(error):
+            return None
+        streams = [shorten(stream.sql) for stream in self.reading.streams]
+        which = f"{len(streams)} of its streams: {'; '.join(streams)}" if streams else "a cursor"
+        return OwnLockError(
+            f"{error}: a result of the same connection is still open ({which}); read it to its "
+            "end, or close it, before this statement"
+        )
+
+    # -- the log --------------------------------------------------------------------------------
+
+    def committed(self, connection: sqlite3.Connection) -> None:
+        """Let other processes write, and see to the log. After a commit, in the thread.
+
+        A checkpoint that cannot wait comes first, since each is made in the turn.
+        """
+        log = self._rules.log
+        size = None if log is None else log.relieve(connection)
+        self.writing.leave_file()
+        if log is not None:
+            log.look(connection, size)
+
+    def look_at_log(self, connection: sqlite3.Connection) -> None:
+        """After a commit, in the thread."""
+        if self._rules.log is not None:
+            self._rules.log.look(connection)
+
+    # -- for messages ---------------------------------------------------------------------------
+
+    def note(self, sql: str) -> None:
+        """What runs now."""
+        if (loan := self.loan) is not None:
+            loan.last_sql, loan.idle_since = sql, None
+        if (permit := self.writing.permit) is not None:
+            permit.last_sql, permit.idle_since = sql, None
+
+    def permits_come_back(self) -> None:
+        """The task has done with them; what is left is a thread's business."""
+        for permit in (self.loan, self.writing.permit):
+            if permit is not None:
+                permit.coming_back = True
+
+
+def _end(connection: sqlite3.Connection, sql: str) -> None:
+    if connection.in_transaction:
+        connection.execute(sql)

@@ -1,0 +1,329 @@
+"""One checkpoint, from the first lock to the last number, in one job.
+
+A checkpoint that runs beside a writer can lose commits on most versions of SQLite (see
+:mod:`~.reset_bug`). So nobody may commit while one runs, in no process. Within the process that is
+the write turn's doing. For all others a second connection holds SQLite's own write lock meanwhile,
+as Litestream's does; a PASSIVE checkpoint does not need it:
+
+    Checkpointing connection    | Second connection | Writers of other processes
+                                | BEGIN IMMEDIATE   |
+    wal_checkpoint(PASSIVE)     |                   | BEGIN IMMEDIATE: busy
+                                | ROLLBACK          |
+
+FULL, RESTART and TRUNCATE take that lock themselves before they look at the log, so they cannot run
+under the second connection's. Where they find it taken they go on without, as PASSIVE would. On a
+SQLite with that bug they are therefore never run. What they do beyond moving is done by a writer,
+which is safe: one that finds everything moved and nobody reading from the log begins it anew, and
+cuts the file to ``journal_size_limit``. So the second connection writes what is there already:
+
+                                | BEGIN IMMEDIATE   |
+                                | PRAGMA user_version = the same
+                                | COMMIT            |
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar, final
+
+from ..errors import ConfigurationError
+from ..execution.jobs import Job
+from ..execution.worker import Worker
+from ..files.location import Location
+from ..files.log_file import measure, sync_file, sync_open_file
+from ..files.open_files import open_files
+from ..settings import PragmaValue
+from ..transactions.locks import keep_trying, may_pass
+from .reset_bug import has_reset_bug
+
+
+class CheckpointMode(enum.Enum):
+    """https://www.sqlite.org/pragma.html#pragma_wal_checkpoint"""
+
+    PASSIVE = "passive"
+    FULL = "full"
+    RESTART = "restart"
+    TRUNCATE = "truncate"
+
+    @classmethod
+    def parse(cls, mode: str) -> CheckpointMode:
+        try:
+            return cls(mode)
+        except ValueError:
+            names = ", ".join(repr(known.value) for known in cls)
+            raise ConfigurationError(f"mode must be one of {names}, not {mode!r}") from None
+
+
+class CheckpointOutcome(enum.Enum):
+    """What the three numbers of a checkpoint mean."""
+
+    MOVED_ALL = "moved_all"
+    """Everything in the log is in the database, too; the log begins anew as soon as nobody reads
+    from it."""
+    TRUNCATED = "truncated"
+    """Everything is in the database, and the file is empty, or has the one frame that begins it
+    anew."""
+    HELD_BACK = "held_back"
+    """A reader of an old state keeps a part from being moved, or the log from being truncated."""
+    BUSY = "busy"
+    """Somebody else holds the lock for writing, or runs a checkpoint."""
+    NOT_WAL = "not_wal"
+    """The database has no write-ahead log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint did.
+
+    ``busy``, ``frames`` and ``moved`` are the three numbers that SQLite returned last: whether a
+    FULL, RESTART or TRUNCATE was kept from it, how many frames are in the log, and how many of
+    them are in the database; -1 where SQLite does not say. ``seconds`` is how long nobody could
+    write for its sake. ``held_back_by`` says who is in the way, if anybody is.
+    """
+
+    mode: CheckpointMode
+    outcome: CheckpointOutcome
+    busy: bool
+    frames: int
+    moved: int
+    seconds: float
+    held_back_by: str | None = None
+    salts: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    """Which log it was: others whenever the log has begun anew."""
+
+
+Numbers = tuple[int, int, int]
+
+
+def outcome_of(mode: CheckpointMode, numbers: Numbers) -> CheckpointOutcome:
+    """Tell the results of ``PRAGMA wal_checkpoint`` apart."""
+    busy, frames, moved = numbers
+    if frames < 0:  # "-1 if … could not run": the lock was taken, or there is no log
+        return CheckpointOutcome.BUSY if busy else CheckpointOutcome.NOT_WAL
+    if moved < frames or busy:
+        return CheckpointOutcome.HELD_BACK
+    if mode is CheckpointMode.TRUNCATE:
+        return CheckpointOutcome.TRUNCATED
+    return CheckpointOutcome.MOVED_ALL
+
+
+T = TypeVar("T")
+
+_REST_SECONDS = 0.1
+_OPEN_SECONDS = 5.0
+
+
+@final
+class Checkpointer:
+    """Two connections for checkpoints, in threads of their own.
+
+    Open them before the turn is taken, and close them after it is given back.
+    """
+
+    def __init__(self, location: Location, pragmas: Mapping[str, PragmaValue]) -> None:
+        self._location = location
+        self._pragmas = pragmas
+        self._workers: list[Worker] = []
+        self._holding: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Raises what ``sqlite3`` raises where the file cannot be opened. Close it then, too."""
+        assert self._location.file is not None
+        open_files.assert_in_place(self._location.file)
+        while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
+            worker = await Worker.open(self._location.sqlite_uri, self._location.file)
+            self._workers.append(worker)
+            await self._prepare(worker)
+
+    async def _prepare(self, worker: Worker) -> None:
+        # Whoever closes a connection tries for an exclusive lock, and has it for a moment.
+        await keep_trying(
+            lambda: worker.run(lambda connection: _prepare(connection, self._pragmas)),
+            _OPEN_SECONDS,
+        )
+
+    def run(self, mode: CheckpointMode) -> Job[Checkpoint]:
+        """``await run(mode)`` under the write turn. A cancellation stops it; nothing is lost.
+
+        Waits for no lock: where another process writes, it raises ``sqlite3.OperationalError``,
+        before anything has been done.
+        """
+        worker, second = self._workers
+        lock, file = second.connection, worker.file
+        assert file is not None
+        return worker.run(lambda connection: _checkpoint(connection, lock, mode, file))
+
+    def hold(self) -> Job[None]:
+        """Keep a snapshot of the present state, and sync the log. Without the turn.
+
+        What comes after that state is not moved by a checkpoint, which then neither has to wait
+        for the log to be synced nor syncs the database: SQLite does so only when everything is
+        moved, and the log may begin anew.
+        """
+        return self._workers[0].run(lambda _: self._hold())
+
+    def _hold(self) -> None:
+        self.let_go_now()
+        holding = connect(self._location)
+        holding.execute("BEGIN")
+        holding.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        self._holding = holding
+        sync_file(f"{self._location.file}-wal")
+
+    def let_go(self) -> Job[None]:
+        """End the snapshot, and sync what was moved. Without the turn."""
+        return self._workers[0].run(lambda _: self._let_go_and_sync())
+
+    def _let_go_and_sync(self) -> None:
+        self.let_go_now()
+        assert self._location.file is not None
+        sync_open_file(self._location.file)
+        sync_file(f"{self._location.file}-wal")
+
+    def let_go_now(self) -> None:
+        """End the snapshot. From any thread."""
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.close()
+
+    def in_thread(self, function: Callable[[], T]) -> Job[T]:
+        """Call ``function`` in the thread of the checkpoints, which reads files."""
+        return self._workers[0].run(lambda _: function())
+
+    async def close(self) -> None:
+        self.let_go_now()
+        try:
+            while self._workers:
+                await self._workers.pop().close()
+        finally:
+            self.give_up()  # nothing, unless this was cancelled
+
+    def give_up(self) -> None:
+        """Let go of both at once, waiting for nothing."""
+        self.let_go_now()
+        while self._workers:
+            worker = self._workers.pop()
+            worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
+
+    def close_before_fork(self) -> None:
+        """Close both here and now, if no checkpoint runs."""
+        give_up = time.monotonic() + _REST_SECONDS
+        while not self._at_rest and time.monotonic() < give_up:
+            time.sleep(0.0005)  # SQLite has done with it, and the thread is about to say so
+        if self._at_rest:
+            self.let_go_now()
+            for worker in self._workers:
+                worker.close_before_fork()
+
+    @property
+    def _at_rest(self) -> bool:
+        return all(worker.at_rest for worker in self._workers)
+
+
+def connect(location: Location) -> sqlite3.Connection:
+    """A connection for a moment, which any thread may close."""
+    return sqlite3.Connection(
+        location.sqlite_uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
+    )
+
+
+def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:
+    connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # it would run without the lock
+    if "synchronous" in pragmas:  # decides whether a checkpoint waits for the disk
+        connection.execute(f"PRAGMA synchronous = {pragmas['synchronous']}")
+    # PRAGMA wal_checkpoint wants to know the schema. Read it now, and not under the turn.
+    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+
+def _checkpoint(
+    connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, file: str
+) -> Checkpoint:
+    open_files.assert_in_place(file)  # still, after the waiting
+    began, log = time.monotonic(), f"{file}-wal"
+    numbers, version = _under_lock(connection, lock)
+    outcome = outcome_of(CheckpointMode.PASSIVE, numbers)
+    if mode is not CheckpointMode.PASSIVE and outcome is CheckpointOutcome.MOVED_ALL:
+        if not has_reset_bug(sqlite3.sqlite_version_info):
+            numbers = _numbers(connection, mode)
+            outcome = outcome_of(mode, numbers)
+        elif mode is not CheckpointMode.FULL:
+            numbers, outcome = _begin_anew(lock, log, numbers, mode, version)
+    busy, frames, moved = numbers
+    seconds, salts = time.monotonic() - began, measure(log).salts
+    return Checkpoint(mode, outcome, bool(busy), frames, moved, seconds, salts=salts)
+
+
+def move_after_commit(connection: sqlite3.Connection, location: Location) -> None:
+    """PASSIVE on a connection that has just committed; nothing where another process writes.
+
+    SQLite's own ``wal_autocheckpoint`` would do it without anybody holding the lock.
+    """
+    assert location.file is not None
+    open_files.assert_in_place(location.file)
+    lock = connect(location)
+    try:
+        _under_lock(connection, lock)
+    except sqlite3.OperationalError as error:
+        if not may_pass(error, in_transaction=False):
+            raise
+    finally:
+        lock.close()
+
+
+def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> tuple[Numbers, int]:
+    """PASSIVE's numbers, and the version of the content that they are about."""
+    lock.execute("BEGIN IMMEDIATE")
+    try:
+        return _numbers(connection, CheckpointMode.PASSIVE), _version(lock)
+    finally:
+        lock.execute("ROLLBACK")
+
+
+def _numbers(connection: sqlite3.Connection, mode: CheckpointMode) -> Numbers:
+    busy, frames, moved = connection.execute(f"PRAGMA wal_checkpoint({mode.value})").fetchone()
+    return busy, frames, moved
+
+
+def _version(lock: sqlite3.Connection) -> int:
+    """Another one when anybody else has committed."""
+    (version,) = lock.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _begin_anew(
+    lock: sqlite3.Connection, log: str, numbers: Numbers, mode: CheckpointMode, moved_version: int
+) -> tuple[Numbers, CheckpointOutcome]:
+    """Where everything is moved: have the log begun anew by a writer."""
+    limit = 0 if mode is CheckpointMode.TRUNCATE else -1
+    lock.execute(f"PRAGMA journal_size_limit = {limit}")
+    try:
+        lock.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if may_pass(error, in_transaction=False):  # whoever writes now begins it anew
+            return numbers, CheckpointOutcome.MOVED_ALL
+        raise
+    try:
+        if _version(lock) != moved_version:  # somebody came between, and has begun it anew
+            lock.execute("ROLLBACK")
+            return numbers, CheckpointOutcome.MOVED_ALL
+        before = measure(log)
+        (version,) = lock.execute("PRAGMA user_version").fetchone()
+        lock.execute(f"PRAGMA user_version = {version}")
+        lock.execute("COMMIT")
+    except BaseException:
+        if lock.in_transaction:
+            lock.execute("ROLLBACK")
+        raise
+    after = measure(log)
+    if after.salts == before.salts:  # appended: a reader uses the log
+        return (1, after.frames, numbers[2]), CheckpointOutcome.HELD_BACK
+    return (0, after.frames, 0), (
+        CheckpointOutcome.TRUNCATED
+        if mode is CheckpointMode.TRUNCATE
+        else CheckpointOutcome.MOVED_ALL
+    )

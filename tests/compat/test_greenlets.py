@@ -1,0 +1,280 @@
+"""Greenlets that are used again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from greenlet import getcurrent, greenlet
+from sqlalchemy.util import await_only
+
+from sa_sqlite_pool.compat.greenlets import _Spawned, greenlet_spawn, run_to_end
+from sa_sqlite_pool.compat.runners import MOST_IDLE
+from tests.conftest import Tasks
+
+VARIABLE = contextvars.ContextVar("variable", default="nothing")
+
+
+@pytest.fixture(autouse=True)
+def none_idle() -> Iterator[None]:
+    """Only those of the test."""
+    _Spawned.idle.runners.clear()
+    yield
+    _Spawned.idle.runners.clear()
+
+
+async def test_one_after_the_other_in_the_same() -> None:
+    first, second = await greenlet_spawn(getcurrent), await greenlet_spawn(getcurrent)
+    assert first is second
+    assert first is not getcurrent()
+
+
+async def test_at_the_same_time_in_different_ones() -> None:
+    """And no more of them wait for work than some."""
+    gate = asyncio.Event()
+
+    def wait() -> Any:
+        await_only(gate.wait())
+        return getcurrent()
+
+    tasks = [asyncio.create_task(greenlet_spawn(wait)) for _ in range(100)]
+    await asyncio.sleep(0)
+    gate.set()
+    used = await asyncio.gather(*tasks)
+    assert len(set(map(id, used))) == 100
+    assert len(_Spawned.idle.runners) == MOST_IDLE
+
+
+async def test_arguments_and_results() -> None:
+    def function(*args: int, **kwargs: int) -> object:
+        return args, kwargs, await_only(asyncio.sleep(0, "slept")), await_only(asyncio.sleep(0))
+
+    assert await greenlet_spawn(function, 1, 2, three=3) == ((1, 2), {"three": 3}, "slept", None)
+
+
+async def test_errors_come_out_and_go_in() -> None:
+    """Each where it is awaited; what failed is used again."""
+
+    async def fail() -> None:
+        raise ValueError("inside")
+
+    def function() -> None:
+        try:
+            await_only(fail())
+        except ValueError as error:
+            raise KeyError("outside") from error
+
+    for _ in range(2):
+        with pytest.raises(KeyError, match="outside") as caught:
+            await greenlet_spawn(function)
+        assert isinstance(caught.value.__cause__, ValueError)
+    assert len(_Spawned.idle.runners) == 1
+
+
+async def test_a_cancellation_goes_in() -> None:
+    cleaned_up: list[str] = []
+
+    def function() -> None:
+        try:
+            await_only(asyncio.Event().wait())
+        finally:
+            await_only(asyncio.sleep(0))
+            cleaned_up.append("up")
+
+    task = asyncio.create_task(greenlet_spawn(function))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned_up == ["up"]
+    assert len(_Spawned.idle.runners) == 1
+
+
+async def test_context_variables_are_the_tasks() -> None:
+    """Whichever task used the greenlet before."""
+
+    def change(value: str) -> str:
+        before = VARIABLE.get()
+        await_only(asyncio.sleep(0))
+        VARIABLE.set(value)
+        return before
+
+    async def use(value: str) -> None:
+        assert await greenlet_spawn(change, value) == "nothing"
+        assert VARIABLE.get() == value
+        assert await greenlet_spawn(VARIABLE.get) == value
+
+    for value in ("a", "b"):
+        await asyncio.create_task(use(value))
+    await asyncio.gather(use("c"), use("d"))
+    assert VARIABLE.get() == "nothing"
+
+
+class Thing:
+    """What a weak reference can be had to."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nothing_is_kept(fails: bool) -> None:
+    """Neither arguments nor results, errors or context variables; and no cycle is left."""
+
+    def function(thing: Thing) -> Thing:
+        VARIABLE.set(thing)  # type: ignore[arg-type]
+        if fails:
+            raise ValueError(thing)
+        return thing
+
+    async def use() -> weakref.ref[Thing]:
+        thing = Thing()
+        try:
+            assert await greenlet_spawn(function, thing) is thing
+        except ValueError:
+            assert fails
+        return weakref.ref(thing)
+
+    gc.disable()
+    try:
+        reference = await asyncio.create_task(use())
+        await asyncio.sleep(0)
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_each_thread_has_its_own() -> None:
+    """They go when it goes."""
+    used: list[weakref.ref[Any]] = []
+
+    def run() -> None:
+        used.append(weakref.ref(asyncio.run(greenlet_spawn(getcurrent))))
+
+    run()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert used[0]() is not None
+    run()
+    gc.collect()
+    assert used[1]() is None
+    assert used[2]() is used[0]()
+
+
+def test_a_loop_may_run_in_a_greenlet() -> None:
+    """What ran in a loop outside it goes back to where it is called now."""
+
+    def main() -> str:
+        return asyncio.run(greenlet_spawn(lambda: "inside"))
+
+    assert asyncio.run(greenlet_spawn(lambda: "outside")) == "outside"
+    outer = greenlet(main)
+    assert outer.switch() == "inside"
+    assert outer.dead
+
+
+def test_begun_in_a_greenlet_and_continued_outside() -> None:
+    """As by an eager task that is started in a greenlet, which has its own work to go on with."""
+
+    def function(first: int) -> int:
+        return first + await_only(asyncio.sleep(0, 2)) + await_only(asyncio.sleep(0, 3))
+
+    work = greenlet_spawn(function, 1)
+    starter = greenlet(lambda: [work.send(None), getcurrent().parent.switch("elsewhere")])
+    assert starter.switch() == "elsewhere"
+    work.send(None)
+    with pytest.raises(StopIteration) as ended:
+        work.send(None)
+    assert ended.value.value == 6
+    assert not starter.dead
+    assert starter.switch("done")[1] == "done"
+
+
+async def test_to_its_end_without_a_task(tasks: Tasks) -> None:
+    """Where nothing is awaited."""
+    tasks.clear()
+    ran: list[int] = []
+    await run_to_end(lambda: ran.append(1))
+    with pytest.raises(ZeroDivisionError):
+        await run_to_end(lambda: 1 / 0)
+    assert ran == [1]
+    assert tasks == []
+
+
+async def test_to_its_end_whatever_happens(tasks: Tasks) -> None:
+    """Cancelled again and again, and raised once it has ended."""
+    tasks.clear()
+    gate = asyncio.Event()
+    ran: list[int] = []
+
+    def function() -> None:
+        await_only(gate.wait())
+        ran.append(1)
+
+    task = asyncio.create_task(run_to_end(function))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ran == [1]
+    assert len(tasks) == 2
+
+
+async def test_to_its_end_with_an_error() -> None:
+    def function() -> None:
+        await_only(asyncio.sleep(0))
+        raise ValueError("in the end")
+
+    with pytest.raises(ValueError, match="in the end"):
+        await run_to_end(function)
+
+
+async def test_to_its_end_with_an_error_and_a_cancellation() -> None:
+    """No error hides the cancellation."""
+    gate = asyncio.Event()
+
+    def function() -> None:
+        await_only(gate.wait())
+        raise ValueError("in the end")
+
+    causes: list[BaseException | None] = []
+
+    async def run() -> None:
+        try:
+            await run_to_end(function)
+        except asyncio.CancelledError as error:
+            causes.append(error.__cause__)  # Python 3.10 does not hand it on to those who wait
+            raise
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    task.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert isinstance(causes[0], ValueError)
+
+
+async def test_to_its_end_where_the_loop_ends() -> None:
+    """All tasks are cancelled, also the one that was to bring it to its end and has not begun."""
+    ran: list[int] = []
+
+    def function() -> None:
+        await_only(asyncio.sleep(0))
+        ran.append(1)
+
+    task = asyncio.create_task(run_to_end(function))
+    await asyncio.sleep(0)
+    for one in asyncio.all_tasks() - {asyncio.current_task()}:
+        one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ran == [1]

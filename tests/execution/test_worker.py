@@ -1,0 +1,400 @@
+"""Jobs in the thread of a connection: outcomes, cancellation, loops that die."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+import threading
+import weakref
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from sa_sqlite_pool.execution import jobs
+from sa_sqlite_pool.execution.jobs import Job, OutOfTime
+from sa_sqlite_pool.execution.lane import Lane
+from sa_sqlite_pool.execution.worker import Worker
+from tests.execution.workers import Gate, open_worker, outcome
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    worker = await open_worker()
+    yield worker
+    await worker.close()
+
+
+async def test_results_and_errors(worker: Worker) -> None:
+    """What the function returns or raises."""
+    assert await worker.run(lambda c: c.execute("SELECT 7").fetchone()) == (7,)
+    with pytest.raises(sqlite3.OperationalError, match="nonsense"):
+        await worker.run(lambda c: c.execute("nonsense"))
+    assert worker.hops == 2
+
+
+class Row:
+    """Something that can be referred to weakly."""
+
+
+async def test_nothing_of_a_job_is_kept(worker: Worker) -> None:
+    """Neither its function, with the parameters of a statement, nor its result, after its end."""
+    parameter, row = Row(), Row()
+
+    def function(_: object, parameter: Row = parameter, row: Row = row) -> list[Row]:
+        return [row]
+
+    rows = await worker.run(function)
+    kept = [weakref.ref(each) for each in (parameter, row)]
+    assert rows == [row]
+    del function, parameter, row, rows
+    assert [ref() for ref in kept] == [None, None]
+
+
+async def test_a_hop_takes_one_lap_of_the_loop(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task goes on in the callback that reports, not a lap later."""
+    laps = 0
+    reported_in: list[int] = []
+    loop, report = asyncio.get_running_loop(), Job._report
+
+    def noted(job: Job[None]) -> None:
+        reported_in.append(laps)
+        report(job)
+
+    def count() -> None:
+        nonlocal laps
+        laps += 1
+        loop.call_soon(count)
+
+    async def hop() -> None:
+        await worker.run(lambda _: None)
+        reported_in.append(laps)
+
+    monkeypatch.setattr(Job, "_report", noted)
+    loop.call_soon(count)
+    await hop()
+    reported, went_on = reported_in
+    assert reported == went_on
+
+
+async def test_a_queued_job_is_dropped_when_cancelled(worker: Worker) -> None:
+    """It never runs, and the task does not wait for the one before."""
+    gate, ran = Gate(), threading.Event()
+    first = asyncio.ensure_future(outcome(worker.run(gate)))
+    await gate.reached.wait()
+    second = asyncio.ensure_future(outcome(worker.run(lambda _: ran.set())))
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.open()
+    assert await first == "through"
+    await worker.run(lambda _: None)
+    assert not ran.is_set()
+
+
+async def test_a_running_statement_is_interrupted(worker: Worker) -> None:
+    """CancelledError comes when the thread is free; the next statement is not hit."""
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def endless(connection: sqlite3.Connection) -> object:
+        def progress() -> int:
+            loop.call_soon_threadsafe(started.set)
+            return 0
+
+        connection.set_progress_handler(progress, 1000)
+        return connection.execute(ENDLESS).fetchone()
+
+    task = asyncio.ensure_future(outcome(worker.run(endless)))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert worker.may_run_inline
+    assert await worker.run(lambda c: c.execute("SELECT 1").fetchone()) == (1,)
+
+
+async def test_what_must_not_be_interrupted_runs_to_its_end(worker: Worker) -> None:
+    """However often it is cancelled; then CancelledError is raised."""
+    gate = Gate()
+    job = worker.run(gate, interruptible=False)
+    task = asyncio.ensure_future(outcome(job))
+    await gate.reached.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert job.let_go
+
+
+async def test_what_must_not_be_interrupted_has_its_effect(worker: Worker) -> None:
+    """A statement that SQLite could well interrupt."""
+    gate, ended = Gate(), list[object]()
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
+
+    def commit(connection: sqlite3.Connection) -> None:
+        gate(connection)
+        ended.append(connection.execute(count + "SELECT count(*) FROM n").fetchone())
+
+    task = asyncio.ensure_future(outcome(worker.run(commit, interruptible=False)))
+    await gate.reached.wait()
+    gate.open()
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    assert ended == [(300000,)]
+
+
+async def test_a_cancellation_after_the_end_is_raised(worker: Worker) -> None:
+    """The thread is done, the report is on its way, the task is cancelled."""
+    job = worker.run(lambda _: None)
+    task = asyncio.ensure_future(outcome(job))
+    await asyncio.sleep(0)
+    while not job.let_go:
+        pass
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_asyncio_timeout_sees_its_own_cancellation(worker: Worker) -> None:
+    """asyncio.wait_for() around a statement raises its TimeoutError."""
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(outcome(worker.run(lambda c: c.execute(ENDLESS).fetchone())), 0.01)
+    assert await worker.run(lambda _: "free") == "free"
+
+
+def test_a_result_for_a_dead_loop_is_dropped() -> None:
+    """The thread lives on and serves the next loop."""
+    loop = asyncio.new_event_loop()
+    worker = loop.run_until_complete(open_worker())
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(_: sqlite3.Connection) -> None:
+        entered.set()
+        leave.wait(10)
+
+    async def abandon() -> None:
+        worker.run(slow)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(abandon())
+    entered.wait(10)
+    loop.close()
+    leave.set()
+
+    async def again() -> object:
+        result = await worker.run(lambda c: c.execute("SELECT 1").fetchone())
+        await worker.close()
+        return result
+
+    assert asyncio.run(again()) == (1,)
+
+
+async def test_nothing_runs_inline_beside_the_thread(worker: Worker) -> None:
+    """The loop uses the connection only while the thread has nothing to do."""
+    gate = Gate()
+    assert worker.may_run_inline
+    task = asyncio.ensure_future(outcome(worker.run(gate)))
+    assert not worker.may_run_inline
+    await gate.reached.wait()
+    assert not worker.may_run_inline
+    gate.open()
+    await task
+    assert worker.may_run_inline
+
+
+async def test_closing(worker: Worker) -> None:
+    """The thread ends; what comes later gets the error that SQLAlchemy takes for a disconnect."""
+    thread = worker.aiosqlite_connection._thread
+    await worker.close()
+    await worker.close()
+    thread.join(10)
+    assert worker.closed
+    assert not worker.in_transaction
+    with pytest.raises(sqlite3.OperationalError, match="no active connection"):
+        worker.run(lambda _: None)
+
+
+async def give_up(
+    worker: Worker, *, keep: bool, cursors: Sequence[sqlite3.Cursor] = ()
+) -> Worker | None:
+    """Give it up, and wait for the word that it is done."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Worker | None] = loop.create_future()
+
+    def done(successor: Worker | None) -> None:
+        loop.call_soon_threadsafe(answer.set_result, successor)
+
+    worker.give_up("reason", keep=keep, done=done, cursors=cursors)
+    assert worker.closed
+    return await answer
+
+
+async def test_giving_up_closes(worker: Worker) -> None:
+    """The transaction is rolled back, the thread ends, and the reason is told."""
+    thread = worker.aiosqlite_connection._thread
+    await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
+    assert await give_up(worker, keep=False) is None
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        worker.run(lambda _: None)
+    assert await give_up(worker, keep=True) is None
+
+
+async def test_giving_up_may_keep_the_connection(worker: Worker) -> None:
+    """Rolled back, its open cursors closed, and warm for the next; the old one is of no use."""
+    connection = worker.connection
+    await worker.run(lambda c: c.execute("CREATE TABLE t (id)"))
+    await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
+    await worker.run(lambda c: c.execute("INSERT INTO t VALUES (1)"))
+    cursor = await worker.run(lambda c: c.execute("SELECT id FROM t"))
+    successor = await give_up(worker, keep=True, cursors=[cursor])
+    assert successor is not None
+    assert successor.connection is connection
+    assert not successor.in_transaction
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        cursor.fetchone()
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        worker.run(lambda _: None)
+    assert await successor.run(lambda c: c.execute("SELECT count(*) FROM t").fetchone()) == (0,)
+    await successor.close()
+
+
+async def test_giving_up_takes_no_hop_where_there_is_nothing_to_do(worker: Worker) -> None:
+    """Cancelled while it waited for the turn: the connection is handed on there and then."""
+    successors: list[Worker | None] = []
+    worker.give_up("reason", keep=True, done=successors.append)
+    (successor,) = successors
+    assert successor is not None
+    await successor.close()
+
+
+async def test_a_broken_connection_is_not_kept(worker: Worker) -> None:
+    """Where SQLite refuses to roll back."""
+
+    def break_it(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+
+    await worker.run(break_it)
+    assert await give_up(worker, keep=True) is None
+
+
+async def test_an_interrupt_that_comes_too_early_is_repeated(worker: Worker) -> None:
+    """sqlite3_interrupt() is lost on a connection that runs nothing yet.
+
+    Task       | Thread
+    run →      | (the job has begun, the statement has not)
+    cancel()   |
+               | endless statement
+    """
+    gate = Gate()
+
+    def late(connection: sqlite3.Connection) -> object:
+        gate(connection)
+        return connection.execute(ENDLESS).fetchone()
+
+    task = asyncio.ensure_future(outcome(worker.run(late)))
+    await gate.reached.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+
+
+async def test_a_thread_that_does_not_come_back_is_left_to_itself(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of the application that sleeps cannot be interrupted; the task goes on."""
+    monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.02)
+    gate = Gate()
+    task = asyncio.ensure_future(outcome(worker.run(gate)))
+    await gate.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not worker.at_rest
+    gone = asyncio.ensure_future(give_up(worker, keep=False))
+    await asyncio.sleep(0)
+    assert not gone.done()
+    gate.open()
+    assert await gone is None
+
+
+async def test_time_is_over(worker: Worker) -> None:
+    """The statement is stopped; one that is queued never begins; one that ended in time counts."""
+    with pytest.raises(OutOfTime):
+        await worker.run(lambda c: c.execute(ENDLESS).fetchone(), timeout=0.01)
+    gate, ran = Gate(), threading.Event()
+    first = asyncio.ensure_future(outcome(worker.run(gate)))
+    with pytest.raises(OutOfTime):
+        await worker.run(lambda _: ran.set(), timeout=0.0)
+    gate.open()
+    await first
+    assert not ran.is_set()
+    job = worker.run(lambda _: "done", timeout=60)
+    while not job.let_go:
+        pass
+    job.time_is_over()  # before its report arrives
+    assert await job == "done"
+
+
+async def test_giving_up_awaits_what_must_not_be_interrupted(worker: Worker) -> None:
+    """A COMMIT that runs when the database is closed comes to its end, and its task is told so."""
+    gate = Gate()
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
+
+    def commit(connection: sqlite3.Connection) -> object:
+        gate(connection)
+        return connection.execute(count + "SELECT count(*) FROM n").fetchone()
+
+    worker._lane = lane = Lane()
+    job = worker.run(commit, text="COMMIT", interruptible=False)
+    await gate.reached.wait()
+    gone = asyncio.ensure_future(give_up(worker, keep=False))
+    await asyncio.sleep(0)
+    gate.open()
+    assert await job == (300000,)
+    assert await gone is None
+    lane.stop()
+
+
+async def test_a_queued_job_of_a_connection_given_up_fails(worker: Worker) -> None:
+    """Its task is woken with the reason, and waits for nobody."""
+    worker._lane = lane = Lane(clock=lambda: 0.0)
+    other, gate = await open_worker(lane), Gate()
+    long = asyncio.ensure_future(outcome(other.run(gate, text="long")))
+    await gate.reached.wait()
+    queued = asyncio.ensure_future(outcome(worker.run(lambda _: None, text="SELECT 1")))
+    worker.give_up("reason", keep=False, done=lambda _: None)
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        await queued
+    gate.open()
+    await long
+    await other.close()
+    lane.stop()
+
+
+async def test_in_a_child_process_the_connection_is_never_freed(worker: Worker) -> None:
+    """Not even by the interpreter's end: that would close it, and drop the parent's locks."""
+    connection = worker.connection
+    references = sys.getrefcount(connection)
+    worker.renew_in_child()
+    assert sys.getrefcount(connection) == references  # one dropped, one for ever
+    with pytest.raises(sqlite3.OperationalError, match=r"before the fork\(\) that made this one"):
+        worker.run(lambda _: None)
+    worker.aiosqlite_connection._connection = connection
+    worker._stop()
+    connection.close()

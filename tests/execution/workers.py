@@ -1,0 +1,42 @@
+"""Workers over databases in memory, and a gate for their threads."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from typing import TypeVar
+
+from sa_sqlite_pool.execution.jobs import Job
+from sa_sqlite_pool.execution.lane import Lane
+from sa_sqlite_pool.execution.worker import Worker, open_connection
+
+T = TypeVar("T")
+
+
+async def open_worker(lane: Lane | None = None) -> Worker:
+    connection = await open_connection(":memory:", isolation_level=None, check_same_thread=False)
+    return Worker(connection, threadsafe=True, lane=lane)
+
+
+async def outcome(job: Job[T]) -> T:
+    """A coroutine over a job, to make a task of."""
+    return await job
+
+
+class Gate:
+    """Holds the thread up until it is opened, and says when the thread has come."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.reached = asyncio.Event()
+        self._open = threading.Event()
+
+    def __call__(self, _: sqlite3.Connection) -> str:
+        self._loop.call_soon_threadsafe(self.reached.set)
+        if not self._open.wait(10):
+            raise TimeoutError("nobody opened the gate")
+        return "through"
+
+    def open(self) -> None:
+        self._open.set()

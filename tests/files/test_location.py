@@ -1,0 +1,61 @@
+"""Where a database is."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool.files.location import Location
+
+ODD_NAMES = ["a b.db", "naïve-ß-数据.db", "what?.db", "item#1.db", "100%.db", "a&b=c.db", "a'b.db"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_survive_the_uri(tmp_path: Path, name: str) -> None:
+    """The URI that readers are opened with names the same file."""
+    path = tmp_path / name
+    location = Location.parse(str(path), uri=False)
+    connection = sqlite3.connect(location.sqlite_uri, uri=True)
+    connection.execute("CREATE TABLE t (id)")
+    connection.close()
+    assert path.exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert Location.parse(location.sqlite_uri, uri=True).path == str(path)
+
+
+def test_every_way_to_name_a_file_is_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serialized writes: relative, linked and URI paths share one turn."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    os.symlink(tmp_path / "real", tmp_path / "link")
+    spellings = [
+        Location.parse("real/app.db", uri=False),
+        Location.parse(str(tmp_path / "real" / ".." / "link" / "app.db"), uri=False),
+        Location.parse("file:link/app.db?mode=rwc", uri=True),
+        Location.parse(f"file://{tmp_path}/real/app.db", uri=True),
+        Location.parse(f"file://localhost{tmp_path}/real/app.db", uri=True),
+    ]
+    assert {spelling.identity for spelling in spellings} == {str(tmp_path / "real" / "app.db")}
+
+
+@pytest.mark.parametrize(
+    ("database", "private"),
+    [
+        (":memory:", True),
+        ("", True),
+        ("file::memory:", True),
+        ("file:name?mode=memory", True),
+        ("file:name?mode=memory&cache=shared", False),
+        ("file:/name?vfs=memdb", False),
+    ],
+)
+def test_databases_in_memory(database: str, private: bool) -> None:
+    """Private ones are told from those that connections share by name."""
+    location = Location.parse(database, uri=database.startswith("file:"))
+    assert location.path is None
+    assert location.private is private

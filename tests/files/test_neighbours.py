@@ -1,0 +1,317 @@
+"""Who else uses a database, as Linux tells it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sqlite3
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool.files.neighbours import describe_writer, outside_readers, outside_writers
+from sa_sqlite_pool.system import process_locks
+from sa_sqlite_pool.wal.presence import Presence
+from tests.wal.others import PLAIN, PRESENT, OtherProcess
+
+fcntl = pytest.importorskip("fcntl", reason="there are no such locks here")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="the system does not tell who has locks"
+)
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of this process to a database with a log that is in use."""
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE t (id)")
+    yield connection
+    connection.close()
+
+
+Connection = sqlite3.Connection
+
+
+def inode(path: Path) -> int:
+    return os.stat(f"{path}-wal").st_ino
+
+
+def shown(path: Path) -> bool:
+    """Whether anybody has shown its presence on the log: it cannot be locked exclusively then."""
+    with open(f"{path}-wal", "rb") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def test_a_reader_of_another_process(path: Path, connection: Connection) -> None:
+    """Named as long as its transaction is open; it is no writer."""
+    with OtherProcess(path) as other:
+        assert outside_readers(str(path)) == []
+        other.execute("BEGIN")
+        assert other.execute("SELECT count(*) FROM t") == "[(0,)]"
+        assert outside_readers(str(path)) == [other.name]
+        assert outside_writers(str(path)) == []
+        other.execute("ROLLBACK")
+        assert outside_readers(str(path)) == []
+
+
+def test_readers_are_named_once_each(path: Path, connection: Connection) -> None:
+    """In the order of their numbers, whatever states they read."""
+    with OtherProcess(path) as first, OtherProcess(path) as second:
+        for other in (first, second):
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM t")
+            connection.execute("INSERT INTO t VALUES (1)")
+        assert sorted(outside_readers(str(path))) == sorted([first.name, second.name])
+        first.end()
+        assert outside_readers(str(path)) == [second.name]
+
+
+def test_a_reader_of_the_database_alone_is_in_nobodys_way(
+    path: Path, connection: Connection
+) -> None:
+    """It came when everything was moved, and reads nothing from the log."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with OtherProcess(path) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM t")
+        assert outside_readers(str(path)) == []
+        connection.execute("INSERT INTO t VALUES (1)")
+        assert other.execute("SELECT count(*) FROM t") == "[(0,)]"
+
+
+def test_a_writer_of_another_process(path: Path, connection: Connection) -> None:
+    """Named as long as its transaction is open."""
+    with OtherProcess(path) as other:
+        assert outside_writers(str(path)) == []
+        other.execute("BEGIN IMMEDIATE")
+        assert outside_writers(str(path)) == [other.name]
+        other.execute("COMMIT")
+        assert outside_writers(str(path)) == []
+
+
+def test_this_process_is_no_outsider(path: Path, connection: Connection) -> None:
+    """Whatever it does, and whether it shows itself or not."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO t VALUES (1)")
+    assert outside_readers(str(path)) == []
+    assert outside_writers(str(path)) == []
+    connection.execute("ROLLBACK")
+
+
+def test_a_process_that_uses_the_package(path: Path, connection: Connection) -> None:
+    """It shows its presence, and is no outside writer; as a reader it may be in the way."""
+    with OtherProcess(path, present=True) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert outside_writers(str(path)) == []
+        assert outside_readers(str(path)) == [other.name]
+        with OtherProcess(path) as stranger:
+            assert stranger.execute("SELECT count(*) FROM t") == "[(0,)]"
+        other.end()
+    assert not shown(path)
+
+
+def test_what_has_the_lock(path: Path, connection: Connection) -> None:
+    """Outside only what shows no presence; nothing where nothing is known."""
+    assert describe_writer(str(path)) is None
+    connection.execute("BEGIN IMMEDIATE")
+    assert describe_writer(str(path)) == "another connection of this process"
+    connection.execute("ROLLBACK")
+    for present in (True, False):
+        with OtherProcess(path, present=present) as other:
+            other.execute("BEGIN IMMEDIATE")
+            outside = (
+                "" if present else " outside this package (an sqlite3 shell, a stock engine, say)"
+            )
+            assert describe_writer(str(path)) == f"{other.name}{outside}"
+
+
+def test_presence_on_one_database_is_none_on_another(
+    path: Path, tmp_path: Path, connection: Connection
+) -> None:
+    """The log that is locked tells for which."""
+    second = tmp_path / "second.db"
+    with contextlib.closing(sqlite3.connect(second)) as other_database:
+        other_database.execute("PRAGMA journal_mode = WAL")
+        other_database.execute("CREATE TABLE t (id)")
+        program = f"import sys; sys.argv[1] = {str(second)!r}\n"
+        back = f"\nsys.argv[1] = {str(path)!r}\n"
+        with OtherProcess(path, program + PRESENT + back + PLAIN) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert outside_writers(str(path)) == [other.name]
+
+
+def test_locks_of_other_files_do_not_count(
+    path: Path, tmp_path: Path, connection: Connection
+) -> None:
+    """A writer of another database is none of this one."""
+    second = tmp_path / "second.db"
+    with OtherProcess(second) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("CREATE TABLE t (id)")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO t VALUES (1)")
+        assert outside_writers(str(second)) == [other.name]
+        assert (outside_readers(str(path)), outside_writers(str(path))) == ([], [])
+
+
+def test_files_that_are_missing(tmp_path: Path) -> None:
+    """Nobody uses them."""
+    assert outside_readers(str(tmp_path / "none.db")) == []
+    assert outside_writers(str(tmp_path / "none.db")) == []
+
+
+LINES = """\
+1: POSIX  ADVISORY  WRITE {pid} {file} 120 120
+1: -> POSIX  ADVISORY  WRITE 991 {file} 120 120
+2: FLOCK  ADVISORY  WRITE 992 {file} 0 EOF
+3: POSIX  ADVISORY  WRITE 993 00:00:1 120 120
+4: POSIX  ADVISORY  READ 994 {file} 120 120
+5: OFDLCK ADVISORY  WRITE -1 {file} 120 120
+6: POSIX  ADVISORY  WRITE 0 {file} 120 120
+7: POSIX  ADVISORY  WRITE 995 {file} 121 127
+8: POSIX  ADVISORY  WRITE 996 {file} 0 119
+9: POSIX  ADVISORY  READ 997 {file} 123 123
+10: POSIX  ADVISORY  READ 998 {file} 124 124
+11: POSIX  ADVISORY  READ 999 {file} 127 127
+12: POSIX  ADVISORY  READ 1000 {file} 128 128
+something else entirely
+"""
+
+
+def test_what_the_system_lists(
+    path: Path, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks on the byte for writing and on those of readers; not those of nobody in sight."""
+    listed = tmp_path / "locks"
+    file = process_locks.identity(f"{path}-shm")
+    listed.write_text(LINES.format(pid=2**22 + 1, file=file))
+    monkeypatch.setattr(process_locks, "_LOCKS", listed)
+    assert outside_writers(str(path)) == [f"process {2**22 + 1}"]
+    readers = outside_readers(str(path))
+    assert [reader.split()[1] for reader in readers] == ["998", "999"]
+    monkeypatch.setattr(process_locks, "_LOCKS", tmp_path / "missing")
+    assert outside_writers(str(path)) == outside_readers(str(path)) == []
+
+
+def test_presence_follows_the_log(path: Path, connection: Connection) -> None:
+    """Another file in its place is shown anew; the old descriptor is closed."""
+    presence = Presence(f"{path}-wal")
+    assert not shown(path)
+    presence.show(inode(path))
+    assert shown(path)
+    first, close = descriptors(), presence._close
+    presence.show(inode(path))
+    assert presence._close is close  # not opened again
+    os.rename(f"{path}-wal", f"{path}-old")
+    Path(f"{path}-wal").touch()
+    assert not shown(path)
+    presence.show(inode(path))
+    assert shown(path)
+    assert len(descriptors()) == len(first)
+    os.replace(f"{path}-old", f"{path}-wal")
+    presence.hide()
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_hiding(path: Path, connection: Connection) -> None:
+    """At once, twice is fine, and it can be shown again."""
+    before = descriptors()
+    presence = Presence(f"{path}-wal")
+    presence.hide()
+    presence.show(inode(path))
+    presence.hide()
+    assert not shown(path)
+    presence.hide()
+    assert descriptors() == before
+    presence.show(inode(path))
+    assert shown(path)
+    presence.hide()
+
+
+def test_presence_ends_with_its_owner(path: Path, connection: Connection) -> None:
+    """Nothing is left open."""
+    gc.collect()  # of other tests
+    before = descriptors()
+    presence = Presence(f"{path}-wal")
+    presence.show(inode(path))
+    del presence
+    gc.collect()
+    assert not shown(path)
+    assert descriptors() == before
+
+
+def test_a_log_that_is_gone(tmp_path: Path) -> None:
+    """Somebody deleted it in between: no error."""
+    presence = Presence(str(tmp_path / "missing-wal"))
+    presence.show(7)
+    presence.hide()
+
+
+def test_many_processes_are_present(path: Path, connection: Connection) -> None:
+    """One does not keep another from it."""
+    presence = Presence(f"{path}-wal")
+    presence.show(inode(path))
+    with OtherProcess(path, present=True):
+        presence.hide()
+        assert shown(path)
+    assert not shown(path)
+
+
+def test_the_child_of_a_fork_is_not_present(path: Path, connection: Connection) -> None:
+    """It lets go of what it inherited, so that the parent can hide; the parent stays shown."""
+    presence = Presence(f"{path}-wal")
+    presence.show(inode(path))
+    leave, left = os.pipe(), os.pipe()
+    inherited = len(descriptors())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        closed = len(descriptors()) < inherited
+        os.write(left[1], b"y" if closed else b"n")
+        os.read(leave[0], 1)
+        os._exit(0)
+    assert os.read(left[0], 1) == b"y"
+    found = [shown(path)]
+    presence.hide()
+    found.append(shown(path))  # the child is still there
+    os.write(leave[1], b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+    assert found == [True, False]
+    for end in (*leave, *left):
+        os.close(end)
+
+
+def test_a_program_that_is_started_inherits_nothing(path: Path, connection: Connection) -> None:
+    """The descriptor is closed in what ``exec`` starts, also where all others are passed on."""
+    presence = Presence(f"{path}-wal")
+    presence.show(inode(path))
+    pid = os.posix_spawn(
+        sys.executable,
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; "
+            "ends = [os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')"
+            " if os.path.exists(f'/proc/self/fd/{n}')]; "
+            "sys.exit(any(end.endswith('-wal') for end in ends) * 7)",
+        ],
+        dict(os.environ),
+    )
+    # SQLite's own descriptor of the log is closed in it, too.
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    presence.hide()

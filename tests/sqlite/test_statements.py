@@ -1,0 +1,302 @@
+"""What a statement is, from its text."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from sa_sqlite_pool.sqlite import statements
+from sa_sqlite_pool.sqlite.statements import (
+    Attach,
+    Kind,
+    Pragma,
+    changes_settings,
+    classify,
+    ends_transaction,
+    first_word,
+    parse_attach,
+    parse_pragma,
+    savepoint_name,
+    without_leading_semicolons,
+)
+
+CASES = {
+    Kind.READ: [
+        "SELECT 1",
+        "  select * from items -- INSERT",
+        "/* UPDATE */ SELECT 1",
+        "VALUES (1)",
+        "WITH a AS (SELECT 1) SELECT * FROM a",
+        "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT n FROM a LIMIT 3",
+        'WITH "insert" AS (SELECT \'DELETE\') SELECT * FROM "insert"',
+        ";SELECT 1",
+        "\ufeffSELECT 1",
+        "/*/ INSERT */ SELECT 1",
+        "-- INSERT\n\t; /**/ SELECT 1",
+        "PRAGMA main.table_info('items')",
+        'PRAGMA "main".table_xinfo("items")',
+        "PRAGMA table_list",
+        "pragma index_list(items)",
+    ],
+    Kind.EXPLAIN: ["EXPLAIN INSERT INTO items VALUES (1)", "explain query plan select 1"],
+    Kind.WRITE: [
+        "INSERT INTO items DEFAULT VALUES",
+        "REPLACE INTO items VALUES (1)",
+        "UPDATE items SET amount = 1 RETURNING id",
+        "DELETE FROM items",
+        "CREATE TABLE t (id)",
+        "DROP TABLE t",
+        "ALTER TABLE t RENAME TO u",
+        "ANALYZE",
+        "REINDEX",
+        "WITH a AS (SELECT 1) INSERT INTO items SELECT * FROM a",
+        "WITH a AS (SELECT (SELECT 1)) DELETE FROM items WHERE id IN a",
+        "WITH a(x) AS NOT MATERIALIZED (SELECT 1) UPDATE items SET amount = 2",
+    ],
+    Kind.UNKNOWN: [
+        "FROBNICATE",
+        "",
+        "SELECTED",
+        "SELECT$",
+        "éSELECT 1",
+        "'INSERT' SELECT 1"[:8],
+        "WITH a AS (SELECT '" + 20_000 * "x" + "') INSERT INTO items SELECT 1",
+    ],
+    Kind.TEMP_DDL: [
+        "CREATE TEMP TABLE t (id)",
+        "create temporary view v as select 1",
+        "CREATE /* scratch */ TEMP TRIGGER t AFTER INSERT ON items BEGIN SELECT 1; END",
+    ],
+    Kind.SAVEPOINT: ["SAVEPOINT a"],
+    Kind.BEGIN: ["BEGIN", "begin deferred transaction"],
+    Kind.BEGIN_WRITE: ["BEGIN IMMEDIATE", "begin exclusive transaction"],
+    Kind.END: ["COMMIT", "END TRANSACTION", "ROLLBACK", "RELEASE a", "ROLLBACK TO SAVEPOINT a"],
+    Kind.SETTING: [
+        "PRAGMA foreign_keys=ON",
+        "PRAGMA journal_mode=WAL",
+        "PRAGMA synchronous",
+        "DETACH other",
+    ],
+    Kind.PRAGMA: ["PRAGMA user_version", "PRAGMA cache_size = 5", "PRAGMA defer_foreign_keys"],
+    Kind.DEFERRAL: ["PRAGMA defer_foreign_keys=ON", "PRAGMA main.defer_foreign_keys(0)"],
+    Kind.ATTACH: ["ATTACH 'x.db' AS x"],
+    Kind.MAINTENANCE: [
+        "VACUUM",
+        "VACUUM INTO 'copy.db'",
+        "PRAGMA wal_checkpoint",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        "PRAGMA -- now\n wal_checkpoint",
+        "PRAGMA main./* all */wal_checkpoint",
+        "\ufeff;PRAGMA [main] . `wal_checkpoint`",
+        "EXPLAIN PRAGMA wal_checkpoint",
+        "EXPLAIN /**/ QUERY PLAN PRAGMA--\nwal_checkpoint",
+    ],
+    Kind.PRAGMA_WRITE: [
+        "PRAGMA user_version = 3",
+        "PRAGMA main.application_id(7)",
+        "PRAGMA /* bytes */ default_cache_size = 5",
+        "PRAGMA optimize",
+        "PRAGMA--\nuser_version/**/=/**/3",
+        "PRAGMA incremental_vacuum(1)",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"), [(sql, kind) for kind, texts in CASES.items() for sql in texts]
+)
+def test_kinds(sql: str, kind: Kind) -> None:
+    """Comments, quotes, parentheses and WITH do not mislead."""
+    assert classify(sql) is kind
+
+
+def test_long_texts_are_not_remembered() -> None:
+    """An INSERT of a thousand rows is judged by its first word and not kept in memory."""
+    before = statements._remembered.cache_info().currsize
+    assert classify("INSERT INTO items VALUES " + "(1), " * 5000 + "(1)") is Kind.WRITE
+    assert statements._remembered.cache_info().currsize == before
+
+
+def test_every_read_is_one_to_sqlite_as_well() -> None:
+    """SQLite, asked by its authorizer, agrees that none of these writes."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, amount)")
+    actions: set[int] = set()
+
+    def note(action: int, *_: object) -> int:
+        actions.add(action)
+        return sqlite3.SQLITE_OK
+
+    connection.set_authorizer(note)
+    for sql in CASES[Kind.READ]:
+        connection.execute(sql).fetchall()
+    reads = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
+    assert actions <= reads | {sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_PRAGMA}
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("PRAGMA user_version", Pragma("user_version", None, None)),
+        ("pragma main.User_Version;", Pragma("user_version", "main", None)),
+        ("PRAGMA 'main' . \"query_only\" = 'ON'", Pragma("query_only", "main", "on")),
+        ("PRAGMA -- c\n query_only /* c */ = -- c\n 0 -- c", Pragma("query_only", None, "0")),
+        ("PRAGMA cache_size=-2000", Pragma("cache_size", None, "-2000")),
+        ("PRAGMA journal_mode(WAL) -- as we like it", Pragma("journal_mode", None, "wal")),
+        ("EXPLAIN QUERY PLAN PRAGMA a.b(c)", Pragma("b", "a", "c")),
+        ("; \ufeff PRAGMA x = ''", Pragma("x", None, "''")),
+        ("SELECT 'PRAGMA x = 1'", None),
+        ("PRAGMATIC x", None),
+        ("EXPLAIN SELECT 1", None),
+        ("", None),
+    ],
+)
+def test_pragmas(sql: str, expected: Pragma | None) -> None:
+    """By SQLite's tokens, so that comments and quotes hide none."""
+    assert parse_pragma(sql) == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("ATTACH 'a.db' AS a", Attach("'a.db'", "a")),
+        ("attach database :file as :name ;", Attach(":file", ":name")),
+        (
+            "ATTACH 'a AS b' || CAST(1 AS TEXT) AS [c d]",
+            Attach("'a AS b' || CAST(1 AS TEXT)", "[c d]"),
+        ),
+        ("-- x\nATTACH ?2/* y */AS ?1 -- z", Attach("?2/* y */", "?1")),
+        ("ATTACH 'a.db' AS a KEY 'k'", None),
+        ("ATTACH 'a.db' a", None),
+        ("ATTACH", None),
+        ("DETACH a", None),
+    ],
+)
+def test_attaches(sql: str, expected: Attach | None) -> None:
+    """The file is an expression, whose own AS does not count."""
+    assert parse_attach(sql) == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("SAVEPOINT sa_savepoint_1", "sa_savepoint_1"),
+        ("SAVEPOINT sa_savepoint_1 /*controller='index',traceparent='00-1-2'*/", "sa_savepoint_1"),
+        ("ROLLBACK TO SAVEPOINT Sa_1 -- TO b", "sa_1"),
+        ('ROLLBACK TRANSACTION TO "My Point";', "my point"),
+        ("RELEASE SAVEPOINT [a]", "a"),
+        ("release a$1;", "a$1"),
+        ("SAVEPOINT é", "é"),
+    ],
+)
+def test_names_of_savepoints(sql: str, name: str) -> None:
+    """As SQLite compares them; what is written behind them is none."""
+    assert savepoint_name(sql) == name
+
+
+@pytest.mark.parametrize(
+    ("sql", "ends"),
+    [
+        ("COMMIT", True),
+        ("END TRANSACTION", True),
+        ("ROLLBACK", True),
+        ("ROLLBACK /* TO a */", True),
+        ("ROLLBACK TRANSACTION TO a", False),
+        ("/* c */ ROLLBACK TO a", False),
+        ("RELEASE a", False),
+    ],
+)
+def test_what_ends_a_transaction(sql: str, ends: bool) -> None:
+    """And what ends a savepoint alone."""
+    assert ends_transaction(sql) is ends
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ("PRAGMA foreign_keys = OFF", True),
+        ("PRAGMA -- c\n foreign_keys(0)", True),
+        ("PRAGMA foreign_keys", False),
+        ("PRAGMA table_info(items)", False),
+        ("PRAGMA main.integrity_check(1)", False),
+        ("/* c */ ATTACH 'a' AS a", True),
+        ("DETACH a", True),
+        ("VACUUM", False),
+    ],
+)
+def test_what_changes_settings(sql: str, changes: bool) -> None:
+    """Such a connection is not lent again as if it were new."""
+    assert changes_settings(sql) is changes
+
+
+@pytest.mark.parametrize(
+    ("sql", "explained"),
+    [
+        ("; ;-- c\n; INSERT INTO a;", "INSERT INTO a;"),
+        ("/* c */ SELECT 1", "SELECT 1"),
+        ("SELECT 1", "SELECT 1"),
+        (" ; -- nothing", " ; -- nothing"),
+    ],
+)
+def test_what_explain_stands_before(sql: str, explained: str) -> None:
+    """A semicolon would end it."""
+    assert without_leading_semicolons(sql) == explained
+
+
+class Counting:
+    """Stands for the pattern, and counts what is matched, and how far it is looked."""
+
+    def __init__(self, pattern: object) -> None:
+        self.pattern, self.matches, self.characters = pattern, 0, 0
+
+    def finditer(self, sql: str) -> object:
+        for match in self.pattern.finditer(sql):  # type: ignore[attr-defined]
+            self.matches += 1
+            self.characters = max(self.characters, match.end())
+            yield match
+
+
+VERBS = ["SELECT 1", "INSERT INTO t VALUES (1)", "WITH a AS (SELECT 1) DELETE FROM t", "PRAGMA x=1"]
+FILLERS = ["(1, 'x'), ", "'", '"', "[", "`", "(", "/*", "--", ";", "''", "a.", "\ufeff", "/"]
+
+
+@pytest.mark.parametrize("filler", FILLERS)
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("in_front", [True, False])
+def test_megabytes_are_judged_in_bounded_work(
+    monkeypatch: pytest.MonkeyPatch, filler: str, verb: str, in_front: bool
+) -> None:
+    """No more than 16 KiB are looked at, once, whatever is in them; counted, not timed."""
+    text = filler * (2**21 // len(filler))
+    sql = text + verb if in_front else f"{verb} {text}"
+    counting = Counting(statements._TOKEN)
+    monkeypatch.setattr(statements, "_TOKEN", counting)
+    asks = [classify, first_word, parse_pragma, parse_attach, without_leading_semicolons]
+    for ask in asks:
+        counting.matches = 0
+        ask(sql)
+        assert counting.matches <= 16_384
+    assert counting.characters <= 16_384
+
+
+@pytest.mark.parametrize(("length", "looked_at"), [(4_096, True), (4_097, False)])
+def test_where_texts_are_remembered(length: int, looked_at: bool) -> None:
+    """The bound is sharp."""
+    before = statements._remembered.cache_info().currsize
+    sql = "SELECT 'bound'".ljust(length)
+    assert classify(sql) is Kind.READ
+    assert statements._remembered.cache_info().currsize == before + looked_at
+
+
+@pytest.mark.parametrize(("blanks", "kind"), [(16_378, Kind.READ), (16_379, Kind.UNKNOWN)])
+def test_where_a_verb_is_found(blanks: int, kind: Kind) -> None:
+    """Within 16,384 characters, all of it; then SQLite is asked."""
+    assert classify(blanks * " " + "SELECT 1") is kind
+
+
+def test_a_quote_that_is_cut_hides_what_is_in_it() -> None:
+    """A bracket or a verb in a string of megabytes is not SQL."""
+    string = "') SELECT " + 20_000 * "x" + "'"
+    assert classify(f"WITH a AS (SELECT {string}) INSERT INTO t SELECT 1") is Kind.UNKNOWN
