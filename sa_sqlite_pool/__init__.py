@@ -25,14 +25,18 @@ from .errors import (
     TurnAlreadyHeldError,
     WriteTimeout,
 )
-from .pools.reader import ReaderPool
-from .pools.swap_in import SQLitePool
-from .pools.writer import WriterPool
+from .pools.impl import ReaderPool, SQLitePool, WriterPool
 from .sessions.maker import routing_sessionmaker
 from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import WalSettings
-from .statistics import DatabaseStatistics, ReaderStatistics, WalStatistics
-from .wal.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
+from .statistics import (
+    Checkpoint,
+    CheckpointMode,
+    CheckpointOutcome,
+    DatabaseStatistics,
+    ReaderStatistics,
+    WalStatistics,
+)
 
 __all__ = [
     "AwaitableError",

@@ -26,8 +26,7 @@ from .errors import ConfigurationError, DatabaseClosedError
 from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url
 from .pools.base import FairPool
-from .pools.reader import DEFAULT_READERS, ReaderPool
-from .pools.writer import WriterPool
+from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
 from .sessions.given_out import GuardedSessionmaker, end_session
 from .sessions.lean import LeanEngine
 from .sessions.maker import sessionmaker_options
@@ -47,9 +46,8 @@ from .settings import (
     check_wal_settings,
     lay_over,
 )
-from .statistics import DatabaseStatistics
+from .statistics import Checkpoint, CheckpointMode, CheckpointOutcome, DatabaseStatistics
 from .system.life import State
-from .wal.checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0

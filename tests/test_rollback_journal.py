@@ -43,8 +43,8 @@ from sa_sqlite_pool import (
     routing_sessionmaker,
 )
 from sa_sqlite_pool.driver import executor
+from sa_sqlite_pool.statistics import CheckpointOutcome
 from sa_sqlite_pool.transactions.locks import may_pass
-from sa_sqlite_pool.wal.checkpoints import CheckpointOutcome
 from tests.conftest import MakeEngine
 from tests.helpers import (
     ENDLESS,

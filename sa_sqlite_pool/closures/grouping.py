@@ -34,7 +34,7 @@ from ..compat.greenlets import greenlet_spawn
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..execution.jobs import Job
-from ..pools.writer import WriterPool
+from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
 from ..transactions.locks import NotBegun, Patience, pause
 from ..turn.write_turn import place_in_line

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..database import SQLiteDatabase
 from ..errors import ConfigurationError, WriteTimeout
-from ..pools.writer import WriterPool
+from ..pools.impl import WriterPool
 from ..settings import check_timeout
 from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore

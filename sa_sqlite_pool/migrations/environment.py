@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import async_engine_from_config
 
 from ..errors import ConfigurationError, WriteTimeout
 from ..files.urls import sqlite_url
-from ..pools.writer import WriterPool
+from ..pools.impl import WriterPool
 from ..transactions.locks import write_patience
 from .transaction import end_what_listeners_began, migrate, print_sql
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.engine import URL, CreateEnginePlugin
 
-from .swap_in import SQLitePool
+from .impl import SQLitePool
 
 
 class SQLitePoolPlugin(CreateEnginePlugin):

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from ..errors import ConfigurationError, SessionEndedError
-from ..pools.reader import ReaderPool
+from ..pools.impl import ReaderPool
 from ..settings import Role
 from .composing import composed
 from .lean import LeanSession

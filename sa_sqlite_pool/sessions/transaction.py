@@ -17,7 +17,7 @@ from sqlalchemy.util import warn
 
 from ..driver.adapter import SQLiteConnection
 from ..errors import ConfigurationError, OpenReadError, StaleReadError
-from ..pools.writer import WriterPool
+from ..pools.impl import WriterPool
 
 
 @final

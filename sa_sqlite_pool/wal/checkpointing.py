@@ -13,13 +13,14 @@ from ..errors import WriteTimeout
 from ..files.location import Location
 from ..files.neighbours import describe_writer, outside_readers, outside_writers
 from ..settings import PragmaValue
+from ..statistics import Checkpoint, CheckpointMode, CheckpointOutcome
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..transactions.locks import may_pass, pause
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.snapshots import Gap, Snapshot, Snapshots
 from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
-from .checkpoints import Checkpoint, Checkpointer, CheckpointMode, CheckpointOutcome
+from .checkpoints import Checkpointer
 
 T = TypeVar("T")
 

@@ -23,78 +23,20 @@ cuts the file to ``journal_size_limit``. So the second connection writes what is
 
 from __future__ import annotations
 
-import enum
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar, final
 
-from ..errors import ConfigurationError
 from ..execution.jobs import Job
 from ..execution.worker import Worker
 from ..files.location import Location
 from ..files.log_file import measure, sync_file, sync_open_file
 from ..files.open_files import open_files
 from ..settings import PragmaValue
+from ..statistics import Checkpoint, CheckpointMode, CheckpointOutcome
 from ..transactions.locks import keep_trying, may_pass
 from .reset_bug import has_reset_bug
-
-
-class CheckpointMode(enum.Enum):
-    """https://www.sqlite.org/pragma.html#pragma_wal_checkpoint"""
-
-    PASSIVE = "passive"
-    FULL = "full"
-    RESTART = "restart"
-    TRUNCATE = "truncate"
-
-    @classmethod
-    def parse(cls, mode: str) -> CheckpointMode:
-        try:
-            return cls(mode)
-        except ValueError:
-            names = ", ".join(repr(known.value) for known in cls)
-            raise ConfigurationError(f"mode must be one of {names}, not {mode!r}") from None
-
-
-class CheckpointOutcome(enum.Enum):
-    """What the three numbers of a checkpoint mean."""
-
-    MOVED_ALL = "moved_all"
-    """Everything in the log is in the database, too; the log begins anew as soon as nobody reads
-    from it."""
-    TRUNCATED = "truncated"
-    """Everything is in the database, and the file is empty, or has the one frame that begins it
-    anew."""
-    HELD_BACK = "held_back"
-    """A reader of an old state keeps a part from being moved, or the log from being truncated."""
-    BUSY = "busy"
-    """Somebody else holds the lock for writing, or runs a checkpoint."""
-    NOT_WAL = "not_wal"
-    """The database has no write-ahead log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What a checkpoint did.
-
-    ``busy``, ``frames`` and ``moved`` are the three numbers that SQLite returned last: whether a
-    FULL, RESTART or TRUNCATE was kept from it, how many frames are in the log, and how many of
-    them are in the database; -1 where SQLite does not say. ``seconds`` is how long nobody could
-    write for its sake. ``held_back_by`` says who is in the way, if anybody is.
-    """
-
-    mode: CheckpointMode
-    outcome: CheckpointOutcome
-    busy: bool
-    frames: int
-    moved: int
-    seconds: float
-    held_back_by: str | None = None
-    salts: tuple[int, ...] = field(default=(), repr=False, compare=False)
-    """Which log it was: others whenever the log has begun anew."""
-
 
 Numbers = tuple[int, int, int]
 

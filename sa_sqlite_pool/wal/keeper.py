@@ -22,14 +22,19 @@ from ..files.location import Location
 from ..files.log_file import LogSize
 from ..files.open_files import FileReplacedError
 from ..settings import ConnectionSettings, WalSettings
-from ..statistics import ReaderStatistics, WalStatistics
+from ..statistics import (
+    Checkpoint,
+    CheckpointMode,
+    CheckpointOutcome,
+    ReaderStatistics,
+    WalStatistics,
+)
 from ..system.forks import renew_after_fork
 from ..system.registry import OnePerFile
 from ..system.waiting import done_in_time
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
 from .checkpointing import Checkpointing
-from .checkpoints import Checkpoint, CheckpointMode, CheckpointOutcome
 from .lookout import Lookout
 from .policy import Action, Situation, decide, too_large
 from .reports import Reports

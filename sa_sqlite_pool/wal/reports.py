@@ -9,8 +9,8 @@ from typing import final
 
 from ..files.open_files import FileReplacedError
 from ..sqlite.inspection import ask
+from ..statistics import Checkpoint
 from ..turn.snapshots import Snapshot
-from .checkpoints import Checkpoint
 from .reset_bug import FIXED_VERSIONS, has_reset_bug
 
 logger = logging.getLogger("sa_sqlite_pool")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import SnapshotTooOldError, SQLiteDatabase
-from sa_sqlite_pool.pools.writer import WriterPool
+from sa_sqlite_pool.pools.impl import WriterPool
 from tests.closures.work import (
     ENDLESS_WRITE,
     LONG,

@@ -11,14 +11,9 @@ import pytest
 
 from sa_sqlite_pool.execution.worker import Worker
 from sa_sqlite_pool.files.location import Location
+from sa_sqlite_pool.statistics import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints
-from sa_sqlite_pool.wal.checkpoints import (
-    Checkpointer,
-    CheckpointMode,
-    CheckpointOutcome,
-    Numbers,
-    move_after_commit,
-)
+from sa_sqlite_pool.wal.checkpoints import Checkpointer, Numbers, move_after_commit
 from tests.execution.workers import Gate, outcome
 from tests.helpers import until
 from tests.wal.checkpointing import FIRST_FRAME, Database, connect, lock_of, open_checkpointer

@@ -15,13 +15,9 @@ import pytest
 
 from sa_sqlite_pool.execution.worker import Worker, _open_connections
 from sa_sqlite_pool.settings import PragmaValue
+from sa_sqlite_pool.statistics import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints
-from sa_sqlite_pool.wal.checkpoints import (
-    Checkpointer,
-    CheckpointMode,
-    CheckpointOutcome,
-    outcome_of,
-)
+from sa_sqlite_pool.wal.checkpoints import Checkpointer, outcome_of
 from tests.helpers import until
 from tests.wal.checkpointing import FIRST_FRAME, Database, connect, lock_of, open_checkpointer
 

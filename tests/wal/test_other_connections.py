@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.statistics import CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints, reports
-from sa_sqlite_pool.wal.checkpoints import CheckpointOutcome
 from tests.helpers import until
 from tests.wal.facade import HARD, SMALL, SOFT, add, count, log_size, pragma, said
 from tests.wal.others import PACKAGE, OtherProcess

@@ -1,4 +1,4 @@
-"""The writer engine's pool: one connection behind the write turn."""
+"""The three pools: one for everything, one that writes, one that reads."""
 
 from __future__ import annotations
 
@@ -6,12 +6,33 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from ..errors import ConfigurationError
-from ..settings import ConnectionSettings, Role
+from ..errors import ConfigurationError, ReadTimeout
+from ..settings import SWAP_IN_PRAGMAS, ConnectionSettings, Role, check_count
 from ..transactions.locks import write_patience
 from ..turn.permit import Permit
 from ..turn.write_turn import Place, WriteTurn, place_in_line
 from .base import FairPool
+
+DEFAULT_READERS = 4
+
+
+class SQLitePool(FairPool):
+    """``create_async_engine("sqlite+aiosqlite:///app.db", poolclass=SQLitePool)``
+
+    Connections read without a long transaction, as the stock driver's do. The first statement
+    that writes takes the write turn of the file and begins IMMEDIATE; both end at commit or
+    rollback. ``execution_options(sqlite_role="writer")`` takes the turn with the first statement,
+    whatever it is; ``sqlite_role="reader"`` gives one snapshot and refuses to write.
+
+    The file is switched to WAL with ``synchronous=NORMAL``. Foreign keys are left as the
+    application has them; ``pragmas={"foreign_keys": True}`` enforces them.
+
+    Every option of SQLAlchemy's ``QueuePool`` applies. The others are described at
+    :class:`~sa_sqlite_pool.pools.base.FairPool`; they go to ``create_async_engine`` as they are.
+    """
+
+    role = Role.AUTO
+    default_pragmas = SWAP_IN_PRAGMAS
 
 
 class WriterPool(FairPool):
@@ -75,3 +96,29 @@ class WriterPool(FairPool):
 
     def _release(self, permit: Permit) -> None:
         self.turn.release(permit)
+
+
+class ReaderPool(FairPool):
+    """A few connections that read, each transaction one snapshot, and cannot write.
+
+    ``create_async_engine(url, poolclass=ReaderPool, pool_size=4)``. Those that find all
+    connections lent wait in order of arrival, at most ``pool_timeout`` (by default
+    ``read_timeout``) seconds, and then get a :class:`~sa_sqlite_pool.ReadTimeout`; with None, they
+    wait as long as it takes.
+
+    The file is opened with ``mode=ro``, and what that lets through (ATTACH, VACUUM INTO, settings
+    of the file) SQLite's authorizer refuses. Temp tables are allowed.
+    """
+
+    role = Role.READER
+    timeout_error = ReadTimeout
+
+    def __init__(
+        self,
+        creator: Callable[..., Any],
+        pool_size: int = DEFAULT_READERS,
+        max_overflow: int = 0,
+        **kw: Any,
+    ) -> None:
+        check_count("the number of readers", pool_size)
+        super().__init__(creator, pool_size=pool_size, max_overflow=max_overflow, **kw)
