@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. They need Python, its venv module
+# `make help` lists what there is. Two commands on a fresh machine: `make demo` and `make test`. They need Python, its venv module
 # and make; everything else is installed into the environments below.
 
 PYTHON ?= python3
@@ -8,54 +8,56 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
-.PHONY: demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
+.PHONY: help demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
 .PHONY: bench bench-docs bench-large bench-cancel bench-instructions bench-processes bench-wal bench-wal-hour
 
-demo: $(VENV)/.demo
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.demo  ## a shop with a web server, customers and jobs; its books must balance
 	$(BIN)/python -m examples.shop
 
 # An old database with 100,000 rows, and the application that upgrades it.
-migrations: $(VENV)/.dev
+migrations: $(VENV)/.dev  ## an old database, and the application that upgrades it
 	rm -f migrations_example/example.db*
 	cd migrations_example && ../$(BIN)/python -m fill && ../$(BIN)/python -m app
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs some of them
+	$(BIN)/python -m pytest $(ARGS)
 
 # The newest 2.0.x, without what no version of SQLAlchemy makes a difference to, and without the
 # programs of users, which `make test-cases` runs on both lines; and the oldest
 # versions that pyproject.toml admits.
-test-sqlalchemy20: .venv-sqlalchemy20/.dev
+test-sqlalchemy20: .venv-sqlalchemy20/.dev  ## the newest SQLAlchemy 2.0.x, where SQLAlchemy matters
 	.venv-sqlalchemy20/bin/python -m pytest --ignore tests/backup --ignore tests/benchmarks --ignore tests/turn \
 		--ignore tests/wal --ignore tests/real_programs
 
 # Programs as people write them, through every door, by version of Python and SQLAlchemy, each with
 # Python's SQLite and with one that a package brings; `make test` runs most of them, once. For fewer
 # environments: `make test-cases CASES=3.13-2.1`.
-test-cases: $(CASES:%=test-cases-%)
-
+test-cases: $(CASES:%=test-cases-%)  ## programs as people write them, on several Pythons, SQLAlchemys and SQLites
 test-cases-%: .venv-cases-%/.dev
 	.venv-cases-$*/bin/python -m pytest -m 'long or not long' tests/real_programs
 	SQLITE_MODULE=pysqlite3 .venv-cases-$*/bin/python -m pytest -m 'long or not long' tests/real_programs
 
 # Every statement in a thread, and every statement on the event loop; `make test` learns.
-test-placement: $(VENV)/.dev
+test-placement: $(VENV)/.dev  ## all statements in threads, and all on the event loop
 	$(BIN)/python -m pytest --placement thread
 	$(BIN)/python -m pytest --placement inline
 
-test-oldest: .venv-oldest/.dev
+test-oldest: .venv-oldest/.dev  ## the oldest versions that pyproject.toml admits
 	.venv-oldest/bin/python -m pytest
 
 # Every way to exit and to fork, through every door; `make test` has a few of them.
-test-long: $(VENV)/.dev
+test-long: $(VENV)/.dev  ## every way to exit and to fork: some minutes
 	$(BIN)/python -m pytest -m long
 
 # Cancellations at random moments, through all doors: some minutes; `make test` has a short form.
 # And a plainer load on a stock engine and this package's, and the statement after a long one.
-test-cancel: $(VENV)/.dev
+test-cancel: $(VENV)/.dev  ## 100,000 random cancellations: some minutes
 	$(BIN)/python -m tests.cancellations --count 100000 --seed 1
 
-bench-cancel: $(VENV)/.dev
+bench-cancel: $(VENV)/.dev  ## cancellations, beside a stock engine
 	for door in stock swap-in engines facade; do \
 		$(BIN)/python -m tests.cancellations --only-mixed --door $$door --seed 1 --limit 60; \
 	done
@@ -63,58 +65,58 @@ bench-cancel: $(VENV)/.dev
 
 # Processes that write and checkpoint one file, and are killed now and then: three minutes;
 # `make test` has a short form.
-test-checkpoints: $(VENV)/.dev
+test-checkpoints: $(VENV)/.dev  ## many processes write and checkpoint one file: three minutes
 	$(BIN)/python -m tests.checkpoints --seconds 180 --processes 6 --seed 1
 
 # Processes that write one file are killed, five times a second, and the others go on: a minute;
 # `make test` has a short form.
-test-kills: $(VENV)/.dev
+test-kills: $(VENV)/.dev  ## processes that write are killed: a minute
 	$(BIN)/python -m tests.kills --seconds 60 --processes 6 --seed 1
 
 # SQLAlchemy's own test suite on the stock pool and on SQLitePool, compared. ONLY=test/engine runs
 # a part of it.
-test-sqlalchemy-suite: $(VENV)/.dev
+test-sqlalchemy-suite: $(VENV)/.dev  ## SQLAlchemy's own tests on both pools; ONLY=test/engine runs a part
 	$(BIN)/python -m tests.sqlalchemy_suite $(addprefix --only ,$(ONLY))
 
-test-sqlalchemy20-suite: .venv-sqlalchemy20/.dev
+test-sqlalchemy20-suite: .venv-sqlalchemy20/.dev  ## the same on the newest 2.0.x
 	.venv-sqlalchemy20/bin/python -m tests.sqlalchemy_suite $(addprefix --only ,$(ONLY))
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev  ## ruff
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(VENV)/.dev
+types: $(VENV)/.dev  ## mypy --strict
 	$(BIN)/mypy
 
 # All loads with all contenders: a quarter of an hour. And the page and the pictures, from what it
 # wrote.
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev  ## all loads with all contenders: a quarter of an hour
 	mkdir -p build
 	$(BIN)/python -m benchmarks --json build/benchmarks.json
 
 # What a connection costs by the size of the file, up to 2 GiB: a minute, and 6 GiB of disk meanwhile.
-bench-large: $(VENV)/.dev
+bench-large: $(VENV)/.dev  ## files up to 2 GiB: a minute, and 6 GiB of disk
 	mkdir -p build
 	$(BIN)/python -m benchmarks open-or-reuse-by-size --large --json build/large.json
 
-bench-docs: $(VENV)/.dev
+bench-docs: $(VENV)/.dev  ## docs/benchmarks.md and its pictures, from what was measured
 	$(BIN)/python -m benchmarks.plots build/benchmarks.json $(wildcard build/large.json)
 
 # Python's instructions of a read and of a write, by whose they are: a few seconds.
-bench-instructions: $(VENV)/.dev
+bench-instructions: $(VENV)/.dev  ## Python's instructions of a read and of a write
 	$(BIN)/python -m benchmarks.instructions
 
 # Processes that write the same file, beside stock ones: two minutes and a half.
-bench-processes: $(VENV)/.dev
+bench-processes: $(VENV)/.dev  ## processes that write one file: two minutes and a half
 	$(BIN)/python -m benchmarks.processes
 
 # The log beside readers, and what checkpoints cost writers: some eleven minutes.
-bench-wal: $(VENV)/.dev
+bench-wal: $(VENV)/.dev  ## the log beside readers, writers beside checkpoints: eleven minutes
 	$(BIN)/python -m benchmarks.wal_growth
 	$(BIN)/python -m benchmarks.checkpoint_latency
 
 # Draws docs/wal_hour.png: six minutes and a half.
-bench-wal-hour: $(VENV)/.dev
+bench-wal-hour: $(VENV)/.dev  ## draws docs/wal_hour.png: six minutes and a half
 	$(BIN)/python -m benchmarks.wal_hour
 
 $(VENV)/bin/python:
@@ -153,5 +155,5 @@ part = $(word $1,$(subst -, ,$2))
 	cp tests/real_programs/sitecustomize.py .venv-cases-$*/lib/python$(call part,1,$*)/site-packages/
 	touch $@
 
-clean:
+clean:  ## remove the environments and what was built
 	rm -rf .venv .venv-cases-* .venv-sqlalchemy20 .venv-oldest .mypy_cache .pytest_cache .ruff_cache
