@@ -543,7 +543,7 @@ async def test_a_cancelled_one(path: Path, backup: Path, target: str, times: int
 KILLED = """
 import asyncio, os, signal, sys
 from sa_sqlite_pool import restore
-from sa_sqlite_pool.driver import copying
+from sa_sqlite_pool.backup import copying
 
 original = copying._copy
 

@@ -345,7 +345,7 @@ FORKED = """
 import asyncio, os, sys, threading, time, warnings
 import sqlalchemy.exc
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.driver import copying
+from sa_sqlite_pool.backup import copying
 from tests.fork_programs import ParentLoop, ended, fork
 
 warnings.simplefilter("ignore")

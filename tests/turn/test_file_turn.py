@@ -750,7 +750,7 @@ wait_and_fork(FileTurn(sys.argv[1]), FileTurn(sys.argv[1]))
 
     FORK_WHILE_OPENING = """
 import os, sys, threading
-from sa_sqlite_pool import forks
+from sa_sqlite_pool.system import forks
 from sa_sqlite_pool.turn.file_turn import FileTurn
 
 really_open, opening = os.open, threading.Event()
