@@ -149,6 +149,14 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         prepare_before_fork(self)
         renew_after_fork(self)
 
+    def __repr__(self) -> str:
+        found = vars(self._opening).get("location")  # to look for it may open a connection
+        label = "" if found is None else f" {found.label}"
+        return (
+            f"<{type(self).__name__}{label}, {self.checkedout()} checked out, "
+            f"{self.checkedin()} at rest, {self.waiting} waiting>"
+        )
+
     # -- for subclasses -------------------------------------------------------------------------
 
     def __init_subclass__(cls) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -108,6 +109,10 @@ class FairSemaphore:
         self._returned: deque[Permit] = deque()  # on their way from held to the next in line
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # the last who was served
         self._several_loops = False
+
+    def __repr__(self) -> str:
+        capacity = "" if self._capacity == sys.maxsize else f" of {self._capacity}"
+        return f"<FairSemaphore {len(self._held)}{capacity} held, {self.waiting} waiting>"
 
     @property
     def capacity(self) -> int:

@@ -86,6 +86,10 @@ class WriteTurn:
         self._met_busy_at = float("-inf")
         self.courtesy = Courtesy()
 
+    def __repr__(self) -> str:
+        status = "free" if self.holder is None else f"held for {self._line.describe_holders()}"
+        return f"<WriteTurn {self.name}, {status}, {self.waiting} waiting>"
+
     def share(self) -> None:
         """From now on, line up with other processes, too."""
         self._shared = True

@@ -101,6 +101,10 @@ class WalKeeper:
         self._gap_pause = _Pause()
         self._rest_until = 0.0  # after something went wrong
 
+    def __repr__(self) -> str:
+        status = "nothing due" if self._due is None else f"{self._due.name.lower()} due"
+        return f"<WalKeeper {self._label}, {status}>"
+
     def serve(self, settings: ConnectionSettings) -> None:
         """Keep the log as an engine that writes wants it."""
         self.lookout.settings = settings.wal

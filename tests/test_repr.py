@@ -1,0 +1,73 @@
+"""What is printed of pools, turns and their like says how they stand."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from sqlalchemy import text
+
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool
+from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
+from sa_sqlite_pool.turn.write_turn import WriteTurn
+from tests.conftest import MakeEngine
+from tests.helpers import turn_of, until_waiting
+
+
+async def test_pools(make_engine: MakeEngine) -> None:
+    """How many connections are lent, and how many are at rest."""
+    engine = make_engine(SQLitePool)
+    assert "0 checked out, 0 at rest, 0 waiting" in repr(engine.pool)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        expected = "<SQLitePool app.db, 1 checked out, 0 at rest, 0 waiting>"
+        assert repr(engine.pool) == expected
+    assert repr(engine.pool) == "<SQLitePool app.db, 0 checked out, 1 at rest, 0 waiting>"
+
+
+async def test_who_waits_for_a_reader(path: Path, make_engine: MakeEngine) -> None:
+    """Those in line are counted."""
+    async with SQLiteDatabase(path):
+        engine = make_engine(ReaderPool, pool_size=1)
+        async with engine.connect():
+            pool = engine.pool
+            task = asyncio.ensure_future(anext_connection(engine))
+            while pool.waiting != 1:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+            assert repr(pool) == "<ReaderPool app.db, 1 checked out, 0 at rest, 1 waiting>"
+        await task
+
+
+async def anext_connection(engine: object) -> None:
+    async with engine.connect():  # type: ignore[attr-defined]
+        pass
+
+
+async def test_the_turn(path: Path) -> None:
+    """Who has it, where that task is, and how many wait."""
+    async with SQLiteDatabase(path) as db:
+        turn = turn_of(path)
+        assert repr(turn) == "<WriteTurn app.db, free, 0 waiting>"
+        async with db.write() as session:
+            await session.execute(text("SELECT 1"))
+            other = asyncio.ensure_future(db.run_write_core(lambda _: None))
+            await until_waiting(1, turn)
+            assert re.fullmatch(
+                r"<WriteTurn app\.db, held for \d\.\d s by task 'Task-\d+' \(now at "
+                r"test_repr\.py:\d+, last SQL: SELECT 1\), 1 waiting>",
+                repr(turn),
+            )
+        await other
+
+
+def test_primitives() -> None:
+    """How many permits are given out, of how many."""
+    assert repr(FairSemaphore(3)) == "<FairSemaphore 0 of 3 held, 0 waiting>"
+    assert repr(WriteTurn("/data/app.db", "app.db")) == "<WriteTurn app.db, free, 0 waiting>"
+
+
+async def test_the_keeper(path: Path) -> None:
+    """What is due."""
+    async with SQLiteDatabase(path) as db:
+        assert repr(db._keeper) == "<WalKeeper app.db, nothing due>"
