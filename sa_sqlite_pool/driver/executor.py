@@ -25,7 +25,7 @@ from .guard import Access
 from .jobs import Job, OutOfTime
 from .locks import Patience, TimeLimit, may_pass
 from .one_at_a_time import OneAtATime
-from .outside_transactions import explain_leaving_wal
+from .outside_transactions import explain_outside
 from .performing import Misjudged, Performing
 from .placement import NotInline, Placing
 from .preparation import Preparation
@@ -466,7 +466,10 @@ class Executor:
         if statement.kind.may_change_settings:
             if first_word(statement.sql) == "DETACH":
                 self._explain_detach(error)
-            if (explained := explain_leaving_wal(error, statement.sql, self.rules)) is not None:
+            explained = explain_outside(
+                error, statement.kind, statement.sql, self.rules, self.transaction
+            )
+            if explained is not None:
                 raise explained from error
         if (own := self.transaction.own_lock(error)) is not None:
             raise own from error

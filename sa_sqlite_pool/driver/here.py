@@ -33,6 +33,7 @@ from .driver_errors import dbapi, is_read_only
 from .executor import Executor
 from .guard import Access
 from .losses import comes_from
+from .outside_transactions import switching_in_function
 from .shared_hooks import watch_progress
 from .statements import Kind, changes_settings, classify, ends_transaction, may_defer
 from .watch import EndWatch
@@ -175,6 +176,8 @@ class HereConnection(BorrowedConnection):
         self._wrote = self._wrote or kind.writes
         self._executor.transaction.note(sql)
         self._reads = kind is Kind.READ
+        if kind is Kind.SETTING:
+            execute = switching_in_function(sql, self._executor.rules, execute)
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
             if self._reads and self._executor.role is Role.READER:
                 execute = partial(_read, self._executor, execute)
