@@ -91,7 +91,7 @@ def setting_within(sql: str, rules: Rules, transaction: Transaction, execute: Ex
     name, wanted = pragma.name, is_on(pragma.value)
 
     def at_end(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        transaction.at_end.pop(name, None)
+        transaction.forget_setting(name)
         if name == "foreign_keys":
             if bool(ask(connection, name)) is wanted:
                 return execute(connection, sql, parameters)
@@ -102,8 +102,7 @@ def setting_within(sql: str, rules: Rules, transaction: Transaction, execute: Ex
                     "this one was begun by BEGIN, has written (CREATE and DROP count) or has a "
                     "savepoint; commit or roll back first, or send the PRAGMA before that",
                 )
-            transaction.worker.spent = rules.file is not None
-        transaction.at_end[name] = sql
+        transaction.set_at_end(name, sql)
         return NO_REPLY
 
     return at_end
@@ -171,21 +170,20 @@ def explain_outside(
     which it cannot have while another connection is open. Those of a pool stay open, so no waiting
     helps.
     """
-    pragma, why = parse_pragma(sql), ""
-    if pragma is not None and pragma.name == "journal_mode" and pragma.value != "wal":
-        if is_lock(error):
+    why, pragma = None, parse_pragma(sql)
+    if pragma is not None and pragma.name == "journal_mode":
+        if pragma.value != "wal" and is_lock(error):
             why = (
                 f"the journal mode of {rules.label} changes only while no other connection is "
                 "open, and the pools of this process keep theirs; close its engines, and open it "
                 'with pragmas={"journal_mode": …}'
             )
-    elif kind is Kind.MAINTENANCE and transaction.wrote and transaction.worker.in_transaction:
-        if not transaction.reading.streams:
-            why = (
-                "the open transaction has written (CREATE and DROP count) or has a savepoint; "
-                "commit or roll back first"
-            )
-    if not why:
+    elif kind is Kind.MAINTENANCE and transaction.in_the_way:
+        why = (
+            "the open transaction has written (CREATE and DROP count) or has a savepoint; "
+            "commit or roll back first"
+        )
+    if why is None:
         return None
     explained = sqlite3.OperationalError(f"{error}: {why}")
     vars(explained).update(vars(error))

@@ -32,20 +32,19 @@ class Transaction:
     Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
     checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
     open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
-    ``begun_by_text`` says that the application has sent a BEGIN of its own. ``at_end`` are the
-    PRAGMAs, by name, that are sent when the open transaction has ended.
+    ``begun_by_text`` says that the application has sent a BEGIN of its own.
     ``savepoints`` are the statements of those that are sent with the next BEGIN. ``begun_here``
     says, while the raw connection is lent, that the open transaction was not begun there.
     """
 
     __slots__ = (
         "_as_begun",
+        "_at_end",
         "_ended_here",
         "_gone",
         "_lost",
         "_placing",
         "_rules",
-        "at_end",
         "attached",
         "begun_by_text",
         "begun_here",
@@ -71,7 +70,7 @@ class Transaction:
         self.savepoints: list[str] = []
         self.begun_here = False
         self.begun_by_text = False
-        self.at_end: dict[str, str] = {}
+        self._at_end: dict[str, str] = {}  # PRAGMAs, by name
         self._as_begun: tuple[int, int] | None = None  # how much was written before it
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
@@ -235,6 +234,11 @@ class Transaction:
         """
         return not self.wrote and self._as_begun == self._changes(connection)
 
+    @property
+    def in_the_way(self) -> bool:
+        """Whether one is open that has written, and no stream beside it."""
+        return self.wrote and self.worker.in_transaction and not self.reading.streams
+
     def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
         return connection.total_changes, self._placing.guard.schema_changes
 
@@ -243,14 +247,28 @@ class Transaction:
         connection.execute("COMMIT")
         self._ended_here = True
 
+    # -- settings that wait for its end -----------------------------------------------------------
+
+    def set_at_end(self, name: str, sql: str) -> None:
+        """Have a PRAGMA sent when it has ended; until then the connection is not to be lent again.
+
+        For a database in memory, which has no other, that makes no difference.
+        """
+        self._at_end[name] = sql
+        self.worker.spent = self._rules.file is not None
+
+    def forget_setting(self, name: str) -> None:
+        """It is set in another way."""
+        if self._at_end.pop(name, None) is not None and not self._at_end:
+            self.worker.spent = False
+
     def settle(self, connection: sqlite3.Connection) -> None:
         """Send what was to wait for its end. In the thread."""
-        while self.at_end:
-            name, sql = self.at_end.popitem()
+        while self._at_end:
+            name, sql = next(iter(self._at_end.items()))
             with self._placing.guard.aside():
                 connection.execute(sql).close()
-            if name == "foreign_keys":
-                self.worker.spent = False
+            self.forget_setting(name)
 
     # -- of the raw connection ------------------------------------------------------------------
 
