@@ -25,6 +25,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from ..driver.executor import Executor
+from ..driver.outside_transactions import switching_in_function
 from ..errors import ClosureError, TransactionLostError
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi, is_read_only
@@ -183,6 +184,8 @@ class HereConnection(BorrowedConnection):
         self._wrote = self._wrote or kind.writes
         self._executor.transaction.note(sql)
         self._reads = kind is Kind.READ
+        if kind is Kind.SETTING:
+            execute = switching_in_function(sql, self._executor.rules, execute)
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
             if self._reads and self._executor.role is Role.READER:
                 execute = partial(_read, self._executor, execute)

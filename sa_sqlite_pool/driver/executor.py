@@ -30,7 +30,7 @@ from ..transactions.placement import NotInline, Placing
 from ..transactions.rules import Decision, Plan, Rules, decide
 from ..transactions.transaction import Transaction
 from ..turn.permit import shorten
-from .outside_transactions import explain_leaving_wal
+from .outside_transactions import explain_outside
 from .performing import Misjudged, Performing
 from .preparation import Preparation
 from .statement import Statement
@@ -466,7 +466,10 @@ class Executor:
         if statement.kind.may_change_settings:
             if first_word(statement.sql) == "DETACH":
                 self._explain_detach(error)
-            if (explained := explain_leaving_wal(error, statement.sql, self.rules)) is not None:
+            explained = explain_outside(
+                error, statement.kind, statement.sql, self.rules, self.transaction
+            )
+            if explained is not None:
                 raise explained from error
         if (own := self.transaction.own_lock(error)) is not None:
             raise own from error

@@ -6,16 +6,17 @@ effect after any number of reads. A writer of this package is in a transaction s
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 
-from ..execution.worker import Worker
 from ..sqlite.driver_errors import dbapi
+from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask
-from ..sqlite.statements import Kind, first_word, is_on, parse_pragma
-from ..transactions.cursors import Execute, Parameters, Reply
+from ..sqlite.statements import Kind, first_word, is_on, parse_pragma, words
+from ..transactions.attached import begin_and_lock_main
+from ..transactions.cursors import NO_REPLY, Execute, Parameters, Reply
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
+from ..transactions.transaction import Transaction
 
 
 def is_without_effect_within(kind: Kind, sql: str) -> bool:
@@ -37,81 +38,153 @@ def is_without_effect_within(kind: Kind, sql: str) -> bool:
 _NOT_WITHIN = frozenset({"foreign_keys", "journal_mode", "synchronous", "temp_store"})
 
 
-def between_transactions(kind: Kind, execute: Execute) -> Execute:
-    """Return how to execute it where the open transaction has only read, and has no savepoint.
+def between_transactions(
+    kind: Kind, transaction: Transaction, guard: Guard, execute: Execute, within: Execute
+) -> Execute:
+    """Return how to execute it where the open transaction of a writer may only have read.
 
     That transaction is ended before the statement, and another begun after it, in the same hop and
     in the same write turn. Only a program that does not know the package may write in between, as
-    beside the stock driver. After what changes the file (VACUUM) none is begun: the connection is
-    as after a commit.
+    beside the stock driver. After what changes the file (VACUUM), well or not, none is begun: the
+    connection is as after a commit. Where it has written, ``within`` is for it.
     """
 
     def between(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         if connection.in_transaction:  # or it is the second try
-            connection.execute("COMMIT")
+            if not transaction.has_only_read(connection):
+                return within(connection, sql, parameters)
+            transaction.end_for_a_moment(connection)
         try:
-            reply = execute(connection, sql, parameters)
-        except BaseException:
-            with contextlib.suppress(*dbapi.Error):
-                connection.execute("BEGIN IMMEDIATE")
-            raise
-        if kind is Kind.SETTING:
-            _begin_again(connection)
-        return reply
+            return execute(connection, sql, parameters)
+        finally:
+            if kind is Kind.SETTING:
+                _begin_again(connection, transaction, guard)
 
     return between
 
 
-def _begin_again(connection: sqlite3.Connection) -> None:
+def _begin_again(connection: sqlite3.Connection, transaction: Transaction, guard: Guard) -> None:
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        if transaction.attached.any:
+            begin_and_lock_main(connection, guard)
+        else:
+            connection.execute("BEGIN IMMEDIATE")
     except dbapi.Error as error:
         if not is_lock(error):  # or the next statement begins it, and waits for the lock
             raise
+    else:
+        transaction.note_begin(connection)
 
 
-def switching_foreign_keys(sql: str, rules: Rules, worker: Worker, execute: Execute) -> Execute:
-    """Return how to switch foreign keys where the open transaction has written.
+def setting_within(sql: str, rules: Rules, transaction: Transaction, execute: Execute) -> Execute:
+    """Return how to change a setting where the open transaction has written.
 
-    SQLite ignores that without a word. A table that is rebuilt then loses its child rows, so that
-    to switch them off is refused. What switches them on again is at the end of a migration: the
-    connection is not lent again, and the next one has them as the engine does.
+    SQLite ignores ``foreign_keys`` without a word. A table that is rebuilt then loses its child
+    rows, so that to switch them off is refused. What switches them on, as a migration does at its
+    end, or a program that has created its tables, takes effect at the end of the transaction, and
+    so does ``synchronous``, since the stock driver begins none for CREATE. Until then the
+    connection is not one to be lent again.
     """
+    pragma = parse_pragma(sql)
+    if pragma is None or pragma.value is None or pragma.name not in _MAY_WAIT:
+        return execute
+    name, wanted = pragma.name, is_on(pragma.value)
+
+    def at_end(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+        transaction.forget_setting(name)
+        if name == "foreign_keys":
+            if bool(ask(connection, name)) is wanted:
+                return execute(connection, sql, parameters)
+            if not wanted:
+                raise _stay(
+                    rules,
+                    "on",
+                    "this one was begun by BEGIN, has written (CREATE and DROP count) or has a "
+                    "savepoint; commit or roll back first, or send the PRAGMA before that",
+                )
+        transaction.set_at_end(name, sql)
+        return NO_REPLY
+
+    return at_end
+
+
+_MAY_WAIT = frozenset({"foreign_keys", "synchronous"})
+
+
+def switching_in_function(sql: str, rules: Rules, execute: Execute) -> Execute:
+    """Return how a function that runs in one hop, within a transaction, sets foreign keys."""
     pragma = parse_pragma(sql)
     if pragma is None or pragma.name != "foreign_keys" or pragma.value is None:
         return execute
     wanted = is_on(pragma.value)
 
     def switch(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        if bool(ask(connection, "foreign_keys")) is wanted:
-            return execute(connection, sql, parameters)
-        if not wanted:
-            raise sqlite3.OperationalError(
-                f"foreign keys of {rules.label} stay on: SQLite ignores PRAGMA foreign_keys within "
-                "a transaction, and this one has written (CREATE and DROP count) or has a "
-                "savepoint; commit or roll back first, or send the PRAGMA before that"
+        if bool(ask(connection, "foreign_keys")) is not wanted:
+            raise _stay(
+                rules,
+                "off" if wanted else "on",
+                "run_write() and run_read() begin one for each function; send the PRAGMA on a "
+                "connection of the writer engine, and what needs it after it",
             )
-        worker.spent = worker.spent or rules.file is not None
         return execute(connection, sql, parameters)
 
     return switch
 
 
-def explain_leaving_wal(error: Exception, sql: str, rules: Rules) -> Exception | None:
-    """Return what to raise where a journal mode cannot be set, at once, as SQLite does.
+def _stay(rules: Rules, how: str, why: str) -> sqlite3.OperationalError:
+    return sqlite3.OperationalError(
+        f"foreign keys of {rules.label} stay {how}: SQLite ignores PRAGMA foreign_keys within a "
+        f"transaction, and {why}"
+    )
+
+
+def begin_after_reads(transaction: Transaction, execute: Execute) -> Execute:
+    """Return how to execute the application's own BEGIN where the open transaction has only read.
+
+    On the stock driver none is open then. Here SQLite's lock is held already, which is what
+    IMMEDIATE is for, and what was read is of the same transaction. A second BEGIN is an error.
+    """
+
+    def begin(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+        if connection.in_transaction:
+            if transaction.begun_by_text or not transaction.has_only_read(connection):
+                return execute(connection, sql, parameters)
+            if "EXCLUSIVE" in words(sql):
+                transaction.end_for_a_moment(connection)
+        reply = NO_REPLY
+        if not connection.in_transaction:
+            reply = execute(connection, sql, parameters)
+            transaction.note_begin(connection)
+        transaction.begun_by_text = True
+        return reply
+
+    return begin
+
+
+def explain_outside(
+    error: Exception, kind: Kind, sql: str, rules: Rules, transaction: Transaction
+) -> Exception | None:
+    """Return what to raise, at once, where SQLite refuses what it does outside transactions only.
 
     To leave WAL mode SQLite takes the exclusive lock (``sqlite3PagerCloseWal()`` in its pager.c),
     which it cannot have while another connection is open. Those of a pool stay open, so no waiting
     helps.
     """
-    pragma = parse_pragma(sql)
-    leaves = pragma is not None and pragma.name == "journal_mode" and pragma.value != "wal"
-    if not leaves or not is_lock(error):
+    why, pragma = None, parse_pragma(sql)
+    if pragma is not None and pragma.name == "journal_mode":
+        if pragma.value != "wal" and is_lock(error):
+            why = (
+                f"the journal mode of {rules.label} changes only while no other connection is "
+                "open, and the pools of this process keep theirs; close its engines, and open it "
+                'with pragmas={"journal_mode": …}'
+            )
+    elif kind is Kind.MAINTENANCE and transaction.in_the_way:
+        why = (
+            "the open transaction has written (CREATE and DROP count) or has a savepoint; "
+            "commit or roll back first"
+        )
+    if why is None:
         return None
-    explained = sqlite3.OperationalError(
-        f"{error}: the journal mode of {rules.label} changes only while no other connection is "
-        "open, and the pools of this process keep theirs; close its engines, and open it with "
-        'pragmas={"journal_mode": …}'
-    )
+    explained = sqlite3.OperationalError(f"{error}: {why}")
     vars(explained).update(vars(error))
     return explained

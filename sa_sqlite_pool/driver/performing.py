@@ -82,6 +82,7 @@ class Performing:
                 self._settings.switch_off_waiting(connection)
         kind = statement.kind
         if (kind.writes or kind is Kind.END) and not connection.in_transaction:
+            transaction.settle(connection)
             transaction.committed(connection)
         return reply
 
@@ -129,6 +130,7 @@ class Performing:
             begin_and_lock_main(connection, self._guard)
         else:  # the statement, which writes, takes the locks that it needs
             connection.execute("BEGIN")
+        self._transaction.note_begin(connection)
         self._sent_savepoints = self._transaction.savepoints
         if self._sent_savepoints:
             self._transaction.begin_savepoints(connection)

@@ -22,9 +22,10 @@ from ..transactions.placement import Placing
 from ..transactions.rules import Rules
 from ..transactions.transaction import Transaction
 from .outside_transactions import (
+    begin_after_reads,
     between_transactions,
     is_without_effect_within,
-    switching_foreign_keys,
+    setting_within,
 )
 from .statement import Statement
 
@@ -50,9 +51,9 @@ class Preparation:
         kind = statement.kind
         if kind is Kind.READ or kind is Kind.WRITE:
             return
-        if kind is Kind.BEGIN:
-            if role is Role.WRITER and not self._transaction.worker.in_transaction:
-                statement.execute = _nothing  # BEGIN IMMEDIATE goes before it
+        if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
+            if role is Role.WRITER:  # BEGIN IMMEDIATE goes before a plain BEGIN
+                statement.execute = begin_after_reads(self._transaction, statement.execute)
         elif kind is Kind.SAVEPOINT or kind is Kind.END:
             transaction = self._transaction
             if role is Role.AUTO and not autocommit and transaction.loan is not None:
@@ -64,10 +65,8 @@ class Preparation:
                 *(statement.sql, kind, self._rules, role, statement.execute),
                 set_up=self._transaction.loan is None,
             )
-            worker = self._transaction.worker
-            open_here = worker.in_transaction and not worker.lent and not autocommit
-            if open_here and role is not Role.READER:
-                self._prepare_outside(statement)
+            if self._transaction.worker.in_transaction and not autocommit:
+                self._prepare_outside(statement, role)
 
     def _is_doubtful(self, statement: Statement, role: Role) -> bool:
         """Whether it matters, and is not known, what a statement writes."""
@@ -153,16 +152,17 @@ class Preparation:
                 return
         statement.kind, statement.execute = Kind.PRAGMA, ask
 
-    def _prepare_outside(self, statement: Statement) -> None:
+    def _prepare_outside(self, statement: Statement, role: Role) -> None:
         """Have it take effect although a transaction is open, if that has only read."""
-        if not is_without_effect_within(statement.kind, statement.sql):
+        sql, kind, transaction = statement.sql, statement.kind, self._transaction
+        if role is Role.READER or not is_without_effect_within(kind, sql):
             return
-        if self._transaction.wrote:
-            statement.execute = switching_foreign_keys(
-                statement.sql, self._rules, self._transaction.worker, statement.execute
+        execute = within = setting_within(sql, self._rules, transaction, statement.execute)
+        if role is Role.WRITER:  # one of a swap-in connection has written, or is of a BEGIN
+            execute = between_transactions(
+                kind, transaction, self._guard, statement.execute, within
             )
-        else:
-            statement.execute = between_transactions(statement.kind, statement.execute)
+        statement.execute = execute
 
     def _prepare_savepoint(self, statement: Statement) -> None:
         """On a swap-in connection a savepoint is sent with the first write in it.

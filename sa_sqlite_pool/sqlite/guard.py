@@ -60,6 +60,8 @@ _WRITES = {
 
 _DML = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
+_DDL = _WRITES.keys() - _DML
+
 _TEMP_SCHEMA = frozenset(
     {
         sqlite3.SQLITE_CREATE_TEMP_INDEX,
@@ -103,7 +105,8 @@ class Guard:
 
     ``attempted`` is the last write that a statement was about to do, or did, where ``access`` does
     not include it; ``denied``, what was refused here. ``temp_schema`` counts the changes of the
-    temp schema, which is the connection's own. ``attached`` counts what was attached
+    temp schema, which is the connection's own; ``schema_changes``, what else is no row of a table:
+    DDL, and PRAGMAs that change a file. ``attached`` counts what was attached
     and detached; ``busy_timeout`` says that SQLite's own waiting was switched on or off. ``called``
     says that a statement calls one of ``functions``, those of the application, in lower case; None
     as long as they are not known. ``inline`` denies those, too. ``functions_may_write`` says that
@@ -124,6 +127,7 @@ class Guard:
         "functions",
         "functions_may_write",
         "inline",
+        "schema_changes",
         "shadows",
         "temp_schema",
     )
@@ -135,6 +139,7 @@ class Guard:
         self.attempted: str | None = None
         self.denied: str | None = None
         self.temp_schema = 0
+        self.schema_changes = 0
         self.attached = 0
         self.busy_timeout = False
         self.functions: frozenset[str] | None = None
@@ -209,6 +214,9 @@ class Guard:
             self.attached += 1
         elif action == sqlite3.SQLITE_PRAGMA and second is not None and first is not None:
             self.busy_timeout = self.busy_timeout or first.lower() == "busy_timeout"
+            self.schema_changes += statements.pragma_writes(first, has_value=True)
+        elif action in _DDL:
+            self.schema_changes += 1
 
     def _judge(
         self, action: int, first: str | None, second: str | None, database: str | None

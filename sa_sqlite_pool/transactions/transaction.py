@@ -32,16 +32,21 @@ class Transaction:
     Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
     checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
     open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
+    ``begun_by_text`` says that the application has sent a BEGIN of its own.
     ``savepoints`` are the statements of those that are sent with the next BEGIN. ``begun_here``
     says, while the raw connection is lent, that the open transaction was not begun there.
     """
 
     __slots__ = (
+        "_as_begun",
+        "_at_end",
+        "_ended_here",
         "_gone",
         "_lost",
         "_placing",
         "_rules",
         "attached",
+        "begun_by_text",
         "begun_here",
         "cancelled",
         "loan",
@@ -64,6 +69,10 @@ class Transaction:
         self.writing = Writing(rules)
         self.savepoints: list[str] = []
         self.begun_here = False
+        self.begun_by_text = False
+        self._at_end: dict[str, str] = {}  # PRAGMAs, by name
+        self._as_begun: tuple[int, int] | None = None  # how much was written before it
+        self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
         self._lost: str | None = None  # why SQLite ended it by itself
 
@@ -169,6 +178,7 @@ class Transaction:
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
         _end(connection, sql)
+        self.settle(connection)
         if sql == "COMMIT":
             self.committed(connection)
             if self.attached.held:
@@ -187,7 +197,8 @@ class Transaction:
             loan.idle_since = time.monotonic()
         self.reading.drop()
         if not connection.in_transaction:
-            self.wrote = False
+            self.wrote = self.begun_by_text = self._ended_here = False
+            self._as_begun = None
             self._placing.transaction_ended()
             self.let_go()
             if (log := self._rules.log) is not None and log.due:
@@ -208,6 +219,56 @@ class Transaction:
             self.attached.give_back()
         self.writing.end()
         self.reading.end()
+
+    # -- what it has done -----------------------------------------------------------------------
+
+    def note_begin(self, connection: sqlite3.Connection) -> None:
+        """It has just begun. In the thread."""
+        self._as_begun = self._changes(connection)
+        self._ended_here = False
+
+    def has_only_read(self, connection: sqlite3.Connection) -> bool:
+        """Whether nothing is lost or kept by its end: neither rows, tables nor savepoints.
+
+        Not by statements here, by functions in these, nor on the raw connection while it is lent.
+        """
+        return not self.wrote and self._as_begun == self._changes(connection)
+
+    @property
+    def in_the_way(self) -> bool:
+        """Whether one is open that has written, and no stream beside it."""
+        return self.wrote and self.worker.in_transaction and not self.reading.streams
+
+    def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        return connection.total_changes, self._placing.guard.schema_changes
+
+    def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
+        """End one that has only read, for what SQLite does outside transactions. In the thread."""
+        connection.execute("COMMIT")
+        self._ended_here = True
+
+    # -- settings that wait for its end -----------------------------------------------------------
+
+    def set_at_end(self, name: str, sql: str) -> None:
+        """Have a PRAGMA sent when it has ended; until then the connection is not to be lent again.
+
+        For a database in memory, which has no other, that makes no difference.
+        """
+        self._at_end[name] = sql
+        self.worker.spent = self._rules.file is not None
+
+    def forget_setting(self, name: str) -> None:
+        """It is set in another way."""
+        if self._at_end.pop(name, None) is not None and not self._at_end:
+            self.worker.spent = False
+
+    def settle(self, connection: sqlite3.Connection) -> None:
+        """Send what was to wait for its end. In the thread."""
+        while self._at_end:
+            name, sql = next(iter(self._at_end.items()))
+            with self._placing.guard.aside():
+                connection.execute(sql).close()
+            self.forget_setting(name)
 
     # -- of the raw connection ------------------------------------------------------------------
 
@@ -242,6 +303,8 @@ class Transaction:
 
     def note_loss(self, was_open: bool, error: Exception) -> None:
         """After an error, of a transaction that was open before."""
+        if self._ended_here:
+            return
         if was_open and not self.worker.in_transaction and not self.worker.closed:
             out_of = "out of memory" if isinstance(error, MemoryError) else ""
             self._lost = str(error) or out_of or "the statement was stopped"

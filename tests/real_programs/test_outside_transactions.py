@@ -5,14 +5,16 @@ The stock driver begins a transaction with the first row that is written.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from .doors import Door, is_locked
+from .doors import FACADE, SWAP_IN, Door, Executor, is_locked, outside
 from .parameters import first
 
 _TABLES = (
@@ -73,6 +75,145 @@ async def test_they_are_not_left_on_in_silence(writing: Door, before: str) -> No
         await connection.commit()
 
 
+async def test_foreign_keys_go_off_after_a_look_at_the_raw_connection(changing: Door) -> None:
+    """A program has asked for it, to register a function or for no reason at all."""
+    app = await changing.open(listen=_enforce_on_connect)
+    await app.write(*_TABLES)
+    async with app.enter() as connection:
+        await _raw(connection)
+        await connection.execute(text("SELECT * FROM parent"))
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.execute(text("DELETE FROM parent"))
+        await connection.commit()
+    assert await app.value("SELECT count(*) FROM child") == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM child",
+        "CREATE TABLE other (i)",
+        "PRAGMA user_version = 7",
+    ],
+)
+async def test_what_the_raw_connection_wrote_is_not_committed(writing: Door, sql: str) -> None:
+    """It was written in the transaction that SQLAlchemy has begun, and is rolled back with it."""
+    app = await writing.open(listen=_enforce_on_connect)
+    await app.write(*_TABLES)
+    async with app.enter() as connection:
+        raw = await _raw(connection)
+        await connection.execute(text("SELECT * FROM parent"))
+        await raw.execute(sql)
+        with pytest.raises(OperationalError, match="stay on"):
+            await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.rollback()
+    assert await app.value("SELECT count(*) FROM child") == 1
+    assert await app.value("SELECT count(*) FROM sqlite_master") == 2
+    assert await app.value("PRAGMA user_version") == 0
+
+
+@pytest.mark.parametrize("sql", ["INSERT INTO child VALUES (1)", "CREATE TABLE other (i)"])
+async def test_what_a_function_wrote_is_not_committed(writing: Door, sql: str) -> None:
+    """A SELECT of it writes, and is rolled back with the transaction."""
+
+    def register(connection: sqlite3.Connection) -> None:
+        connection.create_function("writes", 0, lambda: connection.execute(sql).rowcount)
+
+    app = await writing.open(listen=_enforce_on_connect, on_connect=register)
+    await app.write(*_TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("SELECT writes()"))
+        with contextlib.suppress(OperationalError):  # on a SQLitePool it is known to write
+            await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.rollback()
+    assert await app.value("SELECT count(*) FROM child") == 1
+    assert await app.value("SELECT count(*) FROM sqlite_master") == 2
+
+
+@pytest.mark.parametrize("door", [FACADE], indirect=True)
+@pytest.mark.parametrize("before", ["SELECT * FROM parent", "DELETE FROM child"])
+async def test_a_function_in_one_hop_cannot_switch_them_off(door: Door, before: str) -> None:
+    """Its transaction is begun before it, so that SQLite would ignore it: no child is lost."""
+    app = await door.open()
+    await app.write(*_TABLES)
+
+    def rebuild(connection: Connection) -> None:
+        connection.execute(text(before))
+        connection.execute(text("PRAGMA foreign_keys = ON"))  # as they are
+        connection.execute(text("PRAGMA foreign_keys = OFF"))
+        connection.execute(text("DELETE FROM parent"))
+
+    with pytest.raises(OperationalError, match=r"stay on: .* connection of the writer engine"):
+        await app.db.run_write_core(rebuild)
+    assert await app.value("SELECT count(*) FROM child") == 1
+
+
+async def test_a_program_starts(changing: Door) -> None:
+    """It creates its tables, and says then how it wants the connection: so it is, afterwards."""
+    app = await changing.open()
+    async with app.enter() as connection:
+        await connection.execute(text("CREATE TABLE item (i)"))
+        await connection.execute(text("PRAGMA journal_mode = WAL"))
+        await connection.execute(text("PRAGMA synchronous = NORMAL"))
+        await connection.execute(text("PRAGMA synchronous = FULL"))
+        await connection.execute(text("PRAGMA temp_store = MEMORY"))
+        await connection.execute(text("PRAGMA foreign_keys = ON"))
+        await connection.commit()
+    async with app.writer.connect() as connection:
+        assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
+        assert await connection.scalar(text("PRAGMA synchronous")) == 2
+        assert await connection.scalar(text("SELECT count(*) FROM item")) == 0
+
+
+async def test_what_it_wants_survives_a_rollback(changing: Door) -> None:
+    """Settings are no part of a transaction; the last one counts."""
+    app = await changing.open(listen=_enforce_on_connect)
+    await app.write(*_TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.execute(text("CREATE TABLE item (i)"))
+        await connection.execute(text("PRAGMA synchronous = OFF"))
+        await connection.execute(text("PRAGMA foreign_keys = ON"))
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.execute(text("PRAGMA synchronous = FULL"))
+        await connection.rollback()
+    async with app.writer.connect() as connection:
+        assert await connection.scalar(text("PRAGMA foreign_keys")) == 0
+        assert await connection.scalar(text("PRAGMA synchronous")) == 2
+
+
+@pytest.mark.parametrize("sql", ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"])
+async def test_maintenance_after_a_write_is_refused_by_name(writing: Door, sql: str) -> None:
+    """What is in its way is the transaction, and no result that is still to be read."""
+    app = await writing.open()
+    async with app.enter() as connection:
+        await connection.execute(text("CREATE TABLE item (i)"))
+        with pytest.raises(OperationalError, match=r"has written .* commit or roll back first"):
+            await connection.execute(text(sql))
+        await connection.commit()
+    assert await app.value("SELECT count(*) FROM item") == 0
+
+
+@pytest.mark.parametrize("begin", first(2, ["BEGIN IMMEDIATE", "BEGIN", "BEGIN EXCLUSIVE"]))
+async def test_a_begin_of_the_application(changing: Door, begin: str) -> None:
+    """After reads it begins, and once: another one is an error."""
+    app = await changing.open()
+    await app.write(*_TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("SELECT * FROM parent"))
+        await connection.execute(text(begin))
+        with pytest.raises(OperationalError, match="within a transaction"):
+            await connection.execute(text(begin))
+        await connection.execute(text("INSERT INTO parent VALUES (2)"))
+        await connection.execute(text("COMMIT"))
+        await connection.execute(text("SELECT * FROM parent"))
+        await connection.execute(text(begin))
+        await connection.execute(text("INSERT INTO parent VALUES (3)"))
+        await connection.rollback()
+    assert await app.value("SELECT count(*) FROM parent") == 2
+    assert not is_locked(app.path)
+
+
 async def test_a_savepoint_is_not_ended(writing: Door) -> None:
     """What would be rolled back to it is not committed by a PRAGMA."""
     app = await writing.open(listen=_enforce_on_connect)
@@ -107,6 +248,36 @@ async def test_others_work_after_a_read(changing: Door, sql: str) -> None:
         await connection.commit()
     assert await app.value("SELECT count(*) FROM parent") == 2
     assert not is_locked(app.path)
+
+
+@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
+async def test_attached_files_are_not_locked(writing: Door, sql: str) -> None:
+    """The transaction that follows locks its own file, and none of another engine's."""
+    app = await writing.open()
+    await app.write(*_TABLES)
+    other = app.path.with_name("other.db")
+    with outside(other) as creator:
+        creator.execute("CREATE TABLE other (i)")
+    async with app.enter() as connection:
+        await connection.execute(text(f"ATTACH '{other}' AS other"))
+        await connection.execute(text("SELECT * FROM other.other"))
+        await connection.execute(text(sql))
+        assert is_locked(app.path)
+        assert not is_locked(other)
+        await connection.rollback()
+
+
+@pytest.mark.parametrize("door", [SWAP_IN], indirect=True)
+@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
+async def test_no_lock_without_the_turn(door: Door, sql: str) -> None:
+    """A transaction that the application begins to read in stays one that reads."""
+    app = await door.open(listen=_begin)
+    await app.write(*_TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("SELECT * FROM parent"))
+        await connection.execute(text(sql))
+        assert not is_locked(app.path)
+        await connection.rollback()
 
 
 @pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
@@ -148,6 +319,21 @@ async def test_a_vacuum_that_fails_leaves_the_connection_usable(writing: Door) -
     assert await app.value("SELECT count(*) FROM parent") == 2
 
 
+async def test_it_fails_beside_a_stream_and_works_after_it(changing: Door) -> None:
+    """What has failed has written nothing, and is tried again in the same block."""
+    app = await changing.open()
+    await app.write(*_TABLES, *["INSERT INTO child VALUES (1)"] * 3)
+    async with app.enter() as connection:
+        stream = await connection.stream(text("SELECT * FROM child"))
+        await stream.fetchone()
+        with contextlib.suppress(OperationalError):  # an auto session streams from a reader
+            await connection.execute(text("VACUUM"))
+        await stream.close()
+        await connection.execute(text("VACUUM"))
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.commit()
+
+
 async def test_leaving_wal_fails_at_once(changing: Door) -> None:
     """Other connections of the pools are open, which no waiting ends: said as SQLite does."""
     app = await changing.open()
@@ -165,3 +351,16 @@ def _enforce_on_connect(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def enforce(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON").close()
+
+
+def _begin(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+
+async def _raw(executor: Executor) -> Any:
+    connection = executor
+    if not isinstance(connection, AsyncConnection):
+        connection = await connection.connection()
+    return (await connection.get_raw_connection()).driver_connection
