@@ -14,6 +14,7 @@ FLOORS = [
     ["errors"],
     ["life"],
     ["forks"],
+    ["main_greenlets"],
     ["regular_files"],
     ["waiting"],
     ["background"],

@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from typing import Any, final
 
 from ..forks import renew_after_fork
+from ..main_greenlets import keep_main_greenlet
 from .jobs import Job
 
 PATIENCE_SECONDS = 0.010
@@ -54,6 +55,7 @@ class _Runner:
 
 
 def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    keep_main_greenlet()
     while (call := calls.get()) is not None:
         call()
         del call  # it refers to the lane, which must be able to go while the thread sleeps

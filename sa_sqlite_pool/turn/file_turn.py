@@ -36,6 +36,7 @@ from typing import final
 
 from ..errors import DatabaseNotUsableError
 from ..forks import renew_after_fork
+from ..main_greenlets import keep_main_greenlet
 from ..process_locks import identity, locks, other_processes
 from .lock_file import LockFile, lock_file
 
@@ -338,6 +339,7 @@ class FileTurn:
 def _wait_for_turns(
     claims: queue.SimpleQueue[Claim | None], turn: LockFile, line: LockFile
 ) -> None:
+    keep_main_greenlet()
     while _wait_for_turn(claims, turn, line):
         pass
 
