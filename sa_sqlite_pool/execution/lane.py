@@ -23,6 +23,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, final
 
+from ..compat.main_greenlets import keep_main_greenlet
 from ..system.forks import renew_after_fork
 from .jobs import Job
 
@@ -54,6 +55,7 @@ class _Runner:
 
 
 def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    keep_main_greenlet()
     while (call := calls.get()) is not None:
         call()
         del call  # it refers to the lane, which must be able to go while the thread sleeps

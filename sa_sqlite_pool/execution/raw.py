@@ -29,6 +29,7 @@ from typing import Any, final
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
+from ..compat.main_greenlets import keep_main_greenlet
 from .jobs import Job
 from .mailbox import mailbox
 
@@ -55,6 +56,7 @@ async def open_as(connection: aiosqlite.Connection) -> aiosqlite.Connection:
     connection._thread.daemon = True
 
     def open_file(_: None) -> None:
+        keep_main_greenlet()
         connection._connection = connection._connector()
 
     loop = asyncio.get_running_loop()

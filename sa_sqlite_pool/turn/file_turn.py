@@ -34,6 +34,7 @@ import weakref
 from collections.abc import Callable
 from typing import final
 
+from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import DatabaseNotUsableError
 from ..system.forks import renew_after_fork
 from ..system.process_locks import identity, locks, other_processes
@@ -338,6 +339,7 @@ class FileTurn:
 def _wait_for_turns(
     claims: queue.SimpleQueue[Claim | None], turn: LockFile, line: LockFile
 ) -> None:
+    keep_main_greenlet()
     while _wait_for_turn(claims, turn, line):
         pass
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, MissingGreenlet
+from sqlalchemy.util import await_only
 
 from sa_sqlite_pool import ClosureError, SQLiteDatabase
 from sa_sqlite_pool.turn.permit import Permit
@@ -102,6 +103,32 @@ def ends_threads_while_errors_are_collected(pipe: Pipe, path: Path) -> None:
     """Says when forty databases were closed whose functions had failed."""
     asyncio.run(_end_threads_while_errors_are_collected(path))
     pipe.send("done")
+
+
+def ends_threads_while_missing_greenlets_are_collected(pipe: Pipe, path: Path) -> None:
+    """The same where they have awaited something, as lazy loading does, and loops end as well."""
+    for _ in range(15):
+        thread = threading.Thread(target=lambda: asyncio.run(_read_awaiting(path)))
+        thread.start()
+        while thread.is_alive():
+            gc.collect()
+            thread.join(0.001)
+        gc.collect()
+    pipe.send("done")
+
+
+async def _read_awaiting(path: Path) -> None:
+    def awaits(_: Connection) -> None:
+        node = _Slow()
+        try:
+            await_only(asyncio.sleep(0))
+        except MissingGreenlet as error:
+            node.cycle = error
+            error.cycle = node  # type: ignore[attr-defined]
+            raise
+
+    async with SQLiteDatabase(path) as db:
+        await asyncio.gather(*(db.run_read_core(awaits) for _ in range(5)), return_exceptions=True)
 
 
 async def _end_threads_while_errors_are_collected(path: Path) -> None:

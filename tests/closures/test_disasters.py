@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.children import Child, needs_fork_server
 from tests.closures.programs import (
     ends_threads_while_errors_are_collected,
+    ends_threads_while_missing_greenlets_are_collected,
     finds_no_room,
     forks_with_a_line,
     stops_in_a_group,
@@ -59,7 +61,14 @@ def test_forked_while_functions_stand_in_line(path: Path) -> None:
     assert kept(path) == [10, 11, 20]
 
 
-def test_a_thread_that_ends_while_an_error_of_it_is_collected(path: Path) -> None:
+@pytest.mark.parametrize(
+    "program",
+    [
+        ends_threads_while_errors_are_collected,
+        ends_threads_while_missing_greenlets_are_collected,
+    ],
+)
+def test_a_thread_that_ends_while_an_error_of_it_is_collected(program: Any, path: Path) -> None:
     """The process goes on.
 
     An error keeps the frames of its function. Where these lead to a thread's main greenlet,
@@ -67,6 +76,6 @@ def test_a_thread_that_ends_while_an_error_of_it_is_collected(path: Path) -> Non
     the process dies of it: ``~ThreadState()`` in its TThreadState.hpp looks for references, and
     sees none that are just being collected.
     """
-    with Child(ends_threads_while_errors_are_collected, path) as child:
+    with Child(program, path) as child:
         assert child.hear() == "done"
         assert child.ended() == 0
