@@ -11,6 +11,7 @@ from ..settings import Role
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..sqlite.examination import Judgements, examine
 from ..sqlite.guard import Access
+from ..sqlite.inspection import ask
 from ..sqlite.shared_hooks import ask_again
 from ..sqlite.statements import Kind, classify
 from ..transactions.attached import begin_and_lock_main
@@ -125,7 +126,7 @@ class Performing:
         if begin is None:
             return
         if begin != "BEGIN IMMEDIATE" or not self._transaction.attached.any:
-            connection.execute(begin)
+            self._send_begin(connection, begin)
         elif self.role is Role.WRITER and (not statement.databases or 0 in statement.databases):
             begin_and_lock_main(connection, self._guard)
         else:  # the statement, which writes, takes the locks that it needs
@@ -134,6 +135,15 @@ class Performing:
         self._sent_savepoints = self._transaction.savepoints
         if self._sent_savepoints:
             self._transaction.begin_savepoints(connection)
+
+    def _send_begin(self, connection: sqlite3.Connection, begin: str) -> None:
+        try:
+            connection.execute(begin)
+        except dbapi.OperationalError as error:
+            # The application has said PRAGMA query_only, and reads. SQLite refuses what it writes.
+            if begin == "BEGIN" or not is_read_only(error) or not ask(connection, "query_only"):
+                raise
+            connection.execute("BEGIN")
 
     def _see_to(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, error: Exception

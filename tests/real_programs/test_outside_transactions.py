@@ -364,3 +364,20 @@ async def _raw(executor: Executor) -> Any:
     if not isinstance(connection, AsyncConnection):
         connection = await connection.connection()
     return (await connection.get_raw_connection()).driver_connection
+
+
+async def test_query_only_reads(changing: Door) -> None:
+    """A writer that the application has made read-only reads, and is refused what it writes."""
+    app = await changing.open()
+    await app.write(*_TABLES)
+    async with app.writer.connect() as connection:
+        await connection.execute(text("PRAGMA query_only = ON"))
+        assert await connection.scalar(text("SELECT count(*) FROM child")) == 1
+        await connection.rollback()
+        with pytest.raises(OperationalError, match="readonly"):
+            await connection.execute(text("INSERT INTO parent VALUES (2)"))
+        await connection.rollback()
+        await connection.execute(text("PRAGMA query_only = OFF"))
+        await connection.execute(text("INSERT INTO parent VALUES (2)"))
+        await connection.commit()
+    assert await app.value("SELECT count(*) FROM parent") == 2
