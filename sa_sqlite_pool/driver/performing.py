@@ -131,7 +131,8 @@ class Performing:
             begin_and_lock_main(connection, self._guard)
         else:  # the statement, which writes, takes the locks that it needs
             connection.execute("BEGIN")
-        self._transaction.note_begin(connection)
+        if self.role is Role.WRITER:
+            self._transaction.note_begin(connection)
         self._sent_savepoints = self._transaction.savepoints
         if self._sent_savepoints:
             self._transaction.begin_savepoints(connection)
