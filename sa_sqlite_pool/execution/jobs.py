@@ -187,7 +187,11 @@ class Job(Generic[T]):
             self._timer.cancel()
         callback, context = self._callback, self._context
         self._callback = self._context = None
-        if callback is not None and context is not None:
+        if callback is None or context is None:
+            return
+        if self._loop.get_debug():  # "Executing <Task …> took": asyncio names its own callbacks'
+            self._loop.call_soon(callback, self, context=context)
+        else:
             context.run(callback, self)
 
     def __await__(self) -> Generator[Any, None, T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,31 @@ def test_one_application_over_two_runs(run: Callable[[Main], None], path: Path) 
 
     run(main)
     run(main)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_debug_mode_names_the_task_that_is_slow(
+    kind: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio's warning of a step that took long is about the task, also after a statement."""
+
+    async def slow(app: Application) -> None:
+        await app.write("CREATE TABLE t (x)")
+        async with app.transaction() as session:
+            await session.execute(text("INSERT INTO t VALUES (1)"))
+            time.sleep(0.3)
+
+    async def main() -> None:
+        door = Door(kind, path, _session)
+        try:
+            app = await door.open()
+            await asyncio.create_task(slow(app), name="the slow one")
+        finally:
+            await door.close()
+
+    with caplog.at_level("WARNING", "asyncio"):
+        _debug(main)
+    took: list[Any] = [record.args for record in caplog.records if record.name == "asyncio"]
+    step, seconds = max(took, key=lambda args: args[1])  # "Executing %s took %.3f seconds"
+    assert seconds >= 0.3
+    assert "the slow one" in step
