@@ -10,18 +10,23 @@ and it looks for none.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 from greenlet import getcurrent, greenlet
 
 # Of threads that have ended. ``~ThreadState()`` runs a little later, in the main thread.
-_MOST_DEAD = 64
+_MOST_ENDED = 64
 
-# In order. Each step here is one of the interpreter: threads begin and end at the same time.
-_kept: dict[greenlet, None] = {}
+# Each step on it is one of the interpreter: threads begin and end at the same time.
+_kept: list[tuple[threading.Thread, greenlet]] = []
 
 
 def keep_main_greenlet() -> None:
     """To be called once in each thread that runs functions of the application, at its beginning."""
-    dead = [one for one in list(_kept) if one.dead]
-    for one in dead[:-_MOST_DEAD]:
-        _kept.pop(one, None)
-    _kept[getcurrent()] = None
+    # Not ``greenlet.dead``: it clears what is left of a thread that is just ending.
+    ended = [one for one in list(_kept) if not one[0].is_alive()]
+    for one in ended[:-_MOST_ENDED]:
+        with contextlib.suppress(ValueError):  # another thread was sooner
+            _kept.remove(one)
+    _kept.append((threading.current_thread(), getcurrent()))
