@@ -4,8 +4,8 @@ Errors keep frames, and frames lead to greenlets: ``await_only()`` of SQLAlchemy
 in a variable where it raises MissingGreenlet, say. A thread's main greenlet in garbage is freed
 twice, and the process dies, if the thread ends while the garbage is collected: ``~ThreadState()``
 in greenlet's TThreadState.hpp (3.5) takes a reference that it does not find for one that was
-leaked, and objects that are just being collected are not found. One more reference, which is found,
-and it looks for none.
+leaked, and objects that are just being collected are not found. It looks where there is one that is
+not its own, through all objects of the process; so there are two here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from greenlet import getcurrent, greenlet
 _MOST_ENDED = 64
 
 # Each step on it is one of the interpreter: threads begin and end at the same time.
-_kept: list[tuple[threading.Thread, greenlet]] = []
+_kept: list[tuple[threading.Thread, greenlet, greenlet]] = []
 
 
 def keep_main_greenlet() -> None:
@@ -29,4 +29,5 @@ def keep_main_greenlet() -> None:
     for one in ended[:-_MOST_ENDED]:
         with contextlib.suppress(ValueError):  # another thread was sooner
             _kept.remove(one)
-    _kept.append((threading.current_thread(), getcurrent()))
+    main = getcurrent()
+    _kept.append((threading.current_thread(), main, main))
