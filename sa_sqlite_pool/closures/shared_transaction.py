@@ -27,9 +27,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, final
 
+from greenlet import getcurrent
 from sqlalchemy.pool import PoolProxiedConnection
 
-from ..compat.runners import Runner, wait_in_parent
+from ..compat.runners import Runner
 from ..driver.executor import Executor
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
@@ -169,7 +170,7 @@ class SharedTransaction:
         here = HereConnection(
             *(sqlite, self._executor, self._fairy),
             cancelled=lambda: work.cancelled,
-            on_commit=wait_in_parent,
+            on_commit=getcurrent().switch,
             alone=first,
         )
         runner = Runner.take()

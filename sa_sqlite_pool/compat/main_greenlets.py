@@ -1,4 +1,4 @@
-"""The main greenlets of the threads that this package starts, kept until those have ended.
+"""The main greenlets of threads that run functions of the application, kept until these have ended.
 
 Errors keep frames, and frames lead to greenlets: ``await_only()`` of SQLAlchemy has the running one
 in a variable where it raises MissingGreenlet, say. A thread's main greenlet in garbage is freed
@@ -10,7 +10,6 @@ not its own, through all objects of the process; so there are two here.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 
 from greenlet import getcurrent, greenlet
@@ -18,16 +17,16 @@ from greenlet import getcurrent, greenlet
 # Of threads that have ended. ``~ThreadState()`` runs a little later, in the main thread.
 _MOST_ENDED = 64
 
-# Each step on it is one of the interpreter: threads begin and end at the same time.
-_kept: list[tuple[threading.Thread, greenlet, greenlet]] = []
+# In order of their beginning. Each step here is one of the interpreter: threads begin and end at
+# the same time.
+_kept: dict[threading.Thread, tuple[greenlet, greenlet]] = {}
 
 
 def keep_main_greenlet() -> None:
-    """To be called once in each thread that runs functions of the application, at its beginning."""
+    """To be called in each such thread before the first function, outside of all greenlets."""
     # Not ``greenlet.dead``: it clears what is left of a thread that is just ending.
-    ended = [one for one in list(_kept) if not one[0].is_alive()]
-    for one in ended[:-_MOST_ENDED]:
-        with contextlib.suppress(ValueError):  # another thread was sooner
-            _kept.remove(one)
+    ended = [thread for thread in list(_kept) if not thread.is_alive()]
+    for thread in ended[:-_MOST_ENDED]:
+        _kept.pop(thread, None)
     main = getcurrent()
-    _kept.append((threading.current_thread(), main, main))
+    _kept[threading.current_thread()] = main, main

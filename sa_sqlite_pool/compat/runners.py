@@ -117,13 +117,3 @@ def _run(outcome: _Outcome) -> _Outcome:
         except BaseException as error:  # raised again where it is awaited
             outcome.error = error
         del function, args, kwargs
-
-
-def wait_in_parent() -> None:
-    """Go on in the parent of the running greenlet, until that switches back.
-
-    To be kept in place of the parent's ``switch``: errors keep the frames, and so what they lead
-    to. A thread's main greenlet in garbage is freed twice, and the process dies, if the thread ends
-    while the garbage is collected (``~ThreadState()`` in greenlet's TThreadState.hpp).
-    """
-    getcurrent().parent.switch()

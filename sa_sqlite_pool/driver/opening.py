@@ -24,6 +24,7 @@ import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
+from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import ConfigurationError, DatabaseNotUsableError
 from ..execution.lane import Lane
 from ..execution.worker import Worker, connection_class, inherited_files, open_connection
@@ -317,6 +318,7 @@ class Opening:
         def set_up(connection: sqlite3.Connection) -> None:
             dbapi.learn(connection)
             if not own:
+                keep_main_greenlet()  # in a thread that is not opened here
                 self._check_same_file(connection)
             configure(connection, location, pragmas, alone=alone)
 

@@ -14,6 +14,8 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ..compat.main_greenlets import keep_main_greenlet
+
 T = TypeVar("T")
 
 
@@ -45,6 +47,7 @@ async def run_aside(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], ended: Future[None]) -> None:
+    keep_main_greenlet()
     try:
         with contextlib.suppress(BaseException):  # the task keeps its outcome, sys.exit() too
             loop.run_until_complete(task)
