@@ -71,7 +71,7 @@ class _LockTimeout(exc.OperationalError):
         return f"{super()._message()} ({self.orig})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.orig)
+        return type(self), (self.args[0], self.orig), {"detail": self.detail}
 
 
 def _database_is_locked() -> sqlite3.OperationalError:

@@ -29,7 +29,7 @@ class CheckpointOutcome(enum.Enum):
     """What the three numbers of a checkpoint mean."""
 
     MOVED_ALL = "moved_all"
-    """Everything in the log is in the database, too; the log begins anew as soon as nobody reads
+    """The whole log is in the database, too; the log begins anew as soon as no transaction reads
     from it."""
     TRUNCATED = "truncated"
     """Everything is in the database, and the file is empty, or has the one frame that begins it
@@ -37,7 +37,7 @@ class CheckpointOutcome(enum.Enum):
     HELD_BACK = "held_back"
     """A reader of an old state keeps a part from being moved, or the log from being truncated."""
     BUSY = "busy"
-    """Somebody else holds the lock for writing, or runs a checkpoint."""
+    """Another connection holds the lock for writing, or runs a checkpoint."""
     NOT_WAL = "not_wal"
     """The database has no write-ahead log."""
 
@@ -48,8 +48,8 @@ class Checkpoint:
 
     ``busy``, ``frames`` and ``moved`` are the three numbers that SQLite returned last: whether a
     FULL, RESTART or TRUNCATE was kept from it, how many frames are in the log, and how many of
-    them are in the database; -1 where SQLite does not say. ``seconds`` is how long nobody could
-    write for its sake. ``held_back_by`` says who is in the way, if anybody is.
+    them are in the database; -1 where SQLite does not say. ``seconds`` is how long it has kept
+    writers waiting. ``held_back_by`` describes the reader in the way, None if there is none.
     """
 
     mode: CheckpointMode

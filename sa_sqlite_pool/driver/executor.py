@@ -15,22 +15,22 @@ from collections.abc import Callable
 from typing import TypeVar, final
 
 from ..compat.greenlets import in_runner
-from ..errors import ConfigurationError, ForbiddenWriteError, OwnLockError, StatementTimeout
+from ..errors import ConfigurationError, StatementTimeout
 from ..execution.jobs import Job, OutOfTime
 from ..execution.one_at_a_time import OneAtATime
 from ..execution.worker import Worker
 from ..settings import Role
 from ..sqlite.configuring import file_of
-from ..sqlite.driver_errors import dbapi, is_read_only
+from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Access
-from ..sqlite.statements import Kind, changes_settings, classify, first_word
+from ..sqlite.statements import Kind, changes_settings, classify
 from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
 from ..transactions.locks import Patience, TimeLimit, may_pass
 from ..transactions.placement import NotInline, Placing
 from ..transactions.rules import Decision, Plan, Rules, decide
 from ..transactions.transaction import Transaction
 from ..turn.permit import shorten
-from .outside_transactions import explain_outside
+from .explanations import explain
 from .performing import Misjudged, Performing
 from .preparation import Preparation
 from .statement import Statement
@@ -368,7 +368,10 @@ class Executor:
             self.transaction.reading.assert_not_ended()
             if isinstance(error, dbapi.Error):
                 self.worker.note_error(error)
-                self._explain(error, statement)
+                explain(
+                    *(error, statement, self.role),
+                    *(self.placing.guard, self.rules, self.transaction),
+                )
                 # A reader's transaction is never promoted, so it may wait in the middle of it.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
                 self._tries_again = may_pass(error, in_transaction=promoted)
@@ -449,39 +452,6 @@ class Executor:
             return function(connection)
 
         return self.worker.prepare(checked)
-
-    def _explain(self, error: Exception, statement: Statement) -> None:
-        """Raise what is to be raised in place of SQLite's error, if that does not say enough."""
-        if isinstance(error, ForbiddenWriteError):
-            return
-        guard = self.placing.guard
-        if self.role is Role.READER:
-            if guard.denied and statement.kind.is_temp and not statement.examined:
-                raise Misjudged from error
-            if guard.denied or is_read_only(error):
-                what = guard.denied or guard.attempted or shorten(statement.sql)
-                raise self.rules.forbidden(what) from error
-        elif guard.denied:
-            raise Misjudged from error
-        if statement.kind.may_change_settings:
-            if first_word(statement.sql) == "DETACH":
-                self._explain_detach(error)
-            explained = explain_outside(
-                error, statement.kind, statement.sql, self.rules, self.transaction
-            )
-            if explained is not None:
-                raise explained from error
-        if (own := self.transaction.own_lock(error)) is not None:
-            raise own from error
-
-    def _explain_detach(self, error: Exception) -> None:
-        # "This statement will fail if SQLite is in the middle of a transaction":
-        # https://www.sqlite.org/lang_detach.html
-        if self.worker.in_transaction and "is locked" in str(error):
-            raise OwnLockError(
-                f"{error}: a file cannot be detached within a transaction; commit or roll back "
-                "this one first"
-            ) from error
 
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
         return self.rules.took_too_long(sql, seconds, lost=self.transaction.lost)

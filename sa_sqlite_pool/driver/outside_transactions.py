@@ -82,8 +82,8 @@ def setting_within(sql: str, rules: Rules, transaction: Transaction, execute: Ex
     SQLite ignores ``foreign_keys`` without a word. A table that is rebuilt then loses its child
     rows, so that to switch them off is refused. What switches them on, as a migration does at its
     end, or a program that has created its tables, takes effect at the end of the transaction, and
-    so does ``synchronous``, since the stock driver begins none for CREATE. Until then the
-    connection is not one to be lent again.
+    so does ``synchronous``, since the stock driver begins none for CREATE. Where SQLite has ended
+    the transaction by itself, the connection is not lent again.
     """
     pragma = parse_pragma(sql)
     if pragma is None or pragma.value is None or pragma.name not in _MAY_WAIT:
@@ -159,32 +159,3 @@ def begin_after_reads(transaction: Transaction, execute: Execute) -> Execute:
         return reply
 
     return begin
-
-
-def explain_outside(
-    error: Exception, kind: Kind, sql: str, rules: Rules, transaction: Transaction
-) -> Exception | None:
-    """Return what to raise, at once, where SQLite refuses what it does outside transactions only.
-
-    To leave WAL mode SQLite takes the exclusive lock (``sqlite3PagerCloseWal()`` in its pager.c),
-    which it cannot have while another connection is open. Those of a pool stay open, so no waiting
-    helps.
-    """
-    why, pragma = None, parse_pragma(sql)
-    if pragma is not None and pragma.name == "journal_mode":
-        if pragma.value != "wal" and is_lock(error):
-            why = (
-                f"the journal mode of {rules.label} changes only while no other connection is "
-                "open, and the pools of this process keep theirs; close its engines, and open it "
-                'with pragmas={"journal_mode": …}'
-            )
-    elif kind is Kind.MAINTENANCE and transaction.in_the_way:
-        why = (
-            "the open transaction has written (CREATE and DROP count) or has a savepoint; "
-            "commit or roll back first"
-        )
-    if why is None:
-        return None
-    explained = sqlite3.OperationalError(f"{error}: {why}")
-    vars(explained).update(vars(error))
-    return explained

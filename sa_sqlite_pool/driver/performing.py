@@ -83,7 +83,6 @@ class Performing:
                 self._settings.switch_off_waiting(connection)
         kind = statement.kind
         if (kind.writes or kind is Kind.END) and not connection.in_transaction:
-            transaction.settle(connection)
             transaction.committed(connection)
         return reply
 

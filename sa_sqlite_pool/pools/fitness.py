@@ -36,10 +36,9 @@ def is_fit(worker: Worker, role: Role, pool: Resting) -> bool:
     """Whether a connection of ``pool``, which has been rolled back, can do what it is for.
 
     It cannot if it is closed or spent, or if SQLite has opened it read-only, although it should
-    write. The index of the log is opened once
-    for all connections of a process to a file (``unixShmNode`` in SQLite's os_unix.c), and
-    read-only for all of them, until the last is closed. So where one is stuck, those at rest are
-    closed, too.
+    write. The index of the log is opened once for all connections of a process to a file
+    (``unixShmNode`` in SQLite's os_unix.c), and read-only for all of them, until the last is
+    closed. So where one is stuck, those at rest are closed, too.
     """
     if worker.closed or worker.spent:
         return False

@@ -10,7 +10,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, TypeVar, final
 
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_cursor,
@@ -154,8 +154,9 @@ class _AdaptedCursor:
         """PEP 249: "if the database does not support … throw an exception"; as aiosqlite's."""
         raise AttributeError("a statement of SQLite has one result: there is no nextset()")
 
-    def close(self) -> None:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # each kind has its own
+
+        def close(self) -> None: ...
 
     def __enter__(self: C) -> C:
         return self

@@ -172,7 +172,7 @@ class Patience:
         return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
 
     def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
-        """The error of who has waited for so long, because of ``error``."""
+        """Return the error of a time-out; ``error`` is the last one that SQLite has raised."""
         message = self._what_was_waited_for()
         cls = WriteTimeout if self._writing else ReadLockTimeout
         return cls(message, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -178,12 +179,13 @@ class Transaction:
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
         _end(connection, sql)
-        self.settle(connection)
         if sql == "COMMIT":
             self.committed(connection)
             if self.attached.held:
                 self.attached.look_at_logs(connection)
         else:
+            if self._at_end:
+                self._settle(connection)
             self.writing.leave_file()
 
     def after_work(self) -> None:
@@ -199,6 +201,9 @@ class Transaction:
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
             self._as_begun = None
+            if self._at_end:  # SQLite has ended it by itself, or refuses the PRAGMA
+                self._at_end.clear()
+                self.worker.spent = self.worker.spent or self._rules.file is not None
             self._placing.transaction_ended()
             self.let_go()
             if (log := self._rules.log) is not None and log.due:
@@ -250,25 +255,22 @@ class Transaction:
     # -- settings that wait for its end -----------------------------------------------------------
 
     def set_at_end(self, name: str, sql: str) -> None:
-        """Have a PRAGMA sent when it has ended; until then the connection is not to be lent again.
-
-        For a database in memory, which has no other, that makes no difference.
-        """
+        """Have a PRAGMA sent when it has ended."""
         self._at_end[name] = sql
-        self.worker.spent = self._rules.file is not None
 
     def forget_setting(self, name: str) -> None:
         """It is set in another way."""
-        if self._at_end.pop(name, None) is not None and not self._at_end:
-            self.worker.spent = False
+        self._at_end.pop(name, None)
 
-    def settle(self, connection: sqlite3.Connection) -> None:
-        """Send what was to wait for its end. In the thread."""
-        while self._at_end:
-            name, sql = next(iter(self._at_end.items()))
-            with self._placing.guard.aside():
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        """Send what was to wait for its end. In the thread.
+
+        An error here would pass for one of the COMMIT, which is done.
+        """
+        with contextlib.suppress(*dbapi.Error), self._placing.guard.aside():
+            for name, sql in list(self._at_end.items()):
                 connection.execute(sql).close()
-            self.forget_setting(name)
+                del self._at_end[name]
 
     # -- of the raw connection ------------------------------------------------------------------
 
@@ -341,6 +343,8 @@ class Transaction:
 
         A checkpoint that cannot wait comes first, since each is made in the turn.
         """
+        if self._at_end:
+            self._settle(connection)
         log = self._rules.log
         size = None if log is None else log.relieve(connection)
         self.writing.leave_file()

@@ -27,15 +27,12 @@ _TABLES = (
 
 async def test_foreign_keys_go_off_after_a_read(changing: Door) -> None:
     """A migration looks at a table, switches them off, and rebuilds it: no child is lost."""
-    app = await changing.open()
+    app = await changing.open(listen=_enforce_on_connect)
     await app.write(*_TABLES)
     async with app.enter() as connection:
         await connection.execute(text("SELECT * FROM parent"))
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
-        await connection.execute(text("CREATE TABLE new (id INTEGER PRIMARY KEY, name)"))
-        await connection.execute(text("INSERT INTO new (id) SELECT id FROM parent"))
-        await connection.execute(text("DROP TABLE parent"))
-        await connection.execute(text("ALTER TABLE new RENAME TO parent"))
+        await _rebuild_parent(connection)
         await connection.commit()
     assert await app.value("SELECT count(*) FROM child") == 1
 
@@ -180,6 +177,21 @@ async def test_what_it_wants_survives_a_rollback(changing: Door) -> None:
     async with app.writer.connect() as connection:
         assert await connection.scalar(text("PRAGMA foreign_keys")) == 0
         assert await connection.scalar(text("PRAGMA synchronous")) == 2
+
+
+async def test_what_it_wants_survives_a_loss(writing: Door) -> None:
+    """Where SQLite ends the transaction by itself, the next one has them as the engine does."""
+    app = await writing.open(listen=_enforce_on_connect)
+    await app.write(*_TABLES)
+    async with app.writer.connect() as connection:
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.execute(text("CREATE TABLE item (i)"))
+        await connection.execute(text("PRAGMA foreign_keys = ON"))
+        with pytest.raises(IntegrityError):
+            await connection.execute(text("INSERT OR ROLLBACK INTO parent VALUES (1)"))
+        await connection.rollback()
+    async with app.writer.connect() as connection:
+        assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
 
 
 @pytest.mark.parametrize("sql", ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"])
@@ -351,6 +363,13 @@ def _enforce_on_connect(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def enforce(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON").close()
+
+
+async def _rebuild_parent(connection: Executor) -> None:
+    await connection.execute(text("CREATE TABLE new (id INTEGER PRIMARY KEY, name)"))
+    await connection.execute(text("INSERT INTO new (id) SELECT id FROM parent"))
+    await connection.execute(text("DROP TABLE parent"))
+    await connection.execute(text("ALTER TABLE new RENAME TO parent"))
 
 
 def _begin(engine: AsyncEngine) -> None:

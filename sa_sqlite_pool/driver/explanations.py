@@ -1,0 +1,85 @@
+"""What is raised in place of an error of SQLite that does not say enough."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ..errors import ForbiddenWriteError, OwnLockError
+from ..settings import Role
+from ..sqlite.driver_errors import is_read_only
+from ..sqlite.guard import Guard
+from ..sqlite.statements import Kind, first_word, parse_pragma
+from ..transactions.locks import is_lock
+from ..transactions.rules import Rules
+from ..transactions.transaction import Transaction
+from ..turn.permit import shorten
+from .performing import Misjudged
+from .statement import Statement
+
+
+def explain(
+    error: Exception,
+    statement: Statement,
+    role: Role,
+    guard: Guard,
+    rules: Rules,
+    transaction: Transaction,
+) -> None:
+    """Raise what explains ``error`` better; return where there is no such thing.
+
+    Raises :class:`.Misjudged` where the statement is to go another way.
+    """
+    if isinstance(error, ForbiddenWriteError):
+        return
+    if role is Role.READER:
+        if guard.denied and statement.kind.is_temp and not statement.examined:
+            raise Misjudged from error
+        if guard.denied or is_read_only(error):
+            what = guard.denied or guard.attempted or shorten(statement.sql)
+            raise rules.forbidden(what) from error
+    elif guard.denied:
+        raise Misjudged from error
+    if statement.kind.may_change_settings:
+        _explain_setting(error, statement, rules, transaction)
+    if (own := transaction.own_lock(error)) is not None:
+        raise own from error
+
+
+def _explain_setting(
+    error: Exception, statement: Statement, rules: Rules, transaction: Transaction
+) -> None:
+    if first_word(statement.sql) == "DETACH":
+        # "This statement will fail if SQLite is in the middle of a transaction":
+        # https://www.sqlite.org/lang_detach.html
+        if transaction.worker.in_transaction and "is locked" in str(error):
+            raise OwnLockError(
+                f"{error}: a file cannot be detached within a transaction; commit or roll back "
+                "this one first"
+            ) from error
+    elif _leaves_wal(statement.sql) and is_lock(error):
+        # To leave WAL mode SQLite takes the exclusive lock (``sqlite3PagerCloseWal()`` in its
+        # pager.c). The connections of a pool stay open, so no waiting helps.
+        raise _with_reason(
+            error,
+            f"the journal mode of {rules.label} changes only while no other connection is open, "
+            "and the pools of this process keep theirs; close its engines, and open it with "
+            'pragmas={"journal_mode": …}',
+        ) from error
+    elif statement.kind is Kind.MAINTENANCE and transaction.in_the_way:
+        raise _with_reason(
+            error,
+            "the open transaction has written (CREATE and DROP count) or has a savepoint; commit "
+            "or roll back first",
+        ) from error
+
+
+def _leaves_wal(sql: str) -> bool:
+    pragma = parse_pragma(sql)
+    return pragma is not None and pragma.name == "journal_mode" and pragma.value != "wal"
+
+
+def _with_reason(error: Exception, reason: str) -> sqlite3.OperationalError:
+    """The same error, with the codes that SQLite gave it."""
+    explained = sqlite3.OperationalError(f"{error}: {reason}")
+    vars(explained).update(vars(error))
+    return explained
