@@ -1,4 +1,4 @@
-"""A copy that waits in the middle."""
+"""A copy that waits in the middle, and databases without WAL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.backup import copying
+
+ROLLBACK = {"journal_mode": "TRUNCATE"}
 
 
 class Held:

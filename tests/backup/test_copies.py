@@ -1,0 +1,212 @@
+"""The file that a backup leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import exc, text
+
+from sa_sqlite_pool import (
+    ConfigurationError,
+    DamagedDatabaseError,
+    DatabaseClosedError,
+    SQLiteDatabase,
+)
+from sa_sqlite_pool.backup import copying
+from tests.backup import ledger
+from tests.backup.held import ROLLBACK
+from tests.backup.ledger import content, entries
+from tests.helpers import files_beside
+
+KIB = 1024
+
+
+def damage(path: Path) -> None:
+    """One page in the middle of a closed database."""
+    with path.open("r+b") as file:
+        file.seek(100 * 4096)
+        file.write(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o664])
+async def test_permissions(db: SQLiteDatabase, path: Path, copy: Path, mode: int) -> None:
+    """Who may read the database may read its copy, from the first byte on; nobody else."""
+    path.chmod(mode)
+    seen: set[int] = set()
+
+    def progress(copied: int, total: int) -> None:
+        seen.add(stat.S_IMODE(os.stat(f"{copy}.unfinished").st_mode))
+
+    await db.backup(copy, progress=progress, pages_per_step=20)
+    assert stat.S_IMODE(copy.stat().st_mode) == mode
+    assert seen == {mode}
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away"
+)
+async def test_the_owner(db: SQLiteDatabase, path: Path, copy: Path) -> None:
+    """A copy that root makes is its database's owner's."""
+    os.chown(path, 4242, 4243)
+    await db.backup(copy)
+    assert (copy.stat().st_uid, copy.stat().st_gid) == (4242, 4243)
+
+
+async def test_an_older_copy_is_replaced(db: SQLiteDatabase, copy: Path) -> None:
+    """In one step: who has the older one open goes on to see it as it was."""
+    await db.backup(copy)
+    before = copy.read_bytes()
+    with copy.open("rb") as older:
+        await ledger.post(db, random.Random(1))
+        await db.backup(copy)
+        assert older.read() == before
+    assert entries(copy) == 1
+    assert files_beside(copy) == {"copy.db"}
+
+
+async def test_it_is_on_the_disk(
+    db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Piece by piece, so that the disk never has much to do; whole before it gets its name; and
+    its name, too.
+    """
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def spied_fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            done.append("directory")
+        else:
+            done.append("file" if os.pread(descriptor, 2, 18) != b"\x01\x01" else "whole file")
+        fsync(descriptor)
+
+    def spied_replace(source: Any, target: Any) -> None:
+        done.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spied_fsync)
+    monkeypatch.setattr(os, "replace", spied_replace)
+    monkeypatch.setattr(copying, "_SYNC_BYTES", 512 * KIB)
+    async with db.write() as session:
+        await session.execute(text("UPDATE accounts SET ballast = randomblob(160000)"))
+    await db.backup(copy, pages_per_step=64)
+    assert done[-3:] == ["whole file", "replace", "directory"]
+    # All but the last 2 MiB, which SQLite writes at the end.
+    assert (copy.stat().st_size - 3072 * KIB) // (512 * KIB) <= done[:-3].count("file")
+    assert done.count("file") > 8
+
+
+async def test_without_wal_it_hurries(
+    path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since writers wait for its end."""
+    rests: list[float] = []
+    monkeypatch.setattr(copying.time, "sleep", rests.append)  # type: ignore[attr-defined]
+    async with SQLiteDatabase(path, pragmas=ROLLBACK) as db:
+        await ledger.create(db)
+        await db.backup(copy, pages_per_step=50)
+    assert rests == []
+
+
+async def test_a_step_rests(
+    db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it has taken: writers need the processor and the disk, too."""
+    rests: list[float] = []
+    monkeypatch.setattr(copying.time, "sleep", rests.append)  # type: ignore[attr-defined]
+    began = time.monotonic()
+    await db.backup(copy, pages_per_step=50)
+    assert len(rests) == -(-copy.stat().st_size // 4096 // 50)
+    assert 0 < sum(rests) < time.monotonic() - began
+    assert max(rests) <= 0.02
+
+
+async def test_a_broken_disk(
+    db: SQLiteDatabase, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is not waited for as a lock is."""
+
+    def broken(connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("sa_sqlite_pool.backup.backup.begin_snapshot", broken)
+    with pytest.raises(exc.OperationalError, match="disk I/O error"):
+        await asyncio.wait_for(db.backup(copy), 10)
+
+
+async def test_a_damaged_database(path: Path, copy: Path) -> None:
+    """Its copy is damaged, too, is not kept, and an older one is."""
+    async with SQLiteDatabase(path) as db:
+        await ledger.create(db)
+        await db.backup(copy)
+    older = copy.read_bytes()
+    damage(path)
+    async with SQLiteDatabase(path) as db:
+        with pytest.raises(exc.DatabaseError, match=r"older one is as it was") as error:
+            await db.backup(copy)
+        assert isinstance(error.value.orig, DamagedDatabaseError)
+        assert "copy.db is damaged, PRAGMA integrity_check says: ***" in str(error.value)
+    assert files_beside(copy) == {"copy.db"}
+    assert copy.read_bytes() == older
+
+
+async def test_a_database_in_memory(copy: Path) -> None:
+    """Is one in a private directory."""
+    async with SQLiteDatabase(":memory:") as db:
+        await ledger.create(db)
+        await ledger.post(db, random.Random(1))
+        await db.backup(copy)
+    assert entries(copy) == 1
+
+
+async def test_an_empty_database(path: Path, copy: Path) -> None:
+    """Also one without a single page."""
+    async with SQLiteDatabase(path, pragmas=ROLLBACK) as db:
+        assert path.stat().st_size == 0
+        await db.backup(copy)
+    assert content(copy) == content(path)
+
+
+async def test_a_read_only_database(db: SQLiteDatabase, path: Path, copy: Path) -> None:
+    """Reading is all that a backup does."""
+    url = f"sqlite+aiosqlite:///{path.as_uri()}?mode=ro&uri=true"
+    async with SQLiteDatabase(url) as readers:
+        await readers.backup(copy)
+    assert entries(copy) == 0
+
+
+async def test_wrong_arguments(db: SQLiteDatabase, copy: Path) -> None:
+    """Before anything is done."""
+    for pages in (0, -1, True, "1", None):
+        with pytest.raises(ConfigurationError, match="pages_per_step"):
+            await db.backup(copy, pages_per_step=pages)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="progress must be a function"):
+        await db.backup(copy, progress=1)  # type: ignore[arg-type]
+    assert files_beside(copy) == set()
+
+
+async def test_a_database_shared_in_memory(copy: Path) -> None:
+    """Has no file to be copied."""
+    url = "sqlite+aiosqlite:///file:/ledger?vfs=memdb&uri=true"
+    async with SQLiteDatabase(url) as db:
+        with pytest.raises(ConfigurationError, match="is shared in memory and cannot be copied"):
+            await db.backup(copy)
+
+
+async def test_before_it_is_open_and_after(path: Path, copy: Path) -> None:
+    """As everything else."""
+    db = SQLiteDatabase(path)
+    with pytest.raises(DatabaseClosedError):
+        await db.backup(copy)
+    await db.open()
+    await db.close()
+    with pytest.raises(DatabaseClosedError):
+        await db.backup(copy)

@@ -1,0 +1,114 @@
+"""What a backup says of its progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.backup import copying
+from tests.backup import ledger
+from tests.helpers import files_beside
+
+whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="nobody's")
+
+
+async def test_progress(db: SQLiteDatabase, copy: Path) -> None:
+    """In the loop, more and more, and the whole at the end; in the context of the caller."""
+    calls: list[tuple[int, int]] = []
+    loop = asyncio.get_running_loop()
+    whose.set("caller's")
+
+    def progress(copied: int, total: int) -> None:
+        assert whose.get() == "caller's"
+        assert asyncio.get_running_loop() is loop
+        calls.append((copied, total))
+
+    await db.backup(copy, progress=progress, pages_per_step=100)
+    totals = {total for _, total in calls}
+    assert totals == {copy.stat().st_size // 4096}
+    assert [copied for copied, _ in calls] == sorted({copied for copied, _ in calls})
+    assert calls[-1][0] == calls[-1][1]
+    assert len(calls) > 1
+
+
+async def test_progress_may_be_print(
+    db: SQLiteDatabase, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the documentation shows it."""
+    await db.backup(copy, progress=print)
+    pages = copy.stat().st_size // 4096
+    assert capsys.readouterr().out.splitlines()[-1] == f"{pages} {pages}"
+
+
+async def test_progress_does_not_pile_up(db: SQLiteDatabase, copy: Path) -> None:
+    """A loop that is busy is told the latest, once."""
+    calls: list[int] = []
+    inside = threading.Event()
+    original = copying._copy
+
+    def spied(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+        original(source, target, pages, worker, step)
+        inside.set()
+
+    def progress(copied: int, total: int) -> None:
+        calls.append(copied)
+        assert inside.wait(30)  # the loop stands still until all steps are done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copying, "_copy", spied)
+        await db.backup(copy, progress=progress, pages_per_step=1)
+    assert len(calls) == 2
+    assert calls[-1] == copy.stat().st_size // 4096
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+async def test_progress_raises(db: SQLiteDatabase, copy: Path, at: str) -> None:
+    """The backup ends, the caller gets the error itself, and nothing is left."""
+    error = OSError("the pipe is broken")
+
+    def progress(copied: int, total: int) -> None:
+        if at == "first" or copied == total:
+            raise error
+
+    await db.backup(copy)
+    older = copy.read_bytes()
+    await ledger.post(db, random.Random(1))
+    with pytest.raises(OSError, match="the pipe is broken") as raised:
+        await db.backup(copy, progress=progress, pages_per_step=20)
+    assert raised.value is error
+    assert files_beside(copy) == {"copy.db"}
+    assert copy.read_bytes() == older
+    assert len(db._keeper.snapshots) == 0  # type: ignore[union-attr]
+
+
+async def test_progress_raises_once(db: SQLiteDatabase, copy: Path) -> None:
+    """It is not called again, although the next step may be over already."""
+    calls: list[int] = []
+    raised = threading.Event()
+    original = copying._copy
+
+    def spied(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+        def each(copied: int, total: int) -> None:
+            step(copied, total)
+            assert raised.wait(30)
+            step(copied + 1, total)
+
+        original(source, target, pages, worker, each)
+
+    def progress(copied: int, total: int) -> None:
+        calls.append(copied)
+        raised.set()
+        raise ValueError(copied)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copying, "_copy", spied)
+        with pytest.raises(ValueError, match="20"):
+            await db.backup(copy, progress=progress, pages_per_step=20)
+    assert calls == [20]

@@ -1,0 +1,281 @@
+"""Connections that wait for the turn between processes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sa_sqlite_pool import (
+    DatabaseClosedError,
+    SQLiteDatabase,
+    SQLitePool,
+    WriterPool,
+    WriteTimeout,
+)
+from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.transactions import locks
+from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from sa_sqlite_pool.wal import checkpointing
+from tests.doors.file_turns import engine, turn_waits, update
+from tests.helpers import (
+    UPDATE_FIRST,
+    amounts,
+    create_items,
+    turn_of,
+    until,
+    until_waiting,
+)
+from tests.turn.locks import blocked, is_free, other_process
+
+__all__ = ["engine"]
+
+ON_LINUX = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="the system does not tell who waits"
+)
+
+
+class Clock:
+    """Seconds, ``later`` than they are."""
+
+    def __init__(self) -> None:
+        self.later = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.later
+
+
+class TestWaiting:
+    """Another process has the turn."""
+
+    async def test_until_it_is_free(self, engine: AsyncEngine, path: Path) -> None:
+        """The loop and readers go on meanwhile."""
+        with other_process(path):
+            task = asyncio.create_task(update(engine))
+            await until(lambda: turn_waits(path))
+            assert not task.done()
+        await task
+        assert is_free(path)
+
+    async def test_in_line_here(self, engine: AsyncEngine, path: Path) -> None:
+        """One of the process waits for the file, the others for that one; all are served."""
+        with other_process(path):
+            tasks = [asyncio.create_task(update(engine)) for _ in range(5)]
+            await until_waiting(4, turn_of(path))
+            await until(lambda: turn_waits(path))
+        await asyncio.gather(*tasks)
+        assert await amounts(engine) == [5, 0, 0]
+
+    @ON_LINUX
+    @pytest.mark.parametrize("count", [1, 3])
+    async def test_between_two_writes_others_have_theirs(
+        self, engine: AsyncEngine, path: Path, count: int
+    ) -> None:
+        """Fair turns: a process with a long line of its own passes the turn on all the same."""
+        written: list[str] = []
+
+        async def write(connection: AsyncConnection, name: str) -> None:
+            await connection.execute(UPDATE_FIRST)
+            written.append(name)
+            await until(lambda: blocked(path, "turn"))  # the other one stands in line
+            await connection.commit()
+
+        async def one(name: str) -> None:
+            async with engine.connect() as connection:
+                await write(connection, name)
+
+        turn_of(path)._file._clock = lambda: 100.0  # it has just had the turn, however slow this is
+        other = FileTurn(str(path))
+        claim = other.take_nowait()
+        assert claim is not None
+        tasks = [asyncio.create_task(one(str(number))) for number in range(count)]
+        await until(lambda: blocked(path, "turn"))
+
+        async def again(claim: Claim | None) -> None:
+            assert claim is not None
+            claim.give_back()
+            for _ in range(count):
+                claim = await other.wait(10.0)
+                assert claim is not None
+                written.append("other")
+                await until(lambda: len(written) == 2 * count or blocked(path, "turn"))
+                claim.give_back()
+
+        await asyncio.gather(*tasks, again(claim))
+        assert sorted(written[::2]) == [str(number) for number in range(count)]
+        assert written[1::2] == ["other"] * count
+
+    async def test_time_is_over(self, make_engine: Any, path: Path) -> None:
+        """Clear waits: the process is named; nothing stays behind."""
+        for kind in (SQLitePool, WriterPool):
+            engine = make_engine(kind, write_timeout=0.05)
+            await create_items(engine, count=0)
+            with (
+                other_process(path),
+                pytest.raises(
+                    WriteTimeout,
+                    match=r"waited 0\.05 s to write to app\.db; another process holds the turn, "
+                    r"0 more of this process in line; shorten the transaction there or raise",
+                ),
+            ):
+                await update(engine)
+            assert turn_of(path).holder is None
+            await until(lambda: is_free(path))
+
+    async def test_who_waits_behind_is_told(self, make_engine: Any, path: Path) -> None:
+        """The task that has the turn here is not to blame, and the message says so."""
+        patient, hasty = make_engine(WriterPool), make_engine(WriterPool, write_timeout=0.05)
+        await create_items(patient)
+        async with patient.connect() as connection:
+            with other_process(path):
+                first = asyncio.create_task(connection.execute(UPDATE_FIRST))
+                await until(lambda: turn_waits(path))
+                with pytest.raises(WriteTimeout, match="itself waiting for another process"):
+                    await asyncio.create_task(update(hasty))
+            await first
+            with pytest.raises(WriteTimeout) as caught:
+                await asyncio.create_task(update(hasty))
+        assert "itself waiting" not in str(caught.value)
+
+    async def test_both_waits_are_one(self, make_engine: Any, path: Path) -> None:
+        """What was waited in line here is not waited for the file once more."""
+        engine = make_engine(WriterPool, write_timeout=10.0)
+        await create_items(engine)
+        async with engine.connect() as connection:
+            await connection.execute(UPDATE_FIRST)
+            second = asyncio.create_task(engine.connect().__aenter__())
+            await until_waiting(1, turn_of(path))
+        waited = await second
+        holder = turn_of(path).holder
+        assert holder is not None
+        assert holder.seconds_waited > 0
+        holder.seconds_waited = 10.0
+        with other_process(path), pytest.raises(WriteTimeout, match=r"waited 10\.00 s"):
+            await asyncio.wait_for(waited.execute(UPDATE_FIRST), 5)
+        other = FileTurn(str(path))
+        while (claim := other.take_nowait()) is None:  # its thread gives up what it waited for
+            await asyncio.sleep(0)
+        task = asyncio.create_task(waited.execute(UPDATE_FIRST))
+        await until(lambda: turn_waits(path))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not task.done()  # the first wait counts once
+        claim.give_back()
+        await task
+        await waited.close()
+
+    async def test_both_waits_of_a_swap_in_connection(
+        self, make_engine: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same where the turn is taken by the statement."""
+        clock = Clock()
+        monkeypatch.setattr(locks, "time", clock)
+        engine = make_engine(SQLitePool, write_timeout=10.0)
+        await create_items(engine)
+        await self.times_out(path, clock, update(engine))
+
+    async def test_both_waits_of_a_checkpoint(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And for a checkpoint."""
+        clock = Clock()
+        async with SQLiteDatabase(path) as db:
+            await create_items(db.writer_engine)
+            monkeypatch.setattr(checkpointing, "time", clock)
+            await self.times_out(path, clock, db.checkpoint(timeout=10.0))
+
+    async def times_out(self, path: Path, clock: Clock, work: Any) -> None:
+        """All its time is over when it gets the permit; another process has the file."""
+        turn = turn_of(path)
+        permit = await turn.acquire(1.0)
+        task = asyncio.create_task(work)
+        await until_waiting(1, turn)
+        clock.later = 10.0
+        with other_process(path):
+            turn.release(permit)
+            with pytest.raises(WriteTimeout, match=r"waited 10\.00 s"):
+                await asyncio.wait_for(task, 5)
+
+    async def test_cancelled(self, engine: AsyncEngine, path: Path) -> None:
+        """Clean cancellation: no turn is taken, here or between processes."""
+        with other_process(path):
+            task = asyncio.create_task(update(engine))
+            await until(lambda: turn_waits(path))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert turn_of(path).holder is None
+        await update(engine)
+        assert await amounts(engine) == [1, 0, 0]
+
+    async def test_closed(self, path: Path) -> None:
+        """No hang: who waits for another process is sent away."""
+        db = SQLiteDatabase(path, write_timeout=10.0)
+        await db.open()
+        await create_items(db.writer_engine)
+        with other_process(path):
+            task = asyncio.create_task(update(db.writer_engine))
+            await until(lambda: turn_waits(path))
+            await db.close()
+            with pytest.raises(DatabaseClosedError):
+                await task
+
+    async def test_closed_in_line_here(self, engine: AsyncEngine, path: Path) -> None:
+        """The same for those who wait behind a task of this process."""
+        turn = turn_of(path)
+        permit = await turn.acquire(1.0)
+        task = asyncio.create_task(update(engine))
+        await until_waiting(1, turn)
+        assert isinstance(engine.pool, FairPool)
+        engine.pool.refuse(lambda: DatabaseClosedError("it was closed"))
+        with pytest.raises(DatabaseClosedError, match="it was closed"):
+            await asyncio.wait_for(task, 5)
+        turn.release(permit)
+
+    async def test_closed_before_it_waits(self, path: Path) -> None:
+        """No hang: nor who begins to wait while the database is being closed."""
+        db = SQLiteDatabase(path, write_timeout=30.0)
+        await db.open()
+        await create_items(db.writer_engine)
+        connection = await db.writer_engine.connect()
+        closing = asyncio.create_task(db.close(0.05))
+        await until(lambda: "closing" in repr(db))
+        with other_process(path):
+            task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+            await closing
+            with pytest.raises((DatabaseClosedError, OperationalError), match="closed"):
+                await asyncio.wait_for(task, 5)
+        await connection.close()
+
+    async def test_disposed_of(self, engine: AsyncEngine, path: Path) -> None:
+        """``dispose()`` closes what is at rest: who waits is served."""
+        with other_process(path):
+            task = asyncio.create_task(update(engine))
+            await until(lambda: turn_waits(path))
+            await engine.dispose()
+        await task
+        assert await amounts(engine) == [1, 0, 0]
+        assert is_free(path)
+
+    async def test_taken_away(self, engine: AsyncEngine, path: Path) -> None:
+        """A detached connection that is closed meanwhile: what comes then is given back.
+
+        Nobody looks after it any more, so nobody else would.
+        """
+        turn = turn_of(path)
+        async with engine.connect() as connection:
+            (await connection.get_raw_connection()).detach()
+            with other_process(path):
+                task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+                await until(lambda: turn_waits(path))
+                assert isinstance(engine.pool, FairPool)
+                engine.pool.recall("it was closed")
+            with pytest.raises(OperationalError, match="no active connection: it was closed"):
+                await task
+        await until(lambda: turn.holder is None)  # a thread gives it back
+        await until(lambda: is_free(path))

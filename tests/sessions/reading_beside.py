@@ -1,0 +1,59 @@
+"""An auto session whose reader is beside its transaction, and what it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from sa_sqlite_pool import routing_sessionmaker
+from tests.helpers import (
+    UPDATE_FIRST,
+    Item,
+    create_items,
+    until,
+)
+from tests.sessions.beside import Maker, checked_out
+
+TOTAL = select(func.sum(Item.amount))
+
+MANY = 300
+
+
+@pytest.fixture
+async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
+    await create_items(writer)
+    return routing_sessionmaker(writer=writer, reader=reader)
+
+
+async def read(session: AsyncSession) -> int:
+    return int(await session.scalar(TOTAL) or 0)
+
+
+async def write(session: AsyncSession) -> None:
+    await session.execute(UPDATE_FIRST)
+
+
+async def committed(maker: Maker) -> None:
+    """Another session adds one."""
+    async with maker(role="writer") as other, other.begin():
+        await write(other)
+
+
+async def stream(session: AsyncSession) -> Any:
+    """One of many rows has been read."""
+    result = await session.stream(
+        text(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300) "
+            "SELECT i, (SELECT sum(amount) FROM items) AS total FROM n"
+        ),
+        execution_options={"yield_per": 10},
+    )
+    assert await result.fetchone() is not None
+    return result
+
+
+async def until_free_of(*engines: AsyncEngine) -> None:
+    await until(lambda: checked_out(*engines) == 0)

@@ -1,0 +1,397 @@
+"""The files of the turn between processes, and other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool.errors import DatabaseNotUsableError
+from tests.helpers import until
+from tests.turn.file_turns import ON_LINUX, path, process, start, taken
+from tests.turn.locks import (
+    Calls,
+    blocked,
+    calls,
+    waiting_threads,
+)
+
+__all__ = ["calls", "path"]
+
+
+class TestFiles:
+    """The files beside the database."""
+
+    async def test_who_may_write_may_lock(self, path: Path) -> None:
+        """Owner and permissions are the database's."""
+        path.touch(0o600)
+        path.chmod(0o660)
+        if os.geteuid() == 0:
+            os.chown(path, 12345, 12346)
+        taken(process(path)).give_back()
+        found, model = os.stat(f"{path}-turn"), path.stat()
+        assert (found.st_mode, found.st_uid, found.st_gid) == (
+            model.st_mode,
+            model.st_uid,
+            model.st_gid,
+        )
+        assert found.st_size == 0
+
+    async def test_a_link_is_not_followed(self, path: Path, tmp_path: Path) -> None:
+        """In a directory that others may write to, nothing is made elsewhere for them."""
+        elsewhere = tmp_path / "elsewhere"
+        Path(f"{path}-turn").symlink_to(elsewhere)
+        with pytest.raises(DatabaseNotUsableError, match="is a symbolic link"):
+            taken(process(path))
+        assert not elsewhere.exists()
+
+    async def test_removed_while_in_use(self, path: Path) -> None:
+        """Who meets SQLite's lock, although the turn is its own, looks whether that is why."""
+        one = process(path)
+        claim = taken(one)
+        os.unlink(f"{path}-turn")
+        other = taken(process(path))  # of another file by the same name
+        one.meet_busy()
+        claim.give_back()
+        assert one.take_nowait() is None
+        other.give_back()
+        taken(one).give_back()
+
+    async def test_the_line_is_removed(self, path: Path) -> None:
+        """There must be one line for all."""
+        one = process(path)
+        claim = taken(one)
+        assert one._line.take_nowait()
+        one._line.give_back()
+        os.unlink(f"{path}-line")
+        one.meet_busy()
+        other = process(path)
+        assert other._line.take_nowait()
+        assert not one._line.take_nowait()
+        other._line.give_back()
+        claim.give_back()
+
+    async def test_removed_while_somebody_waits(self, path: Path) -> None:
+        """The thread that waits for the lock of a removed file ends; the next waits for the new."""
+        one, other, before = process(path), process(path), waiting_threads()
+        claim = taken(one)
+        assert other.take_nowait() is None
+        assert await other.wait(0.0) is None
+        await until(lambda: blocked(path, "turn") == 1)
+        [old] = waiting_threads() - before
+        os.unlink(f"{path}-turn")
+        third = taken(process(path))
+        other.meet_busy()
+        task = await start(path, other)
+        claim.give_back()
+        await until(lambda: not old.is_alive())
+        await asyncio.sleep(0)
+        assert not task.done()
+        third.give_back()
+        second = await task
+        assert second is not None
+        second.give_back()
+
+    async def test_made_by_somebody_else_at_the_same_moment(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only who has made a file sets its permissions: it might be a link to something else.
+
+        This process         | Somebody
+        open(): none there   |
+                             | link("secret", "app.db-turn")
+        makes it: is there   |
+        """
+        path.touch()
+        path.chmod(0o666)
+        secret = tmp_path / "secret"
+        secret.touch()
+        secret.chmod(0o600)
+        really_open = os.open
+
+        def open_(name: str, *arguments: int) -> int:
+            try:
+                return really_open(name, *arguments)
+            except FileNotFoundError:
+                os.link(secret, name)
+                raise
+
+        monkeypatch.setattr(os, "open", open_)
+        claim = taken(process(path))
+        assert process(path).take_nowait() is None  # it serves all the same
+        claim.give_back()
+        assert secret.stat().st_mode & 0o777 == 0o600
+
+    async def test_its_directory_is_gone(self, tmp_path: Path) -> None:
+        """And something else is there: that is no reason to fail, but one to look anew."""
+        directory = tmp_path / "data"
+        directory.mkdir()
+        one = process(directory / "app.db")
+        claim = taken(one)
+        directory.rename(tmp_path / "elsewhere")
+        directory.touch()
+        before = one._turn
+        one.meet_busy()
+        assert one._turn is not before
+        claim.give_back()
+
+    async def test_in_place(self, path: Path, calls: Calls) -> None:
+        """Meeting SQLite's lock for another reason changes nothing."""
+        one = process(path)
+        claim = taken(one)
+        one.meet_busy()
+        assert process(path).take_nowait() is None
+        claim.give_back()
+
+
+class TestNoLocks:
+    """A file system without locks: SQLite's own is enough, but for the order."""
+
+    async def test_go_on_and_say_so_once(
+        self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The warning names the file, the reason, what it means and what to do."""
+        calls.fail = OSError(errno.ENOLCK, "No locks available")
+        turn = process(path)
+        for _ in range(2):
+            taken(turn).give_back()
+        [record] = caplog.records
+        assert record.levelno == logging.WARNING
+        assert str(path) in record.message
+        assert "No locks available" in record.message
+        assert "Put the database on a local file system" in record.message
+
+    async def test_while_waiting(
+        self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Also where the thread finds out."""
+        calls.fail = OSError(errno.ENOLCK, "No locks available")
+        turn = process(path)
+        claim = await turn.wait(10.0)
+        assert claim is not None
+        claim.give_back()
+        assert len(caplog.records) == 1
+
+    async def test_letting_go_fails(self, path: Path, calls: Calls) -> None:
+        """The thread lives on, and serves the next."""
+        one, other = process(path), process(path)
+        claim = taken(one)
+        assert await other.wait(0.0) is None
+        await until(lambda: blocked(path, "turn") == 1)
+        before = calls.count
+        calls.fail = OSError(errno.EIO, "Input/output error")
+        del one, claim
+        gc.collect()  # closed, and so unlocked
+        await until(lambda: calls.count == before + 2)
+        calls.fail = None
+        second = await asyncio.wait_for(other.wait(10.0), 5)
+        assert second is not None
+        second.give_back()
+
+    async def test_giving_back_fails(self, path: Path, calls: Calls) -> None:
+        """The transaction has ended all the same."""
+        claim = taken(process(path))
+        calls.fail = OSError(errno.EIO, "Input/output error")
+        claim.give_back()
+
+    async def test_no_more_threads(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who cannot wait is told so; who comes later can."""
+        one, other = process(path), process(path)
+        claim = taken(one)
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await other.wait(10.0)
+        task = await start(path, other)
+        claim.give_back()
+        second = await asyncio.wait_for(task, 5)
+        assert second is not None
+        second.give_back()
+
+    async def test_no_directory(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Opening the database says that better."""
+        taken(process(tmp_path / "missing" / "app.db")).give_back()
+        assert caplog.records == []
+
+
+class TestOtherProcesses:
+    """The real thing."""
+
+    HOLD = """
+import asyncio, sys
+from sa_sqlite_pool.turn.file_turn import FileTurn
+
+async def main():
+    turn = FileTurn(sys.argv[1])
+    claim = turn.take_nowait()
+    print("ready" if claim else "taken", flush=True)
+    if sys.argv[2:] == ["fork"]:
+        import os
+        if os.fork() == 0:
+            print("none" if turn.take_nowait() is None else "some", flush=True)
+            sys.stdin.readline()
+            os._exit(0)
+    sys.stdin.readline()
+
+asyncio.run(main())
+"""
+
+    FORK = """
+import asyncio, os, sys
+from sa_sqlite_pool.turn.file_turn import FileTurn
+
+def wait_and_fork(turn, rival):
+    claim = rival.take_nowait()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(turn.wait(0.0))
+    if os.fork() == 0:
+        os.close(0)
+        del rival
+        loop = asyncio.new_event_loop()
+        print("child waits", flush=True)
+        print("served" if loop.run_until_complete(turn.wait(10.0)) else "not served", flush=True)
+        os._exit(0)
+    assert sys.stdin.readline() == "go on\\n"
+    claim.give_back()
+    os.wait()
+
+wait_and_fork(FileTurn(sys.argv[1]), FileTurn(sys.argv[1]))
+"""
+
+    FORK_WHILE_OPENING = """
+import os, sys, threading
+from sa_sqlite_pool.system import forks
+from sa_sqlite_pool.turn.file_turn import FileTurn
+
+really_open, opening = os.open, threading.Event()
+
+def slowly(*arguments):
+    descriptor = really_open(*arguments)
+    opening.set()
+    while not forks.rest._forking:
+        pass
+    return descriptor
+
+turn = FileTurn(sys.argv[1])
+os.open = slowly
+thread = threading.Thread(target=turn.take_nowait)
+thread.start()
+opening.wait()
+child = os.fork()
+if child == 0:
+    found = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    os._exit(sum(name.endswith("app.db-turn") for name in found))
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+    @pytest.fixture
+    def holder(self, path: Path) -> Iterator[subprocess.Popen[str]]:
+        with self.run(path) as process:
+            yield process
+
+    def test_it_ends_while_it_waits(self, path: Path) -> None:
+        """No hang: nothing can stop its thread, and nothing waits for that."""
+        program = (
+            "import asyncio, sys; from sa_sqlite_pool.turn.file_turn import FileTurn\n"
+            "turn = FileTurn(sys.argv[1])\n"
+            "print(asyncio.run(turn.wait(0.0)))"
+        )
+        claim = taken(process(path))
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
+        claim.give_back()
+
+    @ON_LINUX
+    def test_a_child_waits_for_itself(self, path: Path) -> None:
+        """It has no thread of its parent's, and starts its own."""
+        with subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", self.FORK, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as parent:
+            assert parent.stdin is not None
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == "child waits\n"
+            parent.stdin.write("go on\n")
+            parent.stdin.flush()
+            assert parent.stdout.readline() == "served\n"
+        assert parent.returncode == 0
+
+    @ON_LINUX
+    def test_a_child_is_forked_while_a_file_is_opened(self, path: Path) -> None:
+        """By another thread: the fork waits, and the child knows what to close.
+
+        What it kept open would keep the lock, should the parent be killed.
+        """
+        command = [sys.executable, "-W", "ignore", "-c", self.FORK_WHILE_OPENING, str(path)]
+        assert subprocess.run(command, timeout=60, check=False).returncode == 0
+
+    @contextlib.contextmanager
+    def run(self, path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A process that has the turn."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", self.HOLD, str(path), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.stdin.close()
+            process.stdout.close()
+            process.kill()
+            process.wait()
+
+    @ON_LINUX
+    async def test_it_is_named(self, path: Path, holder: subprocess.Popen[str]) -> None:
+        """Clear waits: who has it, where the system tells."""
+        turn = process(path)
+        assert turn.take_nowait() is None
+        name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
+        assert turn.describe() == f"process {holder.pid} ({name})"
+
+    async def test_it_is_killed(self, path: Path, holder: subprocess.Popen[str]) -> None:
+        """The system takes the lock back, and the next in line has it."""
+        turn = process(path)
+        task = await start(path, turn)
+        holder.kill()
+        claim = await task
+        assert claim is not None
+        claim.give_back()
+
+    async def test_it_is_killed_while_a_child_lives(self, path: Path) -> None:
+        """A forked child keeps nothing of its parent's: it neither has the turn nor blocks it."""
+        with self.run(path, "fork") as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "none\n"
+            task = await start(path, process(path))
+            holder.kill()
+            claim = await task
+            assert claim is not None
+            claim.give_back()

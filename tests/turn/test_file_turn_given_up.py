@@ -1,0 +1,267 @@
+"""Waiting for the turn between processes, and giving it up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa_sqlite_pool.turn import file_turn
+from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from tests.helpers import until
+from tests.turn.file_turns import Clock, path, process, start, taken
+from tests.turn.locks import (
+    Calls,
+    blocked,
+    calls,
+    is_free,
+    wait_until,
+    waiting_threads,
+)
+from tests.turn.steps import Meanwhile, every_step
+
+__all__ = ["calls", "path"]
+
+
+def granted(turn: FileTurn) -> bool:
+    assert turn._waiting is not None
+    return bool(turn._waiting._answers)
+
+
+class TestGivingUp:
+    """Nothing of a waiter stays behind."""
+
+    async def test_time_is_over(self, path: Path) -> None:
+        """It gets nothing, and others get the turn when it is free."""
+        one, other = process(path), process(path)
+        claim = taken(one)
+        assert await other.wait(0.0) is None
+        claim.give_back()
+        await until(lambda: is_free(path))
+
+    async def test_the_next_has_its_place(self, path: Path) -> None:
+        """The thread waits in the kernel already: the next of the process goes on from there."""
+        one, other = process(path), process(path)
+        claim = taken(one)
+        task = await start(path, other)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        again = asyncio.create_task(other.wait(10.0))
+        await asyncio.sleep(0)
+        assert blocked(path, "turn") == 1
+        assert blocked(path, "line") == 0
+        claim.give_back()
+        second = await again
+        assert second is not None
+        second.give_back()
+        await until(lambda: is_free(path))
+
+    async def test_cancelled_after_it_was_granted(self, path: Path, loop_errors: list[Any]) -> None:
+        """Clean cancellation.
+
+        Thread           | Task
+        has the turn     | (woken, has not run yet)
+                         | cancelled: gives it back
+        """
+        one, other = process(path), process(path)
+        claim = taken(one)
+        task = await start(path, other)
+        claim.give_back()
+        wait_until(lambda: granted(other))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: is_free(path))
+        assert loop_errors == []
+
+    async def test_time_is_over_after_it_was_granted(
+        self, path: Path, loop_errors: list[Any]
+    ) -> None:
+        """What has come is taken: the time-out was for waiting."""
+        one, other = process(path), process(path)
+        claim = taken(one)
+        task = await start(path, other)
+        claim.give_back()
+        wait_until(lambda: granted(other))
+        assert other._waiting is not None
+        other._waiting._wake()  # the timer is first
+        second = await task
+        assert second is not None
+        assert not is_free(path)
+        second.give_back()
+        assert loop_errors == []
+
+    async def test_sent_away_at_any_moment(self, path: Path) -> None:
+        """By another thread, while the time is over: with that error or without, never a turn."""
+        clock = Clock()
+        one, other, owner = process(path), process(path, clock), object()
+        claim = taken(one)
+        for step, note in every_step():
+            waiting = other.wait(10.0, owner)
+            waiting.send(None)
+            assert other._waiting is not None
+            ends: list[object] = []
+
+            def time_is_over() -> None:
+                assert other._waiting is not None
+                clock.now += 10.0
+                other._waiting._wake()
+                ends.append(outcome(waiting))  # noqa: B023
+
+            with Meanwhile(file_turn.__file__, step, time_is_over) as meanwhile:
+                other.send_away(owner, lambda: ValueError("closed"))
+            note(meanwhile)
+            if not meanwhile.happened:
+                time_is_over()
+            assert ends in ([None], ["closed"]), step
+        claim.give_back()
+
+    async def test_sent_away_with_the_turn(self, path: Path) -> None:
+        """Too late: it goes on with it."""
+        one, other, owner = process(path), process(path), object()
+        claim = taken(one)
+        task = asyncio.create_task(other.wait(10.0, owner))
+        await until(lambda: blocked(path, "turn"))
+        claim.give_back()
+        wait_until(lambda: granted(other))
+        other.send_away(owner, lambda: ValueError("closed"))
+        second = await task
+        assert second is not None
+        second.give_back()
+
+    async def test_withdrawn_while_it_is_granted(self, path: Path) -> None:
+        """One of both gives the lock back: the thread, or who does not want it any more."""
+        lock = process(path)._turn
+        for step, note in every_step():
+            claim = Claim(lock, lambda: None, None)
+            claim.prepare()
+            assert lock.take_nowait()
+            with Meanwhile(file_turn.__file__, step, claim.withdraw) as meanwhile:
+                was_granted = claim.grant()
+            note(meanwhile)
+            if not meanwhile.happened:
+                claim.withdraw()
+            assert is_free(path) == was_granted, step
+            lock.give_back()
+
+    async def test_cancelled_while_it_is_sent_away(self, path: Path, calls: Calls) -> None:
+        """It has nothing, and gives nothing back: the lock may be the next one's by then."""
+        clock = Clock()
+        one, other, owner = process(path), process(path, clock), object()
+        claim = taken(one)
+        for step, note in every_step():
+            waiting = other.wait(10.0, owner)
+            waiting.send(None)
+            await until(lambda: blocked(path, "turn") == 1)
+            before = calls.count
+            with Meanwhile(file_turn.__file__, step, waiting.close) as meanwhile:
+                other.send_away(owner, lambda: ValueError("closed"))
+            note(meanwhile)
+            waiting.close()
+            assert calls.count == before, step
+        claim.give_back()
+
+    async def test_sent_away(self, path: Path) -> None:
+        """Those who wait for what is being closed get the error; others stay."""
+        one, other = process(path), process(path)
+        claim = taken(one)
+        owner, somebody = object(), object()
+        task = asyncio.create_task(other.wait(10.0, owner))
+        await asyncio.sleep(0)
+        other.send_away(somebody, lambda: ValueError("not meant"))
+        other.send_away(owner, lambda: ValueError("closed"))
+        with pytest.raises(ValueError, match="closed"):
+            await task
+        claim.give_back()
+        await until(lambda: is_free(path))
+
+    def test_its_loop_is_closed(self, path: Path) -> None:
+        """The thread gives back what nobody can take any more."""
+        one, other = process(path), process(path)
+        loop = asyncio.new_event_loop()
+
+        async def begin() -> tuple[Claim, asyncio.Task[Claim | None]]:
+            return taken(one), await start(path, other)
+
+        claim, task = loop.run_until_complete(begin())
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+        claim.give_back()
+        wait_until(lambda: is_free(path))
+
+    def test_one_of_a_dead_loop_ends_beside_another(self, path: Path) -> None:
+        """Who waits now is still found by who sends it away."""
+        one, other, owner = process(path), process(path), object()
+        loop = asyncio.new_event_loop()
+
+        async def begin() -> tuple[Claim, asyncio.Task[Claim | None]]:
+            return taken(one), await start(path, other)
+
+        claim, dead = loop.run_until_complete(begin())
+        dead._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+
+        async def wait() -> None:
+            task = asyncio.create_task(other.wait(10.0, owner))
+            await asyncio.sleep(0)
+            with contextlib.suppress(RuntimeError):  # from its timer, which has no loop either
+                dead.get_coro().close()
+            other.send_away(owner, lambda: ValueError("closed"))
+            with pytest.raises(ValueError, match="closed"):
+                await asyncio.wait_for(task, 5)
+
+        asyncio.run(wait())
+        claim.give_back()
+
+    async def test_no_timer_is_left(self, path: Path) -> None:
+        """Once served: it would keep the files open until the time is over."""
+        one, other = process(path), process(path)
+        claim = taken(one)
+        task = asyncio.create_task(other.wait(1000.0))
+        await asyncio.sleep(0)
+        claim.give_back()
+        second = await task
+        assert second is not None
+        second.give_back()
+        kept = weakref.ref(other)
+        del other, task, second
+        gc.collect()
+        await until(lambda: kept() is None)
+
+
+def outcome(waiting: Any) -> object:
+    """What has come of ``turn.wait()``, whose future is done."""
+    try:
+        waiting.send(None)
+    except StopIteration as end:
+        return end.value
+    except ValueError as error:
+        return str(error)
+    raise AssertionError("it waits")
+
+
+@pytest.fixture
+async def loop_errors() -> list[Any]:
+    """What the event loop would only log."""
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    return errors
+
+
+async def test_the_thread_ends_with_the_turn(path: Path) -> None:
+    """A file that is closed leaves no thread behind."""
+    one, other = process(path), process(path)
+    claim = taken(one)
+    before = waiting_threads()
+    assert await other.wait(0.0) is None
+    [thread] = waiting_threads() - before
+    del other
+    claim.give_back()
+    await until(lambda: not thread.is_alive())
+    assert is_free(path)
