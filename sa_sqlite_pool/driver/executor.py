@@ -31,6 +31,7 @@ from ..transactions.rules import Decision, Plan, Rules, decide
 from ..transactions.transaction import Transaction
 from ..turn.permit import shorten
 from .explanations import explain
+from .outside_transactions import ForeignKeysOnRaw
 from .performing import Misjudged, Performing
 from .preparation import Preparation
 from .statement import Statement
@@ -333,8 +334,16 @@ class Executor:
 
     def lend(self) -> None:
         """Leave the raw connection to the application, which passes this executor by."""
-        settings, connection = self.placing.settings, self.worker.connection
-        self.run_briefly(lambda: settings.lend(connection, self.rules, self.role))
+        placing, connection = self.placing, self.worker.connection
+
+        def function() -> None:
+            placing.settings.lend(connection, self.rules, self.role)
+            if self.rules.turn is not None and placing.guard.refuses is None:
+                with placing.guard.aside():
+                    foreign_keys = ForeignKeysOnRaw(connection, self.transaction, self.rules)
+                placing.guard.refuses = foreign_keys
+
+        self.run_briefly(function)
         self.transaction.begun_here = self.worker.in_transaction
         if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
             self.placing.guard.access = Access.READER
@@ -344,6 +353,7 @@ class Executor:
         """See to what the application may have done with the raw connection. One hop."""
         connection, placing = self.worker.connection, self.placing
         placing.functions_may_have_changed()
+        placing.guard.refuses = None
         if self.rules.role is not Role.READER:
             placing.guard.access = Access.ALL
 

@@ -6,7 +6,9 @@ effect after any number of reads. A writer of this package is in a transaction s
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from typing import final
 
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Guard
@@ -17,6 +19,8 @@ from ..transactions.cursors import NO_REPLY, Execute, Parameters, Reply
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
 from ..transactions.transaction import Transaction
+
+logger = logging.getLogger("sa_sqlite_pool")
 
 
 def is_without_effect_within(kind: Kind, sql: str) -> bool:
@@ -136,6 +140,46 @@ def _stay(rules: Rules, how: str, why: str) -> sqlite3.OperationalError:
         f"foreign keys of {rules.label} stay {how}: SQLite ignores PRAGMA foreign_keys within a "
         f"transaction, and {why}"
     )
+
+
+@final
+class ForeignKeysOnRaw:
+    """``PRAGMA foreign_keys`` on the raw connection of a writer, as the authorizer sees it.
+
+    SQLite ignores it within a transaction without a word, and a table that is rebuilt then loses
+    its child rows. On the stock driver none is open unless rows were written, so what matters is
+    refused: SQLite says "not authorized", and the log says why. Where the raw connection has begun
+    the transaction by itself, it is as on the stock driver. Made in the connection's thread.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, transaction: Transaction, rules: Rules
+    ) -> None:
+        self._connection = connection
+        self._transaction = transaction
+        self._rules = rules
+        self._on = bool(ask(connection, "foreign_keys"))
+
+    def __call__(self, name: str, value: str) -> bool:
+        """Return whether to refuse it. In the thread, within SQLite's compiler."""
+        if name.lower() != "foreign_keys":
+            return False
+        wanted = is_on(value.lower())
+        if not self._connection.in_transaction:
+            self._on = wanted
+            return False
+        if wanted is self._on or self._transaction.begun_raw:
+            return False
+        if wanted and not self._transaction.has_only_read(self._connection):
+            return False  # ignored on the stock driver, too, and no row is lost by it
+        logger.error(
+            "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
+            "within a transaction, and this one was begun by an earlier statement of SQLAlchemy's; "
+            "send it by connection.execute(), or after commit() or rollback()",
+            value,
+            self._rules.label,
+        )
+        return True
 
 
 def begin_after_reads(transaction: Transaction, execute: Execute) -> Execute:

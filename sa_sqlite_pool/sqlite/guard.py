@@ -112,6 +112,7 @@ class Guard:
     as long as they are not known. ``inline`` denies those, too. ``functions_may_write`` says that
     one of them may execute statements, and ``compiled_writes``, that one of these may be compiled,
     so that SQLite does not ask about it again. ``application`` is the application's own authorizer.
+    ``refuses`` is asked, with name and value, about each PRAGMA that is set.
     """
 
     __slots__ = (
@@ -127,6 +128,7 @@ class Guard:
         "functions",
         "functions_may_write",
         "inline",
+        "refuses",
         "schema_changes",
         "shadows",
         "temp_schema",
@@ -135,6 +137,7 @@ class Guard:
     def __init__(self) -> None:
         self.access = Access.ALL
         self.application: Authorizer | None = None
+        self.refuses: Callable[[str, str], bool] | None = None
         self.shadows: frozenset[tuple[str, str]] = frozenset()  # schemas and names
         self.attempted: str | None = None
         self.denied: str | None = None
@@ -174,6 +177,12 @@ class Guard:
             action == sqlite3.SQLITE_INSERT and last == sqlite3.SQLITE_CREATE_TEMP_TRIGGER
         )
         self._note(action, first, second, database)
+        if (
+            action == sqlite3.SQLITE_PRAGMA
+            and self.refuses is not None
+            and (first is not None and second is not None and self.refuses(first, second))
+        ):
+            return sqlite3.SQLITE_DENY
         if self.functions_may_write and action in _WRITES:
             self.compiled_writes = self.compiled_writes or self.access in _ALLOW_WRITES
         if self.access is Access.ALL or of_temp_trigger:

@@ -127,6 +127,46 @@ async def test_what_a_function_wrote_is_not_committed(writing: Door, sql: str) -
     assert await app.value("SELECT count(*) FROM sqlite_master") == 2
 
 
+@pytest.mark.parametrize("before", ["SELECT * FROM parent", "CREATE TABLE other (i)"])
+async def test_on_the_raw_connection_it_is_not_ignored(
+    writing: Door, before: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite ignores it in silence there, and child rows would be lost."""
+    app = await writing.open(listen=_enforce_on_connect)
+    await app.write(*_TABLES)
+    async with app.writer.connect() as connection:
+        await connection.execution_options(sqlite_role="writer")
+        raw = await _raw(connection)
+        await connection.execute(text(before))
+        await raw.execute("PRAGMA foreign_keys = ON")  # as they are
+        with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+            await raw.execute("PRAGMA main.foreign_keys(off)")
+        await connection.rollback()
+        await raw.execute("PRAGMA foreign_keys = OFF")
+        await connection.execute(text(before))
+        await raw.execute("PRAGMA foreign_keys = 0")  # as they are
+        await raw.execute("DELETE FROM parent")
+        await connection.commit()
+    assert "send it by connection.execute(), or after commit()" in caplog.text
+    assert await app.value("SELECT count(*) FROM child") == 1
+
+
+async def test_a_transaction_of_the_raw_connection_has_its_pragmas(changing: Door) -> None:
+    """Within what sqlite3 has begun by itself SQLite ignores them, here as on stock."""
+    app = await changing.open(listen=_enforce_on_connect)
+    await app.write(*_TABLES)
+    async with app.enter() as connection:
+        raw = await _raw(connection)
+        await raw.execute("INSERT INTO parent VALUES (2)")
+        await raw.execute("PRAGMA foreign_keys = OFF")
+        await raw.commit()
+        await raw.execute("PRAGMA foreign_keys = OFF")
+        await raw.execute("DELETE FROM parent")
+        await raw.execute("PRAGMA foreign_keys = ON")
+        await raw.commit()
+    assert await app.value("SELECT count(*) FROM child") == 1
+
+
 @pytest.mark.parametrize("door", [FACADE], indirect=True)
 @pytest.mark.parametrize("before", ["SELECT * FROM parent", "DELETE FROM child"])
 async def test_a_function_in_one_hop_cannot_switch_them_off(door: Door, before: str) -> None:
