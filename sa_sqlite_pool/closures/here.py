@@ -213,7 +213,7 @@ class HereConnection(BorrowedConnection):
         finally:
             self._stops_at = None
             if guard.called:
-                self._executor.placing.note_function_call(sql)
+                self._executor.placing.facts.of(sql).calls_functions = True
 
     def _admit(self, sql: str, kind: Kind) -> None:
         if kind is Kind.READ:

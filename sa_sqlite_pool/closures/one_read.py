@@ -43,7 +43,7 @@ async def read_here(
             raise
         finally:
             transaction.take_loss()
-            transaction.reading.forget()
+            transaction.reading.too_old = None
             transaction.after_work()
 
 

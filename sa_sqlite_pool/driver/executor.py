@@ -23,11 +23,11 @@ from ..settings import Role
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Access
-from ..sqlite.statements import Kind, changes_settings, classify
+from ..sqlite.statements import Kind, changes_settings
 from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
 from ..transactions.locks import Patience, TimeLimit, may_pass
 from ..transactions.placement import NotInline, Placing
-from ..transactions.rules import Decision, Plan, Rules, decide
+from ..transactions.rules import Decision, Rules, decide
 from ..transactions.transaction import Transaction
 from ..turn.permit import shorten
 from .explanations import explain
@@ -51,7 +51,6 @@ class Executor:
 
     __slots__ = (
         "_gate",
-        "_judgements",
         "_performing",
         "_preparation",
         "_tries_again",
@@ -61,6 +60,7 @@ class Executor:
         "ready",
         "rules",
         "settings_changed",
+        "statement_timeout",
         "transaction",
         "worker",
     )
@@ -72,14 +72,13 @@ class Executor:
         self.autocommit = False
         self.misuse: ConfigurationError | None = None
         self.settings_changed = False
+        self.statement_timeout = rules.statement_timeout  # what cursors begin with
         self.transaction = Transaction(worker, placing, rules)
         self._gate = OneAtATime()
         self._tries_again = False  # and keeps its turn until then
         self._preparation = Preparation(placing, rules, self.transaction)
-        judgements = self._preparation.judgements
-        self._judgements = judgements
+        self._performing = Performing(placing, rules, self.transaction)
         self.ready = rules.role is not Role.READER
-        self._performing = Performing(placing, rules, self.transaction, judgements)
 
     @property
     def role(self) -> Role:
@@ -89,11 +88,6 @@ class Executor:
     @role.setter
     def role(self, role: Role) -> None:
         self._performing.role = role
-
-    @property
-    def statement_timeout(self) -> float | None:
-        """What cursors begin with."""
-        return self.rules.statement_timeout
 
     # -- statements -----------------------------------------------------------------------------
 
@@ -114,50 +108,31 @@ class Executor:
         """
         if self.misuse is not None:
             raise self.misuse
-        gate = self._gate
+        transaction, gate = self.transaction, self._gate
         if gate.busy:
-            self.transaction.wait_for(gate.enter())
+            transaction.wait_for(gate.enter())
         else:
             gate.busy = True
         try:
-            return self._run_next(sql, parameters, execute, atomic, stream, timeout)
+            transaction.assert_going_on()
+            facts = self.placing.facts.of(sql)
+            statement = Statement(facts, parameters, execute, atomic=atomic)
+            many = atomic or stream
+            if self.placing.is_inline(facts, many=many, timeout=timeout) and (
+                not facts.kind.writes or not self.autocommit or transaction.end_is_inline()
+            ):
+                self._pause()
+                statement.inline = True
+                if facts.kind is Kind.READ and (reply := self._read_here(statement)) is not None:
+                    return reply
+            if timeout is not None:
+                statement.limit = TimeLimit(timeout)
+            return self._attempt_until_done(statement, timeout)
         finally:
             if gate.waiting:
                 gate.leave()
             else:
                 gate.busy = False
-
-    def _run_next(
-        self,
-        sql: str,
-        parameters: Parameters,
-        execute: Execute,
-        atomic: bool,
-        stream: bool,
-        timeout: float | None,
-    ) -> Reply:
-        transaction = self.transaction
-        transaction.assert_not_lost()
-        transaction.reading.assert_not_ended()
-        kind = self._judgements.kind(sql) if self._judgements.by_text else classify(sql)
-        statement = Statement(sql, parameters, execute, kind, atomic=atomic)
-        inline = self.placing.is_inline(sql, kind, many=atomic or stream, timeout=timeout)
-        if inline and kind.writes and self.autocommit:
-            inline = transaction.end_is_inline()
-        if inline:
-            self._pause()
-            if kind is Kind.READ and (plan := self._plan_of_read()) is not None:
-                try:
-                    return self._read_here(statement, plan)
-                except (NotInline, Misjudged):
-                    inline = False
-                except dbapi.Error:  # it fails again below, where errors are explained
-                    if transaction.lost:
-                        raise
-        statement.inline = inline
-        if timeout is not None:
-            statement.limit = TimeLimit(timeout)
-        return self._attempt_until_done(statement, timeout)
 
     def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
         statement.began = time.monotonic()
@@ -195,46 +170,42 @@ class Executor:
             self.transaction.wait_for(pause)
             self.transaction.reading.assert_not_ended()  # meanwhile
 
-    def _plan_of_read(self) -> Plan | None:
-        """How a read is to run here and now; None if it has to wait for anything."""
-        worker, transaction = self.worker, self.transaction
-        if not worker.may_run_inline:
-            return None
-        decision = self._decide(Kind.READ, atomic=False)
-        if decision.needs_turn or not (
-            transaction.writing.begun or transaction.reading.begin(transaction.loan)
-        ):
-            return None
-        return decision.plan
+    def _read_here(self, statement: Statement) -> Reply | None:
+        """Run a read that is known to be short, with little around it.
 
-    def _read_here(self, statement: Statement, plan: Plan) -> Reply:
-        """Run a read that is known to be short, with little around it; errors are SQLite's own."""
-        transaction, was_open = self.transaction, self.worker.in_transaction
+        None if it has to go the long way: it has to wait for something, or cannot run here, or
+        fails, since errors are explained there.
+        """
+        transaction, worker = self.transaction, self.worker
+        connection = worker.idle_connection
+        if connection is None:
+            return None
+        was_open, begun = connection.in_transaction, transaction.writing.begun
+        _, needs_turn, plan = self._decide(Kind.READ, begun, was_open, atomic=False)
+        if needs_turn or not (begun or transaction.reading.begin(transaction.loan)):
+            return None
         transaction.note(statement.sql)
         try:
             return self.placing.run_inline(
-                *(self.worker, statement.sql, Kind.READ),
-                lambda connection: self._performing.perform(connection, plan, statement),
+                *(worker, statement.facts, Kind.READ),
+                *(self._performing.perform, plan, statement),
             )
+        except (NotInline, Misjudged):
+            statement.inline = False
         except dbapi.failures() as error:
             transaction.note_loss(was_open, error)
-            raise
+            if transaction.lost or not isinstance(error, dbapi.Error):
+                raise
         finally:
-            transaction.after_work()
+            transaction.after_read_here(connection)
+        return None
 
-    def _decide(self, kind: Kind, *, atomic: bool) -> Decision:
-        rules, transaction = self.rules, self.transaction
-        return decide(
-            kind,
-            self._performing.role,
-            rules.role is Role.AUTO,
-            transaction.writing.begun,
-            # What runs before the application has the connection (a ping, pool events, the
-            # dialect) leaves no transaction behind.
-            self.autocommit or transaction.loan is None,
-            self.worker.in_transaction,
-            atomic,
-        )
+    def _decide(self, kind: Kind, has_turn: bool, is_open: bool, *, atomic: bool) -> Decision:
+        transaction, swap_in = self.transaction, self.rules.role is Role.AUTO
+        # What runs before the application has the connection (a ping, pool events, the dialect)
+        # leaves no transaction behind.
+        alone = self.autocommit or transaction.loan is None
+        return decide(kind, self._performing.role, swap_in, has_turn, alone, is_open, atomic)
 
     # -- waiting --------------------------------------------------------------------------------
 
@@ -319,7 +290,7 @@ class Executor:
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
     ) -> Reply:
         """Execute a read in the thread, for a function that runs there on a reader."""
-        statement = Statement(sql, parameters, execute, Kind.READ, atomic=False)
+        statement = Statement(self.placing.facts.of(sql), parameters, execute, atomic=False)
         return self._performing.read(connection, statement)
 
     def make_ready(self) -> None:
@@ -411,16 +382,17 @@ class Executor:
     def _run(self, statement: Statement) -> Reply:
         """Wait for what the statement needs, and have it run."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
-        refused, waits, plan = self._decide(kind, atomic=statement.atomic)
+        refused, waits, plan = self._decide(
+            *(kind, transaction.writing.begun, self.worker.in_transaction), atomic=statement.atomic
+        )
         if refused:
             how = " (attach it by on_connect= or in a connect listener)"
             raise self.rules.forbidden(shorten(sql) + (how if kind is Kind.ATTACH else ""))
 
-        def function(connection: sqlite3.Connection) -> Reply:
-            return self._performing.perform(connection, plan, statement)
+        facts, perform = statement.facts, self._performing.perform
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
-            return self.placing.run_in_thread(connection, sql, kind, function)
+            return self.placing.run_in_thread(connection, facts, kind, perform, plan, statement)
 
         if waits and self.worker.lent and transaction.begun_raw:
             # What sqlite3 has begun on the raw connection may have SQLite's lock without the turn.
@@ -446,11 +418,11 @@ class Executor:
         while not writing.begun and not reading.begin(loan):
             transaction.wait_for(reading.until_no_gap())
         if statement.inline and self.worker.may_run_inline:
-            return self.placing.run_inline(self.worker, sql, kind, function)
+            return self.placing.run_inline(self.worker, facts, kind, perform, plan, statement)
         limit = statement.limit
         return transaction.run(
             in_thread,
-            text=None if self.placing.steps_are_long(sql) else sql,
+            text=None if facts.steps_are_long else sql,
             timeout=None if limit is None else limit.seconds_left,
         )
 

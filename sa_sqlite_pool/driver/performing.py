@@ -9,11 +9,11 @@ from typing import final
 from ..errors import ForbiddenWriteError
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi, is_read_only
-from ..sqlite.examination import Judgements, examine
+from ..sqlite.examination import examine
 from ..sqlite.guard import Access
 from ..sqlite.inspection import ask
 from ..sqlite.shared_hooks import ask_again
-from ..sqlite.statements import Kind, classify
+from ..sqlite.statements import Kind
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.cursors import Reply
 from ..transactions.locks import may_pass
@@ -33,7 +33,6 @@ class Performing:
 
     __slots__ = (
         "_guard",
-        "_judgements",
         "_rules",
         "_sent_savepoints",
         "_settings",
@@ -42,14 +41,11 @@ class Performing:
         "role",
     )
 
-    def __init__(
-        self, placing: Placing, rules: Rules, transaction: Transaction, judgements: Judgements
-    ) -> None:
+    def __init__(self, placing: Placing, rules: Rules, transaction: Transaction) -> None:
         self._guard = placing.guard
         self._settings = placing.settings
         self._rules = rules
         self._transaction = transaction
-        self._judgements = judgements
         self._sent_savepoints: list[str] = []  # with the last BEGIN
         self._switches = rules.role is not Role.WRITER and not rules.opened_read_only
         self.role = rules.role
@@ -64,7 +60,7 @@ class Performing:
                 self._switch_query_only(connection, statement.kind)
             if plan.begin is not None or transaction.savepoints:
                 self._begin(connection, plan, statement)
-            if plan.commit or guard.compiled_writes or self._judgements.by_text:
+            if plan.commit or guard.compiled_writes or statement.facts.finding is not None:
                 reply = self._execute(connection, plan, statement)
             else:
                 reply = statement.execute(connection, statement.sql, statement.parameters)
@@ -101,16 +97,16 @@ class Performing:
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
         """Execute it as the plan has it, or what is known of it."""
-        guard, sql = self._guard, statement.sql
+        guard = self._guard
         if plan.commit:
             return _execute_and_commit(connection, statement)
         if guard.compiled_writes and plan.access is Access.NO_WRITES and not guard.inline:
             # A function may execute what was compiled with the turn: SQLite is to ask again.
             ask_again(connection, guard)
             guard.compiled_writes = False
-        if plan.access is Access.ALL and sql in self._judgements.by_text:
+        if plan.access is Access.ALL and statement.facts.finding is not None:
             return self._execute_noted(connection, statement)
-        return statement.execute(connection, sql, statement.parameters)
+        return statement.execute(connection, statement.sql, statement.parameters)
 
     def _switch_query_only(self, connection: sqlite3.Connection, kind: Kind) -> None:
         """Have SQLite refuse writes to a reader whose file is not opened read-only."""
@@ -124,8 +120,10 @@ class Performing:
         begin = plan.begin or _BEGIN_WITH_SAVEPOINTS.get(statement.kind)
         if begin is None:
             return
-        if begin != "BEGIN IMMEDIATE" or not self._transaction.attached.any:
-            self._send_begin(connection, begin)
+        if begin == "BEGIN":
+            connection.execute(begin)
+        elif not self._transaction.attached.any:
+            self._begin_immediate(connection)
         elif self.role is Role.WRITER and (not statement.databases or 0 in statement.databases):
             begin_and_lock_main(connection, self._guard)
         else:  # the statement, which writes, takes the locks that it needs
@@ -136,12 +134,12 @@ class Performing:
         if self._sent_savepoints:
             self._transaction.begin_savepoints(connection)
 
-    def _send_begin(self, connection: sqlite3.Connection, begin: str) -> None:
+    def _begin_immediate(self, connection: sqlite3.Connection) -> None:
         try:
-            connection.execute(begin)
+            connection.execute("BEGIN IMMEDIATE")
         except dbapi.OperationalError as error:
             # The application has said PRAGMA query_only, and reads. SQLite refuses what it writes.
-            if begin == "BEGIN" or not is_read_only(error) or not ask(connection, "query_only"):
+            if not is_read_only(error) or not ask(connection, "query_only"):
                 raise
             connection.execute("BEGIN")
 
@@ -188,7 +186,7 @@ class Performing:
         guard.access = Access.NOTED
         reply = statement.execute(connection, statement.sql, statement.parameters)
         if guard.attempted is None and connection.total_changes == before:
-            self._judgements.forget(statement.sql)
+            statement.facts.forget_finding()
         return reply
 
     def _blame(
@@ -227,7 +225,7 @@ class Performing:
             return reply
         if kind.is_temp:
             refused = guard.denied
-        elif classify(statement.sql) in _MAY_READ:
+        elif statement.facts.kind_of_text in _MAY_READ:
             if guard.denied is None:
                 guard.attempted = None
                 ask_again(connection, guard)  # asked anew about what functions have compiled

@@ -7,10 +7,9 @@ from typing import final
 
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.examination import Finding, Judgements, examine
+from ..sqlite.examination import Finding, examine
 from ..sqlite.statements import (
     Kind,
-    classify,
     ends_transaction,
     first_word,
     parse_pragma,
@@ -34,15 +33,15 @@ from .statement import Statement
 class Preparation:
     """Settles what the text of a statement does not tell, and has some executed in another way."""
 
-    __slots__ = ("_guard", "_placing", "_rules", "_temp_schema", "_transaction", "judgements")
+    __slots__ = ("_guard", "_placing", "_rules", "_temp_schema", "_transaction")
 
     def __init__(self, placing: Placing, rules: Rules, transaction: Transaction) -> None:
         self._placing = placing
         self._guard = placing.guard
         self._rules = rules
         self._transaction = transaction
-        self._temp_schema = placing.guard.temp_schema  # as it was when the judgements were made
-        self.judgements = Judgements()
+        self._temp_schema = placing.guard.temp_schema  # as it was when SQLite was asked
+        placing.facts.forget_findings()  # of a connection that was kept: its functions may be gone
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
         """See to it before it is decided what the statement needs. May be a hop."""
@@ -88,15 +87,15 @@ class Preparation:
         attached = transaction.attached.out_of_date
         if not attached and self._temp_schema == guard.temp_schema:
             return
-        self.judgements.clear()
+        self._placing.facts.forget_findings()
         self._temp_schema = guard.temp_schema
-        statement.kind = classify(statement.sql)
+        statement.kind = statement.facts.kind_of_text
         if attached:
             transaction.run(transaction.attached.learn)
 
     def _settle(self, statement: Statement, role: Role) -> None:
         """Find out what it writes; where SQLite cannot compile it, its text stands."""
-        finding = self.judgements.finding(statement.sql) or self._examine(statement)
+        finding = statement.facts.finding or self._examine(statement)
         if finding is None:
             statement.databases = self._transaction.attached.numbers
         elif role is not Role.READER or finding.kind.is_temp:
@@ -109,7 +108,7 @@ class Preparation:
         transaction = self._transaction
         finding = transaction.run(lambda connection: examine(connection, guard, sql, parameters))
         if finding is not None and finding.kind is not Kind.READ:
-            self.judgements.remember(sql, finding)
+            statement.facts.found(finding)
         return finding
 
     def reconsider(self, statement: Statement) -> None:
@@ -127,7 +126,7 @@ class Preparation:
         # Nothing but what a function in it does can have been refused.
         finding = Finding(Kind.WRITE, self._transaction.attached.numbers)
         statement.kind, statement.databases = finding.kind, finding.databases
-        self.judgements.remember(statement.sql, finding)
+        statement.facts.found(finding)
 
     def _prepare_optimize(self, statement: Statement) -> None:
         """Have PRAGMA optimize wait for the turn only if there is anything to do. May be a hop.

@@ -20,7 +20,7 @@ import aiosqlite
 from ..files.open_files import open_files
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.forks import renew_after_fork, rest
-from .jobs import Job
+from .jobs import LET_GO, Job
 from .lane import Lane
 from .mailbox import Mailbox, mailbox
 from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
@@ -171,7 +171,7 @@ class Worker:
     @property
     def connection_at_rest(self) -> sqlite3.Connection | None:
         """The connection, unless it is given up or a job has it, now or soon."""
-        if self.ended is not None or not ((job := self._last_job) is None or job.let_go):
+        if self.ended is not None or not ((job := self._last_job) is None or job.stage in LET_GO):
             return None
         raw = self.aiosqlite_connection
         return raw._connection if raw._running else None
@@ -182,10 +182,25 @@ class Worker:
         return (
             self._threadsafe
             and not self.lent
-            and ((job := self._last_job) is None or job.let_go)
+            and ((job := self._last_job) is None or job.stage in LET_GO)
             and self.aiosqlite_connection._tx.empty()
             and not self._here.locked()
         )
+
+    @property
+    def idle_connection(self) -> sqlite3.Connection | None:
+        """The connection, if the loop may use it for a moment: see :attr:`may_run_inline`."""
+        raw = self.aiosqlite_connection
+        idle = (
+            self._threadsafe
+            and not self.lent
+            and ((job := self._last_job) is None or job.stage in LET_GO)
+            and self.ended is None
+            and raw._running
+            and raw._tx.empty()
+            and not self._here.locked()
+        )
+        return raw._connection if idle else None
 
     def run(
         self,
@@ -240,14 +255,21 @@ class Worker:
         self._last_job = job
         return job
 
-    def run_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Call it with the connection, in this thread: only if :attr:`may_run_inline`."""
-        rest.begin(self)
+    def run_here(self, function: Callable[..., T], *args: Any) -> T:
+        """``function(connection, *args)`` in this thread: only if :attr:`may_run_inline`."""
+        raw = self.aiosqlite_connection
+        working = rest.working
+        working.add(self)
+        if rest.forking:
+            rest.begin(self)
         try:
             with self._here:
-                return function(self.connection)
+                connection = raw._connection
+                if self.ended is not None or connection is None or not raw._running:
+                    raise self._no_connection()
+                return function(connection, *args)
         finally:
-            rest.end(self)
+            working.discard(self)
 
     def note_error(self, error: BaseException) -> None:
         """What SQLite has answered may mean that the connection is to be looked at."""

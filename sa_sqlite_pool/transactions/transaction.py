@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from operator import methodcaller
 from typing import Any, TypeVar, final
 
 from sqlalchemy.util import await_only
@@ -127,29 +128,28 @@ class Transaction:
             connection.execute(sql)
 
     def _end(self, sql: str) -> None:
-        self.reading.forget()
+        reading, worker = self.reading, self.worker
+        reading.too_old = None  # its end is known: what comes now is another transaction
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
-        if not self.worker.in_transaction:
-            if self.writing.begun or self.reading.open:
+        if not worker.in_transaction:
+            if self.writing.claim is not None or reading.snapshot is not None:
                 self.after_work()
             return
         try:
-            self._send_end(sql)
+            if self.wrote or self._rules.doubtful or not worker.may_run_inline:
+                self._send_end(sql)
+            else:  # SQLite drops a lock and a snapshot: two microseconds
+                self._placing.run_briefly(worker, _SEND[sql])
         finally:
             self.after_work()
 
     def _send_end(self, sql: str) -> None:
-        inline = self.worker.may_run_inline and not self._rules.doubtful
-        if inline and not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds
-            self._placing.run_briefly(self.worker, lambda connection: connection.execute(sql))
-            return
         self.note(sql)
+        inline = self.worker.may_run_inline and not self._rules.doubtful
         if inline and self.end_is_inline():
-            self._placing.end_inline(
-                self.worker, lambda connection: self._end_and_look(connection, sql)
-            )
+            self._placing.end_inline(self.worker, self._end_and_look, sql)
         else:
             self._end_in_thread(sql)
 
@@ -166,7 +166,7 @@ class Transaction:
             try:
                 return self.run(
                     lambda connection: self._placing.end_in_thread(
-                        connection, lambda connection: self._end_and_look(connection, sql)
+                        connection, self._end_and_look, sql
                     ),
                     text=sql,
                     interruptible=False,
@@ -197,17 +197,25 @@ class Transaction:
             return  # whoever gives the connection up gives the turn back, after the rollback
         if (loan := self.loan) is not None:
             loan.idle_since = time.monotonic()
-        self.reading.drop()
+        if self.reading.too_old is not None:
+            self.reading.drop()
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
             self._as_begun = None
             if self._at_end:  # SQLite has ended it by itself, or refuses the PRAGMA
                 self._at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
-            self._placing.transaction_ended()
+            self._placing.writes = 0
             self.let_go()
             if (log := self._rules.log) is not None and log.due:
                 log.attend()
+
+    def after_read_here(self, connection: sqlite3.Connection) -> None:
+        """The same after a read on the loop itself: little can have happened meanwhile."""
+        if self._gone or self.worker.ended is not None or not connection.in_transaction:
+            self.after_work()
+        elif (loan := self.loan) is not None:
+            loan.idle_since = time.monotonic()
 
     def gone(self) -> None:
         """The connection is given up, and its transaction has ended. From any thread."""
@@ -222,8 +230,10 @@ class Transaction:
         """Give back the turn, and be no reader any more; when the transaction has ended."""
         if self.attached.held:
             self.attached.give_back()
-        self.writing.end()
-        self.reading.end()
+        if self.writing.claim is not None or self.writing.permit is not None:
+            self.writing.end()
+        if self.reading.snapshot is not None:
+            self.reading.end()
 
     # -- what it has done -----------------------------------------------------------------------
 
@@ -295,6 +305,13 @@ class Transaction:
         """Refuse the rest of one that SQLite has ended: it would be committed by itself."""
         if self._lost is not None:
             raise self._transaction_lost()
+
+    def assert_going_on(self) -> None:
+        """Refuse the rest of one that was ended, by SQLite or since its snapshot was too old."""
+        if self._lost is not None:
+            raise self._transaction_lost()
+        if self.reading.too_old is not None:
+            self.reading.assert_not_ended()
 
     def take_loss(self) -> TransactionLostError | None:
         """The error of one that SQLite has ended, which is known then; None if it has not."""
@@ -370,6 +387,10 @@ class Transaction:
         for permit in (self.loan, self.writing.permit):
             if permit is not None:
                 permit.coming_back = True
+
+
+# Functions in C, unlike lambdas: one of them ends each read.
+_SEND = {sql: methodcaller("execute", sql) for sql in ("COMMIT", "ROLLBACK")}
 
 
 def _end(connection: sqlite3.Connection, sql: str) -> None:

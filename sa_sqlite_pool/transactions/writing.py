@@ -25,20 +25,20 @@ class Writing:
 
     ``permit`` is the turn within the process: on a swap-in connection it comes and goes with the
     transaction; a writer's is its loan, and not kept here. The file, between processes, is held as
-    long as SQLite's lock is.
+    long as SQLite's lock is: ``claim``.
     """
 
-    __slots__ = ("_claim", "_rules", "_since", "permit")
+    __slots__ = ("_rules", "_since", "claim", "permit")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.permit: Permit | None = None
-        self._claim: Claim | None = None
+        self.claim: Claim | None = None
         self._since = 0.0
 
     @property
     def begun(self) -> bool:
-        return self._claim is not None
+        return self.claim is not None
 
     def begin_nowait(self) -> bool:
         """Begin if that needs no waiting, and no permit."""
@@ -126,7 +126,7 @@ class Writing:
             self.leave_file()
 
     def _begin(self, claim: Claim | None) -> None:
-        self._claim, self._since = claim, time.monotonic()
+        self.claim, self._since = claim, time.monotonic()
 
     def others_had_lock(self, seconds: float) -> None:
         """SQLite's lock was tried for in vain, for so long."""
@@ -136,14 +136,14 @@ class Writing:
 
     def leave_file(self) -> None:
         """Let other processes write: SQLite's lock is free. In the connection's thread."""
-        claim, self._claim = self._claim, None
+        claim, self.claim = self.claim, None
         if claim is not None and self._rules.turn is not None:
             self._rules.turn.courtesy.hold(time.monotonic() - self._since)
             claim.give_back()
 
     def end(self) -> None:
         """The transaction has ended. From any thread."""
-        if self._claim is not None:
+        if self.claim is not None:
             self.leave_file()
         if self.permit is not None:
             permit, self.permit = self.permit, None

@@ -14,8 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, WriterPool
-from sa_sqlite_pool.execution import costs
-from sa_sqlite_pool.transactions import placement
+from sa_sqlite_pool.transactions import facts, placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, until
 from tests.placement.work import COUNT, LEARNING, LONG, READ, WRITE, Run, Trace, learn, run
@@ -26,7 +25,7 @@ async def test_a_long_read(
     engine: AsyncEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What took long in the thread stays there."""
-    monkeypatch.setattr(placement, "SHORT_SECONDS", costs.SHORT_SECONDS)
+    monkeypatch.setattr(placement, "SHORT_SECONDS", facts.SHORT_SECONDS)
     await learn(engine, LONG)
     with trace.recorded() as runs:
         assert await run(engine, LONG) == [[50_000]]
@@ -186,10 +185,10 @@ async def test_a_run_that_was_too_long(
         patch.setattr(placement, "_LONG_SECONDS", 0.0)
         await run(engine, READ)
     with trace.recorded() as runs:
-        for _ in range(costs._FIRST_PENALTY + 1):
+        for _ in range(facts._FIRST_PENALTY + 1):
             await run(engine, READ)
     places = [inline for sql, inline in runs if sql == READ]
-    assert places == [False] * costs._FIRST_PENALTY + [True]
+    assert places == [False] * facts._FIRST_PENALTY + [True]
 
 
 @pytest.mark.parametrize("reads_disk", [True, False])

@@ -179,13 +179,13 @@ async def test_within_a_transaction_that_writes(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
         raw = await driver(connection)
-        claim = raw.executor.transaction.writing._claim
+        claim = raw.executor.transaction.writing.claim
         with snapshots.gap(60.0):
             noted = note_what_is_known(raw, snapshots)
             assert await connection.scalar(text(READ)) == 1
             assert noted == [(READ, 0, False)]
         await connection.execute(UPDATE_FIRST)
-        assert raw.executor.transaction.writing._claim is claim is not None  # taken once
+        assert raw.executor.transaction.writing.claim is claim is not None  # taken once
     assert await run(engine, READ) == [[2]]
 
 

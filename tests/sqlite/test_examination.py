@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.sqlite import examination
-from sa_sqlite_pool.sqlite.examination import Finding, Judgements, examine, shadow_tables
+from sa_sqlite_pool.sqlite.examination import Finding, examine, shadow_tables
 from sa_sqlite_pool.sqlite.guard import Access, Guard
 from sa_sqlite_pool.sqlite.inspection import rows
-from sa_sqlite_pool.sqlite.statements import LONGEST_REMEMBERED, Kind
+from sa_sqlite_pool.sqlite.statements import Kind
 
 MAIN, TEMP, OTHER = 0, 1, 2
 
@@ -212,43 +212,3 @@ def test_each_examination_is_compiled_anew(
         assert examine(connection, guard, "INSERT INTO passing VALUES (1)", ()) is not None
         connection.execute("DROP TABLE passing")
     assert len(explained) == len(set(explained)) == 3
-
-
-def test_judgements_are_bounded() -> None:
-    """512 texts; the one that was not used for the longest goes first."""
-    judgements = Judgements()
-    for number in range(examination._MOST_TEXTS):
-        judgements.remember(f"SELECT {number}", Finding(Kind.WRITE))
-    assert judgements.kind("SELECT 0") is Kind.WRITE  # used
-    judgements.remember("SELECT 'one more'", Finding(Kind.WRITE))
-    assert len(judgements) == examination._MOST_TEXTS
-    assert "SELECT 0" in judgements
-    assert "SELECT 1" not in judgements
-    assert judgements.kind("SELECT 1") is Kind.READ
-
-
-def test_long_texts_are_not_kept() -> None:
-    """At 4,096 characters the last."""
-    judgements = Judgements()
-    text = "SELECT " + "1" * (LONGEST_REMEMBERED - 7)
-    judgements.remember(text, Finding(Kind.WRITE))
-    judgements.remember(text + "1", Finding(Kind.WRITE))
-    assert len(text) == 4096
-    assert text in judgements
-    assert text + "1" not in judgements
-
-
-def test_judgements_are_forgotten() -> None:
-    """One, or all; without any, the text tells."""
-    judgements = Judgements()
-    assert not judgements
-    for sql in ("SELECT 1", "SELECT 2"):
-        judgements.remember(sql, Finding(Kind.TEMP_DML, frozenset({TEMP})))
-    assert judgements.finding("SELECT 2") == Finding(Kind.TEMP_DML, frozenset({TEMP}))
-    judgements.forget("SELECT 1")
-    judgements.forget("SELECT 1")
-    assert judgements.kind("SELECT 1") is Kind.READ
-    assert judgements.kind("SELECT 2") is Kind.TEMP_DML
-    judgements.clear()
-    assert judgements.finding("SELECT 2") is None
-    assert judgements.kind("SELECT 2") is Kind.READ

@@ -282,7 +282,7 @@ really_open, opening = os.open, threading.Event()
 def slowly(*arguments):
     descriptor = really_open(*arguments)
     opening.set()
-    while not forks.rest._forking:
+    while not forks.rest.forking:
         pass
     return descriptor
 
