@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.files.log_file import LogSize, measure, sync_file
+from sa_sqlite_pool.system.atomic_file import AtomicFile
 from sa_sqlite_pool.system.regular_files import open_regular
-from sa_sqlite_pool.system.unfinished import UnfinishedFile
 from sa_sqlite_pool.turn.file_turn import FileTurn
 from sa_sqlite_pool.wal.presence import Presence
 from tests.conftest import MakeEngine
@@ -252,7 +252,7 @@ async def test_a_copy_that_cannot_be_locked(
 
 def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
     """Who has its lock removes it."""
-    one, other = UnfinishedFile(tmp_path / "copy.db"), UnfinishedFile(tmp_path / "copy.db")
+    one, other = AtomicFile(tmp_path / "copy.db"), AtomicFile(tmp_path / "copy.db")
     like = tmp_path / "like"
     like.touch()
     one.create(str(like))

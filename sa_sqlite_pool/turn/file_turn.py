@@ -37,7 +37,7 @@ from typing import final
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import DatabaseNotUsableError
 from ..system.forks import renew_after_fork
-from ..system.process_locks import identity, locks, other_processes
+from ..system.proc_locks import identity, locks, other_processes
 from .lock_file import LockFile, lock_file
 
 logger = logging.getLogger("sa_sqlite_pool")
