@@ -33,7 +33,7 @@ from ..settings import (
     WalSettings,
     check_limit,
     check_wal_settings,
-    lay_over,
+    merge_pragmas,
 )
 from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..turn.fair_semaphore import FairSemaphore
@@ -106,7 +106,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     ) -> None:
         if _opening is None:
             settings = ConnectionSettings(
-                lay_over(self.default_pragmas, pragmas),
+                merge_pragmas(self.default_pragmas, pragmas),
                 DEFAULT_TIMEOUT if write_timeout is None else write_timeout,
                 DEFAULT_TIMEOUT if read_timeout is None else read_timeout,
                 on_connect,
@@ -241,7 +241,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         own = self._laps_of_loop()
         waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
-        self._assert_welcome()
+        self._raise_if_closing()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
             await_only(self._opening.inspect_site())
         if not self._opening.knows_file:  # nor whose turn it is
@@ -256,7 +256,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         if own is not None:
             own.begin_work(record)
         try:
-            self._assert_welcome()  # still, after the waiting
+            self._raise_if_closing()  # still, after the waiting
         except BaseException:
             self._put_back(record)
             raise
@@ -285,7 +285,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             own = self._laps = laps(loop)
         return own
 
-    def _assert_welcome(self) -> None:
+    def _raise_if_closing(self) -> None:
         if self._opening.refusal is not None:
             raise self._opening.refusal()
 

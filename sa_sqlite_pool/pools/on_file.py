@@ -38,7 +38,7 @@ class OnFile:
     def _log_keeper(self) -> WalKeeper:
         keeper = wal_keeper(self._opening.location, self._turn_of_file())
         if self.role is not Role.READER:
-            keeper.serve(self._opening.settings)
+            keeper.configure(self._opening.settings)
         return keeper
 
     @cached_property

@@ -105,7 +105,7 @@ class WalKeeper:
         status = "nothing due" if self._due is None else f"{self._due.name.lower()} due"
         return f"<WalKeeper {self._label}, {status}>"
 
-    def serve(self, settings: ConnectionSettings) -> None:
+    def configure(self, settings: ConnectionSettings) -> None:
         """Keep the log as an engine that writes wants it."""
         self.lookout.settings = settings.wal
         self.checkpointing.pragmas = settings.pragmas
