@@ -15,7 +15,7 @@ from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
-from ..driver.opening import Opening
+from ..driver.connector import Connector
 from ..errors import PoolTimeout
 from ..execution.laps import Laps, laps
 from ..settings import (
@@ -101,10 +101,10 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         wal: WalSettings | None = None,
         file_turn: bool = True,
         placement: str = DEFAULT_PLACEMENT,
-        _opening: Opening | None = None,
+        _connector: Connector | None = None,
         **kw: Any,
     ) -> None:
-        if _opening is None:
+        if _connector is None:
             settings = ConnectionSettings(
                 merge_pragmas(self.default_pragmas, pragmas),
                 DEFAULT_TIMEOUT if write_timeout is None else write_timeout,
@@ -116,16 +116,16 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
                 file_turn,
                 Placement.parse(placement),
             )
-            _opening = Opening(self.role, settings, creator)
-            prepare_dialect(kw.get("dialect"), _opening)
-        self._opening = _opening
+            _connector = Connector(self.role, settings, creator)
+            prepare_dialect(kw.get("dialect"), _connector)
+        self._connector = _connector
         self._stock_creator = creator
         self._line = FairSemaphore(_capacity(pool_size, max_overflow))
         self._loans = Loans(self._release)
         self._idle_watch = IdleWatch(
             self._loans,
-            _opening.settings.idle_warning,
-            label=lambda: _opening.location.label,
+            _connector.settings.idle_warning,
+            label=lambda: _connector.location.label,
             waiting=lambda: self.waiting,
             holds_turn=self.role is Role.WRITER,
         )
@@ -133,10 +133,10 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._first = FairSemaphore(1)
         self._has_opened = False
         self._disposed = False
-        self._uses_loop = _opening.settings.placement is not Placement.THREAD
+        self._uses_loop = _connector.settings.placement is not Placement.THREAD
         self._laps: Laps | None = None
         if isinstance(timeout, NotGiven):
-            timeout = self._default_timeout(_opening.settings)
+            timeout = self._default_timeout(_connector.settings)
         super().__init__(
             self._open,
             pool_size=pool_size,
@@ -150,7 +150,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         renew_after_fork(self)
 
     def __repr__(self) -> str:
-        found = vars(self._opening).get("location")  # to look for it may open a connection
+        found = vars(self._connector).get("location")  # to look for it may open a connection
         label = "" if found is None else f" {found.label}"
         return (
             f"<{type(self).__name__}{label}, {self.checkedout()} checked out, "
@@ -179,13 +179,13 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         For who has just tried :meth:`_take_nowait` in vain. ``waited``: seconds that have passed
         since the call.
         """
-        place = self._line.stand_in_line(self._opening)
+        place = self._line.stand_in_line(self._connector)
         seconds = None if self._timeout is None else max(0.0, self._timeout - waited)
         permit = await self._line.wait(place, seconds)
         if permit is None:
             raise self.timeout_error(
                 f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
-                f"{self._opening.location.label}; they are held for "
+                f"{self._connector.location.label}; they are held for "
                 f"{self._line.describe_holders()}, {self._line.waiting} more in line; return "
                 "connections sooner, or raise pool_size or pool_timeout"
             )
@@ -209,10 +209,10 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
 
     def refuse(self, error: Callable[[], Exception]) -> None:
         """From now on raise ``error()`` in those who ask for a connection, and those in line."""
-        self._opening.refusal = error
-        self._line.send_away(self._opening, error)
+        self._connector.refusal = error
+        self._line.send_away(self._connector, error)
         if (turn := self._turn()) is not None:
-            turn.send_away(self._opening, error)
+            turn.send_away(self._connector, error)
 
     def recall(self, reason: str) -> None:
         """Take away what is checked out: what runs is stopped, and rolled back.
@@ -242,9 +242,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         own = self._laps_of_loop()
         waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
         self._raise_if_closing()
-        if not self._opening.site.settled:  # before the turn, whose files are beside it
-            await_only(self._opening.inspect_site())
-        if not self._opening.knows_file:  # nor whose turn it is
+        if not self._connector.site.settled:  # before the turn, whose files are beside it
+            await_only(self._connector.inspect_site())
+        if not self._connector.knows_file:  # nor whose turn it is
             self._find_file()
         permit = self._take_nowait() or await_only(self._acquire(waited))
         try:
@@ -263,18 +263,18 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         return record
 
     def _find_file(self) -> None:
-        opening, site = self._opening, self._opening.site
+        connector, site = self._connector, self._connector.site
         first = await_only(self._first.acquire(None))
         assert first is not None
         try:
-            if not opening.knows_file:
-                opening.find_file()
+            if not connector.knows_file:
+                connector.find_file()
                 for name in _OF_FILE:
                     self.__dict__.pop(name, None)
         finally:
             self._first.release(first)
-        if opening.site is not site:
-            await_only(opening.inspect_site())
+        if connector.site is not site:
+            await_only(connector.inspect_site())
 
     def _laps_of_loop(self) -> Laps | None:
         """Those of the running loop; None where nothing runs on it."""
@@ -286,8 +286,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         return own
 
     def _raise_if_closing(self) -> None:
-        if self._opening.refusal is not None:
-            raise self._opening.refusal()
+        if self._connector.refusal is not None:
+            raise self._connector.refusal()
 
     def _idle_or_new(self) -> ConnectionPoolEntry:
         try:
@@ -320,16 +320,16 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         if kept := self._kept.take():
             executor = Executor(*kept, rules)
         else:
-            executor = await_only(self._opening.finish(self._stock(connection_record), rules))
+            executor = await_only(self._connector.finish(self._stock(connection_record), rules))
         if (log := rules.log) is not None and log.due:  # an earlier process has left a large one
             log.attend()
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
-        return SQLiteConnection(dbapi, executor, self._kept.add, self._opening.isolation_level)
+        return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 
     def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
         """A connection as the dialect, or the application's creator, opens it."""
         with rest():  # aiosqlite opens it in a thread of its own
-            return self._opening.open(connection_record)
+            return self._connector.open(connection_record)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
@@ -370,8 +370,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._disposed = True
         super().dispose()
         self._kept.dispose()
-        self._opening.dispose()
-        self._opening.lane.stop()
+        self._connector.dispose()
+        self._connector.lane.stop()
 
     # -- forks ----------------------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         A database in memory would be gone with its last connection; it has no locks to inherit.
         """
         nothing_open = self._pool.empty() and not self._kept
-        if not nothing_open and not self._opening.in_memory:
+        if not nothing_open and not self._connector.in_memory:
             self.close_at_rest()
 
     def close_at_rest(self) -> None:
@@ -421,7 +421,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             pre_ping=self._pre_ping,
             dialect=self._dialect,
             _dispatch=self.dispatch,
-            _opening=self._opening,
+            _connector=self._connector,
         )
 
 

@@ -76,7 +76,7 @@ class WriterPool(FairPool):
 
     def stand_in_line(self) -> Place:
         """A place in line for this connection, now; for a task that sets ``place_in_line``."""
-        return self.turn.stand_in_line(self._opening)
+        return self.turn.stand_in_line(self._connector)
 
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         return settings.write_timeout
@@ -89,7 +89,7 @@ class WriterPool(FairPool):
             return await place.wait()
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
-        permit = await self.turn.wait_in_line(seconds, self._opening, waited=waited)
+        permit = await self.turn.wait_in_line(seconds, self._connector, waited=waited)
         if seconds is None:  # that took as long as it took, and leaves all of write_timeout
             permit.seconds_waited = 0.0
         return permit
