@@ -258,7 +258,7 @@ class SQLiteDatabase(RunsClosures):
         for engine in engines:
             await engine.dispose()
         if keeper is not None:
-            keeper.lookout.size()  # lets go of a log that is gone
+            keeper.monitor.size()  # lets go of a log that is gone
         if self._private_directory is not None:
             self._private_directory.remove()
 

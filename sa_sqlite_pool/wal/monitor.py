@@ -26,7 +26,7 @@ _RECENT_NS = 50_000_000
 
 
 @final
-class Lookout:
+class WalMonitor:
     """Looks at the log of one database file; it changes nothing but in :meth:`catch_up`.
 
     ``committed_at`` is when somebody of this process has committed last, and ``checked`` how the
