@@ -37,7 +37,7 @@ from ..turn.write_turn import WriteTurn
 from .checkpointing import Checkpointing
 from .monitor import WalMonitor
 from .policy import Action, Situation, decide, too_large
-from .reports import Reports
+from .wal_warnings import WalWarnings
 from .reset_bug import has_reset_bug
 
 # Seconds without a commit that count as quiet.
@@ -83,8 +83,8 @@ class WalKeeper:
 
     def __init__(self, location: Location, turn: WriteTurn) -> None:
         self.snapshots = Snapshots()
-        self.reports = Reports(location.label)
-        self.monitor = WalMonitor(location, self.snapshots, self.reports)
+        self.warnings = WalWarnings(location.label)
+        self.monitor = WalMonitor(location, self.snapshots, self.warnings)
         self.checkpointing = Checkpointing(location, turn, self.snapshots)
         self._label = location.label
         self._turn = turn
@@ -141,7 +141,7 @@ class WalKeeper:
         try:
             return self._relieve(connection)
         except Exception as error:
-            self.reports.look_failed(error)
+            self.warnings.look_failed(error)
             return None
 
     def _relieve(self, connection: sqlite3.Connection) -> int | None:
@@ -161,14 +161,14 @@ class WalKeeper:
         try:
             self._look(connection, self.monitor.size() if size is None else size)
         except Exception as error:
-            self.reports.look_failed(error)
+            self.warnings.look_failed(error)
 
     def _look(self, connection: sqlite3.Connection, size: int | None) -> None:
         self.monitor.committed_at = time.monotonic()
         soft, largest = self.settings.soft_limit, self.settings.largest
         self.monitor.committed(size)
         if size is None:
-            self.reports.no_log(connection)
+            self.warnings.no_log(connection)
         elif soft is not None and size >= soft:
             self._consider()
             if largest is not None and size >= largest:
@@ -197,7 +197,7 @@ class WalKeeper:
     def meet_busy(self) -> None:
         self.checkpointing.meet_busy()
         if self.checkpointing.outside_writers:
-            self.reports.outside_writers(self.checkpointing.outside_writers)
+            self.warnings.outside_writers(self.checkpointing.outside_writers)
 
     # -- in a loop ------------------------------------------------------------------------------
 
@@ -244,12 +244,12 @@ class WalKeeper:
             self.monitor.no_gap_until = time.monotonic() + self._pause.longer()
         except FileReplacedError as error:
             self._rest_until = time.monotonic() + self._pause.longer()
-            self.reports.replaced(error)
+            self.warnings.replaced(error)
         except (sqlite3.Error, OSError) as error:
             self._rest_until = time.monotonic() + self._pause.longer()
             still_large = self.monitor.size() is not None  # or it went with its last user
             if still_large and not self.checkpointing.closed_for_fork:
-                self.reports.failed(error)
+                self.warnings.failed(error)
         if still_large:
             self._look_again(self._pause.seconds)
 
@@ -285,7 +285,7 @@ class WalKeeper:
             if self.monitor.is_too_old(snapshot, now):
                 self._end_early(snapshot, situation, now)
             elif snapshot.stays:
-                self.reports.stays(snapshot, situation.log.used)
+                self.warnings.stays(snapshot, situation.log.used)
 
     def _end_early(self, snapshot: Snapshot, situation: Situation, now: float) -> None:
         age, used = now - snapshot.since, situation.log.used
@@ -295,7 +295,7 @@ class WalKeeper:
             f"{self.settings.max_snapshot_age} s); call rollback() and read again, in shorter "
             "transactions, or declare it: db.read(long=True)"
         )
-        self.reports.ended(snapshot, used)
+        self.warnings.ended(snapshot, used)
         snapshot.end_early(lambda: SnapshotTooOldError(message))
 
     async def _gap(self, situation: Situation) -> Checkpoint | None:
@@ -309,7 +309,7 @@ class WalKeeper:
         )
         for snapshot in left:
             snapshot.outstayed = True
-            self.reports.stays(snapshot, situation.log.used)
+            self.warnings.stays(snapshot, situation.log.used)
         if done is None:
             return None
         if done.outcome is CheckpointOutcome.TRUNCATED:
@@ -317,15 +317,15 @@ class WalKeeper:
         else:
             self.monitor.no_gap_until = time.monotonic() + self._gap_pause.longer()
         if done.outcome is CheckpointOutcome.HELD_BACK:
-            self.reports.held_back_outside(done)
+            self.warnings.held_back_outside(done)
         return done
 
     def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
         if done is None:  # somebody writes: it was not so quiet
             return
-        self.reports.succeeded()
+        self.warnings.succeeded()
         if done.outcome is CheckpointOutcome.TRUNCATED:
-            self.reports.truncated()
+            self.warnings.truncated()
         self.monitor.checked = LogSize(0, max(0, done.frames), situation.log.frame_size, done.salts)
         if action is Action.TIDY and done.outcome is not CheckpointOutcome.TRUNCATED:
             self._pause.longer()
@@ -377,7 +377,7 @@ class WalKeeper:
         return WalStatistics(
             size=log.size,
             frames=log.frames,
-            moved=last.moved if last is not None and last.salts == log.salts else 0,
+            checkpointed=last.moved if last is not None and last.salts == log.salts else 0,
             soft_limit=self.settings.soft_limit,
             limit=self.settings.hard_limit,
             last_checkpoint=last,

@@ -182,7 +182,7 @@ async def test_a_log_that_has_begun_anew_counts_from_its_beginning(
     statistics = db.statistics().wal
     assert statistics is not None
     assert 0 < statistics.frames < done.frames
-    assert statistics.moved == 0
+    assert statistics.checkpointed == 0
     keeper.monitor.checked = keeper.monitor.checked._replace(
         frames=1000, frame_size=4120, salts=done.salts
     )

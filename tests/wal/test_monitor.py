@@ -127,7 +127,7 @@ async def test_what_a_commit_sets_going(
         monkeypatch.setattr(own, "_consider", lambda: called.append("considered"))
         monkeypatch.setattr(own.checkpointing, "hurry", lambda: called.append("hurried"))
         monkeypatch.setattr(own.monitor, "catch_up", lambda _: called.append("caught up"))
-        monkeypatch.setattr(own.reports, "look_failed", lambda error: called.append(repr(error)))
+        monkeypatch.setattr(own.warnings, "look_failed", lambda error: called.append(repr(error)))
         with contextlib.closing(sqlite3.connect(path)) as connection:
             own.relieve(connection)
             own.look(connection)
