@@ -153,13 +153,13 @@ async def test_in_the_thread_that_waits(path: Path, name: str) -> None:
     turn = FileTurn(str(path))
     path.touch()
     with other_process(path):
-        assert turn.take_nowait() is None
+        assert turn.acquire_nowait() is None
         place = Path(f"{path}-{name}")
         place.unlink(missing_ok=True)
         os.mkfifo(place)
         for _ in range(2):
             with pytest.raises(DatabaseNotUsableError, match="is a FIFO"):
-                await asyncio.wait_for(turn.wait(10.0), 10)
+                await asyncio.wait_for(turn.acquire(10.0), 10)
         place.unlink()
 
 
@@ -180,9 +180,9 @@ def test_only_who_may_write_may_lock(path: Path, database: int, lock: int) -> No
     """``flock()`` needs a descriptor alone: a reader could keep everybody from writing."""
     path.touch()
     path.chmod(database)
-    claim = FileTurn(str(path)).take_nowait()
-    assert claim is not None
-    claim.give_back()
+    request = FileTurn(str(path)).acquire_nowait()
+    assert request is not None
+    request.release()
     assert stat.S_IMODE(os.stat(f"{path}-turn").st_mode) == lock
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import Empty
 
 from ..driver.adapter import SQLiteConnection
-from ..driver.executor import Executor
 from ..driver.connector import Connector
+from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.laps import Laps, laps
 from ..settings import (
@@ -169,14 +169,14 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         """How long a checkout waits where ``pool_timeout`` is not given."""
         return settings.read_timeout
 
-    def _take_nowait(self) -> Permit | None:
+    def _acquire_nowait(self) -> Permit | None:
         """The right to a connection, if nobody has to be waited for."""
-        return self._line.take_nowait()
+        return self._line.acquire_nowait()
 
     async def _acquire(self, waited: float) -> Permit:
         """Wait for the right to a connection; raise an error that names who holds them.
 
-        For who has just tried :meth:`_take_nowait` in vain. ``waited``: seconds that have passed
+        For who has just tried :meth:`_acquire_nowait` in vain. ``waited``: seconds that have passed
         since the call.
         """
         place = self._line.stand_in_line(self._connector)
@@ -246,7 +246,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             await_only(self._connector.inspect_site())
         if not self._connector.knows_file:  # nor whose turn it is
             self._find_file()
-        permit = self._take_nowait() or await_only(self._acquire(waited))
+        permit = self._acquire_nowait() or await_only(self._acquire(waited))
         try:
             record = self._idle_or_new()
         except BaseException:

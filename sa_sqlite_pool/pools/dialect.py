@@ -8,8 +8,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 
-from ..driver.executor import Executor
 from ..driver.connector import Connector
+from ..driver.executor import Executor
 from ..errors import ConfigurationError
 from ..settings import check_limit
 

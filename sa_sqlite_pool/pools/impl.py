@@ -81,8 +81,8 @@ class WriterPool(FairPool):
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         return settings.write_timeout
 
-    def _take_nowait(self) -> Permit | None:
-        return self.turn.take_nowait()
+    def _acquire_nowait(self) -> Permit | None:
+        return self.turn.acquire_nowait()
 
     async def _acquire(self, waited: float) -> Permit:
         if place := place_in_line.get():

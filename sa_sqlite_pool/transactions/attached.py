@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, final
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask, rows
-from ..turn.file_turn import Claim
+from ..turn.file_turn import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn, write_turn
 from .locks import Patience
@@ -31,7 +31,7 @@ _LARGE_LOG = 16 * 1024 * 1024
 class _Held(NamedTuple):
     turn: WriteTurn
     permit: Permit
-    claim: Claim
+    request: FileLockRequest
 
 
 @final
@@ -96,17 +96,17 @@ class AttachedFiles:
             turn.share()
         permit = await turn.acquire(patience.seconds, rules.owner, waited=patience.seconds_gone)
         try:
-            claim = await turn.enter(patience.seconds, rules.owner, waited=patience.seconds_gone)
+            request = await turn.enter(patience.seconds, rules.owner, waited=patience.seconds_gone)
         except BaseException:
             turn.release(permit)
             raise
-        self.held.append(_Held(turn, permit, claim))
+        self.held.append(_Held(turn, permit, request))
 
     def give_back(self) -> None:
         """The transaction has ended. From any thread."""
         while self.held:
             held = self.held.pop()
-            held.claim.give_back()
+            held.request.release()
             held.turn.release(held.permit)
 
     def look_at_logs(self, connection: Any) -> None:

@@ -16,7 +16,7 @@ from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..system.registry import OnePerFile
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
-from .file_turn import Claim, FileTurn
+from .file_turn import FileLockRequest, FileTurn
 from .permit import Permit
 from .whereabouts import caller
 
@@ -127,7 +127,7 @@ class WriteTurn:
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
         """
-        if permit := self._line.take_nowait():
+        if permit := self._line.acquire_nowait():
             permit.asked_at = caller()
             return permit
         return await self.wait_in_line(timeout, owner, waited=waited)
@@ -135,7 +135,7 @@ class WriteTurn:
     async def wait_in_line(
         self, timeout: float | None, owner: object = None, *, waited: float = 0.0
     ) -> Permit:
-        """The rest of :meth:`acquire`, for who has just tried :meth:`take_nowait` in vain.
+        """The rest of :meth:`acquire`, for who has just tried :meth:`acquire_nowait` in vain.
 
         With a ``timeout`` of None it waits as long as it takes.
         """
@@ -171,9 +171,9 @@ class WriteTurn:
         """A place in line, now, for another task to wait in, as long as it likes."""
         return Place(self._line, self._line.stand_in_line(owner))
 
-    def take_nowait(self) -> Permit | None:
+    def acquire_nowait(self) -> Permit | None:
         """The turn if nobody has it, without waiting. For use inside an event loop."""
-        return self._line.take_nowait()
+        return self._line.acquire_nowait()
 
     def release(self, permit: Permit) -> None:
         """Give the turn to the next in line. From any thread."""
@@ -186,9 +186,9 @@ class WriteTurn:
 
     # -- between processes, for who has the turn here -------------------------------------------
 
-    def enter_nowait(self) -> Claim | None:
+    def enter_nowait(self) -> FileLockRequest | None:
         """The file, without waiting; None if another process has it. Costs one system call."""
-        return self._file.take_nowait() if self._shared else _ALONE
+        return self._file.acquire_nowait() if self._shared else _ALONE
 
     async def enter(
         self,
@@ -196,21 +196,22 @@ class WriteTurn:
         owner: object = None,
         *,
         waited: float = 0.0,
-        work: Callable[[Claim], None] | None = None,
-    ) -> Claim:
+        work: Callable[[FileLockRequest], None] | None = None,
+    ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` seconds, less those that are ``waited`` already.
 
-        Give it back by :meth:`Claim.give_back`. A cancellation leaves nothing taken. ``work`` is
-        what to do as soon as it comes, if it has to be waited for: see :meth:`FileTurn.wait`.
+        Give it back by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        ``work`` is what to do as soon as it comes, if it has to be waited for: see
+        :meth:`FileTurn.acquire`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has it.
         """
-        claim = self.enter_nowait()
-        if claim is None:
-            claim = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
-        if claim is None:
+        request = self.enter_nowait()
+        if request is None:
+            request = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
+        if request is None:
             raise self.file_not_in_time(timeout)
-        return claim
+        return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:
         """The error of who has waited for so long, while another process had the turn."""
@@ -221,13 +222,13 @@ class WriteTurn:
         )
 
     async def _wait_for_file(
-        self, timeout: float, owner: object, work: Callable[[Claim], None] | None
-    ) -> Claim | None:
+        self, timeout: float, owner: object, work: Callable[[FileLockRequest], None] | None
+    ) -> FileLockRequest | None:
         holder = self.holder
         if holder is not None:
             holder.waits_for = self._file.describe
         try:
-            return await self._file.wait(timeout, owner, work)
+            return await self._file.acquire(timeout, owner, work)
         finally:
             if holder is not None:
                 holder.waits_for = None
@@ -256,8 +257,8 @@ class WriteTurn:
         return f"SQLite's lock, which {found} holds"
 
 
-_ALONE = Claim(None, lambda: None, None)
-"""The claim of who shares the file with no other process: there is nothing to give back."""
+_ALONE = FileLockRequest(None, lambda: None, None)
+"""The request of who shares the file with no other process: there is nothing to give back."""
 
 _turns: OnePerFile[WriteTurn] = OnePerFile()
 

@@ -37,8 +37,8 @@ from ..turn.write_turn import WriteTurn
 from .checkpointing import Checkpointing
 from .monitor import WalMonitor
 from .policy import Action, Situation, decide, too_large
-from .wal_warnings import WalWarnings
 from .reset_bug import has_reset_bug
+from .wal_warnings import WalWarnings
 
 # Seconds without a commit that count as quiet.
 QUIET_SECONDS = 0.1

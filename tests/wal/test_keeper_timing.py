@@ -379,7 +379,7 @@ async def test_a_task_of_a_loop_that_died_takes_nothing_from_its_successor(
 ) -> None:
     """The garbage collector closes its coroutine at any time, also when another is at work."""
     line = keeper.checkpointing._one_at_a_time
-    permit = line.take_nowait()
+    permit = line.acquire_nowait()
     assert permit is not None
     died = keeper._work(idle=True)
     died.send(None)  # it stands in line
