@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigurationError, ReadTimeout
@@ -65,10 +64,10 @@ class WriterPool(FairPool):
             )
         super().__init__(creator, pool_size=1, max_overflow=0, **kw)
 
-    @cached_property
+    @property
     def turn(self) -> WriteTurn:
         """The write turn of the file, shared with every engine on it."""
-        return self._turn_of_file()
+        return self.database_file.turn
 
     @property
     def waiting(self) -> int:
@@ -82,7 +81,7 @@ class WriterPool(FairPool):
         return settings.write_timeout
 
     def _acquire_nowait(self) -> Permit | None:
-        return self.turn.acquire_nowait()
+        return self.database_file.turn.acquire_nowait()
 
     async def _acquire(self, waited: float) -> Permit:
         if place := place_in_line.get():
@@ -95,7 +94,7 @@ class WriterPool(FairPool):
         return permit
 
     def _release(self, permit: Permit) -> None:
-        self.turn.release(permit)
+        self.database_file.turn.release(permit)
 
 
 class ReaderPool(FairPool):
