@@ -44,7 +44,7 @@ from .settings import (
     check_count,
     check_timeout,
     check_wal_settings,
-    lay_over,
+    merge_pragmas,
 )
 from .statistics import Checkpoint, CheckpointMode, CheckpointOutcome, DatabaseStatistics
 from .system.life import State
@@ -137,7 +137,7 @@ class SQLiteDatabase(RunsClosures):
         self._private_directory: PrivateDirectory | None = None
         self.url = self._own_if_in_memory(parse_url(url))
         settings = ConnectionSettings(
-            lay_over(DEFAULT_PRAGMAS, pragmas),
+            merge_pragmas(DEFAULT_PRAGMAS, pragmas),
             write_timeout,
             read_timeout,
             on_connect,
@@ -258,7 +258,7 @@ class SQLiteDatabase(RunsClosures):
         for engine in engines:
             await engine.dispose()
         if keeper is not None:
-            keeper.lookout.size()  # lets go of a log that is gone
+            keeper.monitor.size()  # lets go of a log that is gone
         if self._private_directory is not None:
             self._private_directory.remove()
 

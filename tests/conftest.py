@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import opening
+from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.settings import Placement
 from sa_sqlite_pool.sqlite.guard import Guard
 from sa_sqlite_pool.transactions.placement import Placing
@@ -133,5 +133,5 @@ def placement(request: pytest.FixtureRequest) -> Iterator[None]:
         return Placing(default if asked is Placement.AUTO else asked, guard, size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opening, "Placing", placing)
+        patch.setattr(connector, "Placing", placing)
         yield

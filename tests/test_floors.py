@@ -25,6 +25,7 @@ FLOORS = [
     "driver",
     "statistics",
     "wal",
+    "database_file",
     "pools",
     "sessions",
     "closures",
@@ -115,7 +116,7 @@ def test_few_know_aiosqlite() -> None:
     """Its connections and threads are a matter of these; types and error families are named."""
     users = {module for module, targets in IMPORTS.items() if "aiosqlite" in targets}
     in_its_thread = {"execution.raw", "execution.worker"}
-    assert users == {*in_its_thread, "driver.adapter", "driver.creator", "driver.opening"}
+    assert users == {*in_its_thread, "driver.adapter", "driver.creator", "driver.connector"}
 
 
 def test_extras_are_imported_by_nothing() -> None:

@@ -208,13 +208,13 @@ async def test_a_loop_counts_its_own_work(
     """Also while one of another thread begins to use the engine."""
     engine = make_engine(SQLitePool)
     other = asyncio.new_event_loop()
-    original = SQLitePool._take_nowait
+    original = SQLitePool._acquire_nowait
 
-    def take_nowait(self: SQLitePool) -> Permit | None:
+    def acquire_nowait(self: SQLitePool) -> Permit | None:
         self._laps = laps(other)
         return original(self)
 
-    monkeypatch.setattr(SQLitePool, "_take_nowait", take_nowait)
+    monkeypatch.setattr(SQLitePool, "_acquire_nowait", acquire_nowait)
     async with engine.connect():
         assert laps(other)._worker is None
     other.close()

@@ -25,12 +25,12 @@ from ..files.location import Location
 from ..files.neighbours import users
 from ..pools.base import FairPool
 from ..settings import check_count
+from ..system.atomic_file import AtomicFile, check_directory
 from ..system.forks import renew_after_fork
-from ..system.unfinished import UnfinishedFile, check_directory
 from ..transactions.locks import is_lock, keep_trying
 from ..turn.permit import Permit
+from ..turn.snapshots import Snapshots
 from ..turn.whereabouts import caller
-from ..wal.keeper import WalKeeper
 from .copying import begin_snapshot, check_integrity, check_not_locked, write_copy
 
 T = TypeVar("T")
@@ -119,14 +119,14 @@ class Copying:
             worker.give_up("its event loop is closed", keep=False, done=lambda _: None)
 
     @asynccontextmanager
-    async def long_read(self, keeper: WalKeeper) -> AsyncIterator[None]:
+    async def long_read(self, snapshots: Snapshots) -> AsyncIterator[None]:
         """Known as a read transaction that was declared long."""
         permit = Permit(asyncio.current_task(), time.monotonic())
         permit.asked_at, permit.last_sql, permit.idle_since = caller(), self.what, None
-        while (snapshot := keeper.snapshots.begin(permit, long=True)) is None:
-            await keeper.snapshots.until_no_gap()
+        while (snapshot := snapshots.begin(permit, long=True)) is None:
+            await snapshots.until_no_gap()
         known = snapshot
-        self._snapshot_is_over = lambda: keeper.snapshots.end(known)
+        self._snapshot_is_over = lambda: snapshots.end(known)
         try:
             yield
         finally:
@@ -159,23 +159,23 @@ def closed_file(path: str) -> Location:
     return Location(path).with_parameter("mode", "ro").with_parameter("immutable", "1")
 
 
-async def check_copy(copying: Copying, unfinished: UnfinishedFile, put: Callable[[], None]) -> None:
+async def check_copy(copying: Copying, atomic: AtomicFile, put: Callable[[], None]) -> None:
     """Verify a file that is written, and call ``put()`` in the thread to put it in place."""
 
     def check(connection: sqlite3.Connection) -> None:
         try:
-            with unfinished.or_nothing():
-                check_integrity(connection, f"the copy for {unfinished.final}")
+            with atomic.or_nothing():
+                check_integrity(connection, f"the copy for {atomic.final}")
                 worker.between_steps()  # nobody puts it in place whose loop has died
         finally:
             copying.let_go_if_stranded(worker)
 
     def put_in_place(connection: sqlite3.Connection) -> None:
         connection.close()
-        with unfinished.or_nothing():
+        with atomic.or_nothing():
             put()
 
-    async with connected(closed_file(unfinished.path), None) as worker:
+    async with connected(closed_file(atomic.path), None) as worker:
         await copying.run(worker, check)
         await copying.run(worker, put_in_place, interruptible=False)
 
@@ -220,7 +220,7 @@ class Backups:
             f"BACKUP {self._location.label} TO {target}",
             "nothing of the copy is left, and an older one is as it was",
         )
-        unfinished = UnfinishedFile(target)
+        atomic = AtomicFile(target)
         told = _Told(progress, copying)
 
         def copy(connection: sqlite3.Connection) -> None:
@@ -228,25 +228,23 @@ class Backups:
             gently = self._pool.keeper is not None
             try:
                 _check_target(target, database)
-                with unfinished.or_nothing():
-                    unfinished.create(like=database)
-                    write_copy(
-                        *(connection, unfinished.path, pages, worker, told.tell), gently=gently
-                    )
+                with atomic.or_nothing():
+                    atomic.create(like=database)
+                    write_copy(*(connection, atomic.path, pages, worker, told.tell), gently=gently)
             finally:
                 copying.end_snapshot(worker, connection)
 
         def put() -> None:
             _check_target(target, database)
-            unfinished.replace()
+            atomic.replace()
 
         self._running.add(copying)
         try:
             async with self._snapshot(copying) as worker:
                 await copying.run(worker, copy)
-            await check_copy(copying, unfinished, put)
+            await check_copy(copying, atomic, put)
         finally:
-            unfinished.discard()
+            atomic.discard()
             self._running.discard(copying)
             copying.ended.set_result(None)
 
@@ -272,9 +270,11 @@ class Backups:
     @asynccontextmanager
     async def _snapshot(self, copying: Copying) -> AsyncIterator[Worker]:
         """A connection that sees the present state until the end of the block."""
-        keeper, reader = self._pool.keeper, self._location.with_parameter("mode", "ro")
+        pool, reader = self._pool, self._location.with_parameter("mode", "ro")
         async with (
-            self._writers_in_line(copying) if keeper is None else copying.long_read(keeper),
+            self._writers_in_line(copying)
+            if pool.keeper is None
+            else copying.long_read(pool.database_file.snapshots),
             connected(reader, self._location.file) as worker,
         ):
             await self._begin(copying, worker)

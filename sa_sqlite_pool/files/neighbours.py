@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..system.process_locks import ProcessLock, identity, locks, other_processes, processes
+from ..system.proc_locks import ProcessLock, identity, locks, other_processes, processes
 from ..turn.write_turn import OWN_CONNECTION
 
 _PROCESSES = Path("/proc")

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from ..execution.jobs import Job
 from ..settings import Role
-from ..turn.file_turn import Claim
+from ..turn.file_turn import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn
 from .locks import Patience
@@ -33,7 +33,7 @@ class Writing:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.permit: Permit | None = None
-        self.claim: Claim | None = None
+        self.claim: FileLockRequest | None = None
         self._since = 0.0
 
     @property
@@ -110,22 +110,22 @@ class Writing:
         self._begin(claim)
         return None
 
-    async def _pause(self, claim: Claim) -> None:
+    async def _pause(self, claim: FileLockRequest) -> None:
         assert self._rules.turn is not None
         try:
             await self._rules.turn.courtesy.pause()
         except BaseException:
-            claim.give_back()
+            claim.release()
             raise
 
-    def _run(self, claim: Claim, job: Job[Any]) -> None:
+    def _run(self, claim: FileLockRequest, job: Job[Any]) -> None:
         """In the thread that has waited for the turn."""
         self._begin(claim)
         job()
         if job.drop():  # the task was cancelled a moment before
             self.leave_file()
 
-    def _begin(self, claim: Claim | None) -> None:
+    def _begin(self, claim: FileLockRequest | None) -> None:
         self.claim, self._since = claim, time.monotonic()
 
     def others_had_lock(self, seconds: float) -> None:
@@ -139,7 +139,7 @@ class Writing:
         claim, self.claim = self.claim, None
         if claim is not None and self._rules.turn is not None:
             self._rules.turn.courtesy.hold(time.monotonic() - self._since)
-            claim.give_back()
+            claim.release()
 
     def end(self) -> None:
         """The transaction has ended. From any thread."""

@@ -6,7 +6,7 @@ is already woken but has not run yet. Here ownership passes at release, before a
 
     Holder                         | Waiter                 | Newcomer
     release(): permit → Waiter     | (asleep)               |
-                                   | (woken, not run yet)   | take_nowait() → None, joins line
+                                   | (woken, not run yet)   | acquire_nowait() → None, joins line
                                    | runs, owns the permit  |
 
 One semaphore serves the tasks of any number of event loops and threads: its state changes under
@@ -154,7 +154,7 @@ class FairSemaphore:
         held = [permit for permit in tuple(self._held) if permit.task is task]
         return any(not permit.coming_back for permit in held)
 
-    def take_nowait(self) -> Permit | None:
+    def acquire_nowait(self) -> Permit | None:
         """A permit if one is free; never overtakes a waiter. For use inside an event loop.
 
         Whoever calls this knows better who asks, and says so in ``asked_at``.
@@ -177,7 +177,7 @@ class FairSemaphore:
         taken, also when it arrives between a release and the wake-up. ``owner`` is for whom the
         task waits: see :meth:`send_away`.
         """
-        if permit := self.take_nowait():
+        if permit := self.acquire_nowait():
             permit.asked_at = caller()
             return permit
         return await self.wait(self.stand_in_line(owner), timeout)

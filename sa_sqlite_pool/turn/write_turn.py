@@ -13,10 +13,9 @@ from contextvars import ContextVar
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
-from ..system.registry import OnePerFile
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
-from .file_turn import Claim, FileTurn
+from .file_turn import FileLockRequest, FileTurn
 from .permit import Permit
 from .whereabouts import caller
 
@@ -69,17 +68,25 @@ place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", def
 
 @final
 class WriteTurn:
-    """The right to write to one database file. Get it from :func:`write_turn`.
+    """The right to write to one database file; a part of its :class:`.DatabaseFile`.
 
     ``identity`` is the real path of the file, ``name`` what messages call the database.
-    ``courtesy`` is for who is about to take SQLite's lock. ``describe_writer()`` says what has that
-    now, as far as the system tells; it is set by what knows SQLite.
+    ``describe_writer()`` says what has SQLite's lock now, as far as the system tells, and
+    ``turn_of(path)`` is the turn of another file of the process. ``courtesy`` is for who is about
+    to take SQLite's lock.
     """
 
-    describe_writer: Callable[[], str | None] = staticmethod(lambda: None)
-
-    def __init__(self, identity: str, name: str) -> None:
+    def __init__(
+        self,
+        identity: str,
+        name: str,
+        *,
+        describe_writer: Callable[[], str | None],
+        turn_of: Callable[[str], WriteTurn],
+    ) -> None:
         self.name = name
+        self.turn_of = turn_of
+        self._describe_writer = describe_writer
         self._line = FairSemaphore(1)
         self._file = FileTurn(identity)
         self._shared = False
@@ -127,7 +134,7 @@ class WriteTurn:
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
         """
-        if permit := self._line.take_nowait():
+        if permit := self._line.acquire_nowait():
             permit.asked_at = caller()
             return permit
         return await self.wait_in_line(timeout, owner, waited=waited)
@@ -135,7 +142,7 @@ class WriteTurn:
     async def wait_in_line(
         self, timeout: float | None, owner: object = None, *, waited: float = 0.0
     ) -> Permit:
-        """The rest of :meth:`acquire`, for who has just tried :meth:`take_nowait` in vain.
+        """The rest of :meth:`acquire`, for who has just tried :meth:`acquire_nowait` in vain.
 
         With a ``timeout`` of None it waits as long as it takes.
         """
@@ -171,9 +178,9 @@ class WriteTurn:
         """A place in line, now, for another task to wait in, as long as it likes."""
         return Place(self._line, self._line.stand_in_line(owner))
 
-    def take_nowait(self) -> Permit | None:
+    def acquire_nowait(self) -> Permit | None:
         """The turn if nobody has it, without waiting. For use inside an event loop."""
-        return self._line.take_nowait()
+        return self._line.acquire_nowait()
 
     def release(self, permit: Permit) -> None:
         """Give the turn to the next in line. From any thread."""
@@ -186,9 +193,9 @@ class WriteTurn:
 
     # -- between processes, for who has the turn here -------------------------------------------
 
-    def enter_nowait(self) -> Claim | None:
+    def enter_nowait(self) -> FileLockRequest | None:
         """The file, without waiting; None if another process has it. Costs one system call."""
-        return self._file.take_nowait() if self._shared else _ALONE
+        return self._file.acquire_nowait() if self._shared else _ALONE
 
     async def enter(
         self,
@@ -196,21 +203,22 @@ class WriteTurn:
         owner: object = None,
         *,
         waited: float = 0.0,
-        work: Callable[[Claim], None] | None = None,
-    ) -> Claim:
+        work: Callable[[FileLockRequest], None] | None = None,
+    ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` seconds, less those that are ``waited`` already.
 
-        Give it back by :meth:`Claim.give_back`. A cancellation leaves nothing taken. ``work`` is
-        what to do as soon as it comes, if it has to be waited for: see :meth:`FileTurn.wait`.
+        Give it back by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        ``work`` is what to do as soon as it comes, if it has to be waited for: see
+        :meth:`FileTurn.acquire`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has it.
         """
-        claim = self.enter_nowait()
-        if claim is None:
-            claim = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
-        if claim is None:
+        request = self.enter_nowait()
+        if request is None:
+            request = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
+        if request is None:
             raise self.file_not_in_time(timeout)
-        return claim
+        return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:
         """The error of who has waited for so long, while another process had the turn."""
@@ -221,13 +229,13 @@ class WriteTurn:
         )
 
     async def _wait_for_file(
-        self, timeout: float, owner: object, work: Callable[[Claim], None] | None
-    ) -> Claim | None:
+        self, timeout: float, owner: object, work: Callable[[FileLockRequest], None] | None
+    ) -> FileLockRequest | None:
         holder = self.holder
         if holder is not None:
             holder.waits_for = self._file.describe
         try:
-            return await self._file.wait(timeout, owner, work)
+            return await self._file.acquire(timeout, owner, work)
         finally:
             if holder is not None:
                 holder.waits_for = None
@@ -249,22 +257,12 @@ class WriteTurn:
         """
         if holder.idle_since is not None:
             return None
-        found = self.describe_writer() or UNKNOWN_CONNECTION
+        found = self._describe_writer() or UNKNOWN_CONNECTION
         certain = found not in {OWN_CONNECTION, UNKNOWN_CONNECTION}
         if not certain and time.monotonic() - self._met_busy_at > _BUSY_SECONDS:
             return None
         return f"SQLite's lock, which {found} holds"
 
 
-_ALONE = Claim(None, lambda: None, None)
-"""The claim of who shares the file with no other process: there is nothing to give back."""
-
-_turns: OnePerFile[WriteTurn] = OnePerFile()
-
-
-def write_turn(identity: str, name: str) -> WriteTurn:
-    """The turn of the database file ``identity`` (its real path): the same object each time.
-
-    It lives as long as somebody uses it; keep a reference.
-    """
-    return _turns.get(identity, lambda: WriteTurn(identity, name))
+_ALONE = FileLockRequest(None, lambda: None, None)
+"""The request of who shares the file with no other process: there is nothing to give back."""

@@ -123,14 +123,14 @@ class Checkpointing:
 
     async def tidy(self) -> Checkpoint | None:
         """Move everything and truncate, if nobody writes or reads; None if somebody writes."""
-        permit = self._turn.take_nowait()
+        permit = self._turn.acquire_nowait()
         if permit is None:
             return None
         async with self._holding(permit):
-            claim = self._turn.enter_nowait()
-            if claim is None:
+            request = self._turn.enter_nowait()
+            if request is None:
                 return None
-            with claim:
+            with request:
                 result = await self._run(CheckpointMode.TRUNCATE, 0.0)
         return await self._noted(result)
 

@@ -274,7 +274,7 @@ async def test_in_memory(database: str, make_engine: MakeEngine) -> None:
         async with engine.begin() as writing:
             await writing.execute(UPDATE_FIRST)
     assert await amounts(engine) == [1, 0, 0]
-    engine_files = engine.pool._opening.location.path  # type: ignore[attr-defined]
+    engine_files = engine.pool._connector.location.path  # type: ignore[attr-defined]
     assert Path(engine_files).exists()
     other = make_engine(SQLitePool, url=f"sqlite+aiosqlite://{database}")
     with pytest.raises(OperationalError, match="no such table"):

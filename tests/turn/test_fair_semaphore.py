@@ -52,7 +52,7 @@ def test_a_newcomer_never_overtakes_a_woken_waiter() -> None:
 
     Holder    | Waiter      | Newcomer
     release() | (woken)     |
-              |             | take_nowait() → None
+              |             | acquire_nowait() → None
               | runs        |
     """
 
@@ -62,7 +62,7 @@ def test_a_newcomer_never_overtakes_a_woken_waiter() -> None:
         waiter = asyncio.create_task(take(line))
         await until_waiting(1, line)
         line.release(first)
-        assert line.take_nowait() is None
+        assert line.acquire_nowait() is None
         second = await waiter
         assert line.permits == [second]
 
@@ -82,7 +82,7 @@ def test_a_cancelled_waiter_leaves_the_line() -> None:
             await waiter
         assert line.waiting == 0
         line.release(first)
-        assert line.take_nowait() is not None
+        assert line.acquire_nowait() is not None
 
     run_in_virtual_time(main())
 
@@ -151,7 +151,7 @@ def test_as_many_as_the_capacity_go_on_at_once() -> None:
     async def main() -> None:
         line = semaphore(3)
         permits = [await take(line) for _ in range(3)]
-        assert line.take_nowait() is None
+        assert line.acquire_nowait() is None
         waiters = [asyncio.create_task(take(line)) for _ in range(2)]
         await until_waiting(2, line)
         line.release(permits[0])

@@ -297,7 +297,7 @@ class TestMaxSnapshotAge:
             reader = await reading(db, long=long)
             (snapshot,) = keeper_of(path).snapshots
             snapshot.outstayed = True
-            assert keeper_of(path).lookout.situation().pinned is long
+            assert keeper_of(path).monitor.situation().pinned is long
             await reader.end()
 
     async def test_below_the_hard_limit_age_is_no_harm(

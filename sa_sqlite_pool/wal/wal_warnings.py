@@ -19,7 +19,7 @@ _MIB = 1024 * 1024
 
 
 @final
-class Reports:
+class WalWarnings:
     """Warnings about the log of one database, which ``label`` names."""
 
     def __init__(self, label: str) -> None:

@@ -6,7 +6,7 @@ What the package needs is put into the arguments before, and set up in the threa
 
 The file has the turn, so it must be known before a connection is used. A creator of the
 application names it to nobody, and a listener may open another. There the first connection is
-opened early, and SQLite is asked for the file (:meth:`Opening.find_file`).
+opened early, and SQLite is asked for the file (:meth:`Connector.find_file`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _WRITER_PRAGMAS = frozenset(
 
 
 @final
-class Opening:
+class Connector:
     """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces.
 
     ``isolation_level`` is what the connections opened last were asked for; None is autocommit.

@@ -15,7 +15,7 @@ from ..turn.snapshots import Snapshot, Snapshots
 from .checkpoints import move_after_commit
 from .policy import Action, Situation, decide, just_checked
 from .presence import Presence
-from .reports import Reports
+from .wal_warnings import WalWarnings
 
 # A log that is in use is measured by some twenty small reads: not after every commit.
 _MEASURE_SECONDS = 0.005
@@ -26,7 +26,7 @@ _RECENT_NS = 50_000_000
 
 
 @final
-class Lookout:
+class WalMonitor:
     """Looks at the log of one database file; it changes nothing but in :meth:`catch_up`.
 
     ``committed_at`` is when somebody of this process has committed last, and ``checked`` how the
@@ -34,7 +34,7 @@ class Lookout:
     in vain. Times are monotonic seconds.
     """
 
-    def __init__(self, location: Location, snapshots: Snapshots, reports: Reports) -> None:
+    def __init__(self, location: Location, snapshots: Snapshots, warnings: WalWarnings) -> None:
         assert location.file is not None
         self.settings = WalSettings()
         self.committed_at = 0.0
@@ -45,7 +45,7 @@ class Lookout:
         self._path = f"{location.file}-wal"
         self._database = location.file
         self._snapshots = snapshots
-        self._reports = reports
+        self._warnings = warnings
         self._measured_at = 0.0
         self._size: int | None = None  # after the last commit
         self._known_quiet = False
@@ -104,7 +104,7 @@ class Lookout:
         try:
             open_files.assert_in_place(self._database)
         except FileReplacedError as error:
-            self._reports.replaced(error)
+            self._warnings.replaced(error)
 
     def is_large(self) -> bool:
         """Whether the file is above the soft limit."""
@@ -160,6 +160,6 @@ class Lookout:
         try:
             move_after_commit(connection, self._location)
         except FileReplacedError as error:
-            self._reports.replaced(error)
+            self._warnings.replaced(error)
         except sqlite3.Error as error:  # the commit is done, whatever comes of this
-            self._reports.failed(error)
+            self._warnings.failed(error)

@@ -25,7 +25,7 @@ SUFFIX = ".unfinished"
 
 
 @final
-class UnfinishedFile:
+class AtomicFile:
     """The file ``final`` to be. All methods block; :meth:`discard` may be called by any thread."""
 
     def __init__(self, final: Path) -> None:

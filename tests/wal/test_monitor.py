@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sa_sqlite_pool import SQLiteDatabase, WalSettings
 from sa_sqlite_pool.files.log_file import LogSize, measure
 from sa_sqlite_pool.pools.base import FairPool
-from sa_sqlite_pool.wal import keeper, lookout
+from sa_sqlite_pool.wal import keeper, monitor
 from sa_sqlite_pool.wal.policy import Action
 from tests.helpers import UPDATE_FIRST, create_items
 from tests.turn.locks import is_free
@@ -26,14 +26,14 @@ async def test_a_large_log_is_not_measured_after_every_commit(
 ) -> None:
     """Nor between them: no pause of a slow machine is quiet."""
     monkeypatch.setattr(keeper, "QUIET_SECONDS", 60.0)
-    monkeypatch.setattr(lookout, "_MEASURE_SECONDS", 10.0)
+    monkeypatch.setattr(monitor, "_MEASURE_SECONDS", 10.0)
     measured: list[str] = []
 
     def note(log: str) -> LogSize:
         measured.append(log)
         return measure(log)
 
-    monkeypatch.setattr(lookout, "measure", note)
+    monkeypatch.setattr(monitor, "measure", note)
     async with SQLiteDatabase(path, wal=SMALL) as db:
         await create_blobs(db.writer_engine)
         await write(db.writer_engine, 70)
@@ -60,10 +60,10 @@ async def test_when_a_commit_only_appends(
     quiet: bool,
 ) -> None:
     """Where there is a log below four times its soft limit, and nobody has moved it."""
-    monkeypatch.setattr(lookout, "_RECENT_NS", 0)
+    monkeypatch.setattr(monitor, "_RECENT_NS", 0)
     async with SQLiteDatabase(path) as db:
         assert db._keeper is not None
-        look = db._keeper.lookout
+        look = db._keeper.monitor
         look.settings = wal
         look.committed(size)
         assert look.is_quiet() is quiet
@@ -73,10 +73,10 @@ async def test_each_commit_is_asked_about_by_itself(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one after it may be in a thread, and move the log."""
-    monkeypatch.setattr(lookout, "_RECENT_NS", 0)
+    monkeypatch.setattr(monitor, "_RECENT_NS", 0)
     async with SQLiteDatabase(path) as db:
         assert db._keeper is not None
-        look = db._keeper.lookout
+        look = db._keeper.monitor
         look.committed(1)
         assert look.is_quiet()
         assert look.known_quiet
@@ -88,10 +88,10 @@ async def test_a_database_that_is_gone_is_not_quiet(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody can tell what has happened to it."""
-    monkeypatch.setattr(lookout, "_RECENT_NS", 0)
+    monkeypatch.setattr(monitor, "_RECENT_NS", 0)
     async with SQLiteDatabase(path) as db:
         assert db._keeper is not None
-        look = db._keeper.lookout
+        look = db._keeper.monitor
         monkeypatch.setattr(look, "_database", f"{path}-gone")
         look.committed(1)
         assert not look.is_quiet()
@@ -122,12 +122,12 @@ async def test_what_a_commit_sets_going(
     async with SQLiteDatabase(path) as db:
         own, called = db._keeper, list[str]()
         assert own is not None
-        monkeypatch.setattr(own.lookout, "settings", wal)
-        monkeypatch.setattr(own.lookout, "size", lambda: size)
+        monkeypatch.setattr(own.monitor, "settings", wal)
+        monkeypatch.setattr(own.monitor, "size", lambda: size)
         monkeypatch.setattr(own, "_consider", lambda: called.append("considered"))
         monkeypatch.setattr(own.checkpointing, "hurry", lambda: called.append("hurried"))
-        monkeypatch.setattr(own.lookout, "catch_up", lambda _: called.append("caught up"))
-        monkeypatch.setattr(own.reports, "look_failed", lambda error: called.append(repr(error)))
+        monkeypatch.setattr(own.monitor, "catch_up", lambda _: called.append("caught up"))
+        monkeypatch.setattr(own.warnings, "look_failed", lambda error: called.append(repr(error)))
         with contextlib.closing(sqlite3.connect(path)) as connection:
             own.relieve(connection)
             own.look(connection)
@@ -140,7 +140,7 @@ async def test_what_is_due_is_not_put_off(path: Path, monkeypatch: pytest.Monkey
         own = db._keeper
         assert own is not None
         found = iter([Action.MOVE, Action.WAIT, Action.WAIT])
-        monkeypatch.setattr(own.lookout, "look", lambda: next(found))
+        monkeypatch.setattr(own.monitor, "look", lambda: next(found))
         own._consider()
         own._consider()
         assert own._due is Action.MOVE
@@ -188,8 +188,8 @@ async def test_the_turn_between_processes_after_a_commit(
         own, moving, looking = db._keeper, list[bool](), list[bool]()
         assert own is not None
         monkeypatch.setattr(own, "_works", lambda: True)  # and makes no checkpoint of its own
-        monkeypatch.setattr(own.lookout, "catch_up", lambda _: moving.append(is_free(path)))
-        monkeypatch.setattr(own.lookout, "committed", lambda _: looking.append(is_free(path)))
+        monkeypatch.setattr(own.monitor, "catch_up", lambda _: moving.append(is_free(path)))
+        monkeypatch.setattr(own.monitor, "committed", lambda _: looking.append(is_free(path)))
         await write(db)
         assert moving == ([False] if large else [])
         assert looking == [True]
@@ -203,8 +203,8 @@ async def test_after_work_on_the_raw_connection(
     assert isinstance(swap_in.pool, FairPool)
     own, seen = swap_in.pool.keeper, list[str]()
     assert own is not None
-    monkeypatch.setattr(own.lookout, "settings", WalSettings(soft_limit=1, hard_limit=1))
-    monkeypatch.setattr(own.lookout, "catch_up", lambda _: seen.append("moved"))
+    monkeypatch.setattr(own.monitor, "settings", WalSettings(soft_limit=1, hard_limit=1))
+    monkeypatch.setattr(own.monitor, "catch_up", lambda _: seen.append("moved"))
     monkeypatch.setattr(own, "_consider", lambda: seen.append("considered"))
     async with swap_in.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
