@@ -18,9 +18,9 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableError, ReadLockTimeout
+from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import OutOfTime
 from ..execution.mailbox import mailbox
-from ..execution.worker import Worker
 from ..files.location import Location
 from ..files.neighbours import users
 from ..pools.base import FairPool
@@ -56,7 +56,7 @@ class Copying:
         self.ended: Future[None] = Future()
         self._detail = detail
         self._loop = asyncio.get_running_loop()
-        self._worker: Worker | None = None
+        self._worker: ConnectionThread | None = None
         self._stopped: Exception | None = None
         self._snapshot_is_over: Callable[[], None] = lambda: None
 
@@ -67,7 +67,7 @@ class Copying:
 
     async def run(
         self,
-        worker: Worker,
+        worker: ConnectionThread,
         function: Callable[[sqlite3.Connection], T],
         *,
         interruptible: bool = True,
@@ -106,14 +106,14 @@ class Copying:
             if self._worker is not None:
                 self._worker.stop_job()
 
-    def end_snapshot(self, worker: Worker, connection: sqlite3.Connection) -> None:
+    def end_snapshot(self, worker: ConnectionThread, connection: sqlite3.Connection) -> None:
         """In the thread, as soon as it is not needed: there may be nobody else to do it."""
         with contextlib.suppress(sqlite3.Error):  # interrupted: it is closed next
             connection.execute("ROLLBACK")
         self._snapshot_is_over()
         self.let_go_if_stranded(worker)
 
-    def let_go_if_stranded(self, worker: Worker) -> None:
+    def let_go_if_stranded(self, worker: ConnectionThread) -> None:
         """In the thread, at the end of what it does: the loop will not close the connection."""
         if self.stranded:
             worker.give_up("its event loop is closed", keep=False, done=lambda _: None)
@@ -138,9 +138,9 @@ class Copying:
 
 
 @asynccontextmanager
-async def connected(location: Location, file: str | None) -> AsyncIterator[Worker]:
+async def connected(location: Location, file: str | None) -> AsyncIterator[ConnectionThread]:
     """A connection of its own, in a thread of its own, within the block."""
-    worker = await Worker.open(location.sqlite_uri, file)
+    worker = await ConnectionThread.open(location.sqlite_uri, file)
     try:
         yield worker
     except GeneratorExit:  # the loop is gone: nothing can be awaited
@@ -270,7 +270,7 @@ class Backups:
         return pool
 
     @asynccontextmanager
-    async def _snapshot(self, copying: Copying) -> AsyncIterator[Worker]:
+    async def _snapshot(self, copying: Copying) -> AsyncIterator[ConnectionThread]:
         """A connection that sees the present state until the end of the block."""
         keeper, reader = self._pool.keeper, self._location.with_parameter("mode", "ro")
         async with (
@@ -290,7 +290,7 @@ class Backups:
             loan.permit.last_sql, loan.permit.idle_since = copying.what, None
             yield
 
-    async def _begin(self, copying: Copying, worker: Worker) -> None:
+    async def _begin(self, copying: Copying, worker: ConnectionThread) -> None:
         try:
             await keep_trying(
                 lambda: copying.run(worker, begin_snapshot), self._read_timeout, _is_lock

@@ -13,8 +13,8 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
+from ..execution.connection_thread import ConnectionThread
 from ..execution.lane import Lane
-from ..execution.worker import Worker
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 
@@ -27,7 +27,7 @@ class Opened:
 
     def __init__(self, stock: AdaptedConnection) -> None:
         self.raw: aiosqlite.Connection = stock.driver_connection
-        self.worker: Worker | None = None
+        self.worker: ConnectionThread | None = None
 
     def ask_for_file(self, lane: Lane) -> str | None:
         """The path of its file, by SQLite's own word; None in memory. In a greenlet."""
@@ -38,9 +38,9 @@ class Opened:
 
         return await_only(self._use(lane).run(ask))
 
-    def _use(self, lane: Lane) -> Worker:
+    def _use(self, lane: Lane) -> ConnectionThread:
         if self.worker is None:
-            self.worker = Worker(self.raw, threadsafe=False, lane=lane)
+            self.worker = ConnectionThread(self.raw, threadsafe=False, lane=lane)
         return self.worker
 
     def give_up(self, lane: Lane) -> None:

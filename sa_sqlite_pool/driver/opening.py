@@ -26,8 +26,13 @@ from sqlalchemy.util import await_only
 
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import ConfigurationError, DatabaseNotUsableError
+from ..execution.connection_thread import (
+    ConnectionThread,
+    connection_class,
+    inherited_files,
+    open_connection,
+)
 from ..execution.lane import Lane
-from ..execution.worker import Worker, connection_class, inherited_files, open_connection
 from ..files.images import with_images
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory, is_private
@@ -282,7 +287,7 @@ class Opening:
         self._prepared = True
 
     async def _prepare(self) -> None:
-        worker = await Worker.open(self.location.sqlite_uri, self.location.file)
+        worker = await ConnectionThread.open(self.location.sqlite_uri, self.location.file)
         try:
             await self._configure(worker, self.settings.pragmas, own=True)
         finally:
@@ -305,14 +310,16 @@ class Opening:
             raise
         return Executor(worker, placing, rules)
 
-    def _worker_of(self, opened: Opened) -> tuple[Worker, bool]:
+    def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
         """What uses it, and whether it was opened with this object's arguments."""
         own = opened.raw in self._own
-        worker = opened.worker or Worker(opened.raw, threadsafe=own, lane=self.lane)
+        worker = opened.worker or ConnectionThread(opened.raw, threadsafe=own, lane=self.lane)
         worker.belongs_to(self.location.file)
         return worker, own
 
-    async def _configure(self, worker: Worker, pragmas: Mapping[str, Any], *, own: bool) -> None:
+    async def _configure(
+        self, worker: ConnectionThread, pragmas: Mapping[str, Any], *, own: bool
+    ) -> None:
         location, alone = self.location, self.site.doubtful
 
         def set_up(connection: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..settings import Role
 from ..sqlite.read_only import should_write
 
@@ -32,7 +32,7 @@ def close_with_others(pool: Resting) -> None:
     _pools.add(pool)
 
 
-def is_fit(worker: Worker, role: Role, pool: Resting) -> bool:
+def is_fit(worker: ConnectionThread, role: Role, pool: Resting) -> bool:
     """Whether a connection of ``pool``, which has been rolled back, can do what it is for.
 
     It cannot if it is closed or spent, or if SQLite has opened it read-only, although it should

@@ -24,9 +24,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, final
 
+from ..execution.connection_thread import ConnectionThread
 from ..execution.costs import LONG_STEP_SECONDS, SHORT_SECONDS, Costs
 from ..execution.laps import Laps, Pause, laps
-from ..execution.worker import Worker
 from ..settings import Placement
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Guard
@@ -154,7 +154,7 @@ class Placing:
 
     # -- inline ---------------------------------------------------------------------------------
 
-    def run_inline(self, worker: Worker, sql: str, kind: Kind, function: Call[T]) -> T:
+    def run_inline(self, worker: ConnectionThread, sql: str, kind: Kind, function: Call[T]) -> T:
         """Run a statement here, or raise :class:`NotInline` if that turns out to be wrong."""
         if not self._learns:
             self._learn_in_any_case(worker.connection)
@@ -180,12 +180,12 @@ class Placing:
         self._costs.ran_inline(sql, short=few and self._was_short(cpu, clock))
         return result
 
-    def run_briefly(self, worker: Worker, function: Call[T]) -> T:
+    def run_briefly(self, worker: ConnectionThread, function: Call[T]) -> T:
         """Run here what takes no time, and has a few steps at the most."""
         self._answers[:] = _ANSWERS
         return worker.run_here(function)
 
-    def end_inline(self, worker: Worker, function: Call[T]) -> T:
+    def end_inline(self, worker: ConnectionThread, function: Call[T]) -> T:
         """Run COMMIT or ROLLBACK here."""
         if not self._learns:
             return worker.run_here(function)

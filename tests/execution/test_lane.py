@@ -12,8 +12,8 @@ from functools import partial
 
 import pytest
 
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.lane import Lane
-from sa_sqlite_pool.execution.worker import Worker
 from tests.execution.workers import Gate, open_worker, outcome
 from tests.helpers import until
 
@@ -41,21 +41,23 @@ async def lane() -> AsyncIterator[Lane]:
 
 
 @pytest.fixture
-async def workers(lane: Lane) -> AsyncIterator[list[Worker]]:
+async def workers(lane: Lane) -> AsyncIterator[list[ConnectionThread]]:
     opened = [await open_worker(lane) for _ in range(4)]
     yield opened
     for worker in opened:
         await worker.close()
 
 
-async def test_statements_of_all_connections_run_in_one_thread(workers: list[Worker]) -> None:
+async def test_statements_of_all_connections_run_in_one_thread(
+    workers: list[ConnectionThread],
+) -> None:
     """One thread competes with the loop, not four."""
     jobs = [worker.run(thread_of, text="SELECT 1") for worker in workers * 5]
     assert len({await job for job in jobs}) == 1
 
 
 async def test_what_is_no_statement_runs_in_the_connections_own_thread(
-    workers: list[Worker],
+    workers: list[ConnectionThread],
 ) -> None:
     """Fetching from a stream, opening, closing: nobody's to wait for."""
     threads = {await worker.run(thread_of) for worker in workers}
@@ -63,7 +65,7 @@ async def test_what_is_no_statement_runs_in_the_connections_own_thread(
     assert await workers[0].run(thread_of, text="SELECT 1") not in threads
 
 
-async def test_statements_run_in_order_of_arrival(workers: list[Worker]) -> None:
+async def test_statements_run_in_order_of_arrival(workers: list[ConnectionThread]) -> None:
     """Fair to all connections."""
     gate, order = Gate(), list[int]()
     first = asyncio.ensure_future(outcome(workers[0].run(gate, text="short")))
@@ -81,7 +83,9 @@ async def test_statements_run_in_order_of_arrival(workers: list[Worker]) -> None
     assert order == [0, 1, 2]
 
 
-async def test_a_long_statement_holds_nobody_up(lane: Lane, workers: list[Worker]) -> None:
+async def test_a_long_statement_holds_nobody_up(
+    lane: Lane, workers: list[ConnectionThread]
+) -> None:
     """Others go on in another thread, and the text leaves the lane for good.
 
     Lane's thread    | Another thread
@@ -160,7 +164,9 @@ async def test_a_thread_that_has_yet_to_begin_is_no_long_statement() -> None:
     lane.stop()
 
 
-async def test_a_cancelled_statement_in_the_queue_never_runs(workers: list[Worker]) -> None:
+async def test_a_cancelled_statement_in_the_queue_never_runs(
+    workers: list[ConnectionThread],
+) -> None:
     """Clean cancellation."""
     gate, ran = Gate(), threading.Event()
     first = asyncio.ensure_future(outcome(workers[0].run(gate, text="short")))

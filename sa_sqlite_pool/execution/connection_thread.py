@@ -25,7 +25,13 @@ from .lane import Lane
 from .mailbox import Mailbox, mailbox
 from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
 
-__all__ = ["NEVER_CLOSED", "Worker", "connection_class", "inherited_files", "open_connection"]
+__all__ = [
+    "NEVER_CLOSED",
+    "ConnectionThread",
+    "connection_class",
+    "inherited_files",
+    "open_connection",
+]
 
 T = TypeVar("T")
 
@@ -42,7 +48,7 @@ _open_connections: set[aiosqlite.Connection] = set()
 
 
 @final
-class Worker:
+class ConnectionThread:
     """The use of one ``sqlite3`` connection, by one job at a time, until it is given up.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
@@ -106,7 +112,7 @@ class Worker:
             open_files.add(self.aiosqlite_connection, file)
 
     @classmethod
-    async def open(cls, uri: str, file: str | None) -> Worker:
+    async def open(cls, uri: str, file: str | None) -> ConnectionThread:
         """A connection of its own to the database at ``uri``, a ``file:`` URI."""
 
         def connect() -> sqlite3.Connection:
@@ -297,7 +303,7 @@ class Worker:
         reason: str,
         *,
         keep: bool,
-        done: Callable[[Worker | None], None],
+        done: Callable[[ConnectionThread | None], None],
         cursors: Iterable[sqlite3.Cursor] = (),
     ) -> None:
         """Let go of the connection at once, waiting for nothing; from any thread, loop or none.
@@ -323,7 +329,10 @@ class Worker:
             )
 
     def _give_up_in_thread(
-        self, keep: bool, done: Callable[[Worker | None], None], cursors: list[sqlite3.Cursor]
+        self,
+        keep: bool,
+        done: Callable[[ConnectionThread | None], None],
+        cursors: list[sqlite3.Cursor],
     ) -> None:
         successor = None
         try:
@@ -358,8 +367,8 @@ class Worker:
         finally:
             self._stop()
 
-    def _successor(self) -> Worker:
-        return Worker(
+    def _successor(self) -> ConnectionThread:
+        return ConnectionThread(
             self.aiosqlite_connection,
             threadsafe=self._threadsafe,
             lane=self._lane,
