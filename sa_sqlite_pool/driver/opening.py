@@ -32,7 +32,7 @@ from ..execution.connection_thread import (
     inherited_files,
     open_connection,
 )
-from ..execution.lane import Lane
+from ..execution.shared_thread import SharedThread
 from ..files.images import with_images
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory, is_private
@@ -70,7 +70,7 @@ class Opening:
     ) -> None:
         self.role = role
         self.settings = settings
-        self.lane = Lane()
+        self.shared_thread = SharedThread()
         self.isolation_level: str | None = ""
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
@@ -128,7 +128,7 @@ class Opening:
 
     def _ask_for_file(self, early: Opened) -> str | None:
         try:
-            return early.ask_for_file(self.lane)
+            return early.ask_for_file(self.shared_thread)
         except BaseException:
             self.dispose()
             raise
@@ -149,7 +149,7 @@ class Opening:
     def dispose(self) -> None:
         """Close what was opened early, and was not needed."""
         if early := self._creator.take_early(None):
-            early.give_up(self.lane)
+            early.give_up(self.shared_thread)
 
     @cached_property
     def site(self) -> Site:
@@ -313,7 +313,9 @@ class Opening:
     def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
         """What uses it, and whether it was opened with this object's arguments."""
         own = opened.raw in self._own
-        worker = opened.worker or ConnectionThread(opened.raw, threadsafe=own, lane=self.lane)
+        worker = opened.worker or ConnectionThread(
+            opened.raw, threadsafe=own, shared=self.shared_thread
+        )
         worker.belongs_to(self.location.file)
         return worker, own
 

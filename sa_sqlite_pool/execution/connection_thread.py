@@ -21,9 +21,9 @@ from ..files.open_files import open_files
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.forks import renew_after_fork, rest
 from .jobs import Job
-from .lane import Lane
 from .mailbox import Mailbox, mailbox
 from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
+from .shared_thread import SharedThread
 
 __all__ = [
     "NEVER_CLOSED",
@@ -68,9 +68,9 @@ class ConnectionThread:
     __slots__ = (
         "__weakref__",
         "_here",
-        "_lane",
         "_last_job",
         "_mailbox",
+        "_shared",
         "_threadsafe",
         "aiosqlite_connection",
         "ended",
@@ -86,7 +86,7 @@ class ConnectionThread:
         connection: aiosqlite.Connection,
         *,
         threadsafe: bool,
-        lane: Lane | None = None,
+        shared: SharedThread | None = None,
         file: str | None = None,
     ) -> None:
         self.aiosqlite_connection = connection
@@ -97,7 +97,7 @@ class ConnectionThread:
         self.spent = False
         self.suspect = False
         self._here = threading.Lock()  # held while the loop itself uses the connection
-        self._lane = lane if threadsafe else None
+        self._shared = shared if threadsafe else None
         self._mailbox: Mailbox | None = None
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
@@ -203,8 +203,8 @@ class ConnectionThread:
     ) -> Job[T]:
         """``await run(function)``: call it with the connection, in a thread: one hop.
 
-        ``text`` says that it is a statement, which runs in the engine's lane unless that text is
-        known to be slow; everything else runs in the connection's own thread.
+        ``text`` says that it is a statement, which runs in the engine's shared thread unless that
+        text is known to be slow; everything else runs in the connection's own thread.
 
         A cancellation interrupts the running statement (SQLite may roll the transaction back,
         https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
@@ -213,9 +213,9 @@ class ConnectionThread:
         """
         loop = asyncio.get_running_loop()
         job = self.prepare(function, interruptible=interruptible, timeout=timeout)
-        lane = None if text is None or self.lent else self._lane
-        if lane is not None and text is not None and lane.takes(text):
-            lane.submit(job, text, loop)
+        shared = None if text is None or self.lent else self._shared
+        if shared is not None and text is not None and shared.takes(text):
+            shared.submit(job, text, loop)
         else:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
@@ -371,7 +371,7 @@ class ConnectionThread:
         return ConnectionThread(
             self.aiosqlite_connection,
             threadsafe=self._threadsafe,
-            lane=self._lane,
+            shared=self._shared,
             file=self.file,
         )
 

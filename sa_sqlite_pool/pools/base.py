@@ -371,7 +371,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         super().dispose()
         self._kept.dispose()
         self._opening.dispose()
-        self._opening.lane.stop()
+        self._opening.shared_thread.stop()
 
     # -- forks ----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import pytest
 from sa_sqlite_pool.execution import jobs
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.jobs import Job, OutOfTime
-from sa_sqlite_pool.execution.lane import Lane
+from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.execution.workers import Gate, open_worker, outcome
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -362,7 +362,7 @@ async def test_giving_up_awaits_what_must_not_be_interrupted(worker: ConnectionT
         gate(connection)
         return connection.execute(count + "SELECT count(*) FROM n").fetchone()
 
-    worker._lane = lane = Lane()
+    worker._shared = shared = SharedThread()
     job = worker.run(commit, text="COMMIT", interruptible=False)
     await gate.reached.wait()
     gone = asyncio.ensure_future(give_up(worker, keep=False))
@@ -370,13 +370,13 @@ async def test_giving_up_awaits_what_must_not_be_interrupted(worker: ConnectionT
     gate.open()
     assert await job == (300000,)
     assert await gone is None
-    lane.stop()
+    shared.stop()
 
 
 async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThread) -> None:
     """Its task is woken with the reason, and waits for nobody."""
-    worker._lane = lane = Lane(clock=lambda: 0.0)
-    other, gate = await open_worker(lane), Gate()
+    worker._shared = shared = SharedThread(clock=lambda: 0.0)
+    other, gate = await open_worker(shared), Gate()
     long = asyncio.ensure_future(outcome(other.run(gate, text="long")))
     await gate.reached.wait()
     queued = asyncio.ensure_future(outcome(worker.run(lambda _: None, text="SELECT 1")))
@@ -386,7 +386,7 @@ async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThr
     gate.open()
     await long
     await other.close()
-    lane.stop()
+    shared.stop()
 
 
 async def test_in_a_child_process_the_connection_is_never_freed(worker: ConnectionThread) -> None:

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread, open_connection
 from sa_sqlite_pool.execution.jobs import Job
-from sa_sqlite_pool.execution.lane import Lane
+from sa_sqlite_pool.execution.shared_thread import SharedThread
 
 T = TypeVar("T")
 
 
-async def open_worker(lane: Lane | None = None) -> ConnectionThread:
+async def open_worker(shared: SharedThread | None = None) -> ConnectionThread:
     connection = await open_connection(":memory:", isolation_level=None, check_same_thread=False)
-    return ConnectionThread(connection, threadsafe=True, lane=lane)
+    return ConnectionThread(connection, threadsafe=True, shared=shared)
 
 
 async def outcome(job: Job[T]) -> T:

@@ -1,4 +1,4 @@
-"""The lane: short statements of all connections of an engine follow one another in one thread.
+"""One thread for the short statements of all connections of an engine, one after the other.
 
 ``sqlite3`` releases the interpreter lock at every step of every statement, and takes it again.
 With a thread for each connection, all that are busy compete for it with one another and with the
@@ -7,9 +7,9 @@ waits milliseconds for a statement of fifty microseconds. So statements queue fo
 under load goes from one to the next without ever sleeping.
 
 A long statement would hold the others up. Where one has run for ``patience`` seconds while others
-wait, the lane goes on in another thread, and the statement's text is remembered: from then on it
-runs in its connection's own thread, as everything does that is not a statement. So does COMMIT on
-a disk that takes long to sync.
+wait, another thread takes the place of the shared one, and the statement's text is remembered: from
+then on it runs in its connection's own thread, as everything does that is not a statement. So does
+COMMIT on a disk that takes long to sync.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_TEXTS = 512
 
 @final
 class _Runner:
-    """A thread that works for a lane. ``text`` runs in it since ``since`` (monotonic).
+    """A thread of the system. ``text`` runs in it since ``since`` (monotonic).
 
     It is None until the thread has begun, which may take a while on a busy machine.
     """
@@ -47,7 +47,7 @@ class _Runner:
         self.text: str | None = None
         self.since = 0.0
         threading.Thread(
-            target=_work, args=(self.calls,), name="sa_sqlite_pool-lane", daemon=True
+            target=_work, args=(self.calls,), name="sa_sqlite_pool-shared", daemon=True
         ).start()
 
     def stop(self) -> None:
@@ -58,14 +58,14 @@ def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
     keep_main_greenlet()
     while (call := calls.get()) is not None:
         call()
-        del call  # it refers to the lane, which must be able to go while the thread sleeps
+        del call  # it refers to the SharedThread, which must be able to go while this sleeps
 
 
 @final
-class Lane:
+class SharedThread:
     """Runs the statements of one engine's connections, one after the other, in order of arrival.
 
-    Any loop and thread may submit. The threads end with :meth:`stop`, or with the lane.
+    Any loop and thread may submit. The threads end with :meth:`stop`, or with this object.
     """
 
     def __init__(
