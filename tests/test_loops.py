@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.execution.laps import laps
+from sa_sqlite_pool.execution.loop_budget import loop_budget
 from sa_sqlite_pool.turn.permit import Permit
 from tests.conftest import MakeEngine
 from tests.helpers import ENDLESS, UPDATE_FIRST, amounts, create_items, turn_of
@@ -211,12 +211,12 @@ async def test_a_loop_counts_its_own_work(
     original = SQLitePool._take_nowait
 
     def take_nowait(self: SQLitePool) -> Permit | None:
-        self._laps = laps(other)
+        self._budget = loop_budget(other)
         return original(self)
 
     monkeypatch.setattr(SQLitePool, "_take_nowait", take_nowait)
     async with engine.connect():
-        assert laps(other)._worker is None
+        assert loop_budget(other)._worker is None
     other.close()
 
 

@@ -17,7 +17,7 @@ from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..driver.opening import Opening
 from ..errors import PoolTimeout
-from ..execution.laps import Laps, laps
+from ..execution.loop_budget import LoopBudget, loop_budget
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -134,7 +134,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._has_opened = False
         self._disposed = False
         self._uses_loop = _opening.settings.placement is not Placement.THREAD
-        self._laps: Laps | None = None
+        self._budget: LoopBudget | None = None
         if isinstance(timeout, NotGiven):
             timeout = self._default_timeout(_opening.settings)
         super().__init__(
@@ -239,7 +239,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
-        own = self._laps_of_loop()
+        own = self._budget_of_loop()
         waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
         self._assert_welcome()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
@@ -276,13 +276,13 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         if opening.site is not site:
             await_only(opening.inspect_site())
 
-    def _laps_of_loop(self) -> Laps | None:
+    def _budget_of_loop(self) -> LoopBudget | None:
         """Those of the running loop; None where nothing runs on it."""
         if not self._uses_loop:
             return None
-        loop, own = asyncio.get_running_loop(), self._laps
+        loop, own = asyncio.get_running_loop(), self._budget
         if own is None or not own.belongs_to(loop):
-            own = self._laps = laps(loop)
+            own = self._budget = loop_budget(loop)
         return own
 
     def _assert_welcome(self) -> None:
@@ -351,8 +351,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         loan = self._loans.of_record(record)
         if loan is None:  # it has been returned before, or belongs to the parent of this process
             return
-        if self._laps is not None:
-            self._laps.end_work(record)
+        if self._budget is not None:
+            self._budget.end_work(record)
         together = loan.comes_back_with(record)
         try:
             super()._do_return_conn(lendable(record, self))

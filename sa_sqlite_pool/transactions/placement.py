@@ -26,7 +26,7 @@ from typing import TypeVar, final
 
 from ..execution.connection_thread import ConnectionThread
 from ..execution.costs import LONG_STEP_SECONDS, SHORT_SECONDS, Costs
-from ..execution.laps import Laps, Pause, laps
+from ..execution.loop_budget import LoopBudget, Pause, loop_budget
 from ..settings import Placement
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Guard
@@ -100,7 +100,7 @@ class Placing:
         self._armed = False
         self._writes = 0  # of the open transaction
         self._disk_reads = 0.0
-        self._laps: Laps | None = None
+        self._laps: LoopBudget | None = None
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Placing:
         task = asyncio.current_task() if loan is None else loan.task
         own = self._laps
         if own is None or not own.belongs_to(loop):
-            own = self._laps = laps(loop)
+            own = self._laps = loop_budget(loop)
         return own.pause(task)
 
     # -- inline ---------------------------------------------------------------------------------

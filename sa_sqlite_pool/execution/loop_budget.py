@@ -54,8 +54,8 @@ _LONG, _SHORT = Pause(True), Pause(False)
 
 
 @final
-class Laps:
-    """Of one event loop. Get it from :func:`laps`."""
+class LoopBudget:
+    """Of one event loop. Get it from :func:`loop_budget`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
@@ -156,12 +156,14 @@ class Laps:
                 self._room -= 1
 
 
-_laps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Laps] = weakref.WeakKeyDictionary()
+_budgets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBudget] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def laps(loop: asyncio.AbstractEventLoop) -> Laps:
+def loop_budget(loop: asyncio.AbstractEventLoop) -> LoopBudget:
     """Those of ``loop``, the running one: the same object each time."""
-    found = _laps.get(loop)
+    found = _budgets.get(loop)
     if found is None:
-        found = _laps[loop] = Laps(loop)
+        found = _budgets[loop] = LoopBudget(loop)
     return found
