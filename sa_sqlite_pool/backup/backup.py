@@ -20,12 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableError, ReadLockTimeout
 from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import OutOfTime
-from ..execution.mailbox import mailbox
+from ..execution.mailbox import Mailbox
 from ..files.location import Location
 from ..files.neighbours import users
 from ..pools.base import FairPool
 from ..settings import check_count
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed, of_running_loop
 from ..system.unfinished import UnfinishedFile, check_directory
 from ..transactions.locks import is_lock, keep_trying
 from ..turn.permit import Permit
@@ -133,8 +134,7 @@ class Copying:
             self._snapshot_is_over()
 
     def stop_from_elsewhere(self, error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):  # its loop is closed
-            self._loop.call_soon_threadsafe(self.stop, error)
+        call_unless_closed(self._loop, self.stop, error)
 
 
 @asynccontextmanager
@@ -316,7 +316,7 @@ class _Told:
         self._copying = copying
         self._context = contextvars.copy_context()
         # The thread reports the end of its job there, too: the last step is told before.
-        self._mailbox = mailbox(asyncio.get_running_loop())
+        self._mailbox = of_running_loop(Mailbox)
         self._latest: tuple[int, int] | None = None
 
     def tell(self, copied: int, total: int) -> None:

@@ -7,7 +7,6 @@ for itself, and so may be cancelled, and may find its loop closed, without endin
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import sqlite3
@@ -21,7 +20,6 @@ from ..files.open_files import open_files
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.forks import renew_after_fork, rest
 from .jobs import Job
-from .mailbox import Mailbox, mailbox
 from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
 from .shared_thread import SharedThread
 
@@ -69,7 +67,6 @@ class ConnectionThread:
         "__weakref__",
         "_here",
         "_last_job",
-        "_mailbox",
         "_shared",
         "_threadsafe",
         "aiosqlite_connection",
@@ -98,7 +95,6 @@ class ConnectionThread:
         self.suspect = False
         self._here = threading.Lock()  # held while the loop itself uses the connection
         self._shared = shared if threadsafe else None
-        self._mailbox: Mailbox | None = None
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
         _open_connections.add(connection)
@@ -211,11 +207,10 @@ class ConnectionThread:
         with ``interruptible=False`` the function runs to its end first. After ``timeout`` seconds
         it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
         """
-        loop = asyncio.get_running_loop()
         job = self.prepare(function, interruptible=interruptible, timeout=timeout)
         shared = None if text is None or self.lent else self._shared
         if shared is not None and text is not None and shared.takes(text):
-            shared.submit(job, text, loop)
+            shared.submit(job, text)
         else:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
@@ -231,17 +226,7 @@ class ConnectionThread:
 
         In everything else as :meth:`run`.
         """
-        loop = asyncio.get_running_loop()
-        if self._mailbox is None or not self._mailbox.belongs_to(loop):
-            self._mailbox = mailbox(loop)
-        job = Job(
-            function,
-            self.connection,
-            loop,
-            self._mailbox,
-            interruptible=interruptible,
-            timeout=timeout,
-        )
+        job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
         self.hops += 1
         self._last_job = job
         return job

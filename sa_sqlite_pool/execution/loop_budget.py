@@ -26,6 +26,8 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any, final
 
+from ..system.loop_state import of_running_loop
+
 # Seconds of work on the loop that are let into a lap at least: one transaction in any case.
 _SECONDS = 0.000_5
 
@@ -55,10 +57,10 @@ _LONG, _SHORT = Pause(True), Pause(False)
 
 @final
 class LoopBudget:
-    """Of one event loop. Get it from :func:`loop_budget`."""
+    """The time that work on one event loop may take in a lap: a part of the loop's state."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+    def __init__(self) -> None:
+        self._loop = weakref.ref(asyncio.get_running_loop())
         self._counts = False  # _next_lap() is about to be called
         self._began = 0.0  # the lap
         # Of letting in: how many more, those that wait, who works since when, and how long all
@@ -80,7 +82,8 @@ class LoopBudget:
 
     def enter_nowait(self) -> bool:
         """Whether the running task may begin at once; never before one that waits."""
-        self._count()
+        if not self._counts:
+            self._begin_counting()
         if self._room <= 0:
             return False
         self._room -= 1
@@ -99,7 +102,8 @@ class LoopBudget:
 
     def begin_work(self, worker: object) -> None:
         """Who was let in has a connection now; ``worker`` is anything that stands for it."""
-        self._count()  # it may have waited elsewhere, and the end of this lap must be noticed
+        if not self._counts:  # it may have waited elsewhere: the end of this lap must be noticed
+            self._begin_counting()
         self._worker, self._works_since = worker, time.perf_counter()
 
     def end_work(self, worker: object) -> None:
@@ -120,21 +124,19 @@ class LoopBudget:
         if task is self._task:
             return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
         self._task, self._since = task, now
-        self._count()
+        if not self._counts:
+            self._begin_counting()
         return _SHORT
 
     # -- laps -----------------------------------------------------------------------------------
 
-    def _count(self) -> None:
-        if not self._counts:
-            self._begin_lap(_SECONDS)
-            self._call_next_lap()
+    def _begin_counting(self) -> None:
+        self._begin_lap(_SECONDS)
+        self._call_next_lap()
 
     def _call_next_lap(self) -> None:
-        loop = self._loop()
-        assert loop is not None
         self._counts = True
-        loop.call_soon(self._next_lap)
+        asyncio.get_running_loop().call_soon(self._next_lap)
 
     def _begin_lap(self, seconds: float) -> None:
         self._began, self._worked = time.perf_counter(), 0.0
@@ -156,14 +158,6 @@ class LoopBudget:
                 self._room -= 1
 
 
-_budgets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBudget] = (
-    weakref.WeakKeyDictionary()
-)
-
-
 def loop_budget(loop: asyncio.AbstractEventLoop) -> LoopBudget:
-    """Those of ``loop``, the running one: the same object each time."""
-    found = _budgets.get(loop)
-    if found is None:
-        found = _budgets[loop] = LoopBudget(loop)
-    return found
+    """The budget of ``loop``, the running one."""
+    return of_running_loop(LoopBudget)

@@ -90,21 +90,20 @@ class SharedThread:
         # queue non-empty ⇒ runner is not None
         self._runner: _Runner | None = None
         self._idle.clear()
-        self._watch: asyncio.TimerHandle | None = None
-        self._watching: asyncio.AbstractEventLoop | None = None
+        self._watching: asyncio.AbstractEventLoop | None = None  # which has a timer
 
     def takes(self, text: str) -> bool:
         """Whether statements with this text are short, as far as is known."""
         return text not in self._slow
 
-    def submit(self, job: Job[Any], text: str, loop: asyncio.AbstractEventLoop) -> None:
+    def submit(self, job: Job[Any], text: str) -> None:
         """Run ``job`` after those that came before."""
         with self._mutex:
             self._queue.append((job, text))
             if self._runner is None:
                 self._start()
                 return
-        self._keep_watch(loop)
+        self._keep_watch()
 
     def stop(self) -> None:
         """End the threads: those at rest now, a busy one when it comes to rest.
@@ -142,14 +141,14 @@ class SharedThread:
 
     # -- long statements -------------------------------------------------------------------------
 
-    def _keep_watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        # One timer at a time, in the loop of whoever waits; it goes with a loop that is closed.
-        if self._watch is None or self._watching is None or self._watching.is_closed():
-            self._watching = loop
-            self._watch = loop.call_later(self._patience, self._look, loop)
+    def _keep_watch(self) -> None:
+        # One timer at a time, in the loop that waits; it goes with a loop that is closed.
+        if self._watching is None or self._watching.is_closed():
+            self._watching = asyncio.get_running_loop()
+            self._watching.call_later(self._patience, self._look)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watch = None
+    def _look(self) -> None:
+        self._watching = None
         with self._mutex:
             if not self._queue:
                 return
@@ -157,7 +156,7 @@ class SharedThread:
             if text is not None:
                 self._remember(text)
                 self._start()
-        self._keep_watch(loop)
+        self._keep_watch()
 
     def _long_text(self) -> str | None:
         """What holds the others up; None if nothing does, or if the thread has yet to begin."""

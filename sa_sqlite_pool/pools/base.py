@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import threading
@@ -17,7 +16,7 @@ from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..driver.opening import Opening
 from ..errors import PoolTimeout
-from ..execution.loop_budget import LoopBudget, loop_budget
+from ..execution.loop_budget import LoopBudget
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -36,6 +35,7 @@ from ..settings import (
     lay_over,
 )
 from ..system.forks import prepare_before_fork, renew_after_fork, rest
+from ..system.loop_state import of_running_loop
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.whereabouts import caller
@@ -134,7 +134,6 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._has_opened = False
         self._disposed = False
         self._uses_loop = _opening.settings.placement is not Placement.THREAD
-        self._budget: LoopBudget | None = None
         if isinstance(timeout, NotGiven):
             timeout = self._default_timeout(_opening.settings)
         super().__init__(
@@ -239,7 +238,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
-        own = self._budget_of_loop()
+        own = of_running_loop(LoopBudget) if self._uses_loop else None
         waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
         self._assert_welcome()
         if not self._opening.site.settled:  # before the turn, whose files are beside it
@@ -252,9 +251,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         except BaseException:
             self._release(permit)
             raise
-        self._loans.begin(record, permit)
-        if own is not None:
-            own.begin_work(record)
+        self._loans.begin(record, permit, own)
         try:
             self._assert_welcome()  # still, after the waiting
         except BaseException:
@@ -275,15 +272,6 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self._first.release(first)
         if opening.site is not site:
             await_only(opening.inspect_site())
-
-    def _budget_of_loop(self) -> LoopBudget | None:
-        """Those of the running loop; None where nothing runs on it."""
-        if not self._uses_loop:
-            return None
-        loop, own = asyncio.get_running_loop(), self._budget
-        if own is None or not own.belongs_to(loop):
-            own = self._budget = loop_budget(loop)
-        return own
 
     def _assert_welcome(self) -> None:
         if self._opening.refusal is not None:
@@ -351,8 +339,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         loan = self._loans.of_record(record)
         if loan is None:  # it has been returned before, or belongs to the parent of this process
             return
-        if self._budget is not None:
-            self._budget.end_work(record)
+        if loan.budget is not None:
+            loan.budget.end_work(loan)
         together = loan.comes_back_with(record)
         try:
             super()._do_return_conn(lendable(record, self))

@@ -215,7 +215,8 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on the loop gives way as soon as it may, so that it is suspended at all."""
 
     def never_at_once(self: loop_budget.LoopBudget) -> bool:
-        self._count()
+        if not self._counts:
+            self._begin_counting()
         return False
 
     monkeypatch.setattr(loop_budget.LoopBudget, "enter_nowait", never_at_once)

@@ -10,7 +10,8 @@ import weakref
 import pytest
 
 from sa_sqlite_pool.execution import loop_budget as module
-from sa_sqlite_pool.execution.loop_budget import LoopBudget, loop_budget
+from sa_sqlite_pool.execution.loop_budget import LoopBudget
+from sa_sqlite_pool.system.loop_state import of_running_loop
 
 
 class Clock:
@@ -34,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 async def own(clock: Clock) -> LoopBudget:
-    return loop_budget(asyncio.get_running_loop())
+    return of_running_loop(LoopBudget)
 
 
 async def enter(own: LoopBudget) -> float:
@@ -238,21 +239,11 @@ async def test_a_pause_lets_all_others_go_on(own: LoopBudget, clock: Clock) -> N
 
 def test_a_loop_that_is_gone_is_forgotten() -> None:
     async def mine() -> weakref.ref[asyncio.AbstractEventLoop]:
-        own = loop_budget(asyncio.get_running_loop())
+        own = of_running_loop(LoopBudget)
         assert own.enter_nowait()
+        assert not own.pause(asyncio.current_task()).long
         return weakref.ref(asyncio.get_running_loop())
 
     loop = asyncio.run(mine())
     gc.collect()
     assert loop() is None
-
-
-def test_each_loop_has_its_own() -> None:
-    async def mine() -> LoopBudget:
-        loop = asyncio.get_running_loop()
-        assert loop_budget(loop) is loop_budget(loop)
-        assert loop_budget(loop).belongs_to(loop)
-        return loop_budget(loop)
-
-    first, second = asyncio.run(mine()), asyncio.run(mine())
-    assert first is not second

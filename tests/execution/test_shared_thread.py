@@ -122,7 +122,7 @@ async def test_a_long_queue_is_no_long_statement() -> None:
         nonlocal now
         now += 0.6
         looked = threading.Event()
-        loop.call_soon_threadsafe(shared._look, loop)
+        loop.call_soon_threadsafe(shared._look)
         loop.call_soon_threadsafe(looked.set)
         assert looked.wait(10)
         return threading.get_ident()
@@ -155,7 +155,7 @@ async def test_a_thread_that_has_yet_to_begin_is_no_long_statement() -> None:
     shared._idle[0].calls.put(partial(_wait_for, awake))
     jobs = [worker.run(thread_of, text="second"), other.run(thread_of, text="third")]
     now += 2.0
-    shared._look(asyncio.get_running_loop())
+    shared._look()
     awake.set()
     assert [await job for job in jobs] == [thread, thread]
     assert shared.takes("first")
