@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 import aiosqlite
@@ -43,6 +44,18 @@ _ROWS = 64  # that aiosqlite fetches at once, as by default
 # Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
 # that still has a transaction to roll back there.
 _open_connections: set[aiosqlite.Connection] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionThreadStatistics:
+    """``hops`` counts the jobs so far, ``busy`` is whether one runs or is queued.
+
+    ``ended`` says why the connection can no longer be used; None as long as it can.
+    """
+
+    hops: int
+    busy: bool
+    ended: str | None
 
 
 @final
@@ -100,6 +113,10 @@ class ConnectionThread:
         _open_connections.add(connection)
         self.belongs_to(file)
         renew_after_fork(self)
+
+    def statistics(self) -> ConnectionThreadStatistics:
+        """Return what it has done, and whether it does anything now. From any thread."""
+        return ConnectionThreadStatistics(self.hops, not self.at_rest, self.ended)
 
     def belongs_to(self, file: str | None) -> None:
         """Say which ``file`` it is, as a real path, if that was not known before."""

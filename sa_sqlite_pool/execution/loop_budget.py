@@ -24,6 +24,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, final
 
 from ..system.loop_state import of_running_loop
@@ -55,6 +56,18 @@ class Pause:
 _LONG, _SHORT = Pause(True), Pause(False)
 
 
+@dataclass(frozen=True, slots=True)
+class LoopBudgetStatistics:
+    """``room`` is how many more the current lap lets in, ``tasks_waiting`` how many are outside.
+
+    ``mean_seconds`` is how long one is expected to work on the loop.
+    """
+
+    room: int
+    tasks_waiting: int
+    mean_seconds: float
+
+
 @final
 class LoopBudget:
     """The time that work on one event loop may take in a lap: a part of the loop's state."""
@@ -77,6 +90,12 @@ class LoopBudget:
 
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop() is loop
+
+    def statistics(self) -> LoopBudgetStatistics:
+        """Return how the current lap stands. In the loop."""
+        waiting = sum(not place.done() for place in self._outside)
+        room = self._room if self._counts else self._room_for(_SECONDS)
+        return LoopBudgetStatistics(room, waiting, self._mean)
 
     # -- letting in -----------------------------------------------------------------------------
 

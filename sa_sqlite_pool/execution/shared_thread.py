@@ -20,6 +20,7 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, final
 
@@ -61,6 +62,19 @@ def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
         del call  # it refers to the SharedThread, which must be able to go while this sleeps
 
 
+@dataclass(frozen=True, slots=True)
+class SharedThreadStatistics:
+    """``busy`` is whether a statement runs, ``jobs_waiting`` how many come after it.
+
+    ``threads_idle`` counts the threads at rest, and ``texts_excluded`` the texts known to be slow.
+    """
+
+    busy: bool
+    jobs_waiting: int
+    threads_idle: int
+    texts_excluded: int
+
+
 @final
 class SharedThread:
     """Runs the statements of one engine's connections, one after the other, in order of arrival.
@@ -91,6 +105,13 @@ class SharedThread:
         self._runner: _Runner | None = None
         self._idle.clear()
         self._watching: asyncio.AbstractEventLoop | None = None  # which has a timer
+
+    def statistics(self) -> SharedThreadStatistics:
+        """Return how the queue and the threads stand. From any thread."""
+        with self._mutex:
+            return SharedThreadStatistics(
+                self._runner is not None, len(self._queue), len(self._idle), len(self._slow)
+            )
 
     def takes(self, text: str) -> bool:
         """Whether statements with this text are short, as far as is known."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from sa_sqlite_pool.execution import jobs
-from sa_sqlite_pool.execution.connection_thread import ConnectionThread
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread, ConnectionThreadStatistics
 from sa_sqlite_pool.execution.jobs import Job, OutOfTime
 from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.execution.workers import Gate, open_worker, outcome
@@ -400,3 +400,16 @@ async def test_in_a_child_process_the_connection_is_never_freed(worker: Connecti
     worker.aiosqlite_connection._connection = connection
     worker._stop()
     connection.close()
+
+
+async def test_statistics(worker: ConnectionThread) -> None:
+    """What it has done, whether it does anything now, and its end: a frozen value."""
+    assert worker.statistics() == ConnectionThreadStatistics(hops=0, busy=False, ended=None)
+    gate = Gate()
+    job = worker.run(gate)
+    await gate.reached.wait()
+    assert worker.statistics() == ConnectionThreadStatistics(hops=1, busy=True, ended=None)
+    gate.open()
+    await job
+    await worker.close()
+    assert worker.statistics() == ConnectionThreadStatistics(2, False, "it was closed")

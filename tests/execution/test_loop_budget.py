@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 from sa_sqlite_pool.execution import loop_budget as module
-from sa_sqlite_pool.execution.loop_budget import LoopBudget
+from sa_sqlite_pool.execution.loop_budget import LoopBudget, LoopBudgetStatistics
 from sa_sqlite_pool.system.loop_state import of_running_loop
 
 
@@ -181,6 +181,19 @@ async def test_an_idle_loop_is_left_alone(own: LoopBudget) -> None:
     assert own._counts
     await asyncio.sleep(0)
     assert not own._counts
+
+
+async def test_statistics(own: LoopBudget) -> None:
+    """How many come in yet, and how many wait outside: a frozen value."""
+    assert own.statistics() == LoopBudgetStatistics(2, 0, 1.0)
+    tasks = [asyncio.create_task(enter(own)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert own.statistics() == LoopBudgetStatistics(room=0, tasks_waiting=3, mean_seconds=1.0)
+    tasks[4].cancel()
+    await asyncio.wait(tasks)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert own.statistics() == LoopBudgetStatistics(2, 0, 1.0)
 
 
 # -- holding ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
-from sa_sqlite_pool.execution.shared_thread import SharedThread
+from sa_sqlite_pool.execution.shared_thread import SharedThread, SharedThreadStatistics
 from tests.execution.workers import Gate, open_worker, outcome
 from tests.helpers import until
 
@@ -265,3 +265,20 @@ async def test_texts_are_forgotten_in_the_end(shared: SharedThread) -> None:
     assert shared.takes("SELECT 0")
     assert not shared.takes("SELECT 1999")
     assert len(shared._slow) == 512
+
+
+async def test_statistics(shared: SharedThread, workers: list[ConnectionThread]) -> None:
+    """What runs, what waits, what rests, and what is known to be slow: a frozen value."""
+    assert shared.statistics() == SharedThreadStatistics(False, 0, 0, 0)
+    gate = Gate()
+    first, second = workers[0].run(gate, text="1"), workers[1].run(thread_of, text="2")
+    await gate.reached.wait()
+    shared._remember("slow")
+    assert shared.statistics() == SharedThreadStatistics(
+        busy=True, jobs_waiting=1, threads_idle=0, texts_excluded=1
+    )
+    gate.open()
+    await first
+    await second
+    await until(lambda: not shared.statistics().busy)
+    assert shared.statistics() == SharedThreadStatistics(False, 0, 1, 1)
