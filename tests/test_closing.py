@@ -21,7 +21,7 @@ from sa_sqlite_pool import (
     SQLitePool,
     WriterPool,
 )
-from sa_sqlite_pool.execution.laps import Laps
+from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import (
@@ -170,7 +170,7 @@ async def test_closing_against_a_task_that_lets_others_go_on(
     """
     outside, room = asyncio.Event(), asyncio.Event()
 
-    async def enter(_: Laps) -> float:
+    async def enter(_: LoopBudget) -> float:
         outside.set()
         await room.wait()
         return 0.0
@@ -178,8 +178,8 @@ async def test_closing_against_a_task_that_lets_others_go_on(
     pool = db.writer_engine.pool
     assert isinstance(pool, FairPool)
     async with make_engine(WriterPool).connect():
-        monkeypatch.setattr(Laps, "enter_nowait", lambda _: False)
-        monkeypatch.setattr(Laps, "enter", enter)
+        monkeypatch.setattr(LoopBudget, "enter_nowait", lambda _: False)
+        monkeypatch.setattr(LoopBudget, "enter", enter)
         waiter = asyncio.create_task(write(db))
         await outside.wait()
         pool.refuse(lambda: DatabaseClosedError("closed"))

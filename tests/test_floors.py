@@ -115,7 +115,7 @@ def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:
 def test_few_know_aiosqlite() -> None:
     """Its connections and threads are a matter of these; types and error families are named."""
     users = {module for module, targets in IMPORTS.items() if "aiosqlite" in targets}
-    in_its_thread = {"execution.raw", "execution.worker"}
+    in_its_thread = {"execution.raw", "execution.connection_thread"}
     assert users == {*in_its_thread, "driver.adapter", "driver.creator", "driver.connector"}
 
 

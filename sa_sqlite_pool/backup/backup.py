@@ -18,15 +18,16 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableError, ReadLockTimeout
+from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import OutOfTime
-from ..execution.mailbox import mailbox
-from ..execution.worker import Worker
+from ..execution.mailbox import Mailbox
 from ..files.location import Location
 from ..files.neighbours import users
 from ..pools.base import FairPool
 from ..settings import check_count
 from ..system.atomic_file import AtomicFile, check_directory
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import is_lock, keep_trying
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshots
@@ -56,7 +57,7 @@ class Copying:
         self.ended: Future[None] = Future()
         self._detail = detail
         self._loop = asyncio.get_running_loop()
-        self._worker: Worker | None = None
+        self._worker: ConnectionThread | None = None
         self._stopped: Exception | None = None
         self._snapshot_is_over: Callable[[], None] = lambda: None
 
@@ -67,7 +68,7 @@ class Copying:
 
     async def run(
         self,
-        worker: Worker,
+        worker: ConnectionThread,
         function: Callable[[sqlite3.Connection], T],
         *,
         interruptible: bool = True,
@@ -106,14 +107,14 @@ class Copying:
             if self._worker is not None:
                 self._worker.stop_job()
 
-    def end_snapshot(self, worker: Worker, connection: sqlite3.Connection) -> None:
+    def end_snapshot(self, worker: ConnectionThread, connection: sqlite3.Connection) -> None:
         """In the thread, as soon as it is not needed: there may be nobody else to do it."""
         with contextlib.suppress(sqlite3.Error):  # interrupted: it is closed next
             connection.execute("ROLLBACK")
         self._snapshot_is_over()
         self.let_go_if_stranded(worker)
 
-    def let_go_if_stranded(self, worker: Worker) -> None:
+    def let_go_if_stranded(self, worker: ConnectionThread) -> None:
         """In the thread, at the end of what it does: the loop will not close the connection."""
         if self.stranded:
             worker.give_up("its event loop is closed", keep=False, done=lambda _: None)
@@ -133,14 +134,13 @@ class Copying:
             self._snapshot_is_over()
 
     def stop_from_elsewhere(self, error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):  # its loop is closed
-            self._loop.call_soon_threadsafe(self.stop, error)
+        call_unless_closed(self._loop, self.stop, error)
 
 
 @asynccontextmanager
-async def connected(location: Location, file: str | None) -> AsyncIterator[Worker]:
+async def connected(location: Location, file: str | None) -> AsyncIterator[ConnectionThread]:
     """A connection of its own, in a thread of its own, within the block."""
-    worker = await Worker.open(location.sqlite_uri, file)
+    worker = await ConnectionThread.open(location.sqlite_uri, file)
     try:
         yield worker
     except GeneratorExit:  # the loop is gone: nothing can be awaited
@@ -268,7 +268,7 @@ class Backups:
         return pool
 
     @asynccontextmanager
-    async def _snapshot(self, copying: Copying) -> AsyncIterator[Worker]:
+    async def _snapshot(self, copying: Copying) -> AsyncIterator[ConnectionThread]:
         """A connection that sees the present state until the end of the block."""
         pool, reader = self._pool, self._location.with_parameter("mode", "ro")
         async with (
@@ -290,7 +290,7 @@ class Backups:
             loan.permit.last_sql, loan.permit.idle_since = copying.what, None
             yield
 
-    async def _begin(self, copying: Copying, worker: Worker) -> None:
+    async def _begin(self, copying: Copying, worker: ConnectionThread) -> None:
         try:
             await keep_trying(
                 lambda: copying.run(worker, begin_snapshot), self._read_timeout, _is_lock
@@ -316,7 +316,7 @@ class _Told:
         self._copying = copying
         self._context = contextvars.copy_context()
         # The thread reports the end of its job there, too: the last step is told before.
-        self._mailbox = mailbox(asyncio.get_running_loop())
+        self._mailbox = of_running_loop(Mailbox)
         self._latest: tuple[int, int] | None = None
 
     def tell(self, copied: int, total: int) -> None:

@@ -33,7 +33,7 @@ from ..errors import (
     DatabaseNotUsableError,
     NotADatabaseError,
 )
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..files.location import Location
 from ..files.neighbours import tells_users, users
 from ..files.urls import locate, parse_url
@@ -119,7 +119,9 @@ def _check_backup(source: Path, target: Location) -> None:
 class _Restoring:
     """One restore, once the backup is verified. ``reader`` has it open."""
 
-    def __init__(self, copying: Copying, reader: Worker, source: str, target: Location) -> None:
+    def __init__(
+        self, copying: Copying, reader: ConnectionThread, source: str, target: Location
+    ) -> None:
         assert target.file is not None
         self._copying = copying
         self._reader = reader
@@ -176,7 +178,7 @@ class _Restoring:
 
     # -- over a database ------------------------------------------------------------------------
 
-    async def _write_over(self, alone: Worker, before: str) -> None:
+    async def _write_over(self, alone: ConnectionThread, before: str) -> None:
         source = self._reader.connection
         try:
             await self._copying.run(

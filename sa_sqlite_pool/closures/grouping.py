@@ -36,6 +36,7 @@ from ..driver.executor import Executor
 from ..execution.jobs import Job
 from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed
 from ..transactions.locks import NotBegun, Patience, pause
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
@@ -275,10 +276,7 @@ class Group:
 
     def send_away(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in those that wait in it. From any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._fail_all, error)
-        except RuntimeError:  # the loop is closed: its tasks will never run again
-            return
+        call_unless_closed(self._loop, self._fail_all, error)
 
     def _fail_all(self, error: Callable[[], BaseException]) -> None:
         for call in tuple(self._calls):

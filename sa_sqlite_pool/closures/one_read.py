@@ -24,7 +24,7 @@ async def read_here(
     body: Callable[[HereConnection], T],
     name: str,
 ) -> T:
-    """``body`` in one snapshot. ``name`` is how the lane remembers it, if it is slow.
+    """``body`` in one snapshot. ``name`` is how the shared thread remembers it, if it is slow.
 
     A cancellation stops it, and is raised when the thread has let go of the connection.
     """

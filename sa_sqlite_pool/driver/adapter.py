@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import ConfigurationError
-from ..execution.worker import NEVER_CLOSED, Worker
+from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..settings import Role
 from ..sqlite.isolation import check_isolation_level
 from ..transactions.cursors import GIVEN_BACK, Cursor, StreamCursor, close_abandoned
@@ -23,7 +23,7 @@ from ..transactions.placement import Placing
 from ..turn.permit import Permit
 from .executor import Executor
 
-Keep = Callable[[Worker, Placing], None]
+Keep = Callable[[ConnectionThread, Placing], None]
 """Takes a connection that is warm and clean, for the next who needs one. Called in any thread."""
 
 
@@ -268,7 +268,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.give_up("it was closed", keep=innocent and self.executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
-        """Let go of the connection at once, from any thread; see :meth:`.Worker.give_up`."""
+        """Let go of the connection at once, in any thread; see :meth:`.ConnectionThread.give_up`."""
         self.executor.transaction.permits_come_back()
         cursors = self.executor.transaction.reading.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
@@ -277,7 +277,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         """Close at once, in any thread, what is at rest in its pool."""
         self.worker.close_before_fork()
 
-    def _gone(self, successor: Worker | None) -> None:
+    def _gone(self, successor: ConnectionThread | None) -> None:
         if successor is not None:
             self._keep(successor, self.executor.placing)
         self.executor.transaction.gone()

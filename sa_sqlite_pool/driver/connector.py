@@ -26,8 +26,13 @@ from sqlalchemy.util import await_only
 
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import ConfigurationError, DatabaseNotUsableError
-from ..execution.lane import Lane
-from ..execution.worker import Worker, connection_class, inherited_files, open_connection
+from ..execution.connection_thread import (
+    ConnectionThread,
+    connection_class,
+    inherited_files,
+    open_connection,
+)
+from ..execution.shared_thread import SharedThread
 from ..files.images import with_images
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory, is_private
@@ -65,7 +70,7 @@ class Connector:
     ) -> None:
         self.role = role
         self.settings = settings
-        self.lane = Lane()
+        self.shared_thread = SharedThread()
         self.isolation_level: str | None = ""
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
@@ -123,7 +128,7 @@ class Connector:
 
     def _ask_for_file(self, early: Opened) -> str | None:
         try:
-            return early.ask_for_file(self.lane)
+            return early.ask_for_file(self.shared_thread)
         except BaseException:
             self.dispose()
             raise
@@ -144,7 +149,7 @@ class Connector:
     def dispose(self) -> None:
         """Close what was opened early, and was not needed."""
         if early := self._creator.take_early(None):
-            early.give_up(self.lane)
+            early.give_up(self.shared_thread)
 
     @cached_property
     def site(self) -> Site:
@@ -282,7 +287,7 @@ class Connector:
         self._prepared = True
 
     async def _prepare(self) -> None:
-        worker = await Worker.open(self.location.sqlite_uri, self.location.file)
+        worker = await ConnectionThread.open(self.location.sqlite_uri, self.location.file)
         try:
             await self._configure(worker, self.settings.pragmas, own=True)
         finally:
@@ -305,14 +310,18 @@ class Connector:
             raise
         return Executor(worker, placing, rules)
 
-    def _worker_of(self, opened: Opened) -> tuple[Worker, bool]:
+    def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
         """What uses it, and whether it was opened with this object's arguments."""
         own = opened.raw in self._own
-        worker = opened.worker or Worker(opened.raw, threadsafe=own, lane=self.lane)
+        worker = opened.worker or ConnectionThread(
+            opened.raw, threadsafe=own, shared=self.shared_thread
+        )
         worker.belongs_to(self.location.file)
         return worker, own
 
-    async def _configure(self, worker: Worker, pragmas: Mapping[str, Any], *, own: bool) -> None:
+    async def _configure(
+        self, worker: ConnectionThread, pragmas: Mapping[str, Any], *, own: bool
+    ) -> None:
         location, alone = self.location, self.site.doubtful
 
         def set_up(connection: sqlite3.Connection) -> None:

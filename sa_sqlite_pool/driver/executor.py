@@ -16,9 +16,9 @@ from typing import TypeVar, final
 
 from ..compat.greenlets import in_runner
 from ..errors import ConfigurationError, StatementTimeout
+from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import Job, OutOfTime
 from ..execution.one_at_a_time import OneAtATime
-from ..execution.worker import Worker
 from ..settings import Role
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
@@ -65,7 +65,7 @@ class Executor:
         "worker",
     )
 
-    def __init__(self, worker: Worker, placing: Placing, rules: Rules) -> None:
+    def __init__(self, worker: ConnectionThread, placing: Placing, rules: Rules) -> None:
         self.worker = worker
         self.placing = placing
         self.rules = rules

@@ -28,6 +28,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, final
 
 from ..system.forks import rest
+from ..system.loop_state import of_running_loop
 from .mailbox import Mailbox
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ LET_GO = (Stage.FINISHED, Stage.DROPPED)
 
 @final
 class Job(Generic[T]):
-    """``function(connection)`` in the thread, and its outcome. Awaited by one task, once.
+    """``function(connection)`` in the thread, and its outcome. Awaited once, in the running loop.
 
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
@@ -91,16 +92,14 @@ class Job(Generic[T]):
         self,
         function: Callable[[Any], T],
         connection: sqlite3.Connection | None,
-        loop: asyncio.AbstractEventLoop,
-        box: Mailbox,
         *,
         interruptible: bool,
         timeout: float | None = None,
     ) -> None:
         self._function: Callable[[Any], T] | None = function
         self._connection = connection
-        self._loop = loop
-        self._mailbox = box
+        self._loop = loop = asyncio.get_running_loop()
+        self._mailbox = of_running_loop(Mailbox)
         self._interruptible = interruptible
         self._mutex = threading.Lock()
         self.stage = Stage.QUEUED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import threading
@@ -17,7 +16,7 @@ from ..driver.adapter import SQLiteConnection
 from ..driver.connector import Connector
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
-from ..execution.laps import Laps, laps
+from ..execution.loop_budget import LoopBudget
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -36,6 +35,7 @@ from ..settings import (
     merge_pragmas,
 )
 from ..system.forks import prepare_before_fork, renew_after_fork, rest
+from ..system.loop_state import of_running_loop
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.whereabouts import caller
@@ -134,7 +134,6 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._has_opened = False
         self._disposed = False
         self._uses_loop = _connector.settings.placement is not Placement.THREAD
-        self._laps: Laps | None = None
         if isinstance(timeout, NotGiven):
             timeout = self._default_timeout(_connector.settings)
         super().__init__(
@@ -238,7 +237,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
-        own = self._laps_of_loop()
+        own = of_running_loop(LoopBudget) if self._uses_loop else None
         waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
         self._raise_if_closing()
         if not self._connector.site.settled:  # before the turn, whose files are beside it
@@ -251,9 +250,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         except BaseException:
             self._release(permit)
             raise
-        self._loans.begin(record, permit)
-        if own is not None:
-            own.begin_work(record)
+        self._loans.begin(record, permit, own)
         try:
             self._raise_if_closing()  # still, after the waiting
         except BaseException:
@@ -274,15 +271,6 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self._first.release(first)
         if connector.site is not site:
             await_only(connector.inspect_site())
-
-    def _laps_of_loop(self) -> Laps | None:
-        """Those of the running loop; None where nothing runs on it."""
-        if not self._uses_loop:
-            return None
-        loop, own = asyncio.get_running_loop(), self._laps
-        if own is None or not own.belongs_to(loop):
-            own = self._laps = laps(loop)
-        return own
 
     def _raise_if_closing(self) -> None:
         if self._connector.refusal is not None:
@@ -352,8 +340,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         loan = self._loans.of_record(record)
         if loan is None:  # it has been returned before, or belongs to the parent of this process
             return
-        if self._laps is not None:
-            self._laps.end_work(record)
+        if loan.budget is not None:
+            loan.budget.end_work(loan)
         together = loan.comes_back_with(record)
         try:
             super()._do_return_conn(lendable(record, self))
@@ -372,7 +360,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         super().dispose()
         self._kept.dispose()
         self._connector.dispose()
-        self._connector.lane.stop()
+        self._connector.shared_thread.stop()
 
     # -- forks ----------------------------------------------------------------------------------
 

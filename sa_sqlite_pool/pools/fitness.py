@@ -6,12 +6,12 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..database_file import DatabaseFile
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..settings import Role
 from ..sqlite.read_only import should_write
 
 
-def is_fit(worker: Worker, role: Role, file: DatabaseFile) -> bool:
+def is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
     """Whether a connection to ``file``, which has been rolled back, can do what it is for.
 
     It cannot if it is closed or spent, or if SQLite has opened it read-only, although it should

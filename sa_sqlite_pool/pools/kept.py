@@ -8,7 +8,7 @@ from typing import final
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..transactions.placement import Placing
 
 
@@ -17,13 +17,13 @@ class KeptConnections:
     """Those of one pool. Whoever opens one takes one of these first."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[Worker, Placing]] = deque()
+        self._kept: deque[tuple[ConnectionThread, Placing]] = deque()
         self._disposed = False
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def add(self, worker: Worker, placing: Placing) -> None:
+    def add(self, worker: ConnectionThread, placing: Placing) -> None:
         """From any thread."""
         # Add                              | Dispose
         # append                           | _disposed = True
@@ -33,7 +33,7 @@ class KeptConnections:
         if self._disposed:
             self._close_all()
 
-    def take(self) -> tuple[Worker, Placing] | None:
+    def take(self) -> tuple[ConnectionThread, Placing] | None:
         try:
             return self._kept.popleft()
         except IndexError:

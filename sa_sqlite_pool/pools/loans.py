@@ -11,13 +11,14 @@ from typing import final
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from ..driver.adapter import SQLiteConnection
+from ..execution.loop_budget import LoopBudget
 from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 
 
 @final
 class Loan:
-    """A connection on loan under a permit.
+    """A connection on loan under a permit, and on the ``budget`` of an event loop (None: on none).
 
     Two things must come back before the permit passes on: the record to its pool, and the
     connection. They come back together, unless SQLAlchemy throws the connection away or the
@@ -29,10 +30,13 @@ class Loan:
                                  | connection back →       | owns the permit
     """
 
-    __slots__ = ("_connection", "_missing", "_on_end", "_proxied", "permit", "warned")
+    __slots__ = ("_connection", "_missing", "_on_end", "_proxied", "budget", "permit", "warned")
 
-    def __init__(self, permit: Permit, on_end: Callable[[Loan], None]) -> None:
+    def __init__(
+        self, permit: Permit, budget: LoopBudget | None, on_end: Callable[[Loan], None]
+    ) -> None:
         self.permit = permit
+        self.budget = budget
         # Weak, so that what the application loses is found.
         self._connection: weakref.ref[SQLiteConnection] | None = None
         self._proxied: weakref.ref[PoolProxiedConnection] | None = None
@@ -95,10 +99,12 @@ class Loans:
     def __len__(self) -> int:
         return len(self._open)
 
-    def begin(self, record: ConnectionPoolEntry, permit: Permit) -> None:
-        loan = self._by_record[record] = Loan(permit, self._end)
+    def begin(self, record: ConnectionPoolEntry, permit: Permit, budget: LoopBudget | None) -> None:
+        loan = self._by_record[record] = Loan(permit, budget, self._end)
         permit.recall = loan.take_back
         self._open.add(loan)
+        if budget is not None:
+            budget.begin_work(loan)
 
     def of(self, proxied: PoolProxiedConnection) -> Loan | None:
         record = getattr(proxied, "_connection_record", None)

@@ -24,8 +24,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
-from ..execution.laps import Laps, Pause, laps
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
+from ..execution.loop_budget import LoopBudget, Pause, loop_budget
 from ..settings import Placement
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Guard
@@ -95,7 +95,7 @@ class Placing:
         self._armed = False
         self.writes = 0
         self._disk_reads = 0.0
-        self._laps: Laps | None = None
+        self._laps: LoopBudget | None = None
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -133,14 +133,14 @@ class Placing:
         task = asyncio.current_task() if loan is None else loan.task
         own = self._laps
         if own is None or not own.belongs_to(loop):
-            own = self._laps = laps(loop)
+            own = self._laps = loop_budget(loop)
         return own.pause(task)
 
     # -- inline ---------------------------------------------------------------------------------
 
     def run_inline(
         self,
-        worker: Worker,
+        worker: ConnectionThread,
         facts: StatementFacts,
         kind: Kind,
         function: Callable[..., T],
@@ -179,12 +179,12 @@ class Placing:
             facts.ran_too_long()
         return result
 
-    def run_briefly(self, worker: Worker, function: Callable[..., T], *args: Any) -> T:
+    def run_briefly(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
         """Run here what takes no time, and has a few steps at the most."""
         self._answers[:] = _ANSWERS
         return worker.run_here(function, *args)
 
-    def end_inline(self, worker: Worker, function: Callable[..., T], *args: Any) -> T:
+    def end_inline(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
         """Run COMMIT or ROLLBACK here."""
         if not self._learns:
             return worker.run_here(function, *args)

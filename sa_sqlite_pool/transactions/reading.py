@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import final
 
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..system.forks import rest
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshot, Snapshots
@@ -34,7 +34,7 @@ class Reading:
     )
 
     def __init__(
-        self, worker: Worker, snapshots: Snapshots | None, after_work: Callable[[], None]
+        self, worker: ConnectionThread, snapshots: Snapshots | None, after_work: Callable[[], None]
     ) -> None:
         self._worker = worker
         self._snapshots = snapshots

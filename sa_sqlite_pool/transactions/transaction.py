@@ -14,7 +14,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import OwnLockError, TransactionLostError
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi, is_busy
 from ..turn.permit import Permit, shorten
 from .attached import AttachedFiles
@@ -59,7 +59,7 @@ class Transaction:
         "wrote",
     )
 
-    def __init__(self, worker: Worker, placing: Placing, rules: Rules) -> None:
+    def __init__(self, worker: ConnectionThread, placing: Placing, rules: Rules) -> None:
         self.worker = worker
         self._placing = placing
         self._rules = rules
@@ -87,7 +87,7 @@ class Transaction:
             raise
 
     def run(self, function: Callable[[sqlite3.Connection], T], **options: Any) -> T:
-        """Wait for ``function``, in a thread; see :meth:`.Worker.run`.
+        """Wait for ``function``, in a thread; see :meth:`.ConnectionThread.run`.
 
         Outside a greenlet of SQLAlchemy it raises MissingGreenlet before anything is sent: it would
         run all the same, beside what the application does next.

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import final
 
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed, of_running_loop
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
 from .whereabouts import caller
@@ -70,11 +71,7 @@ class Waiter:
         if _running_loop() is self.loop:
             self.wake()
             return True
-        try:
-            self.loop.call_soon_threadsafe(self.wake)
-        except RuntimeError:  # the loop is closed: its tasks will never run again
-            return False
-        return True
+        return call_unless_closed(self.loop, self.wake)
 
 
 # All of the process. Weak references in a plain set, which is copied in one step:
@@ -95,7 +92,6 @@ class FairSemaphore:
         self._capacity = capacity
         self._clock = clock
         self._arrivals = 0
-        self._deadlines = Deadlines()
         self.renew_in_child()
         renew_after_fork(self)
         _lines.add(weakref.ref(self, _lines.discard))
@@ -198,8 +194,9 @@ class FairSemaphore:
     async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
         """Wait at a place in line; in everything else as :meth:`acquire`."""
         if waiter.permit is None:
+            deadlines = of_running_loop(Deadlines)
             if timeout is not None:
-                self._deadlines.add(waiter.loop, timeout, waiter.wake)
+                deadlines.add(timeout, waiter.wake)
             try:
                 await waiter.future
             except BaseException:
@@ -207,7 +204,7 @@ class FairSemaphore:
                 raise
             finally:
                 if timeout is not None:
-                    self._deadlines.discard(waiter.loop, timeout, waiter.wake)
+                    deadlines.discard(timeout, waiter.wake)
         if waiter.permit is None:
             self._leave(waiter)
         if waiter.error is not None:

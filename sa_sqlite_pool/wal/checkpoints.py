@@ -28,8 +28,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar, final
 
+from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import Job
-from ..execution.worker import Worker
 from ..files.location import Location
 from ..files.log_file import measure, sync_file, sync_open_file
 from ..files.open_files import open_files
@@ -69,7 +69,7 @@ class Checkpointer:
     def __init__(self, location: Location, pragmas: Mapping[str, PragmaValue]) -> None:
         self._location = location
         self._pragmas = pragmas
-        self._workers: list[Worker] = []
+        self._workers: list[ConnectionThread] = []
         self._holding: sqlite3.Connection | None = None
 
     async def open(self) -> None:
@@ -77,11 +77,11 @@ class Checkpointer:
         assert self._location.file is not None
         open_files.assert_in_place(self._location.file)
         while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
-            worker = await Worker.open(self._location.sqlite_uri, self._location.file)
+            worker = await ConnectionThread.open(self._location.sqlite_uri, self._location.file)
             self._workers.append(worker)
             await self._prepare(worker)
 
-    async def _prepare(self, worker: Worker) -> None:
+    async def _prepare(self, worker: ConnectionThread) -> None:
         # Whoever closes a connection tries for an exclusive lock, and has it for a moment.
         await keep_trying(
             lambda: worker.run(lambda connection: _prepare(connection, self._pragmas)),

@@ -14,7 +14,7 @@ import pytest
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.backup import copying
 from sa_sqlite_pool.backup.backup import connected
-from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.system.atomic_file import AtomicFile
 from tests.backup import ledger
@@ -274,7 +274,7 @@ def test_its_loop_dies_in_the_verification(
 
 def test_its_loop_dies_between_two_jobs(path: Path) -> None:
     """The connection is let go of where nothing can be awaited."""
-    workers: list[Worker] = []
+    workers: list[ConnectionThread] = []
 
     async def use() -> None:
         async with connected(Location(str(path)), None) as worker:

@@ -22,7 +22,7 @@ from sa_sqlite_pool import (
     WriteTimeout,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.execution import jobs, laps
+from sa_sqlite_pool.execution import jobs, loop_budget
 from sa_sqlite_pool.pools.base import FairPool
 from tests.cancelling import cancelled_at
 from tests.conftest import MakeEngine
@@ -214,12 +214,13 @@ OPERATIONS = [
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on the loop gives way as soon as it may, so that it is suspended at all."""
 
-    def never_at_once(self: laps.Laps) -> bool:
-        self._count()
+    def never_at_once(self: loop_budget.LoopBudget) -> bool:
+        if not self._counts:
+            self._begin_counting()
         return False
 
-    monkeypatch.setattr(laps.Laps, "enter_nowait", never_at_once)
-    monkeypatch.setattr(laps, "_SECONDS_HOLDING", 0.0)
+    monkeypatch.setattr(loop_budget.LoopBudget, "enter_nowait", never_at_once)
+    monkeypatch.setattr(loop_budget, "_SECONDS_HOLDING", 0.0)
 
 
 @pytest.fixture

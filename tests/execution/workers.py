@@ -7,16 +7,16 @@ import sqlite3
 import threading
 from typing import TypeVar
 
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread, open_connection
 from sa_sqlite_pool.execution.jobs import Job
-from sa_sqlite_pool.execution.lane import Lane
-from sa_sqlite_pool.execution.worker import Worker, open_connection
+from sa_sqlite_pool.execution.shared_thread import SharedThread
 
 T = TypeVar("T")
 
 
-async def open_worker(lane: Lane | None = None) -> Worker:
+async def open_worker(shared: SharedThread | None = None) -> ConnectionThread:
     connection = await open_connection(":memory:", isolation_level=None, check_same_thread=False)
-    return Worker(connection, threadsafe=True, lane=lane)
+    return ConnectionThread(connection, threadsafe=True, shared=shared)
 
 
 async def outcome(job: Job[T]) -> T:

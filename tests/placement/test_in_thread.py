@@ -32,9 +32,9 @@ async def test_a_long_read(
     assert Run(LONG, False) in runs
 
 
-@pytest.mark.parametrize(("rows", "lane"), [(1, False), (4, True)])
+@pytest.mark.parametrize(("rows", "shared"), [(1, False), (4, True)])
 async def test_long_steps_have_a_thread_of_their_own(
-    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, rows: int, lane: bool
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, rows: int, shared: bool
 ) -> None:
     """What computes for long from one row to the next does not hold up the other connections.
 
@@ -53,7 +53,7 @@ async def test_long_steps_have_a_thread_of_their_own(
     monkeypatch.setattr(placement.Placing, "run_in_thread", noted)
     for _ in range(3):
         await run(engine, f"SELECT id FROM items LIMIT {rows}")
-    assert ["lane" in name for name in threads] == [True, lane, lane]
+    assert ["shared" in name for name in threads] == [True, shared, shared]
 
 
 async def test_a_read_that_is_longer_than_it_was(engine: AsyncEngine, trace: Trace) -> None:

@@ -23,7 +23,7 @@ from sa_sqlite_pool import (
     WriterPool,
 )
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.execution import laps
+from sa_sqlite_pool.execution import loop_budget
 from sa_sqlite_pool.turn.snapshots import Snapshots
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, create_items, driver, turn_of, until
@@ -99,7 +99,7 @@ async def test_a_snapshot_that_is_ended_during_a_pause(
     async with reader.connect() as connection:
         await connection.execute(text(READ))
         (snapshot,) = snapshots_of(reader)
-        monkeypatch.setattr(laps, "_SECONDS_HOLDING", 0.0)
+        monkeypatch.setattr(loop_budget, "_SECONDS_HOLDING", 0.0)
         snapshot.end_early(lambda: SnapshotTooOldError("it stood in the way"))
         with pytest.raises(OperationalError, match="it stood in the way") as caught:
             await connection.execute(text(READ))

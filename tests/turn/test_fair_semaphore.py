@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from sa_sqlite_pool.system.loop_state import of_running_loop
+from sa_sqlite_pool.turn.deadlines import Deadlines
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
 from sa_sqlite_pool.turn.permit import Permit, shorten
 from tests.helpers import run_in_virtual_time, time_passes, until_waiting
@@ -282,17 +284,17 @@ def test_sent_away_and_cancelled_at_once() -> None:
 
 async def test_who_has_waited_leaves_no_timer() -> None:
     """Served, or cancelled: the loop is not kept busy until the time would have passed."""
-    line = semaphore()
+    line, deadlines = semaphore(), of_running_loop(Deadlines)
     for cancelled in (False, True):
         permit = await take(line)
         waiting = asyncio.create_task(take(line, 60))
         await until_waiting(1, line)
-        assert line._deadlines._queues
+        assert deadlines._queues
         if cancelled:
             waiting.cancel()
         line.release(permit)
         await asyncio.wait([waiting])
-        assert not line._deadlines._queues
+        assert not deadlines._queues
         if not cancelled:
             line.release(await waiting)
 

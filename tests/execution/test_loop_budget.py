@@ -9,8 +9,9 @@ import weakref
 
 import pytest
 
-from sa_sqlite_pool.execution import laps as module
-from sa_sqlite_pool.execution.laps import Laps, laps
+from sa_sqlite_pool.execution import loop_budget as module
+from sa_sqlite_pool.execution.loop_budget import LoopBudget, LoopBudgetStatistics
+from sa_sqlite_pool.system.loop_state import of_running_loop
 
 
 class Clock:
@@ -33,18 +34,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-async def own(clock: Clock) -> Laps:
-    return laps(asyncio.get_running_loop())
+async def own(clock: Clock) -> LoopBudget:
+    return of_running_loop(LoopBudget)
 
 
-async def enter(own: Laps) -> float:
+async def enter(own: LoopBudget) -> float:
     return 0.0 if own.enter_nowait() else await own.enter()
 
 
 class Workers:
     """Tasks that do one piece of work after the other, and note who did it in which lap."""
 
-    def __init__(self, own: Laps, clock: Clock, seconds: float = 1.0) -> None:
+    def __init__(self, own: LoopBudget, clock: Clock, seconds: float = 1.0) -> None:
         self.own = own
         self.clock = clock
         self.seconds = seconds
@@ -72,14 +73,14 @@ class Workers:
 # -- letting in ------------------------------------------------------------------------------------
 
 
-async def test_a_lap_lets_in_so_much_work(own: Laps, clock: Clock) -> None:
+async def test_a_lap_lets_in_so_much_work(own: LoopBudget, clock: Clock) -> None:
     """In order of arrival: who has worked comes after those that wait."""
     workers = Workers(own, clock)
     await asyncio.gather(*(workers.work(name, 2) for name in "abcde"))
     assert workers.order == ["aa", "bc", "de", "bc", "de"]
 
 
-async def test_who_waits_is_not_overtaken(own: Laps) -> None:
+async def test_who_waits_is_not_overtaken(own: LoopBudget) -> None:
     """Not by one that comes when there is room again."""
     entered: list[str] = []
 
@@ -95,21 +96,21 @@ async def test_who_waits_is_not_overtaken(own: Laps) -> None:
     assert entered == list("abcdefz")
 
 
-async def test_long_work_is_let_in_too(own: Laps, clock: Clock) -> None:
+async def test_long_work_is_let_in_too(own: LoopBudget, clock: Clock) -> None:
     """One a lap; how long it takes is learned."""
     workers = Workers(own, clock, seconds=50.0)
     await asyncio.gather(*(workers.work(name, 1) for name in "abcd"))
     assert workers.order == ["ab", "c", "d"]
 
 
-async def test_short_work_fills_the_lap(own: Laps, clock: Clock) -> None:
+async def test_short_work_fills_the_lap(own: LoopBudget, clock: Clock) -> None:
     own._mean = 0.5
     workers = Workers(own, clock, seconds=0.5)
     await asyncio.gather(*(workers.work(name, 1) for name in "abcdefgh"))
     assert workers.order == ["abcd", "efgh"]
 
 
-async def test_the_rest_of_the_application_is_met_half_way(own: Laps, clock: Clock) -> None:
+async def test_the_rest_of_the_application_is_met_half_way(own: LoopBudget, clock: Clock) -> None:
     """Where it takes long in each lap, so may those that are let in."""
     workers = Workers(own, clock)
 
@@ -124,7 +125,7 @@ async def test_the_rest_of_the_application_is_met_half_way(own: Laps, clock: Clo
     assert workers.order == ["ab", "cdef", "ghij"]
 
 
-async def test_work_that_goes_on_in_a_thread_teaches_nothing(own: Laps, clock: Clock) -> None:
+async def test_work_that_goes_on_in_a_thread_teaches_nothing(own: LoopBudget, clock: Clock) -> None:
     """How long the loop had it is not known."""
     worker = object()
     assert own.enter_nowait()
@@ -136,7 +137,7 @@ async def test_work_that_goes_on_in_a_thread_teaches_nothing(own: Laps, clock: C
     assert own._mean == 1.0
 
 
-async def test_nor_does_work_that_begins_later(own: Laps, clock: Clock) -> None:
+async def test_nor_does_work_that_begins_later(own: LoopBudget, clock: Clock) -> None:
     """Who was let in may have waited for a connection, in laps that nobody counted."""
     assert own.enter_nowait()
     await asyncio.sleep(0)
@@ -149,7 +150,7 @@ async def test_nor_does_work_that_begins_later(own: Laps, clock: Clock) -> None:
     assert own._mean == 1.0
 
 
-async def test_who_is_cancelled_outside_leaves_its_room_to_others(own: Laps) -> None:
+async def test_who_is_cancelled_outside_leaves_its_room_to_others(own: LoopBudget) -> None:
     loop = asyncio.get_running_loop()
     tasks = [asyncio.create_task(enter(own)) for _ in range(3)]
     loop.call_soon(tasks[0].cancel)  # while it waits
@@ -161,7 +162,7 @@ async def test_who_is_cancelled_outside_leaves_its_room_to_others(own: Laps) -> 
     assert tasks[0].cancelled()
 
 
-async def test_it_says_how_long_it_took(own: Laps, clock: Clock) -> None:
+async def test_it_says_how_long_it_took(own: LoopBudget, clock: Clock) -> None:
     """For the deadline of the call."""
 
     def later() -> None:
@@ -174,7 +175,7 @@ async def test_it_says_how_long_it_took(own: Laps, clock: Clock) -> None:
     assert await waiting == 3.0
 
 
-async def test_an_idle_loop_is_left_alone(own: Laps) -> None:
+async def test_an_idle_loop_is_left_alone(own: LoopBudget) -> None:
     """Nothing is called in laps in which nobody has asked."""
     assert own.enter_nowait()
     assert own._counts
@@ -182,10 +183,23 @@ async def test_an_idle_loop_is_left_alone(own: Laps) -> None:
     assert not own._counts
 
 
+async def test_statistics(own: LoopBudget) -> None:
+    """How many come in yet, and how many wait outside: a frozen value."""
+    assert own.statistics() == LoopBudgetStatistics(2, 0, 1.0)
+    tasks = [asyncio.create_task(enter(own)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert own.statistics() == LoopBudgetStatistics(room=0, tasks_waiting=3, mean_seconds=1.0)
+    tasks[4].cancel()
+    await asyncio.wait(tasks)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert own.statistics() == LoopBudgetStatistics(2, 0, 1.0)
+
+
 # -- holding ---------------------------------------------------------------------------------------
 
 
-async def test_within_its_time_a_task_goes_on(own: Laps, clock: Clock) -> None:
+async def test_within_its_time_a_task_goes_on(own: LoopBudget, clock: Clock) -> None:
     assert not own.pause(asyncio.current_task()).long
     clock.now += 1.9
     assert not own.pause(asyncio.current_task()).long
@@ -193,7 +207,7 @@ async def test_within_its_time_a_task_goes_on(own: Laps, clock: Clock) -> None:
     assert own.pause(asyncio.current_task()).long
 
 
-async def test_its_time_begins_anew_in_the_next_lap(own: Laps, clock: Clock) -> None:
+async def test_its_time_begins_anew_in_the_next_lap(own: LoopBudget, clock: Clock) -> None:
     own.pause(asyncio.current_task())
     clock.now += 5.0
     pause = own.pause(asyncio.current_task())
@@ -206,7 +220,7 @@ async def test_its_time_begins_anew_in_the_next_lap(own: Laps, clock: Clock) -> 
     assert own.pause(asyncio.current_task()).long
 
 
-async def test_each_task_has_its_own_time(own: Laps, clock: Clock) -> None:
+async def test_each_task_has_its_own_time(own: LoopBudget, clock: Clock) -> None:
     """Those of one lap follow one another; what came before does not count."""
     turns: list[str] = []
 
@@ -220,7 +234,7 @@ async def test_each_task_has_its_own_time(own: Laps, clock: Clock) -> None:
     assert "".join(turns) == "aabbaabb"
 
 
-async def test_a_pause_lets_all_others_go_on(own: Laps, clock: Clock) -> None:
+async def test_a_pause_lets_all_others_go_on(own: LoopBudget, clock: Clock) -> None:
     """Once each; a short one lets nobody."""
     others: list[int] = []
 
@@ -238,21 +252,11 @@ async def test_a_pause_lets_all_others_go_on(own: Laps, clock: Clock) -> None:
 
 def test_a_loop_that_is_gone_is_forgotten() -> None:
     async def mine() -> weakref.ref[asyncio.AbstractEventLoop]:
-        own = laps(asyncio.get_running_loop())
+        own = of_running_loop(LoopBudget)
         assert own.enter_nowait()
+        assert not own.pause(asyncio.current_task()).long
         return weakref.ref(asyncio.get_running_loop())
 
     loop = asyncio.run(mine())
     gc.collect()
     assert loop() is None
-
-
-def test_each_loop_has_its_own() -> None:
-    async def mine() -> Laps:
-        loop = asyncio.get_running_loop()
-        assert laps(loop) is laps(loop)
-        assert laps(loop).belongs_to(loop)
-        return laps(loop)
-
-    first, second = asyncio.run(mine()), asyncio.run(mine())
-    assert first is not second

@@ -7,12 +7,12 @@ for itself, and so may be cancelled, and may find its loop closed, without endin
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 import aiosqlite
@@ -21,11 +21,16 @@ from ..files.open_files import open_files
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.forks import renew_after_fork, rest
 from .jobs import LET_GO, Job
-from .lane import Lane
-from .mailbox import Mailbox, mailbox
 from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
+from .shared_thread import SharedThread
 
-__all__ = ["NEVER_CLOSED", "Worker", "connection_class", "inherited_files", "open_connection"]
+__all__ = [
+    "NEVER_CLOSED",
+    "ConnectionThread",
+    "connection_class",
+    "inherited_files",
+    "open_connection",
+]
 
 T = TypeVar("T")
 
@@ -41,8 +46,20 @@ _ROWS = 64  # that aiosqlite fetches at once, as by default
 _open_connections: set[aiosqlite.Connection] = set()
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionThreadStatistics:
+    """``hops`` counts the jobs so far, ``busy`` is whether one runs or is queued.
+
+    ``ended`` says why the connection can no longer be used; None as long as it can.
+    """
+
+    hops: int
+    busy: bool
+    ended: str | None
+
+
 @final
-class Worker:
+class ConnectionThread:
     """The use of one ``sqlite3`` connection, by one job at a time, until it is given up.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
@@ -62,9 +79,8 @@ class Worker:
     __slots__ = (
         "__weakref__",
         "_here",
-        "_lane",
         "_last_job",
-        "_mailbox",
+        "_shared",
         "_threadsafe",
         "aiosqlite_connection",
         "ended",
@@ -80,7 +96,7 @@ class Worker:
         connection: aiosqlite.Connection,
         *,
         threadsafe: bool,
-        lane: Lane | None = None,
+        shared: SharedThread | None = None,
         file: str | None = None,
     ) -> None:
         self.aiosqlite_connection = connection
@@ -91,13 +107,16 @@ class Worker:
         self.spent = False
         self.suspect = False
         self._here = threading.Lock()  # held while the loop itself uses the connection
-        self._lane = lane if threadsafe else None
-        self._mailbox: Mailbox | None = None
+        self._shared = shared if threadsafe else None
         self._last_job: Job[Any] | None = None
         self._threadsafe = threadsafe
         _open_connections.add(connection)
         self.belongs_to(file)
         renew_after_fork(self)
+
+    def statistics(self) -> ConnectionThreadStatistics:
+        """Return what it has done, and whether it does anything now. From any thread."""
+        return ConnectionThreadStatistics(self.hops, not self.at_rest, self.ended)
 
     def belongs_to(self, file: str | None) -> None:
         """Say which ``file`` it is, as a real path, if that was not known before."""
@@ -106,7 +125,7 @@ class Worker:
             open_files.add(self.aiosqlite_connection, file)
 
     @classmethod
-    async def open(cls, uri: str, file: str | None) -> Worker:
+    async def open(cls, uri: str, file: str | None) -> ConnectionThread:
         """A connection of its own to the database at ``uri``, a ``file:`` URI."""
 
         def connect() -> sqlite3.Connection:
@@ -212,19 +231,18 @@ class Worker:
     ) -> Job[T]:
         """``await run(function)``: call it with the connection, in a thread: one hop.
 
-        ``text`` says that it is a statement, which runs in the engine's lane unless that text is
-        known to be slow; everything else runs in the connection's own thread.
+        ``text`` says that it is a statement, which runs in the engine's shared thread unless that
+        text is known to be slow; everything else runs in the connection's own thread.
 
         A cancellation interrupts the running statement (SQLite may roll the transaction back,
         https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
         with ``interruptible=False`` the function runs to its end first. After ``timeout`` seconds
         it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
         """
-        loop = asyncio.get_running_loop()
         job = self.prepare(function, interruptible=interruptible, timeout=timeout)
-        lane = None if text is None or self.lent else self._lane
-        if lane is not None and text is not None and lane.takes(text):
-            lane.submit(job, text, loop)
+        shared = None if text is None or self.lent else self._shared
+        if shared is not None and text is not None and shared.takes(text):
+            shared.submit(job, text)
         else:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
@@ -240,17 +258,7 @@ class Worker:
 
         In everything else as :meth:`run`.
         """
-        loop = asyncio.get_running_loop()
-        if self._mailbox is None or not self._mailbox.belongs_to(loop):
-            self._mailbox = mailbox(loop)
-        job = Job(
-            function,
-            self.connection,
-            loop,
-            self._mailbox,
-            interruptible=interruptible,
-            timeout=timeout,
-        )
+        job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
         self.hops += 1
         self._last_job = job
         return job
@@ -319,7 +327,7 @@ class Worker:
         reason: str,
         *,
         keep: bool,
-        done: Callable[[Worker | None], None],
+        done: Callable[[ConnectionThread | None], None],
         cursors: Iterable[sqlite3.Cursor] = (),
     ) -> None:
         """Let go of the connection at once, waiting for nothing; from any thread, loop or none.
@@ -345,7 +353,10 @@ class Worker:
             )
 
     def _give_up_in_thread(
-        self, keep: bool, done: Callable[[Worker | None], None], cursors: list[sqlite3.Cursor]
+        self,
+        keep: bool,
+        done: Callable[[ConnectionThread | None], None],
+        cursors: list[sqlite3.Cursor],
     ) -> None:
         successor = None
         try:
@@ -380,11 +391,11 @@ class Worker:
         finally:
             self._stop()
 
-    def _successor(self) -> Worker:
-        return Worker(
+    def _successor(self) -> ConnectionThread:
+        return ConnectionThread(
             self.aiosqlite_connection,
             threadsafe=self._threadsafe,
-            lane=self._lane,
+            shared=self._shared,
             file=self.file,
         )
 

@@ -1,4 +1,4 @@
-"""The lane: short statements of all connections of an engine follow one another in one thread.
+"""One thread for the short statements of all connections of an engine, one after the other.
 
 ``sqlite3`` releases the interpreter lock at every step of every statement, and takes it again.
 With a thread for each connection, all that are busy compete for it with one another and with the
@@ -7,9 +7,9 @@ waits milliseconds for a statement of fifty microseconds. So statements queue fo
 under load goes from one to the next without ever sleeping.
 
 A long statement would hold the others up. Where one has run for ``patience`` seconds while others
-wait, the lane goes on in another thread, and the statement's text is remembered: from then on it
-runs in its connection's own thread, as everything does that is not a statement. So does COMMIT on
-a disk that takes long to sync.
+wait, another thread takes the place of the shared one, and the statement's text is remembered: from
+then on it runs in its connection's own thread, as everything does that is not a statement. So does
+COMMIT on a disk that takes long to sync.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, final
 
@@ -34,7 +35,7 @@ _MOST_TEXTS = 512
 
 @final
 class _Runner:
-    """A thread that works for a lane. ``text`` runs in it since ``since`` (monotonic).
+    """A thread of the system. ``text`` runs in it since ``since`` (monotonic).
 
     It is None until the thread has begun, which may take a while on a busy machine.
     """
@@ -47,7 +48,7 @@ class _Runner:
         self.text: str | None = None
         self.since = 0.0
         threading.Thread(
-            target=_work, args=(self.calls,), name="sa_sqlite_pool-lane", daemon=True
+            target=_work, args=(self.calls,), name="sa_sqlite_pool-shared", daemon=True
         ).start()
 
     def stop(self) -> None:
@@ -58,14 +59,27 @@ def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
     keep_main_greenlet()
     while (call := calls.get()) is not None:
         call()
-        del call  # it refers to the lane, which must be able to go while the thread sleeps
+        del call  # it refers to the SharedThread, which must be able to go while this sleeps
+
+
+@dataclass(frozen=True, slots=True)
+class SharedThreadStatistics:
+    """``busy`` is whether a statement runs, ``jobs_waiting`` how many come after it.
+
+    ``threads_idle`` counts the threads at rest, and ``texts_excluded`` the texts known to be slow.
+    """
+
+    busy: bool
+    jobs_waiting: int
+    threads_idle: int
+    texts_excluded: int
 
 
 @final
-class Lane:
+class SharedThread:
     """Runs the statements of one engine's connections, one after the other, in order of arrival.
 
-    Any loop and thread may submit. The threads end with :meth:`stop`, or with the lane.
+    Any loop and thread may submit. The threads end with :meth:`stop`, or with this object.
     """
 
     def __init__(
@@ -90,21 +104,27 @@ class Lane:
         # queue non-empty ⇒ runner is not None
         self._runner: _Runner | None = None
         self._idle.clear()
-        self._watch: asyncio.TimerHandle | None = None
-        self._watching: asyncio.AbstractEventLoop | None = None
+        self._watching: asyncio.AbstractEventLoop | None = None  # which has a timer
+
+    def statistics(self) -> SharedThreadStatistics:
+        """Return how the queue and the threads stand. From any thread."""
+        with self._mutex:
+            return SharedThreadStatistics(
+                self._runner is not None, len(self._queue), len(self._idle), len(self._slow)
+            )
 
     def takes(self, text: str) -> bool:
         """Whether statements with this text are short, as far as is known."""
         return text not in self._slow
 
-    def submit(self, job: Job[Any], text: str, loop: asyncio.AbstractEventLoop) -> None:
+    def submit(self, job: Job[Any], text: str) -> None:
         """Run ``job`` after those that came before."""
         with self._mutex:
             self._queue.append((job, text))
             if self._runner is None:
                 self._start()
                 return
-        self._keep_watch(loop)
+        self._keep_watch()
 
     def stop(self) -> None:
         """End the threads: those at rest now, a busy one when it comes to rest.
@@ -142,14 +162,14 @@ class Lane:
 
     # -- long statements -------------------------------------------------------------------------
 
-    def _keep_watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        # One timer at a time, in the loop of whoever waits; it goes with a loop that is closed.
-        if self._watch is None or self._watching is None or self._watching.is_closed():
-            self._watching = loop
-            self._watch = loop.call_later(self._patience, self._look, loop)
+    def _keep_watch(self) -> None:
+        # One timer at a time, in the loop that waits; it goes with a loop that is closed.
+        if self._watching is None or self._watching.is_closed():
+            self._watching = asyncio.get_running_loop()
+            self._watching.call_later(self._patience, self._look)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watch = None
+    def _look(self) -> None:
+        self._watching = None
         with self._mutex:
             if not self._queue:
                 return
@@ -157,7 +177,7 @@ class Lane:
             if text is not None:
                 self._remember(text)
                 self._start()
-        self._keep_watch(loop)
+        self._keep_watch()
 
     def _long_text(self) -> str | None:
         """What holds the others up; None if nothing does, or if the thread has yet to begin."""

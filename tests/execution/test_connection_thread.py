@@ -12,22 +12,22 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from sa_sqlite_pool.execution import jobs
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread, ConnectionThreadStatistics
 from sa_sqlite_pool.execution.jobs import Job, OutOfTime
-from sa_sqlite_pool.execution.lane import Lane
-from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.execution.workers import Gate, open_worker, outcome
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
 @pytest.fixture
-async def worker() -> AsyncIterator[Worker]:
+async def worker() -> AsyncIterator[ConnectionThread]:
     worker = await open_worker()
     yield worker
     await worker.close()
 
 
-async def test_results_and_errors(worker: Worker) -> None:
+async def test_results_and_errors(worker: ConnectionThread) -> None:
     """What the function returns or raises."""
     assert await worker.run(lambda c: c.execute("SELECT 7").fetchone()) == (7,)
     with pytest.raises(sqlite3.OperationalError, match="nonsense"):
@@ -39,7 +39,7 @@ class Row:
     """Something that can be referred to weakly."""
 
 
-async def test_nothing_of_a_job_is_kept(worker: Worker) -> None:
+async def test_nothing_of_a_job_is_kept(worker: ConnectionThread) -> None:
     """Neither its function, with the parameters of a statement, nor its result, after its end."""
     parameter, row = Row(), Row()
 
@@ -54,7 +54,7 @@ async def test_nothing_of_a_job_is_kept(worker: Worker) -> None:
 
 
 async def test_a_hop_takes_one_lap_of_the_loop(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: ConnectionThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task goes on in the callback that reports, not a lap later."""
     laps = 0
@@ -81,7 +81,7 @@ async def test_a_hop_takes_one_lap_of_the_loop(
     assert reported == went_on
 
 
-async def test_a_queued_job_is_dropped_when_cancelled(worker: Worker) -> None:
+async def test_a_queued_job_is_dropped_when_cancelled(worker: ConnectionThread) -> None:
     """It never runs, and the task does not wait for the one before."""
     gate, ran = Gate(), threading.Event()
     first = asyncio.ensure_future(outcome(worker.run(gate)))
@@ -97,7 +97,7 @@ async def test_a_queued_job_is_dropped_when_cancelled(worker: Worker) -> None:
     assert not ran.is_set()
 
 
-async def test_a_running_statement_is_interrupted(worker: Worker) -> None:
+async def test_a_running_statement_is_interrupted(worker: ConnectionThread) -> None:
     """CancelledError comes when the thread is free; the next statement is not hit."""
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -119,7 +119,7 @@ async def test_a_running_statement_is_interrupted(worker: Worker) -> None:
     assert await worker.run(lambda c: c.execute("SELECT 1").fetchone()) == (1,)
 
 
-async def test_what_must_not_be_interrupted_runs_to_its_end(worker: Worker) -> None:
+async def test_what_must_not_be_interrupted_runs_to_its_end(worker: ConnectionThread) -> None:
     """However often it is cancelled; then CancelledError is raised."""
     gate = Gate()
     job = worker.run(gate, interruptible=False)
@@ -135,7 +135,7 @@ async def test_what_must_not_be_interrupted_runs_to_its_end(worker: Worker) -> N
     assert job.let_go
 
 
-async def test_what_must_not_be_interrupted_has_its_effect(worker: Worker) -> None:
+async def test_what_must_not_be_interrupted_has_its_effect(worker: ConnectionThread) -> None:
     """A statement that SQLite could well interrupt."""
     gate, ended = Gate(), list[object]()
     count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
@@ -154,7 +154,7 @@ async def test_what_must_not_be_interrupted_has_its_effect(worker: Worker) -> No
     assert ended == [(300000,)]
 
 
-async def test_a_cancellation_after_the_end_is_raised(worker: Worker) -> None:
+async def test_a_cancellation_after_the_end_is_raised(worker: ConnectionThread) -> None:
     """The thread is done, the report is on its way, the task is cancelled."""
     job = worker.run(lambda _: None)
     task = asyncio.ensure_future(outcome(job))
@@ -166,7 +166,7 @@ async def test_a_cancellation_after_the_end_is_raised(worker: Worker) -> None:
         await task
 
 
-async def test_asyncio_timeout_sees_its_own_cancellation(worker: Worker) -> None:
+async def test_asyncio_timeout_sees_its_own_cancellation(worker: ConnectionThread) -> None:
     """asyncio.wait_for() around a statement raises its TimeoutError."""
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(outcome(worker.run(lambda c: c.execute(ENDLESS).fetchone())), 0.01)
@@ -200,7 +200,7 @@ def test_a_result_for_a_dead_loop_is_dropped() -> None:
     assert asyncio.run(again()) == (1,)
 
 
-async def test_nothing_runs_inline_beside_the_thread(worker: Worker) -> None:
+async def test_nothing_runs_inline_beside_the_thread(worker: ConnectionThread) -> None:
     """The loop uses the connection only while the thread has nothing to do."""
     gate = Gate()
     assert worker.may_run_inline
@@ -213,7 +213,7 @@ async def test_nothing_runs_inline_beside_the_thread(worker: Worker) -> None:
     assert worker.may_run_inline
 
 
-async def test_closing(worker: Worker) -> None:
+async def test_closing(worker: ConnectionThread) -> None:
     """The thread ends; what comes later gets the error that SQLAlchemy takes for a disconnect."""
     thread = worker.aiosqlite_connection._thread
     await worker.close()
@@ -226,13 +226,13 @@ async def test_closing(worker: Worker) -> None:
 
 
 async def give_up(
-    worker: Worker, *, keep: bool, cursors: Sequence[sqlite3.Cursor] = ()
-) -> Worker | None:
+    worker: ConnectionThread, *, keep: bool, cursors: Sequence[sqlite3.Cursor] = ()
+) -> ConnectionThread | None:
     """Give it up, and wait for the word that it is done."""
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Worker | None] = loop.create_future()
+    answer: asyncio.Future[ConnectionThread | None] = loop.create_future()
 
-    def done(successor: Worker | None) -> None:
+    def done(successor: ConnectionThread | None) -> None:
         loop.call_soon_threadsafe(answer.set_result, successor)
 
     worker.give_up("reason", keep=keep, done=done, cursors=cursors)
@@ -240,7 +240,7 @@ async def give_up(
     return await answer
 
 
-async def test_giving_up_closes(worker: Worker) -> None:
+async def test_giving_up_closes(worker: ConnectionThread) -> None:
     """The transaction is rolled back, the thread ends, and the reason is told."""
     thread = worker.aiosqlite_connection._thread
     await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
@@ -252,7 +252,7 @@ async def test_giving_up_closes(worker: Worker) -> None:
     assert await give_up(worker, keep=True) is None
 
 
-async def test_giving_up_may_keep_the_connection(worker: Worker) -> None:
+async def test_giving_up_may_keep_the_connection(worker: ConnectionThread) -> None:
     """Rolled back, its open cursors closed, and warm for the next; the old one is of no use."""
     connection = worker.connection
     await worker.run(lambda c: c.execute("CREATE TABLE t (id)"))
@@ -271,16 +271,18 @@ async def test_giving_up_may_keep_the_connection(worker: Worker) -> None:
     await successor.close()
 
 
-async def test_giving_up_takes_no_hop_where_there_is_nothing_to_do(worker: Worker) -> None:
+async def test_giving_up_takes_no_hop_where_there_is_nothing_to_do(
+    worker: ConnectionThread,
+) -> None:
     """Cancelled while it waited for the turn: the connection is handed on there and then."""
-    successors: list[Worker | None] = []
+    successors: list[ConnectionThread | None] = []
     worker.give_up("reason", keep=True, done=successors.append)
     (successor,) = successors
     assert successor is not None
     await successor.close()
 
 
-async def test_a_broken_connection_is_not_kept(worker: Worker) -> None:
+async def test_a_broken_connection_is_not_kept(worker: ConnectionThread) -> None:
     """Where SQLite refuses to roll back."""
 
     def break_it(connection: sqlite3.Connection) -> None:
@@ -291,7 +293,7 @@ async def test_a_broken_connection_is_not_kept(worker: Worker) -> None:
     assert await give_up(worker, keep=True) is None
 
 
-async def test_an_interrupt_that_comes_too_early_is_repeated(worker: Worker) -> None:
+async def test_an_interrupt_that_comes_too_early_is_repeated(worker: ConnectionThread) -> None:
     """sqlite3_interrupt() is lost on a connection that runs nothing yet.
 
     Task       | Thread
@@ -315,7 +317,7 @@ async def test_an_interrupt_that_comes_too_early_is_repeated(worker: Worker) -> 
 
 
 async def test_a_thread_that_does_not_come_back_is_left_to_itself(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: ConnectionThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A function of the application that sleeps cannot be interrupted; the task goes on."""
     monkeypatch.setattr(jobs, "_LET_GO_SECONDS", 0.02)
@@ -333,7 +335,7 @@ async def test_a_thread_that_does_not_come_back_is_left_to_itself(
     assert await gone is None
 
 
-async def test_time_is_over(worker: Worker) -> None:
+async def test_time_is_over(worker: ConnectionThread) -> None:
     """The statement is stopped; one that is queued never begins; one that ended in time counts."""
     with pytest.raises(OutOfTime):
         await worker.run(lambda c: c.execute(ENDLESS).fetchone(), timeout=0.01)
@@ -351,7 +353,7 @@ async def test_time_is_over(worker: Worker) -> None:
     assert await job == "done"
 
 
-async def test_giving_up_awaits_what_must_not_be_interrupted(worker: Worker) -> None:
+async def test_giving_up_awaits_what_must_not_be_interrupted(worker: ConnectionThread) -> None:
     """A COMMIT that runs when the database is closed comes to its end, and its task is told so."""
     gate = Gate()
     count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
@@ -360,7 +362,7 @@ async def test_giving_up_awaits_what_must_not_be_interrupted(worker: Worker) -> 
         gate(connection)
         return connection.execute(count + "SELECT count(*) FROM n").fetchone()
 
-    worker._lane = lane = Lane()
+    worker._shared = shared = SharedThread()
     job = worker.run(commit, text="COMMIT", interruptible=False)
     await gate.reached.wait()
     gone = asyncio.ensure_future(give_up(worker, keep=False))
@@ -368,13 +370,13 @@ async def test_giving_up_awaits_what_must_not_be_interrupted(worker: Worker) -> 
     gate.open()
     assert await job == (300000,)
     assert await gone is None
-    lane.stop()
+    shared.stop()
 
 
-async def test_a_queued_job_of_a_connection_given_up_fails(worker: Worker) -> None:
+async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThread) -> None:
     """Its task is woken with the reason, and waits for nobody."""
-    worker._lane = lane = Lane(clock=lambda: 0.0)
-    other, gate = await open_worker(lane), Gate()
+    worker._shared = shared = SharedThread(clock=lambda: 0.0)
+    other, gate = await open_worker(shared), Gate()
     long = asyncio.ensure_future(outcome(other.run(gate, text="long")))
     await gate.reached.wait()
     queued = asyncio.ensure_future(outcome(worker.run(lambda _: None, text="SELECT 1")))
@@ -384,10 +386,10 @@ async def test_a_queued_job_of_a_connection_given_up_fails(worker: Worker) -> No
     gate.open()
     await long
     await other.close()
-    lane.stop()
+    shared.stop()
 
 
-async def test_in_a_child_process_the_connection_is_never_freed(worker: Worker) -> None:
+async def test_in_a_child_process_the_connection_is_never_freed(worker: ConnectionThread) -> None:
     """Not even by the interpreter's end: that would close it, and drop the parent's locks."""
     connection = worker.connection
     references = sys.getrefcount(connection)
@@ -398,3 +400,16 @@ async def test_in_a_child_process_the_connection_is_never_freed(worker: Worker) 
     worker.aiosqlite_connection._connection = connection
     worker._stop()
     connection.close()
+
+
+async def test_statistics(worker: ConnectionThread) -> None:
+    """What it has done, whether it does anything now, and its end: a frozen value."""
+    assert worker.statistics() == ConnectionThreadStatistics(hops=0, busy=False, ended=None)
+    gate = Gate()
+    job = worker.run(gate)
+    await gate.reached.wait()
+    assert worker.statistics() == ConnectionThreadStatistics(hops=1, busy=True, ended=None)
+    gate.open()
+    await job
+    await worker.close()
+    assert worker.statistics() == ConnectionThreadStatistics(2, False, "it was closed")

@@ -24,7 +24,10 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, final
+
+from ..system.loop_state import of_running_loop
 
 # Seconds of work on the loop that are let into a lap at least: one transaction in any case.
 _SECONDS = 0.000_5
@@ -53,12 +56,24 @@ class Pause:
 _LONG, _SHORT = Pause(True), Pause(False)
 
 
-@final
-class Laps:
-    """Of one event loop. Get it from :func:`laps`."""
+@dataclass(frozen=True, slots=True)
+class LoopBudgetStatistics:
+    """``room`` is how many more the current lap lets in, ``tasks_waiting`` how many are outside.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+    ``mean_seconds`` is how long one is expected to work on the loop.
+    """
+
+    room: int
+    tasks_waiting: int
+    mean_seconds: float
+
+
+@final
+class LoopBudget:
+    """The time that work on one event loop may take in a lap: a part of the loop's state."""
+
+    def __init__(self) -> None:
+        self._loop = weakref.ref(asyncio.get_running_loop())
         self._counts = False  # _next_lap() is about to be called
         self._began = 0.0  # the lap
         # Of letting in: how many more, those that wait, who works since when, and how long all
@@ -76,11 +91,18 @@ class Laps:
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop() is loop
 
+    def statistics(self) -> LoopBudgetStatistics:
+        """Return how the current lap stands. In the loop."""
+        waiting = sum(not place.done() for place in self._outside)
+        room = self._room if self._counts else self._room_for(_SECONDS)
+        return LoopBudgetStatistics(room, waiting, self._mean)
+
     # -- letting in -----------------------------------------------------------------------------
 
     def enter_nowait(self) -> bool:
         """Whether the running task may begin at once; never before one that waits."""
-        self._count()
+        if not self._counts:
+            self._begin_counting()
         if self._room <= 0:
             return False
         self._room -= 1
@@ -99,7 +121,8 @@ class Laps:
 
     def begin_work(self, worker: object) -> None:
         """Who was let in has a connection now; ``worker`` is anything that stands for it."""
-        self._count()  # it may have waited elsewhere, and the end of this lap must be noticed
+        if not self._counts:  # it may have waited elsewhere: the end of this lap must be noticed
+            self._begin_counting()
         self._worker, self._works_since = worker, time.perf_counter()
 
     def end_work(self, worker: object) -> None:
@@ -120,21 +143,19 @@ class Laps:
         if task is self._task:
             return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
         self._task, self._since = task, now
-        self._count()
+        if not self._counts:
+            self._begin_counting()
         return _SHORT
 
     # -- laps -----------------------------------------------------------------------------------
 
-    def _count(self) -> None:
-        if not self._counts:
-            self._begin_lap(_SECONDS)
-            self._call_next_lap()
+    def _begin_counting(self) -> None:
+        self._begin_lap(_SECONDS)
+        self._call_next_lap()
 
     def _call_next_lap(self) -> None:
-        loop = self._loop()
-        assert loop is not None
         self._counts = True
-        loop.call_soon(self._next_lap)
+        asyncio.get_running_loop().call_soon(self._next_lap)
 
     def _begin_lap(self, seconds: float) -> None:
         self._began, self._worked = time.perf_counter(), 0.0
@@ -156,12 +177,6 @@ class Laps:
                 self._room -= 1
 
 
-_laps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Laps] = weakref.WeakKeyDictionary()
-
-
-def laps(loop: asyncio.AbstractEventLoop) -> Laps:
-    """Those of ``loop``, the running one: the same object each time."""
-    found = _laps.get(loop)
-    if found is None:
-        found = _laps[loop] = Laps(loop)
-    return found
+def loop_budget(loop: asyncio.AbstractEventLoop) -> LoopBudget:
+    """The budget of ``loop``, the running one."""
+    return of_running_loop(LoopBudget)
