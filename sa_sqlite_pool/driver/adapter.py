@@ -268,7 +268,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.give_up("it was closed", keep=innocent and self.executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
-        """Let go of the connection at once, in any thread; see :meth:`.ConnectionThread.give_up`."""
+        """Let go of the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
         self.executor.transaction.permits_come_back()
         cursors = self.executor.transaction.reading.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)

@@ -8,6 +8,7 @@ it, so nothing here can disagree with the database.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -18,12 +19,14 @@ from ..compat.greenlets import in_runner
 from ..errors import ConfigurationError, StatementTimeout
 from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import Job, OutOfTime
+from ..execution.loop_budget import LoopBudget
 from ..execution.one_at_a_time import OneAtATime
 from ..settings import Role
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Access
 from ..sqlite.statements import Kind, changes_settings
+from ..system.loop_state import of_running_loop
 from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
 from ..transactions.locks import Patience, TimeLimit, may_pass
 from ..transactions.placement import NotInline, Placing
@@ -164,7 +167,9 @@ class Executor:
 
     def _pause(self) -> None:
         """Before work on the loop, let others go on, now and then."""
-        pause = self.placing.pause(self.transaction.loan)
+        loan = self.transaction.loan
+        task = asyncio.current_task() if loan is None else loan.task
+        pause = of_running_loop(LoopBudget).pause(task)
         # SQLAlchemy's own methods insist that something is awaited, if only for no time.
         if pause.long or not in_runner():
             self.transaction.wait_for(pause)
@@ -180,9 +185,9 @@ class Executor:
         connection = worker.idle_connection
         if connection is None:
             return None
-        was_open, begun = connection.in_transaction, transaction.writing.begun
-        _, needs_turn, plan = self._decide(Kind.READ, begun, was_open, atomic=False)
-        if needs_turn or not (begun or transaction.reading.begin(transaction.loan)):
+        was_open, has_turn = connection.in_transaction, transaction.writing.claim is not None
+        _, needs_turn, plan = self._decide(Kind.READ, has_turn, was_open, atomic=False)
+        if needs_turn or not (has_turn or transaction.reading.begin(transaction.loan)):
             return None
         transaction.note(statement.sql)
         try:

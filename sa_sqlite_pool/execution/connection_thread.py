@@ -164,7 +164,9 @@ class ConnectionThread:
     @property
     def doubtful(self) -> bool:
         """Whether it is to be found out if the connection is of any use to the next."""
-        return self.suspect or self.spent or self.closed
+        raw = self.aiosqlite_connection
+        gone = self.ended is not None or raw._connection is None or not raw._running
+        return gone or self.suspect or self.spent
 
     @property
     def closed_by_application(self) -> bool:

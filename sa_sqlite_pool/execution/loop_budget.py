@@ -21,13 +21,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import weakref
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, final
-
-from ..system.loop_state import of_running_loop
 
 # Seconds of work on the loop that are let into a lap at least: one transaction in any case.
 _SECONDS = 0.000_5
@@ -73,7 +70,6 @@ class LoopBudget:
     """The time that work on one event loop may take in a lap: a part of the loop's state."""
 
     def __init__(self) -> None:
-        self._loop = weakref.ref(asyncio.get_running_loop())
         self._counts = False  # _next_lap() is about to be called
         self._began = 0.0  # the lap
         # Of letting in: how many more, those that wait, who works since when, and how long all
@@ -88,13 +84,10 @@ class LoopBudget:
         self._task: asyncio.Task[Any] | None = None
         self._since = 0.0
 
-    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
-        return self._loop() is loop
-
     def statistics(self) -> LoopBudgetStatistics:
         """Return how the current lap stands. In the loop."""
         waiting = sum(not place.done() for place in self._outside)
-        room = self._room if self._counts else self._room_for(_SECONDS)
+        room = self._room if self._counts else max(1, round(_SECONDS / self._mean))
         return LoopBudgetStatistics(room, waiting, self._mean)
 
     # -- letting in -----------------------------------------------------------------------------
@@ -102,7 +95,7 @@ class LoopBudget:
     def enter_nowait(self) -> bool:
         """Whether the running task may begin at once; never before one that waits."""
         if not self._counts:
-            self._begin_counting()
+            self._begin_lap(_SECONDS)
         if self._room <= 0:
             return False
         self._room -= 1
@@ -122,7 +115,7 @@ class LoopBudget:
     def begin_work(self, worker: object) -> None:
         """Who was let in has a connection now; ``worker`` is anything that stands for it."""
         if not self._counts:  # it may have waited elsewhere: the end of this lap must be noticed
-            self._begin_counting()
+            self._begin_lap(_SECONDS)
         self._worker, self._works_since = worker, time.perf_counter()
 
     def end_work(self, worker: object) -> None:
@@ -131,9 +124,6 @@ class LoopBudget:
             seconds = time.perf_counter() - self._works_since
             self._worked += seconds
             self._mean += _WEIGHT * (seconds - self._mean)
-
-    def _room_for(self, seconds: float) -> int:
-        return max(1, round(seconds / self._mean))
 
     # -- holding --------------------------------------------------------------------------------
 
@@ -144,39 +134,25 @@ class LoopBudget:
             return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
         self._task, self._since = task, now
         if not self._counts:
-            self._begin_counting()
+            self._begin_lap(_SECONDS)
         return _SHORT
 
     # -- laps -----------------------------------------------------------------------------------
 
-    def _begin_counting(self) -> None:
-        self._begin_lap(_SECONDS)
-        self._call_next_lap()
-
-    def _call_next_lap(self) -> None:
+    def _begin_lap(self, seconds: float) -> None:
+        self._began, self._worked = time.perf_counter(), 0.0
+        self._room = max(1, round(seconds / self._mean))
         self._counts = True
         asyncio.get_running_loop().call_soon(self._next_lap)
 
-    def _begin_lap(self, seconds: float) -> None:
-        self._began, self._worked = time.perf_counter(), 0.0
-        self._room = self._room_for(seconds)
-
     def _next_lap(self) -> None:
         self._counts, self._task, self._worker = False, None, None
-        if self._outside:
-            others = time.perf_counter() - self._began - self._worked
-            self._begin_lap(max(_SECONDS, others / 2))
-            self._let_in()
-            self._call_next_lap()
-
-    def _let_in(self) -> None:
+        if not self._outside:
+            return
+        others = time.perf_counter() - self._began - self._worked
+        self._begin_lap(max(_SECONDS, others / 2))
         while self._outside and self._room > 0:
             place = self._outside.popleft()
             if not place.done():  # it was cancelled
                 place.set_result(None)
                 self._room -= 1
-
-
-def loop_budget(loop: asyncio.AbstractEventLoop) -> LoopBudget:
-    """The budget of ``loop``, the running one."""
-    return of_running_loop(LoopBudget)

@@ -239,10 +239,12 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         own = of_running_loop(LoopBudget) if self._uses_loop else None
         waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
-        self._raise_if_closing()
-        if not self._connector.site.settled:  # before the turn, whose files are beside it
-            await_only(self._connector.inspect_site())
-        if not self._connector.knows_file:  # nor whose turn it is
+        connector = self._connector
+        if connector.refusal is not None:
+            raise connector.refusal()
+        if not connector.site.settled:  # before the turn, whose files are beside it
+            await_only(connector.inspect_site())
+        if not connector.knows_file:  # nor whose turn it is
             self._find_file()
         permit = self._acquire_nowait() or await_only(self._acquire(waited))
         try:
@@ -251,11 +253,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self._release(permit)
             raise
         self._loans.begin(record, permit, own)
-        try:
-            self._raise_if_closing()  # still, after the waiting
-        except BaseException:
+        if connector.refusal is not None:  # by now, after the waiting
             self._put_back(record)
-            raise
+            raise connector.refusal()
         return record
 
     def _find_file(self) -> None:
@@ -271,10 +271,6 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self._first.release(first)
         if connector.site is not site:
             await_only(connector.inspect_site())
-
-    def _raise_if_closing(self) -> None:
-        if self._connector.refusal is not None:
-            raise self._connector.refusal()
 
     def _idle_or_new(self) -> ConnectionPoolEntry:
         try:
@@ -344,11 +340,16 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             loan.budget.end_work(loan)
         together = loan.comes_back_with(record)
         try:
-            super()._do_return_conn(lendable(record, self))
+            self._pool.put_nowait(
+                record if record.dbapi_connection is not None else lendable(record, self)
+            )
             if self._disposed:
                 self._close_idle()
         finally:
-            loan.record_is_back(with_connection=together)
+            if together:
+                self._loans.end(loan)
+            else:
+                loan.record_is_back()
 
     def _close_idle(self) -> None:
         while not self._pool.empty():

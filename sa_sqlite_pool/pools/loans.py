@@ -6,7 +6,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
-from typing import final
+from typing import cast, final
 
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -53,19 +53,17 @@ class Loan:
         """Whether the connection, if there is one, is in the record and not on its own way."""
         if self._connection is None:
             return True
-        came = record.dbapi_connection
-        return isinstance(came, SQLiteConnection) and came is self.connection and not came.given_up
+        lent, came = self._connection(), cast(object, record.dbapi_connection)
+        return lent is not None and came is lent and not lent.worker.closed
 
     def lend(self, connection: SQLiteConnection, proxied: PoolProxiedConnection) -> None:
         self._connection = weakref.ref(connection)
         self._proxied = weakref.ref(proxied)
         connection.checked_out(self.permit, self.connection_is_back)
 
-    def record_is_back(self, *, with_connection: bool) -> None:
-        if with_connection:
-            self._on_end(self)
-        else:
-            self._is_back("record")
+    def record_is_back(self) -> None:
+        """The record alone is."""
+        self._is_back("record")
 
     def connection_is_back(self) -> None:
         """From any thread, and possibly more than once."""
@@ -100,7 +98,7 @@ class Loans:
         return len(self._open)
 
     def begin(self, record: ConnectionPoolEntry, permit: Permit, budget: LoopBudget | None) -> None:
-        loan = self._by_record[record] = Loan(permit, budget, self._end)
+        loan = self._by_record[record] = Loan(permit, budget, self.end)
         permit.recall = loan.take_back
         self._open.add(loan)
         if budget is not None:
@@ -122,7 +120,8 @@ class Loans:
             await done_in_time(ended, timeout)
         return not self._open
 
-    def _end(self, loan: Loan) -> None:
+    def end(self, loan: Loan) -> None:
+        """Both are back: pass its permit on. From any thread."""
         if loan not in self._open:
             return
         self._open.discard(loan)

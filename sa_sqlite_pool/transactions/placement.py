@@ -18,14 +18,12 @@ to the thread for a while, longer each time.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
 from ..execution.connection_thread import ConnectionThread
-from ..execution.loop_budget import LoopBudget, Pause, loop_budget
 from ..settings import Placement
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.guard import Guard
@@ -33,7 +31,6 @@ from ..sqlite.inspection import Commits, commits_of, has_own_collations, may_exe
 from ..sqlite.shared_hooks import install_guard, own_progress_handler, watch_progress
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..system.resources import disk_reads
-from ..turn.permit import Permit
 from .facts import LONG_STEP_SECONDS, SHORT_SECONDS, FactsTable, StatementFacts
 from .own_settings import OwnSettings
 
@@ -95,7 +92,6 @@ class Placing:
         self._armed = False
         self.writes = 0
         self._disk_reads = 0.0
-        self._laps: LoopBudget | None = None
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -108,10 +104,10 @@ class Placing:
             return self._always
         if many or not self._understood or (timeout is not None and timeout < _SHORTEST_TIMEOUT):
             return False
-        if facts.kind is Kind.READ:
-            return facts.is_short(writes=False)
-        writes_log = facts.kind is Kind.WRITE and self._commits.to_log
-        return writes_log and facts.is_short(writes=True)
+        writes = facts.kind is not Kind.READ
+        if writes and not (facts.kind is Kind.WRITE and self._commits.to_log):
+            return False
+        return facts.is_short(writes=writes)
 
     def end_is_inline(self, log_is_quiet: Callable[[], bool]) -> bool:
         """Whether COMMIT or ROLLBACK of what was written is to run on the loop."""
@@ -123,18 +119,6 @@ class Placing:
             and self._end.is_short(writes=True)
             and log_is_quiet()
         )
-
-    def pause(self, loan: Permit | None) -> Pause:
-        """To be awaited before work on the loop: lets others go on, now and then.
-
-        ``loan`` tells whose work it is.
-        """
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task() if loan is None else loan.task
-        own = self._laps
-        if own is None or not own.belongs_to(loop):
-            own = self._laps = loop_budget(loop)
-        return own.pause(task)
 
     # -- inline ---------------------------------------------------------------------------------
 

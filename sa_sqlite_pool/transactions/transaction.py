@@ -133,12 +133,13 @@ class Transaction:
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
-        if not worker.in_transaction:
+        connection = worker.idle_connection
+        if not (worker if connection is None else connection).in_transaction:
             if self.writing.claim is not None or reading.snapshot is not None:
                 self.after_work()
             return
         try:
-            if self.wrote or self._rules.doubtful or not worker.may_run_inline:
+            if self.wrote or self._rules.doubtful or connection is None:
                 self._send_end(sql)
             else:  # SQLite drops a lock and a snapshot: two microseconds
                 self._placing.run_briefly(worker, _SEND[sql])

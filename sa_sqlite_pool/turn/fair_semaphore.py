@@ -266,20 +266,21 @@ class FairSemaphore:
         """Pass on what was returned. To be called after each use of the mutex."""
         while self._returned and self._mutex.acquire(blocking=False):
             try:
-                self._pass_on()
+                while self._returned:
+                    permit = self._returned.popleft()
+                    permit.given_back = True
+                    self._held.discard(permit)  # not in it: given back twice, or before a fork
+                    if self._waiters:
+                        self._pass_on()
             finally:
                 self._mutex.release()
 
     def _pass_on(self) -> None:
-        while self._returned:
-            permit = self._returned.popleft()
-            permit.given_back = True
-            self._held.discard(permit)  # no longer in it: given back twice, or before a fork
-            while self._waiters and len(self._held) < self._capacity:
-                waiter, _ = self._waiters.popitem(last=False)
-                successor = self._give(waiter.task)
-                if not waiter.hand_over(successor):
-                    self._held.remove(successor)
+        while self._waiters and len(self._held) < self._capacity:
+            waiter, _ = self._waiters.popitem(last=False)
+            successor = self._give(waiter.task)
+            if not waiter.hand_over(successor):
+                self._held.remove(successor)
 
     # -- around it ------------------------------------------------------------------------------
 

@@ -183,7 +183,7 @@ class Snapshots:
         """Enter a read transaction that is about to begin; None in a gap: wait for its end."""
         snapshot = Snapshot(permit, self._clock(), long=long, end_early=end_early)
         self._open[snapshot] = None
-        if not self.in_gap:
+        if self._gap is None or not self.in_gap:
             return snapshot
         self.end(snapshot)
         return None

@@ -216,7 +216,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def never_at_once(self: loop_budget.LoopBudget) -> bool:
         if not self._counts:
-            self._begin_counting()
+            self._begin_lap(0.001)
         return False
 
     monkeypatch.setattr(loop_budget.LoopBudget, "enter_nowait", never_at_once)
