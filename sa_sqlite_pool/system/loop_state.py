@@ -20,6 +20,15 @@ P = TypeVar("P")
 
 
 @final
+class _Parts(dict[type[Any], Any]):
+    """One object of each class. What is missing is made."""
+
+    def __missing__(self, part: type[P]) -> P:
+        made = self[part] = part()
+        return made
+
+
+@final
 class LoopState:
     """The parts of one event loop, by their classes. Each is made at its first use, in the loop.
 
@@ -30,7 +39,7 @@ class LoopState:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)
-        self.parts: dict[type[Any], Any] = {}
+        self.parts = _Parts()
 
 
 @final
@@ -85,9 +94,7 @@ def of_running_loop(part: type[P]) -> P:
     state = _here.state
     if state is None or state.loop() is not loop:
         state = _here.state = _registry.state(loop)
-    found: P | None = state.parts.get(part)
-    if found is None:
-        found = state.parts[part] = part()
+    found: P = state.parts[part]
     return found
 
 
