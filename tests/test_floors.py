@@ -25,6 +25,7 @@ FLOORS = [
     "driver",
     "statistics",
     "wal",
+    "database_file",
     "pools",
     "sessions",
     "closures",

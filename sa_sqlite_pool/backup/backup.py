@@ -29,8 +29,8 @@ from ..system.atomic_file import AtomicFile, check_directory
 from ..system.forks import renew_after_fork
 from ..transactions.locks import is_lock, keep_trying
 from ..turn.permit import Permit
+from ..turn.snapshots import Snapshots
 from ..turn.whereabouts import caller
-from ..wal.keeper import WalKeeper
 from .copying import begin_snapshot, check_integrity, check_not_locked, write_copy
 
 T = TypeVar("T")
@@ -119,14 +119,14 @@ class Copying:
             worker.give_up("its event loop is closed", keep=False, done=lambda _: None)
 
     @asynccontextmanager
-    async def long_read(self, keeper: WalKeeper) -> AsyncIterator[None]:
+    async def long_read(self, snapshots: Snapshots) -> AsyncIterator[None]:
         """Known as a read transaction that was declared long."""
         permit = Permit(asyncio.current_task(), time.monotonic())
         permit.asked_at, permit.last_sql, permit.idle_since = caller(), self.what, None
-        while (snapshot := keeper.snapshots.begin(permit, long=True)) is None:
-            await keeper.snapshots.until_no_gap()
+        while (snapshot := snapshots.begin(permit, long=True)) is None:
+            await snapshots.until_no_gap()
         known = snapshot
-        self._snapshot_is_over = lambda: keeper.snapshots.end(known)
+        self._snapshot_is_over = lambda: snapshots.end(known)
         try:
             yield
         finally:
@@ -270,9 +270,11 @@ class Backups:
     @asynccontextmanager
     async def _snapshot(self, copying: Copying) -> AsyncIterator[Worker]:
         """A connection that sees the present state until the end of the block."""
-        keeper, reader = self._pool.keeper, self._location.with_parameter("mode", "ro")
+        pool, reader = self._pool, self._location.with_parameter("mode", "ro")
         async with (
-            self._writers_in_line(copying) if keeper is None else copying.long_read(keeper),
+            self._writers_in_line(copying)
+            if pool.keeper is None
+            else copying.long_read(pool.database_file.snapshots),
             connected(reader, self._location.file) as worker,
         ):
             await self._begin(copying, worker)

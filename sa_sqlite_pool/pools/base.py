@@ -40,7 +40,7 @@ from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.whereabouts import caller
 from .dialect import prepare_dialect
-from .fitness import close_with_others, is_fit
+from .fitness import is_fit
 from .idle import IdleWatch
 from .kept import KeptConnections
 from .loans import Loans
@@ -49,7 +49,7 @@ from .records import lendable
 from .resting import IdleConnections
 
 # What is cached of the file: it may turn out to be another than it seemed.
-_OF_FILE = ("turn", "_log_keeper", "_readers_in_the_way")
+_OF_FILE = ("database_file", "turn", "_keeper")
 
 
 class FairPool(OnFile, AsyncAdaptedQueuePool):
@@ -145,7 +145,6 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             use_lifo=use_lifo,
             **kw,
         )
-        close_with_others(self)
         prepare_before_fork(self)
         renew_after_fork(self)
 
@@ -211,8 +210,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         """From now on raise ``error()`` in those who ask for a connection, and those in line."""
         self._connector.refusal = error
         self._line.send_away(self._connector, error)
-        if (turn := self._turn()) is not None:
-            turn.send_away(self._connector, error)
+        if self.role is not Role.READER:
+            self.database_file.turn.send_away(self._connector, error)
 
     def recall(self, reason: str) -> None:
         """Take away what is checked out: what runs is stopped, and rolled back.
@@ -317,6 +316,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
         rules = self._rules()
+        self.database_file.pools.add(self)
         if kept := self._kept.take():
             executor = Executor(*kept, rules)
         else:
@@ -335,7 +335,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         try:
             if isinstance(connection := record.dbapi_connection, SQLiteConnection):
                 connection.checked_in()
-                if connection.worker.doubtful and not is_fit(connection.worker, self.role, self):
+                if connection.worker.doubtful and not is_fit(
+                    connection.worker, self.role, self.database_file
+                ):
                     record.close()  # or the next that gets it would only find that out
         except BaseException as error:  # a cancellation too: nobody knows how it stands
             record.invalidate(error)

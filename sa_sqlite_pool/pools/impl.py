@@ -68,7 +68,7 @@ class WriterPool(FairPool):
     @cached_property
     def turn(self) -> WriteTurn:
         """The write turn of the file, shared with every engine on it."""
-        return self._turn_of_file()
+        return self.database_file.turn
 
     @property
     def waiting(self) -> int:

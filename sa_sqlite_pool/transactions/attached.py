@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from ..sqlite.driver_errors import dbapi
@@ -18,7 +17,7 @@ from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask, rows
 from ..turn.file_turn import FileLockRequest
 from ..turn.permit import Permit
-from ..turn.write_turn import WriteTurn, write_turn
+from ..turn.write_turn import WriteTurn
 from .locks import Patience
 from .rules import Rules
 
@@ -29,6 +28,7 @@ _LARGE_LOG = 16 * 1024 * 1024
 
 
 class _Held(NamedTuple):
+    file: str
     turn: WriteTurn
     permit: Permit
     request: FileLockRequest
@@ -84,15 +84,16 @@ class AttachedFiles:
         order each writes its files. These are taken in the order of their paths. A cancellation
         leaves those that are taken until the transaction has ended.
         """
-        main = self._files.get(_MAIN, "")
-        held = {held.turn for held in self.held}
-        for file in sorted({self._files[n] for n in databases if n in self._files} - {main}):
-            turn = write_turn(file, Path(file).name)
-            if turn not in held:
-                await self._take(turn, rules, patience)
+        if rules.turn is None:  # a reader's: what SQLite could not compile writes nothing either
+            return
+        written = {self._files[number] for number in databases if number in self._files}
+        has_turn = {self._files.get(_MAIN, ""), *(held.file for held in self.held)}
+        for file in sorted(written - has_turn):
+            await self._take(file, rules.turn, rules, patience)
 
-    async def _take(self, turn: WriteTurn, rules: Rules, patience: Patience) -> None:
-        if rules.turn is not None and rules.turn.shared:
+    async def _take(self, file: str, main: WriteTurn, rules: Rules, patience: Patience) -> None:
+        turn = main.turn_of(file)
+        if main.shared:
             turn.share()
         permit = await turn.acquire(patience.seconds, rules.owner, waited=patience.seconds_gone)
         try:
@@ -100,7 +101,7 @@ class AttachedFiles:
         except BaseException:
             turn.release(permit)
             raise
-        self.held.append(_Held(turn, permit, request))
+        self.held.append(_Held(file, turn, permit, request))
 
     def give_back(self) -> None:
         """The transaction has ended. From any thread."""
@@ -115,12 +116,12 @@ class AttachedFiles:
         SQLite's own automatic checkpoint is off: it would run outside of them.
         """
         for held in self.held:
-            file = next(file for file in self._names if write_turn(file, "") is held.turn)
             # It is committed: a cursor of the application that still reads there, say, changes that
             # no more.
             with contextlib.suppress(OSError, *dbapi.Error), self._guard.aside():
-                if os.stat(f"{file}-wal").st_size > _LARGE_LOG:
-                    connection.execute(f"PRAGMA {_quoted(self._names[file])}.wal_checkpoint")
+                if os.stat(f"{held.file}-wal").st_size > _LARGE_LOG:
+                    name = _quoted(self._names[held.file])
+                    connection.execute(f"PRAGMA {name}.wal_checkpoint")
 
 
 def begin_and_lock_main(connection: Any, guard: Guard) -> None:

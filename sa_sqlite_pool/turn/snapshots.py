@@ -27,7 +27,6 @@ from contextlib import contextmanager
 from typing import final
 
 from ..system.forks import renew_after_fork
-from ..system.registry import OnePerFile
 from .permit import Permit
 
 EndEarly = Callable[["Snapshot", Callable[[], Exception]], None]
@@ -214,17 +213,6 @@ class Snapshots:
         finally:
             self._gap = None
             gap.end()
-
-
-_all_snapshots: OnePerFile[Snapshots] = OnePerFile()
-
-
-def snapshots_of(identity: str) -> Snapshots:
-    """Those of the database file ``identity`` (its real path), where no keeper has them.
-
-    They live as long as somebody uses them; keep a reference.
-    """
-    return _all_snapshots.get(identity, Snapshots)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

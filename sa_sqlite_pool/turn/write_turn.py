@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
-from ..system.registry import OnePerFile
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import FileLockRequest, FileTurn
@@ -69,17 +68,25 @@ place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", def
 
 @final
 class WriteTurn:
-    """The right to write to one database file. Get it from :func:`write_turn`.
+    """The right to write to one database file; a part of its :class:`.DatabaseFile`.
 
     ``identity`` is the real path of the file, ``name`` what messages call the database.
-    ``courtesy`` is for who is about to take SQLite's lock. ``describe_writer()`` says what has that
-    now, as far as the system tells; it is set by what knows SQLite.
+    ``describe_writer()`` says what has SQLite's lock now, as far as the system tells, and
+    ``turn_of(path)`` is the turn of another file of the process. ``courtesy`` is for who is about
+    to take SQLite's lock.
     """
 
-    describe_writer: Callable[[], str | None] = staticmethod(lambda: None)
-
-    def __init__(self, identity: str, name: str) -> None:
+    def __init__(
+        self,
+        identity: str,
+        name: str,
+        *,
+        describe_writer: Callable[[], str | None],
+        turn_of: Callable[[str], WriteTurn],
+    ) -> None:
         self.name = name
+        self.turn_of = turn_of
+        self._describe_writer = describe_writer
         self._line = FairSemaphore(1)
         self._file = FileTurn(identity)
         self._shared = False
@@ -250,7 +257,7 @@ class WriteTurn:
         """
         if holder.idle_since is not None:
             return None
-        found = self.describe_writer() or UNKNOWN_CONNECTION
+        found = self._describe_writer() or UNKNOWN_CONNECTION
         certain = found not in {OWN_CONNECTION, UNKNOWN_CONNECTION}
         if not certain and time.monotonic() - self._met_busy_at > _BUSY_SECONDS:
             return None
@@ -259,13 +266,3 @@ class WriteTurn:
 
 _ALONE = FileLockRequest(None, lambda: None, None)
 """The request of who shares the file with no other process: there is nothing to give back."""
-
-_turns: OnePerFile[WriteTurn] = OnePerFile()
-
-
-def write_turn(identity: str, name: str) -> WriteTurn:
-    """The turn of the database file ``identity`` (its real path): the same object each time.
-
-    It lives as long as somebody uses it; keep a reference.
-    """
-    return _turns.get(identity, lambda: WriteTurn(identity, name))

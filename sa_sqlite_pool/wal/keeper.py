@@ -30,7 +30,6 @@ from ..statistics import (
     WalStatistics,
 )
 from ..system.forks import renew_after_fork
-from ..system.registry import OnePerFile
 from ..system.waiting import done_in_time
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
@@ -76,13 +75,13 @@ class _Pause:
 
 @final
 class WalKeeper:
-    """Keeps the log of one database file within its limits. Get it from :func:`wal_keeper`.
+    """Keeps the log of one database file within its limits; a part of its :class:`.DatabaseFile`.
 
     ``settings`` are those of the engine that was made last, of those that write.
     """
 
-    def __init__(self, location: Location, turn: WriteTurn) -> None:
-        self.snapshots = Snapshots()
+    def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
+        self.snapshots = snapshots
         self.warnings = WalWarnings(location.label)
         self.monitor = WalMonitor(location, self.snapshots, self.warnings)
         self.checkpointing = Checkpointing(location, turn, self.snapshots)
@@ -404,12 +403,3 @@ def _timer(reference: weakref.ref[WalKeeper], armed_for: float) -> None:
     keeper = reference()
     if keeper is not None:
         keeper.look_in_quiet(armed_for)
-
-
-_keepers: OnePerFile[WalKeeper] = OnePerFile()
-
-
-def wal_keeper(location: Location, turn: WriteTurn) -> WalKeeper:
-    """The keeper of a database file: the same object each time, as long as somebody keeps it."""
-    assert location.file is not None
-    return _keepers.get(location.file, lambda: WalKeeper(location, turn))

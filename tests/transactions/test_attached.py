@@ -20,8 +20,8 @@ from sa_sqlite_pool.transactions import attached as module
 from sa_sqlite_pool.transactions.attached import AttachedFiles, begin_and_lock_main
 from sa_sqlite_pool.transactions.locks import Patience
 from sa_sqlite_pool.transactions.rules import Rules
-from sa_sqlite_pool.turn.write_turn import WriteTurn, write_turn
-from tests.helpers import cancelled_after, until_waiting
+from sa_sqlite_pool.turn.write_turn import WriteTurn
+from tests.helpers import cancelled_after, turn_of, until_waiting
 
 RULES = Rules(Role.AUTO, "app.db", None, 0.05, 0.05, None, object())
 
@@ -43,14 +43,15 @@ class Files:
         self.attached.learn(self.connection)
 
     def turn(self, name: str) -> WriteTurn:
-        return self.turns.setdefault(name, write_turn(str(self.directory / name), name))
+        return self.turns.setdefault(name, turn_of(self.directory / name))
 
     def held(self) -> list[str]:
         return sorted(name for name, turn in self.turns.items() if turn.holder is not None)
 
     async def take(self, *databases: int, seconds: float = 30) -> None:
         patience = Patience(RULES, None, writing=True, seconds=seconds)
-        await self.attached.take_turns(frozenset(databases), RULES, patience)
+        rules = replace(RULES, turn=self.turn("app.db"))
+        await self.attached.take_turns(frozenset(databases), rules, patience)
 
 
 @pytest.fixture
