@@ -9,12 +9,12 @@ from typing import final
 
 from ..files.location import Location
 from ..files.log_file import LogSize, measure
+from ..files.neighbours import Presence
 from ..files.open_files import FileReplacedError, open_files
 from ..settings import WalSettings
 from ..turn.snapshots import Snapshot, Snapshots
 from .checkpoints import move_after_commit
 from .policy import Action, Situation, decide, just_checked
-from .presence import Presence
 from .wal_warnings import WalWarnings
 
 # A log that is in use is measured by some twenty small reads: not after every commit.
