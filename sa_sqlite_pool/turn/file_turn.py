@@ -32,6 +32,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from ..compat.main_greenlets import keep_main_greenlet
@@ -172,6 +173,19 @@ class FileLockRequest:
             self._future.set_result(None)
 
 
+@dataclass(frozen=True, slots=True)
+class FileTurnStatistics:
+    """``held_by`` are the other processes that have the turn, as far as the system tells.
+
+    ``waiting`` says that a task of this process waits for it. ``works`` is False once the files
+    could not be locked: then SQLite's own lock is all there is, which keeps no order.
+    """
+
+    held_by: tuple[str, ...]
+    waiting: bool
+    works: bool
+
+
 @final
 class FileTurn:
     """A process's way to the turn. Only one task of it may ask at a time.
@@ -248,6 +262,12 @@ class FileTurn:
         if isinstance(answer, Exception):
             raise answer
         return request if answer is Answer.GRANTED else None
+
+    def statistics(self) -> FileTurnStatistics:
+        """Return how the turn stands between processes. Reads the system's list of locks."""
+        return FileTurnStatistics(
+            tuple(self._holders("turn")), self._waiting is not None, not self._warned
+        )
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the task that waits for ``owner``. From any thread."""

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
@@ -66,6 +67,20 @@ place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", def
 """Where the current task waits for the turn, if it has a place already."""
 
 
+@dataclass(frozen=True, slots=True)
+class WriteTurnStatistics:
+    """``holder`` describes what has the turn, for ``seconds_held``; both None if it is free.
+
+    ``waiting`` tasks of this process stand in line. ``shared`` says that other processes line up,
+    too.
+    """
+
+    holder: str | None
+    seconds_held: float | None
+    waiting: int
+    shared: bool
+
+
 @final
 class WriteTurn:
     """The right to write to one database file; a part of its :class:`.DatabaseFile`.
@@ -116,10 +131,15 @@ class WriteTurn:
         """Who may write now; None if nobody does."""
         return next(iter(self._line.permits), None)
 
-    @property
-    def seconds_held(self) -> float | None:
-        """How long the holder has had the turn; None if nobody has it."""
-        return self._line.longest_held_seconds
+    def locked(self) -> bool:
+        """Return whether a task of this process has the turn."""
+        return self._line.locked()
+
+    def statistics(self) -> WriteTurnStatistics:
+        """Return how the turn stands, with the whereabouts of its holder."""
+        line = self._line.statistics()
+        holder = next(iter(line.holders), None)
+        return WriteTurnStatistics(holder, line.seconds_held, line.waiting, self._shared)
 
     # -- within the process ---------------------------------------------------------------------
 

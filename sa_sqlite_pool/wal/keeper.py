@@ -26,7 +26,6 @@ from ..statistics import (
     Checkpoint,
     CheckpointMode,
     CheckpointOutcome,
-    ReaderStatistics,
     WalStatistics,
 )
 from ..system.forks import renew_after_fork
@@ -219,7 +218,7 @@ class WalKeeper:
             return  # another one has taken its place
         self._timer_at = None
         quiet = time.monotonic() - self.monitor.committed_at
-        if quiet < QUIET_SECONDS or self._turn.holder is not None or self._works():
+        if quiet < QUIET_SECONDS or self._turn.locked() or self._works():
             self._look_again(QUIET_SECONDS)
         else:
             self._start(idle=True)
@@ -381,22 +380,11 @@ class WalKeeper:
             limit=self.settings.hard_limit,
             last_checkpoint=last,
             held_back_by=None if last is None else last.held_back_by,
-            oldest_reader=_reader(self.snapshots.oldest),
+            oldest_reader=self.snapshots.statistics().oldest,
             sqlite_version=sqlite3.sqlite_version,
             reset_bug=has_reset_bug(sqlite3.sqlite_version_info),
             outside_writers=tuple(self.checkpointing.outside_writers),
         )
-
-
-def _reader(snapshot: Snapshot | None) -> ReaderStatistics | None:
-    if snapshot is None:
-        return None
-    return ReaderStatistics(
-        time.monotonic() - snapshot.since,
-        snapshot.permit.describe_holder(),
-        snapshot.long,
-        snapshot.outstayed,
-    )
 
 
 def _timer(reference: weakref.ref[WalKeeper], armed_for: float) -> None:
