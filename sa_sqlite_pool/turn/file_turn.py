@@ -17,8 +17,8 @@ turn again: the process that is woken needs a moment to come.
     the line is locked:     | has the turn,              |
     waits for the line      | gives the line back        | locks the line
 
-Correctness never hangs on this: SQLite's own lock is taken under it, and who does not get that asks
-again. The locks go with the process that has them, however it ends.
+These locks provide fairness only; SQLite's own lock, which is taken under them, protects the data.
+They go with the process that has them, however it ends.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _NO_LOCKS = (
 
 
 class Answer(enum.Enum):
-    """What became of a wish for the turn, where it was no error."""
+    """Outcome of a turn request, where it was no error."""
 
     GRANTED = enum.auto()
     WITHDRAWN = enum.auto()
@@ -70,11 +70,12 @@ class Answer(enum.Enum):
 
 @final
 class FileLockRequest:
-    """One wish for the turn, and then the right to it, until it is given back.
+    """One request for the turn, and then the right to it, until it is released.
 
-    The first answer counts, whoever gives it: the thread that has got the turn, the task that wants
-    it no more, or who sends that away. It is given back once: who takes ``_returned`` first does
-    it. No method waits, so that any thread may call it, and the garbage collector.
+    The first answer counts, from wherever it comes: from the thread that has got the turn, the task
+    that wants it no more, or :meth:`FileTurn.send_away`. It is released once, by the first call
+    that takes ``_returned``. No method but :meth:`until_answered` waits, so that any thread may
+    call it, and the garbage collector.
     """
 
     __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "_work", "owner")
@@ -95,13 +96,13 @@ class FileLockRequest:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
-        """``with request:`` gives it back in the end."""
+        """``with request:`` releases it in the end."""
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
     def prepare(self) -> None:
-        """Before another thread knows of it: who is to be woken."""
+        """Note the loop and what to wake in it, before another thread knows of the request."""
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
@@ -154,7 +155,7 @@ class FileLockRequest:
             self.release()
 
     def release(self) -> None:
-        """The turn is free. More than once does nothing."""
+        """Give the turn back. More than once does nothing."""
         if self._returned.acquire(blocking=False) and self._lock is not None:
             self._on_end()
             with contextlib.suppress(OSError):
@@ -175,10 +176,9 @@ class FileLockRequest:
 
 @dataclass(frozen=True, slots=True)
 class FileTurnStatistics:
-    """``held_by`` are the other processes that have the turn, as far as the system tells.
+    """``held_by`` are other processes that have the turn, as far as the system tells.
 
-    ``waiting`` says that a task of this process waits for it. ``works`` is False once the files
-    could not be locked: then SQLite's own lock is all there is, which keeps no order.
+    ``waiting``: a task of this process waits. ``works``: the files could be locked so far.
     """
 
     held_by: tuple[str, ...]
@@ -327,9 +327,8 @@ class FileTurn:
         return ", ".join(self._holders("turn") or self._holders("line")) or "another process"
 
     def _holders(self, name: str) -> list[str]:
-        file = identity(f"{self._database}-{name}")
-        held = (lock for lock in locks() if lock.family == "FLOCK" and lock.file == file)
-        return other_processes(lock.pid for lock in held)
+        wanted = ("FLOCK", identity(f"{self._database}-{name}"))
+        return other_processes(lock.pid for lock in locks() if (lock.family, lock.file) == wanted)
 
     # -- the thread that waits ------------------------------------------------------------------
 

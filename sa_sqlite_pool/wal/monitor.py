@@ -40,10 +40,10 @@ class WalMonitor:
         self.committed_at = 0.0
         self.checked = LogSize()
         self.no_gap_until = 0.0
-        self.presence = Presence(f"{location.file}-wal")
         self._location = location
-        self._path = f"{location.file}-wal"
         self._database = location.file
+        self._path = f"{location.file}-wal"
+        self.presence = Presence(self._path)
         self._snapshots = snapshots
         self._warnings = warnings
         self._measured_at = 0.0
