@@ -6,9 +6,9 @@ A process that finds the turn taken waits in the kernel, in a thread. Two files,
 * ``app.db-line`` by the one that waits for the turn. The others wait for the line, where the kernel
   keeps their order.
 
-Nobody needs the line to take a free turn, so that costs one system call, and another to give it
-back. What keeps it fair is that who has just had the turn looks at the line before it takes the
-turn again: the process that is woken needs a moment to come.
+A free turn is taken without the line, so that costs one system call, and another to give it back.
+What keeps it fair is that a process which has just had it looks at the line before it takes it
+again: the process that is woken needs a moment to come.
 
     Process A               | Process B                  | Process C
     has the turn            | locks the line,            |
@@ -49,7 +49,7 @@ _POLITE_SECONDS = 0.001
 # if others have been seen of late. Until then, a look at the line would be two system calls more.
 _REMEMBER_SECONDS = 1.0
 
-# How long who waits believes that the first in line will take the turn once it is free,
+# How long a waiter believes that the first in line will take the turn once it is free,
 _PATIENT_SECONDS = 0.5
 # and how long if that was not so the last time.
 _IMPATIENT_SECONDS = 0.01
@@ -149,7 +149,7 @@ class FileLockRequest:
     def withdraw(self) -> None:
         """The task does not want it any more, whether it has it or not.
 
-        Where there is work for it, who has given that gives it back.
+        Where there is work for it, the work releases it.
         """
         if self.answer(Answer.WITHDRAWN) is Answer.GRANTED and self._work is None:
             self.release()
@@ -217,7 +217,7 @@ class FileTurn:
     # -- to have it -----------------------------------------------------------------------------
 
     def acquire_nowait(self) -> FileLockRequest | None:
-        """The turn if it is free, and nobody was here before."""
+        """Take the turn if it is free and no other process was here before."""
         try:
             if not self._may_take() or not self._turn.acquire_nowait():
                 self._others_at = self._clock()
@@ -251,7 +251,7 @@ class FileTurn:
                 if timeout <= 0:
                     break
                 if passed := self._pass_line():
-                    request.withdraw()  # in vain: nobody else has the turn
+                    request.withdraw()  # in vain: the turn is free
                     return passed
             answer = request.answer(Answer.WITHDRAWN)
         finally:
@@ -276,13 +276,13 @@ class FileTurn:
             request.dismiss(error())
 
     def _pass_line(self) -> FileLockRequest | None:
-        """The turn, if nobody has it although somebody is first in line.
+        """Take the turn if it is free although a process is first in line.
 
-        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets nobody pass.
+        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets no other pass.
         """
         try:
             passed = self._turn.acquire_nowait()
-        except (OSError, DatabaseNotUsableError):  # who waits in the thread is told
+        except (OSError, DatabaseNotUsableError):  # the waiting thread meets it, too
             return None
         self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
         return self._taken(self._turn) if passed else None
@@ -307,7 +307,7 @@ class FileTurn:
     # -- what may be wrong with the files -------------------------------------------------------
 
     def meet_busy(self) -> None:
-        """Somebody else is writing, although the turn is here. In the thread of who has it.
+        """Note that another connection writes, although the turn is here. In the holder's thread.
 
         If the files were removed, others lock other ones. From the next time on, so does this.
         """
@@ -323,7 +323,7 @@ class FileTurn:
         return self._taken(None)
 
     def describe(self) -> str:
-        """``process 4242 (python)``: who has the turn."""
+        """Return the name of what has the turn: ``process 4242 (python)``."""
         return ", ".join(self._holders("turn") or self._holders("line")) or "another process"
 
     def _holders(self, name: str) -> list[str]:
@@ -384,7 +384,7 @@ def _wait_for_turn(
     if request is not None:
         request.begin()
     else:
-        with contextlib.suppress(OSError):  # whoever comes next has it still, and gives it back
+        with contextlib.suppress(OSError):  # the next request has it still, and releases it
             turn.release()
     return going
 
@@ -392,7 +392,7 @@ def _wait_for_turn(
 def _grant_first(
     request: FileLockRequest | None, requests: queue.SimpleQueue[FileLockRequest | None]
 ) -> tuple[FileLockRequest | None, bool]:
-    """The first who still wants the turn, and has it now; and whether there may be others."""
+    """Return the first request that is still wanted, now granted; and whether others may come."""
     with contextlib.suppress(queue.Empty):
         while request is not None:
             if request.grant():

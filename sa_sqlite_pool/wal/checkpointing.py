@@ -24,7 +24,7 @@ from .checkpoints import Checkpointer
 
 T = TypeVar("T")
 
-# Between two looks at who else has locks.
+# Between two looks at which other processes have locks.
 _LOOK_AROUND_SECONDS = 0.05
 
 # How often a gap looks whether the log grows too fast.
@@ -124,7 +124,7 @@ class Checkpointing:
         return await self.move(seconds, lock_seconds)
 
     async def tidy(self) -> Checkpoint | None:
-        """Move everything and truncate, if nobody writes or reads; None if somebody writes."""
+        """Move everything and truncate, if there is no writer or reader; None beside a writer."""
         permit = self._turn.acquire_nowait()
         if permit is None:
             return None
@@ -151,7 +151,7 @@ class Checkpointing:
         *,
         too_large: Callable[[], bool] = lambda: False,
     ) -> tuple[Checkpoint | None, list[Snapshot]]:
-        """``mode`` in a gap between readers; its result, or those who stayed in its way.
+        """``mode`` in a gap between readers; its result, or the readers that stayed in its way.
 
         Waits ``gap_seconds`` for readers to end. Writers go on meanwhile; once the log is
         ``too_large`` (called in a thread), they wait, too. Where the line of writers is so long
@@ -239,7 +239,7 @@ class Checkpointing:
         return replace(result, seconds=now - began, held_back_by=who)
 
     async def _noted(self, result: Checkpoint) -> Checkpoint:
-        """As the last result, with who was in its way. Without the turn: it takes a look around."""
+        """Keep ``result`` as the last one, with what was in its way. For use without the turn."""
         who = result.held_back_by
         if result.outcome is CheckpointOutcome.BUSY:
             found = await self.in_thread(lambda: describe_writer(self._file))
@@ -251,7 +251,7 @@ class Checkpointing:
         return self.last
 
     def meet_busy(self) -> None:
-        """See who writes, if it is somebody who does not use this package. In a thread."""
+        """Note the processes that write and do not use this package. In a thread."""
         now = time.monotonic()
         if self.outside_writers or now < self._next_look_around:
             return

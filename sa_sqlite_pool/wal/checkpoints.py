@@ -83,7 +83,7 @@ class Checkpointer:
             await self._prepare(worker)
 
     async def _prepare(self, worker: Worker) -> None:
-        # Whoever closes a connection tries for an exclusive lock, and has it for a moment.
+        # Another connection, as it closes, tries for an exclusive lock and has it for a moment.
         await keep_trying(
             lambda: worker.run(lambda connection: _prepare(connection, self._pragmas)),
             _OPEN_SECONDS,
@@ -245,11 +245,11 @@ def _begin_anew(
     try:
         lock.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if may_pass(error, in_transaction=False):  # whoever writes now begins it anew
+        if may_pass(error, in_transaction=False):  # the writer that has it begins it anew
             return numbers, CheckpointOutcome.MOVED_ALL
         raise
     try:
-        if _version(lock) != moved_version:  # somebody came between, and has begun it anew
+        if _version(lock) != moved_version:  # a writer came between, and has begun it anew
             lock.execute("ROLLBACK")
             return numbers, CheckpointOutcome.MOVED_ALL
         before = measure(log)
