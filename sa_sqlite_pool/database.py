@@ -390,7 +390,8 @@ class SQLiteDatabase(RunsClosures):
         if self._state is not State.OPEN:
             return str(self._state.value)
         readers, writer = self._pools
-        turn, seconds = writer.turn, writer.turn.seconds_held
+        turn = writer.turn.statistics()
+        seconds = turn.seconds_held
         status = "idle" if seconds is None else f"busy({seconds:.1f}s)"
         return (
             f"open writer={status} waiting={turn.waiting} "

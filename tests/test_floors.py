@@ -15,6 +15,7 @@ PACKAGE = Path(sa_sqlite_pool.__file__).parent
 FLOORS = [
     "errors",
     "settings",
+    "statistics",
     "system",
     "compat",
     "turn",
@@ -23,7 +24,6 @@ FLOORS = [
     "execution",
     "transactions",
     "driver",
-    "statistics",
     "wal",
     "database_file",
     "pools",

@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.files.log_file import LogSize, measure, sync_file
+from sa_sqlite_pool.files.neighbours import Presence
 from sa_sqlite_pool.system.atomic_file import AtomicFile
 from sa_sqlite_pool.system.regular_files import open_regular
 from sa_sqlite_pool.turn.file_turn import FileTurn
-from sa_sqlite_pool.wal.presence import Presence
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, files_beside
 from tests.turn.locks import other_process

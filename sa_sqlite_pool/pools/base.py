@@ -49,7 +49,7 @@ from .records import lendable
 from .resting import IdleConnections
 
 # What is cached of the file: it may turn out to be another than it seemed.
-_OF_FILE = ("database_file", "_keeper")
+_OF_FILE = ("database_file", "turn", "_keeper")
 
 
 class FairPool(OnFile, AsyncAdaptedQueuePool):

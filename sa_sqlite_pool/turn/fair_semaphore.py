@@ -23,6 +23,7 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from ..system.forks import renew_after_fork
@@ -30,6 +31,19 @@ from ..system.loop_state import call_unless_closed, of_running_loop
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
 from .whereabouts import caller
+
+
+@dataclass(frozen=True, slots=True)
+class SemaphoreStatistics:
+    """``holders`` describe what has some of the ``capacity`` permits, the oldest first.
+
+    ``seconds_held`` is the age of that, None if none is given out. ``waiting`` tasks stand in line.
+    """
+
+    capacity: int
+    holders: tuple[str, ...]
+    seconds_held: float | None
+    waiting: int
 
 
 @final
@@ -132,11 +146,16 @@ class FairSemaphore:
         self._settle()
         return sorted(held, key=lambda permit: permit.since)
 
-    @property
-    def longest_held_seconds(self) -> float | None:
-        """The age of the oldest permit; None if none is given out."""
-        oldest = next(iter(self.permits), None)
-        return None if oldest is None else self._clock() - oldest.since
+    def locked(self) -> bool:
+        """Return whether all permits are given out."""
+        return len(self._held) >= self._capacity
+
+    def statistics(self) -> SemaphoreStatistics:
+        """Return where the permits are, and how many tasks wait."""
+        held = self.permits
+        holders = tuple(permit.describe_holder() for permit in held)
+        seconds = self._clock() - held[0].since if held else None
+        return SemaphoreStatistics(self._capacity, holders, seconds, self.waiting)
 
     def describe_holders(self) -> str:
         """Who holds the permits, for how long and where they are now; for error messages."""

@@ -6,9 +6,9 @@ A process that finds the turn taken waits in the kernel, in a thread. Two files,
 * ``app.db-line`` by the one that waits for the turn. The others wait for the line, where the kernel
   keeps their order.
 
-Nobody needs the line to take a free turn, so that costs one system call, and another to give it
-back. What keeps it fair is that who has just had the turn looks at the line before it takes the
-turn again: the process that is woken needs a moment to come.
+A free turn is taken without the line, so that costs one system call, and another to give it back.
+What keeps it fair is that a process which has just had it looks at the line before it takes it
+again: the process that is woken needs a moment to come.
 
     Process A               | Process B                  | Process C
     has the turn            | locks the line,            |
@@ -17,8 +17,8 @@ turn again: the process that is woken needs a moment to come.
     the line is locked:     | has the turn,              |
     waits for the line      | gives the line back        | locks the line
 
-Correctness never hangs on this: SQLite's own lock is taken under it, and who does not get that asks
-again. The locks go with the process that has them, however it ends.
+These locks provide fairness only; SQLite's own lock, which is taken under them, protects the data.
+They go with the process that has them, however it ends.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from ..compat.main_greenlets import keep_main_greenlet
@@ -48,7 +49,7 @@ _POLITE_SECONDS = 0.001
 # if others have been seen of late. Until then, a look at the line would be two system calls more.
 _REMEMBER_SECONDS = 1.0
 
-# How long who waits believes that the first in line will take the turn once it is free,
+# How long a waiter believes that the first in line will take the turn once it is free,
 _PATIENT_SECONDS = 0.5
 # and how long if that was not so the last time.
 _IMPATIENT_SECONDS = 0.01
@@ -61,7 +62,7 @@ _NO_LOCKS = (
 
 
 class Answer(enum.Enum):
-    """What became of a wish for the turn, where it was no error."""
+    """Outcome of a turn request, where it was no error."""
 
     GRANTED = enum.auto()
     WITHDRAWN = enum.auto()
@@ -69,11 +70,12 @@ class Answer(enum.Enum):
 
 @final
 class FileLockRequest:
-    """One wish for the turn, and then the right to it, until it is given back.
+    """One request for the turn, and then the right to it, until it is released.
 
-    The first answer counts, whoever gives it: the thread that has got the turn, the task that wants
-    it no more, or who sends that away. It is given back once: who takes ``_returned`` first does
-    it. No method waits, so that any thread may call it, and the garbage collector.
+    The first answer counts, from wherever it comes: from the thread that has got the turn, the task
+    that wants it no more, or :meth:`FileTurn.send_away`. It is released once, by the first call
+    that takes ``_returned``. No method but :meth:`until_answered` waits, so that any thread may
+    call it, and the garbage collector.
     """
 
     __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "_work", "owner")
@@ -94,13 +96,13 @@ class FileLockRequest:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
-        """``with request:`` gives it back in the end."""
+        """``with request:`` releases it in the end."""
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
     def prepare(self) -> None:
-        """Before another thread knows of it: who is to be woken."""
+        """Note the loop and what to wake in it, before another thread knows of the request."""
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
@@ -147,13 +149,13 @@ class FileLockRequest:
     def withdraw(self) -> None:
         """The task does not want it any more, whether it has it or not.
 
-        Where there is work for it, who has given that gives it back.
+        Where there is work for it, the work releases it.
         """
         if self.answer(Answer.WITHDRAWN) is Answer.GRANTED and self._work is None:
             self.release()
 
     def release(self) -> None:
-        """The turn is free. More than once does nothing."""
+        """Give the turn back. More than once does nothing."""
         if self._returned.acquire(blocking=False) and self._lock is not None:
             self._on_end()
             with contextlib.suppress(OSError):
@@ -170,6 +172,18 @@ class FileLockRequest:
     def _wake(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class FileTurnStatistics:
+    """``held_by`` are other processes that have the turn, as far as the system tells.
+
+    ``waiting``: a task of this process waits. ``works``: the files could be locked so far.
+    """
+
+    held_by: tuple[str, ...]
+    waiting: bool
+    works: bool
 
 
 @final
@@ -203,7 +217,7 @@ class FileTurn:
     # -- to have it -----------------------------------------------------------------------------
 
     def acquire_nowait(self) -> FileLockRequest | None:
-        """The turn if it is free, and nobody was here before."""
+        """Take the turn if it is free and no other process was here before."""
         try:
             if not self._may_take() or not self._turn.acquire_nowait():
                 self._others_at = self._clock()
@@ -237,7 +251,7 @@ class FileTurn:
                 if timeout <= 0:
                     break
                 if passed := self._pass_line():
-                    request.withdraw()  # in vain: nobody else has the turn
+                    request.withdraw()  # in vain: the turn is free
                     return passed
             answer = request.answer(Answer.WITHDRAWN)
         finally:
@@ -249,6 +263,12 @@ class FileTurn:
             raise answer
         return request if answer is Answer.GRANTED else None
 
+    def statistics(self) -> FileTurnStatistics:
+        """Return how the turn stands between processes. Reads the system's list of locks."""
+        return FileTurnStatistics(
+            tuple(self._holders("turn")), self._waiting is not None, not self._warned
+        )
+
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the task that waits for ``owner``. From any thread."""
         request = self._waiting
@@ -256,13 +276,13 @@ class FileTurn:
             request.dismiss(error())
 
     def _pass_line(self) -> FileLockRequest | None:
-        """The turn, if nobody has it although somebody is first in line.
+        """Take the turn if it is free although a process is first in line.
 
-        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets nobody pass.
+        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets no other pass.
         """
         try:
             passed = self._turn.acquire_nowait()
-        except (OSError, DatabaseNotUsableError):  # who waits in the thread is told
+        except (OSError, DatabaseNotUsableError):  # the waiting thread meets it, too
             return None
         self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
         return self._taken(self._turn) if passed else None
@@ -287,7 +307,7 @@ class FileTurn:
     # -- what may be wrong with the files -------------------------------------------------------
 
     def meet_busy(self) -> None:
-        """Somebody else is writing, although the turn is here. In the thread of who has it.
+        """Note that another connection writes, although the turn is here. In the holder's thread.
 
         If the files were removed, others lock other ones. From the next time on, so does this.
         """
@@ -303,13 +323,12 @@ class FileTurn:
         return self._taken(None)
 
     def describe(self) -> str:
-        """``process 4242 (python)``: who has the turn."""
+        """Return the name of what has the turn: ``process 4242 (python)``."""
         return ", ".join(self._holders("turn") or self._holders("line")) or "another process"
 
     def _holders(self, name: str) -> list[str]:
-        file = identity(f"{self._database}-{name}")
-        held = (lock for lock in locks() if lock.family == "FLOCK" and lock.file == file)
-        return other_processes(lock.pid for lock in held)
+        wanted = ("FLOCK", identity(f"{self._database}-{name}"))
+        return other_processes(lock.pid for lock in locks() if (lock.family, lock.file) == wanted)
 
     # -- the thread that waits ------------------------------------------------------------------
 
@@ -365,7 +384,7 @@ def _wait_for_turn(
     if request is not None:
         request.begin()
     else:
-        with contextlib.suppress(OSError):  # whoever comes next has it still, and gives it back
+        with contextlib.suppress(OSError):  # the next request has it still, and releases it
             turn.release()
     return going
 
@@ -373,7 +392,7 @@ def _wait_for_turn(
 def _grant_first(
     request: FileLockRequest | None, requests: queue.SimpleQueue[FileLockRequest | None]
 ) -> tuple[FileLockRequest | None, bool]:
-    """The first who still wants the turn, and has it now; and whether there may be others."""
+    """Return the first request that is still wanted, now granted; and whether others may come."""
     with contextlib.suppress(queue.Empty):
         while request is not None:
             if request.grant():

@@ -24,8 +24,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import final
 
+from ..statistics import ReaderStatistics
 from ..system.forks import renew_after_fork
 from .permit import Permit
 
@@ -71,9 +73,22 @@ class Snapshot:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._end_early, self, error)
 
+    def statistics(self, now: float) -> ReaderStatistics:
+        who = self.permit.describe_holder()
+        return ReaderStatistics(now - self.since, who, self.long, self.outstayed)
+
     def describe(self, now: float) -> str:
         """``12.3 s by task 'report' (now at reports.py:88, last SQL: SELECT …)``"""
         return f"{now - self.since:.1f} s by {self.permit.describe_holder()}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotsStatistics:
+    """``open`` read transactions, the ``oldest`` of them; ``in_gap``: new ones have to wait."""
+
+    open: int
+    oldest: ReaderStatistics | None
+    in_gap: bool
 
 
 @final
@@ -172,6 +187,12 @@ class Snapshots:
         """Whether new read transactions have to wait."""
         gap = self._gap  # once: another thread may end it between two looks
         return gap is not None and gap.respected(self._clock())
+
+    def statistics(self) -> SnapshotsStatistics:
+        """Return how many read, and which has read for the longest time."""
+        found = list(self._open)
+        oldest = found[0].statistics(self._clock()) if found else None
+        return SnapshotsStatistics(len(found), oldest, self.in_gap)
 
     def begin(
         self,

@@ -1,6 +1,6 @@
 """The write turn of a database file: one for all engines, loops and threads, and all processes.
 
-It has two halves. Tasks stand in line within their process, for a permit; who has it stands in line
+It has two halves. Tasks stand in line within their process, for a permit; its holder stands in line
 between processes, for the file, as long as it needs SQLite's lock.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
@@ -38,7 +39,7 @@ class Place:
 
     @property
     def is_last(self) -> bool:
-        """Whether nobody has asked for the turn since."""
+        """Whether the turn was not asked for since."""
         return self._line.arrivals == self._waiter.number
 
     def hand_to(self, task: asyncio.Task[Any] | None) -> None:
@@ -56,7 +57,7 @@ class Place:
         return permit
 
     def leave(self) -> None:
-        """Give it up, if nobody has waited in it."""
+        """Give it up, unless a task has waited in it."""
         if not self._used:
             self._used = True
             self._line.leave_line(self._waiter)
@@ -64,6 +65,20 @@ class Place:
 
 place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", default=None)
 """Where the current task waits for the turn, if it has a place already."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTurnStatistics:
+    """``holder`` describes what has the turn, for ``seconds_held``; both None if it is free.
+
+    ``waiting`` tasks of this process stand in line. ``shared`` says that other processes line up,
+    too.
+    """
+
+    holder: str | None
+    seconds_held: float | None
+    waiting: int
+    shared: bool
 
 
 @final
@@ -113,13 +128,18 @@ class WriteTurn:
 
     @property
     def holder(self) -> Permit | None:
-        """Who may write now; None if nobody does."""
+        """The permit of the task that may write now; None if the turn is free."""
         return next(iter(self._line.permits), None)
 
-    @property
-    def seconds_held(self) -> float | None:
-        """How long the holder has had the turn; None if nobody has it."""
-        return self._line.longest_held_seconds
+    def locked(self) -> bool:
+        """Return whether a task of this process has the turn."""
+        return self._line.locked()
+
+    def statistics(self) -> WriteTurnStatistics:
+        """Return how the turn stands, with the whereabouts of its holder."""
+        line = self._line.statistics()
+        holder = next(iter(line.holders), None)
+        return WriteTurnStatistics(holder, line.seconds_held, line.waiting, self._shared)
 
     # -- within the process ---------------------------------------------------------------------
 
@@ -142,7 +162,7 @@ class WriteTurn:
     async def wait_in_line(
         self, timeout: float | None, owner: object = None, *, waited: float = 0.0
     ) -> Permit:
-        """The rest of :meth:`acquire`, for who has just tried :meth:`acquire_nowait` in vain.
+        """Wait as :meth:`acquire` does, after :meth:`acquire_nowait` was tried in vain.
 
         With a ``timeout`` of None it waits as long as it takes.
         """
@@ -167,7 +187,7 @@ class WriteTurn:
             )
 
     def not_in_time(self, seconds: float) -> WriteTimeout:
-        """The error of who has waited for so long, while somebody else had the turn."""
+        """Return the error of a task that has waited for so long, while another had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
             f"{self._line.describe_holders()}, {self._line.waiting} more in line; "
@@ -179,7 +199,7 @@ class WriteTurn:
         return Place(self._line, self._line.stand_in_line(owner))
 
     def acquire_nowait(self) -> Permit | None:
-        """The turn if nobody has it, without waiting. For use inside an event loop."""
+        """Take the turn if it is free, without waiting. For use inside an event loop."""
         return self._line.acquire_nowait()
 
     def release(self, permit: Permit) -> None:
@@ -191,7 +211,7 @@ class WriteTurn:
         self._line.send_away(owner, error)
         self._file.send_away(owner, error)
 
-    # -- between processes, for who has the turn here -------------------------------------------
+    # -- between processes, for the holder of the turn here -------------------------------------
 
     def enter_nowait(self) -> FileLockRequest | None:
         """The file, without waiting; None if another process has it. Costs one system call."""
@@ -221,7 +241,7 @@ class WriteTurn:
         return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:
-        """The error of who has waited for so long, while another process had the turn."""
+        """Return the error of a task that has waited for so long, while a process had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; {self._file.describe()} holds "
             f"the turn, {self._line.waiting} more of this process in line; shorten the "
@@ -241,7 +261,7 @@ class WriteTurn:
                 holder.waits_for = None
 
     def meet_busy(self) -> None:
-        """Somebody else has SQLite's lock, although the turn is held. In the holder's thread."""
+        """Note that another connection has SQLite's lock all the same. In the holder's thread."""
         if (holder := self.holder) is not None:
             self._met_busy_at = time.monotonic()
             holder.waits_for = lambda: self._describe_lock(holder)
@@ -265,4 +285,4 @@ class WriteTurn:
 
 
 _ALONE = FileLockRequest(None, lambda: None, None)
-"""The request of who shares the file with no other process: there is nothing to give back."""
+"""The request where no other process shares the file: there is nothing to release."""

@@ -1,4 +1,4 @@
-"""Who keeps the log of a database file small: one keeper for all engines of the process.
+"""The keeper of the log of a database file: one for all engines of the process.
 
 It has no thread and no task of its own as long as there is nothing to do. Connections tell it of
 commits, in their own threads; it looks at the log there, which costs a few microseconds. When
@@ -26,7 +26,6 @@ from ..statistics import (
     Checkpoint,
     CheckpointMode,
     CheckpointOutcome,
-    ReaderStatistics,
     WalStatistics,
 )
 from ..system.forks import renew_after_fork
@@ -210,16 +209,16 @@ class WalKeeper:
 
     def _look_again(self, seconds: float) -> None:
         self._timer_at = time.monotonic() + seconds
-        # A weak reference: the timer must not keep alive what nobody uses.
+        # A weak reference: the timer must not keep alive what is not used.
         asyncio.get_running_loop().call_later(seconds, _timer, weakref.ref(self), self._timer_at)
 
     def look_in_quiet(self, armed_for: float) -> None:
-        """The timer: nobody has written for a moment, unless somebody has."""
+        """Start if there was no commit for a moment; else look again later. Called by the timer."""
         if self._timer_at != armed_for:
             return  # another one has taken its place
         self._timer_at = None
         quiet = time.monotonic() - self.monitor.committed_at
-        if quiet < QUIET_SECONDS or self._turn.holder is not None or self._works():
+        if quiet < QUIET_SECONDS or self._turn.locked() or self._works():
             self._look_again(QUIET_SECONDS)
         else:
             self._start(idle=True)
@@ -239,7 +238,7 @@ class WalKeeper:
         still_large = True
         try:
             still_large = await self._keep(idle=idle)
-        except WriteTimeout:  # a writer does not end; whoever waits for it is told so
+        except WriteTimeout:  # a writer does not end; its own waiters are told so
             self.monitor.no_gap_until = time.monotonic() + self._pause.longer()
         except FileReplacedError as error:
             self._rest_until = time.monotonic() + self._pause.longer()
@@ -275,7 +274,7 @@ class WalKeeper:
         return done
 
     def _call_in_readers(self, situation: Situation) -> None:
-        """At the hard limit: name those who stay, and end those who are too old."""
+        """At the hard limit: name the readers that stay, and end the ones that are too old."""
         hard = self.settings.hard_limit
         if hard is None or situation.log.used < hard:
             return
@@ -320,7 +319,7 @@ class WalKeeper:
         return done
 
     def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
-        if done is None:  # somebody writes: it was not so quiet
+        if done is None:  # there is a writer: it was not so quiet
             return
         self.warnings.succeeded()
         if done.outcome is CheckpointOutcome.TRUNCATED:
@@ -331,7 +330,7 @@ class WalKeeper:
         else:
             self._pause.over()
 
-    # -- for whoever owns the database ----------------------------------------------------------
+    # -- for the database -----------------------------------------------------------------------
 
     async def checkpoint(self, mode: CheckpointMode, timeout: float) -> Checkpoint:
         """Run a checkpoint now; see :meth:`sa_sqlite_pool.SQLiteDatabase.checkpoint`."""
@@ -381,22 +380,11 @@ class WalKeeper:
             limit=self.settings.hard_limit,
             last_checkpoint=last,
             held_back_by=None if last is None else last.held_back_by,
-            oldest_reader=_reader(self.snapshots.oldest),
+            oldest_reader=self.snapshots.statistics().oldest,
             sqlite_version=sqlite3.sqlite_version,
             reset_bug=has_reset_bug(sqlite3.sqlite_version_info),
             outside_writers=tuple(self.checkpointing.outside_writers),
         )
-
-
-def _reader(snapshot: Snapshot | None) -> ReaderStatistics | None:
-    if snapshot is None:
-        return None
-    return ReaderStatistics(
-        time.monotonic() - snapshot.since,
-        snapshot.permit.describe_holder(),
-        snapshot.long,
-        snapshot.outstayed,
-    )
 
 
 def _timer(reference: weakref.ref[WalKeeper], armed_for: float) -> None:

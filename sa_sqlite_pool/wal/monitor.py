@@ -1,4 +1,4 @@
-"""What is seen of a log, after each commit, in the thread of whoever made it."""
+"""What is seen of a log, after each commit, in the thread that made it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import final
 
 from ..files.location import Location
 from ..files.log_file import LogSize, measure
+from ..files.neighbours import Presence
 from ..files.open_files import FileReplacedError, open_files
 from ..settings import WalSettings
 from ..turn.snapshots import Snapshot, Snapshots
 from .checkpoints import move_after_commit
 from .policy import Action, Situation, decide, just_checked
-from .presence import Presence
 from .wal_warnings import WalWarnings
 
 # A log that is in use is measured by some twenty small reads: not after every commit.
@@ -29,7 +29,7 @@ _RECENT_NS = 50_000_000
 class WalMonitor:
     """Looks at the log of one database file; it changes nothing but in :meth:`catch_up`.
 
-    ``committed_at`` is when somebody of this process has committed last, and ``checked`` how the
+    ``committed_at`` is the time of the last commit of this process, and ``checked`` how the
     log stood at the last checkpoint. ``no_gap_until``: until then, a gap between readers would be
     in vain. Times are monotonic seconds.
     """
@@ -40,10 +40,10 @@ class WalMonitor:
         self.committed_at = 0.0
         self.checked = LogSize()
         self.no_gap_until = 0.0
-        self.presence = Presence(f"{location.file}-wal")
         self._location = location
-        self._path = f"{location.file}-wal"
         self._database = location.file
+        self._path = f"{location.file}-wal"
+        self.presence = Presence(self._path)
         self._snapshots = snapshots
         self._warnings = warnings
         self._measured_at = 0.0
@@ -72,7 +72,7 @@ class WalMonitor:
         self._moved_ns = None if recent else moved_ns
 
     def is_quiet(self) -> bool:
-        """Whether nobody has run a checkpoint since the last commit, nor need run one after it.
+        """Return whether no checkpoint was run since the last commit, nor need be run after it.
 
         What may follow on the loop, then, is to measure the log: twenty reads of what is in memory,
         since it was written a moment ago.
@@ -107,12 +107,12 @@ class WalMonitor:
             self._warnings.replaced(error)
 
     def is_large(self) -> bool:
-        """Whether the file is above the soft limit."""
+        """Return whether the file is above the soft limit."""
         soft, size = self.settings.soft_limit, self.size()
         return soft is not None and size is not None and size >= soft
 
     def size(self) -> int | None:
-        """Bytes of the file; None if there is none. Shows other processes that it is in use."""
+        """Return the bytes of the file; None if there is none. Shows others that it is in use."""
         try:
             log = os.stat(self._path)
         except OSError:
@@ -147,7 +147,7 @@ class WalMonitor:
         return longest is not None and not snapshot.long and now - snapshot.since >= longest
 
     def catch_up(self, connection: sqlite3.Connection) -> None:
-        """Move the log right after a commit, where nobody else has had a chance to.
+        """Move the log right after a commit, where the keeper has had no chance to.
 
         Say, one task keeps the turn for thousands of commits.
         """

@@ -72,7 +72,7 @@ class WalWarnings:
         self._once("replaced", str(error))
 
     def look_failed(self, error: Exception) -> None:
-        """What nobody has thought of."""
+        """An error that was not foreseen."""
         logger.error("looking at the log of %s failed", self._label, exc_info=error)
 
     def no_log(self, connection: sqlite3.Connection) -> None:

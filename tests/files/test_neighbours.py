@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.files.neighbours import describe_writer, outside_readers, outside_writers
+from sa_sqlite_pool.files.neighbours import (
+    Presence,
+    describe_writer,
+    outside_readers,
+    outside_writers,
+)
 from sa_sqlite_pool.system import proc_locks
-from sa_sqlite_pool.wal.presence import Presence
 from tests.wal.others import PLAIN, PRESENT, OtherProcess
 
 fcntl = pytest.importorskip("fcntl", reason="there are no such locks here")

@@ -226,6 +226,15 @@ def test_nothing_is_written_where_there_is_a_table(
     assert (log.stat().st_size > before) is written
 
 
+async def test_a_reader_takes_no_turn(files: Files) -> None:
+    """Nor waits for one: what SQLite cannot compile there, and so may write anything, does not."""
+    files.attach("a.db")
+    permit = await files.turn("a.db").acquire(1)
+    await files.attached.take_turns(frozenset({2}), RULES, Patience(RULES, None, writing=False))
+    assert files.attached.held == []
+    files.turn("a.db").release(permit)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 async def test_other_processes_line_up_where_they_do_for_main(files: Files, shared: bool) -> None:
     """``file_turn`` of the engine is for all files that it writes."""

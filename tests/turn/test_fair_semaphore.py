@@ -10,7 +10,7 @@ import pytest
 
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from sa_sqlite_pool.turn.deadlines import Deadlines
-from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
+from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore, SemaphoreStatistics
 from sa_sqlite_pool.turn.permit import Permit, shorten
 from tests.helpers import run_in_virtual_time, time_passes, until_waiting
 
@@ -450,6 +450,33 @@ def test_the_holder_is_described() -> None:
         assert description.startswith("12.0 s by task 'import-42' (now at test_fair_semaphore.py:")
         assert description.endswith("last SQL: UPDATE items SET amount = 1)")
         task.cancel()
+
+    run_in_virtual_time(main())
+
+
+def test_statistics() -> None:
+    """Where the permits are, the oldest first, and how many tasks wait for one."""
+
+    async def main() -> None:
+        line = semaphore(2)
+        assert line.statistics() == SemaphoreStatistics(2, (), None, 0)
+        first = await take(line)
+        await time_passes(3)
+        assert not line.locked()
+        second = await take(line)
+        second.last_sql = "SELECT 2"
+        waiting = asyncio.create_task(take(line))
+        await time_passes(1)
+        assert line.locked()
+        found = line.statistics()
+        assert (found.capacity, found.seconds_held, found.waiting) == (2, 4.0, 1)
+        assert [holder.endswith("last SQL: SELECT 2)") for holder in found.holders] == [False, True]
+        for permit in (first, second):
+            line.release(permit)
+        line.release(await waiting)
+        assert found.waiting == 1  # a value, not a view
+        assert line.statistics().waiting == 0
+        assert not line.locked()
 
     run_in_virtual_time(main())
 

@@ -163,8 +163,10 @@ class TestNoLocks:
         """The warning names the file, the reason, what it means and what to do."""
         calls.fail = OSError(errno.ENOLCK, "No locks available")
         turn = process(path)
+        assert turn.statistics().works
         for _ in range(2):
             taken(turn).release()
+        assert not turn.statistics().works
         [record] = caplog.records
         assert record.levelno == logging.WARNING
         assert str(path) in record.message
@@ -375,6 +377,21 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         assert turn.acquire_nowait() is None
         name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
         assert turn.describe() == f"process {holder.pid} ({name})"
+
+    @ON_LINUX
+    async def test_statistics(self, path: Path, holder: subprocess.Popen[str]) -> None:
+        """Which other process has the turn, and whether a task of this one waits for it."""
+        turn = process(path)
+        task = await start(path, turn)
+        found = turn.statistics()
+        assert [name.startswith(f"process {holder.pid} (") for name in found.held_by] == [True]
+        assert (found.waiting, found.works) == (True, True)
+        holder.kill()
+        request = await task
+        assert request is not None
+        request.release()
+        found = turn.statistics()
+        assert (found.held_by, found.waiting) == ((), False)
 
     async def test_it_is_killed(self, path: Path, holder: subprocess.Popen[str]) -> None:
         """The system takes the lock back, and the next in line has it."""

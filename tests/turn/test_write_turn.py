@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy.exc
 
 from sa_sqlite_pool import TurnAlreadyHeldError, WriteTimeout
-from tests.helpers import turn_of
+from sa_sqlite_pool.turn.write_turn import WriteTurnStatistics
+from tests.helpers import turn_of, until_waiting
 
 
 async def test_the_same_task_asking_twice_is_refused_at_once() -> None:
@@ -49,4 +50,24 @@ async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
     done.set()
     await task
     assert turn.holder is None
-    assert turn.seconds_held is None
+
+
+async def test_statistics(path: Path) -> None:
+    """What has the turn and for how long, how many wait, and whether other processes line up."""
+    turn = turn_of(path)
+    assert turn.statistics() == WriteTurnStatistics(None, None, 0, shared=False)
+    assert not turn.locked()
+    permit = await turn.acquire(1)
+    permit.last_sql = "SELECT 1"
+    other = asyncio.create_task(turn.acquire(1))
+    await until_waiting(1, turn)
+    turn.share()
+    found = turn.statistics()
+    assert (found.waiting, found.shared, turn.locked()) == (1, True, True)
+    assert found.holder is not None
+    assert found.holder.endswith("last SQL: SELECT 1)")
+    assert found.seconds_held is not None
+    assert found.seconds_held >= 0
+    turn.release(permit)
+    turn.release(await other)
+    assert turn.statistics().holder is None
