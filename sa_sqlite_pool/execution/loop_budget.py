@@ -87,7 +87,7 @@ class LoopBudget:
     def statistics(self) -> LoopBudgetStatistics:
         """Return how the current lap stands. In the loop."""
         waiting = sum(not place.done() for place in self._outside)
-        room = self._room if self._counts else max(1, round(_SECONDS / self._mean))
+        room = self._room if self._counts else self._room_for(_SECONDS)
         return LoopBudgetStatistics(room, waiting, self._mean)
 
     # -- letting in -----------------------------------------------------------------------------
@@ -125,6 +125,9 @@ class LoopBudget:
             self._worked += seconds
             self._mean += _WEIGHT * (seconds - self._mean)
 
+    def _room_for(self, seconds: float) -> int:
+        return max(1, round(seconds / self._mean))
+
     # -- holding --------------------------------------------------------------------------------
 
     def pause(self, task: asyncio.Task[Any] | None) -> Pause:
@@ -141,7 +144,7 @@ class LoopBudget:
 
     def _begin_lap(self, seconds: float) -> None:
         self._began, self._worked = time.perf_counter(), 0.0
-        self._room = max(1, round(seconds / self._mean))
+        self._room = self._room_for(seconds)
         self._counts = True
         asyncio.get_running_loop().call_soon(self._next_lap)
 
