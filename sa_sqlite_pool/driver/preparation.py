@@ -13,6 +13,7 @@ from ..sqlite.statements import (
     classify,
     ends_transaction,
     first_word,
+    is_well_formed_savepoint,
     parse_pragma,
     savepoint_name,
 )
@@ -173,8 +174,9 @@ class Preparation:
         if transaction.worker.in_transaction:
             return
         if statement.kind is Kind.SAVEPOINT:
-            transaction.savepoints.append(statement.sql)
-            statement.execute = _nothing
+            if is_well_formed_savepoint(statement.sql):  # or SQLite says now what is wrong with it
+                transaction.savepoints.append(statement.sql)
+                statement.execute = _nothing
         elif transaction.savepoints:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)
