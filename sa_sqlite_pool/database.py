@@ -293,15 +293,19 @@ class SQLiteDatabase(RunsClosures):
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that writes: BEGIN IMMEDIATE at its first statement, in its turn.
 
-        Commits when the block ends, rolls back when it raises. Waits at most ``write_timeout``
-        seconds for its turn, and raises :class:`~sa_sqlite_pool.WriteTimeout` then; the same task
-        asking twice gets :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once. Used after the
-        block, it raises :class:`~sa_sqlite_pool.SessionEndedError`.
+        Commits when the block ends, rolls back when it raises; after a ``commit()`` within it, the
+        next statement takes the turn again. Waits at most ``write_timeout`` seconds for its turn,
+        and raises :class:`~sa_sqlite_pool.WriteTimeout` then; the same task asking twice gets
+        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once. Used after the block, it raises
+        :class:`~sa_sqlite_pool.SessionEndedError`.
         """
         session = self._sessionmaker(role="writer")
         try:
-            async with session, session.begin():
+            async with session:
                 yield session
+                # Not by ``session.begin()``: after ``commit()``, SQLAlchemy refuses all use of a
+                # session within its block. As there, what a failed flush has left is rolled back.
+                await (session.commit() if session.is_active else session.rollback())
         finally:
             end_session(session, "db.write()")
 

@@ -12,6 +12,7 @@ from ..sqlite.statements import (
     Kind,
     ends_transaction,
     first_word,
+    is_well_formed_savepoint,
     parse_pragma,
     savepoint_name,
 )
@@ -172,8 +173,9 @@ class Preparation:
         if transaction.worker.in_transaction:
             return
         if statement.kind is Kind.SAVEPOINT:
-            transaction.savepoints.append(statement.sql)
-            statement.execute = _nothing
+            if is_well_formed_savepoint(statement.sql):  # or SQLite says now what is wrong with it
+                transaction.savepoints.append(statement.sql)
+                statement.execute = _nothing
         elif transaction.savepoints:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)

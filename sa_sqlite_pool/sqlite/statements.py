@@ -323,6 +323,13 @@ def savepoint_name(sql: str) -> str:
     return names[-1].strip(_QUOTES).lower()
 
 
+def is_well_formed_savepoint(sql: str) -> bool:
+    """Return whether ``sql`` is SAVEPOINT and a name, so that SQLite would accept it."""
+    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
+    groups = [token.lastgroup for token in tokens if token.lastgroup != "skip"]
+    return groups in (["word", "word"], ["word", "quoted"])
+
+
 def ends_transaction(sql: str) -> bool:
     """Return whether a statement of the kind ``END`` ends all, and not a SAVEPOINT alone."""
     found = list(words(sql[:_LOOKED_AT]))
