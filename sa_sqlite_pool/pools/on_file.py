@@ -42,7 +42,8 @@ class OnFile:
         own, settings, keeper = self._connector, self._connector.settings, self.keeper
         reads, writes = self.role is not Role.WRITER, self.role is not Role.READER
         file, journal = self.database_file, self._connector.has_rollback_journal
-        known = journal or keeper is not None  # read transactions matter to others
+        # Read transactions matter to others.
+        known = journal or keeper is not None or own.location.shares_cache
         return Rules(
             role=self.role,
             label=own.location.label,
@@ -55,6 +56,8 @@ class OnFile:
             log=keeper if writes else None,
             file=file.file,
             readers_in_the_way=file.snapshots if journal else None,
+            writer=file.turn,
+            readers=file.snapshots,
             doubtful=own.site.doubtful,
             opened_read_only=own.opens_read_only,
         )

@@ -28,6 +28,7 @@ _RETRY_SECONDS = (0.001, 0.002)
 
 _BUSY = 5
 _LOCKED = 6
+_LOCKED_SHAREDCACHE = 262
 _BUSY_SNAPSHOT = 517
 
 # How many seconds the current task waits to write, where that is not for its engine to say: a
@@ -162,9 +163,31 @@ class Patience:
                 f"{own.describe(time.monotonic())}; end that transaction, or close its stream, "
                 "before committing; this one was rolled back"
             ) from error
+        if self._is_shared(error) and (held := self._held_by_task()) is not None:
+            raise OwnLockError(
+                f"{error}: it would wait for itself: connections to {self._rules.label} share a "
+                "cache, or a database in memory, and so lock tables for one another, and "
+                f"{held} on another one; end that transaction first, or use :memory: or a file without "
+                "cache=shared, where readers wait for nobody"
+            ) from error
         if self.seconds_left <= 0:
             raise self.not_in_time(error) from error
         await pause()
+
+    def _is_shared(self, error: Exception) -> bool:
+        """Whether the lock is of this process for certain."""
+        return error_code(error) == _LOCKED_SHAREDCACHE or self._rules.file is None
+
+    def _held_by_task(self) -> str | None:
+        """What the same task does on another connection, which keeps the lock."""
+        now, turn = time.monotonic(), self._rules.writer
+        holder = None if turn is None or self._writing else turn.holder
+        if holder is not None and is_own(holder):
+            return f"the same task writes, for {holder.describe(now)},"
+        for snapshot in self._rules.readers or ():
+            if snapshot.permit is not self._loan and is_own(snapshot.permit):
+                return f"the same task reads, for {snapshot.describe(now)},"
+        return None
 
     def _own_read(self) -> Snapshot | None:
         readers = self._rules.readers_in_the_way or ()

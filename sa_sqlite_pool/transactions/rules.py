@@ -61,7 +61,9 @@ class Rules:
     where nobody asks. ``log`` is told of commits; None where SQLite keeps the log by itself.
     ``file`` is the real path of the database, None in memory.
     ``readers_in_the_way`` are those whom a commit waits for; None in WAL mode, where it waits for
-    nobody. ``doubtful`` says that even the end of a read may wait for a server.
+    nobody. ``writer`` and ``readers`` have SQLite's locks in this process: the turn, whoever needs
+    it, and the read transactions. ``doubtful`` says that even the end of a read may wait for a
+    server.
     ``opened_read_only`` says that SQLite has opened the file with ``mode=ro``.
     """
 
@@ -76,6 +78,8 @@ class Rules:
     log: Log | None = None
     file: str | None = None
     readers_in_the_way: Snapshots | None = None
+    writer: WriteTurn | None = None
+    readers: Snapshots | None = None
     doubtful: bool = False
     opened_read_only: bool = False
 
