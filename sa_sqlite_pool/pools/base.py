@@ -364,6 +364,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     def _close_idle(self) -> None:
         while not self._pool.empty():
             self._pool.get_nowait().close()
+        self._let_go_of_log()
 
     def dispose(self) -> None:
         """Close what is at rest; what is on loan is closed when it comes back."""
@@ -372,6 +373,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._kept.dispose()
         self._opening.dispose()
         self._opening.lane.stop()
+        self._let_go_of_log()
 
     # -- forks ----------------------------------------------------------------------------------
 

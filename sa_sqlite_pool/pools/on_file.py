@@ -41,6 +41,12 @@ class OnFile:
             keeper.serve(self._opening.settings)
         return keeper
 
+    def _let_go_of_log(self) -> None:
+        """Keep no log open that went with the last connection: its space would not come free."""
+        keeper: WalKeeper | None = vars(self).get("_log_keeper")
+        if keeper is not None:
+            keeper.lookout.size()
+
     @cached_property
     def _readers_in_the_way(self) -> Snapshots | None:
         """Those whom a commit waits for, where there is no log."""
