@@ -354,6 +354,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     def _close_idle(self) -> None:
         while not self._pool.empty():
             self._pool.get_nowait().close()
+        self._let_go_of_log()
 
     def dispose(self) -> None:
         """Close what is at rest; what is on loan is closed when it comes back."""
@@ -362,6 +363,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._kept.dispose()
         self._connector.dispose()
         self._connector.shared_thread.stop()
+        self._let_go_of_log()
 
     # -- forks ----------------------------------------------------------------------------------
 

@@ -38,6 +38,12 @@ class OnFile:
             keeper.configure(self._connector.settings)
         return keeper
 
+    def _let_go_of_log(self) -> None:
+        """Keep no log open that went with the last connection: its space would not come free."""
+        keeper: WalKeeper | None = vars(self).get("_keeper")
+        if keeper is not None:
+            keeper.monitor.size()
+
     def _rules(self) -> Rules:
         own, settings, keeper = self._connector, self._connector.settings, self.keeper
         reads, writes = self.role is not Role.WRITER, self.role is not Role.READER

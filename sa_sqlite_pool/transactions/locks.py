@@ -167,8 +167,8 @@ class Patience:
             raise OwnLockError(
                 f"{error}: it would wait for itself: connections to {self._rules.label} share a "
                 "cache, or a database in memory, and so lock tables for one another, and "
-                f"{held} on another one; end that transaction first, or use :memory: or a file without "
-                "cache=shared, where readers wait for nobody"
+                f"{held} on another one; end that transaction first, or use :memory: or a file "
+                "without cache=shared, where readers wait for nobody"
             ) from error
         if self.seconds_left <= 0:
             raise self.not_in_time(error) from error
