@@ -106,8 +106,9 @@ class Guard:
     ``attempted`` is the last write that a statement was about to do, or did, where ``access`` does
     not include it; ``denied``, what was refused here. ``temp_schema`` counts the changes of the
     temp schema, which is the connection's own; ``schema_changes``, what else is no row of a table:
-    DDL, and PRAGMAs that change a file. ``attached`` counts what was attached
-    and detached; ``busy_timeout`` says that SQLite's own waiting was switched on or off. ``called``
+    DDL, and PRAGMAs that change a file; ``schema_change`` is the last of them. ``attached`` counts
+    what was attached and detached; ``busy_timeout`` says that SQLite's own waiting was switched on
+    or off. ``called``
     says that a statement calls one of ``functions``, those of the application, in lower case; None
     as long as they are not known. ``inline`` denies those, too. ``functions_may_write`` says that
     one of them may execute statements, and ``compiled_writes``, that one of these may be compiled,
@@ -129,6 +130,7 @@ class Guard:
         "functions_may_write",
         "inline",
         "refuses",
+        "schema_change",
         "schema_changes",
         "shadows",
         "temp_schema",
@@ -143,6 +145,7 @@ class Guard:
         self.denied: str | None = None
         self.temp_schema = 0
         self.schema_changes = 0
+        self.schema_change: str | None = None
         self.attached = 0
         self.busy_timeout = False
         self.functions: frozenset[str] | None = None
@@ -223,9 +226,13 @@ class Guard:
             self.attached += 1
         elif action == sqlite3.SQLITE_PRAGMA and second is not None and first is not None:
             self.busy_timeout = self.busy_timeout or first.lower() == "busy_timeout"
-            self.schema_changes += statements.pragma_writes(first, has_value=True)
+            if statements.pragma_writes(first, has_value=True):
+                self.schema_changes += 1
+                self.schema_change = f"PRAGMA {first}"
         elif action in _DDL:
             self.schema_changes += 1
+            if action != sqlite3.SQLITE_REINDEX:  # which follows CREATE INDEX
+                self.schema_change = _writes(action, first, second, database) or self.schema_change
 
     def _judge(
         self, action: int, first: str | None, second: str | None, database: str | None

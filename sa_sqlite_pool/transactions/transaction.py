@@ -17,6 +17,7 @@ from ..errors import OwnLockError, TransactionLostError
 from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi, is_busy
 from ..turn.permit import Permit, shorten
+from . import undone_schema
 from .attached import AttachedFiles
 from .locks import Patience, is_own_lock, may_pass
 from .placement import Placing
@@ -47,6 +48,7 @@ class Transaction:
         "_lost",
         "_placing",
         "_rules",
+        "_schema_changes",
         "attached",
         "begun_by_text",
         "begun_here",
@@ -73,6 +75,7 @@ class Transaction:
         self.begun_here = False
         self.begun_by_text = False
         self._at_end: dict[str, str] = {}  # PRAGMAs, by name
+        self._schema_changes = placing.guard.schema_changes  # as the last one has left them
         self._as_begun: tuple[int, int] | None = None  # how much was written before it
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
@@ -179,7 +182,13 @@ class Transaction:
                 self.wait_for(patience.wait(error))
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
-        _end(connection, sql)
+        guard = self._placing.guard
+        if sql == "ROLLBACK" and self._schema_changes != guard.schema_changes:
+            if connection.in_transaction:
+                undone_schema.roll_back(connection, guard, self._rules)
+        else:
+            _end(connection, sql)
+        self._schema_changes = guard.schema_changes
         if sql == "COMMIT":
             self.committed(connection)
             if self.attached.held:
