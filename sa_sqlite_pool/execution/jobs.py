@@ -59,7 +59,7 @@ LET_GO = (Stage.FINISHED, Stage.DROPPED)
 
 @final
 class Job(Generic[T]):
-    """``function(connection)`` in the thread, and its outcome. Awaited once, in the running loop.
+    """``function(connection)`` in the thread, and its outcome. Awaited by one task, once.
 
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.

@@ -1,4 +1,4 @@
-"""One object for each event loop: what the package keeps for it, and the check whose loop it is.
+"""One object for each event loop: what the package keeps for it.
 
 A class whose objects belong to one loop, such as the mailbox or the loop's budget, is a *part* of
 the loop's state. It keeps no registry of its own and asks for no loop:
@@ -21,7 +21,7 @@ P = TypeVar("P")
 
 @final
 class _Parts(dict[type[Any], Any]):
-    """One object of each class. What is missing is made."""
+    """One object of each class, made when it is first looked up."""
 
     def __missing__(self, part: type[P]) -> P:
         made = self[part] = part()
@@ -71,7 +71,7 @@ class _Registry:
         return found
 
     def _forget_closed(self) -> None:
-        """Tasks that a closed loop has left behind, waiting in a part, would keep it for ever."""
+        """Forget what closed loops have left: tasks that wait in a part lead to their loop."""
         for reference in self._states.keyrefs():
             if (loop := reference()) is not None and loop.is_closed():
                 self._states.pop(loop, None)

@@ -1,4 +1,4 @@
-"""Workers over databases in memory, and a gate for their threads."""
+"""Connection threads over databases in memory, and a gate for them."""
 
 from __future__ import annotations
 
