@@ -108,12 +108,12 @@ class Guard:
     temp schema, which is the connection's own; ``schema_changes``, what else is no row of a table:
     DDL, and PRAGMAs that change a file; ``schema_change`` is the last of them. ``attached`` counts
     what was attached and detached; ``busy_timeout`` says that SQLite's own waiting was switched on
-    or off. ``called``
-    says that a statement calls one of ``functions``, those of the application, in lower case; None
-    as long as they are not known. ``inline`` denies those, too. ``functions_may_write`` says that
-    one of them may execute statements, and ``compiled_writes``, that one of these may be compiled,
-    so that SQLite does not ask about it again. ``application`` is the application's own authorizer.
-    ``refuses`` is asked, with name and value, about each PRAGMA that is set.
+    or off. ``called`` says that a statement calls one of ``functions``, those of the application,
+    in lower case; None as long as they are not known. ``inline`` denies those, too.
+    ``functions_may_write`` says that one of them may execute statements, and ``compiled_writes``,
+    that one of these may be compiled, so that SQLite does not ask about it again. ``application``
+    is the application's own authorizer. ``refuses`` is asked, with name and value, about each
+    PRAGMA that is set.
     """
 
     __slots__ = (
