@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 
 from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
 from .closures.api import Closures, RunsClosures
-from .closures.coroutine_functions import mark_as_coroutine_function
 from .closures.grouping import Groups
+from .compat.coroutine_functions import mark_as_coroutine_function
 from .errors import ConfigurationError, DatabaseClosedError
 from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url

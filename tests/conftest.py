@@ -11,11 +11,14 @@ import asyncio
 import itertools
 import os
 import shutil
+import sys
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -111,12 +114,36 @@ def numbers() -> Iterator[int]:
     return itertools.count()
 
 
+Item = TypeVar("Item", bound=pytest.Item)
+
+
+def one_in(count: int, items: list[Item], *, seed: str) -> tuple[list[Item], list[Item]]:
+    """Return those that run, and those that do not: of each test every ``count``-th case.
+
+    And at least one. ``seed`` says which of them is the first.
+    """
+    kept: list[Item] = []
+    left_out: list[Item] = []
+    for _, group in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
+        cases = list(group)
+        first = zlib.crc32(f"{seed} {cases[0].nodeid}".encode()) % min(count, len(cases))
+        for number, item in enumerate(cases):
+            (kept if number % count == first else left_out).append(item)
+    return kept, left_out
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--placement thread`` or ``inline``: of all engines that do not say otherwise."""
     parser.addoption("--placement", choices=[one.value for one in Placement], default="auto")
+    help_ = "of each test with several cases, one in so many; on each version others"
+    parser.addoption("--one-in", type=int, default=1, help=help_)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (count := config.getoption("--one-in")) > 1:
+        kept, left_out = one_in(count, items, seed=f"{sys.version_info} {sqlalchemy.__version__}")
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
     if config.getoption("--placement") == Placement.INLINE.value:
         skip = pytest.mark.skip(reason="goes on while a statement runs in a thread")
         for item in items:

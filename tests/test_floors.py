@@ -40,6 +40,9 @@ EXCEPTIONS = {("__init__", "integrations.fastapi")}
 # Files of one folder, __init__.py among them.
 MOST_FILES = 12
 
+# Of a file of tests: a longer one has found a second subject.
+MOST_LINES = 400
+
 
 def modules() -> dict[str, ast.Module]:
     found = {}
@@ -103,6 +106,12 @@ def test_a_folder_can_be_overlooked() -> None:
     """No room has more files than a reader keeps in mind."""
     for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
         assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
+
+
+def test_a_file_of_tests_can_be_overlooked() -> None:
+    """Nor is one longer than can be read at once; its helpers are in a module beside it."""
+    for path in Path(__file__).parent.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= MOST_LINES, path
 
 
 def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:

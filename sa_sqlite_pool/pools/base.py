@@ -12,6 +12,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProx
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import Empty
 
+from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
 from ..driver.connector import Connector
 from ..driver.executor import Executor
@@ -45,7 +46,6 @@ from .idle import IdleWatch
 from .kept import KeptConnections
 from .loans import Loans
 from .on_file import OnFile
-from .records import lendable
 from .resting import IdleConnections
 
 # What is cached of the file: it may turn out to be another than it seemed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Sequence
 from typing import TypeVar
 
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread, open_connection
@@ -40,3 +41,18 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+async def give_up(
+    worker: ConnectionThread, *, keep: bool, cursors: Sequence[sqlite3.Cursor] = ()
+) -> ConnectionThread | None:
+    """Give it up, and wait for the word that it is done."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[ConnectionThread | None] = loop.create_future()
+
+    def done(successor: ConnectionThread | None) -> None:
+        loop.call_soon_threadsafe(answer.set_result, successor)
+
+    worker.give_up("reason", keep=keep, done=done, cursors=cursors)
+    assert worker.closed
+    return await answer

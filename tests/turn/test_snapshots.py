@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -13,16 +11,7 @@ import pytest
 from sa_sqlite_pool.turn.permit import Permit
 from sa_sqlite_pool.turn.snapshots import Gap, Snapshot, Snapshots, SnapshotsStatistics
 from tests.helpers import run_in_virtual_time, time_passes, until
-
-
-def permit() -> Permit:
-    return Permit(asyncio.current_task(), 0.0)
-
-
-def begun(snapshots: Snapshots, *, long: bool = False) -> Snapshot:
-    snapshot = snapshots.begin(permit(), long=long)
-    assert snapshot is not None
-    return snapshot
+from tests.turn.snapshots import begun, permit
 
 
 def virtual() -> Snapshots:
@@ -383,29 +372,3 @@ def test_an_early_end_in_a_closed_loop() -> None:
 
     asyncio.run(read()).end_early(ValueError)
     assert calls == []
-
-
-async def test_a_child_process_begins_anew() -> None:
-    """Neither the parent's readers nor its gap are there; and what it gets to end is not ours."""
-    snapshots = Snapshots()
-    reader = begun(snapshots)
-    with snapshots.gap(1000):
-        snapshots.renew_in_child()
-        assert (len(snapshots), snapshots.in_gap) == (0, False)
-        mine = begun(snapshots)
-        snapshots.end(reader)
-        assert list(snapshots) == [mine]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
-async def test_a_fork() -> None:
-    """The child knows none of the parent's readers; the parent still does."""
-    snapshots = Snapshots()
-    reader = begun(snapshots)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        os._exit(len(snapshots))
-    assert os.waitpid(pid, 0)[1] == 0
-    assert list(snapshots) == [reader]
