@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.settings import Placement
-from sa_sqlite_pool.sqlite.guard import Guard
+from sa_sqlite_pool.sqlite.authorizer import Authorizer
 from sa_sqlite_pool.transactions.placement import Placing
 
 _IN_MEMORY = Path("/dev/shm")
@@ -156,8 +156,8 @@ def placement(request: pytest.FixtureRequest) -> Iterator[None]:
     """As the option says, in the process of the tests."""
     default = Placement(request.config.getoption("--placement"))
 
-    def placing(asked: Placement, guard: Guard, size: int) -> Placing:
-        return Placing(default if asked is Placement.AUTO else asked, guard, size)
+    def placing(asked: Placement, authorizer: Authorizer, size: int) -> Placing:
+        return Placing(default if asked is Placement.AUTO else asked, authorizer, size)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connector, "Placing", placing)

@@ -28,8 +28,8 @@ from ..driver.executor import Executor
 from ..driver.outside_transactions import switching_in_function
 from ..errors import ClosureError, TransactionLostError
 from ..settings import Role
+from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
-from ..sqlite.guard import Access
 from ..sqlite.shared_hooks import watch_progress
 from ..sqlite.statements import Kind, changes_settings, classify, ends_transaction, may_defer
 from ..sqlite.watch import EndWatch
@@ -202,9 +202,9 @@ class HereConnection(BorrowedConnection):
     def _run(self, call: Callable[[], T], sql: str, timeout: float | None) -> T:
         if timeout is not None:
             self._stops_at = time.monotonic() + timeout
-        guard = self._executor.placing.guard
-        guard.denied = guard.attempted = None
-        guard.called = False
+        authorizer = self._executor.placing.authorizer
+        authorizer.denied = authorizer.attempted = None
+        authorizer.called = False
         try:
             return call()
         except dbapi.failures() as error:
@@ -212,7 +212,7 @@ class HereConnection(BorrowedConnection):
             raise
         finally:
             self._stops_at = None
-            if guard.called:
+            if authorizer.called:
                 self._executor.placing.facts.of(sql).calls_functions = True
 
     def _admit(self, sql: str, kind: Kind) -> None:
@@ -235,8 +235,8 @@ class HereConnection(BorrowedConnection):
     @contextlib.contextmanager
     def _explaining(self, kind: Kind) -> Any:
         # It compiles a statement and does not run it, even one that would write.
-        guard = self._executor.placing.guard
-        with guard.allowing(Access.EXAMINED):
+        authorizer = self._executor.placing.authorizer
+        with authorizer.allowing(Access.EXAMINED):
             yield
 
     # -- what may go wrong ----------------------------------------------------------------------
@@ -306,9 +306,9 @@ class HereConnection(BorrowedConnection):
         executor.transaction.note_loss(True, error)
         if self._lost_by is None and executor.transaction.lost:
             self._lost_by = error
-        guard = executor.placing.guard
-        if executor.role is Role.READER and (guard.denied or is_read_only(error)):
-            what = guard.denied or guard.attempted or shorten(sql)
+        authorizer = executor.placing.authorizer
+        if executor.role is Role.READER and (authorizer.denied or is_read_only(error)):
+            what = authorizer.denied or authorizer.attempted or shorten(sql)
             raise executor.rules.forbidden(what) from error
         if (explained := executor.transaction.own_lock(error)) is not None:
             raise explained from error
@@ -336,7 +336,7 @@ class HereConnection(BorrowedConnection):
         placing = self._executor.placing
         placing.functions_may_have_changed()
         if self._watch is None:
-            self._watch = EndWatch(self.sqlite, placing.guard, self._note_denied_end)
+            self._watch = EndWatch(self.sqlite, placing.authorizer, self._note_denied_end)
             self._watch.begin()
             self._changes = self.sqlite.total_changes
         return self.sqlite

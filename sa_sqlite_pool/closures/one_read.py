@@ -75,7 +75,7 @@ def _begin(sqlite: sqlite3.Connection, executor: Executor) -> None:
     if executor.rules.readers_in_the_way is None:
         return
     try:  # without WAL, the first read takes the lock, and may find it taken
-        with executor.placing.guard.aside():
+        with executor.placing.authorizer.aside():
             sqlite.execute("PRAGMA schema_version").fetchone()
     except dbapi.OperationalError as error:
         sqlite.execute("ROLLBACK")

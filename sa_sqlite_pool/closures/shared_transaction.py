@@ -158,7 +158,7 @@ class SharedTransaction:
                 raise
             self._executor.rules.meet_busy()
             raise NotBegun(error) from error
-        with self._executor.placing.guard.aside():
+        with self._executor.placing.authorizer.aside():
             self._defers = self._deferred_keys.are_in(sqlite)
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:

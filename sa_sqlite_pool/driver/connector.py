@@ -1,4 +1,4 @@
-"""How a connection is opened: arguments, pragmas, the switch to WAL, functions, the guard.
+"""How a connection is opened: arguments, pragmas, the switch to WAL, functions, the authorizer.
 
 SQLAlchemy's dialect opens the aiosqlite connection itself, so that ``do_connect`` listeners,
 ``async_creator`` and ``connect_args`` of the application work as they do without this package.
@@ -38,11 +38,11 @@ from ..files.location import Location
 from ..files.private_directory import PrivateDirectory, is_private
 from ..files.site import Site
 from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Placement, Role
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.configuring import configure, file_of
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.isolation import check_connect_args, take_isolation_level
-from ..sqlite.shared_hooks import install_guard, sharing_hooks
+from ..sqlite.shared_hooks import install_authorizer, sharing_hooks
 from ..transactions.locks import is_lock, keep_trying
 from ..transactions.placement import Placing
 from ..transactions.rules import Log, Rules
@@ -298,7 +298,7 @@ class Connector:
     async def finish(self, opened: Opened, rules: Rules) -> Executor:
         """Set up what :meth:`open` has given."""
         worker, own = self._worker_of(opened)
-        placing = Placing(self._placement, Guard(), self._cached_statements)
+        placing = Placing(self._placement, Authorizer(), self._cached_statements)
         try:
             await self._configure(worker, self._pragmas(), own=own)
             await worker.run(lambda connection: self._complete(connection, placing, rules.log))
@@ -388,7 +388,7 @@ class Connector:
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
             log.found()
-        install_guard(connection, placing.guard)
+        install_authorizer(connection, placing.authorizer)
         if self.settings.on_connect is not None:
             self.settings.on_connect(connection)
             if connection.in_transaction:

@@ -22,9 +22,9 @@ from ..execution.jobs import Job, OutOfTime
 from ..execution.loop_budget import LoopBudget
 from ..execution.one_at_a_time import OneAtATime
 from ..settings import Role
+from ..sqlite.authorizer import Access
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Access
 from ..sqlite.statements import Kind, changes_settings
 from ..system.loop_state import of_running_loop
 from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
@@ -158,8 +158,8 @@ class Executor:
 
     def _is_plain(self, kind: Kind) -> bool:
         """Whether its text tells all that has to be known of the statement."""
-        guard = self.placing.guard
-        if guard.temp_schema or guard.attached:
+        authorizer = self.placing.authorizer
+        if authorizer.temp_schema or authorizer.attached:
             return False
         return kind is Kind.READ or (
             kind is Kind.WRITE and self._performing.role is not Role.READER
@@ -277,7 +277,7 @@ class Executor:
     def _execute_aside(
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters
     ) -> Reply:
-        with self.placing.guard.aside():
+        with self.placing.authorizer.aside():
             return execute_at_once(connection, sql, parameters)
 
     @property
@@ -286,9 +286,12 @@ class Executor:
 
         Temp tables and attached files stay with it, also those of listeners.
         """
-        guard = self.placing.guard
+        authorizer = self.placing.authorizer
         return not (
-            self.worker.lent or self.settings_changed or guard.temp_schema or guard.attached
+            self.worker.lent
+            or self.settings_changed
+            or authorizer.temp_schema
+            or authorizer.attached
         )
 
     def read(
@@ -301,12 +304,14 @@ class Executor:
     def make_ready(self) -> None:
         """See to what was set up before the application has the connection for the first time."""
         self.ready = True
-        guard, settings = self.placing.guard, self.placing.settings
+        authorizer, settings = self.placing.authorizer, self.placing.settings
         if self.rules.role is Role.READER:
             if settings.attached_for_writing:
                 connection = self.worker.connection
                 self.run_in_thread(lambda: settings.attach_again_read_only(connection))
-            guard.access = Access.READER  # also for what the application does on the raw connection
+            authorizer.access = (
+                Access.READER
+            )  # also for what the application does on the raw connection
 
     def lend(self) -> None:
         """Leave the raw connection to the application, which passes this executor by."""
@@ -314,28 +319,28 @@ class Executor:
 
         def function() -> None:
             placing.settings.lend(connection, self.rules, self.role)
-            if self.rules.turn is not None and placing.guard.refuses is None:
-                with placing.guard.aside():
+            if self.rules.turn is not None and placing.authorizer.refuses is None:
+                with placing.authorizer.aside():
                     foreign_keys = ForeignKeysOnRaw(connection, self.transaction, self.rules)
-                placing.guard.refuses = foreign_keys
+                placing.authorizer.refuses = foreign_keys
 
         self.run_briefly(function)
         self.transaction.begun_here = self.worker.in_transaction
         if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
-            self.placing.guard.access = Access.READER
+            self.placing.authorizer.access = Access.READER
         self.worker.lent = True
 
     def take_back(self) -> None:
         """See to what the application may have done with the raw connection. One hop."""
         connection, placing = self.worker.connection, self.placing
         placing.functions_may_have_changed()
-        placing.guard.refuses = None
+        placing.authorizer.refuses = None
         if self.rules.role is not Role.READER:
-            placing.guard.access = Access.ALL
+            placing.authorizer.access = Access.ALL
 
         def function() -> None:
             placing.settings.take_back(connection)
-            with placing.guard.aside():
+            with placing.authorizer.aside():
                 path = file_of(connection)
             own = self.rules.file
             if own is not None and os.path.realpath(path or "") != own:
@@ -356,7 +361,7 @@ class Executor:
                 self.worker.note_error(error)
                 explain(
                     *(error, statement, self.role),
-                    *(self.placing.guard, self.rules, self.transaction),
+                    *(self.placing.authorizer, self.rules, self.transaction),
                 )
                 # A reader's transaction is never promoted, so it may wait in the middle of it.
                 promoted = self.worker.in_transaction and self.role is not Role.READER

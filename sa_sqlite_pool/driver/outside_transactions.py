@@ -10,8 +10,8 @@ import logging
 import sqlite3
 from typing import final
 
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask
 from ..sqlite.statements import Kind, first_word, is_on, parse_pragma, words
 from ..transactions.attached import begin_and_lock_main
@@ -43,7 +43,7 @@ _NOT_WITHIN = frozenset({"foreign_keys", "journal_mode", "synchronous", "temp_st
 
 
 def between_transactions(
-    kind: Kind, transaction: Transaction, guard: Guard, execute: Execute, within: Execute
+    kind: Kind, transaction: Transaction, authorizer: Authorizer, execute: Execute, within: Execute
 ) -> Execute:
     """Return how to execute it where the open transaction of a writer may only have read.
 
@@ -62,15 +62,17 @@ def between_transactions(
             return execute(connection, sql, parameters)
         finally:
             if kind is Kind.SETTING:
-                _begin_again(connection, transaction, guard)
+                _begin_again(connection, transaction, authorizer)
 
     return between
 
 
-def _begin_again(connection: sqlite3.Connection, transaction: Transaction, guard: Guard) -> None:
+def _begin_again(
+    connection: sqlite3.Connection, transaction: Transaction, authorizer: Authorizer
+) -> None:
     try:
         if transaction.attached.any:
-            begin_and_lock_main(connection, guard)
+            begin_and_lock_main(connection, authorizer)
         else:
             connection.execute("BEGIN IMMEDIATE")
     except dbapi.Error as error:

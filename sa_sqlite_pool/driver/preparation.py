@@ -34,14 +34,14 @@ from .statement import Statement
 class Preparation:
     """Settles what the text of a statement does not tell, and has some executed in another way."""
 
-    __slots__ = ("_guard", "_placing", "_rules", "_temp_schema", "_transaction")
+    __slots__ = ("_authorizer", "_placing", "_rules", "_temp_schema", "_transaction")
 
     def __init__(self, placing: Placing, rules: Rules, transaction: Transaction) -> None:
         self._placing = placing
-        self._guard = placing.guard
+        self._authorizer = placing.authorizer
         self._rules = rules
         self._transaction = transaction
-        self._temp_schema = placing.guard.temp_schema  # as it was when SQLite was asked
+        self._temp_schema = placing.authorizer.temp_schema  # as it was when SQLite was asked
         placing.facts.forget_findings()  # of a connection that was kept: its functions may be gone
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
@@ -84,12 +84,12 @@ class Preparation:
 
     def _notice_changes(self, statement: Statement) -> None:
         """A name may mean another table than before."""
-        transaction, guard = self._transaction, self._guard
+        transaction, authorizer = self._transaction, self._authorizer
         attached = transaction.attached.out_of_date
-        if not attached and self._temp_schema == guard.temp_schema:
+        if not attached and self._temp_schema == authorizer.temp_schema:
             return
         self._placing.facts.forget_findings()
-        self._temp_schema = guard.temp_schema
+        self._temp_schema = authorizer.temp_schema
         statement.kind = statement.facts.kind_of_text
         if attached:
             transaction.run(transaction.attached.learn)
@@ -103,11 +103,13 @@ class Preparation:
             statement.kind, statement.databases = finding.kind, finding.databases
 
     def _examine(self, statement: Statement) -> Finding | None:
-        sql, parameters, guard = statement.sql, statement.parameters, self._guard
+        sql, parameters, authorizer = statement.sql, statement.parameters, self._authorizer
         if statement.atomic:
             parameters = next(iter(parameters), ())
         transaction = self._transaction
-        finding = transaction.run(lambda connection: examine(connection, guard, sql, parameters))
+        finding = transaction.run(
+            lambda connection: examine(connection, authorizer, sql, parameters)
+        )
         if finding is not None and finding.kind is not Kind.READ:
             statement.facts.found(finding)
         return finding
@@ -137,10 +139,10 @@ class Preparation:
         pragma, transaction = parse_pragma(statement.sql), self._transaction
         if pragma is None or pragma.name != "optimize" or transaction.writing.begun:
             return
-        question, guard, execute = saying_only(pragma), self._guard, statement.execute
+        question, authorizer, execute = saying_only(pragma), self._authorizer, statement.execute
 
         def ask(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
-            with guard.aside():
+            with authorizer.aside():
                 return execute(connection, question, parameters)
 
         if not optimize_only_says(pragma):
@@ -160,7 +162,7 @@ class Preparation:
         execute = within = setting_within(sql, self._rules, transaction, statement.execute)
         if role is Role.WRITER:  # one of a swap-in connection has written, or is of a BEGIN
             execute = between_transactions(
-                kind, transaction, self._guard, statement.execute, within
+                kind, transaction, self._authorizer, statement.execute, within
             )
         statement.execute = execute
 

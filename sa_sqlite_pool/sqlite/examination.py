@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, NamedTuple
 
-from .guard import Access, Guard
+from .authorizer import Access, Authorizer
 from .inspection import rows
 from .statements import Kind, first_word, without_leading_semicolons
 
@@ -39,25 +39,25 @@ class Finding(NamedTuple):
 _examinations = itertools.count()
 
 
-def examine(connection: Any, guard: Guard, sql: str, parameters: Any) -> Finding | None:
+def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) -> Finding | None:
     """Return what SQLite says that ``sql`` is. In the connection's thread.
 
     None where SQLite cannot compile it, or not now: it says so again when it is executed.
     """
-    guard.attempted, known = None, guard.shadows
+    authorizer.attempted, known = None, authorizer.shadows
     # A text of its own each time, so that it is compiled now. sqlite3 keeps compiled statements,
     # and SQLite reads freed memory where it lists a program that is older than the schema
     # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c): no step compiles that anew.
     explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
     try:
-        with guard.aside():
-            guard.shadows = shadow_tables(connection)
-        with guard.allowing(Access.EXAMINED):
+        with authorizer.aside():
+            authorizer.shadows = shadow_tables(connection)
+        with authorizer.allowing(Access.EXAMINED):
             program = rows(connection, explain, parameters)
     except Exception:  # of whatever module the connection is
         return None
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
-    connects = guard.attempted is not None or guard.shadows != known
+    connects = authorizer.attempted is not None or authorizer.shadows != known
     return Finding(_kind(sql, written), written, connects)
 
 

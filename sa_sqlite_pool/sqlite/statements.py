@@ -1,7 +1,7 @@
 """What a statement does, read from its text.
 
 The text decides which way a statement goes first, and SQLite has the last word: a connection that
-must not write is read-only, or its authorizer (``guard.py``) says what a statement would write.
+must not write is read-only, or its authorizer (``authorizer.py``) says what it would write.
 Only the first characters of a text are looked at, so that a statement of megabytes keeps nothing
 waiting.
 """

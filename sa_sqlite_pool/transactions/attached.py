@@ -12,8 +12,8 @@ import contextlib
 import os
 from typing import Any, NamedTuple, final
 
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask, rows
 from ..turn.file_turn import FileLockRequest
 from ..turn.permit import Permit
@@ -41,11 +41,11 @@ class AttachedFiles:
     They are known by :meth:`learn`, which has to be called when ``out_of_date`` says so.
     """
 
-    __slots__ = ("_files", "_guard", "_names", "_seen", "any", "held")
+    __slots__ = ("_authorizer", "_files", "_names", "_seen", "any", "held")
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._seen = 0  # of the guard's count of what was attached and detached
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+        self._seen = 0  # of the authorizer's count of what was attached and detached
         self._files: dict[int, str] = {}  # real paths, by the number of the database
         self._names: dict[str, str] = {}  # of the databases, by the real path
         self.held: list[_Held] = []
@@ -53,12 +53,12 @@ class AttachedFiles:
 
     @property
     def out_of_date(self) -> bool:
-        return self._seen != self._guard.attached
+        return self._seen != self._authorizer.attached
 
     def learn(self, connection: Any) -> None:
         """Look what is attached now. In the connection's thread."""
-        seen = self._guard.attached
-        with self._guard.aside():
+        seen = self._authorizer.attached
+        with self._authorizer.aside():
             found = rows(connection, "PRAGMA database_list")
         self._files = {number: os.path.realpath(file) for number, _, file in found if file}
         self._names = {os.path.realpath(file): name for number, name, file in found if number > 1}
@@ -118,19 +118,19 @@ class AttachedFiles:
         for held in self.held:
             # It is committed: a cursor of the application that still reads there, say, changes that
             # no more.
-            with contextlib.suppress(OSError, *dbapi.Error), self._guard.aside():
+            with contextlib.suppress(OSError, *dbapi.Error), self._authorizer.aside():
                 if os.stat(f"{held.file}-wal").st_size > _LARGE_LOG:
                     name = _quoted(self._names[held.file])
                     connection.execute(f"PRAGMA {name}.wal_checkpoint")
 
 
-def begin_and_lock_main(connection: Any, guard: Guard) -> None:
+def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
     """BEGIN, and take the write lock of the database itself, but of no attached file.
 
     SQLite takes it for a DELETE that finds nothing, and writes nothing. Where there is no table,
     ``user_version`` is set to what it is.
     """
-    with guard.aside():
+    with authorizer.aside():
         row = next(iter(rows(connection, _ANY_TABLE)), None)
         connection.execute("BEGIN")
         try:

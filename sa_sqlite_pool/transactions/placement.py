@@ -25,10 +25,10 @@ from typing import Any, TypeVar, final
 
 from ..execution.connection_thread import ConnectionThread
 from ..settings import Placement
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import Commits, commits_of, has_own_collations, may_execute, own_functions
-from ..sqlite.shared_hooks import install_guard, own_progress_handler, watch_progress
+from ..sqlite.shared_hooks import install_authorizer, own_progress_handler, watch_progress
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..system.resources import disk_reads
 from .facts import LONG_STEP_SECONDS, SHORT_SECONDS, FactsTable, StatementFacts
@@ -75,9 +75,9 @@ class Placing:
     and how many statements ``sqlite3`` keeps compiled.
     """
 
-    def __init__(self, placement: Placement, guard: Guard, size: int) -> None:
-        self.guard = guard
-        self.settings = OwnSettings(guard)
+    def __init__(self, placement: Placement, authorizer: Authorizer, size: int) -> None:
+        self.authorizer = authorizer
+        self.settings = OwnSettings(authorizer)
         self._learns = placement is Placement.AUTO
         self._always = placement is Placement.INLINE
         self._size = size
@@ -137,24 +137,24 @@ class Placing:
         if not self._learns:
             self._learn_in_any_case(worker.connection)
             return worker.run_here(function, *args)
-        guard, reads, answers = self.guard, kind is Kind.READ, self._answers
+        authorizer, reads, answers = self.authorizer, kind is Kind.READ, self._answers
         if reads is not self._armed:
             self._arm(worker.connection, reads)
         answers[:] = _ANSWERS
-        guard.called, guard.inline = False, True
+        authorizer.called, authorizer.inline = False, True
         cpu, clock = time.thread_time(), time.perf_counter()
         try:
             result = worker.run_here(function, *args)
         except dbapi.DatabaseError as error:
-            if not guard.called and answers:
+            if not authorizer.called and answers:
                 raise
             self._note(facts, kind, error)
             facts.ran_too_long()
             raise NotInline from None
         finally:
-            guard.inline = False
+            authorizer.inline = False
             answers[:] = _ANSWERS  # what comes next has few steps, or disarms it
-        few_rows = (reads and not guard.called) or self._note(facts, kind, result)
+        few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
         if few_rows and (
             time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu)  # dearer to ask
         ):
@@ -213,7 +213,7 @@ class Placing:
             self._learn_in_any_case(connection)
             return function(connection, *args)
         self._prepare_in_thread(connection)
-        self.guard.called = False
+        self.authorizer.called = False
         cpu = time.thread_time()
         result = function(connection, *args)
         seconds = time.thread_time() - cpu
@@ -252,7 +252,7 @@ class Placing:
             self._arm(connection, False)
         if self._functions_known and self._commits_known:
             return
-        with self.guard.aside():
+        with self.authorizer.aside():
             if not self._functions_known:
                 self._learn_functions(connection)
                 self._functions_known = True
@@ -264,23 +264,23 @@ class Placing:
         """Which functions the application has matters wherever statements run."""
         if not self._functions_known:
             self._functions_known = True
-            with self.guard.aside():
+            with self.authorizer.aside():
                 self._learn_functions(connection)
 
     def _learn_functions(self, connection: sqlite3.Connection) -> None:
-        functions = self.guard.functions = own_functions(connection)
-        self.guard.functions_may_write = may_execute(functions, connection)
+        functions = self.authorizer.functions = own_functions(connection)
+        self.authorizer.functions_may_write = may_execute(functions, connection)
         self._understood = (
             functions is not None
             and not has_own_collations(connection)
             and own_progress_handler(connection) is None  # it may wait, and must be called
         )
-        # What is compiled already is compiled again, so that the guard is asked about it.
-        install_guard(connection, self.guard)
+        # What is compiled already is compiled again, so that the authorizer is asked about it.
+        install_authorizer(connection, self.authorizer)
 
     def _note(self, facts: StatementFacts, kind: Kind, result: object) -> bool:
         """Note what has run; return whether it has written few rows."""
-        if self.guard.called:
+        if self.authorizer.called:
             facts.calls_functions = True
         if kind is Kind.READ:
             return True

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from ..errors import ForbiddenWriteError, StatementTimeout
 from ..files.neighbours import describe_writer
 from ..settings import Role
-from ..sqlite.guard import Access
+from ..sqlite.authorizer import Access
 from ..sqlite.statements import Kind
 from ..turn.permit import shorten
 from ..turn.snapshots import Snapshots

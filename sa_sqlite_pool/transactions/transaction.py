@@ -68,14 +68,14 @@ class Transaction:
         self.loan: Permit | None = None
         self.cancelled = False
         self.wrote = False
-        self.attached = AttachedFiles(placing.guard)
+        self.attached = AttachedFiles(placing.authorizer)
         self.reading = Reading(worker, rules.snapshots, self.after_work)
         self.writing = Writing(rules)
         self.savepoints: list[str] = []
         self.begun_here = False
         self.begun_by_text = False
         self._at_end: dict[str, str] = {}  # PRAGMAs, by name
-        self._schema_changes = placing.guard.schema_changes  # as the last one has left them
+        self._schema_changes = placing.authorizer.schema_changes  # as the last one has left them
         self._as_begun: tuple[int, int] | None = None  # how much was written before it
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
@@ -182,13 +182,13 @@ class Transaction:
                 self.wait_for(patience.wait(error))
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
-        guard = self._placing.guard
-        if sql == "ROLLBACK" and self._schema_changes != guard.schema_changes:
+        authorizer = self._placing.authorizer
+        if sql == "ROLLBACK" and self._schema_changes != authorizer.schema_changes:
             if connection.in_transaction:
-                undone_schema.roll_back(connection, guard, self._rules)
+                undone_schema.roll_back(connection, authorizer, self._rules)
         else:
             _end(connection, sql)
-        self._schema_changes = guard.schema_changes
+        self._schema_changes = authorizer.schema_changes
         if sql == "COMMIT":
             self.committed(connection)
             if self.attached.held:
@@ -265,7 +265,7 @@ class Transaction:
         return self.wrote and self.worker.in_transaction and not self.reading.streams
 
     def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
-        return connection.total_changes, self._placing.guard.schema_changes
+        return connection.total_changes, self._placing.authorizer.schema_changes
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
         """End one that has only read, for what SQLite does outside transactions. In the thread."""
@@ -287,7 +287,7 @@ class Transaction:
 
         An error here would pass for one of the COMMIT, which is done.
         """
-        with contextlib.suppress(*dbapi.Error), self._placing.guard.aside():
+        with contextlib.suppress(*dbapi.Error), self._placing.authorizer.aside():
             for name, sql in list(self._at_end.items()):
                 connection.execute(sql).close()
                 del self._at_end[name]

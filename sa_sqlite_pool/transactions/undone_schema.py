@@ -12,8 +12,8 @@ import logging
 import sqlite3
 import weakref
 
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask
 from .rules import Rules
 
@@ -22,26 +22,30 @@ logger = logging.getLogger("sa_sqlite_pool")
 _told: weakref.WeakSet[object] = weakref.WeakSet()  # owners of connections: engines
 
 
-def roll_back(connection: sqlite3.Connection, guard: Guard, rules: Rules) -> None:
+def roll_back(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rules) -> None:
     """Roll back, and log a change that is undone by it, once for each engine. In the thread."""
     if rules.owner in _told:
         connection.execute("ROLLBACK")
         return
-    before = _state(connection, guard)
+    before = _state(connection, authorizer)
     connection.execute("ROLLBACK")
-    if before is not None and (after := _state(connection, guard)) is not None and before != after:
+    if (
+        before is not None
+        and (after := _state(connection, authorizer)) is not None
+        and before != after
+    ):
         _told.add(rules.owner)
         logger.warning(
             "%s on %s was rolled back: nothing has committed its transaction, of which it is a "
             "part here (the stock driver commits it at once); call commit(), or use engine.begin()",
-            guard.schema_change or "a change of the schema",
+            authorizer.schema_change or "a change of the schema",
             rules.label,
         )
 
 
-def _state(connection: sqlite3.Connection, guard: Guard) -> tuple[int, ...] | None:
+def _state(connection: sqlite3.Connection, authorizer: Authorizer) -> tuple[int, ...] | None:
     """What changes with the schema, or is set beside it; None where a lock is in the way."""
-    with contextlib.suppress(*dbapi.Error), guard.aside():
+    with contextlib.suppress(*dbapi.Error), authorizer.aside():
         return tuple(ask(connection, name) for name in _SET)
     return None
 

@@ -15,7 +15,7 @@ import pytest
 
 from sa_sqlite_pool import WriteTimeout
 from sa_sqlite_pool.settings import Role
-from sa_sqlite_pool.sqlite.guard import Guard
+from sa_sqlite_pool.sqlite.authorizer import Authorizer
 from sa_sqlite_pool.transactions import attached as module
 from sa_sqlite_pool.transactions.attached import AttachedFiles, begin_and_lock_main
 from sa_sqlite_pool.transactions.locks import Patience
@@ -33,9 +33,9 @@ class Files:
         self.directory = directory
         self.connection = sqlite3.connect(directory / "app.db", isolation_level=None, timeout=0)
         self.connection.execute("PRAGMA journal_mode = WAL")
-        self.guard = Guard()
-        self.connection.set_authorizer(self.guard)
-        self.attached = AttachedFiles(self.guard)
+        self.authorizer = Authorizer()
+        self.connection.set_authorizer(self.authorizer)
+        self.attached = AttachedFiles(self.authorizer)
         self.turns: dict[str, WriteTurn] = {}
 
     def attach(self, name: str, schema: str = "") -> None:
@@ -202,9 +202,9 @@ def test_main_is_locked_and_nothing_else(files: Files, schema: str) -> None:
     files.connection.executescript(schema)
     files.attach("a.db")
     files.connection.execute("CREATE TABLE a.others (id)")
-    files.guard.application = lambda *_: sqlite3.SQLITE_DENY
-    begin_and_lock_main(files.connection, files.guard)
-    files.guard.application = None
+    files.authorizer.application = lambda *_: sqlite3.SQLITE_DENY
+    begin_and_lock_main(files.connection, files.authorizer)
+    files.authorizer.application = None
     assert files.connection.in_transaction
     assert is_locked(files.directory / "app.db")
     assert not is_locked(files.directory / "a.db")
@@ -221,7 +221,7 @@ def test_nothing_is_written_where_there_is_a_table(
     files.connection.executescript(f"CREATE TABLE gone (id); DROP TABLE gone; {schema}")
     log = files.directory / "app.db-wal"
     before = log.stat().st_size
-    begin_and_lock_main(files.connection, files.guard)
+    begin_and_lock_main(files.connection, files.authorizer)
     files.connection.execute("COMMIT")
     assert (log.stat().st_size > before) is written
 
@@ -254,7 +254,7 @@ def test_a_lock_in_the_way_of_main(files: Files, schema: str) -> None:
     with closing(sqlite3.connect(files.directory / "app.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="database is locked"):
-            begin_and_lock_main(files.connection, files.guard)
+            begin_and_lock_main(files.connection, files.authorizer)
     assert not files.connection.in_transaction
 
 
@@ -272,7 +272,7 @@ async def test_a_large_log_of_an_attached_file_is_moved(
     files.attached.look_at_logs(files.connection)
     assert database.stat().st_size == before
     monkeypatch.setattr(module, "_LARGE_LOG", 100)
-    files.guard.application = lambda *_: sqlite3.SQLITE_DENY
+    files.authorizer.application = lambda *_: sqlite3.SQLITE_DENY
     files.attached.look_at_logs(files.connection)
     assert database.stat().st_size > before
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sa_sqlite_pool.settings import Role
-from sa_sqlite_pool.sqlite.guard import Access
+from sa_sqlite_pool.sqlite.authorizer import Access
 from sa_sqlite_pool.sqlite.statements import Kind
 from sa_sqlite_pool.transactions.rules import Plan, Standing, is_refused, needs_turn, plan
 

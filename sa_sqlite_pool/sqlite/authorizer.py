@@ -26,7 +26,7 @@ from typing import final
 
 from . import statements
 
-Authorizer = Callable[[int, "str | None", "str | None", "str | None", "str | None"], int]
+AuthorizerCallback = Callable[[int, "str | None", "str | None", "str | None", "str | None"], int]
 
 # Actions that only read, and are asked about for every column of every statement.
 _READS = frozenset(
@@ -100,7 +100,7 @@ _DENY_WRITES = frozenset({Access.NO_WRITES, Access.READER_TEMP})
 
 
 @final
-class Guard:
+class Authorizer:
     """The authorizer of one connection. Called by SQLite in the thread that executes.
 
     ``attempted`` is the last write that a statement was about to do, or did, where ``access`` does
@@ -138,7 +138,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.access = Access.ALL
-        self.application: Authorizer | None = None
+        self.application: AuthorizerCallback | None = None
         self.refuses: Callable[[str, str], bool] | None = None
         self.shadows: frozenset[tuple[str, str]] = frozenset()  # schemas and names
         self.attempted: str | None = None
@@ -303,17 +303,17 @@ def _passes_by_pragma(name: str, value: str | None) -> str | None:
 
 @final
 class _Aside:
-    """See :meth:`Guard.aside`. A class: it is entered for each transaction of functions."""
+    """See :meth:`Authorizer.aside`. A class: it is entered for each transaction of functions."""
 
-    __slots__ = ("_access", "_application", "_guard")
+    __slots__ = ("_access", "_application", "_authorizer")
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
 
     def __enter__(self) -> None:
-        guard = self._guard
-        self._access, self._application = guard.access, guard.application
-        guard.access, guard.application = Access.ALL, None
+        authorizer = self._authorizer
+        self._access, self._application = authorizer.access, authorizer.application
+        authorizer.access, authorizer.application = Access.ALL, None
 
     def __exit__(self, *_: object) -> None:
-        self._guard.access, self._guard.application = self._access, self._application
+        self._authorizer.access, self._authorizer.application = self._access, self._application

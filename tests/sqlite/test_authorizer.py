@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sa_sqlite_pool.sqlite.guard import Access, Guard
+from sa_sqlite_pool.sqlite.authorizer import Access, Authorizer
 
 WRITES = {
     "INSERT INTO items VALUES (1, 1)": "INSERT items",
@@ -121,10 +121,10 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 @pytest.fixture
-def guard(connection: sqlite3.Connection) -> Guard:
-    guard = Guard()
-    connection.set_authorizer(guard)
-    return guard
+def authorizer(connection: sqlite3.Connection) -> Authorizer:
+    authorizer = Authorizer()
+    connection.set_authorizer(authorizer)
+    return authorizer
 
 
 def is_denied(connection: sqlite3.Connection, sql: str) -> bool:
@@ -139,145 +139,147 @@ def is_denied(connection: sqlite3.Connection, sql: str) -> bool:
 
 @pytest.mark.parametrize(("sql", "written"), WRITES.items())
 def test_a_write_without_the_turn_is_denied(
-    connection: sqlite3.Connection, guard: Guard, sql: str, written: str
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str, written: str
 ) -> None:
     """By its name, whatever its text looks like."""
-    guard.access = Access.NO_WRITES
+    authorizer.access = Access.NO_WRITES
     assert is_denied(connection, sql)
-    assert guard.denied == guard.attempted == written
+    assert authorizer.denied == authorizer.attempted == written
 
 
 @pytest.mark.parametrize("sql", INNOCENT)
 @pytest.mark.parametrize("access", Access)
 def test_what_writes_no_file_is_neither_denied_nor_noted(
-    connection: sqlite3.Connection, guard: Guard, access: Access, sql: str
+    connection: sqlite3.Connection, authorizer: Authorizer, access: Access, sql: str
 ) -> None:
     """Reads, questions, and what is the connection's own, temp tables above all."""
-    guard.access = access
+    authorizer.access = access
     assert not is_denied(connection, sql)
-    assert guard.denied is None
-    assert guard.attempted is None
+    assert authorizer.denied is None
+    assert authorizer.attempted is None
 
 
 @pytest.mark.parametrize(("sql", "written"), WRITES.items())
 def test_a_write_is_noted_where_it_is_allowed(
-    connection: sqlite3.Connection, guard: Guard, sql: str, written: str
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str, written: str
 ) -> None:
     """What a statement that looks like a read has written is known afterwards."""
-    guard.access = Access.NOTED
+    authorizer.access = Access.NOTED
     assert not is_denied(connection, sql)
-    assert guard.attempted is not None
+    assert authorizer.attempted is not None
     if sql.startswith(("INSERT", "UPDATE", "DELETE", "PRAGMA")) and "shown" not in sql:
-        assert guard.attempted == written  # others are several things to SQLite
-    assert guard.denied is None
+        assert authorizer.attempted == written  # others are several things to SQLite
+    assert authorizer.denied is None
 
 
 @pytest.mark.parametrize("sql", WRITES)
 def test_a_connection_that_may_write_is_not_looked_at(
-    connection: sqlite3.Connection, guard: Guard, sql: str
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
     """With the turn, nothing is denied, and nothing has to be noted."""
     assert not is_denied(connection, sql)
-    assert guard.attempted is None
+    assert authorizer.attempted is None
 
 
 @pytest.mark.parametrize(("sql", "refused"), PASSES_READ_ONLY.items())
 @pytest.mark.parametrize("access", [Access.READER, Access.READER_TEMP])
 def test_what_a_read_only_connection_lets_through_is_denied(
-    connection: sqlite3.Connection, guard: Guard, access: Access, sql: str, refused: str
+    connection: sqlite3.Connection, authorizer: Authorizer, access: Access, sql: str, refused: str
 ) -> None:
     """Other files, the log, and what keeps the connection read-only."""
-    guard.access = access
+    authorizer.access = access
     assert is_denied(connection, sql)
-    assert guard.denied == guard.attempted == refused
+    assert authorizer.denied == authorizer.attempted == refused
 
 
 @pytest.mark.parametrize("sql", ALLOWED_TO_READERS)
 def test_a_reader_is_denied_nothing_else(
-    connection: sqlite3.Connection, guard: Guard, sql: str
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
     """SQLite's own word is better where it has one: not all that is compiled is run."""
-    guard.access = Access.READER
+    authorizer.access = Access.READER
     assert not is_denied(connection, sql)
-    assert guard.denied is None
+    assert authorizer.denied is None
 
 
 @pytest.mark.parametrize("sql", WRITES)
 def test_a_reader_that_may_write_temp_tables_writes_nothing_else(
-    connection: sqlite3.Connection, guard: Guard, sql: str
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> None:
     """query_only is off meanwhile."""
-    guard.access = Access.READER_TEMP
+    authorizer.access = Access.READER_TEMP
     assert is_denied(connection, sql)
-    assert guard.denied is not None
+    assert authorizer.denied is not None
 
 
-def test_no_pragma_is_set_by_examining_it(connection: sqlite3.Connection, guard: Guard) -> None:
+def test_no_pragma_is_set_by_examining_it(
+    connection: sqlite3.Connection, authorizer: Authorizer
+) -> None:
     """ "Some pragmas run during the SQL compilation stage", so that EXPLAIN sets them."""
     for access, foreign_keys in ((Access.EXAMINED, 0), (Access.NOTED, 1)):
-        guard.access = access
+        authorizer.access = access
         assert is_denied(connection, "EXPLAIN PRAGMA foreign_keys = ON") is not bool(foreign_keys)
         assert connection.execute("PRAGMA foreign_keys").fetchone() == (foreign_keys,)
 
 
 def test_the_log_that_there_is_already_is_no_write(
-    connection: sqlite3.Connection, guard: Guard
+    connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
     """Listeners ask for it on each connection."""
-    guard.access = Access.NO_WRITES
+    authorizer.access = Access.NO_WRITES
     assert not is_denied(connection, "PRAGMA journal_mode = WAL")
     assert not is_denied(connection, "PRAGMA main.journal_mode(wal)")
 
 
 def test_temp_schemas_and_attached_files_are_counted(
-    connection: sqlite3.Connection, guard: Guard
+    connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
     """A name may mean another table afterwards."""
     for sql in ("CREATE TEMP TABLE a (i)", "DROP TABLE own", "CREATE INDEX temp.b ON a (i)"):
-        before = guard.temp_schema
+        before = authorizer.temp_schema
         connection.execute(sql)
-        assert guard.temp_schema > before
+        assert authorizer.temp_schema > before
     for number, sql in enumerate(("ATTACH '' AS another", "DETACH another"), 1):
         connection.execute(sql)
-        assert guard.attached == number
-    before = guard.temp_schema
+        assert authorizer.attached == number
+    before = authorizer.temp_schema
     connection.execute("CREATE TABLE of_main (i)")
-    assert guard.temp_schema == before
+    assert authorizer.temp_schema == before
 
 
-def test_a_busy_timeout_is_noticed(connection: sqlite3.Connection, guard: Guard) -> None:
+def test_a_busy_timeout_is_noticed(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
     """However it was set; not when it is asked for."""
     connection.execute("PRAGMA busy_timeout")
     connection.execute("PRAGMA cache_size = 5")
-    assert not guard.busy_timeout
+    assert not authorizer.busy_timeout
     connection.execute("PRAGMA -- of ours\n BUSY_TIMEOUT = 5")
-    assert guard.busy_timeout
+    assert authorizer.busy_timeout
 
 
 def test_functions_of_the_application_are_told(
-    connection: sqlite3.Connection, guard: Guard
+    connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
     """In whatever case; denied on the loop, others never."""
     connection.create_function("Mine", 0, lambda: 1)
-    guard.functions = frozenset({"mine"})
+    authorizer.functions = frozenset({"mine"})
     connection.execute("SELECT abs(1)")
-    assert not guard.called
+    assert not authorizer.called
     connection.execute("SELECT mInE()")
-    assert guard.called
-    guard.inline = True
+    assert authorizer.called
+    authorizer.inline = True
     assert is_denied(connection, "SELECT MINE() + 1")
     assert not is_denied(connection, "SELECT abs(2)")
 
 
 def test_a_temp_trigger_on_a_table_of_the_file_is_no_write(
-    connection: sqlite3.Connection, guard: Guard
+    connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
     """What is passed over is that one question; a CREATE TABLE after it is none."""
-    guard.access = Access.NO_WRITES
+    authorizer.access = Access.NO_WRITES
     sql = "CREATE TEMP TRIGGER t AFTER INSERT ON items BEGIN SELECT 1; END"
     assert not is_denied(connection, sql)
     assert is_denied(connection, "CREATE TABLE other (id)")
-    guard.application = lambda action, *_: (
+    authorizer.application = lambda action, *_: (
         sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_CREATE_TEMP_TRIGGER else sqlite3.SQLITE_OK
     )
     assert is_denied(connection, sql.replace("TRIGGER t", "TRIGGER u"))
@@ -285,42 +287,42 @@ def test_a_temp_trigger_on_a_table_of_the_file_is_no_write(
 
 
 def test_it_is_known_whether_functions_may_have_compiled_a_write(
-    connection: sqlite3.Connection, guard: Guard
+    connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
     """SQLite does not ask again about what is compiled; where none may execute, it is no matter."""
     write = "DELETE FROM items"
     for access, functions_may_write in ((Access.ALL, False), (Access.NO_WRITES, True)):
-        guard.access, guard.functions_may_write = access, functions_may_write
+        authorizer.access, authorizer.functions_may_write = access, functions_may_write
         is_denied(connection, write)
-        assert not guard.compiled_writes
+        assert not authorizer.compiled_writes
     for access in (Access.ALL, Access.NOTED):
-        connection.set_authorizer(guard)
-        guard.access, guard.compiled_writes = access, False
+        connection.set_authorizer(authorizer)
+        authorizer.access, authorizer.compiled_writes = access, False
         connection.execute("SELECT * FROM items")
-        assert not guard.compiled_writes
+        assert not authorizer.compiled_writes
         connection.execute(write)
-        assert guard.compiled_writes
+        assert authorizer.compiled_writes
 
 
-def test_both_authorizers_are_asked(connection: sqlite3.Connection, guard: Guard) -> None:
-    """The application's wins where it forbids or hides something, otherwise the guard's."""
+def test_both_authorizers_are_asked(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
+    """The application's wins where it forbids or hides something, otherwise the authorizer's."""
     answers = {"items": sqlite3.SQLITE_IGNORE, "others": sqlite3.SQLITE_DENY}
-    guard.application = lambda action, first, *_: (
+    authorizer.application = lambda action, first, *_: (
         answers.get(str(first), sqlite3.SQLITE_OK)
         if action == sqlite3.SQLITE_READ
         else sqlite3.SQLITE_OK
     )
-    guard.access = Access.NO_WRITES
+    authorizer.access = Access.NO_WRITES
     assert connection.execute("SELECT count(amount) FROM items").fetchone() == (0,)
     assert is_denied(connection, "SELECT id FROM others")
-    assert guard.denied is None
+    assert authorizer.denied is None
     assert is_denied(connection, "INSERT INTO own SELECT amount FROM items; ") is False
     assert is_denied(connection, "INSERT INTO items VALUES (1, 1)")
-    assert guard.denied == "INSERT items"
+    assert authorizer.denied == "INSERT items"
 
 
 def test_what_the_package_executes_itself_is_its_own_affair(
-    connection: sqlite3.Connection, guard: Guard
+    connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
     """An application that allows no PRAGMA does not keep the package from its own."""
     asked: list[int] = []
@@ -329,25 +331,25 @@ def test_what_the_package_executes_itself_is_its_own_affair(
         asked.append(action)
         return sqlite3.SQLITE_DENY
 
-    guard.application, guard.access = forbid, Access.READER
-    with pytest.raises(LookupError), guard.aside():
+    authorizer.application, authorizer.access = forbid, Access.READER
+    with pytest.raises(LookupError), authorizer.aside():
         connection.execute("PRAGMA query_only = 0")
         assert not asked
         raise LookupError
-    assert (guard.application, guard.access) == (forbid, Access.READER)
-    with pytest.raises(sqlite3.DatabaseError), guard.allowing():
+    assert (authorizer.application, authorizer.access) == (forbid, Access.READER)
+    with pytest.raises(sqlite3.DatabaseError), authorizer.allowing():
         connection.execute("PRAGMA query_only = 0")  # of the application: it is asked
     assert asked
-    assert guard.access is Access.READER
+    assert authorizer.access is Access.READER
 
 
 def test_optimizing_a_full_text_index_by_a_function_is_a_write(
-    connection: sqlite3.Connection, guard: Guard
+    connection: sqlite3.Connection, authorizer: Authorizer
 ) -> None:
     """FTS4 compiles its statements once, so that no authorizer is asked about them."""
     connection.execute("CREATE VIRTUAL TABLE search USING fts4(body)")
     connection.execute("INSERT INTO search VALUES ('a word')")
     connection.execute("SELECT optimize(search) FROM search LIMIT 1")
-    guard.access = Access.NO_WRITES
+    authorizer.access = Access.NO_WRITES
     assert is_denied(connection, "SELECT Optimize(search) FROM search LIMIT 1 ")
-    assert guard.denied == "SELECT optimize()"
+    assert authorizer.denied == "SELECT optimize()"
