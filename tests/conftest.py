@@ -26,7 +26,7 @@ from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.settings import Placement
 from sa_sqlite_pool.sqlite.authorizer import Authorizer
-from sa_sqlite_pool.transactions.placement import Placing
+from sa_sqlite_pool.transactions.placement import PlacementPolicy
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 2 * 1024**3
@@ -156,9 +156,9 @@ def placement(request: pytest.FixtureRequest) -> Iterator[None]:
     """As the option says, in the process of the tests."""
     default = Placement(request.config.getoption("--placement"))
 
-    def placing(asked: Placement, authorizer: Authorizer, size: int) -> Placing:
-        return Placing(default if asked is Placement.AUTO else asked, authorizer, size)
+    def policy(asked: Placement, authorizer: Authorizer, size: int) -> PlacementPolicy:
+        return PlacementPolicy(default if asked is Placement.AUTO else asked, authorizer, size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connector, "Placing", placing)
+        patch.setattr(connector, "PlacementPolicy", policy)
         yield

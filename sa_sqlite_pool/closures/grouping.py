@@ -40,9 +40,9 @@ from ..system.loop_state import call_unless_closed
 from ..transactions.locks import NotBegun, Patience, pause
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
-from .here import HereConnection
 from .lending import give_back
 from .shared_transaction import SharedTransaction
+from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Call(Generic[T]):
 
     def __init__(
         self,
-        body: Callable[[HereConnection], T],
+        body: Callable[[ThreadConnection], T],
         loop: asyncio.AbstractEventLoop,
         timeout: float,
     ) -> None:
@@ -104,7 +104,7 @@ class Call(Generic[T]):
 
     # -- in the thread --------------------------------------------------------------------------
 
-    def run(self, here: HereConnection) -> None:
+    def run(self, here: ThreadConnection) -> None:
         try:
             self._result = self._body(here)
             here.assert_committed()
@@ -326,7 +326,7 @@ class Groups:
         assert isinstance(pool, WriterPool)
         return pool
 
-    async def run(self, body: Callable[[HereConnection], T]) -> T:
+    async def run(self, body: Callable[[ThreadConnection], T]) -> T:
         """``body`` in a transaction that is committed when this returns.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` where it could not begin in time. A

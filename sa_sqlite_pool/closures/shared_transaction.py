@@ -36,7 +36,7 @@ from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys
-from .here import HereConnection
+from .thread_connection import ThreadConnection
 
 # Bounds of one transaction. Who is left comes next, before everybody who came later.
 MOST_WORK = 64
@@ -60,14 +60,14 @@ class Work(Protocol):
     def context(self) -> contextvars.Context:
         """Where it runs."""
 
-    def run(self, here: HereConnection) -> None:
+    def run(self, here: ThreadConnection) -> None:
         """Returns when it is committed, or has failed."""
 
 
 class _Waiting(NamedTuple):
     """One that has run, up to its COMMIT."""
 
-    here: HereConnection
+    here: ThreadConnection
     runner: Runner
 
     def go_on(self) -> None:
@@ -158,7 +158,7 @@ class SharedTransaction:
                 raise
             self._executor.rules.meet_busy()
             raise NotBegun(error) from error
-        with self._executor.placing.authorizer.aside():
+        with self._executor.policy.authorizer.aside():
             self._defers = self._deferred_keys.are_in(sqlite)
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
@@ -167,7 +167,7 @@ class SharedTransaction:
         first = not self._waiting
         if not first:
             sqlite.execute(f"SAVEPOINT {_NAME}")
-        here = HereConnection(
+        here = ThreadConnection(
             *(sqlite, self._executor, self._fairy),
             cancelled=lambda: work.cancelled,
             on_commit=getcurrent().switch,

@@ -19,11 +19,11 @@ from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..settings import Role
 from ..sqlite.isolation import check_isolation_level
 from ..transactions.cursors import GIVEN_BACK, Cursor, StreamCursor, close_abandoned
-from ..transactions.placement import Placing
+from ..transactions.placement import PlacementPolicy
 from ..turn.permit import Permit
 from .executor import Executor
 
-Keep = Callable[[ConnectionThread, Placing], None]
+Keep = Callable[[ConnectionThread, PlacementPolicy], None]
 """Takes a connection that is warm and clean, for the next who needs one. Called in any thread."""
 
 
@@ -173,7 +173,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self.executor.run_briefly(lambda: close_abandoned(self._streams))
 
     def create_function(self, *args: Any, **kw: Any) -> None:
-        self.executor.placing.functions_may_have_changed()
+        self.executor.policy.functions_may_have_changed()
         self.executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def commit(self) -> None:
@@ -279,7 +279,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def _gone(self, successor: ConnectionThread | None) -> None:
         if successor is not None:
-            self._keep(successor, self.executor.placing)
+            self._keep(successor, self.executor.policy)
         self.executor.transaction.gone()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:

@@ -44,7 +44,7 @@ from ..sqlite.driver_errors import dbapi
 from ..sqlite.isolation import check_connect_args, take_isolation_level
 from ..sqlite.shared_hooks import install_authorizer, sharing_hooks
 from ..transactions.locks import is_lock, keep_trying
-from ..transactions.placement import Placing
+from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Log, Rules
 from .creator import Creator, Opened
 from .executor import Executor
@@ -298,17 +298,17 @@ class Connector:
     async def finish(self, opened: Opened, rules: Rules) -> Executor:
         """Set up what :meth:`open` has given."""
         worker, own = self._worker_of(opened)
-        placing = Placing(self._placement, Authorizer(), self._cached_statements)
+        policy = PlacementPolicy(self._placement, Authorizer(), self._cached_statements)
         try:
             await self._configure(worker, self._pragmas(), own=own)
-            await worker.run(lambda connection: self._complete(connection, placing, rules.log))
+            await worker.run(lambda connection: self._complete(connection, policy, rules.log))
         except asyncio.CancelledError:
             worker.give_up("it was never opened", keep=False, done=lambda _: None)
             raise
         except BaseException:
             await worker.close()
             raise
-        return Executor(worker, placing, rules)
+        return Executor(worker, policy, rules)
 
     def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
         """What uses it, and whether it was opened with this object's arguments."""
@@ -382,20 +382,22 @@ class Connector:
         """Whether SQLite itself opens the file read-only."""
         return self.role is Role.READER and self._opens_itself and self.location.path is not None
 
-    def _complete(self, connection: sqlite3.Connection, placing: Placing, log: Log | None) -> None:
+    def _complete(
+        self, connection: sqlite3.Connection, policy: PlacementPolicy, log: Log | None
+    ) -> None:
         if log is not None:
             if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
             log.found()
-        install_authorizer(connection, placing.authorizer)
+        install_authorizer(connection, policy.authorizer)
         if self.settings.on_connect is not None:
             self.settings.on_connect(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
-            placing.settings.switch_off_waiting(connection)
+            policy.settings.switch_off_waiting(connection)
         if self.role is Role.READER and not self.opens_read_only:
-            placing.settings.set_read_only(connection, True)
+            policy.settings.set_read_only(connection, True)
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe

@@ -29,7 +29,7 @@ from ..sqlite.statements import Kind, changes_settings
 from ..system.loop_state import of_running_loop
 from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
 from ..transactions.locks import Patience, TimeLimit, may_pass
-from ..transactions.placement import NotInline, Placing
+from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Decision, Rules, decide
 from ..transactions.transaction import Transaction
 from ..turn.permit import shorten
@@ -59,7 +59,7 @@ class Executor:
         "_tries_again",
         "autocommit",
         "misuse",
-        "placing",
+        "policy",
         "ready",
         "rules",
         "settings_changed",
@@ -68,19 +68,19 @@ class Executor:
         "worker",
     )
 
-    def __init__(self, worker: ConnectionThread, placing: Placing, rules: Rules) -> None:
+    def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
         self.worker = worker
-        self.placing = placing
+        self.policy = policy
         self.rules = rules
         self.autocommit = False
         self.misuse: ConfigurationError | None = None
         self.settings_changed = False
         self.statement_timeout = rules.statement_timeout  # what cursors begin with
-        self.transaction = Transaction(worker, placing, rules)
+        self.transaction = Transaction(worker, policy, rules)
         self._gate = OneAtATime()
         self._tries_again = False  # and keeps its turn until then
-        self._preparation = Preparation(placing, rules, self.transaction)
-        self._performing = Performing(placing, rules, self.transaction)
+        self._preparation = Preparation(policy, rules, self.transaction)
+        self._performing = Performing(policy, rules, self.transaction)
         self.ready = rules.role is not Role.READER
 
     @property
@@ -118,10 +118,10 @@ class Executor:
             gate.busy = True
         try:
             transaction.assert_going_on()
-            facts = self.placing.facts.of(sql)
+            facts = self.policy.facts.of(sql)
             statement = Statement(facts, parameters, execute, atomic=atomic)
             many = atomic or stream
-            if self.placing.is_inline(facts, many=many, timeout=timeout) and (
+            if self.policy.is_inline(facts, many=many, timeout=timeout) and (
                 not facts.kind.writes or not self.autocommit or transaction.end_is_inline()
             ):
                 self._pause()
@@ -158,7 +158,7 @@ class Executor:
 
     def _is_plain(self, kind: Kind) -> bool:
         """Whether its text tells all that has to be known of the statement."""
-        authorizer = self.placing.authorizer
+        authorizer = self.policy.authorizer
         if authorizer.temp_schema or authorizer.attached:
             return False
         return kind is Kind.READ or (
@@ -191,7 +191,7 @@ class Executor:
             return None
         transaction.note(statement.sql)
         try:
-            return self.placing.run_inline(
+            return self.policy.run_inline(
                 *(worker, statement.facts, Kind.READ),
                 *(self._performing.perform, plan, statement),
             )
@@ -241,7 +241,7 @@ class Executor:
         was_open = self.worker.in_transaction
 
         def function(connection: sqlite3.Connection) -> T:
-            self.placing.other_work_begins(connection)
+            self.policy.other_work_begins(connection)
             return call()
 
         try:
@@ -259,7 +259,7 @@ class Executor:
         """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
         if not self.worker.may_run_inline:
             return self.run_in_thread(call)
-        result = self.placing.run_briefly(self.worker, lambda _: call())
+        result = self.policy.run_briefly(self.worker, lambda _: call())
         self.transaction.after_work()
         return result
 
@@ -277,7 +277,7 @@ class Executor:
     def _execute_aside(
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters
     ) -> Reply:
-        with self.placing.authorizer.aside():
+        with self.policy.authorizer.aside():
             return execute_at_once(connection, sql, parameters)
 
     @property
@@ -286,7 +286,7 @@ class Executor:
 
         Temp tables and attached files stay with it, also those of listeners.
         """
-        authorizer = self.placing.authorizer
+        authorizer = self.policy.authorizer
         return not (
             self.worker.lent
             or self.settings_changed
@@ -298,13 +298,13 @@ class Executor:
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
     ) -> Reply:
         """Execute a read in the thread, for a function that runs there on a reader."""
-        statement = Statement(self.placing.facts.of(sql), parameters, execute, atomic=False)
+        statement = Statement(self.policy.facts.of(sql), parameters, execute, atomic=False)
         return self._performing.read(connection, statement)
 
     def make_ready(self) -> None:
         """See to what was set up before the application has the connection for the first time."""
         self.ready = True
-        authorizer, settings = self.placing.authorizer, self.placing.settings
+        authorizer, settings = self.policy.authorizer, self.policy.settings
         if self.rules.role is Role.READER:
             if settings.attached_for_writing:
                 connection = self.worker.connection
@@ -315,32 +315,32 @@ class Executor:
 
     def lend(self) -> None:
         """Leave the raw connection to the application, which passes this executor by."""
-        placing, connection = self.placing, self.worker.connection
+        policy, connection = self.policy, self.worker.connection
 
         def function() -> None:
-            placing.settings.lend(connection, self.rules, self.role)
-            if self.rules.turn is not None and placing.authorizer.refuses is None:
-                with placing.authorizer.aside():
+            policy.settings.lend(connection, self.rules, self.role)
+            if self.rules.turn is not None and policy.authorizer.refuses is None:
+                with policy.authorizer.aside():
                     foreign_keys = ForeignKeysOnRaw(connection, self.transaction, self.rules)
-                placing.authorizer.refuses = foreign_keys
+                policy.authorizer.refuses = foreign_keys
 
         self.run_briefly(function)
         self.transaction.begun_here = self.worker.in_transaction
         if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
-            self.placing.authorizer.access = Access.READER
+            self.policy.authorizer.access = Access.READER
         self.worker.lent = True
 
     def take_back(self) -> None:
         """See to what the application may have done with the raw connection. One hop."""
-        connection, placing = self.worker.connection, self.placing
-        placing.functions_may_have_changed()
-        placing.authorizer.refuses = None
+        connection, policy = self.worker.connection, self.policy
+        policy.functions_may_have_changed()
+        policy.authorizer.refuses = None
         if self.rules.role is not Role.READER:
-            placing.authorizer.access = Access.ALL
+            policy.authorizer.access = Access.ALL
 
         def function() -> None:
-            placing.settings.take_back(connection)
-            with placing.authorizer.aside():
+            policy.settings.take_back(connection)
+            with policy.authorizer.aside():
                 path = file_of(connection)
             own = self.rules.file
             if own is not None and os.path.realpath(path or "") != own:
@@ -361,7 +361,7 @@ class Executor:
                 self.worker.note_error(error)
                 explain(
                     *(error, statement, self.role),
-                    *(self.placing.authorizer, self.rules, self.transaction),
+                    *(self.policy.authorizer, self.rules, self.transaction),
                 )
                 # A reader's transaction is never promoted, so it may wait in the middle of it.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
@@ -385,7 +385,7 @@ class Executor:
         if kind.writes or kind in _CHANGES_TRANSACTION:
             self.transaction.wrote = True
         if kind.may_change_settings and changes_settings(sql):
-            self.placing.settings_may_have_changed()
+            self.policy.settings_may_have_changed()
             if self.transaction.loan is not None:
                 self.settings_changed = True
 
@@ -402,7 +402,7 @@ class Executor:
         facts, perform = statement.facts, self._performing.perform
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
-            return self.placing.run_in_thread(connection, facts, kind, perform, plan, statement)
+            return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
 
         if waits and self.worker.lent and transaction.begun_raw:
             # What sqlite3 has begun on the raw connection may have SQLite's lock without the turn.
@@ -428,7 +428,7 @@ class Executor:
         while not writing.begun and not reading.begin(loan):
             transaction.wait_for(reading.until_no_gap())
         if statement.inline and self.worker.may_run_inline:
-            return self.placing.run_inline(self.worker, facts, kind, perform, plan, statement)
+            return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
         limit = statement.limit
         return transaction.run(
             in_thread,

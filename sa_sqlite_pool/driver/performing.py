@@ -17,7 +17,7 @@ from ..sqlite.statements import Kind
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.cursors import Reply
 from ..transactions.locks import may_pass
-from ..transactions.placement import Placing
+from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Plan, Rules
 from ..transactions.transaction import Transaction
 from .statement import Statement
@@ -41,9 +41,9 @@ class Performing:
         "role",
     )
 
-    def __init__(self, placing: Placing, rules: Rules, transaction: Transaction) -> None:
-        self._authorizer = placing.authorizer
-        self._settings = placing.settings
+    def __init__(self, policy: PlacementPolicy, rules: Rules, transaction: Transaction) -> None:
+        self._authorizer = policy.authorizer
+        self._settings = policy.settings
         self._rules = rules
         self._transaction = transaction
         self._sent_savepoints: list[str] = []  # with the last BEGIN

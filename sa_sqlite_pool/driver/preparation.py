@@ -18,7 +18,7 @@ from ..sqlite.statements import (
 )
 from ..transactions.cursors import NO_REPLY, Parameters, Reply
 from ..transactions.own_settings import optimize_only_says, saying_only
-from ..transactions.placement import Placing
+from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Rules
 from ..transactions.transaction import Transaction
 from .outside_transactions import (
@@ -34,15 +34,15 @@ from .statement import Statement
 class Preparation:
     """Settles what the text of a statement does not tell, and has some executed in another way."""
 
-    __slots__ = ("_authorizer", "_placing", "_rules", "_temp_schema", "_transaction")
+    __slots__ = ("_authorizer", "_policy", "_rules", "_temp_schema", "_transaction")
 
-    def __init__(self, placing: Placing, rules: Rules, transaction: Transaction) -> None:
-        self._placing = placing
-        self._authorizer = placing.authorizer
+    def __init__(self, policy: PlacementPolicy, rules: Rules, transaction: Transaction) -> None:
+        self._policy = policy
+        self._authorizer = policy.authorizer
         self._rules = rules
         self._transaction = transaction
-        self._temp_schema = placing.authorizer.temp_schema  # as it was when SQLite was asked
-        placing.facts.forget_findings()  # of a connection that was kept: its functions may be gone
+        self._temp_schema = policy.authorizer.temp_schema  # as it was when SQLite was asked
+        policy.facts.forget_findings()  # of a connection that was kept: its functions may be gone
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
         """See to it before it is decided what the statement needs. May be a hop."""
@@ -61,7 +61,7 @@ class Preparation:
         elif kind is Kind.PRAGMA_WRITE and role is Role.AUTO:
             self._prepare_optimize(statement)
         elif kind.may_change_settings:
-            statement.execute = self._placing.settings.execution(
+            statement.execute = self._policy.settings.execution(
                 *(statement.sql, kind, self._rules, role, statement.execute),
                 set_up=self._transaction.loan is None,
             )
@@ -88,7 +88,7 @@ class Preparation:
         attached = transaction.attached.out_of_date
         if not attached and self._temp_schema == authorizer.temp_schema:
             return
-        self._placing.facts.forget_findings()
+        self._policy.facts.forget_findings()
         self._temp_schema = authorizer.temp_schema
         statement.kind = statement.facts.kind_of_text
         if attached:

@@ -31,9 +31,7 @@ def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
 
         _authorizer: Authorizer | None = None
         _own_authorizer: AuthorizerCallback | None = None
-        _asked: AuthorizerCallback | None = (
-            None  # the authorizer, or what is in its place for a while
-        )
+        _asked: AuthorizerCallback | None = None  # ours, or what is in its place for a while
         own_progress_handler: tuple[ProgressHandler | None, int] = _NO_HANDLER
         _watching: tuple[ProgressHandler | None, int] = _NO_HANDLER
 

@@ -67,7 +67,7 @@ class NotInline(Exception):  # noqa: N818 - no error: a way to go again
 
 
 @final
-class Placing:
+class PlacementPolicy:
     """Decides for one connection, and learns. Used by whoever uses the connection, in any thread.
 
     ``placement`` other than AUTO decides once and for all. ``writes`` counts the statements of the

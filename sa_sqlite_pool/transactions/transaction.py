@@ -20,7 +20,7 @@ from ..turn.permit import Permit, shorten
 from . import undone_schema
 from .attached import AttachedFiles
 from .locks import Patience, is_own_lock, may_pass
-from .placement import Placing
+from .placement import PlacementPolicy
 from .reading import Reading
 from .rules import Rules
 from .writing import Writing
@@ -46,7 +46,7 @@ class Transaction:
         "_ended_here",
         "_gone",
         "_lost",
-        "_placing",
+        "_policy",
         "_rules",
         "_schema_changes",
         "attached",
@@ -61,21 +61,21 @@ class Transaction:
         "wrote",
     )
 
-    def __init__(self, worker: ConnectionThread, placing: Placing, rules: Rules) -> None:
+    def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
         self.worker = worker
-        self._placing = placing
+        self._policy = policy
         self._rules = rules
         self.loan: Permit | None = None
         self.cancelled = False
         self.wrote = False
-        self.attached = AttachedFiles(placing.authorizer)
+        self.attached = AttachedFiles(policy.authorizer)
         self.reading = Reading(worker, rules.snapshots, self.after_work)
         self.writing = Writing(rules)
         self.savepoints: list[str] = []
         self.begun_here = False
         self.begun_by_text = False
         self._at_end: dict[str, str] = {}  # PRAGMAs, by name
-        self._schema_changes = placing.authorizer.schema_changes  # as the last one has left them
+        self._schema_changes = policy.authorizer.schema_changes  # as the last one has left them
         self._as_begun: tuple[int, int] | None = None  # how much was written before it
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
@@ -145,7 +145,7 @@ class Transaction:
             if self.wrote or self._rules.doubtful or connection is None:
                 self._send_end(sql)
             else:  # SQLite drops a lock and a snapshot: two microseconds
-                self._placing.run_briefly(worker, _SEND[sql])
+                self._policy.run_briefly(worker, _SEND[sql])
         finally:
             self.after_work()
 
@@ -153,13 +153,13 @@ class Transaction:
         self.note(sql)
         inline = self.worker.may_run_inline and not self._rules.doubtful
         if inline and self.end_is_inline():
-            self._placing.end_inline(self.worker, self._end_and_look, sql)
+            self._policy.end_inline(self.worker, self._end_and_look, sql)
         else:
             self._end_in_thread(sql)
 
     def end_is_inline(self) -> bool:
         """Whether the end of what was written is to run on the loop."""
-        return self._placing.end_is_inline(self._log_is_quiet)
+        return self._policy.end_is_inline(self._log_is_quiet)
 
     def _log_is_quiet(self) -> bool:
         return self._rules.log is not None and self._rules.log.is_quiet()
@@ -169,7 +169,7 @@ class Transaction:
         while True:
             try:
                 return self.run(
-                    lambda connection: self._placing.end_in_thread(
+                    lambda connection: self._policy.end_in_thread(
                         connection, self._end_and_look, sql
                     ),
                     text=sql,
@@ -182,7 +182,7 @@ class Transaction:
                 self.wait_for(patience.wait(error))
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
-        authorizer = self._placing.authorizer
+        authorizer = self._policy.authorizer
         if sql == "ROLLBACK" and self._schema_changes != authorizer.schema_changes:
             if connection.in_transaction:
                 undone_schema.roll_back(connection, authorizer, self._rules)
@@ -215,7 +215,7 @@ class Transaction:
             if self._at_end:  # SQLite has ended it by itself, or refuses the PRAGMA
                 self._at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
-            self._placing.writes = 0
+            self._policy.writes = 0
             self.let_go()
             if (log := self._rules.log) is not None and log.due:
                 log.attend()
@@ -265,7 +265,7 @@ class Transaction:
         return self.wrote and self.worker.in_transaction and not self.reading.streams
 
     def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
-        return connection.total_changes, self._placing.authorizer.schema_changes
+        return connection.total_changes, self._policy.authorizer.schema_changes
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
         """End one that has only read, for what SQLite does outside transactions. In the thread."""
@@ -287,7 +287,7 @@ class Transaction:
 
         An error here would pass for one of the COMMIT, which is done.
         """
-        with contextlib.suppress(*dbapi.Error), self._placing.authorizer.aside():
+        with contextlib.suppress(*dbapi.Error), self._policy.authorizer.aside():
             for name, sql in list(self._at_end.items()):
                 connection.execute(sql).close()
                 del self._at_end[name]

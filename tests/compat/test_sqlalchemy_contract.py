@@ -30,7 +30,7 @@ from sqlalchemy.sql.selectable import SelectBase
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import greenlet_spawn, in_greenlet
 
-from sa_sqlite_pool.closures.here import HereConnection
+from sa_sqlite_pool.closures.thread_connection import ThreadConnection
 from sa_sqlite_pool.sessions import lean
 from sa_sqlite_pool.turn.whereabouts import _GENERATED, _NAMELESS
 from tests.conftest import MakeEngine
@@ -213,7 +213,7 @@ def test_names_of_generated_functions() -> None:
 async def test_a_connection_over_a_pool_proxy_of_our_own(make_engine: MakeEngine) -> None:
     """``Connection(engine, proxy)`` asks the proxy for no name that ours has not.
 
-    ``closures/borrowed.py`` and ``closures/here.py``: another would be an AttributeError in the
+    ``closures/borrowed.py``, ``closures/thread_connection.py``: another would be an AttributeError in the
     middle of ``run_write()``.
     """
     asked: set[str] = set()
@@ -240,7 +240,7 @@ async def test_a_connection_over_a_pool_proxy_of_our_own(make_engine: MakeEngine
 
     async with make_engine().connect() as connection:
         await connection.run_sync(work)
-    assert {name for name in asked if not hasattr(HereConnection, name)} == set()
+    assert {name for name in asked if not hasattr(ThreadConnection, name)} == set()
     assert {"_close_special", "_connection_record", "dbapi_connection", "cursor"} <= asked
 
 

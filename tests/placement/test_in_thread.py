@@ -44,13 +44,13 @@ async def test_long_steps_have_a_thread_of_their_own(
     monkeypatch.setattr(placement, "LONG_STEP_SECONDS", 0.2)
     monkeypatch.setattr(time, "thread_time", itertools.count().__next__)  # a second each
     threads: list[str] = []
-    original = placement.Placing.run_in_thread
+    original = placement.PlacementPolicy.run_in_thread
 
-    def noted(self: placement.Placing, *arguments: Any) -> Any:
+    def noted(self: placement.PlacementPolicy, *arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
         return original(self, *arguments)
 
-    monkeypatch.setattr(placement.Placing, "run_in_thread", noted)
+    monkeypatch.setattr(placement.PlacementPolicy, "run_in_thread", noted)
     for _ in range(3):
         await run(engine, f"SELECT id FROM items LIMIT {rows}")
     assert ["shared" in name for name in threads] == [True, shared, shared]

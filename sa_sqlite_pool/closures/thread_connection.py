@@ -1,7 +1,7 @@
 """SQL where it is asked for: the connection of a function that runs in a thread.
 
 A function given to ``run_read()`` or ``run_write()`` runs where SQLite does, so its statements hop
-nowhere. SQLAlchemy's ``Connection`` or ``Session`` works on a :class:`HereConnection`, which
+nowhere. SQLAlchemy's ``Connection`` or ``Session`` works on a :class:`ThreadConnection`, which
 executes at once, while the function runs, and in its thread alone.
 
 What must stop is stopped by SQLite's progress handler (https://www.sqlite.org/c3ref/progress_handler.html).
@@ -61,7 +61,7 @@ _ROLLED_BACK = (
 
 
 class Phase(enum.Enum):
-    """The life of a :class:`HereConnection`; it goes downwards only."""
+    """The life of a :class:`ThreadConnection`; it goes downwards only."""
 
     STARTING = enum.auto()  # SQLAlchemy begins its transaction, and listeners hear of it
     RUNNING = enum.auto()  # the function runs
@@ -70,7 +70,7 @@ class Phase(enum.Enum):
 
 
 @final
-class HereConnection(BorrowedConnection):
+class ThreadConnection(BorrowedConnection):
     """What SQLAlchemy's objects work on inside one function; the transaction is open already.
 
     :param fairy: the connection as it came from the pool
@@ -111,7 +111,7 @@ class HereConnection(BorrowedConnection):
         self._alone = alone
         self._thread = threading.get_ident()
         self._streams: set[OpenStream] = set()
-        executor.placing.other_work_begins(sqlite)
+        executor.policy.other_work_begins(sqlite)
         watch_progress(sqlite, self._look, _INSTRUCTIONS)
 
     # -- the function ---------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class HereConnection(BorrowedConnection):
     def _run(self, call: Callable[[], T], sql: str, timeout: float | None) -> T:
         if timeout is not None:
             self._stops_at = time.monotonic() + timeout
-        authorizer = self._executor.placing.authorizer
+        authorizer = self._executor.policy.authorizer
         authorizer.denied = authorizer.attempted = None
         authorizer.called = False
         try:
@@ -213,7 +213,7 @@ class HereConnection(BorrowedConnection):
         finally:
             self._stops_at = None
             if authorizer.called:
-                self._executor.placing.facts.of(sql).calls_functions = True
+                self._executor.policy.facts.of(sql).calls_functions = True
 
     def _admit(self, sql: str, kind: Kind) -> None:
         if kind is Kind.READ:
@@ -228,14 +228,14 @@ class HereConnection(BorrowedConnection):
             raise self._refused(shorten(sql))
         if kind.may_change_settings and changes_settings(sql):
             self._executor.settings_changed = True
-            self._executor.placing.settings_may_have_changed()
+            self._executor.policy.settings_may_have_changed()
         if may_defer(sql):
             self.defers = True
 
     @contextlib.contextmanager
     def _explaining(self, kind: Kind) -> Any:
         # It compiles a statement and does not run it, even one that would write.
-        authorizer = self._executor.placing.authorizer
+        authorizer = self._executor.policy.authorizer
         with authorizer.allowing(Access.EXAMINED):
             yield
 
@@ -306,7 +306,7 @@ class HereConnection(BorrowedConnection):
         executor.transaction.note_loss(True, error)
         if self._lost_by is None and executor.transaction.lost:
             self._lost_by = error
-        authorizer = executor.placing.authorizer
+        authorizer = executor.policy.authorizer
         if executor.role is Role.READER and (authorizer.denied or is_read_only(error)):
             what = authorizer.denied or authorizer.attempted or shorten(sql)
             raise executor.rules.forbidden(what) from error
@@ -333,10 +333,10 @@ class HereConnection(BorrowedConnection):
     def _connection(self) -> sqlite3.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection``."""
         self._assert_here()
-        placing = self._executor.placing
-        placing.functions_may_have_changed()
+        policy = self._executor.policy
+        policy.functions_may_have_changed()
         if self._watch is None:
-            self._watch = EndWatch(self.sqlite, placing.authorizer, self._note_denied_end)
+            self._watch = EndWatch(self.sqlite, policy.authorizer, self._note_denied_end)
             self._watch.begin()
             self._changes = self.sqlite.total_changes
         return self.sqlite
@@ -380,7 +380,7 @@ class HereConnection(BorrowedConnection):
         return cursor
 
     def create_function(self, *args: Any, **kw: Any) -> None:
-        self._executor.placing.functions_may_have_changed()
+        self._executor.policy.functions_may_have_changed()
         self.run_briefly(lambda: self.sqlite.create_function(*args, **kw))
 
     def commit(self) -> None:
@@ -411,7 +411,7 @@ class HereConnection(BorrowedConnection):
         raise self._refused("detach()")
 
     def __repr__(self) -> str:
-        return f"<HereConnection {self._executor.rules.label} {self.phase.name.lower()}>"
+        return f"<ThreadConnection {self._executor.rules.label} {self.phase.name.lower()}>"
 
 
 def _read(
