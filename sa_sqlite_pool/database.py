@@ -244,8 +244,8 @@ class SQLiteDatabase(RunsClosures):
         await self._dispose_engines()
 
     async def _all_ended(self, pools: Iterable[FairPool], timeout: float) -> None:
-        loans = (pool.loans.all_ended(timeout) for pool in pools)
-        await asyncio.gather(*loans, self._backups.all_ended(timeout))
+        checkouts = (pool.checkouts.all_ended(timeout) for pool in pools)
+        await asyncio.gather(*checkouts, self._backups.all_ended(timeout))
 
     async def _dispose_engines(self) -> None:
         # The last connection to close moves the log into the database and removes it

@@ -148,12 +148,12 @@ async def test_closing_against_a_checkout(db: SQLiteDatabase) -> None:
     async with db.reader_engine.connect():
         waiter = asyncio.create_task(read(db))
         await until(lambda: pool.waiting == 1)
-        (loan,) = pool.loans
-        pool._line.release(loan.permit)
+        (checkout,) = pool.checkouts
+        pool._line.release(checkout.permit)
         pool.refuse(lambda: DatabaseClosedError("closed"))
         with pytest.raises(DatabaseClosedError):
             await waiter
-    assert len(pool.loans) == 0
+    assert len(pool.checkouts) == 0
     assert pool._line.permits == []
 
 

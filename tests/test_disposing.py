@@ -26,7 +26,7 @@ from tests.helpers import (
 
 
 async def test_dispose_lets_running_work_go_on(swap_in: AsyncEngine, path: Path) -> None:
-    """SQLAlchemy's way: what is on loan is closed when it comes back, and a new pool begins."""
+    """SQLAlchemy's way: what is checked out is closed when it comes back, and a new pool begins."""
     await create_items(swap_in)
     async with swap_in.begin() as connection:
         await connection.execute(UPDATE_FIRST)

@@ -285,9 +285,9 @@ class Backups:
         # Without WAL, nobody can commit while somebody reads. Those who wait in line are served in
         # order, and told who is in the way; in SQLite's lock they would not be.
         async with self._engine.connect() as connection:
-            loan = self._pool.loans.of(await connection.get_raw_connection())
-            assert loan is not None
-            loan.permit.last_sql, loan.permit.idle_since = copying.what, None
+            checkout = self._pool.checkouts.of(await connection.get_raw_connection())
+            assert checkout is not None
+            checkout.permit.last_sql, checkout.permit.idle_since = copying.what, None
             yield
 
     async def _begin(self, copying: Copying, worker: ConnectionThread) -> None:

@@ -227,10 +227,10 @@ class Group:
         worker, writing = executor.worker, executor.transaction.writing
         if not writing.begun and not writing.begin_nowait():
             self._not_in_time = self._turn.file_not_in_time
-            loan = executor.transaction.loan
-            patience = Patience(executor.rules, loan, writing=True, seconds=_FOR_EVER_SECONDS)
+            checkout = executor.transaction.checkout
+            patience = Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS)
             job = await writing.begin(
-                patience, loan, lambda: worker.prepare(shared, interruptible=False)
+                patience, checkout, lambda: worker.prepare(shared, interruptible=False)
             )
             self._not_in_time = self._turn.not_in_time
             if job is not None:
@@ -240,7 +240,7 @@ class Group:
     async def _wait_for_lock(self, executor: Executor) -> None:
         rules, transaction = executor.rules, executor.transaction
         self._not_in_time = lambda seconds: Patience(
-            rules, transaction.loan, writing=True, seconds=seconds
+            rules, transaction.checkout, writing=True, seconds=seconds
         ).not_in_time()
         began = time.monotonic()
         await pause()

@@ -29,10 +29,10 @@ async def read_here(
     A cancellation stops it, and is raised when the thread has let go of the connection.
     """
     transaction, worker = executor.transaction, executor.worker
-    patience = Patience(executor.rules, transaction.loan, writing=False)
+    patience = Patience(executor.rules, transaction.checkout, writing=False)
     while True:
         transaction.note("BEGIN")
-        while not transaction.reading.begin(transaction.loan):
+        while not transaction.reading.begin(transaction.checkout):
             await transaction.reading.until_no_gap()
         try:
             return await worker.run(lambda sqlite: _read(sqlite, executor, fairy, body), text=name)

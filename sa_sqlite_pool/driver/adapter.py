@@ -1,4 +1,4 @@
-"""The connection that SQLAlchemy sees: roles, cursors, and its life on loan.
+"""The connection that SQLAlchemy sees: roles, cursors, and its life checked out.
 
 What runs on it is the business of :class:`~.executor.Executor`.
 """
@@ -86,7 +86,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         Otherwise it would be committed there at once, row by row, and rollback() undo nothing. Not
         while a listener sets the connection up: nothing would end that transaction.
         """
-        if self.executor.transaction.loan is not None:
+        if self.executor.transaction.checkout is not None:
             connection: Any = self.worker.connection
             connection.isolation_level = self._level
 
@@ -110,7 +110,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.executor.autocommit = level is None
         if self.worker.lent:
             self._leave_transactions_to_driver()
-        if self.executor.transaction.loan is None:
+        if self.executor.transaction.checkout is None:
             self._level_at_rest = level
 
     @property
@@ -212,14 +212,14 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         """Another number when somebody else has committed; within a snapshot, of that."""
         return self.executor.data_version()
 
-    # -- on loan --------------------------------------------------------------------------------
+    # -- checked out ----------------------------------------------------------------------------
 
     def checked_out(self, permit: Permit | None, on_gone: Callable[[], None]) -> None:
         """Called by the pool. ``on_gone`` is called, in any thread, should the connection be
         closed or given up before it is checked in, and then after its transaction has ended.
         """
         executor = self.executor
-        executor.transaction.loan = permit
+        executor.transaction.checkout = permit
         executor.settings_changed = False
         executor.transaction.cancelled = False
         self._on_gone = on_gone
@@ -245,7 +245,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                 executor.take_back()
             else:  # close() of engine.raw_connection(), which can wait for nothing
                 self.give_up("it was given back outside of a greenlet", keep=False)
-        executor.transaction.loan = None
+        executor.transaction.checkout = None
 
     def close(self) -> None:
         """Close, and wait for it; give up without waiting where nobody can."""
@@ -299,7 +299,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        rules, loan = self.executor.rules, self.executor.transaction.loan
+        rules, checkout = self.executor.rules, self.executor.transaction.checkout
         kind = "" if rules.role is Role.AUTO else f" {rules.role.value}"
-        status = "at rest" if loan is None else f"checked out at {loan.asked_at}"
+        status = "at rest" if checkout is None else f"checked out at {checkout.asked_at}"
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"

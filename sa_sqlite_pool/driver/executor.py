@@ -31,7 +31,7 @@ from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
 from ..transactions.locks import Patience, TimeLimit, may_pass
 from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Decision, Rules, decide
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 from ..turn.permit import shorten
 from .explanations import explain
 from .outside_transactions import ForeignKeysOnRaw
@@ -49,7 +49,7 @@ class Executor:
     ``role`` is what the connection is for now. ``misuse`` is raised at the next statement.
     ``ready`` is False as long as :meth:`make_ready` is to be called before the application has the
     connection. ``settings_changed`` says that a PRAGMA or ATTACH has changed them while it was on
-    loan.
+    checkout.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Executor:
         self.misuse: ConfigurationError | None = None
         self.settings_changed = False
         self.statement_timeout = rules.statement_timeout  # what cursors begin with
-        self.transaction = Transaction(worker, policy, rules)
+        self.transaction = TransactionState(worker, policy, rules)
         self._gate = OneAtATime()
         self._tries_again = False  # and keeps its turn until then
         self._preparation = Preparation(policy, rules, self.transaction)
@@ -167,8 +167,8 @@ class Executor:
 
     def _pause(self) -> None:
         """Before work on the loop, let others go on, now and then."""
-        loan = self.transaction.loan
-        task = asyncio.current_task() if loan is None else loan.task
+        checkout = self.transaction.checkout
+        task = asyncio.current_task() if checkout is None else checkout.task
         pause = of_running_loop(LoopBudget).pause(task)
         # SQLAlchemy's own methods insist that something is awaited, if only for no time.
         if pause.long or not in_runner():
@@ -187,7 +187,7 @@ class Executor:
             return None
         was_open, has_turn = connection.in_transaction, transaction.writing.claim is not None
         _, needs_turn, plan = self._decide(Kind.READ, has_turn, was_open, atomic=False)
-        if needs_turn or not (has_turn or transaction.reading.begin(transaction.loan)):
+        if needs_turn or not (has_turn or transaction.reading.begin(transaction.checkout)):
             return None
         transaction.note(statement.sql)
         try:
@@ -209,7 +209,7 @@ class Executor:
         transaction, swap_in = self.transaction, self.rules.role is Role.AUTO
         # What runs before the application has the connection (a ping, pool events, the dialect)
         # leaves no transaction behind.
-        alone = self.autocommit or transaction.loan is None
+        alone = self.autocommit or transaction.checkout is None
         return decide(kind, self._performing.role, swap_in, has_turn, alone, is_open, atomic)
 
     # -- waiting --------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ class Executor:
             writes = statement.kind.writes
             statement.patience = Patience(
                 self.rules,
-                self.transaction.loan,
+                self.transaction.checkout,
                 writing=writes or self.role is Role.WRITER,
                 commits=writes and self.autocommit,
                 began=statement.began,
@@ -326,7 +326,9 @@ class Executor:
 
         self.run_briefly(function)
         self.transaction.begun_here = self.worker.in_transaction
-        if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
+        if (
+            self.role is Role.READER and self.transaction.checkout is not None
+        ):  # and no listener runs
             self.policy.authorizer.access = Access.READER
         self.worker.lent = True
 
@@ -386,7 +388,7 @@ class Executor:
             self.transaction.wrote = True
         if kind.may_change_settings and changes_settings(sql):
             self.policy.settings_may_have_changed()
-            if self.transaction.loan is not None:
+            if self.transaction.checkout is not None:
                 self.settings_changed = True
 
     def _run(self, statement: Statement) -> Reply:
@@ -409,13 +411,13 @@ class Executor:
             # To wait for the turn with it would be to wait for a task that waits for the lock.
             waits = False
         transaction.note(sql)
-        writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
+        writing, reading, checkout = transaction.writing, transaction.reading, transaction.checkout
         statement.took_turn |= waits
         if waits and not writing.begin_nowait():
             here = statement.limit is not None or self.worker.lent or transaction.attached.any
             prepare = None if here else (lambda: self._prepare(in_thread))
             begun: Job[Reply] | None = transaction.wait_for(
-                writing.begin(self._patience(statement), loan, prepare)
+                writing.begin(self._patience(statement), checkout, prepare)
             )
             transaction.note(sql)
             if begun is not None:
@@ -425,7 +427,7 @@ class Executor:
                 statement.databases, self.rules, self._patience(statement)
             )
             transaction.wait_for(others)
-        while not writing.begun and not reading.begin(loan):
+        while not writing.begun and not reading.begin(checkout):
             transaction.wait_for(reading.until_no_gap())
         if statement.inline and self.worker.may_run_inline:
             return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)

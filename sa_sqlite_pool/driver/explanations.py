@@ -11,7 +11,7 @@ from ..sqlite.driver_errors import is_read_only
 from ..sqlite.statements import Kind, first_word, parse_pragma
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 from ..turn.permit import shorten
 from .performing import Misjudged
 from .statement import Statement
@@ -23,7 +23,7 @@ def explain(
     role: Role,
     authorizer: Authorizer,
     rules: Rules,
-    transaction: Transaction,
+    transaction: TransactionState,
 ) -> None:
     """Raise what explains ``error`` better; return where there is no such thing.
 
@@ -46,7 +46,7 @@ def explain(
 
 
 def _explain_setting(
-    error: Exception, statement: Statement, rules: Rules, transaction: Transaction
+    error: Exception, statement: Statement, rules: Rules, transaction: TransactionState
 ) -> None:
     if first_word(statement.sql) == "DETACH":
         # "This statement will fail if SQLite is in the middle of a transaction":

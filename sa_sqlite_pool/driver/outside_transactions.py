@@ -18,7 +18,7 @@ from ..transactions.attached import begin_and_lock_main
 from ..transactions.cursors import NO_REPLY, Execute, Parameters, Reply
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 
 logger = logging.getLogger("sa_sqlite_pool")
 
@@ -43,7 +43,11 @@ _NOT_WITHIN = frozenset({"foreign_keys", "journal_mode", "synchronous", "temp_st
 
 
 def between_transactions(
-    kind: Kind, transaction: Transaction, authorizer: Authorizer, execute: Execute, within: Execute
+    kind: Kind,
+    transaction: TransactionState,
+    authorizer: Authorizer,
+    execute: Execute,
+    within: Execute,
 ) -> Execute:
     """Return how to execute it where the open transaction of a writer may only have read.
 
@@ -68,7 +72,7 @@ def between_transactions(
 
 
 def _begin_again(
-    connection: sqlite3.Connection, transaction: Transaction, authorizer: Authorizer
+    connection: sqlite3.Connection, transaction: TransactionState, authorizer: Authorizer
 ) -> None:
     try:
         if transaction.attached.any:
@@ -82,7 +86,9 @@ def _begin_again(
         transaction.note_begin(connection)
 
 
-def setting_within(sql: str, rules: Rules, transaction: Transaction, execute: Execute) -> Execute:
+def setting_within(
+    sql: str, rules: Rules, transaction: TransactionState, execute: Execute
+) -> Execute:
     """Return how to change a setting where the open transaction has written.
 
     SQLite ignores ``foreign_keys`` without a word. A table that is rebuilt then loses its child
@@ -155,7 +161,7 @@ class ForeignKeysOnRaw:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, transaction: Transaction, rules: Rules
+        self, connection: sqlite3.Connection, transaction: TransactionState, rules: Rules
     ) -> None:
         self._connection = connection
         self._transaction = transaction
@@ -184,7 +190,7 @@ class ForeignKeysOnRaw:
         return True
 
 
-def begin_after_reads(transaction: Transaction, execute: Execute) -> Execute:
+def begin_after_reads(transaction: TransactionState, execute: Execute) -> Execute:
     """Return how to execute the application's own BEGIN where the open transaction has only read.
 
     On the stock driver none is open then. Here SQLite's lock is held already, which is what

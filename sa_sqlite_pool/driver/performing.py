@@ -19,7 +19,7 @@ from ..transactions.cursors import Reply
 from ..transactions.locks import may_pass
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Plan, Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 from .statement import Statement
 
 
@@ -41,7 +41,9 @@ class Performing:
         "role",
     )
 
-    def __init__(self, policy: PlacementPolicy, rules: Rules, transaction: Transaction) -> None:
+    def __init__(
+        self, policy: PlacementPolicy, rules: Rules, transaction: TransactionState
+    ) -> None:
         self._authorizer = policy.authorizer
         self._settings = policy.settings
         self._rules = rules

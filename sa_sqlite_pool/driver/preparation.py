@@ -20,7 +20,7 @@ from ..transactions.cursors import NO_REPLY, Parameters, Reply
 from ..transactions.own_settings import optimize_only_says, saying_only
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 from .outside_transactions import (
     begin_after_reads,
     between_transactions,
@@ -36,7 +36,9 @@ class Preparation:
 
     __slots__ = ("_authorizer", "_policy", "_rules", "_temp_schema", "_transaction")
 
-    def __init__(self, policy: PlacementPolicy, rules: Rules, transaction: Transaction) -> None:
+    def __init__(
+        self, policy: PlacementPolicy, rules: Rules, transaction: TransactionState
+    ) -> None:
         self._policy = policy
         self._authorizer = policy.authorizer
         self._rules = rules
@@ -56,14 +58,14 @@ class Preparation:
                 statement.execute = begin_after_reads(self._transaction, statement.execute)
         elif kind is Kind.SAVEPOINT or kind is Kind.END:
             transaction = self._transaction
-            if role is Role.AUTO and not autocommit and transaction.loan is not None:
+            if role is Role.AUTO and not autocommit and transaction.checkout is not None:
                 self._prepare_savepoint(statement)
         elif kind is Kind.PRAGMA_WRITE and role is Role.AUTO:
             self._prepare_optimize(statement)
         elif kind.may_change_settings:
             statement.execute = self._policy.settings.execution(
                 *(statement.sql, kind, self._rules, role, statement.execute),
-                set_up=self._transaction.loan is None,
+                set_up=self._transaction.checkout is None,
             )
             if self._transaction.worker.in_transaction and not autocommit:
                 self._prepare_outside(statement, role)

@@ -40,11 +40,11 @@ from ..system.loop_state import of_running_loop
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.whereabouts import caller
+from .checkouts import Checkouts
 from .dialect import prepare_dialect
 from .fitness import is_fit
 from .idle import IdleWatch
 from .kept import KeptConnections
-from .loans import Loans
 from .on_file import OnFile
 from .resting import IdleConnections
 
@@ -121,9 +121,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._connector = _connector
         self._stock_creator = creator
         self._line = FairSemaphore(_capacity(pool_size, max_overflow))
-        self._loans = Loans(self._release)
+        self._checkouts = Checkouts(self._release)
         self._idle_watch = IdleWatch(
-            self._loans,
+            self._checkouts,
             _connector.settings.idle_warning,
             label=lambda: _connector.location.label,
             waiting=lambda: self.waiting,
@@ -201,9 +201,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     # -- for whoever owns the engine ------------------------------------------------------------
 
     @property
-    def loans(self) -> Loans:
+    def checkouts(self) -> Checkouts:
         """What is checked out."""
-        return self._loans
+        return self._checkouts
 
     def refuse(self, error: Callable[[], Exception]) -> None:
         """From now on raise ``error()`` in those who ask for a connection, and those in line."""
@@ -218,22 +218,22 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         The connections are at rest then, to be closed in good order: a reader that is the last to
         close leaves the log behind.
         """
-        for loan in self._loans:
-            if loan.connection is not None:
-                loan.connection.give_up(reason, keep=True)
+        for checkout in self._checkouts:
+            if checkout.connection is not None:
+                checkout.connection.give_up(reason, keep=True)
 
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:
         proxied = super().connect()
-        connection, loan = proxied.dbapi_connection, self._loans.of(proxied)
-        if isinstance(connection, SQLiteConnection) and loan is not None:
-            if loan.permit.asked_at is None:  # it had not to wait
-                loan.permit.asked_at = caller()
+        connection, checkout = proxied.dbapi_connection, self._checkouts.of(proxied)
+        if isinstance(connection, SQLiteConnection) and checkout is not None:
+            if checkout.permit.asked_at is None:  # it had not to wait
+                checkout.permit.asked_at = caller()
             if not (executor := connection.executor).ready:
                 executor.make_ready()
-            loan.lend(connection, proxied)
-            self._idle_watch.loan_began()
+            checkout.lend(connection, proxied)
+            self._idle_watch.checkout_began()
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -252,7 +252,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         except BaseException:
             self._release(permit)
             raise
-        self._loans.begin(record, permit, own)
+        self._checkouts.begin(record, permit, own)
         if connector.refusal is not None:  # by now, after the waiting
             self._put_back(record)
             raise connector.refusal()
@@ -333,12 +333,14 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
-        loan = self._loans.of_record(record)
-        if loan is None:  # it has been returned before, or belongs to the parent of this process
+        checkout = self._checkouts.of_record(record)
+        if (
+            checkout is None
+        ):  # it has been returned before, or belongs to the parent of this process
             return
-        if loan.budget is not None:
-            loan.budget.end_work(loan)
-        together = loan.comes_back_with(record)
+        if checkout.budget is not None:
+            checkout.budget.end_work(checkout)
+        together = checkout.comes_back_with(record)
         try:
             self._pool.put_nowait(
                 record if record.dbapi_connection is not None else lendable(record, self)
@@ -347,9 +349,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
                 self._close_idle()
         finally:
             if together:
-                self._loans.end(loan)
+                self._checkouts.end(checkout)
             else:
-                loan.record_is_back()
+                checkout.record_is_back()
 
     def _close_idle(self) -> None:
         while not self._pool.empty():
@@ -357,7 +359,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._let_go_of_log()
 
     def dispose(self) -> None:
-        """Close what is at rest; what is on loan is closed when it comes back."""
+        """Close what is at rest; what is checked out is closed when it comes back."""
         self._disposed = True
         super().dispose()
         self._kept.dispose()
@@ -395,7 +397,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._overflow = -self.size()
         self._overflow_lock = threading.Lock()
         self._kept.renew_in_child()
-        self._loans.renew_in_child()
+        self._checkouts.renew_in_child()
         self._idle_watch.renew_in_child()
 
     def recreate(self) -> FairPool:

@@ -122,12 +122,12 @@ def _write_seconds(rules: Rules) -> float:
 class Patience:
     """One monotonic deadline for all the waiting of one call."""
 
-    __slots__ = ("_commits", "_deadline", "_loan", "_rules", "_writing", "seconds")
+    __slots__ = ("_checkout", "_commits", "_deadline", "_rules", "_writing", "seconds")
 
     def __init__(
         self,
         rules: Rules,
-        loan: Permit | None,
+        checkout: Permit | None,
         *,
         writing: bool,
         commits: bool = False,
@@ -135,7 +135,7 @@ class Patience:
         seconds: float | None = None,
     ) -> None:
         self._rules = rules
-        self._loan = loan
+        self._checkout = checkout
         self._writing = writing
         self._commits = commits
         if seconds is None:
@@ -185,13 +185,13 @@ class Patience:
         if holder is not None and is_own(holder):
             return f"the same task writes, for {holder.describe(now)},"
         for snapshot in self._rules.readers or ():
-            if snapshot.permit is not self._loan and is_own(snapshot.permit):
+            if snapshot.permit is not self._checkout and is_own(snapshot.permit):
                 return f"the same task reads, for {snapshot.describe(now)},"
         return None
 
     def _own_read(self) -> Snapshot | None:
         readers = self._rules.readers_in_the_way or ()
-        others = (snapshot for snapshot in readers if snapshot.permit is not self._loan)
+        others = (snapshot for snapshot in readers if snapshot.permit is not self._checkout)
         return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
 
     def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
@@ -227,7 +227,7 @@ class Patience:
 
     def _reader_in_the_way(self) -> str | None:
         for snapshot in self._rules.readers_in_the_way or ():
-            if snapshot.permit is not self._loan:
+            if snapshot.permit is not self._checkout:
                 own = is_own(snapshot.permit)
                 who = snapshot.describe(time.monotonic())
                 return f"one has read for {who}" + (", which waits for itself" if own else "")

@@ -44,11 +44,11 @@ class Reading:
         self.long = False
         self.streams: set[OpenStream] = set()
 
-    def begin(self, loan: Permit | None) -> bool:
+    def begin(self, checkout: Permit | None) -> bool:
         """Enter one, if none is; False in a gap: wait for its end and try again."""
-        if self._snapshots is None or loan is None or self.snapshot is not None:
+        if self._snapshots is None or checkout is None or self.snapshot is not None:
             return True
-        self.snapshot = self._snapshots.begin(loan, long=self.long, end_early=self._end_early)
+        self.snapshot = self._snapshots.begin(checkout, long=self.long, end_early=self._end_early)
         return self.snapshot is not None
 
     async def until_no_gap(self) -> None:

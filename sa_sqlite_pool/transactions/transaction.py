@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 
 @final
-class Transaction:
+class TransactionState:
     """The transactions of one connection, one after the other.
 
-    Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
-    checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
-    open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
-    ``begun_by_text`` says that the application has sent a BEGIN of its own.
-    ``savepoints`` are the statements of those that are sent with the next BEGIN. ``begun_here``
-    says, while the raw connection is lent, that the open transaction was not begun there.
+    Whether one is open is SQLite's own word. ``checkout`` is the permit under which the connection
+    is checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that
+    the open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
+    ``begun_by_text`` says that the application has sent a BEGIN of its own. ``savepoints`` are the
+    statements of those that are sent with the next BEGIN. ``begun_here`` says, while the raw
+    connection is lent, that the open transaction was not begun there.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Transaction:
         "begun_by_text",
         "begun_here",
         "cancelled",
-        "loan",
+        "checkout",
         "reading",
         "savepoints",
         "worker",
@@ -65,7 +65,7 @@ class Transaction:
         self.worker = worker
         self._policy = policy
         self._rules = rules
-        self.loan: Permit | None = None
+        self.checkout: Permit | None = None
         self.cancelled = False
         self.wrote = False
         self.attached = AttachedFiles(policy.authorizer)
@@ -165,7 +165,7 @@ class Transaction:
         return self._rules.log is not None and self._rules.log.is_quiet()
 
     def _end_in_thread(self, sql: str) -> None:
-        patience = Patience(self._rules, self.loan, writing=True, commits=sql == "COMMIT")
+        patience = Patience(self._rules, self.checkout, writing=True, commits=sql == "COMMIT")
         while True:
             try:
                 return self.run(
@@ -205,8 +205,8 @@ class Transaction:
         connection = self.worker.connection_at_rest
         if connection is None:
             return  # whoever gives the connection up gives the turn back, after the rollback
-        if (loan := self.loan) is not None:
-            loan.idle_since = time.monotonic()
+        if (checkout := self.checkout) is not None:
+            checkout.idle_since = time.monotonic()
         if self.reading.too_old is not None:
             self.reading.drop()
         if not connection.in_transaction:
@@ -224,8 +224,8 @@ class Transaction:
         """The same after a read on the loop itself: little can have happened meanwhile."""
         if self._gone or self.worker.ended is not None or not connection.in_transaction:
             self.after_work()
-        elif (loan := self.loan) is not None:
-            loan.idle_since = time.monotonic()
+        elif (checkout := self.checkout) is not None:
+            checkout.idle_since = time.monotonic()
 
     def gone(self) -> None:
         """The connection is given up, and its transaction has ended. From any thread."""
@@ -387,14 +387,14 @@ class Transaction:
 
     def note(self, sql: str) -> None:
         """What runs now."""
-        if (loan := self.loan) is not None:
-            loan.last_sql, loan.idle_since = sql, None
+        if (checkout := self.checkout) is not None:
+            checkout.last_sql, checkout.idle_since = sql, None
         if (permit := self.writing.permit) is not None:
             permit.last_sql, permit.idle_since = sql, None
 
     def permits_come_back(self) -> None:
         """The task has done with them; what is left is a thread's business."""
-        for permit in (self.loan, self.writing.permit):
+        for permit in (self.checkout, self.writing.permit):
             if permit is not None:
                 permit.coming_back = True
 

@@ -24,8 +24,8 @@ class Writing:
     """Takes the write turn, and gives it back.
 
     ``permit`` is the turn within the process: on a swap-in connection it comes and goes with the
-    transaction; a writer's is its loan, and not kept here. The file, between processes, is held as
-    long as SQLite's lock is: ``claim``.
+    transaction; a writer's is its checkout, and not kept here. The file, between processes, is held
+    as long as SQLite's lock is: ``claim``.
     """
 
     __slots__ = ("_rules", "_since", "claim", "permit")
@@ -48,7 +48,7 @@ class Writing:
         return self.begun
 
     async def begin(
-        self, patience: Patience, loan: Permit | None, prepare: Prepare | None
+        self, patience: Patience, checkout: Permit | None, prepare: Prepare | None
     ) -> Job[Any] | None:
         """Wait for the turn. A cancellation leaves nothing taken.
 
@@ -57,15 +57,15 @@ class Writing:
         """
         if self._rules.role is Role.WRITER:
             waited = 0.0
-            if loan is not None:  # the checkout is a part of the wait, once
-                waited, loan.seconds_waited = loan.seconds_waited, 0.0
+            if checkout is not None:  # the checkout is a part of the wait, once
+                waited, checkout.seconds_waited = checkout.seconds_waited, 0.0
             return await self._enter(patience.seconds, waited, prepare)
         turn = self._rules.turn
         assert turn is not None
         permit = await turn.acquire(patience.seconds_left, self._rules.owner)
         self.permit = permit
-        if loan is not None:
-            permit.recall = loan.recall
+        if checkout is not None:
+            permit.recall = checkout.recall
         try:
             waited = patience.seconds - patience.seconds_left
             return await self._enter(patience.seconds, waited, prepare)

@@ -213,8 +213,8 @@ def test_names_of_generated_functions() -> None:
 async def test_a_connection_over_a_pool_proxy_of_our_own(make_engine: MakeEngine) -> None:
     """``Connection(engine, proxy)`` asks the proxy for no name that ours has not.
 
-    ``closures/borrowed.py``, ``closures/thread_connection.py``: another would be an AttributeError in the
-    middle of ``run_write()``.
+    ``closures/borrowed.py``, ``closures/thread_connection.py``: another would be an AttributeError
+    in the middle of ``run_write()``.
     """
     asked: set[str] = set()
 

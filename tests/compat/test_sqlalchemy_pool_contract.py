@@ -84,7 +84,7 @@ def test_a_checkout_is_one_get_and_one_return() -> None:
 def test_a_record_comes_back_without_its_connection() -> None:
     """``detach()`` gives the record back, too, with ``dbapi_connection`` None.
 
-    ``pools/loans.py`` tells by that whether record and connection come back together.
+    ``pools/checkouts.py`` tells by that whether record and connection come back together.
     """
     seen: list[Any] = []
 
@@ -103,7 +103,7 @@ def test_a_record_comes_back_without_its_connection() -> None:
 def test_the_record_of_a_proxy() -> None:
     """``_connection_record`` of what ``connect()`` returns is what ``_do_get()`` gave.
 
-    ``pools/loans.py`` finds the loan by it; ``closures/borrowed.py`` notes options there.
+    ``pools/checkouts.py`` finds the checkout by it; ``closures/borrowed.py`` notes options there.
     """
     given: list[Any] = []
 
@@ -148,7 +148,7 @@ def test_where_a_record_keeps_what_lasts() -> None:
 def test_a_lent_record_refers_to_its_proxy_weakly() -> None:
     """``fairy_ref`` is set while a record is lent; None tells the finalizer that it is not.
 
-    ``pools/loans.py`` sets it in a child process, where nothing may come back to the parent's pool.
+    ``pools/checkouts.py`` sets it in a child process: nothing comes back to the parent's pool.
     """
     pool = make_pool(Noted)
     proxied: Any = pool.connect()

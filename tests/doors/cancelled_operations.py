@@ -62,7 +62,7 @@ class House:
 
     async def come_to_rest(self) -> None:
         """SQLAlchemy closes in tasks of their own, and threads roll back."""
-        await until(lambda: not any(map(len, (pool.loans for pool in self.pools))))
+        await until(lambda: not any(map(len, (pool.checkouts for pool in self.pools))))
         await until_free(self.path)
 
     async def assert_works(self) -> None:

@@ -83,9 +83,9 @@ async def test_a_checkout_without_limit_leaves_the_limit_of_the_write(
 
     async def write() -> None:
         async with engine.begin() as connection:
-            loan = (await driver(connection)).executor.transaction.loan
-            assert loan is not None
-            assert loan.seconds_waited == 0.0
+            checkout = (await driver(connection)).executor.transaction.checkout
+            assert checkout is not None
+            assert checkout.seconds_waited == 0.0
             await connection.execute(UPDATE_FIRST)
 
     async with engine.connect():

@@ -129,7 +129,7 @@ async def test_a_connection_given_back_closed(make_engine: MakeEngine, use: str)
         await in_time(USES[use](raw))
     pool = engine.pool
     assert isinstance(pool, FairPool)
-    await until(lambda: not len(pool.loans))
+    await until(lambda: not len(pool.checkouts))
     assert await amounts(engine) == [0, 0, 0]
 
 

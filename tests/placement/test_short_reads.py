@@ -123,12 +123,12 @@ Noted = list[tuple[str, int, bool]]
 
 
 def note_what_is_known(raw: SQLiteConnection, snapshots: Snapshots) -> Noted:
-    """Of each statement when it begins: how many read, and whether the loan is idle."""
+    """Of each statement when it begins: how many read, and whether the checkout is idle."""
     noted: Noted = []
-    loan = raw.executor.transaction.loan
-    assert loan is not None
+    checkout = raw.executor.transaction.checkout
+    assert checkout is not None
     raw.worker.connection.set_trace_callback(
-        lambda sql: noted.append((sql, len(list(snapshots)), loan.idle_since is not None))
+        lambda sql: noted.append((sql, len(list(snapshots)), checkout.idle_since is not None))
     )
     return noted
 
@@ -154,19 +154,19 @@ async def test_others_know_of_it(
     async with engine.connect() as connection:
         await connection.execution_options(**options)
         raw = await driver(connection)
-        loan = raw.executor.transaction.loan
-        assert loan is not None
-        loan.last_sql, hops = None, raw.worker.hops
+        checkout = raw.executor.transaction.checkout
+        assert checkout is not None
+        checkout.last_sql, hops = None, raw.worker.hops
         noted = note_what_is_known(raw, snapshots)
-        began = loan.since
+        began = checkout.since
         await connection.execute(text(READ))
         own = [note for note in noted if not note[0].startswith("PRAGMA query_only")]
         assert own == [(sql, 1, False) for sql in runs]
         assert raw.worker.hops == hops
         assert len(list(snapshots)) == left
-        assert loan.last_sql == READ
-        assert loan.idle_since is not None
-        assert loan.idle_since > began
+        assert checkout.last_sql == READ
+        assert checkout.idle_since is not None
+        assert checkout.idle_since > began
         raw.worker.connection.set_trace_callback(None)
         await connection.rollback()
         assert list(snapshots) == []
@@ -281,9 +281,9 @@ async def test_an_error_that_leaves_a_snapshot_to_nobody(
     async with engine.connect() as connection:
         with pytest.raises(OverflowError):
             await connection.exec_driver_sql(BY_ID, (2**70,))
-        loan = (await driver(connection)).executor.transaction.loan
-        assert loan is not None
-        assert loan.idle_since is not None
+        checkout = (await driver(connection)).executor.transaction.checkout
+        assert checkout is not None
+        assert checkout.idle_since is not None
         assert len(list(snapshots_of(engine))) == (poolclass is ReaderPool)
 
 

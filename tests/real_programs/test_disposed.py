@@ -34,7 +34,7 @@ async def test_no_log_stays_open(door: Door) -> None:
 
 
 async def test_no_log_stays_open_after_a_late_return(door: Door) -> None:
-    """The same where the last connection is on loan while its engine is disposed of."""
+    """The same where the last connection is checked out while its engine is disposed of."""
     if door.stock:
         pytest.skip("stock leaves such a connection to the garbage collector")
     app = await door.open()

@@ -1,4 +1,4 @@
-"""Connections on loan: who has them, and when the right to the next one passes on."""
+"""Connections checked out: who has them, and when the right to the next one passes on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..turn.permit import Permit
 
 
 @final
-class Loan:
-    """A connection on loan under a permit, and on the ``budget`` of an event loop (None: on none).
+class Checkout:
+    """A connection that is checked out, under a permit and on the ``budget`` of a loop, or on none.
 
     Two things must come back before the permit passes on: the record to its pool, and the
     connection. They come back together, unless SQLAlchemy throws the connection away or the
@@ -33,7 +33,7 @@ class Loan:
     __slots__ = ("_connection", "_missing", "_on_end", "_proxied", "budget", "permit", "warned")
 
     def __init__(
-        self, permit: Permit, budget: LoopBudget | None, on_end: Callable[[Loan], None]
+        self, permit: Permit, budget: LoopBudget | None, on_end: Callable[[Checkout], None]
     ) -> None:
         self.permit = permit
         self.budget = budget
@@ -75,63 +75,63 @@ class Loan:
             self._on_end(self)
 
     def take_back(self) -> None:
-        """End the loan for a task that never will. Called outside any greenlet."""
+        """End the checkout for a task that never will. Called outside any greenlet."""
         proxied = None if self._proxied is None else self._proxied()
         if proxied is not None:
             proxied.invalidate()
 
 
 @final
-class Loans:
-    """The loans of one pool. ``release`` passes a permit on."""
+class Checkouts:
+    """The checkouts of one pool. ``release`` passes a permit on."""
 
     def __init__(self, release: Callable[[Permit], None]) -> None:
         self._release = release
-        self._by_record: dict[ConnectionPoolEntry, Loan] = {}
-        self._open: set[Loan] = set()
+        self._by_record: dict[ConnectionPoolEntry, Checkout] = {}
+        self._open: set[Checkout] = set()
         self._on_last_end: Callable[[], None] | None = None
 
-    def __iter__(self) -> Iterator[Loan]:
+    def __iter__(self) -> Iterator[Checkout]:
         return iter(list(self._open))
 
     def __len__(self) -> int:
         return len(self._open)
 
     def begin(self, record: ConnectionPoolEntry, permit: Permit, budget: LoopBudget | None) -> None:
-        loan = self._by_record[record] = Loan(permit, budget, self.end)
-        permit.recall = loan.take_back
-        self._open.add(loan)
+        checkout = self._by_record[record] = Checkout(permit, budget, self.end)
+        permit.recall = checkout.take_back
+        self._open.add(checkout)
         if budget is not None:
-            budget.begin_work(loan)
+            budget.begin_work(checkout)
 
-    def of(self, proxied: PoolProxiedConnection) -> Loan | None:
+    def of(self, proxied: PoolProxiedConnection) -> Checkout | None:
         record = getattr(proxied, "_connection_record", None)
         return self._by_record.get(record) if record is not None else None
 
-    def of_record(self, record: ConnectionPoolEntry) -> Loan | None:
-        """The loan whose record is coming back."""
+    def of_record(self, record: ConnectionPoolEntry) -> Checkout | None:
+        """The checkout whose record is coming back."""
         return self._by_record.pop(record, None)
 
     async def all_ended(self, timeout: float) -> bool:
-        """Wait until nothing is on loan, at most ``timeout`` seconds; whether it came to that."""
+        """Wait until nothing is checked out, at most ``timeout`` seconds; return whether that came."""
         ended: Future[None] = Future()
         self._on_last_end = lambda: _tell(ended)
         if self._open:
             await done_in_time(ended, timeout)
         return not self._open
 
-    def end(self, loan: Loan) -> None:
+    def end(self, checkout: Checkout) -> None:
         """Both are back: pass its permit on. From any thread."""
-        if loan not in self._open:
+        if checkout not in self._open:
             return
-        self._open.discard(loan)
-        loan.permit.recall = None  # it leads back to the loan: garbage collectors are slow
-        self._release(loan.permit)
+        self._open.discard(checkout)
+        checkout.permit.recall = None  # it leads back to the checkout: garbage collectors are slow
+        self._release(checkout.permit)
         if not self._open and self._on_last_end is not None:
             self._on_last_end()
 
     def renew_in_child(self) -> None:
-        """Forget the parent's loans. Nobody must bring their records back to a pool here."""
+        """Forget the parent's checkouts. Nobody must bring their records back to a pool here."""
         for record in self._by_record:
             record.fairy_ref = None  # type: ignore[attr-defined]
         self._by_record.clear()
