@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import shutil
 import sys
-import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,7 +126,8 @@ def one_in(count: int, items: list[Item], *, seed: str) -> tuple[list[Item], lis
     left_out: list[Item] = []
     for _, group in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
         cases = list(group)
-        first = zlib.crc32(f"{seed} {cases[0].nodeid}".encode()) % min(count, len(cases))
+        chance = random.Random(f"{seed} {cases[0].nodeid}")
+        first = chance.randrange(min(count, len(cases)))
         for number, item in enumerate(cases):
             (kept if number % count == first else left_out).append(item)
     return kept, left_out
