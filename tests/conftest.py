@@ -12,6 +12,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,10 @@ from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.settings import Placement
 from sa_sqlite_pool.sqlite.authorizer import Authorizer
 from sa_sqlite_pool.transactions.placement import PlacementPolicy
+
+# A shell has what it starts in the background ignore SIGINT, and so would the tests' own processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 2 * 1024**3

@@ -113,7 +113,7 @@ class Checkouts:
         return self._by_record.pop(record, None)
 
     async def all_ended(self, timeout: float) -> bool:
-        """Wait until nothing is checked out, at most ``timeout`` seconds; return whether it came."""
+        """Wait at most ``timeout`` seconds until nothing is checked out; return whether it came."""
         ended: Future[None] = Future()
         self._on_last_end = lambda: _tell(ended)
         if self._open:
