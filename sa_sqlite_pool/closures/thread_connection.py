@@ -31,7 +31,7 @@ from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..sqlite.shared_hooks import watch_progress
-from ..sqlite.statements import Kind, changes_settings, classify, ends_transaction, may_defer
+from ..sqlite.statements import Kind, changes_settings, ends_transaction, may_defer
 from ..sqlite.watch import EndWatch
 from ..transactions.cursors import (
     NO_REPLY,
@@ -176,7 +176,7 @@ class ThreadConnection(BorrowedConnection):
         timeout: float | None = None,
     ) -> Reply:
         self._assert_usable()
-        kind = classify(sql)
+        kind = self._executor.policy.facts.of(sql).kind_of_text
         self._admit(sql, kind)
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
             # Of a listener of the `begin` event, as SQLAlchemy's documentation has it.

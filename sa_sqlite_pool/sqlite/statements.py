@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -166,12 +165,7 @@ _LOOKED_AT = 16_384  # characters, in which the verb of a statement is found or 
 
 def classify(sql: str) -> Kind:
     """Return what ``sql`` needs before it may run, in bounded time."""
-    if len(sql) <= LONGEST_REMEMBERED:
-        return _remembered(sql)
-    return _classify(sql[:_LOOKED_AT])
-
-
-def _classify(sql: str) -> Kind:
+    sql = sql[:_LOOKED_AT]
     remaining = top_level_words(sql)
     first = next(remaining, "")
     if first in _BY_FIRST_WORD:
@@ -185,8 +179,6 @@ def _classify(sql: str) -> Kind:
     otherwise = _OTHERWISE.get(first, Kind.UNKNOWN)
     return _BY_TWO_WORDS.get((first, next(remaining, "")), otherwise)
 
-
-_remembered = lru_cache(maxsize=4096)(_classify)
 
 _BY_TWO_WORDS = {
     ("CREATE", "TEMP"): Kind.TEMP_DDL,

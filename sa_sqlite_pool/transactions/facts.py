@@ -91,7 +91,9 @@ class StatementFacts:
 class FactsTable:
     """The facts of at most ``size`` texts; the one that was not used for the longest goes first.
 
-    A text of more than 4,096 characters is not kept: each time it is as if it were new.
+    A text of more than 4,096 characters is not kept: each time it is as if it were new. All that is
+    executed for the application passes by here, so that a text is known at least as long as
+    ``sqlite3`` keeps it compiled: SQLite says whether it calls functions when it compiles it.
     """
 
     __slots__ = ("_by_text", "_size")
