@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 
 from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
 from .closures.api import Closures, RunsClosures
-from .closures.coroutine_functions import mark_as_coroutine_function
 from .closures.grouping import Groups
+from .compat.coroutine_functions import mark_as_coroutine_function
 from .errors import ConfigurationError, DatabaseClosedError
 from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url
@@ -44,7 +44,7 @@ from .settings import (
     check_count,
     check_timeout,
     check_wal_settings,
-    lay_over,
+    merge_pragmas,
 )
 from .statistics import Checkpoint, CheckpointMode, CheckpointOutcome, DatabaseStatistics
 from .system.life import State
@@ -137,7 +137,7 @@ class SQLiteDatabase(RunsClosures):
         self._private_directory: PrivateDirectory | None = None
         self.url = self._own_if_in_memory(parse_url(url))
         settings = ConnectionSettings(
-            lay_over(DEFAULT_PRAGMAS, pragmas),
+            merge_pragmas(DEFAULT_PRAGMAS, pragmas),
             write_timeout,
             read_timeout,
             on_connect,
@@ -244,8 +244,8 @@ class SQLiteDatabase(RunsClosures):
         await self._dispose_engines()
 
     async def _all_ended(self, pools: Iterable[FairPool], timeout: float) -> None:
-        loans = (pool.loans.all_ended(timeout) for pool in pools)
-        await asyncio.gather(*loans, self._backups.all_ended(timeout))
+        checkouts = (pool.checkouts.all_ended(timeout) for pool in pools)
+        await asyncio.gather(*checkouts, self._backups.all_ended(timeout))
 
     async def _dispose_engines(self) -> None:
         # The last connection to close moves the log into the database and removes it
@@ -258,7 +258,7 @@ class SQLiteDatabase(RunsClosures):
         for engine in engines:
             await engine.dispose()
         if keeper is not None:
-            keeper.lookout.size()  # lets go of a log that is gone
+            keeper.monitor.size()  # lets go of a log that is gone
         if self._private_directory is not None:
             self._private_directory.remove()
 
@@ -293,15 +293,19 @@ class SQLiteDatabase(RunsClosures):
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that writes: BEGIN IMMEDIATE at its first statement, in its turn.
 
-        Commits when the block ends, rolls back when it raises. Waits at most ``write_timeout``
-        seconds for its turn, and raises :class:`~sa_sqlite_pool.WriteTimeout` then; the same task
-        asking twice gets :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once. Used after the
-        block, it raises :class:`~sa_sqlite_pool.SessionEndedError`.
+        Commits when the block ends, rolls back when it raises; after a ``commit()`` within it, the
+        next statement takes the turn again. Waits at most ``write_timeout`` seconds for its turn,
+        and raises :class:`~sa_sqlite_pool.WriteTimeout` then; the same task asking twice gets
+        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once. Used after the block, it raises
+        :class:`~sa_sqlite_pool.SessionEndedError`.
         """
         session = self._sessionmaker(role="writer")
         try:
-            async with session, session.begin():
+            async with session:
                 yield session
+                # Not by ``session.begin()``: after ``commit()``, SQLAlchemy refuses all use of a
+                # session within its block. As there, what a failed flush has left is rolled back.
+                await (session.commit() if session.is_active else session.rollback())
         finally:
             end_session(session, "db.write()")
 
@@ -390,7 +394,8 @@ class SQLiteDatabase(RunsClosures):
         if self._state is not State.OPEN:
             return str(self._state.value)
         readers, writer = self._pools
-        turn, seconds = writer.turn, writer.turn.seconds_held
+        turn = writer.turn.statistics()
+        seconds = turn.seconds_held
         status = "idle" if seconds is None else f"busy({seconds:.1f}s)"
         return (
             f"open writer={status} waiting={turn.waiting} "

@@ -176,7 +176,7 @@ def check_pragma(name: str, value: PragmaValue) -> str:
         raise ConfigurationError(f"pragma {name} must be {error}, not {value!r}") from None
 
 
-def lay_over(
+def merge_pragmas(
     defaults: Mapping[str, PragmaValue], pragmas: Mapping[str, PragmaValue] | None
 ) -> dict[str, PragmaValue]:
     """``defaults`` with what the user gives instead."""

@@ -81,7 +81,7 @@ class WalStatistics:
     """The write-ahead log of a database.
 
     ``size`` is that of the ``-wal`` file in bytes. ``frames`` are in use, each a page and 24 bytes;
-    ``moved`` of them were in the database, too, after the last checkpoint of this process.
+    ``checkpointed`` of them were in the database, too, after the last checkpoint of this process.
     ``held_back_by`` says why that one stopped short, None if it did not. ``limit`` is the hard
     limit in bytes; the soft limit is the one above which the log is tidied up in quiet moments.
 
@@ -92,7 +92,7 @@ class WalStatistics:
 
     size: int
     frames: int
-    moved: int
+    checkpointed: int
     soft_limit: int | None
     limit: int | None
     last_checkpoint: Checkpoint | None

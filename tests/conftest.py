@@ -10,20 +10,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import shutil
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import opening
+from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.settings import Placement
-from sa_sqlite_pool.sqlite.guard import Guard
-from sa_sqlite_pool.transactions.placement import Placing
+from sa_sqlite_pool.sqlite.authorizer import Authorizer
+from sa_sqlite_pool.transactions.placement import PlacementPolicy
+
+# A shell has what it starts in the background ignore SIGINT, and so would the tests' own processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 2 * 1024**3
@@ -111,12 +119,37 @@ def numbers() -> Iterator[int]:
     return itertools.count()
 
 
+Item = TypeVar("Item", bound=pytest.Item)
+
+
+def one_in(count: int, items: list[Item], *, seed: str) -> tuple[list[Item], list[Item]]:
+    """Return those that run, and those that do not: of each test every ``count``-th case.
+
+    And at least one. ``seed`` says which of them is the first.
+    """
+    kept: list[Item] = []
+    left_out: list[Item] = []
+    for _, group in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
+        cases = list(group)
+        chance = random.Random(f"{seed} {cases[0].nodeid}")
+        first = chance.randrange(min(count, len(cases)))
+        for number, item in enumerate(cases):
+            (kept if number % count == first else left_out).append(item)
+    return kept, left_out
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--placement thread`` or ``inline``: of all engines that do not say otherwise."""
     parser.addoption("--placement", choices=[one.value for one in Placement], default="auto")
+    help_ = "of each test with several cases, one in so many; on each version others"
+    parser.addoption("--one-in", type=int, default=1, help=help_)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (count := config.getoption("--one-in")) > 1:
+        kept, left_out = one_in(count, items, seed=f"{sys.version_info} {sqlalchemy.__version__}")
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
     if config.getoption("--placement") == Placement.INLINE.value:
         skip = pytest.mark.skip(reason="goes on while a statement runs in a thread")
         for item in items:
@@ -129,9 +162,9 @@ def placement(request: pytest.FixtureRequest) -> Iterator[None]:
     """As the option says, in the process of the tests."""
     default = Placement(request.config.getoption("--placement"))
 
-    def placing(asked: Placement, guard: Guard, size: int) -> Placing:
-        return Placing(default if asked is Placement.AUTO else asked, guard, size)
+    def policy(asked: Placement, authorizer: Authorizer, size: int) -> PlacementPolicy:
+        return PlacementPolicy(default if asked is Placement.AUTO else asked, authorizer, size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opening, "Placing", placing)
+        patch.setattr(connector, "PlacementPolicy", policy)
         yield

@@ -294,7 +294,7 @@ def waiters(parent: Parent) -> None:
             parent.child_works()
 
     permit, tasks = parent.run(line_up())
-    in_use = any(len(pool.loans) for pool in parent.door.pools)
+    in_use = any(len(pool.checkouts) for pool in parent.door.pools)
     say("exit", ended(fork(child)))
     say("parent's line", turn.holder is permit, turn.waiting)
     parent.run(go_on())

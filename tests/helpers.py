@@ -15,8 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from sa_sqlite_pool.database_file import database_file
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.turn.write_turn import WriteTurn, write_turn
+from sa_sqlite_pool.files.location import Location
+from sa_sqlite_pool.turn.write_turn import WriteTurn
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ UPDATE_FIRST = text("UPDATE items SET amount = amount + 1 WHERE id = 1")
 
 
 def turn_of(path: Path) -> WriteTurn:
-    return write_turn(str(path), path.name)
+    return database_file(Location(str(path))).turn
 
 
 async def create_items(engine: AsyncEngine, count: int = 3) -> None:

@@ -209,7 +209,7 @@ async def test_statistics(db: SQLiteDatabase, path: Path) -> None:
     assert before is not None
     assert before.size == log_size(path)
     assert 100 < before.frames < 200
-    assert (before.moved, before.last_checkpoint, before.oldest_reader) == (0, None, None)
+    assert (before.checkpointed, before.last_checkpoint, before.oldest_reader) == (0, None, None)
     assert (before.soft_limit, before.limit) == (16 * KIB * KIB, 64 * KIB * KIB)
     assert before.sqlite_version == sqlite3.sqlite_version
     assert before.outside_writers == ()
@@ -218,7 +218,7 @@ async def test_statistics(db: SQLiteDatabase, path: Path) -> None:
         await session.scalar(COUNT)
         after = db.statistics().wal
         assert after is not None
-        assert after.moved == after.frames == before.frames
+        assert after.checkpointed == after.frames == before.frames
         assert after.last_checkpoint == done
         assert after.oldest_reader is not None
         assert "last SQL: SELECT count(*) FROM blobs" in after.oldest_reader.who
@@ -248,9 +248,9 @@ class TestClose:
         """As long as there is a log, and no longer."""
         keeper = keeper_of(path)
         await keeper.stop()
-        assert keeper.lookout.presence.shown
+        assert keeper.monitor.presence.shown
         await db.close()
-        assert not keeper.lookout.presence.shown
+        assert not keeper.monitor.presence.shown
 
     async def test_the_log_stays_while_others_use_it(self, db: SQLiteDatabase, path: Path) -> None:
         """SQLite sees to that."""

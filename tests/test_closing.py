@@ -12,29 +12,25 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError, SAWarning
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import (
     ConfigurationError,
     DatabaseClosedError,
     SQLiteDatabase,
-    SQLitePool,
     WriterPool,
 )
-from sa_sqlite_pool.execution.laps import Laps
+from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import (
     ENDLESS,
     UPDATE_FIRST,
     SleepingFunction,
-    amounts,
     create_items,
     driver,
     files_beside,
     turn_of,
     until,
-    until_free,
 )
 
 
@@ -152,12 +148,12 @@ async def test_closing_against_a_checkout(db: SQLiteDatabase) -> None:
     async with db.reader_engine.connect():
         waiter = asyncio.create_task(read(db))
         await until(lambda: pool.waiting == 1)
-        (loan,) = pool.loans
-        pool._line.release(loan.permit)
+        (checkout,) = pool.checkouts
+        pool._line.release(checkout.permit)
         pool.refuse(lambda: DatabaseClosedError("closed"))
         with pytest.raises(DatabaseClosedError):
             await waiter
-    assert len(pool.loans) == 0
+    assert len(pool.checkouts) == 0
     assert pool._line.permits == []
 
 
@@ -170,7 +166,7 @@ async def test_closing_against_a_task_that_lets_others_go_on(
     """
     outside, room = asyncio.Event(), asyncio.Event()
 
-    async def enter(_: Laps) -> float:
+    async def enter(_: LoopBudget) -> float:
         outside.set()
         await room.wait()
         return 0.0
@@ -178,8 +174,8 @@ async def test_closing_against_a_task_that_lets_others_go_on(
     pool = db.writer_engine.pool
     assert isinstance(pool, FairPool)
     async with make_engine(WriterPool).connect():
-        monkeypatch.setattr(Laps, "enter_nowait", lambda _: False)
-        monkeypatch.setattr(Laps, "enter", enter)
+        monkeypatch.setattr(LoopBudget, "enter_nowait", lambda _: False)
+        monkeypatch.setattr(LoopBudget, "enter", enter)
         waiter = asyncio.create_task(write(db))
         await outside.wait()
         pool.refuse(lambda: DatabaseClosedError("closed"))
@@ -329,83 +325,3 @@ def test_the_loop_may_end_while_it_closes(path: Path) -> None:
     connection = sqlite3.connect(path, timeout=10)
     connection.execute("BEGIN IMMEDIATE")
     connection.close()
-
-
-# -- engines -------------------------------------------------------------------------------------
-
-
-async def test_dispose_lets_running_work_go_on(swap_in: AsyncEngine, path: Path) -> None:
-    """SQLAlchemy's way: what is on loan is closed when it comes back, and a new pool begins."""
-    await create_items(swap_in)
-    async with swap_in.begin() as connection:
-        await connection.execute(UPDATE_FIRST)
-        raw = await driver(connection)
-        await swap_in.dispose()
-        assert not raw.worker.closed
-        await connection.execute(UPDATE_FIRST)
-    assert raw.worker.closed
-    assert await amounts(swap_in) == [2, 0, 0]
-
-
-@pytest.mark.needs_thread
-async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
-    """However they interleave, the connection is closed.
-
-    Return                  | Dispose
-    ROLLBACK in the thread  |
-                            | closes what is at rest
-    back in the pool        |
-    """
-    engine = make_engine(SQLitePool, pool_size=2, max_overflow=0)
-    await create_items(engine)
-    gate = threading.Event()
-    connection = await engine.connect()
-    await connection.execute(UPDATE_FIRST)
-    raw = await driver(connection)
-    raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
-    returning = asyncio.create_task(connection.close())
-    await asyncio.sleep(0)
-    await engine.dispose()
-    gate.set()
-    await returning
-    assert raw.worker.closed
-
-
-@pytest.mark.needs_thread
-async def test_a_connection_cancelled_while_its_pool_is_disposed_of(
-    make_engine: MakeEngine, path: Path
-) -> None:
-    """It is not kept for a pool that nobody uses any more."""
-    engine = make_engine(SQLitePool)
-    await create_items(engine)
-    old = engine.pool
-    assert isinstance(old, FairPool)
-    async with engine.connect() as connection:
-        await connection.execute(UPDATE_FIRST)
-        raw = await driver(connection)
-        thread = raw.worker.aiosqlite_connection._thread
-        task = asyncio.create_task(connection.execute(ENDLESS))
-        await until(lambda: raw.worker.hops > 1 and not raw.worker.at_rest)
-        await engine.dispose()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await until_free(path)
-    await until(lambda: not thread.is_alive())
-    assert not old._kept
-    assert await amounts(engine) == [0, 0, 0]
-
-
-async def test_waiters_of_a_disposed_pool_are_served(make_engine: MakeEngine) -> None:
-    """They asked before; their connections are closed when they give them back."""
-    engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
-    await create_items(engine)
-    pool = engine.pool
-    assert isinstance(pool, FairPool)
-    connection = await engine.connect()
-    task = asyncio.create_task(amounts(engine))
-    await until(lambda: pool.waiting == 1)
-    await engine.dispose()
-    await connection.close()
-    assert await task == [0, 0, 0]
-    assert pool.checkedin() == 0

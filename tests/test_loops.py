@@ -18,8 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.execution.laps import laps
-from sa_sqlite_pool.turn.permit import Permit
+from sa_sqlite_pool.execution.loop_budget import LoopBudget
+from sa_sqlite_pool.system.loop_state import of_running_loop
 from tests.conftest import MakeEngine
 from tests.helpers import ENDLESS, UPDATE_FIRST, amounts, create_items, turn_of
 
@@ -203,21 +203,26 @@ def test_a_permit_handed_to_a_loop_that_dies_is_passed_on(path: Path) -> None:
 
 
 async def test_a_loop_counts_its_own_work(
-    path: Path, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also while one of another thread begins to use the engine."""
+    """Also where one of another thread has used the engine meanwhile."""
     engine = make_engine(SQLitePool)
-    other = asyncio.new_event_loop()
-    original = SQLitePool._take_nowait
+    begun: list[LoopBudget] = []
+    ended: list[LoopBudget] = []
+    monkeypatch.setattr(LoopBudget, "begin_work", lambda budget, _: begun.append(budget))
+    monkeypatch.setattr(LoopBudget, "end_work", lambda budget, _: ended.append(budget))
 
-    def take_nowait(self: SQLitePool) -> Permit | None:
-        self._laps = laps(other)
-        return original(self)
+    async def use() -> None:
+        async with engine.connect():
+            pass
 
-    monkeypatch.setattr(SQLitePool, "_take_nowait", take_nowait)
     async with engine.connect():
-        assert laps(other)._worker is None
-    other.close()
+        other = threading.Thread(target=lambda: asyncio.run(use()))
+        other.start()
+        other.join()
+    own, others = begun
+    assert own is of_running_loop(LoopBudget)
+    assert ended == [others, own]
 
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])

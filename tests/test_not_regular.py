@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.files.log_file import LogSize, measure, sync_file
+from sa_sqlite_pool.files.neighbours import Presence
+from sa_sqlite_pool.system.atomic_file import AtomicFile
 from sa_sqlite_pool.system.regular_files import open_regular
-from sa_sqlite_pool.system.unfinished import UnfinishedFile
 from sa_sqlite_pool.turn.file_turn import FileTurn
-from sa_sqlite_pool.wal.presence import Presence
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, files_beside
 from tests.turn.locks import other_process
@@ -153,13 +153,13 @@ async def test_in_the_thread_that_waits(path: Path, name: str) -> None:
     turn = FileTurn(str(path))
     path.touch()
     with other_process(path):
-        assert turn.take_nowait() is None
+        assert turn.acquire_nowait() is None
         place = Path(f"{path}-{name}")
         place.unlink(missing_ok=True)
         os.mkfifo(place)
         for _ in range(2):
             with pytest.raises(DatabaseNotUsableError, match="is a FIFO"):
-                await asyncio.wait_for(turn.wait(10.0), 10)
+                await asyncio.wait_for(turn.acquire(10.0), 10)
         place.unlink()
 
 
@@ -180,9 +180,9 @@ def test_only_who_may_write_may_lock(path: Path, database: int, lock: int) -> No
     """``flock()`` needs a descriptor alone: a reader could keep everybody from writing."""
     path.touch()
     path.chmod(database)
-    claim = FileTurn(str(path)).take_nowait()
-    assert claim is not None
-    claim.give_back()
+    request = FileTurn(str(path)).acquire_nowait()
+    assert request is not None
+    request.release()
     assert stat.S_IMODE(os.stat(f"{path}-turn").st_mode) == lock
 
 
@@ -252,7 +252,7 @@ async def test_a_copy_that_cannot_be_locked(
 
 def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
     """Who has its lock removes it."""
-    one, other = UnfinishedFile(tmp_path / "copy.db"), UnfinishedFile(tmp_path / "copy.db")
+    one, other = AtomicFile(tmp_path / "copy.db"), AtomicFile(tmp_path / "copy.db")
     like = tmp_path / "like"
     like.touch()
     one.create(str(like))

@@ -9,89 +9,40 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase, WriteTimeout
+from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
 from tests import writers
 from tests.children import SECONDS, Child, needs_fork_server
-from tests.helpers import UPDATE_FIRST, create_items
+from tests.helpers import UPDATE_FIRST
 from tests.programs import Door
-from tests.wal.others import ROOT, OtherProcess
+from tests.wal.others import ROOT
 from tests.writers import (
     amount,
     in_line,
     opened,
     overtaken,
     read_modify_write,
-    tries_counted,
     write,
 )
-
-pytestmark = needs_fork_server
-
-AT_ONCE = 10.0  # seconds; far less than any time-out, far more than a turn takes
-SHORT = 0.5  # write_timeout of who shall wait in vain
-
-# The door here, and that of the other process.
-DOORS = pytest.mark.parametrize(
-    ("door", "other"), [("facade", "swap-in"), ("swap-in", "pools"), ("pools", "facade")]
+from tests.writing_processes import (
+    AT_ONCE,
+    DOORS,
+    SHORT,
+    going_on,
+    items,
+    refused_after,
+    told,
+    writing,
 )
 
+__all__ = ["items"]
 
-@pytest.fixture(autouse=True)
-async def items(path: Path, writer: AsyncEngine) -> None:
-    """The table, in a file that nobody has open."""
-    await create_items(writer)
-    await writer.dispose()
-
-
-def writing(door: str, path: Path, **options: Any) -> Child:
-    """A process that does what it is told: see :func:`tests.writers.obey`."""
-    child = Child(writers.obey, door, path, options)
-    assert child.hear() == "open"
-    return child
-
-
-async def told(child: Child, word: str) -> Any:
-    """What it answers, while the loop goes on."""
-    return await asyncio.to_thread(child.ask, word)
-
-
-@asynccontextmanager
-async def going_on(door: Door) -> AsyncIterator[None]:
-    """Reads are served and the loop is not held up while the block runs."""
-    reads = 0
-
-    async def read() -> None:
-        nonlocal reads
-        while True:
-            await amount(door)  # a hop to a thread and back
-            reads += 1
-
-    reading = asyncio.create_task(read())
-    try:
-        yield
-    finally:
-        reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
-    assert reads > 10
-
-
-@asynccontextmanager
-async def refused_after(seconds: float, match: str) -> AsyncIterator[None]:
-    """The block waits in vain: not shorter, and not much longer."""
-    since = time.monotonic()
-    with pytest.raises(WriteTimeout, match=match):
-        yield
-    assert seconds - 0.01 <= time.monotonic() - since < seconds + AT_ONCE
+pytestmark = needs_fork_server
 
 
 # -- one after the other ---------------------------------------------------------------------------
@@ -385,33 +336,3 @@ def test_a_process_can_end_while_it_waits(path: Path, program: str, door: str) -
         assert (done.returncode, done.stdout, done.stderr) == (0, "queued\n", "")
         assert holder.ask("commit") == "commit"
         assert holder.ask("write") == "write"
-
-
-# -- programs that do not know the package ---------------------------------------------------------
-
-
-@DOORS
-async def test_a_foreign_writer_is_waited_for(path: Path, door: str, other: str) -> None:
-    """The time-out says that somebody outside has the lock; loop and readers go on."""
-    with (
-        OtherProcess(path) as foreign,
-        writing(other, path) as child,
-    ):
-        async with opened(door, path, write_timeout=SHORT) as own:
-            assert foreign.execute("BEGIN IMMEDIATE") == "[]"
-            async with going_on(own), refused_after(SHORT, "outside this package"):
-                await write(own)
-        async with opened(door, path) as own:
-            child.tell("write")
-            waiting = asyncio.create_task(write(own))
-            await in_line(own)
-            assert foreign.execute("COMMIT") == "[]"
-            assert await asyncio.to_thread(child.hear) == "write"
-            await asyncio.wait_for(waiting, AT_ONCE)
-            assert await amount(own) == 2
-
-
-def test_nobody_here_counts_where_nobody_waits() -> None:
-    """What counts the meetings at SQLite's lock can tell them."""
-    with tries_counted() as met:
-        assert met == []

@@ -10,7 +10,6 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
-from sa_sqlite_pool.turn.write_turn import WriteTurn
 from tests.conftest import MakeEngine
 from tests.helpers import turn_of, until_waiting
 
@@ -64,7 +63,7 @@ async def test_the_turn(path: Path) -> None:
 def test_primitives() -> None:
     """How many permits are given out, of how many."""
     assert repr(FairSemaphore(3)) == "<FairSemaphore 0 of 3 held, 0 waiting>"
-    assert repr(WriteTurn("/data/app.db", "app.db")) == "<WriteTurn app.db, free, 0 waiting>"
+    assert repr(turn_of(Path("/data/app.db"))) == "<WriteTurn app.db, free, 0 waiting>"
 
 
 async def test_the_keeper(path: Path) -> None:

@@ -1,16 +1,4 @@
-"""``pragmas={"journal_mode": "TRUNCATE"}``: one file, and readers and writers that wait.
-
-A reader has a SHARED lock from its first statement to its end. A COMMIT takes PENDING, which keeps
-new readers out, waits until nobody reads, and writes (https://www.sqlite.org/lockingv3.html).
-
-    Reader            | Writer              | New reader
-    BEGIN; SELECT     |                     |
-                      | BEGIN IMMEDIATE …   |
-                      | COMMIT: waits       |
-                      |                     | SELECT: waits
-    ROLLBACK          |                     |
-                      | (goes on)           | (goes on)
-"""
+"""``pragmas={"journal_mode": "TRUNCATE"}``: one file, and readers and writers that wait."""
 
 from __future__ import annotations
 
@@ -19,35 +7,26 @@ import contextlib
 import os
 import random
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from sa_sqlite_pool import (
     DatabaseNotUsableError,
     ForbiddenWriteError,
-    OwnLockError,
     ReaderPool,
-    ReadTimeout,
     SQLiteDatabase,
     SQLitePool,
     StaleReadError,
     WriterPool,
-    WriteTimeout,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.driver import executor
 from sa_sqlite_pool.statistics import CheckpointOutcome
-from sa_sqlite_pool.transactions.locks import may_pass
 from tests.conftest import MakeEngine
 from tests.helpers import (
-    ENDLESS,
     UPDATE_FIRST,
     Item,
     amounts,
@@ -57,63 +36,9 @@ from tests.helpers import (
     until,
     until_free,
 )
+from tests.rollback_journals import MODES, READ, make_door, until_pending
 
-Connection = AsyncConnection | AsyncSession
-READ = text("SELECT sum(amount) FROM items")
-MODES = ["TRUNCATE", "DELETE", "PERSIST"]
-
-
-class Door:
-    """One way into the package, without WAL."""
-
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
-        self.writer = writer
-        self.reader = reader
-
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[Connection]:
-        async with self.writer.connect() as connection:
-            writer = await connection.execution_options(sqlite_role="writer")
-            async with writer.begin():
-                yield writer
-
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
-        async with self.reader.connect() as connection:
-            yield await connection.execution_options(sqlite_role="reader")
-
-    async def add(self) -> None:
-        async with self.write() as writer:
-            await writer.execute(UPDATE_FIRST)
-
-    async def total(self) -> int:
-        async with self.read() as reader:
-            return int(await reader.scalar(READ) or 0)
-
-
-@pytest.fixture(params=["facade", "engines", "swap-in"])
-async def make_door(
-    request: pytest.FixtureRequest, make_engine: MakeEngine, path: Path
-) -> AsyncIterator[Any]:
-    """``await make_door(...)``: with three items."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def make(mode: str = "TRUNCATE", **options: Any) -> Door:
-            options["pragmas"] = {"journal_mode": mode}
-            if request.param == "facade":
-                db = await stack.enter_async_context(SQLiteDatabase(path, **options))
-                door = Door(db.writer_engine, db.reader_engine)
-            elif request.param == "engines":
-                door = Door(make_engine(WriterPool, **options), make_engine(ReaderPool, **options))
-            else:
-                engine = make_engine(SQLitePool, **options)
-                door = Door(engine, engine)
-            await create_items(door.writer)
-            async with door.read(), door.read(), door.read():
-                pass  # so that later on nobody has to open a connection first
-            return door
-
-        yield make
+__all__ = ["make_door"]
 
 
 # -- it works --------------------------------------------------------------------------------------
@@ -168,216 +93,6 @@ async def test_the_log_and_what_is_said_of_it(path: Path) -> None:
         for mode in ("passive", "full", "restart", "truncate"):
             assert (await db.checkpoint(mode)).outcome is CheckpointOutcome.NOT_WAL
         assert db.statistics().wal is None
-
-
-# -- waiting ---------------------------------------------------------------------------------------
-
-
-async def until_pending(door: Door) -> None:
-    """Until a COMMIT keeps readers out."""
-    path = door.writer.url.database
-    assert path is not None
-    with contextlib.closing(sqlite3.connect(path, timeout=0)) as outsider:
-
-        def refused() -> bool:
-            try:
-                outsider.execute("SELECT * FROM items").fetchall()
-            except sqlite3.OperationalError:
-                return True
-            return False
-
-        await until(refused)
-
-
-async def test_a_commit_waits_for_readers_and_keeps_new_ones_out(make_door: Any) -> None:
-    """And all go on, as drawn above; nobody is starved by a chain of readers."""
-    door = await make_door()
-    async with door.read() as reader:
-        await reader.scalar(READ)
-        adding = asyncio.create_task(door.add())
-        await until_pending(door)
-        coming = asyncio.create_task(door.total())
-        await reader.scalar(READ)
-        assert not adding.done()
-        assert not coming.done()
-    await adding
-    assert await coming == 1
-
-
-async def test_a_reader_that_stays_is_named_to_the_writer(make_door: Any, path: Path) -> None:
-    """Clear waits: who, how long, where, its SQL, and what to do; it is rolled back."""
-    door = await make_door(write_timeout=0.1)
-
-    async def report(reading: asyncio.Event, done: asyncio.Event) -> None:
-        async with door.read() as reader:
-            await reader.scalar(READ)
-            reading.set()
-            await done.wait()
-
-    reading, done = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(report(reading, done), name="report")
-    await reading.wait()
-    with pytest.raises(WriteTimeout) as caught:
-        await door.add()
-    message = str(caught.value)
-    assert message.startswith(
-        "waited 0.10 s to commit to app.db, and rolled back; without WAL, a commit waits until "
-        "nobody reads, and one has read for "
-    )
-    assert "by task 'report' (now at test_rollback_journal.py:" in message
-    assert "last SQL: SELECT sum(amount) FROM items)" in message
-    assert "raise write_timeout" in message
-    assert await door.total() == 0  # no lock is left
-    done.set()
-    await task
-    await door.add()
-    assert await door.total() == 1
-
-
-async def test_a_task_that_waits_for_itself_is_told(make_door: Any) -> None:
-    """A write inside a read of the same task: fine with WAL; without, it is refused at once."""
-    door = await make_door(write_timeout=30.0)
-    async with door.read() as reader:
-        await reader.scalar(READ)
-        with pytest.raises(OperationalError, match="would wait for itself") as caught:
-            await door.add()
-        assert isinstance(caught.value.orig, OwnLockError)
-    await door.add()
-
-
-async def test_autocommit_waits_as_a_commit_does(make_door: Any) -> None:
-    """There is no COMMIT then; the statement names the reader."""
-    door = await make_door(write_timeout=0.1)
-    async with door.read() as reader:
-        await reader.scalar(READ)
-
-        async def write() -> None:  # in a task of its own: the reader's would wait for itself
-            async with door.writer.connect() as connection:
-                autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await autocommit.execute(UPDATE_FIRST)
-
-        with pytest.raises(WriteTimeout, match=r"waited 0\.10 s to commit .* one has read for"):
-            await asyncio.create_task(write())
-
-
-async def test_what_keeps_a_new_reader_out_is_named(make_door: Any) -> None:
-    """A COMMIT that waits for a reader: it is that reader's fault."""
-    door = await make_door(read_timeout=0.1)
-    async with door.read() as reader:
-        await reader.scalar(READ)
-        adding = asyncio.create_task(door.add())
-        await until_pending(door)
-        with pytest.raises(ReadTimeout) as caught:
-            await door.total()
-        assert str(caught.value).startswith(
-            "waited 0.10 s to read from app.db; without WAL, nobody begins to read while a commit "
-            "waits for those who do, and one has read for "
-        )
-        assert "raise read_timeout" in str(caught.value)
-    await adding
-    assert await door.total() == 1
-
-
-async def test_opening_a_reader_waits_as_long_as_reading(make_engine: MakeEngine) -> None:
-    """Not until write_timeout, which may be long."""
-    pragmas = {"journal_mode": "TRUNCATE"}
-    writer = make_engine(WriterPool, pragmas=pragmas)
-    reader = make_engine(ReaderPool, pragmas=pragmas, read_timeout=0.1)
-    await create_items(writer)
-    door = Door(writer, reader)
-    async with door.read() as first:
-        await first.scalar(READ)
-        adding = asyncio.create_task(door.add())
-        await until_pending(door)
-        with pytest.raises(OperationalError, match=r"waited 0\.10 s to open app\.db .* is locked"):
-            await door.total()
-    await adding
-
-
-async def test_somebody_outside_is_not_mistaken_for_a_reader(make_door: Any, path: Path) -> None:
-    """BEGIN IMMEDIATE waits for writers alone."""
-    door = await make_door(write_timeout=0.1, read_timeout=0.1)
-    shell = sqlite3.connect(path, isolation_level=None, timeout=0)
-    shell.execute("BEGIN IMMEDIATE")
-    async with door.read() as reader:
-        await reader.scalar(READ)
-        with pytest.raises(WriteTimeout, match=r"another connection.* holds SQLite's lock"):
-            await door.add()
-    shell.execute("ROLLBACK")
-    shell.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(ReadTimeout, match="another connection holds SQLite's lock exclusively"):
-        await door.total()
-    shell.close()
-    assert await door.total() == 0
-
-
-async def test_readers_wait_where_python_does_not_tell_the_code(
-    make_door: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python 3.10: "locked" in a reader's transaction is not a stale snapshot."""
-
-    def by_text_alone(error: sqlite3.Error, *, in_transaction: bool) -> bool:
-        return may_pass(sqlite3.OperationalError(str(error)), in_transaction=in_transaction)
-
-    monkeypatch.setattr(executor, "may_pass", by_text_alone)
-    await test_a_commit_waits_for_readers_and_keeps_new_ones_out(make_door)
-
-
-# -- cancellation ----------------------------------------------------------------------------------
-
-
-async def test_a_commit_that_waits_can_be_cancelled(make_door: Any, path: Path) -> None:
-    """Nothing of it is kept, no lock is left, and the turn passes on."""
-    door = await make_door()
-    async with door.read() as reader:
-        await reader.scalar(READ)
-        adding = asyncio.create_task(door.add())
-        await until_pending(door)
-        adding.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await adding
-        await until_free(path)
-        assert await door.total() == 0  # readers are let in again
-    await door.add()
-    assert await door.total() == 1
-
-
-async def test_a_reader_that_waits_can_be_cancelled(make_door: Any) -> None:
-    """It leaves no lock."""
-    door = await make_door()
-    async with door.read() as reader:
-        await reader.scalar(READ)
-        adding = asyncio.create_task(door.add())
-        await until_pending(door)
-        coming = asyncio.create_task(door.total())
-        await asyncio.sleep(0)
-        coming.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await coming
-    await adding
-    assert await door.total() == 1
-
-
-async def test_a_cancelled_reader_lets_the_commit_go_on(make_door: Any) -> None:
-    """Its statement is stopped, and its lock with it."""
-    door = await make_door()
-    running = asyncio.Event()
-
-    async def read_for_ever() -> None:
-        async with door.read() as reader:
-            await reader.scalar(READ)
-            running.set()
-            await reader.execute(ENDLESS)
-
-    reading = asyncio.create_task(read_for_ever())
-    await running.wait()
-    adding = asyncio.create_task(door.add())
-    await until_pending(door)
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
-    await adding
-    assert await door.total() == 1
 
 
 # -- sessions that read and then write -------------------------------------------------------------

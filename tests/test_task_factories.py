@@ -260,7 +260,7 @@ def test_the_turn_is_the_groups(path: Path, run: Callable[[Work], Any]) -> None:
             await create_items(db.writer_engine)
             turn = turn_of(path)
             for laps in range(3):
-                permit = turn.take_nowait()
+                permit = turn.acquire_nowait()
                 assert permit is not None
                 waiting = asyncio.ensure_future(db.run_write(add, 40 + laps))
                 await until_waiting(1, turn)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import sa_sqlite_pool
 from sa_sqlite_pool import SQLitePool
 from sa_sqlite_pool.files import site
-from sa_sqlite_pool.pools.loans import Loans
+from sa_sqlite_pool.pools.checkouts import Checkouts
 from sa_sqlite_pool.system.waiting import done_in_time
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, run_in_virtual_time
@@ -79,16 +79,16 @@ async def test_the_first_look_at_the_file_system(
 @pytest.mark.parametrize("step", STEPS)
 async def test_waiting_for_the_end_of_all_loans(step: int) -> None:
     """Which comes in the same moment."""
-    loans = Loans(lambda permit: None)
-    loans._open.add(loans)  # type: ignore[arg-type]
+    checkouts = Checkouts(lambda permit: None)
+    checkouts._open.add(checkouts)  # type: ignore[arg-type]
 
     def end() -> None:
-        loans._open.clear()
-        assert loans._on_last_end is not None
-        loans._on_last_end()
-        loans._on_last_end()  # another thread comes to it, too
+        checkouts._open.clear()
+        assert checkouts._on_last_end is not None
+        checkouts._on_last_end()
+        checkouts._on_last_end()  # another thread comes to it, too
 
-    waiting = loans.all_ended(30)
+    waiting = checkouts.all_ended(30)
     asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, end)
     await cancelled_at(step, waiting)
 

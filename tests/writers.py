@@ -195,12 +195,16 @@ class _Watched:
     def __init__(self, lock: LockFile, path: Path, counts: list[int]) -> None:
         self._path = path
         self._counts = counts
-        self.take_nowait, self.give_back, self._wait = lock.take_nowait, lock.give_back, lock.wait
+        self.acquire_nowait, self.release, self._acquire = (
+            lock.acquire_nowait,
+            lock.release,
+            lock.acquire,
+        )
         self.replaced = False
 
-    def wait(self) -> None:
+    def acquire(self) -> None:
         before = self._committed()
-        self._wait()
+        self._acquire()
         self._counts.append(self._committed() - before)
 
     def _committed(self) -> int:

@@ -18,19 +18,20 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableError, ReadLockTimeout
+from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import OutOfTime
-from ..execution.mailbox import mailbox
-from ..execution.worker import Worker
+from ..execution.mailbox import Mailbox
 from ..files.location import Location
 from ..files.neighbours import users
 from ..pools.base import FairPool
 from ..settings import check_count
+from ..system.atomic_file import AtomicFile, check_directory
 from ..system.forks import renew_after_fork
-from ..system.unfinished import UnfinishedFile, check_directory
+from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import is_lock, keep_trying
 from ..turn.permit import Permit
+from ..turn.snapshots import Snapshots
 from ..turn.whereabouts import caller
-from ..wal.keeper import WalKeeper
 from .copying import begin_snapshot, check_integrity, check_not_locked, write_copy
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Copying:
         self.ended: Future[None] = Future()
         self._detail = detail
         self._loop = asyncio.get_running_loop()
-        self._worker: Worker | None = None
+        self._worker: ConnectionThread | None = None
         self._stopped: Exception | None = None
         self._snapshot_is_over: Callable[[], None] = lambda: None
 
@@ -67,7 +68,7 @@ class Copying:
 
     async def run(
         self,
-        worker: Worker,
+        worker: ConnectionThread,
         function: Callable[[sqlite3.Connection], T],
         *,
         interruptible: bool = True,
@@ -106,41 +107,40 @@ class Copying:
             if self._worker is not None:
                 self._worker.stop_job()
 
-    def end_snapshot(self, worker: Worker, connection: sqlite3.Connection) -> None:
+    def end_snapshot(self, worker: ConnectionThread, connection: sqlite3.Connection) -> None:
         """In the thread, as soon as it is not needed: there may be nobody else to do it."""
         with contextlib.suppress(sqlite3.Error):  # interrupted: it is closed next
             connection.execute("ROLLBACK")
         self._snapshot_is_over()
         self.let_go_if_stranded(worker)
 
-    def let_go_if_stranded(self, worker: Worker) -> None:
+    def let_go_if_stranded(self, worker: ConnectionThread) -> None:
         """In the thread, at the end of what it does: the loop will not close the connection."""
         if self.stranded:
             worker.give_up("its event loop is closed", keep=False, done=lambda _: None)
 
     @asynccontextmanager
-    async def long_read(self, keeper: WalKeeper) -> AsyncIterator[None]:
+    async def long_read(self, snapshots: Snapshots) -> AsyncIterator[None]:
         """Known as a read transaction that was declared long."""
         permit = Permit(asyncio.current_task(), time.monotonic())
         permit.asked_at, permit.last_sql, permit.idle_since = caller(), self.what, None
-        while (snapshot := keeper.snapshots.begin(permit, long=True)) is None:
-            await keeper.snapshots.until_no_gap()
+        while (snapshot := snapshots.begin(permit, long=True)) is None:
+            await snapshots.until_no_gap()
         known = snapshot
-        self._snapshot_is_over = lambda: keeper.snapshots.end(known)
+        self._snapshot_is_over = lambda: snapshots.end(known)
         try:
             yield
         finally:
             self._snapshot_is_over()
 
     def stop_from_elsewhere(self, error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):  # its loop is closed
-            self._loop.call_soon_threadsafe(self.stop, error)
+        call_unless_closed(self._loop, self.stop, error)
 
 
 @asynccontextmanager
-async def connected(location: Location, file: str | None) -> AsyncIterator[Worker]:
+async def connected(location: Location, file: str | None) -> AsyncIterator[ConnectionThread]:
     """A connection of its own, in a thread of its own, within the block."""
-    worker = await Worker.open(location.sqlite_uri, file)
+    worker = await ConnectionThread.open(location.sqlite_uri, file)
     try:
         yield worker
     except GeneratorExit:  # the loop is gone: nothing can be awaited
@@ -159,23 +159,23 @@ def closed_file(path: str) -> Location:
     return Location(path).with_parameter("mode", "ro").with_parameter("immutable", "1")
 
 
-async def check_copy(copying: Copying, unfinished: UnfinishedFile, put: Callable[[], None]) -> None:
+async def check_copy(copying: Copying, atomic: AtomicFile, put: Callable[[], None]) -> None:
     """Verify a file that is written, and call ``put()`` in the thread to put it in place."""
 
     def check(connection: sqlite3.Connection) -> None:
         try:
-            with unfinished.or_nothing():
-                check_integrity(connection, f"the copy for {unfinished.final}")
+            with atomic.or_nothing():
+                check_integrity(connection, f"the copy for {atomic.final}")
                 worker.between_steps()  # nobody puts it in place whose loop has died
         finally:
             copying.let_go_if_stranded(worker)
 
     def put_in_place(connection: sqlite3.Connection) -> None:
         connection.close()
-        with unfinished.or_nothing():
+        with atomic.or_nothing():
             put()
 
-    async with connected(closed_file(unfinished.path), None) as worker:
+    async with connected(closed_file(atomic.path), None) as worker:
         await copying.run(worker, check)
         await copying.run(worker, put_in_place, interruptible=False)
 
@@ -220,7 +220,7 @@ class Backups:
             f"BACKUP {self._location.label} TO {target}",
             "nothing of the copy is left, and an older one is as it was",
         )
-        unfinished = UnfinishedFile(target)
+        atomic = AtomicFile(target)
         told = _Told(progress, copying)
 
         def copy(connection: sqlite3.Connection) -> None:
@@ -228,25 +228,23 @@ class Backups:
             gently = self._pool.keeper is not None
             try:
                 _check_target(target, database)
-                with unfinished.or_nothing():
-                    unfinished.create(like=database)
-                    write_copy(
-                        *(connection, unfinished.path, pages, worker, told.tell), gently=gently
-                    )
+                with atomic.or_nothing():
+                    atomic.create(like=database)
+                    write_copy(*(connection, atomic.path, pages, worker, told.tell), gently=gently)
             finally:
                 copying.end_snapshot(worker, connection)
 
         def put() -> None:
             _check_target(target, database)
-            unfinished.replace()
+            atomic.replace()
 
         self._running.add(copying)
         try:
             async with self._snapshot(copying) as worker:
                 await copying.run(worker, copy)
-            await check_copy(copying, unfinished, put)
+            await check_copy(copying, atomic, put)
         finally:
-            unfinished.discard()
+            atomic.discard()
             self._running.discard(copying)
             copying.ended.set_result(None)
 
@@ -270,11 +268,13 @@ class Backups:
         return pool
 
     @asynccontextmanager
-    async def _snapshot(self, copying: Copying) -> AsyncIterator[Worker]:
+    async def _snapshot(self, copying: Copying) -> AsyncIterator[ConnectionThread]:
         """A connection that sees the present state until the end of the block."""
-        keeper, reader = self._pool.keeper, self._location.with_parameter("mode", "ro")
+        pool, reader = self._pool, self._location.with_parameter("mode", "ro")
         async with (
-            self._writers_in_line(copying) if keeper is None else copying.long_read(keeper),
+            self._writers_in_line(copying)
+            if pool.keeper is None
+            else copying.long_read(pool.database_file.snapshots),
             connected(reader, self._location.file) as worker,
         ):
             await self._begin(copying, worker)
@@ -285,12 +285,12 @@ class Backups:
         # Without WAL, nobody can commit while somebody reads. Those who wait in line are served in
         # order, and told who is in the way; in SQLite's lock they would not be.
         async with self._engine.connect() as connection:
-            loan = self._pool.loans.of(await connection.get_raw_connection())
-            assert loan is not None
-            loan.permit.last_sql, loan.permit.idle_since = copying.what, None
+            checkout = self._pool.checkouts.of(await connection.get_raw_connection())
+            assert checkout is not None
+            checkout.permit.last_sql, checkout.permit.idle_since = copying.what, None
             yield
 
-    async def _begin(self, copying: Copying, worker: Worker) -> None:
+    async def _begin(self, copying: Copying, worker: ConnectionThread) -> None:
         try:
             await keep_trying(
                 lambda: copying.run(worker, begin_snapshot), self._read_timeout, _is_lock
@@ -316,7 +316,7 @@ class _Told:
         self._copying = copying
         self._context = contextvars.copy_context()
         # The thread reports the end of its job there, too: the last step is told before.
-        self._mailbox = mailbox(asyncio.get_running_loop())
+        self._mailbox = of_running_loop(Mailbox)
         self._latest: tuple[int, int] | None = None
 
     def tell(self, copied: int, total: int) -> None:

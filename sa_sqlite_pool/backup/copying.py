@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DamagedDatabaseError, DatabaseInUseError, NotADatabaseError
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..transactions.locks import may_pass
 
 Step = Callable[[int, int], None]
@@ -60,7 +60,7 @@ def write_copy(
     source: sqlite3.Connection,
     path: str,
     pages: int,
-    worker: Worker,
+    worker: ConnectionThread,
     step: Step,
     *,
     gently: bool = False,
@@ -97,7 +97,9 @@ def _sync_some(copy: BinaryIO) -> None:
         copy.seek(size)  # where the next look begins
 
 
-def _fill(source: sqlite3.Connection, path: str, pages: int, worker: Worker, step: Step) -> None:
+def _fill(
+    source: sqlite3.Connection, path: str, pages: int, worker: ConnectionThread, step: Step
+) -> None:
     # Not by connect(): backup() wants the class itself, and a tracer gives a proxy of it.
     target = sqlite3.Connection(path, isolation_level=None, timeout=0)
     try:
@@ -110,7 +112,7 @@ def _fill(source: sqlite3.Connection, path: str, pages: int, worker: Worker, ste
 
 
 def write_over(
-    source: sqlite3.Connection, target: sqlite3.Connection, pages: int, worker: Worker
+    source: sqlite3.Connection, target: sqlite3.Connection, pages: int, worker: ConnectionThread
 ) -> None:
     """Make ``target``, which is alone, the same as ``source``, in one transaction."""
     # "EXTRA … the directory containing a rollback journal is synced after that journal is
@@ -123,7 +125,7 @@ def _copy(
     source: sqlite3.Connection,
     target: sqlite3.Connection,
     pages: int,
-    worker: Worker,
+    worker: ConnectionThread,
     step: Step,
 ) -> None:
     """``sqlite3_backup_step()`` until it is done, with a look after each."""

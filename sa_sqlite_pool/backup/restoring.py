@@ -33,11 +33,11 @@ from ..errors import (
     DatabaseNotUsableError,
     NotADatabaseError,
 )
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..files.location import Location
 from ..files.neighbours import tells_users, users
 from ..files.urls import locate, parse_url
-from ..system.unfinished import UnfinishedFile
+from ..system.atomic_file import AtomicFile
 from ..transactions.locks import keep_trying, may_pass
 from .backup import (
     DEFAULT_PAGES_PER_STEP,
@@ -119,7 +119,9 @@ def _check_backup(source: Path, target: Location) -> None:
 class _Restoring:
     """One restore, once the backup is verified. ``reader`` has it open."""
 
-    def __init__(self, copying: Copying, reader: Worker, source: str, target: Location) -> None:
+    def __init__(
+        self, copying: Copying, reader: ConnectionThread, source: str, target: Location
+    ) -> None:
         assert target.file is not None
         self._copying = copying
         self._reader = reader
@@ -176,7 +178,7 @@ class _Restoring:
 
     # -- over a database ------------------------------------------------------------------------
 
-    async def _write_over(self, alone: Worker, before: str) -> None:
+    async def _write_over(self, alone: ConnectionThread, before: str) -> None:
         source = self._reader.connection
         try:
             await self._copying.run(
@@ -190,29 +192,29 @@ class _Restoring:
 
     # -- in the place of none, or of one that cannot be opened ----------------------------------
 
-    async def _write_new(self, put: Callable[[UnfinishedFile], None]) -> None:
-        unfinished = UnfinishedFile(self._path)
+    async def _write_new(self, put: Callable[[AtomicFile], None]) -> None:
+        atomic = AtomicFile(self._path)
         like = str(self._path) if self._path.exists() else self._source
 
         def copy(connection: sqlite3.Connection) -> None:
-            with unfinished.or_nothing():
-                unfinished.create(like)
+            with atomic.or_nothing():
+                atomic.create(like)
                 write_copy(
-                    *(connection, unfinished.path, DEFAULT_PAGES_PER_STEP, self._reader),
+                    *(connection, atomic.path, DEFAULT_PAGES_PER_STEP, self._reader),
                     lambda copied, total: None,
                 )
 
         try:
             await self._copying.run(self._reader, copy)
-            await check_copy(self._copying, unfinished, lambda: put(unfinished))
+            await check_copy(self._copying, atomic, lambda: put(atomic))
         finally:
-            unfinished.discard()
+            atomic.discard()
 
-    def _put_where_nothing_is(self, unfinished: UnfinishedFile) -> None:
+    def _put_where_nothing_is(self, atomic: AtomicFile) -> None:
         # Whoever makes the database makes its log after it, and is found by link().
         self._refuse_logs()
         try:
-            unfinished.link()
+            atomic.link()
         except FileExistsError as error:
             raise self._in_use("somebody, who has just made it") from error
 
@@ -221,7 +223,7 @@ class _Restoring:
             self._path, "SQLite would apply that to the backup; move both away, and restore again"
         )
 
-    def _put_for_damaged(self, unfinished: UnfinishedFile) -> None:
+    def _put_for_damaged(self, atomic: AtomicFile) -> None:
         self._refuse_logs()
         self._check_unused()
         kept = f"{self._path}{DAMAGED}"
@@ -232,7 +234,7 @@ class _Restoring:
                 f"{self._path} is not a database that SQLite can read, and is not kept as {kept}, "
                 "since there is such a file; move that away, and restore again"
             ) from error
-        unfinished.replace()
+        atomic.replace()
         logger.warning(
             "%s was not a database that SQLite can read; it is kept as %s", self._path, kept
         )

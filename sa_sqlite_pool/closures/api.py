@@ -23,18 +23,18 @@ from ..compat.greenlets import greenlet_spawn
 from ..driver.adapter import SQLiteConnection
 from ..errors import AwaitableError, ClosureError
 from .grouping import Groups
-from .here import HereConnection
 from .lending import give_back
 from .one_read import read_here
+from .thread_connection import ThreadConnection
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Body = Callable[[HereConnection], T]
-_Door = Callable[[Engine, HereConnection, Callable[[Any], T]], T]
+_Body = Callable[[ThreadConnection], T]
+_Door = Callable[[Engine, ThreadConnection, Callable[[Any], T]], T]
 
 
-def _begun(engine: Engine, here: HereConnection) -> Connection:
+def _begun(engine: Engine, here: ThreadConnection) -> Connection:
     """``engine``'s connection to a transaction that is open, as ``engine.connect()`` makes it."""
     connection = Connection(engine, here)  # type: ignore[arg-type]
     if connection.in_transaction():  # an `engine_connect` listener has asked something
@@ -42,7 +42,7 @@ def _begun(engine: Engine, here: HereConnection) -> Connection:
     return connection
 
 
-def _with_connection(engine: Engine, here: HereConnection, call: Callable[[Connection], T]) -> T:
+def _with_connection(engine: Engine, here: ThreadConnection, call: Callable[[Connection], T]) -> T:
     with _begun(engine, here) as connection, connection.begin():
         return here.call(lambda: call(connection))
 
@@ -80,7 +80,9 @@ class Closures:
         """Raise ``error()`` in those that have not begun."""
         self._groups.send_away(error)
 
-    def with_session(self, engine: Engine, here: HereConnection, call: Callable[[Session], T]) -> T:
+    def with_session(
+        self, engine: Engine, here: ThreadConnection, call: Callable[[Session], T]
+    ) -> T:
         # The transaction is begun for the session, not by it: a `begin` listener must not come in
         # the middle of the function, where BEGIN is refused. The session has control of it, so that
         # its after_commit event comes after the COMMIT.
@@ -110,7 +112,7 @@ class Closures:
         connection = fairy.dbapi_connection
         assert isinstance(connection, SQLiteConnection)
 
-        def body(here: HereConnection) -> T:
+        def body(here: ThreadConnection) -> T:
             return context.run(door, engine, here, self._checked(call, fn))
 
         try:

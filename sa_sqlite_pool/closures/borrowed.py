@@ -41,7 +41,7 @@ class BorrowedConnection(AdaptedConnection):
 
     @property
     def _connection_record(self) -> Any:
-        """Where SQLAlchemy notes which options are to be reset at the end of the loan."""
+        """Where SQLAlchemy notes which options are to be reset at the end of the checkout."""
         return self._fairy._connection_record
 
     @property

@@ -36,12 +36,13 @@ from ..driver.executor import Executor
 from ..execution.jobs import Job
 from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed
 from ..transactions.locks import NotBegun, Patience, pause
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
-from .here import HereConnection
 from .lending import give_back
 from .shared_transaction import SharedTransaction
+from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Call(Generic[T]):
 
     def __init__(
         self,
-        body: Callable[[HereConnection], T],
+        body: Callable[[ThreadConnection], T],
         loop: asyncio.AbstractEventLoop,
         timeout: float,
     ) -> None:
@@ -103,7 +104,7 @@ class Call(Generic[T]):
 
     # -- in the thread --------------------------------------------------------------------------
 
-    def run(self, here: HereConnection) -> None:
+    def run(self, here: ThreadConnection) -> None:
         try:
             self._result = self._body(here)
             here.assert_committed()
@@ -226,10 +227,10 @@ class Group:
         worker, writing = executor.worker, executor.transaction.writing
         if not writing.begun and not writing.begin_nowait():
             self._not_in_time = self._turn.file_not_in_time
-            loan = executor.transaction.loan
-            patience = Patience(executor.rules, loan, writing=True, seconds=_FOR_EVER_SECONDS)
+            checkout = executor.transaction.checkout
+            patience = Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS)
             job = await writing.begin(
-                patience, loan, lambda: worker.prepare(shared, interruptible=False)
+                patience, checkout, lambda: worker.prepare(shared, interruptible=False)
             )
             self._not_in_time = self._turn.not_in_time
             if job is not None:
@@ -239,7 +240,7 @@ class Group:
     async def _wait_for_lock(self, executor: Executor) -> None:
         rules, transaction = executor.rules, executor.transaction
         self._not_in_time = lambda seconds: Patience(
-            rules, transaction.loan, writing=True, seconds=seconds
+            rules, transaction.checkout, writing=True, seconds=seconds
         ).not_in_time()
         began = time.monotonic()
         await pause()
@@ -275,10 +276,7 @@ class Group:
 
     def send_away(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in those that wait in it. From any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._fail_all, error)
-        except RuntimeError:  # the loop is closed: its tasks will never run again
-            return
+        call_unless_closed(self._loop, self._fail_all, error)
 
     def _fail_all(self, error: Callable[[], BaseException]) -> None:
         for call in tuple(self._calls):
@@ -328,7 +326,7 @@ class Groups:
         assert isinstance(pool, WriterPool)
         return pool
 
-    async def run(self, body: Callable[[HereConnection], T]) -> T:
+    async def run(self, body: Callable[[ThreadConnection], T]) -> T:
         """``body`` in a transaction that is committed when this returns.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` where it could not begin in time. A

@@ -13,7 +13,7 @@ from ..execution.jobs import OutOfTime
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..transactions.locks import NotBegun, Patience, is_lock
-from .here import HereConnection
+from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
@@ -21,18 +21,18 @@ T = TypeVar("T")
 async def read_here(
     executor: Executor,
     fairy: PoolProxiedConnection,
-    body: Callable[[HereConnection], T],
+    body: Callable[[ThreadConnection], T],
     name: str,
 ) -> T:
-    """``body`` in one snapshot. ``name`` is how the lane remembers it, if it is slow.
+    """``body`` in one snapshot. ``name`` is how the shared thread remembers it, if it is slow.
 
     A cancellation stops it, and is raised when the thread has let go of the connection.
     """
     transaction, worker = executor.transaction, executor.worker
-    patience = Patience(executor.rules, transaction.loan, writing=False)
+    patience = Patience(executor.rules, transaction.checkout, writing=False)
     while True:
         transaction.note("BEGIN")
-        while not transaction.reading.begin(transaction.loan):
+        while not transaction.reading.begin(transaction.checkout):
             await transaction.reading.until_no_gap()
         try:
             return await worker.run(lambda sqlite: _read(sqlite, executor, fairy, body), text=name)
@@ -43,7 +43,7 @@ async def read_here(
             raise
         finally:
             transaction.take_loss()
-            transaction.reading.forget()
+            transaction.reading.too_old = None
             transaction.after_work()
 
 
@@ -51,10 +51,10 @@ def _read(
     sqlite: sqlite3.Connection,
     executor: Executor,
     fairy: PoolProxiedConnection,
-    body: Callable[[HereConnection], T],
+    body: Callable[[ThreadConnection], T],
 ) -> T:
     _begin(sqlite, executor)
-    here = HereConnection(
+    here = ThreadConnection(
         *(sqlite, executor, fairy),
         cancelled=lambda: False,  # the job is, and says so
         on_commit=lambda: None,
@@ -75,7 +75,7 @@ def _begin(sqlite: sqlite3.Connection, executor: Executor) -> None:
     if executor.rules.readers_in_the_way is None:
         return
     try:  # without WAL, the first read takes the lock, and may find it taken
-        with executor.placing.guard.aside():
+        with executor.policy.authorizer.aside():
             sqlite.execute("PRAGMA schema_version").fetchone()
     except dbapi.OperationalError as error:
         sqlite.execute("ROLLBACK")

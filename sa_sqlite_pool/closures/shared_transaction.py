@@ -36,7 +36,7 @@ from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys
-from .here import HereConnection
+from .thread_connection import ThreadConnection
 
 # Bounds of one transaction. Who is left comes next, before everybody who came later.
 MOST_WORK = 64
@@ -60,14 +60,14 @@ class Work(Protocol):
     def context(self) -> contextvars.Context:
         """Where it runs."""
 
-    def run(self, here: HereConnection) -> None:
+    def run(self, here: ThreadConnection) -> None:
         """Returns when it is committed, or has failed."""
 
 
 class _Waiting(NamedTuple):
     """One that has run, up to its COMMIT."""
 
-    here: HereConnection
+    here: ThreadConnection
     runner: Runner
 
     def go_on(self) -> None:
@@ -117,9 +117,9 @@ class SharedTransaction:
         Raises :class:`NotBegun`, and keeps the turn until the next try, or SQLite's error, where
         those in line could not run. What becomes of one that has run, it is told.
         """
-        loan = self._transaction.loan
-        assert loan is not None
-        leader = loan.task
+        checkout = self._transaction.checkout
+        assert checkout is not None
+        leader = checkout.task
         try:
             self._run_all(sqlite)
             self._commit(sqlite)
@@ -127,7 +127,7 @@ class SharedTransaction:
             self._fail(error)
             raise
         finally:
-            loan.task = leader
+            checkout.task = leader
             watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
             _roll_back(sqlite)
@@ -158,16 +158,16 @@ class SharedTransaction:
                 raise
             self._executor.rules.meet_busy()
             raise NotBegun(error) from error
-        with self._executor.placing.guard.aside():
+        with self._executor.policy.authorizer.aside():
             self._defers = self._deferred_keys.are_in(sqlite)
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
-        assert self._transaction.loan is not None
-        self._transaction.loan.task = work.task
+        assert self._transaction.checkout is not None
+        self._transaction.checkout.task = work.task
         first = not self._waiting
         if not first:
             sqlite.execute(f"SAVEPOINT {_NAME}")
-        here = HereConnection(
+        here = ThreadConnection(
             *(sqlite, self._executor, self._fairy),
             cancelled=lambda: work.cancelled,
             on_commit=getcurrent().switch,
@@ -224,8 +224,8 @@ class SharedTransaction:
         # Without WAL, it waits for readers. The greenlets cannot leave this thread, so it does not
         # wait in the loop.
         self._transaction.note("COMMIT")
-        loan, rules = self._transaction.loan, self._executor.rules
-        patience = Patience(rules, loan, writing=True, commits=True)
+        checkout, rules = self._transaction.checkout, self._executor.rules
+        patience = Patience(rules, checkout, writing=True, commits=True)
         while True:
             self._executor.worker.assert_wanted()
             try:

@@ -1,4 +1,4 @@
-"""The connection that SQLAlchemy sees: roles, cursors, and its life on loan.
+"""The connection that SQLAlchemy sees: roles, cursors, and its life checked out.
 
 What runs on it is the business of :class:`~.executor.Executor`.
 """
@@ -15,15 +15,15 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import ConfigurationError
-from ..execution.worker import NEVER_CLOSED, Worker
+from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..settings import Role
 from ..sqlite.isolation import check_isolation_level
 from ..transactions.cursors import GIVEN_BACK, Cursor, StreamCursor, close_abandoned
-from ..transactions.placement import Placing
+from ..transactions.placement import PlacementPolicy
 from ..turn.permit import Permit
 from .executor import Executor
 
-Keep = Callable[[Worker, Placing], None]
+Keep = Callable[[ConnectionThread, PlacementPolicy], None]
 """Takes a connection that is warm and clean, for the next who needs one. Called in any thread."""
 
 
@@ -34,6 +34,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     An instance of SQLAlchemy's own class, as listeners expect; every public name of that is
     replaced, or works on what is replaced.
 
+    ``executor`` is what runs on it, for its user, and ``worker`` the connection beneath.
+
     :param keep: where the connection goes on if this object is thrown away for no fault of
         SQLite's; see :meth:`terminate`
     :param isolation_level: what ``connect_args`` asks for; None is autocommit
@@ -41,12 +43,13 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     __slots__ = (
         "__weakref__",
-        "_executor",
         "_keep",
         "_level",
         "_level_at_rest",
         "_on_gone",
         "_streams",
+        "executor",
+        "worker",
     )
 
     await_ = staticmethod(await_only)  # of SQLAlchemy 2.0
@@ -55,7 +58,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self, dbapi: Any, executor: Executor, keep: Keep, isolation_level: str | None = ""
     ) -> None:
         self.dbapi = dbapi
-        self._executor = executor
+        self.executor = executor
+        self.worker = executor.worker
         self._keep = keep
         self._on_gone: Callable[[], None] | None = None
         self._streams = executor.transaction.reading.streams
@@ -65,15 +69,6 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     # -- what SQLAlchemy and its users ask of a driver connection ------------------------------
 
     @property
-    def executor(self) -> Executor:
-        """What runs on it, for whoever has it checked out."""
-        return self._executor
-
-    @property
-    def worker(self) -> Worker:
-        return self._executor.worker
-
-    @property
     def _connection(self) -> aiosqlite.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection`` and ``run_async()``.
 
@@ -81,7 +76,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         ``sqlite3`` begins transactions, until the connection is given back.
         """
         if not self.worker.closed and self.worker.may_run_inline:
-            self._executor.lend()
+            self.executor.lend()
             self._leave_transactions_to_driver()
         return self.worker.aiosqlite_connection
 
@@ -91,7 +86,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         Otherwise it would be committed there at once, row by row, and rollback() undo nothing. Not
         while a listener sets the connection up: nothing would end that transaction.
         """
-        if self._executor.transaction.loan is not None:
+        if self.executor.transaction.checkout is not None:
             connection: Any = self.worker.connection
             connection.isolation_level = self._level
 
@@ -112,16 +107,16 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
         self._level = check_isolation_level(level)
-        self._executor.autocommit = level is None
+        self.executor.autocommit = level is None
         if self.worker.lent:
             self._leave_transactions_to_driver()
-        if self._executor.transaction.loan is None:
+        if self.executor.transaction.checkout is None:
             self._level_at_rest = level
 
     @property
     def role(self) -> Role:
         """What the next transaction is for."""
-        return self._executor.role
+        return self.executor.role
 
     def ask_for_role(self, name: object) -> None:
         """Take the role that the ``sqlite_role`` execution option names.
@@ -129,7 +124,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         What cannot be is refused at the first statement: an error raised here, while SQLAlchemy
         sets the connection up, would leave it checked out.
         """
-        rules = self._executor.rules
+        rules = self.executor.rules
         try:
             role = Role.parse("sqlite_role", name)
             if role not in rules.roles:
@@ -139,33 +134,33 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                     f"{role.value} engine, or a SQLitePool"
                 )
         except ConfigurationError as error:
-            self._executor.misuse = error
+            self.executor.misuse = error
         else:
-            self._executor.role = rules.role if role is Role.AUTO else role
+            self.executor.role = rules.role if role is Role.AUTO else role
 
     @property
     def long_read(self) -> bool:
         """Whether what is read takes long, and is meant to."""
-        return self._executor.transaction.reading.long
+        return self.executor.transaction.reading.long
 
     @long_read.setter
     def long_read(self, value: bool) -> None:
-        self._executor.transaction.reading.long = value
+        self.executor.transaction.reading.long = value
 
     def reset_role(self) -> None:
         """Back to what the engine's connections are for."""
-        self._executor.role = self._executor.rules.role
-        self._executor.misuse = None
+        self.executor.role = self.executor.rules.role
+        self.executor.misuse = None
 
     def cursor(self, server_side: bool = False) -> Cursor | StreamCursor:
         if self._streams:
             self._close_abandoned_streams()
         if server_side:
-            return StreamCursor(self, self._executor, self._streams)
-        return Cursor(self, self._executor)
+            return StreamCursor(self, self.executor, self._streams)
+        return Cursor(self, self.executor)
 
     def execute(self, operation: str, parameters: Any = None) -> Cursor:
-        cursor = Cursor(self, self._executor)
+        cursor = Cursor(self, self.executor)
         cursor.execute(operation, parameters)
         return cursor
 
@@ -175,11 +170,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         ``sqlite3`` does so when it frees the cursor, at once and in whatever thread.
         """
         if any(stream.abandoned for stream in self._streams):
-            self._executor.run_briefly(lambda: close_abandoned(self._streams))
+            self.executor.run_briefly(lambda: close_abandoned(self._streams))
 
     def create_function(self, *args: Any, **kw: Any) -> None:
-        self._executor.placing.functions_may_have_changed()
-        self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
+        self.executor.policy.functions_may_have_changed()
+        self.executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def commit(self) -> None:
         """Commit what is open; costs nothing where nothing is.
@@ -188,7 +183,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         deferred foreign key, a full disk), the transaction is rolled back before the error is
         raised: SQLAlchemy takes it for over, and sends no ROLLBACK of its own.
         """
-        self._executor.transaction.commit()
+        self.executor.transaction.commit()
 
     def rollback(self) -> None:
         """Roll back what is open; costs nothing where nothing is.
@@ -197,35 +192,36 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         as the ROLLBACK does not modify the database schema"
         (https://www.sqlite.org/lang_transaction.html).
         """
-        self._executor.transaction.rollback()
+        self.executor.transaction.rollback()
 
     def end_read(self) -> None:
         """End the read transaction; an open stream keeps the snapshot to its own end."""
-        self._executor.transaction.end_read()
+        self.executor.transaction.end_read()
 
     @property
     def has_open_streams(self) -> bool:
         """Whether a result is open whose rows are fetched as they are asked for."""
-        return bool(self._executor.transaction.reading.streams)
+        return bool(self.executor.transaction.reading.streams)
 
     @property
     def keeps_others_from_committing(self) -> bool:
         """Whether a COMMIT waits for what is read here: there is no WAL."""
-        return self._executor.rules.readers_in_the_way is not None
+        return self.executor.rules.readers_in_the_way is not None
 
     def data_version(self) -> int:
         """Another number when somebody else has committed; within a snapshot, of that."""
-        return self._executor.data_version()
+        return self.executor.data_version()
 
-    # -- on loan --------------------------------------------------------------------------------
+    # -- checked out ----------------------------------------------------------------------------
 
     def checked_out(self, permit: Permit | None, on_gone: Callable[[], None]) -> None:
         """Called by the pool. ``on_gone`` is called, in any thread, should the connection be
         closed or given up before it is checked in, and then after its transaction has ended.
         """
-        self._executor.transaction.loan = permit
-        self._executor.settings_changed = False
-        self._executor.transaction.cancelled = False
+        executor = self.executor
+        executor.transaction.checkout = permit
+        executor.settings_changed = False
+        executor.transaction.cancelled = False
         self._on_gone = on_gone
         if self.worker.lent:  # to a listener
             self._leave_transactions_to_driver()
@@ -237,10 +233,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def checked_in(self) -> None:
         """Back to what a fresh checkout expects. Called by the pool."""
-        for stream in list(self._streams):
-            stream.close(self._executor, GIVEN_BACK)
-        self.rollback()
-        executor = self._executor
+        executor = self.executor
+        if self._streams:
+            for stream in list(self._streams):
+                stream.close(executor, GIVEN_BACK)
+        executor.transaction.rollback()
         self._level = level = self._level_at_rest
         executor.autocommit = level is None
         if executor.worker.lent and not self.given_up:
@@ -248,7 +245,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                 executor.take_back()
             else:  # close() of engine.raw_connection(), which can wait for nothing
                 self.give_up("it was given back outside of a greenlet", keep=False)
-        executor.transaction.loan = None
+        executor.transaction.checkout = None
 
     def close(self) -> None:
         """Close, and wait for it; give up without waiting where nobody can."""
@@ -267,23 +264,23 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         finds that nobody has returned it. SQLite's connection is as good as ever then: what runs
         is stopped, the transaction rolled back, and the connection kept for the next checkout.
         """
-        innocent = self._executor.transaction.cancelled or not in_greenlet()
-        self.give_up("it was closed", keep=innocent and self._executor.is_as_opened)
+        innocent = self.executor.transaction.cancelled or not in_greenlet()
+        self.give_up("it was closed", keep=innocent and self.executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
-        """Let go of the connection at once, from any thread; see :meth:`.Worker.give_up`."""
-        self._executor.transaction.permits_come_back()
-        cursors = self._executor.transaction.reading.detach_streams()
+        """Let go of the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
+        self.executor.transaction.permits_come_back()
+        cursors = self.executor.transaction.reading.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:
         """Close at once, in any thread, what is at rest in its pool."""
         self.worker.close_before_fork()
 
-    def _gone(self, successor: Worker | None) -> None:
+    def _gone(self, successor: ConnectionThread | None) -> None:
         if successor is not None:
-            self._keep(successor, self._executor.placing)
-        self._executor.transaction.gone()
+            self._keep(successor, self.executor.policy)
+        self.executor.transaction.gone()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()
@@ -302,7 +299,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        rules, loan = self._executor.rules, self._executor.transaction.loan
+        rules, checkout = self.executor.rules, self.executor.transaction.checkout
         kind = "" if rules.role is Role.AUTO else f" {rules.role.value}"
-        status = "at rest" if loan is None else f"checked out at {loan.asked_at}"
+        status = "at rest" if checkout is None else f"checked out at {checkout.asked_at}"
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"

@@ -13,8 +13,8 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
-from ..execution.lane import Lane
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
+from ..execution.shared_thread import SharedThread
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 
@@ -27,25 +27,25 @@ class Opened:
 
     def __init__(self, stock: AdaptedConnection) -> None:
         self.raw: aiosqlite.Connection = stock.driver_connection
-        self.worker: Worker | None = None
+        self.worker: ConnectionThread | None = None
 
-    def ask_for_file(self, lane: Lane) -> str | None:
+    def ask_for_file(self, shared: SharedThread) -> str | None:
         """The path of its file, by SQLite's own word; None in memory. In a greenlet."""
 
         def ask(connection: sqlite3.Connection) -> str | None:
             dbapi.learn(connection)
             return file_of(connection)
 
-        return await_only(self._use(lane).run(ask))
+        return await_only(self._use(shared).run(ask))
 
-    def _use(self, lane: Lane) -> Worker:
+    def _use(self, shared: SharedThread) -> ConnectionThread:
         if self.worker is None:
-            self.worker = Worker(self.raw, threadsafe=False, lane=lane)
+            self.worker = ConnectionThread(self.raw, threadsafe=False, shared=shared)
         return self.worker
 
-    def give_up(self, lane: Lane) -> None:
+    def give_up(self, shared: SharedThread) -> None:
         """Close it, waiting for nothing."""
-        self._use(lane).give_up("it was never used", keep=False, done=lambda _: None)
+        self._use(shared).give_up("it was never used", keep=False, done=lambda _: None)
 
 
 @final

@@ -8,6 +8,7 @@ it, so nothing here can disagree with the database.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -16,19 +17,21 @@ from typing import TypeVar, final
 
 from ..compat.greenlets import in_runner
 from ..errors import ConfigurationError, StatementTimeout
+from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import Job, OutOfTime
+from ..execution.loop_budget import LoopBudget
 from ..execution.one_at_a_time import OneAtATime
-from ..execution.worker import Worker
 from ..settings import Role
+from ..sqlite.authorizer import Access
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Access
-from ..sqlite.statements import Kind, changes_settings, classify
+from ..sqlite.statements import Kind, changes_settings
+from ..system.loop_state import of_running_loop
 from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
 from ..transactions.locks import Patience, TimeLimit, may_pass
-from ..transactions.placement import NotInline, Placing
-from ..transactions.rules import Decision, Plan, Rules, decide
-from ..transactions.transaction import Transaction
+from ..transactions.placement import NotInline, PlacementPolicy
+from ..transactions.rules import Decision, Rules, decide
+from ..transactions.transaction import TransactionState
 from ..turn.permit import shorten
 from .explanations import explain
 from .outside_transactions import ForeignKeysOnRaw
@@ -46,40 +49,39 @@ class Executor:
     ``role`` is what the connection is for now. ``misuse`` is raised at the next statement.
     ``ready`` is False as long as :meth:`make_ready` is to be called before the application has the
     connection. ``settings_changed`` says that a PRAGMA or ATTACH has changed them while it was on
-    loan.
+    checkout.
     """
 
     __slots__ = (
         "_gate",
-        "_judgements",
         "_performing",
         "_preparation",
         "_tries_again",
         "autocommit",
         "misuse",
-        "placing",
+        "policy",
         "ready",
         "rules",
         "settings_changed",
+        "statement_timeout",
         "transaction",
         "worker",
     )
 
-    def __init__(self, worker: Worker, placing: Placing, rules: Rules) -> None:
+    def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
         self.worker = worker
-        self.placing = placing
+        self.policy = policy
         self.rules = rules
         self.autocommit = False
         self.misuse: ConfigurationError | None = None
         self.settings_changed = False
-        self.transaction = Transaction(worker, placing, rules)
+        self.statement_timeout = rules.statement_timeout  # what cursors begin with
+        self.transaction = TransactionState(worker, policy, rules)
         self._gate = OneAtATime()
         self._tries_again = False  # and keeps its turn until then
-        self._preparation = Preparation(placing, rules, self.transaction)
-        judgements = self._preparation.judgements
-        self._judgements = judgements
+        self._preparation = Preparation(policy, rules, self.transaction)
+        self._performing = Performing(policy, rules, self.transaction)
         self.ready = rules.role is not Role.READER
-        self._performing = Performing(placing, rules, self.transaction, judgements)
 
     @property
     def role(self) -> Role:
@@ -89,11 +91,6 @@ class Executor:
     @role.setter
     def role(self, role: Role) -> None:
         self._performing.role = role
-
-    @property
-    def statement_timeout(self) -> float | None:
-        """What cursors begin with."""
-        return self.rules.statement_timeout
 
     # -- statements -----------------------------------------------------------------------------
 
@@ -114,50 +111,31 @@ class Executor:
         """
         if self.misuse is not None:
             raise self.misuse
-        gate = self._gate
+        transaction, gate = self.transaction, self._gate
         if gate.busy:
-            self.transaction.wait_for(gate.enter())
+            transaction.wait_for(gate.enter())
         else:
             gate.busy = True
         try:
-            return self._run_next(sql, parameters, execute, atomic, stream, timeout)
+            transaction.assert_going_on()
+            facts = self.policy.facts.of(sql)
+            statement = Statement(facts, parameters, execute, atomic=atomic)
+            many = atomic or stream
+            if self.policy.is_inline(facts, many=many, timeout=timeout) and (
+                not facts.kind.writes or not self.autocommit or transaction.end_is_inline()
+            ):
+                self._pause()
+                statement.inline = True
+                if facts.kind is Kind.READ and (reply := self._read_here(statement)) is not None:
+                    return reply
+            if timeout is not None:
+                statement.limit = TimeLimit(timeout)
+            return self._attempt_until_done(statement, timeout)
         finally:
             if gate.waiting:
                 gate.leave()
             else:
                 gate.busy = False
-
-    def _run_next(
-        self,
-        sql: str,
-        parameters: Parameters,
-        execute: Execute,
-        atomic: bool,
-        stream: bool,
-        timeout: float | None,
-    ) -> Reply:
-        transaction = self.transaction
-        transaction.assert_not_lost()
-        transaction.reading.assert_not_ended()
-        kind = self._judgements.kind(sql) if self._judgements.by_text else classify(sql)
-        statement = Statement(sql, parameters, execute, kind, atomic=atomic)
-        inline = self.placing.is_inline(sql, kind, many=atomic or stream, timeout=timeout)
-        if inline and kind.writes and self.autocommit:
-            inline = transaction.end_is_inline()
-        if inline:
-            self._pause()
-            if kind is Kind.READ and (plan := self._plan_of_read()) is not None:
-                try:
-                    return self._read_here(statement, plan)
-                except (NotInline, Misjudged):
-                    inline = False
-                except dbapi.Error:  # it fails again below, where errors are explained
-                    if transaction.lost:
-                        raise
-        statement.inline = inline
-        if timeout is not None:
-            statement.limit = TimeLimit(timeout)
-        return self._attempt_until_done(statement, timeout)
 
     def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
         statement.began = time.monotonic()
@@ -180,8 +158,8 @@ class Executor:
 
     def _is_plain(self, kind: Kind) -> bool:
         """Whether its text tells all that has to be known of the statement."""
-        guard = self.placing.guard
-        if guard.temp_schema or guard.attached:
+        authorizer = self.policy.authorizer
+        if authorizer.temp_schema or authorizer.attached:
             return False
         return kind is Kind.READ or (
             kind is Kind.WRITE and self._performing.role is not Role.READER
@@ -189,52 +167,50 @@ class Executor:
 
     def _pause(self) -> None:
         """Before work on the loop, let others go on, now and then."""
-        pause = self.placing.pause(self.transaction.loan)
+        checkout = self.transaction.checkout
+        task = asyncio.current_task() if checkout is None else checkout.task
+        pause = of_running_loop(LoopBudget).pause(task)
         # SQLAlchemy's own methods insist that something is awaited, if only for no time.
         if pause.long or not in_runner():
             self.transaction.wait_for(pause)
             self.transaction.reading.assert_not_ended()  # meanwhile
 
-    def _plan_of_read(self) -> Plan | None:
-        """How a read is to run here and now; None if it has to wait for anything."""
-        worker, transaction = self.worker, self.transaction
-        if not worker.may_run_inline:
-            return None
-        decision = self._decide(Kind.READ, atomic=False)
-        if decision.needs_turn or not (
-            transaction.writing.begun or transaction.reading.begin(transaction.loan)
-        ):
-            return None
-        return decision.plan
+    def _read_here(self, statement: Statement) -> Reply | None:
+        """Run a read that is known to be short, with little around it.
 
-    def _read_here(self, statement: Statement, plan: Plan) -> Reply:
-        """Run a read that is known to be short, with little around it; errors are SQLite's own."""
-        transaction, was_open = self.transaction, self.worker.in_transaction
+        None if it has to go the long way: it has to wait for something, or cannot run here, or
+        fails, since errors are explained there.
+        """
+        transaction, worker = self.transaction, self.worker
+        connection = worker.idle_connection
+        if connection is None:
+            return None
+        was_open, has_turn = connection.in_transaction, transaction.writing.claim is not None
+        _, needs_turn, plan = self._decide(Kind.READ, has_turn, was_open, atomic=False)
+        if needs_turn or not (has_turn or transaction.reading.begin(transaction.checkout)):
+            return None
         transaction.note(statement.sql)
         try:
-            return self.placing.run_inline(
-                *(self.worker, statement.sql, Kind.READ),
-                lambda connection: self._performing.perform(connection, plan, statement),
+            return self.policy.run_inline(
+                *(worker, statement.facts, Kind.READ),
+                *(self._performing.perform, plan, statement),
             )
+        except (NotInline, Misjudged):
+            statement.inline = False
         except dbapi.failures() as error:
             transaction.note_loss(was_open, error)
-            raise
+            if transaction.lost or not isinstance(error, dbapi.Error):
+                raise
         finally:
-            transaction.after_work()
+            transaction.after_read_here(connection)
+        return None
 
-    def _decide(self, kind: Kind, *, atomic: bool) -> Decision:
-        rules, transaction = self.rules, self.transaction
-        return decide(
-            kind,
-            self._performing.role,
-            rules.role is Role.AUTO,
-            transaction.writing.begun,
-            # What runs before the application has the connection (a ping, pool events, the
-            # dialect) leaves no transaction behind.
-            self.autocommit or transaction.loan is None,
-            self.worker.in_transaction,
-            atomic,
-        )
+    def _decide(self, kind: Kind, has_turn: bool, is_open: bool, *, atomic: bool) -> Decision:
+        transaction, swap_in = self.transaction, self.rules.role is Role.AUTO
+        # What runs before the application has the connection (a ping, pool events, the dialect)
+        # leaves no transaction behind.
+        alone = self.autocommit or transaction.checkout is None
+        return decide(kind, self._performing.role, swap_in, has_turn, alone, is_open, atomic)
 
     # -- waiting --------------------------------------------------------------------------------
 
@@ -243,7 +219,7 @@ class Executor:
             writes = statement.kind.writes
             statement.patience = Patience(
                 self.rules,
-                self.transaction.loan,
+                self.transaction.checkout,
                 writing=writes or self.role is Role.WRITER,
                 commits=writes and self.autocommit,
                 began=statement.began,
@@ -265,7 +241,7 @@ class Executor:
         was_open = self.worker.in_transaction
 
         def function(connection: sqlite3.Connection) -> T:
-            self.placing.other_work_begins(connection)
+            self.policy.other_work_begins(connection)
             return call()
 
         try:
@@ -283,7 +259,7 @@ class Executor:
         """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
         if not self.worker.may_run_inline:
             return self.run_in_thread(call)
-        result = self.placing.run_briefly(self.worker, lambda _: call())
+        result = self.policy.run_briefly(self.worker, lambda _: call())
         self.transaction.after_work()
         return result
 
@@ -301,7 +277,7 @@ class Executor:
     def _execute_aside(
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters
     ) -> Reply:
-        with self.placing.guard.aside():
+        with self.policy.authorizer.aside():
             return execute_at_once(connection, sql, parameters)
 
     @property
@@ -310,56 +286,63 @@ class Executor:
 
         Temp tables and attached files stay with it, also those of listeners.
         """
-        guard = self.placing.guard
+        authorizer = self.policy.authorizer
         return not (
-            self.worker.lent or self.settings_changed or guard.temp_schema or guard.attached
+            self.worker.lent
+            or self.settings_changed
+            or authorizer.temp_schema
+            or authorizer.attached
         )
 
     def read(
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
     ) -> Reply:
         """Execute a read in the thread, for a function that runs there on a reader."""
-        statement = Statement(sql, parameters, execute, Kind.READ, atomic=False)
+        statement = Statement(self.policy.facts.of(sql), parameters, execute, atomic=False)
         return self._performing.read(connection, statement)
 
     def make_ready(self) -> None:
         """See to what was set up before the application has the connection for the first time."""
         self.ready = True
-        guard, settings = self.placing.guard, self.placing.settings
+        authorizer, settings = self.policy.authorizer, self.policy.settings
         if self.rules.role is Role.READER:
             if settings.attached_for_writing:
                 connection = self.worker.connection
                 self.run_in_thread(lambda: settings.attach_again_read_only(connection))
-            guard.access = Access.READER  # also for what the application does on the raw connection
+            authorizer.access = (
+                Access.READER
+            )  # also for what the application does on the raw connection
 
     def lend(self) -> None:
         """Leave the raw connection to the application, which passes this executor by."""
-        placing, connection = self.placing, self.worker.connection
+        policy, connection = self.policy, self.worker.connection
 
         def function() -> None:
-            placing.settings.lend(connection, self.rules, self.role)
-            if self.rules.turn is not None and placing.guard.refuses is None:
-                with placing.guard.aside():
+            policy.settings.lend(connection, self.rules, self.role)
+            if self.rules.turn is not None and policy.authorizer.refuses is None:
+                with policy.authorizer.aside():
                     foreign_keys = ForeignKeysOnRaw(connection, self.transaction, self.rules)
-                placing.guard.refuses = foreign_keys
+                policy.authorizer.refuses = foreign_keys
 
         self.run_briefly(function)
         self.transaction.begun_here = self.worker.in_transaction
-        if self.role is Role.READER and self.transaction.loan is not None:  # and no listener runs
-            self.placing.guard.access = Access.READER
+        if (
+            self.role is Role.READER and self.transaction.checkout is not None
+        ):  # and no listener runs
+            self.policy.authorizer.access = Access.READER
         self.worker.lent = True
 
     def take_back(self) -> None:
         """See to what the application may have done with the raw connection. One hop."""
-        connection, placing = self.worker.connection, self.placing
-        placing.functions_may_have_changed()
-        placing.guard.refuses = None
+        connection, policy = self.worker.connection, self.policy
+        policy.functions_may_have_changed()
+        policy.authorizer.refuses = None
         if self.rules.role is not Role.READER:
-            placing.guard.access = Access.ALL
+            policy.authorizer.access = Access.ALL
 
         def function() -> None:
-            placing.settings.take_back(connection)
-            with placing.guard.aside():
+            policy.settings.take_back(connection)
+            with policy.authorizer.aside():
                 path = file_of(connection)
             own = self.rules.file
             if own is not None and os.path.realpath(path or "") != own:
@@ -380,7 +363,7 @@ class Executor:
                 self.worker.note_error(error)
                 explain(
                     *(error, statement, self.role),
-                    *(self.placing.guard, self.rules, self.transaction),
+                    *(self.policy.authorizer, self.rules, self.transaction),
                 )
                 # A reader's transaction is never promoted, so it may wait in the middle of it.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
@@ -404,36 +387,37 @@ class Executor:
         if kind.writes or kind in _CHANGES_TRANSACTION:
             self.transaction.wrote = True
         if kind.may_change_settings and changes_settings(sql):
-            self.placing.settings_may_have_changed()
-            if self.transaction.loan is not None:
+            self.policy.settings_may_have_changed()
+            if self.transaction.checkout is not None:
                 self.settings_changed = True
 
     def _run(self, statement: Statement) -> Reply:
         """Wait for what the statement needs, and have it run."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
-        refused, waits, plan = self._decide(kind, atomic=statement.atomic)
+        refused, waits, plan = self._decide(
+            *(kind, transaction.writing.begun, self.worker.in_transaction), atomic=statement.atomic
+        )
         if refused:
             how = " (attach it by on_connect= or in a connect listener)"
             raise self.rules.forbidden(shorten(sql) + (how if kind is Kind.ATTACH else ""))
 
-        def function(connection: sqlite3.Connection) -> Reply:
-            return self._performing.perform(connection, plan, statement)
+        facts, perform = statement.facts, self._performing.perform
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
-            return self.placing.run_in_thread(connection, sql, kind, function)
+            return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
 
         if waits and self.worker.lent and transaction.begun_raw:
             # What sqlite3 has begun on the raw connection may have SQLite's lock without the turn.
             # To wait for the turn with it would be to wait for a task that waits for the lock.
             waits = False
         transaction.note(sql)
-        writing, reading, loan = transaction.writing, transaction.reading, transaction.loan
+        writing, reading, checkout = transaction.writing, transaction.reading, transaction.checkout
         statement.took_turn |= waits
         if waits and not writing.begin_nowait():
             here = statement.limit is not None or self.worker.lent or transaction.attached.any
             prepare = None if here else (lambda: self._prepare(in_thread))
             begun: Job[Reply] | None = transaction.wait_for(
-                writing.begin(self._patience(statement), loan, prepare)
+                writing.begin(self._patience(statement), checkout, prepare)
             )
             transaction.note(sql)
             if begun is not None:
@@ -443,14 +427,14 @@ class Executor:
                 statement.databases, self.rules, self._patience(statement)
             )
             transaction.wait_for(others)
-        while not writing.begun and not reading.begin(loan):
+        while not writing.begun and not reading.begin(checkout):
             transaction.wait_for(reading.until_no_gap())
         if statement.inline and self.worker.may_run_inline:
-            return self.placing.run_inline(self.worker, sql, kind, function)
+            return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
         limit = statement.limit
         return transaction.run(
             in_thread,
-            text=None if self.placing.steps_are_long(sql) else sql,
+            text=None if facts.steps_are_long else sql,
             timeout=None if limit is None else limit.seconds_left,
         )
 

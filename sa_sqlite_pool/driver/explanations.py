@@ -6,12 +6,12 @@ import sqlite3
 
 from ..errors import ForbiddenWriteError, OwnLockError
 from ..settings import Role
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import is_read_only
-from ..sqlite.guard import Guard
 from ..sqlite.statements import Kind, first_word, parse_pragma
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 from ..turn.permit import shorten
 from .performing import Misjudged
 from .statement import Statement
@@ -21,9 +21,9 @@ def explain(
     error: Exception,
     statement: Statement,
     role: Role,
-    guard: Guard,
+    authorizer: Authorizer,
     rules: Rules,
-    transaction: Transaction,
+    transaction: TransactionState,
 ) -> None:
     """Raise what explains ``error`` better; return where there is no such thing.
 
@@ -32,12 +32,12 @@ def explain(
     if isinstance(error, ForbiddenWriteError):
         return
     if role is Role.READER:
-        if guard.denied and statement.kind.is_temp and not statement.examined:
+        if authorizer.denied and statement.kind.is_temp and not statement.examined:
             raise Misjudged from error
-        if guard.denied or is_read_only(error):
-            what = guard.denied or guard.attempted or shorten(statement.sql)
+        if authorizer.denied or is_read_only(error):
+            what = authorizer.denied or authorizer.attempted or shorten(statement.sql)
             raise rules.forbidden(what) from error
-    elif guard.denied:
+    elif authorizer.denied:
         raise Misjudged from error
     if statement.kind.may_change_settings:
         _explain_setting(error, statement, rules, transaction)
@@ -46,7 +46,7 @@ def explain(
 
 
 def _explain_setting(
-    error: Exception, statement: Statement, rules: Rules, transaction: Transaction
+    error: Exception, statement: Statement, rules: Rules, transaction: TransactionState
 ) -> None:
     if first_word(statement.sql) == "DETACH":
         # "This statement will fail if SQLite is in the middle of a transaction":

@@ -10,15 +10,15 @@ import logging
 import sqlite3
 from typing import final
 
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask
 from ..sqlite.statements import Kind, first_word, is_on, parse_pragma, words
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.cursors import NO_REPLY, Execute, Parameters, Reply
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 
 logger = logging.getLogger("sa_sqlite_pool")
 
@@ -43,7 +43,11 @@ _NOT_WITHIN = frozenset({"foreign_keys", "journal_mode", "synchronous", "temp_st
 
 
 def between_transactions(
-    kind: Kind, transaction: Transaction, guard: Guard, execute: Execute, within: Execute
+    kind: Kind,
+    transaction: TransactionState,
+    authorizer: Authorizer,
+    execute: Execute,
+    within: Execute,
 ) -> Execute:
     """Return how to execute it where the open transaction of a writer may only have read.
 
@@ -62,15 +66,17 @@ def between_transactions(
             return execute(connection, sql, parameters)
         finally:
             if kind is Kind.SETTING:
-                _begin_again(connection, transaction, guard)
+                _begin_again(connection, transaction, authorizer)
 
     return between
 
 
-def _begin_again(connection: sqlite3.Connection, transaction: Transaction, guard: Guard) -> None:
+def _begin_again(
+    connection: sqlite3.Connection, transaction: TransactionState, authorizer: Authorizer
+) -> None:
     try:
         if transaction.attached.any:
-            begin_and_lock_main(connection, guard)
+            begin_and_lock_main(connection, authorizer)
         else:
             connection.execute("BEGIN IMMEDIATE")
     except dbapi.Error as error:
@@ -80,7 +86,9 @@ def _begin_again(connection: sqlite3.Connection, transaction: Transaction, guard
         transaction.note_begin(connection)
 
 
-def setting_within(sql: str, rules: Rules, transaction: Transaction, execute: Execute) -> Execute:
+def setting_within(
+    sql: str, rules: Rules, transaction: TransactionState, execute: Execute
+) -> Execute:
     """Return how to change a setting where the open transaction has written.
 
     SQLite ignores ``foreign_keys`` without a word. A table that is rebuilt then loses its child
@@ -153,7 +161,7 @@ class ForeignKeysOnRaw:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, transaction: Transaction, rules: Rules
+        self, connection: sqlite3.Connection, transaction: TransactionState, rules: Rules
     ) -> None:
         self._connection = connection
         self._transaction = transaction
@@ -182,7 +190,7 @@ class ForeignKeysOnRaw:
         return True
 
 
-def begin_after_reads(transaction: Transaction, execute: Execute) -> Execute:
+def begin_after_reads(transaction: TransactionState, execute: Execute) -> Execute:
     """Return how to execute the application's own BEGIN where the open transaction has only read.
 
     On the stock driver none is open then. Here SQLite's lock is held already, which is what

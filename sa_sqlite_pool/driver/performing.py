@@ -8,18 +8,18 @@ from typing import final
 
 from ..errors import ForbiddenWriteError
 from ..settings import Role
+from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
-from ..sqlite.examination import Judgements, examine
-from ..sqlite.guard import Access
+from ..sqlite.examination import examine
 from ..sqlite.inspection import ask
 from ..sqlite.shared_hooks import ask_again
-from ..sqlite.statements import Kind, classify
+from ..sqlite.statements import Kind
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.cursors import Reply
 from ..transactions.locks import may_pass
-from ..transactions.placement import Placing
+from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Plan, Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 from .statement import Statement
 
 
@@ -32,8 +32,7 @@ class Performing:
     """Executes what was decided on. ``role`` is what the connection is for now."""
 
     __slots__ = (
-        "_guard",
-        "_judgements",
+        "_authorizer",
         "_rules",
         "_sent_savepoints",
         "_settings",
@@ -43,32 +42,31 @@ class Performing:
     )
 
     def __init__(
-        self, placing: Placing, rules: Rules, transaction: Transaction, judgements: Judgements
+        self, policy: PlacementPolicy, rules: Rules, transaction: TransactionState
     ) -> None:
-        self._guard = placing.guard
-        self._settings = placing.settings
+        self._authorizer = policy.authorizer
+        self._settings = policy.settings
         self._rules = rules
         self._transaction = transaction
-        self._judgements = judgements
         self._sent_savepoints: list[str] = []  # with the last BEGIN
         self._switches = rules.role is not Role.WRITER and not rules.opened_read_only
         self.role = rules.role
 
     def perform(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
         """Execute the statement, with what goes before and after it."""
-        guard, transaction = self._guard, self._transaction
-        guard.denied = guard.attempted = None
-        resting, guard.access = guard.access, plan.access
+        authorizer, transaction = self._authorizer, self._transaction
+        authorizer.denied = authorizer.attempted = None
+        resting, authorizer.access = authorizer.access, plan.access
         try:
             if self._switches:
                 self._switch_query_only(connection, statement.kind)
             if plan.begin is not None or transaction.savepoints:
                 self._begin(connection, plan, statement)
-            if plan.commit or guard.compiled_writes or self._judgements.by_text:
+            if plan.commit or authorizer.compiled_writes or statement.facts.finding is not None:
                 reply = self._execute(connection, plan, statement)
             else:
                 reply = statement.execute(connection, statement.sql, statement.parameters)
-            if guard.attempted is not None:
+            if authorizer.attempted is not None:
                 reply = self._weigh(connection, plan, statement, reply)
         except Exception as error:
             if isinstance(error, dbapi.OperationalError):
@@ -78,8 +76,8 @@ class Performing:
                 self._give_up_turn(connection, plan, statement)
             raise
         finally:
-            guard.access = resting
-            if guard.busy_timeout and not transaction.worker.lent:
+            authorizer.access = resting
+            if authorizer.busy_timeout and not transaction.worker.lent:
                 self._settings.switch_off_waiting(connection)
         kind = statement.kind
         if (kind.writes or kind is Kind.END) and not connection.in_transaction:
@@ -88,35 +86,35 @@ class Performing:
 
     def read(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
         """Execute a read in a transaction of a reader that is open already."""
-        guard = self._guard
+        authorizer = self._authorizer
         try:
             reply = statement.execute(connection, statement.sql, statement.parameters)
         except dbapi.OperationalError as error:
-            if guard.attempted is not None:
+            if authorizer.attempted is not None:
                 self._blame(connection, statement, error)
             raise
-        if guard.attempted is None:
+        if authorizer.attempted is None:
             return reply
         return self._weigh(connection, Plan(Access.READER), statement, reply)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
         """Execute it as the plan has it, or what is known of it."""
-        guard, sql = self._guard, statement.sql
+        authorizer = self._authorizer
         if plan.commit:
             return _execute_and_commit(connection, statement)
-        if guard.compiled_writes and plan.access is Access.NO_WRITES and not guard.inline:
+        if authorizer.compiled_writes and plan.access is Access.NO_WRITES and not authorizer.inline:
             # A function may execute what was compiled with the turn: SQLite is to ask again.
-            ask_again(connection, guard)
-            guard.compiled_writes = False
-        if plan.access is Access.ALL and sql in self._judgements.by_text:
+            ask_again(connection, authorizer)
+            authorizer.compiled_writes = False
+        if plan.access is Access.ALL and statement.facts.finding is not None:
             return self._execute_noted(connection, statement)
-        return statement.execute(connection, sql, statement.parameters)
+        return statement.execute(connection, statement.sql, statement.parameters)
 
     def _switch_query_only(self, connection: sqlite3.Connection, kind: Kind) -> None:
         """Have SQLite refuse writes to a reader whose file is not opened read-only."""
         read_only = self.role is Role.READER
         if read_only and kind.is_temp:  # which query_only refuses, too
-            self._guard.access, read_only = Access.READER_TEMP, False
+            self._authorizer.access, read_only = Access.READER_TEMP, False
         if read_only is not self._settings.read_only:
             self._settings.set_read_only(connection, read_only)
 
@@ -124,10 +122,12 @@ class Performing:
         begin = plan.begin or _BEGIN_WITH_SAVEPOINTS.get(statement.kind)
         if begin is None:
             return
-        if begin != "BEGIN IMMEDIATE" or not self._transaction.attached.any:
-            self._send_begin(connection, begin)
+        if begin == "BEGIN":
+            connection.execute(begin)
+        elif not self._transaction.attached.any:
+            self._begin_immediate(connection)
         elif self.role is Role.WRITER and (not statement.databases or 0 in statement.databases):
-            begin_and_lock_main(connection, self._guard)
+            begin_and_lock_main(connection, self._authorizer)
         else:  # the statement, which writes, takes the locks that it needs
             connection.execute("BEGIN")
         if self.role is Role.WRITER:
@@ -136,19 +136,19 @@ class Performing:
         if self._sent_savepoints:
             self._transaction.begin_savepoints(connection)
 
-    def _send_begin(self, connection: sqlite3.Connection, begin: str) -> None:
+    def _begin_immediate(self, connection: sqlite3.Connection) -> None:
         try:
-            connection.execute(begin)
+            connection.execute("BEGIN IMMEDIATE")
         except dbapi.OperationalError as error:
             # The application has said PRAGMA query_only, and reads. SQLite refuses what it writes.
-            if begin == "BEGIN" or not is_read_only(error) or not ask(connection, "query_only"):
+            if not is_read_only(error) or not ask(connection, "query_only"):
                 raise
             connection.execute("BEGIN")
 
     def _see_to(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, error: Exception
     ) -> None:
-        if plan.access is Access.READER and self._guard.attempted is not None:
+        if plan.access is Access.READER and self._authorizer.attempted is not None:
             self._blame(connection, statement, error)
         if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
             self._not_begun(connection)
@@ -167,7 +167,7 @@ class Performing:
         sql, parameters = statement.sql, statement.parameters
         if statement.atomic:
             parameters = next(iter(parameters), ())
-        if examine(connection, self._guard, sql, parameters) is None:
+        if examine(connection, self._authorizer, sql, parameters) is None:
             if plan.begin is not None:
                 self._undo_begin(connection)
             statement.turn_unused = True  # SQLite's lock is free
@@ -184,11 +184,11 @@ class Performing:
 
     def _execute_noted(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
         """Run with the turn what looks like a read; a read again, if it has written nothing."""
-        guard, before = self._guard, connection.total_changes
-        guard.access = Access.NOTED
+        authorizer, before = self._authorizer, connection.total_changes
+        authorizer.access = Access.NOTED
         reply = statement.execute(connection, statement.sql, statement.parameters)
-        if guard.attempted is None and connection.total_changes == before:
-            self._judgements.forget(statement.sql)
+        if authorizer.attempted is None and connection.total_changes == before:
+            statement.facts.forget_finding()
         return reply
 
     def _blame(
@@ -198,17 +198,17 @@ class Performing:
 
         Or a virtual table was connected, and the error is another: see :meth:`_weigh`.
         """
-        guard = self._guard
+        authorizer = self._authorizer
         explained = isinstance(error, ForbiddenWriteError) or is_read_only(error)
-        if statement.kind is not Kind.READ or guard.denied is not None or explained:
+        if statement.kind is not Kind.READ or authorizer.denied is not None or explained:
             return
-        guard.attempted = None
-        ask_again(connection, guard)
+        authorizer.attempted = None
+        ask_again(connection, authorizer)
         with contextlib.suppress(*dbapi.Error):
             statement.execute(connection, statement.sql, statement.parameters)
-        if guard.attempted is not None:
-            ask_again(connection, guard)  # the next time, too
-            raise self._rules.forbidden(guard.attempted) from error
+        if authorizer.attempted is not None:
+            ask_again(connection, authorizer)  # the next time, too
+            raise self._rules.forbidden(authorizer.attempted) from error
 
     def _weigh(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, reply: Reply
@@ -218,25 +218,25 @@ class Performing:
         A function may swallow the error of what it executes. Or a virtual table was connected,
         once, which may compile what it never runs; then the statement writes nothing the next time.
         """
-        guard, kind = self._guard, statement.kind
+        authorizer, kind = self._authorizer, statement.kind
         if plan.access is Access.NO_WRITES:
             if kind.is_temp:  # what it has written is there, and must not be written twice
-                raise self._rules.without_turn(guard.attempted)
+                raise self._rules.without_turn(authorizer.attempted)
             raise Misjudged
         if plan.access is not Access.READER:
             return reply
         if kind.is_temp:
-            refused = guard.denied
-        elif classify(statement.sql) in _MAY_READ:
-            if guard.denied is None:
-                guard.attempted = None
-                ask_again(connection, guard)  # asked anew about what functions have compiled
+            refused = authorizer.denied
+        elif statement.facts.kind_of_text in _MAY_READ:
+            if authorizer.denied is None:
+                authorizer.attempted = None
+                ask_again(connection, authorizer)  # asked anew about what functions have compiled
                 reply = statement.execute(connection, statement.sql, statement.parameters)
-            refused = guard.attempted
+            refused = authorizer.attempted
         else:  # SQLite has the last word: CREATE TABLE IF NOT EXISTS may have nothing to do
             refused = None
         if refused is not None:
-            ask_again(connection, guard)  # the next time, too
+            ask_again(connection, authorizer)  # the next time, too
             raise self._rules.forbidden(refused)
         return reply
 

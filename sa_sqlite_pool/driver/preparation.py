@@ -7,20 +7,20 @@ from typing import final
 
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.examination import Finding, Judgements, examine
+from ..sqlite.examination import Finding, examine
 from ..sqlite.statements import (
     Kind,
-    classify,
     ends_transaction,
     first_word,
+    is_well_formed_savepoint,
     parse_pragma,
     savepoint_name,
 )
 from ..transactions.cursors import NO_REPLY, Parameters, Reply
 from ..transactions.own_settings import optimize_only_says, saying_only
-from ..transactions.placement import Placing
+from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Rules
-from ..transactions.transaction import Transaction
+from ..transactions.transaction import TransactionState
 from .outside_transactions import (
     begin_after_reads,
     between_transactions,
@@ -34,15 +34,17 @@ from .statement import Statement
 class Preparation:
     """Settles what the text of a statement does not tell, and has some executed in another way."""
 
-    __slots__ = ("_guard", "_placing", "_rules", "_temp_schema", "_transaction", "judgements")
+    __slots__ = ("_authorizer", "_policy", "_rules", "_temp_schema", "_transaction")
 
-    def __init__(self, placing: Placing, rules: Rules, transaction: Transaction) -> None:
-        self._placing = placing
-        self._guard = placing.guard
+    def __init__(
+        self, policy: PlacementPolicy, rules: Rules, transaction: TransactionState
+    ) -> None:
+        self._policy = policy
+        self._authorizer = policy.authorizer
         self._rules = rules
         self._transaction = transaction
-        self._temp_schema = placing.guard.temp_schema  # as it was when the judgements were made
-        self.judgements = Judgements()
+        self._temp_schema = policy.authorizer.temp_schema  # as it was when SQLite was asked
+        policy.facts.forget_findings()  # of a connection that was kept: its functions may be gone
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
         """See to it before it is decided what the statement needs. May be a hop."""
@@ -56,14 +58,14 @@ class Preparation:
                 statement.execute = begin_after_reads(self._transaction, statement.execute)
         elif kind is Kind.SAVEPOINT or kind is Kind.END:
             transaction = self._transaction
-            if role is Role.AUTO and not autocommit and transaction.loan is not None:
+            if role is Role.AUTO and not autocommit and transaction.checkout is not None:
                 self._prepare_savepoint(statement)
         elif kind is Kind.PRAGMA_WRITE and role is Role.AUTO:
             self._prepare_optimize(statement)
         elif kind.may_change_settings:
-            statement.execute = self._placing.settings.execution(
+            statement.execute = self._policy.settings.execution(
                 *(statement.sql, kind, self._rules, role, statement.execute),
-                set_up=self._transaction.loan is None,
+                set_up=self._transaction.checkout is None,
             )
             if self._transaction.worker.in_transaction and not autocommit:
                 self._prepare_outside(statement, role)
@@ -84,32 +86,34 @@ class Preparation:
 
     def _notice_changes(self, statement: Statement) -> None:
         """A name may mean another table than before."""
-        transaction, guard = self._transaction, self._guard
+        transaction, authorizer = self._transaction, self._authorizer
         attached = transaction.attached.out_of_date
-        if not attached and self._temp_schema == guard.temp_schema:
+        if not attached and self._temp_schema == authorizer.temp_schema:
             return
-        self.judgements.clear()
-        self._temp_schema = guard.temp_schema
-        statement.kind = classify(statement.sql)
+        self._policy.facts.forget_findings()
+        self._temp_schema = authorizer.temp_schema
+        statement.kind = statement.facts.kind_of_text
         if attached:
             transaction.run(transaction.attached.learn)
 
     def _settle(self, statement: Statement, role: Role) -> None:
         """Find out what it writes; where SQLite cannot compile it, its text stands."""
-        finding = self.judgements.finding(statement.sql) or self._examine(statement)
+        finding = statement.facts.finding or self._examine(statement)
         if finding is None:
             statement.databases = self._transaction.attached.numbers
         elif role is not Role.READER or finding.kind.is_temp:
             statement.kind, statement.databases = finding.kind, finding.databases
 
     def _examine(self, statement: Statement) -> Finding | None:
-        sql, parameters, guard = statement.sql, statement.parameters, self._guard
+        sql, parameters, authorizer = statement.sql, statement.parameters, self._authorizer
         if statement.atomic:
             parameters = next(iter(parameters), ())
         transaction = self._transaction
-        finding = transaction.run(lambda connection: examine(connection, guard, sql, parameters))
+        finding = transaction.run(
+            lambda connection: examine(connection, authorizer, sql, parameters)
+        )
         if finding is not None and finding.kind is not Kind.READ:
-            self.judgements.remember(sql, finding)
+            statement.facts.found(finding)
         return finding
 
     def reconsider(self, statement: Statement) -> None:
@@ -127,7 +131,7 @@ class Preparation:
         # Nothing but what a function in it does can have been refused.
         finding = Finding(Kind.WRITE, self._transaction.attached.numbers)
         statement.kind, statement.databases = finding.kind, finding.databases
-        self.judgements.remember(statement.sql, finding)
+        statement.facts.found(finding)
 
     def _prepare_optimize(self, statement: Statement) -> None:
         """Have PRAGMA optimize wait for the turn only if there is anything to do. May be a hop.
@@ -137,10 +141,10 @@ class Preparation:
         pragma, transaction = parse_pragma(statement.sql), self._transaction
         if pragma is None or pragma.name != "optimize" or transaction.writing.begun:
             return
-        question, guard, execute = saying_only(pragma), self._guard, statement.execute
+        question, authorizer, execute = saying_only(pragma), self._authorizer, statement.execute
 
         def ask(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
-            with guard.aside():
+            with authorizer.aside():
                 return execute(connection, question, parameters)
 
         if not optimize_only_says(pragma):
@@ -160,7 +164,7 @@ class Preparation:
         execute = within = setting_within(sql, self._rules, transaction, statement.execute)
         if role is Role.WRITER:  # one of a swap-in connection has written, or is of a BEGIN
             execute = between_transactions(
-                kind, transaction, self._guard, statement.execute, within
+                kind, transaction, self._authorizer, statement.execute, within
             )
         statement.execute = execute
 
@@ -173,8 +177,9 @@ class Preparation:
         if transaction.worker.in_transaction:
             return
         if statement.kind is Kind.SAVEPOINT:
-            transaction.savepoints.append(statement.sql)
-            statement.execute = _nothing
+            if is_well_formed_savepoint(statement.sql):  # or SQLite says now what is wrong with it
+                transaction.savepoints.append(statement.sql)
+                statement.execute = _nothing
         elif transaction.savepoints:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import final
 
-from ..sqlite.statements import Kind
 from ..transactions.cursors import Execute, Parameters
+from ..transactions.facts import StatementFacts
 from ..transactions.locks import Patience, TimeLimit
 
 
 @final
 class Statement:
-    """A text with its parameters, and what is known of it.
+    """A text with its parameters, what is known of it (``facts``), and of this run of it.
 
     ``execute(connection, sql, parameters)`` runs it; ``atomic`` (executemany) all or nothing, also
     in AUTOCOMMIT: otherwise a lock held by another connection could stop it half way, and the next
@@ -34,10 +34,11 @@ class Statement:
     turn_unused = False
 
     def __init__(
-        self, sql: str, parameters: Parameters, execute: Execute, kind: Kind, *, atomic: bool
+        self, facts: StatementFacts, parameters: Parameters, execute: Execute, *, atomic: bool
     ) -> None:
-        self.sql = sql
+        self.facts = facts
+        self.sql = facts.sql
+        self.kind = facts.kind
         self.parameters = parameters
         self.execute = execute
-        self.kind = kind
         self.atomic = atomic

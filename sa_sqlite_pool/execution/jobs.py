@@ -28,6 +28,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, final
 
 from ..system.forks import rest
+from ..system.loop_state import of_running_loop
 from .mailbox import Mailbox
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Stage(enum.Enum):
     DROPPED = enum.auto()  # cancelled before it began
 
 
-_LET_GO = (Stage.FINISHED, Stage.DROPPED)
+LET_GO = (Stage.FINISHED, Stage.DROPPED)
 
 
 @final
@@ -83,27 +84,25 @@ class Job(Generic[T]):
         "_out_of_time",
         "_reported",
         "_result",
-        "_stage",
         "_timer",
+        "stage",
     )
 
     def __init__(
         self,
         function: Callable[[Any], T],
         connection: sqlite3.Connection | None,
-        loop: asyncio.AbstractEventLoop,
-        box: Mailbox,
         *,
         interruptible: bool,
         timeout: float | None = None,
     ) -> None:
         self._function: Callable[[Any], T] | None = function
         self._connection = connection
-        self._loop = loop
-        self._mailbox = box
+        self._loop = loop = asyncio.get_running_loop()
+        self._mailbox = of_running_loop(Mailbox)
         self._interruptible = interruptible
         self._mutex = threading.Lock()
-        self._stage = Stage.QUEUED
+        self.stage = Stage.QUEUED
         self._result: T
         self._error: BaseException | None = None
         self._reported = False
@@ -119,19 +118,19 @@ class Job(Generic[T]):
     @property
     def let_go(self) -> bool:
         """Whether the thread is done with it, or will never touch it."""
-        return self._stage in _LET_GO
+        return self.stage in LET_GO
 
     @property
     def started(self) -> bool:
         """Whether the thread has begun with it."""
-        return self._stage is Stage.RUNNING or self._stage is Stage.FINISHED
+        return self.stage is Stage.RUNNING or self.stage is Stage.FINISHED
 
     def drop(self) -> bool:
         """Have it never run, unless it has started; whether it was dropped, now or before."""
         with self._mutex:
-            if self._stage is Stage.QUEUED:
-                self._stage = Stage.DROPPED
-            return self._stage is Stage.DROPPED
+            if self.stage is Stage.QUEUED:
+                self.stage = Stage.DROPPED
+            return self.stage is Stage.DROPPED
 
     @property
     def must_stop(self) -> bool:
@@ -147,9 +146,9 @@ class Job(Generic[T]):
 
     def __call__(self) -> None:
         with self._mutex:
-            if self._stage is Stage.DROPPED:
+            if self.stage is Stage.DROPPED:
                 return
-            self._stage = Stage.RUNNING
+            self.stage = Stage.RUNNING
         rest.begin(self)
         # Not kept, since the job may be, until the next: it has the statement's parameters.
         function, self._function = self._function, None
@@ -162,7 +161,7 @@ class Job(Generic[T]):
             del function
             rest.end(self)
         with self._mutex:
-            self._stage = Stage.FINISHED
+            self.stage = Stage.FINISHED
         self._mailbox.post(self._report)
 
     def end_in_thread(self, reason: Exception) -> None:
@@ -170,8 +169,8 @@ class Job(Generic[T]):
         thread has let go. For a thread other than the job's.
         """
         with self._mutex:
-            if self._stage is Stage.QUEUED:
-                self._stage = Stage.DROPPED
+            if self.stage is Stage.QUEUED:
+                self.stage = Stage.DROPPED
                 self._error = reason
                 self._mailbox.post(self._report)
         while not self.let_go:
@@ -236,14 +235,14 @@ class Job(Generic[T]):
         """Have it dropped, or interrupt it until the thread has let go."""
         # The mutex makes sure that the interrupt hits this job's statement, never the next one's.
         with self._mutex:
-            if self._stage is Stage.RUNNING:
+            if self.stage is Stage.RUNNING:
                 self._interrupt()
-            elif self._stage is Stage.QUEUED:
-                self._stage = Stage.DROPPED
+            elif self.stage is Stage.QUEUED:
+                self.stage = Stage.DROPPED
         assert self._give_up_at is not None
-        if self._stage is Stage.DROPPED or self._loop.time() >= self._give_up_at:
+        if self.stage is Stage.DROPPED or self._loop.time() >= self._give_up_at:
             self._loop.call_soon(self._report)
-        elif self._stage is Stage.RUNNING:
+        elif self.stage is Stage.RUNNING:
             self._loop.call_later(_REPEAT_SECONDS, self._stop)
 
     def _interrupt(self) -> None:
@@ -252,7 +251,7 @@ class Job(Generic[T]):
 
     @property
     def _was_stopped(self) -> bool:
-        return self._stage is not Stage.FINISHED or str(self._error) == "interrupted"
+        return self.stage is not Stage.FINISHED or str(self._error) == "interrupted"
 
     def result(self) -> T:
         if self._cancelled:

@@ -7,93 +7,54 @@ lock. One wake-up serves all that finish before the loop looks.
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import final
 
-from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed
 
 Report = Callable[[], None]
 
 
 @final
 class Mailbox:
-    """What threads have to tell one loop. Get it from :func:`mailbox`."""
+    """The reports of threads to one loop: a part of its state, to be made while it runs.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
-        self.renew_in_child()
-        renew_after_fork(self)
+    No mutex: each step on the deque and on the flag is one of the interpreter.
 
-    def renew_in_child(self) -> None:
-        """No thread of the parent reports here."""
-        self._mutex = threading.Lock()
-        # reports non-empty ⇒ announced
+        Thread                     | Loop
+        append the report          | announced = False
+        announced? True: done      | count the reports, and take so many
+        else: announce             |
+
+    A thread that finds ``announced`` True has appended before the loop counts. One that finds it
+    False announces, at worst once more than needed.
+    """
+
+    def __init__(self) -> None:
+        self._loop = weakref.ref(asyncio.get_running_loop())
+        # reports non-empty ⇒ announced, or about to be
         self._reports: deque[Report] = deque()
         self._announced = False
 
-    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
-        return self._loop() is loop
-
     def post(self, report: Report) -> None:
         """Have ``report`` called in the loop. From any thread; dropped where the loop is closed."""
-        with self._mutex:
-            self._reports.append(report)
-            if self._announced:
-                return
-            self._announced = True
-        self._announce()
+        self._reports.append(report)
+        if not self._announced:
+            self._announce()
 
     def _announce(self) -> None:
+        self._announced = True
         loop = self._loop()
-        try:
-            if loop is not None:
-                loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:  # closed: nobody waits any more
+        if loop is not None and not call_unless_closed(loop, self._deliver):
             self._reports.clear()
 
     def _deliver(self) -> None:
-        with self._mutex:
-            reports, self._reports = self._reports, deque()
-            self._announced = False
-        while reports:
-            report = reports.popleft()
-            try:
-                report()
-            except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
-                for remaining in reports:
-                    self.post(remaining)
-                raise
-
-
-@final
-class _Registry:
-    """The mailboxes of all loops."""
-
-    def __init__(self) -> None:
-        self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = (
-            weakref.WeakKeyDictionary()
-        )
-        self.renew_in_child()
-        renew_after_fork(self)
-
-    def renew_in_child(self) -> None:
-        # A thread that the child does not have may have held it.
-        self._mutex = threading.Lock()
-
-    def mailbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
-        with self._mutex:
-            found = self._mailboxes.get(loop)
-            if found is None:
-                found = self._mailboxes[loop] = Mailbox(loop)
-            return found
-
-
-_registry = _Registry()
-
-
-def mailbox(loop: asyncio.AbstractEventLoop) -> Mailbox:
-    """The mailbox of ``loop``: the same object each time."""
-    return _registry.mailbox(loop)
+        self._announced = False
+        try:
+            for _ in range(len(self._reports)):  # what they lead to comes in the next lap
+                self._reports.popleft()()
+        except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
+            self._announce()
+            raise

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import final
+
+
+@dataclass(frozen=True, slots=True)
+class OneAtATimeStatistics:
+    """``locked`` is whether a task is inside, ``tasks_waiting`` how many come after it."""
+
+    locked: bool
+    tasks_waiting: int
 
 
 @final
@@ -24,6 +33,11 @@ class OneAtATime:
         # waiting non-empty ⇒ busy
         self.busy = False
         self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def statistics(self) -> OneAtATimeStatistics:
+        """Return how many tasks are at the gate."""
+        waiting = sum(not turn.done() for turn in self.waiting)
+        return OneAtATimeStatistics(self.busy, waiting)
 
     async def enter(self) -> None:
         """Wait until all that came before have left. A cancellation leaves nothing taken."""

@@ -30,8 +30,8 @@ import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from ..compat.main_greenlets import keep_main_greenlet
+from ..system.loop_state import call_unless_closed
 from .jobs import Job
-from .mailbox import mailbox
 
 Item = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
 
@@ -59,8 +59,7 @@ async def open_as(connection: aiosqlite.Connection) -> aiosqlite.Connection:
         keep_main_greenlet()
         connection._connection = connection._connector()
 
-    loop = asyncio.get_running_loop()
-    job = Job(open_file, None, loop, mailbox(loop), interruptible=False)
+    job = Job(open_file, None, interruptible=False)
     connection._thread.start()
     connection._tx.put_nowait((None, job))
     try:
@@ -111,8 +110,7 @@ def _do(future: asyncio.Future[Any] | None, function: Callable[[], Any]) -> None
     except BaseException as raised:
         error = raised
     if future is not None:
-        with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
-            future.get_loop().call_soon_threadsafe(_answer, future, result, error)
+        call_unless_closed(future.get_loop(), _answer, future, result, error)
 
 
 def _answer(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

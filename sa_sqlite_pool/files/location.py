@@ -40,10 +40,16 @@ class Location:
     @property
     def private(self) -> bool:
         """In memory, and each connection would have a database of its own."""
-        shared = dict(self.parameters)
-        return self.path is None and (
-            shared.get("cache") != "shared" and shared.get("vfs") != "memdb"
-        )
+        return self.path is None and not self.shares_cache
+
+    @property
+    def shares_cache(self) -> bool:
+        """Whether connections lock single tables, or a database in memory, for one another.
+
+        "file:…?cache=shared" (https://www.sqlite.org/sharedcache.html), and "vfs=memdb".
+        """
+        parameters = dict(self.parameters)
+        return parameters.get("cache") == "shared" or parameters.get("vfs") == "memdb"
 
     @property
     def file(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Where a database in memory is: in a file of its own, see :mod:`~.opening`."""
+"""Where a database in memory is: in a file of its own, see :mod:`~.connector`."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..compat.main_greenlets import keep_main_greenlet
+from ..system.loop_state import call_unless_closed
 
 T = TypeVar("T")
 
@@ -39,8 +40,7 @@ async def run_aside(main: Coroutine[Any, Any, T]) -> T:
             await asyncio.shield(waiting)
         except asyncio.CancelledError as error:
             cancelled = error
-            with contextlib.suppress(RuntimeError):  # its loop is closed: it has just ended
-                loop.call_soon_threadsafe(task.cancel)
+            call_unless_closed(loop, task.cancel)  # closed: it has just ended
     if cancelled is not None:
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()

@@ -1,1 +1,1 @@
-"""Connections on loan: SQLAlchemy pools."""
+"""Connections checked out: SQLAlchemy pools."""

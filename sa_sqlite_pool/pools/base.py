@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import threading
@@ -13,11 +12,12 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProx
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import Empty
 
+from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
+from ..driver.connector import Connector
 from ..driver.executor import Executor
-from ..driver.opening import Opening
 from ..errors import PoolTimeout
-from ..execution.laps import Laps, laps
+from ..execution.loop_budget import LoopBudget
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
@@ -33,23 +33,23 @@ from ..settings import (
     WalSettings,
     check_limit,
     check_wal_settings,
-    lay_over,
+    merge_pragmas,
 )
 from ..system.forks import prepare_before_fork, renew_after_fork, rest
+from ..system.loop_state import of_running_loop
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.whereabouts import caller
+from .checkouts import Checkouts
 from .dialect import prepare_dialect
-from .fitness import close_with_others, is_fit
+from .fitness import is_fit
 from .idle import IdleWatch
 from .kept import KeptConnections
-from .loans import Loans
 from .on_file import OnFile
-from .records import lendable
 from .resting import IdleConnections
 
 # What is cached of the file: it may turn out to be another than it seemed.
-_OF_FILE = ("turn", "_log_keeper", "_readers_in_the_way")
+_OF_FILE = ("database_file", "turn", "_keeper")
 
 
 class FairPool(OnFile, AsyncAdaptedQueuePool):
@@ -101,12 +101,12 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         wal: WalSettings | None = None,
         file_turn: bool = True,
         placement: str = DEFAULT_PLACEMENT,
-        _opening: Opening | None = None,
+        _connector: Connector | None = None,
         **kw: Any,
     ) -> None:
-        if _opening is None:
+        if _connector is None:
             settings = ConnectionSettings(
-                lay_over(self.default_pragmas, pragmas),
+                merge_pragmas(self.default_pragmas, pragmas),
                 DEFAULT_TIMEOUT if write_timeout is None else write_timeout,
                 DEFAULT_TIMEOUT if read_timeout is None else read_timeout,
                 on_connect,
@@ -116,16 +116,16 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
                 file_turn,
                 Placement.parse(placement),
             )
-            _opening = Opening(self.role, settings, creator)
-            prepare_dialect(kw.get("dialect"), _opening)
-        self._opening = _opening
+            _connector = Connector(self.role, settings, creator)
+            prepare_dialect(kw.get("dialect"), _connector)
+        self._connector = _connector
         self._stock_creator = creator
         self._line = FairSemaphore(_capacity(pool_size, max_overflow))
-        self._loans = Loans(self._release)
+        self._checkouts = Checkouts(self._release)
         self._idle_watch = IdleWatch(
-            self._loans,
-            _opening.settings.idle_warning,
-            label=lambda: _opening.location.label,
+            self._checkouts,
+            _connector.settings.idle_warning,
+            label=lambda: _connector.location.label,
             waiting=lambda: self.waiting,
             holds_turn=self.role is Role.WRITER,
         )
@@ -133,10 +133,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._first = FairSemaphore(1)
         self._has_opened = False
         self._disposed = False
-        self._uses_loop = _opening.settings.placement is not Placement.THREAD
-        self._laps: Laps | None = None
+        self._uses_loop = _connector.settings.placement is not Placement.THREAD
         if isinstance(timeout, NotGiven):
-            timeout = self._default_timeout(_opening.settings)
+            timeout = self._default_timeout(_connector.settings)
         super().__init__(
             self._open,
             pool_size=pool_size,
@@ -145,12 +144,11 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             use_lifo=use_lifo,
             **kw,
         )
-        close_with_others(self)
         prepare_before_fork(self)
         renew_after_fork(self)
 
     def __repr__(self) -> str:
-        found = vars(self._opening).get("location")  # to look for it may open a connection
+        found = vars(self._connector).get("location")  # to look for it may open a connection
         label = "" if found is None else f" {found.label}"
         return (
             f"<{type(self).__name__}{label}, {self.checkedout()} checked out, "
@@ -169,23 +167,23 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         """How long a checkout waits where ``pool_timeout`` is not given."""
         return settings.read_timeout
 
-    def _take_nowait(self) -> Permit | None:
+    def _acquire_nowait(self) -> Permit | None:
         """The right to a connection, if nobody has to be waited for."""
-        return self._line.take_nowait()
+        return self._line.acquire_nowait()
 
     async def _acquire(self, waited: float) -> Permit:
         """Wait for the right to a connection; raise an error that names who holds them.
 
-        For who has just tried :meth:`_take_nowait` in vain. ``waited``: seconds that have passed
+        For who has just tried :meth:`_acquire_nowait` in vain. ``waited``: seconds that have passed
         since the call.
         """
-        place = self._line.stand_in_line(self._opening)
+        place = self._line.stand_in_line(self._connector)
         seconds = None if self._timeout is None else max(0.0, self._timeout - waited)
         permit = await self._line.wait(place, seconds)
         if permit is None:
             raise self.timeout_error(
                 f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
-                f"{self._opening.location.label}; they are held for "
+                f"{self._connector.location.label}; they are held for "
                 f"{self._line.describe_holders()}, {self._line.waiting} more in line; return "
                 "connections sooner, or raise pool_size or pool_timeout"
             )
@@ -203,16 +201,16 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     # -- for whoever owns the engine ------------------------------------------------------------
 
     @property
-    def loans(self) -> Loans:
+    def checkouts(self) -> Checkouts:
         """What is checked out."""
-        return self._loans
+        return self._checkouts
 
     def refuse(self, error: Callable[[], Exception]) -> None:
         """From now on raise ``error()`` in those who ask for a connection, and those in line."""
-        self._opening.refusal = error
-        self._line.send_away(self._opening, error)
-        if (turn := self._turn()) is not None:
-            turn.send_away(self._opening, error)
+        self._connector.refusal = error
+        self._line.send_away(self._connector, error)
+        if self.role is not Role.READER:
+            self.database_file.turn.send_away(self._connector, error)
 
     def recall(self, reason: str) -> None:
         """Take away what is checked out: what runs is stopped, and rolled back.
@@ -220,74 +218,59 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         The connections are at rest then, to be closed in good order: a reader that is the last to
         close leaves the log behind.
         """
-        for loan in self._loans:
-            if loan.connection is not None:
-                loan.connection.give_up(reason, keep=True)
+        for checkout in self._checkouts:
+            if checkout.connection is not None:
+                checkout.connection.give_up(reason, keep=True)
 
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:
         proxied = super().connect()
-        connection, loan = proxied.dbapi_connection, self._loans.of(proxied)
-        if isinstance(connection, SQLiteConnection) and loan is not None:
-            if loan.permit.asked_at is None:  # it had not to wait
-                loan.permit.asked_at = caller()
+        connection, checkout = proxied.dbapi_connection, self._checkouts.of(proxied)
+        if isinstance(connection, SQLiteConnection) and checkout is not None:
+            if checkout.permit.asked_at is None:  # it had not to wait
+                checkout.permit.asked_at = caller()
             if not (executor := connection.executor).ready:
                 executor.make_ready()
-            loan.lend(connection, proxied)
-            self._idle_watch.loan_began()
+            checkout.lend(connection, proxied)
+            self._idle_watch.checkout_began()
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
-        own = self._laps_of_loop()
+        own = of_running_loop(LoopBudget) if self._uses_loop else None
         waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
-        self._assert_welcome()
-        if not self._opening.site.settled:  # before the turn, whose files are beside it
-            await_only(self._opening.inspect_site())
-        if not self._opening.knows_file:  # nor whose turn it is
+        connector = self._connector
+        if connector.refusal is not None:
+            raise connector.refusal()
+        if not connector.site.settled:  # before the turn, whose files are beside it
+            await_only(connector.inspect_site())
+        if not connector.knows_file:  # nor whose turn it is
             self._find_file()
-        permit = self._take_nowait() or await_only(self._acquire(waited))
+        permit = self._acquire_nowait() or await_only(self._acquire(waited))
         try:
             record = self._idle_or_new()
         except BaseException:
             self._release(permit)
             raise
-        self._loans.begin(record, permit)
-        if own is not None:
-            own.begin_work(record)
-        try:
-            self._assert_welcome()  # still, after the waiting
-        except BaseException:
+        self._checkouts.begin(record, permit, own)
+        if connector.refusal is not None:  # by now, after the waiting
             self._put_back(record)
-            raise
+            raise connector.refusal()
         return record
 
     def _find_file(self) -> None:
-        opening, site = self._opening, self._opening.site
+        connector, site = self._connector, self._connector.site
         first = await_only(self._first.acquire(None))
         assert first is not None
         try:
-            if not opening.knows_file:
-                opening.find_file()
+            if not connector.knows_file:
+                connector.find_file()
                 for name in _OF_FILE:
                     self.__dict__.pop(name, None)
         finally:
             self._first.release(first)
-        if opening.site is not site:
-            await_only(opening.inspect_site())
-
-    def _laps_of_loop(self) -> Laps | None:
-        """Those of the running loop; None where nothing runs on it."""
-        if not self._uses_loop:
-            return None
-        loop, own = asyncio.get_running_loop(), self._laps
-        if own is None or not own.belongs_to(loop):
-            own = self._laps = laps(loop)
-        return own
-
-    def _assert_welcome(self) -> None:
-        if self._opening.refusal is not None:
-            raise self._opening.refusal()
+        if connector.site is not site:
+            await_only(connector.inspect_site())
 
     def _idle_or_new(self) -> ConnectionPoolEntry:
         try:
@@ -317,25 +300,27 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
         rules = self._rules()
+        self.database_file.pools.add(self)
         if kept := self._kept.take():
             executor = Executor(*kept, rules)
         else:
-            executor = await_only(self._opening.finish(self._stock(connection_record), rules))
+            executor = await_only(self._connector.finish(self._stock(connection_record), rules))
         if (log := rules.log) is not None and log.due:  # an earlier process has left a large one
             log.attend()
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
-        return SQLiteConnection(dbapi, executor, self._kept.add, self._opening.isolation_level)
+        return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 
     def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
         """A connection as the dialect, or the application's creator, opens it."""
         with rest():  # aiosqlite opens it in a thread of its own
-            return self._opening.open(connection_record)
+            return self._connector.open(connection_record)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
             if isinstance(connection := record.dbapi_connection, SQLiteConnection):
                 connection.checked_in()
-                if connection.worker.doubtful and not is_fit(connection.worker, self.role, self):
+                worker = connection.worker
+                if worker.doubtful and not is_fit(worker, self.role, self.database_file):
                     record.close()  # or the next that gets it would only find that out
         except BaseException as error:  # a cancellation too: nobody knows how it stands
             record.invalidate(error)
@@ -348,30 +333,39 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
-        loan = self._loans.of_record(record)
-        if loan is None:  # it has been returned before, or belongs to the parent of this process
+        checkout = self._checkouts.of_record(record)
+        if (
+            checkout is None
+        ):  # it has been returned before, or belongs to the parent of this process
             return
-        if self._laps is not None:
-            self._laps.end_work(record)
-        together = loan.comes_back_with(record)
+        if checkout.budget is not None:
+            checkout.budget.end_work(checkout)
+        together = checkout.comes_back_with(record)
         try:
-            super()._do_return_conn(lendable(record, self))
+            self._pool.put_nowait(
+                record if record.dbapi_connection is not None else lendable(record, self)
+            )
             if self._disposed:
                 self._close_idle()
         finally:
-            loan.record_is_back(with_connection=together)
+            if together:
+                self._checkouts.end(checkout)
+            else:
+                checkout.record_is_back()
 
     def _close_idle(self) -> None:
         while not self._pool.empty():
             self._pool.get_nowait().close()
+        self._let_go_of_log()
 
     def dispose(self) -> None:
-        """Close what is at rest; what is on loan is closed when it comes back."""
+        """Close what is at rest; what is checked out is closed when it comes back."""
         self._disposed = True
         super().dispose()
         self._kept.dispose()
-        self._opening.dispose()
-        self._opening.lane.stop()
+        self._connector.dispose()
+        self._connector.shared_thread.stop()
+        self._let_go_of_log()
 
     # -- forks ----------------------------------------------------------------------------------
 
@@ -381,7 +375,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         A database in memory would be gone with its last connection; it has no locks to inherit.
         """
         nothing_open = self._pool.empty() and not self._kept
-        if not nothing_open and not self._opening.in_memory:
+        if not nothing_open and not self._connector.in_memory:
             self.close_at_rest()
 
     def close_at_rest(self) -> None:
@@ -403,7 +397,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._overflow = -self.size()
         self._overflow_lock = threading.Lock()
         self._kept.renew_in_child()
-        self._loans.renew_in_child()
+        self._checkouts.renew_in_child()
         self._idle_watch.renew_in_child()
 
     def recreate(self) -> FairPool:
@@ -421,7 +415,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             pre_ping=self._pre_ping,
             dialect=self._dialect,
             _dispatch=self.dispatch,
-            _opening=self._opening,
+            _connector=self._connector,
         )
 
 

@@ -8,20 +8,20 @@ from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 
+from ..driver.connector import Connector
 from ..driver.executor import Executor
-from ..driver.opening import Opening
 from ..errors import ConfigurationError
 from ..settings import check_limit
 
 
-def prepare_dialect(dialect: Any, opening: Opening) -> None:
+def prepare_dialect(dialect: Any, connector: Connector) -> None:
     if getattr(dialect, "driver", None) != "aiosqlite":
         raise ConfigurationError(
             "this pool works with sqlite+aiosqlite URLs and create_async_engine() alone, not with "
             f"{getattr(dialect, 'name', None)}+{getattr(dialect, 'driver', None)}; "
             "leave poolclass out for other databases"
         )
-    opening.listen(dialect)
+    connector.listen(dialect)
     for name in ("do_execute", "do_executemany"):
         event.listen(dialect, name, _set_timeout)
     event.listen(dialect, "do_execute_no_params", _set_timeout_without_parameters)

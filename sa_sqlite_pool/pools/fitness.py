@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Protocol
-
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..execution.worker import Worker
+from ..database_file import DatabaseFile
+from ..execution.connection_thread import ConnectionThread
 from ..settings import Role
 from ..sqlite.read_only import should_write
 
 
-class Resting(Protocol):
-    """A pool, for others on the same file."""
-
-    @property
-    def file(self) -> str | None:
-        """The real path of its database, None in memory."""
-
-    def close_at_rest(self) -> None:
-        """Close the connections that are at rest, here and now."""
-
-
-_pools: weakref.WeakSet[Resting] = weakref.WeakSet()
-
-
-def close_with_others(pool: Resting) -> None:
-    """Have ``pool`` close its connections at rest where one on its file is stuck."""
-    _pools.add(pool)
-
-
-def is_fit(worker: Worker, role: Role, pool: Resting) -> bool:
-    """Whether a connection of ``pool``, which has been rolled back, can do what it is for.
+def is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
+    """Whether a connection to ``file``, which has been rolled back, can do what it is for.
 
     It cannot if it is closed or spent, or if SQLite has opened it read-only, although it should
     write. The index of the log is opened once for all connections of a process to a file
@@ -42,13 +21,12 @@ def is_fit(worker: Worker, role: Role, pool: Resting) -> bool:
     """
     if worker.closed or worker.spent:
         return False
-    if not worker.suspect or role is Role.READER or (file := pool.file) is None:
+    if not worker.suspect or role is Role.READER or (path := file.file) is None:
         return True
     if not in_greenlet():  # nothing can be asked from here
         return False
-    worker.suspect = await_only(worker.run(lambda connection: should_write(connection, file)))
+    worker.suspect = await_only(worker.run(lambda connection: should_write(connection, path)))
     if worker.suspect:
-        for each in list(_pools):
-            if each.file == file:
-                each.close_at_rest()
+        for pool in list(file.pools):
+            pool.close_at_rest()
     return not worker.suspect

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import final
 
-from .loans import Loan, Loans
+from .checkouts import Checkout, Checkouts
 
 logger = logging.getLogger("sa_sqlite_pool")
 
@@ -19,29 +19,29 @@ _SHORTEST_WAIT = 0.01
 
 @final
 class IdleWatch:
-    """Logs, once for each loan, that it has sat idle in a transaction for ``seconds``.
+    """Logs, once for each checkout, that it has sat idle in a transaction for ``seconds``.
 
-    One timer for all loans, only while there are any. ``holds_turn``: a loan of this pool keeps
-    others from writing also without a transaction.
+    One timer for all checkouts, only while there are any. ``holds_turn``: a checkout of this pool
+    keeps others from writing also without a transaction.
     """
 
     def __init__(
         self,
-        loans: Loans,
+        checkouts: Checkouts,
         seconds: float | None,
         *,
         label: Callable[[], str],
         waiting: Callable[[], int],
         holds_turn: bool,
     ) -> None:
-        self._loans = loans
+        self._checkouts = checkouts
         self._seconds = seconds
         self._label = label
         self._waiting = waiting
         self._holds_turn = holds_turn
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def loan_began(self) -> None:
+    def checkout_began(self) -> None:
         if self._seconds is not None and (self._loop is None or self._loop.is_closed()):
             self._look_in(self._seconds)
 
@@ -57,16 +57,16 @@ class IdleWatch:
         """Warn of those who are due, and look again when the next may be."""
         self._loop = None
         assert self._seconds is not None
-        watched = [loan for loan in self._loans if not loan.warned]
-        for loan in watched:
-            if self._seconds_idle(loan) >= self._seconds:
-                self._warn(loan)
-        if self._loans:
+        watched = [checkout for checkout in self._checkouts if not checkout.warned]
+        for checkout in watched:
+            if self._seconds_idle(checkout) >= self._seconds:
+                self._warn(checkout)
+        if self._checkouts:
             longest = max(map(self._seconds_idle, (w for w in watched if not w.warned)), default=0)
             self._look_in(self._seconds - longest)
 
-    def _seconds_idle(self, loan: Loan) -> float:
-        since, connection = loan.permit.idle_since, loan.connection
+    def _seconds_idle(self, checkout: Checkout) -> float:
+        since, connection = checkout.permit.idle_since, checkout.connection
         if since is None or connection is None:
             return 0.0
         if connection.long_read:  # it was declared so; the log's keeper reports it
@@ -74,14 +74,14 @@ class IdleWatch:
         pins = self._holds_turn or connection.in_transaction
         return time.monotonic() - since if pins else 0.0
 
-    def _warn(self, loan: Loan) -> None:
-        loan.warned = True
+    def _warn(self, checkout: Checkout) -> None:
+        checkout.warned = True
         what = "the write turn" if self._holds_turn else "a transaction"
         logger.warning(
             "%s: %s of %s has been idle for %.1f s in the hands of %s, which asked for it at %s; "
             "%d more in line; end it before awaiting anything else",
-            *("SQLite", what, self._label(), self._seconds_idle(loan)),
-            *(loan.permit.describe_holder(), loan.permit.asked_at, self._waiting()),
+            *("SQLite", what, self._label(), self._seconds_idle(checkout)),
+            *(checkout.permit.describe_holder(), checkout.permit.asked_at, self._waiting()),
         )
 
 

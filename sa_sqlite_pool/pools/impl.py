@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigurationError, ReadTimeout
@@ -65,10 +64,10 @@ class WriterPool(FairPool):
             )
         super().__init__(creator, pool_size=1, max_overflow=0, **kw)
 
-    @cached_property
+    @property
     def turn(self) -> WriteTurn:
         """The write turn of the file, shared with every engine on it."""
-        return self._turn_of_file()
+        return self.database_file.turn
 
     @property
     def waiting(self) -> int:
@@ -76,26 +75,26 @@ class WriterPool(FairPool):
 
     def stand_in_line(self) -> Place:
         """A place in line for this connection, now; for a task that sets ``place_in_line``."""
-        return self.turn.stand_in_line(self._opening)
+        return self.turn.stand_in_line(self._connector)
 
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         return settings.write_timeout
 
-    def _take_nowait(self) -> Permit | None:
-        return self.turn.take_nowait()
+    def _acquire_nowait(self) -> Permit | None:
+        return self.database_file.turn.acquire_nowait()
 
     async def _acquire(self, waited: float) -> Permit:
         if place := place_in_line.get():
             return await place.wait()
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
-        permit = await self.turn.wait_in_line(seconds, self._opening, waited=waited)
+        permit = await self.turn.wait_in_line(seconds, self._connector, waited=waited)
         if seconds is None:  # that took as long as it took, and leaves all of write_timeout
             permit.seconds_waited = 0.0
         return permit
 
     def _release(self, permit: Permit) -> None:
-        self.turn.release(permit)
+        self.database_file.turn.release(permit)
 
 
 class ReaderPool(FairPool):

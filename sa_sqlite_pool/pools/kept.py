@@ -8,8 +8,8 @@ from typing import final
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..execution.worker import Worker
-from ..transactions.placement import Placing
+from ..execution.connection_thread import ConnectionThread
+from ..transactions.placement import PlacementPolicy
 
 
 @final
@@ -17,23 +17,23 @@ class KeptConnections:
     """Those of one pool. Whoever opens one takes one of these first."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[Worker, Placing]] = deque()
+        self._kept: deque[tuple[ConnectionThread, PlacementPolicy]] = deque()
         self._disposed = False
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def add(self, worker: Worker, placing: Placing) -> None:
+    def add(self, worker: ConnectionThread, policy: PlacementPolicy) -> None:
         """From any thread."""
         # Add                              | Dispose
         # append                           | _disposed = True
         # if _disposed: close all          | close all
         # Whichever comes last finds the connection.
-        self._kept.append((worker, placing))
+        self._kept.append((worker, policy))
         if self._disposed:
             self._close_all()
 
-    def take(self) -> tuple[Worker, Placing] | None:
+    def take(self) -> tuple[ConnectionThread, PlacementPolicy] | None:
         try:
             return self._kept.popleft()
         except IndexError:

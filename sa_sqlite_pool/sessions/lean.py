@@ -2,7 +2,7 @@
 
 Their methods are SQLAlchemy's own, with three differences:
 
-* what they call runs in a greenlet that is used again: :mod:`..driver.greenlets`;
+* what they call runs in a greenlet that is used again: :mod:`..compat.greenlets`;
 * a block that ends gives its connection back at once, unless something has to be awaited for that,
   and not in a task of its own, a lap of the loop later, for which the next in line would wait;
 * ``engine.begin()`` connects and begins in one greenlet.
@@ -10,11 +10,8 @@ Their methods are SQLAlchemy's own, with three differences:
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from types import FunctionType
 from typing import Any, TypeVar, final
 
 from sqlalchemy import URL, Transaction
@@ -29,39 +26,19 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from ..compat.greenlets import greenlet_spawn, run_to_end
+from ..compat.sqlalchemy_asyncio import in_greenlets_used_again
 
-C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
-def _in_greenlets_used_again(cls: C) -> C:
-    """Have the methods that ``cls`` has from SQLAlchemy call our ``greenlet_spawn``, not its own.
-
-    A method finds that function by its name in the module: here it gets a copy of the module's
-    names. Where a SQLAlchemy to come calls it otherwise, the methods stay as they are.
-    """
-    origin = cls.__bases__[0]
-    names = {**vars(sys.modules[origin.__module__]), greenlet_spawn.__name__: greenlet_spawn}
-    for name, method in vars(origin).items():
-        if not isinstance(method, FunctionType) or name in vars(cls):
-            continue
-        if greenlet_spawn.__name__ in method.__code__.co_names:
-            copy = FunctionType(
-                method.__code__, names, name, method.__defaults__, method.__closure__
-            )
-            copy.__kwdefaults__ = method.__kwdefaults__
-            setattr(cls, name, functools.update_wrapper(copy, method))
-    return cls
-
-
-@_in_greenlets_used_again
+@in_greenlets_used_again
 class LeanTransaction(AsyncTransaction):
     """``AsyncTransaction``"""
 
     __slots__ = ()
 
 
-@_in_greenlets_used_again
+@in_greenlets_used_again
 class LeanConnection(AsyncConnection):
     """``AsyncConnection``"""
 
@@ -120,7 +97,7 @@ class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
             await self._connection.__aexit__(type_, value, traceback)
 
 
-@_in_greenlets_used_again
+@in_greenlets_used_again
 class LeanEngine(AsyncEngine):
     """``AsyncEngine``"""
 
@@ -140,14 +117,14 @@ class LeanEngine(AsyncEngine):
         return type(self)(self.sync_engine.execution_options(**opt))
 
 
-@_in_greenlets_used_again
+@in_greenlets_used_again
 class LeanSessionTransaction(AsyncSessionTransaction):
     """``AsyncSessionTransaction``"""
 
     __slots__ = ()
 
 
-@_in_greenlets_used_again
+@in_greenlets_used_again
 class LeanSession(AsyncSession):
     """``AsyncSession``"""
 

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine.util import TransactionalContext
 from sqlalchemy.exc import InvalidRequestError, UnboundExecutionError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -18,6 +17,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
+from ..compat.sqlalchemy_orm import assert_block_is_open
 from ..errors import ConfigurationError, SessionEndedError
 from ..pools.impl import ReaderPool
 from ..settings import Role
@@ -159,7 +159,7 @@ class RoutedSession(Session):
         return super()._connection_for_bind(engine, execution_options, **kw)
 
     def _reader_connection(self, execution_options: Any, use: Target | None) -> Connection:
-        TransactionalContext._trans_ctx_check(self)
+        assert_block_is_open(self)
         current = self._transaction or self._autobegin_t()
         if not current.is_active:  # refused there, with the reason
             return super()._connection_for_bind(self.reader, execution_options)

@@ -12,9 +12,9 @@ from typing import Any, final
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.orm.session import SessionTransactionState
-from sqlalchemy.orm.state_changes import _StateChange, _StateChangeStates
 from sqlalchemy.util import warn
 
+from ..compat.sqlalchemy_orm import takes_connection
 from ..driver.adapter import SQLiteConnection
 from ..errors import ConfigurationError, OpenReadError, StaleReadError
 from ..pools.impl import WriterPool
@@ -54,9 +54,7 @@ class RoutedTransaction(SessionTransaction):
 
     # -- reading --------------------------------------------------------------------------------
 
-    # As SessionTransaction._connection_for_bind() of SQLAlchemy's orm/session.py, so that what is
-    # refused there, in the wrong state or in two tasks at once, is refused here, too.
-    @_StateChange.declare_states((SessionTransactionState.ACTIVE,), _StateChangeStates.NO_CHANGE)
+    @takes_connection
     def reader_connection(self, execution_options: Any = None) -> Connection:
         """Return the reader's connection; it is taken at the first call.
 

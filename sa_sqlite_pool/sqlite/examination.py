@@ -12,14 +12,11 @@ authorizer, once it was tried.
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
-from .guard import Access, Guard
+from .authorizer import Access, Authorizer
 from .inspection import rows
-from .statements import LONGEST_REMEMBERED, Kind, classify, first_word, without_leading_semicolons
-
-_MOST_TEXTS = 512
+from .statements import Kind, first_word, without_leading_semicolons
 
 _TEMP = 1  # the number of the database "temp", in any connection
 
@@ -39,72 +36,28 @@ class Finding(NamedTuple):
     connects: bool = False
 
 
-@final
-class Judgements:
-    """What SQLite has said of statements of one connection, by their text.
-
-    A table of at most 512 texts of at most 4,096 characters; the one not used for the longest goes
-    first. It is empty as long as every text tells by itself what it does.
-    """
-
-    __slots__ = ("by_text",)
-
-    def __init__(self) -> None:
-        self.by_text: OrderedDict[str, Finding] = OrderedDict()
-
-    def __contains__(self, sql: str) -> bool:
-        return sql in self.by_text
-
-    def __len__(self) -> int:
-        return len(self.by_text)
-
-    def kind(self, sql: str) -> Kind:
-        """Return what ``sql`` needs before it may run."""
-        if self.by_text and (judged := self.by_text.get(sql)) is not None:
-            self.by_text.move_to_end(sql)
-            return judged.kind
-        return classify(sql)
-
-    def finding(self, sql: str) -> Finding | None:
-        """Return what was found out about ``sql``, if anything was."""
-        return self.by_text.get(sql)
-
-    def remember(self, sql: str, finding: Finding) -> None:
-        if len(sql) <= LONGEST_REMEMBERED:
-            self.by_text[sql] = finding
-            if len(self.by_text) > _MOST_TEXTS:
-                self.by_text.popitem(last=False)
-
-    def forget(self, sql: str) -> None:
-        self.by_text.pop(sql, None)
-
-    def clear(self) -> None:
-        """A name may mean another table: the temp schema, or what is attached, has changed."""
-        self.by_text.clear()
-
-
 _examinations = itertools.count()
 
 
-def examine(connection: Any, guard: Guard, sql: str, parameters: Any) -> Finding | None:
+def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) -> Finding | None:
     """Return what SQLite says that ``sql`` is. In the connection's thread.
 
     None where SQLite cannot compile it, or not now: it says so again when it is executed.
     """
-    guard.attempted, known = None, guard.shadows
+    authorizer.attempted, known = None, authorizer.shadows
     # A text of its own each time, so that it is compiled now. sqlite3 keeps compiled statements,
     # and SQLite reads freed memory where it lists a program that is older than the schema
     # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c): no step compiles that anew.
     explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
     try:
-        with guard.aside():
-            guard.shadows = shadow_tables(connection)
-        with guard.allowing(Access.EXAMINED):
+        with authorizer.aside():
+            authorizer.shadows = shadow_tables(connection)
+        with authorizer.allowing(Access.EXAMINED):
             program = rows(connection, explain, parameters)
     except Exception:  # of whatever module the connection is
         return None
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
-    connects = guard.attempted is not None or guard.shadows != known
+    connects = authorizer.attempted is not None or authorizer.shadows != known
     return Finding(_kind(sql, written), written, connects)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from .guard import Authorizer, Guard
+from .authorizer import Authorizer, AuthorizerCallback
 
 ProgressHandler = Callable[[], "int | None"]
 
@@ -27,31 +27,31 @@ def sharing_hooks(base: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
     """Return the subclass of ``base`` whose hooks the application and the package share."""
 
     class SharedConnection(base):  # type: ignore[misc, valid-type]
-        """A ``sqlite3.Connection``; what the application sets stays in force beside the guard."""
+        """A ``sqlite3.Connection``; what the application sets stays in force beside our own."""
 
-        _guard: Guard | None = None
-        _own_authorizer: Authorizer | None = None
-        _asked: Authorizer | None = None  # the guard, or what is in its place for a while
+        _authorizer: Authorizer | None = None
+        _own_authorizer: AuthorizerCallback | None = None
+        _asked: AuthorizerCallback | None = None  # ours, or what is in its place for a while
         own_progress_handler: tuple[ProgressHandler | None, int] = _NO_HANDLER
         _watching: tuple[ProgressHandler | None, int] = _NO_HANDLER
 
-        def set_authorizer(self, authorizer_callback: Authorizer | None) -> None:
+        def set_authorizer(self, authorizer_callback: AuthorizerCallback | None) -> None:
             self._own_authorizer = authorizer_callback
-            if self._guard is None:
+            if self._authorizer is None:
                 super().set_authorizer(authorizer_callback)
             else:
-                self._guard.application = authorizer_callback
+                self._authorizer.application = authorizer_callback
                 super().set_authorizer(self._asked)
 
-        def install_guard(self, guard: Guard) -> None:
-            """Have SQLite ask ``guard``, and compile anew what is compiled already."""
-            if self._guard is None:
-                self._guard = guard
-                guard.application = self._own_authorizer
-            self.ask_instead(guard)
+        def install_authorizer(self, authorizer: Authorizer) -> None:
+            """Have SQLite ask ``authorizer``, and compile anew what is compiled already."""
+            if self._authorizer is None:
+                self._authorizer = authorizer
+                authorizer.application = self._own_authorizer
+            self.ask_instead(authorizer)
 
-        def ask_instead(self, authorizer: Authorizer) -> None:
-            """Have SQLite ask ``authorizer``, which asks the guard, until another is installed."""
+        def ask_instead(self, authorizer: AuthorizerCallback) -> None:
+            """Have SQLite ask ``authorizer``, which asks ours, until another is installed."""
             self._asked = authorizer
             super().set_authorizer(authorizer)
 
@@ -83,25 +83,25 @@ def _both(first: ProgressHandler, second: ProgressHandler) -> ProgressHandler:
     return lambda: first() or second()
 
 
-def install_guard(connection: Any, guard: Guard) -> None:
-    """Have SQLite ask ``guard``, also about what is compiled already."""
-    install = getattr(connection, "install_guard", None)
+def install_authorizer(connection: Any, authorizer: Authorizer) -> None:
+    """Have SQLite ask ``authorizer``, also about what is compiled already."""
+    install = getattr(connection, "install_authorizer", None)
     if install is None:
-        connection.set_authorizer(guard)
+        connection.set_authorizer(authorizer)
     else:
-        install(guard)
+        install(authorizer)
 
 
-def ask_instead(connection: Any, authorizer: Authorizer) -> None:
-    """Have SQLite ask ``authorizer`` in place of the guard, until that is installed again."""
+def ask_instead(connection: Any, authorizer: AuthorizerCallback) -> None:
+    """Have SQLite ask ``authorizer`` in place of the authorizer, until that is installed again."""
     getattr(connection, "ask_instead", connection.set_authorizer)(authorizer)
 
 
-def ask_again(connection: Any, guard: Guard) -> None:
-    """Have SQLite ask ``guard``, or what is in its place, about what is compiled already."""
+def ask_again(connection: Any, authorizer: Authorizer) -> None:
+    """Have SQLite ask ``authorizer``, or what is in its place, about what is compiled already."""
     again = getattr(connection, "ask_again", None)
     if again is None:
-        connection.set_authorizer(guard)
+        connection.set_authorizer(authorizer)
     else:
         again()
 

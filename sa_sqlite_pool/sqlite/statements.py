@@ -1,7 +1,7 @@
 """What a statement does, read from its text.
 
 The text decides which way a statement goes first, and SQLite has the last word: a connection that
-must not write is read-only, or its authorizer (``guard.py``) says what a statement would write.
+must not write is read-only, or its authorizer (``authorizer.py``) says what it would write.
 Only the first characters of a text are looked at, so that a statement of megabytes keeps nothing
 waiting.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -166,12 +165,7 @@ _LOOKED_AT = 16_384  # characters, in which the verb of a statement is found or 
 
 def classify(sql: str) -> Kind:
     """Return what ``sql`` needs before it may run, in bounded time."""
-    if len(sql) <= LONGEST_REMEMBERED:
-        return _remembered(sql)
-    return _classify(sql[:_LOOKED_AT])
-
-
-def _classify(sql: str) -> Kind:
+    sql = sql[:_LOOKED_AT]
     remaining = top_level_words(sql)
     first = next(remaining, "")
     if first in _BY_FIRST_WORD:
@@ -185,8 +179,6 @@ def _classify(sql: str) -> Kind:
     otherwise = _OTHERWISE.get(first, Kind.UNKNOWN)
     return _BY_TWO_WORDS.get((first, next(remaining, "")), otherwise)
 
-
-_remembered = lru_cache(maxsize=4096)(_classify)
 
 _BY_TWO_WORDS = {
     ("CREATE", "TEMP"): Kind.TEMP_DDL,
@@ -321,6 +313,13 @@ def savepoint_name(sql: str) -> str:
     tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
     names = [match.group() for match in tokens if match.lastgroup in {"word", "quoted"}]
     return names[-1].strip(_QUOTES).lower()
+
+
+def is_well_formed_savepoint(sql: str) -> bool:
+    """Return whether ``sql`` is SAVEPOINT and a name, so that SQLite would accept it."""
+    tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
+    groups = [token.lastgroup for token in tokens if token.lastgroup != "skip"]
+    return groups in (["word", "word"], ["word", "quoted"])
 
 
 def ends_transaction(sql: str) -> bool:

@@ -11,24 +11,24 @@ import sqlite3
 from collections.abc import Callable
 from typing import final
 
-from .guard import Guard
-from .shared_hooks import ask_instead, install_guard
+from .authorizer import Authorizer
+from .shared_hooks import ask_instead, install_authorizer
 
 
 @final
 class EndWatch:
-    """Authorizer that denies BEGIN, COMMIT and ROLLBACK, and asks ``guard`` about all else.
+    """An authorizer that denies BEGIN, COMMIT and ROLLBACK, and asks ``authorizer`` about the rest.
 
     :param on_denial: called with what was denied
     """
 
-    __slots__ = ("_guard", "_on_denial", "_sqlite")
+    __slots__ = ("_authorizer", "_on_denial", "_sqlite")
 
     def __init__(
-        self, sqlite: sqlite3.Connection, guard: Guard, on_denial: Callable[[str], None]
+        self, sqlite: sqlite3.Connection, authorizer: Authorizer, on_denial: Callable[[str], None]
     ) -> None:
         self._sqlite = sqlite
-        self._guard = guard
+        self._authorizer = authorizer
         self._on_denial = on_denial
 
     def begin(self) -> None:
@@ -40,8 +40,8 @@ class EndWatch:
         ask_instead(self._sqlite, self)
 
     def end(self) -> None:
-        """Have the guard asked again, for it alone; COMMIT is compiled anew then, too."""
-        install_guard(self._sqlite, self._guard)
+        """Have the authorizer asked again, for it alone; COMMIT is compiled anew then, too."""
+        install_authorizer(self._sqlite, self._authorizer)
 
     def __call__(
         self,
@@ -54,4 +54,4 @@ class EndWatch:
         if action == sqlite3.SQLITE_TRANSACTION:
             self._on_denial(first or "")
             return sqlite3.SQLITE_DENY
-        return self._guard(action, first, second, database, source)
+        return self._authorizer(action, first, second, database, source)

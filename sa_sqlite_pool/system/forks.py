@@ -51,10 +51,10 @@ class Rest:
 
     Each use is between :meth:`begin` and :meth:`end`, in whatever thread, with a token of its own.
 
-        Thread                           | Fork
-        begin(): token into _working     |
-        if _forking: out again, and wait | _forking = True
-        use SQLite                       | wait until _working is empty
+        Thread                          | Fork
+        begin(): token into working     |
+        if forking: out again, and wait | forking = True
+        use SQLite                      | wait until working is empty
 
     Whatever the order, one sees the other: a set changes in one step of the interpreter.
     """
@@ -63,19 +63,19 @@ class Rest:
         self.renew_in_child()
 
     def renew_in_child(self) -> None:
-        self._working: set[object] = set()
-        self._forking = False
+        self.working: set[object] = set()
+        self.forking = False
         self._forked = threading.Event()
 
     def begin(self, token: object) -> None:
-        self._working.add(token)
-        while self._forking:
-            self._working.discard(token)
+        self.working.add(token)
+        while self.forking:
+            self.working.discard(token)
             self._forked.wait()
-            self._working.add(token)
+            self.working.add(token)
 
     def end(self, token: object) -> None:
-        self._working.discard(token)
+        self.working.discard(token)
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -89,13 +89,13 @@ class Rest:
 
     def before_fork(self) -> None:
         self._forked.clear()
-        self._forking = True
+        self.forking = True
         give_up = time.monotonic() + _REST_SECONDS
-        while self._working and time.monotonic() < give_up:
+        while self.working and time.monotonic() < give_up:
             time.sleep(_LOOK_SECONDS)
 
     def after_fork(self) -> None:
-        self._forking = False
+        self.forking = False
         self._forked.set()
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from concurrent.futures import Future
 from typing import Any
+
+from .loop_state import call_unless_closed
 
 
 async def done_in_time(future: Future[Any], seconds: float) -> bool:
@@ -19,12 +20,8 @@ async def done_in_time(future: Future[Any], seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
 
-    def wake(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(_resolve, woken)
-
     timer = loop.call_later(seconds, _resolve, woken)
-    future.add_done_callback(wake)
+    future.add_done_callback(lambda _: call_unless_closed(loop, _resolve, woken))
     try:
         await woken
     finally:

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask, rows
-from ..turn.file_turn import Claim
+from ..turn.file_turn import FileLockRequest
 from ..turn.permit import Permit
-from ..turn.write_turn import WriteTurn, write_turn
+from ..turn.write_turn import WriteTurn
 from .locks import Patience
 from .rules import Rules
 
@@ -29,9 +28,10 @@ _LARGE_LOG = 16 * 1024 * 1024
 
 
 class _Held(NamedTuple):
+    file: str
     turn: WriteTurn
     permit: Permit
-    claim: Claim
+    request: FileLockRequest
 
 
 @final
@@ -41,11 +41,11 @@ class AttachedFiles:
     They are known by :meth:`learn`, which has to be called when ``out_of_date`` says so.
     """
 
-    __slots__ = ("_files", "_guard", "_names", "_seen", "any", "held")
+    __slots__ = ("_authorizer", "_files", "_names", "_seen", "any", "held")
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._seen = 0  # of the guard's count of what was attached and detached
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+        self._seen = 0  # of the authorizer's count of what was attached and detached
         self._files: dict[int, str] = {}  # real paths, by the number of the database
         self._names: dict[str, str] = {}  # of the databases, by the real path
         self.held: list[_Held] = []
@@ -53,12 +53,12 @@ class AttachedFiles:
 
     @property
     def out_of_date(self) -> bool:
-        return self._seen != self._guard.attached
+        return self._seen != self._authorizer.attached
 
     def learn(self, connection: Any) -> None:
         """Look what is attached now. In the connection's thread."""
-        seen = self._guard.attached
-        with self._guard.aside():
+        seen = self._authorizer.attached
+        with self._authorizer.aside():
             found = rows(connection, "PRAGMA database_list")
         self._files = {number: os.path.realpath(file) for number, _, file in found if file}
         self._names = {os.path.realpath(file): name for number, name, file in found if number > 1}
@@ -84,29 +84,30 @@ class AttachedFiles:
         order each writes its files. These are taken in the order of their paths. A cancellation
         leaves those that are taken until the transaction has ended.
         """
-        main = self._files.get(_MAIN, "")
-        held = {held.turn for held in self.held}
-        for file in sorted({self._files[n] for n in databases if n in self._files} - {main}):
-            turn = write_turn(file, Path(file).name)
-            if turn not in held:
-                await self._take(turn, rules, patience)
+        if rules.turn is None:  # a reader's: what SQLite could not compile writes nothing either
+            return
+        written = {self._files[number] for number in databases if number in self._files}
+        has_turn = {self._files.get(_MAIN, ""), *(held.file for held in self.held)}
+        for file in sorted(written - has_turn):
+            await self._take(file, rules.turn, rules, patience)
 
-    async def _take(self, turn: WriteTurn, rules: Rules, patience: Patience) -> None:
-        if rules.turn is not None and rules.turn.shared:
+    async def _take(self, file: str, main: WriteTurn, rules: Rules, patience: Patience) -> None:
+        turn = main.turn_of(file)
+        if main.shared:
             turn.share()
         permit = await turn.acquire(patience.seconds, rules.owner, waited=patience.seconds_gone)
         try:
-            claim = await turn.enter(patience.seconds, rules.owner, waited=patience.seconds_gone)
+            request = await turn.enter(patience.seconds, rules.owner, waited=patience.seconds_gone)
         except BaseException:
             turn.release(permit)
             raise
-        self.held.append(_Held(turn, permit, claim))
+        self.held.append(_Held(file, turn, permit, request))
 
     def give_back(self) -> None:
         """The transaction has ended. From any thread."""
         while self.held:
             held = self.held.pop()
-            held.claim.give_back()
+            held.request.release()
             held.turn.release(held.permit)
 
     def look_at_logs(self, connection: Any) -> None:
@@ -115,21 +116,21 @@ class AttachedFiles:
         SQLite's own automatic checkpoint is off: it would run outside of them.
         """
         for held in self.held:
-            file = next(file for file in self._names if write_turn(file, "") is held.turn)
             # It is committed: a cursor of the application that still reads there, say, changes that
             # no more.
-            with contextlib.suppress(OSError, *dbapi.Error), self._guard.aside():
-                if os.stat(f"{file}-wal").st_size > _LARGE_LOG:
-                    connection.execute(f"PRAGMA {_quoted(self._names[file])}.wal_checkpoint")
+            with contextlib.suppress(OSError, *dbapi.Error), self._authorizer.aside():
+                if os.stat(f"{held.file}-wal").st_size > _LARGE_LOG:
+                    name = _quoted(self._names[held.file])
+                    connection.execute(f"PRAGMA {name}.wal_checkpoint")
 
 
-def begin_and_lock_main(connection: Any, guard: Guard) -> None:
+def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
     """BEGIN, and take the write lock of the database itself, but of no attached file.
 
     SQLite takes it for a DELETE that finds nothing, and writes nothing. Where there is no table,
     ``user_version`` is set to what it is.
     """
-    with guard.aside():
+    with authorizer.aside():
         row = next(iter(rows(connection, _ANY_TABLE)), None)
         connection.execute("BEGIN")
         try:

@@ -76,10 +76,15 @@ def execute_at_once(connection: sqlite3.Connection, sql: str, parameters: Parame
     cursor = connection.cursor()
     try:
         cursor.execute(sql, parameters)
-        rows = cursor.fetchall() if cursor.description else []
-        return Reply(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
+        description = cursor.description
+        rows = cursor.fetchall() if description else []
+        # A NamedTuple's own constructor is a function in Python.
+        return _new(Reply, (rows, description, cursor.rowcount, cursor.lastrowid))
     finally:
         cursor.close()
+
+
+_new = tuple.__new__
 
 
 def _execute_many(

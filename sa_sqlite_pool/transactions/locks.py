@@ -28,6 +28,7 @@ _RETRY_SECONDS = (0.001, 0.002)
 
 _BUSY = 5
 _LOCKED = 6
+_LOCKED_SHAREDCACHE = 262
 _BUSY_SNAPSHOT = 517
 
 # How many seconds the current task waits to write, where that is not for its engine to say: a
@@ -121,12 +122,12 @@ def _write_seconds(rules: Rules) -> float:
 class Patience:
     """One monotonic deadline for all the waiting of one call."""
 
-    __slots__ = ("_commits", "_deadline", "_loan", "_rules", "_writing", "seconds")
+    __slots__ = ("_checkout", "_commits", "_deadline", "_rules", "_writing", "seconds")
 
     def __init__(
         self,
         rules: Rules,
-        loan: Permit | None,
+        checkout: Permit | None,
         *,
         writing: bool,
         commits: bool = False,
@@ -134,7 +135,7 @@ class Patience:
         seconds: float | None = None,
     ) -> None:
         self._rules = rules
-        self._loan = loan
+        self._checkout = checkout
         self._writing = writing
         self._commits = commits
         if seconds is None:
@@ -162,13 +163,35 @@ class Patience:
                 f"{own.describe(time.monotonic())}; end that transaction, or close its stream, "
                 "before committing; this one was rolled back"
             ) from error
+        if self._is_shared(error) and (held := self._held_by_task()) is not None:
+            raise OwnLockError(
+                f"{error}: it would wait for itself: connections to {self._rules.label} share a "
+                "cache, or a database in memory, and so lock tables for one another, and "
+                f"{held} on another one; end that transaction first, or use :memory: or a file "
+                "without cache=shared, where readers wait for nobody"
+            ) from error
         if self.seconds_left <= 0:
             raise self.not_in_time(error) from error
         await pause()
 
+    def _is_shared(self, error: Exception) -> bool:
+        """Whether the lock is of this process for certain."""
+        return error_code(error) == _LOCKED_SHAREDCACHE or self._rules.file is None
+
+    def _held_by_task(self) -> str | None:
+        """What the same task does on another connection, which keeps the lock."""
+        now, turn = time.monotonic(), self._rules.writer
+        holder = None if turn is None or self._writing else turn.holder
+        if holder is not None and is_own(holder):
+            return f"the same task writes, for {holder.describe(now)},"
+        for snapshot in self._rules.readers or ():
+            if snapshot.permit is not self._checkout and is_own(snapshot.permit):
+                return f"the same task reads, for {snapshot.describe(now)},"
+        return None
+
     def _own_read(self) -> Snapshot | None:
         readers = self._rules.readers_in_the_way or ()
-        others = (snapshot for snapshot in readers if snapshot.permit is not self._loan)
+        others = (snapshot for snapshot in readers if snapshot.permit is not self._checkout)
         return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
 
     def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
@@ -204,7 +227,7 @@ class Patience:
 
     def _reader_in_the_way(self) -> str | None:
         for snapshot in self._rules.readers_in_the_way or ():
-            if snapshot.permit is not self._loan:
+            if snapshot.permit is not self._checkout:
                 own = is_own(snapshot.permit)
                 who = snapshot.describe(time.monotonic())
                 return f"one has read for {who}" + (", which waits for itself" if own else "")

@@ -14,8 +14,8 @@ from typing import final
 from ..errors import ConfigurationError
 from ..settings import Role
 from ..sqlite import attaching
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi, is_read_only
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import take_isolation_level
 from ..sqlite.statements import Kind, Pragma, parse_pragma
@@ -33,19 +33,19 @@ class OwnSettings:
 
     __slots__ = (
         "_attached",
+        "_authorizer",
         "_busy_timeout_ms",
-        "_guard",
         "_lent_ms",
         "_query_only",
         "read_only",
     )
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
         self._busy_timeout_ms: int | None = None  # of the application; None: it has set none
         self._lent_ms: int | None = None  # set when the raw connection was lent; None: it is not
         self._query_only = 0  # of the application
-        self._attached = 0  # of the guard's count: all of these are read-only
+        self._attached = 0  # of the authorizer's count: all of these are read-only
         self.read_only: bool | None = False
 
     def execution(
@@ -79,14 +79,14 @@ class OwnSettings:
         def with_it(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
             if self._lent_ms is not None:  # it is SQLite's own, as long as the connection is lent
                 return execute(connection, sql, parameters)
-            with self._guard.aside():
+            with self._authorizer.aside():
                 connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout(rules)}").close()
             try:
                 return execute(connection, sql, parameters)
             finally:
-                with self._guard.aside():
+                with self._authorizer.aside():
                     self._busy_timeout_ms = ask(connection, "busy_timeout")
-                self._guard.busy_timeout = True  # it is switched off when all is done
+                self._authorizer.busy_timeout = True  # it is switched off when all is done
 
         return with_it
 
@@ -96,7 +96,7 @@ class OwnSettings:
         And refuse to write where the role is a reader's, and only there.
         """
         self._lent_ms = self._busy_timeout(rules)
-        with self._guard.aside():
+        with self._authorizer.aside():
             connection.execute(f"PRAGMA busy_timeout = {self._lent_ms}").close()
         read_only = role is Role.READER and not rules.opened_read_only
         if read_only is not self.read_only:
@@ -104,7 +104,7 @@ class OwnSettings:
 
     def take_back(self, connection: sqlite3.Connection) -> None:
         """Remember what the application has set on the raw connection, and switch it off."""
-        with self._guard.aside():
+        with self._authorizer.aside():
             now = ask(connection, "busy_timeout")
         if now != self._lent_ms:
             self._busy_timeout_ms = now
@@ -121,15 +121,15 @@ class OwnSettings:
 
     def switch_off_waiting(self, connection: sqlite3.Connection) -> None:
         """See to it that SQLite waits for no lock by itself."""
-        with self._guard.aside():
+        with self._authorizer.aside():
             connection.execute("PRAGMA busy_timeout = 0").close()
-        self._guard.busy_timeout = False
+        self._authorizer.busy_timeout = False
 
     # -- query_only -------------------------------------------------------------------------------
 
     def set_read_only(self, connection: sqlite3.Connection, wanted: bool) -> None:
         """Have SQLite refuse writes, or let it be as the application has it. In the thread."""
-        with self._guard.aside():
+        with self._authorizer.aside():
             if self.read_only is False:
                 self._query_only = ask(connection, "query_only")
             self.read_only = None
@@ -143,7 +143,7 @@ class OwnSettings:
             if read_only:
                 self.set_read_only(connection, False)
             try:
-                with self._guard.allowing():
+                with self._authorizer.allowing():
                     return execute(connection, sql, parameters)
             finally:
                 if read_only:
@@ -158,7 +158,7 @@ class OwnSettings:
         name = pragma.name
 
         def check(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
-            with self._guard.aside():
+            with self._authorizer.aside():
                 now = str(ask(connection, name)).lower()
             if pragma.value in {None, now}:
                 return execute(connection, f"PRAGMA {name}", parameters)
@@ -179,30 +179,30 @@ class OwnSettings:
             wanted = attaching.ask_what(connection, sql, parameters)
             if wanted is None:  # it is refused, unless it is no ATTACH at all
                 return execute(connection, sql, parameters)
-            before = self._guard.attached
+            before = self._authorizer.attached
             try:
-                with self._guard.allowing():
+                with self._authorizer.allowing():
                     attaching.attach_read_only(connection, wanted)
             except dbapi.OperationalError as error:
                 raise rules.forbidden(
                     f"ATTACH ({error}), and creates no file: let the writer attach it first"
                 ) from error
             finally:  # what a listener has attached by itself stays unaccounted for
-                self._attached += self._guard.attached - before
+                self._attached += self._authorizer.attached - before
             return NO_REPLY
 
         return attach
 
     def attach_again_read_only(self, connection: sqlite3.Connection) -> None:
         """Attach again, for reading only, what was attached before the connection is a reader."""
-        with self._guard.aside():
+        with self._authorizer.aside():
             attaching.attach_again_read_only(connection)
-        self._attached = self._guard.attached
+        self._attached = self._authorizer.attached
 
     @property
     def attached_for_writing(self) -> bool:
         """Whether a file may have been attached in another way than by a statement here."""
-        return self._attached != self._guard.attached
+        return self._attached != self._authorizer.attached
 
 
 # PRAGMAs by which one connection decides for all on the file.

@@ -2,7 +2,7 @@
 
 A hop to a thread and back costs many times what a short statement does. So a statement that is
 known to be short runs inline. What is known is learned, for each connection and SQL text
-(``costs.py``): the first runs are timed in the thread, and what takes long, there or inline, goes
+(``facts.py``): the first runs are timed in the thread, and what takes long, there or inline, goes
 to the thread for a while, longer each time.
 
 * A *read* runs under a budget: after some thousands of steps of SQLite's virtual machine a progress
@@ -18,27 +18,23 @@ to the thread for a while, longer each time.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
-from ..execution.costs import LONG_STEP_SECONDS, SHORT_SECONDS, Costs
-from ..execution.laps import Laps, Pause, laps
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..settings import Placement
+from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.guard import Guard
 from ..sqlite.inspection import Commits, commits_of, has_own_collations, may_execute, own_functions
-from ..sqlite.shared_hooks import install_guard, own_progress_handler, watch_progress
+from ..sqlite.shared_hooks import install_authorizer, own_progress_handler, watch_progress
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..system.resources import disk_reads
-from ..turn.permit import Permit
+from .facts import LONG_STEP_SECONDS, SHORT_SECONDS, FactsTable, StatementFacts
 from .own_settings import OwnSettings
 
 T = TypeVar("T")
-Call = Callable[[sqlite3.Connection], T]
 
 # Steps of the virtual machine, some 50 ns each, between two questions of the progress handler.
 # SQLite counts them over all runs of a compiled statement: the first question of a run comes after
@@ -59,12 +55,8 @@ _FEW_WRITES = 50
 # A limit of a statement that is so short cannot be kept without a thread.
 _SHORTEST_TIMEOUT = 0.05
 
-_MOST_TEXTS = 1_000
-
 # Characters of long texts that the compiled statements of a connection may have.
 _MOST_LONG_TEXTS = 4 * 1024 * 1024
-
-_COMMIT = "COMMIT"
 
 # Of the progress handler, the last one first: go on, go on, stop.
 _ANSWERS = (1, 0, 0)
@@ -75,51 +67,47 @@ class NotInline(Exception):  # noqa: N818 - no error: a way to go again
 
 
 @final
-class Placing:
+class PlacementPolicy:
     """Decides for one connection, and learns. Used by whoever uses the connection, in any thread.
 
-    ``placement`` other than AUTO decides once and for all. ``size`` is how many texts are known,
+    ``placement`` other than AUTO decides once and for all. ``writes`` counts the statements of the
+    open transaction that wrote. ``size`` is how many texts are known,
     and how many statements ``sqlite3`` keeps compiled.
     """
 
-    def __init__(self, placement: Placement, guard: Guard, size: int) -> None:
-        self.guard = guard
-        self.settings = OwnSettings(guard)
+    def __init__(self, placement: Placement, authorizer: Authorizer, size: int) -> None:
+        self.authorizer = authorizer
+        self.settings = OwnSettings(authorizer)
         self._learns = placement is Placement.AUTO
         self._always = placement is Placement.INLINE
         self._size = size
         self._long_texts = 0  # characters of those since the last time they were let go
-        self._costs = Costs(size)
-        self._end_costs = Costs(1)
+        self.facts = FactsTable(size)
+        self._end = StatementFacts("COMMIT")
         self._functions_known = False
         self._commits_known = False
         self._understood = False  # nothing but functions can be in the way
         self._commits = Commits()
-        self._calls_functions: set[str] = set()
         self._answers = list(_ANSWERS)
         self._armed = False
-        self._writes = 0  # of the open transaction
+        self.writes = 0
         self._disk_reads = 0.0
-        self._laps: Laps | None = None
 
     # -- decisions ------------------------------------------------------------------------------
 
-    def is_inline(self, sql: str, kind: Kind, *, many: bool, timeout: float | None) -> bool:
+    def is_inline(self, facts: StatementFacts, *, many: bool, timeout: float | None) -> bool:
         """Whether the statement is to run on the loop.
 
         ``many``: more than one run of it, an executemany or a stream.
         """
         if not self._learns:
             return self._always
-        if kind is Kind.READ and not many:
-            writes = False
-        elif kind is Kind.WRITE and self._commits.to_log and not many:
-            writes = True
-        else:
+        if many or not self._understood or (timeout is not None and timeout < _SHORTEST_TIMEOUT):
             return False
-        if not self._understood or (timeout is not None and timeout < _SHORTEST_TIMEOUT):
+        writes = facts.kind is not Kind.READ
+        if writes and not (facts.kind is Kind.WRITE and self._commits.to_log):
             return False
-        return self._costs.short(sql, writes=writes) and sql not in self._calls_functions
+        return facts.is_short(writes=writes)
 
     def end_is_inline(self, log_is_quiet: Callable[[], bool]) -> bool:
         """Whether COMMIT or ROLLBACK of what was written is to run on the loop."""
@@ -127,79 +115,75 @@ class Placing:
             return self._always
         return (
             self._commits.quick
-            and self._writes <= _FEW_WRITES
-            and self._end_costs.short(_COMMIT, writes=True)
+            and self.writes <= _FEW_WRITES
+            and self._end.is_short(writes=True)
             and log_is_quiet()
         )
 
-    def steps_are_long(self, sql: str) -> bool:
-        """Whether the statement computes for long between two rows, as an aggregate may.
-
-        Then the interpreter lock is free for long, and a thread of its own is worth having: the
-        lane's is for those that would compete for that lock, step by step.
-        """
-        return self._costs.steps_are_long(sql)
-
-    def pause(self, loan: Permit | None) -> Pause:
-        """To be awaited before work on the loop: lets others go on, now and then.
-
-        ``loan`` tells whose work it is.
-        """
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task() if loan is None else loan.task
-        own = self._laps
-        if own is None or not own.belongs_to(loop):
-            own = self._laps = laps(loop)
-        return own.pause(task)
-
     # -- inline ---------------------------------------------------------------------------------
 
-    def run_inline(self, worker: Worker, sql: str, kind: Kind, function: Call[T]) -> T:
-        """Run a statement here, or raise :class:`NotInline` if that turns out to be wrong."""
+    def run_inline(
+        self,
+        worker: ConnectionThread,
+        facts: StatementFacts,
+        kind: Kind,
+        function: Callable[..., T],
+        *args: Any,
+    ) -> T:
+        """Run a statement here, or raise :class:`NotInline` if that turns out to be wrong.
+
+        ``function`` is called with the connection and ``args``.
+        """
         if not self._learns:
             self._learn_in_any_case(worker.connection)
-            return worker.run_here(function)
-        guard, reads = self.guard, kind is Kind.READ
+            return worker.run_here(function, *args)
+        authorizer, reads, answers = self.authorizer, kind is Kind.READ, self._answers
         if reads is not self._armed:
             self._arm(worker.connection, reads)
-        self._answers[:] = _ANSWERS
-        guard.called, guard.inline = False, True
+        answers[:] = _ANSWERS
+        authorizer.called, authorizer.inline = False, True
         cpu, clock = time.thread_time(), time.perf_counter()
         try:
-            result = worker.run_here(function)
+            result = worker.run_here(function, *args)
         except dbapi.DatabaseError as error:
-            if not guard.called and self._answers:
+            if not authorizer.called and answers:
                 raise
-            self._note(sql, kind, error)
-            self._costs.ran_inline(sql, short=False)
+            self._note(facts, kind, error)
+            facts.ran_too_long()
             raise NotInline from None
         finally:
-            guard.inline = False
-            self._answers[:] = _ANSWERS  # whoever comes next has few steps, or disarms it
-        few = self._note(sql, kind, result)
-        self._costs.ran_inline(sql, short=few and self._was_short(cpu, clock))
+            authorizer.inline = False
+            answers[:] = _ANSWERS  # what comes next has few steps, or disarms it
+        few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
+        if few_rows and (
+            time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu)  # dearer to ask
+        ):
+            facts.inline += 1
+        else:
+            facts.ran_too_long()
         return result
 
-    def run_briefly(self, worker: Worker, function: Call[T]) -> T:
+    def run_briefly(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
         """Run here what takes no time, and has a few steps at the most."""
         self._answers[:] = _ANSWERS
-        return worker.run_here(function)
+        return worker.run_here(function, *args)
 
-    def end_inline(self, worker: Worker, function: Call[T]) -> T:
+    def end_inline(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
         """Run COMMIT or ROLLBACK here."""
         if not self._learns:
-            return worker.run_here(function)
+            return worker.run_here(function, *args)
         if self._armed:
             self._arm(worker.connection, False)
         cpu, clock = time.thread_time(), time.perf_counter()
-        result = worker.run_here(function)
-        self._end_costs.ran_inline(_COMMIT, short=self._was_short(cpu, clock))
+        result = worker.run_here(function, *args)
+        if time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu):
+            self._end.inline += 1
+        else:
+            self._end.ran_too_long()
         return result
 
-    def _was_short(self, cpu: float, clock: float) -> bool:
-        """How it was since the two clocks showed that."""
-        if time.perf_counter() - clock < _LONG_SECONDS:  # it is cheaper to ask
-            return True
+    def _was_short(self, cpu: float) -> bool:
+        """Return whether what was long by the clock was short, since ``cpu`` of its processor."""
         if time.thread_time() - cpu >= _LONG_SECONDS:
             return False
         # It waited: for the disk, or for the interpreter lock and the processor, which others had.
@@ -215,22 +199,26 @@ class Placing:
     # -- in a thread ----------------------------------------------------------------------------
 
     def run_in_thread(
-        self, connection: sqlite3.Connection, sql: str, kind: Kind, function: Call[T]
+        self,
+        connection: sqlite3.Connection,
+        facts: StatementFacts,
+        kind: Kind,
+        function: Callable[..., T],
+        *args: Any,
     ) -> T:
         """Run a statement, and learn from it."""
-        if len(sql) > LONGEST_REMEMBERED:
-            self.note_long_text(connection, sql)
+        if len(facts.sql) > LONGEST_REMEMBERED:
+            self.note_long_text(connection, facts.sql)
         if not self._learns:
             self._learn_in_any_case(connection)
-            return function(connection)
+            return function(connection, *args)
         self._prepare_in_thread(connection)
-        self.guard.called = False
+        self.authorizer.called = False
         cpu = time.thread_time()
-        result = function(connection)
+        result = function(connection, *args)
         seconds = time.thread_time() - cpu
-        self._costs.ran_in_thread(
-            sql,
-            short=self._note(sql, kind, result) and seconds <= SHORT_SECONDS,
+        facts.ran_in_thread(
+            short=self._note(facts, kind, result) and seconds <= SHORT_SECONDS,
             steps_are_long=seconds / (len(getattr(result, "rows", ())) + 1) > LONG_STEP_SECONDS,
         )
         return result
@@ -247,14 +235,16 @@ class Placing:
             for number in range(self._size):
                 connection.execute(f"SELECT {number}").close()
 
-    def end_in_thread(self, connection: sqlite3.Connection, function: Call[T]) -> T:
+    def end_in_thread(
+        self, connection: sqlite3.Connection, function: Callable[..., T], *args: Any
+    ) -> T:
         """Run COMMIT or ROLLBACK, and learn from it."""
         if not self._learns:
-            return function(connection)
+            return function(connection, *args)
         self._prepare_in_thread(connection)
         cpu = time.thread_time()
-        result = function(connection)
-        self._end_costs.ran_in_thread(_COMMIT, short=time.thread_time() - cpu <= SHORT_SECONDS)
+        result = function(connection, *args)
+        self._end.ran_in_thread(short=time.thread_time() - cpu <= SHORT_SECONDS)
         return result
 
     def _prepare_in_thread(self, connection: sqlite3.Connection) -> None:
@@ -262,7 +252,7 @@ class Placing:
             self._arm(connection, False)
         if self._functions_known and self._commits_known:
             return
-        with self.guard.aside():
+        with self.authorizer.aside():
             if not self._functions_known:
                 self._learn_functions(connection)
                 self._functions_known = True
@@ -274,41 +264,30 @@ class Placing:
         """Which functions the application has matters wherever statements run."""
         if not self._functions_known:
             self._functions_known = True
-            with self.guard.aside():
+            with self.authorizer.aside():
                 self._learn_functions(connection)
 
     def _learn_functions(self, connection: sqlite3.Connection) -> None:
-        functions = self.guard.functions = own_functions(connection)
-        self.guard.functions_may_write = may_execute(functions, connection)
+        functions = self.authorizer.functions = own_functions(connection)
+        self.authorizer.functions_may_write = may_execute(functions, connection)
         self._understood = (
             functions is not None
             and not has_own_collations(connection)
             and own_progress_handler(connection) is None  # it may wait, and must be called
         )
-        # What is compiled already is compiled again, so that the guard is asked about it.
-        install_guard(connection, self.guard)
+        # What is compiled already is compiled again, so that the authorizer is asked about it.
+        install_authorizer(connection, self.authorizer)
 
-    def _note(self, sql: str, kind: Kind, result: object) -> bool:
-        """What has run; whether it has written few rows."""
-        if self.guard.called:
-            self.note_function_call(sql)
+    def _note(self, facts: StatementFacts, kind: Kind, result: object) -> bool:
+        """Note what has run; return whether it has written few rows."""
+        if self.authorizer.called:
+            facts.calls_functions = True
         if kind is Kind.READ:
             return True
-        self._writes += 1
+        self.writes += 1
         return getattr(result, "rowcount", 0) <= _FEW_ROWS
 
-    def note_function_call(self, sql: str) -> None:
-        """The statement calls a function of the application."""
-        if len(sql) > LONGEST_REMEMBERED:  # it never runs inline
-            return
-        self._calls_functions.add(sql)
-        if len(self._calls_functions) > _MOST_TEXTS:
-            self._understood = False
-
     # -- what happens to the connection ---------------------------------------------------------
-
-    def transaction_ended(self) -> None:
-        self._writes = 0
 
     def functions_may_have_changed(self) -> None:
         """Somebody has registered one, or has worked on the connection itself."""

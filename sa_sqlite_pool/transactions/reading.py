@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import final
 
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..system.forks import rest
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshot, Snapshots
@@ -17,43 +17,39 @@ from .cursors import CLOSED, TOO_OLD, OpenStream
 class Reading:
     """Enters read transactions into ``snapshots``, and ends one that others can wait for no longer.
 
-    ``snapshots`` is None where nobody asks. ``streams`` are the cursors that are open between
-    statements, and keep their snapshot. ``long`` is what the next transaction is declared to be.
-    ``after_work()`` is called when a transaction has been ended early.
+    ``snapshots`` is None where nobody asks. ``snapshot`` is the one that is entered. ``too_old()``
+    makes the error of one that was ended early, until its end is known. ``streams`` are the cursors
+    that are open between statements, and keep their snapshot. ``long`` is what the next transaction
+    is declared to be. ``after_work()`` is called when a transaction has been ended early.
     """
 
     __slots__ = (
         "_after_work",
-        "_snapshot",
         "_snapshots",
-        "_too_old",
         "_worker",
         "long",
+        "snapshot",
         "streams",
+        "too_old",
     )
 
     def __init__(
-        self, worker: Worker, snapshots: Snapshots | None, after_work: Callable[[], None]
+        self, worker: ConnectionThread, snapshots: Snapshots | None, after_work: Callable[[], None]
     ) -> None:
         self._worker = worker
         self._snapshots = snapshots
         self._after_work = after_work
-        self._snapshot: Snapshot | None = None
-        self._too_old: Callable[[], Exception] | None = None
+        self.snapshot: Snapshot | None = None
+        self.too_old: Callable[[], Exception] | None = None
         self.long = False
         self.streams: set[OpenStream] = set()
 
-    @property
-    def open(self) -> bool:
-        """Whether a read transaction is entered."""
-        return self._snapshot is not None
-
-    def begin(self, loan: Permit | None) -> bool:
+    def begin(self, checkout: Permit | None) -> bool:
         """Enter one, if none is; False in a gap: wait for its end and try again."""
-        if self._snapshots is None or loan is None or self._snapshot is not None:
+        if self._snapshots is None or checkout is None or self.snapshot is not None:
             return True
-        self._snapshot = self._snapshots.begin(loan, long=self.long, end_early=self._end_early)
-        return self._snapshot is not None
+        self.snapshot = self._snapshots.begin(checkout, long=self.long, end_early=self._end_early)
+        return self.snapshot is not None
 
     async def until_no_gap(self) -> None:
         if self._snapshots is not None:
@@ -61,30 +57,26 @@ class Reading:
 
     def end(self) -> None:
         """SQLite has no transaction open; nor has it a snapshot, unless a stream keeps it."""
-        if self._snapshot is not None and self._snapshots is not None and not self.streams:
-            snapshot, self._snapshot = self._snapshot, None
+        if self.snapshot is not None and self._snapshots is not None and not self.streams:
+            snapshot, self.snapshot = self.snapshot, None
             self._snapshots.end(snapshot)
 
     # -- ended early ----------------------------------------------------------------------------
 
     def assert_not_ended(self) -> None:
-        """Raise the error of one that was ended early, until :meth:`forget`."""
-        if self._too_old is not None:
-            raise self._too_old() from None
-
-    def forget(self) -> None:
-        """Its end is known: what comes now is another transaction."""
-        self._too_old = None
+        """Raise the error of one that was ended early."""
+        if self.too_old is not None:
+            raise self.too_old() from None
 
     def _end_early(self, snapshot: Snapshot, error: Callable[[], Exception]) -> None:
-        if self._snapshot is snapshot:  # it has not ended by itself meanwhile
-            self._too_old = error
+        if self.snapshot is snapshot:  # it has not ended by itself meanwhile
+            self.too_old = error
             self._worker.stop_job()
             self._after_work()
 
     def drop(self) -> None:
         """Let SQLite go of a snapshot that was ended early. At rest, in the loop."""
-        if self._too_old is None or not self._worker.may_run_inline:
+        if self.too_old is None or not self._worker.may_run_inline:
             return
         with rest():
             for cursor in self.detach_streams(TOO_OLD):

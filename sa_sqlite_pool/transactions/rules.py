@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from ..errors import ForbiddenWriteError, StatementTimeout
 from ..files.neighbours import describe_writer
 from ..settings import Role
-from ..sqlite.guard import Access
+from ..sqlite.authorizer import Access
 from ..sqlite.statements import Kind
 from ..turn.permit import shorten
 from ..turn.snapshots import Snapshots
@@ -61,7 +61,9 @@ class Rules:
     where nobody asks. ``log`` is told of commits; None where SQLite keeps the log by itself.
     ``file`` is the real path of the database, None in memory.
     ``readers_in_the_way`` are those whom a commit waits for; None in WAL mode, where it waits for
-    nobody. ``doubtful`` says that even the end of a read may wait for a server.
+    nobody. ``writer`` and ``readers`` have SQLite's locks in this process: the turn, whoever needs
+    it, and the read transactions. ``doubtful`` says that even the end of a read may wait for a
+    server.
     ``opened_read_only`` says that SQLite has opened the file with ``mode=ro``.
     """
 
@@ -76,6 +78,8 @@ class Rules:
     log: Log | None = None
     file: str | None = None
     readers_in_the_way: Snapshots | None = None
+    writer: WriteTurn | None = None
+    readers: Snapshots | None = None
     doubtful: bool = False
     opened_read_only: bool = False
 
@@ -124,7 +128,7 @@ class Rules:
         )
 
 
-class Standing(NamedTuple):
+class ConnectionState(NamedTuple):
     """How a connection stands before a statement."""
 
     role: Role
@@ -160,26 +164,26 @@ def decide(
     in_transaction: bool,
     atomic: bool,
 ) -> Decision:
-    """The parameters are the fields of :class:`Standing`, and those of :func:`plan`."""
-    standing = Standing(role, swap_in, has_turn, autocommit, in_transaction)
-    waits = needs_turn(kind, standing)
+    """The parameters are the fields of :class:`ConnectionState`, and those of :func:`plan`."""
+    state = ConnectionState(role, swap_in, has_turn, autocommit, in_transaction)
+    waits = needs_turn(kind, state)
     if waits:
-        standing = standing._replace(has_turn=True)
-    return Decision(is_refused(kind, standing), waits, plan(kind, standing, atomic=atomic))
+        state = state._replace(has_turn=True)
+    return Decision(is_refused(kind, state), waits, plan(kind, state, atomic=atomic))
 
 
-def needs_turn(kind: Kind, standing: Standing) -> bool:
+def needs_turn(kind: Kind, state: ConnectionState) -> bool:
     """Return whether the write turn must be taken first."""
-    if standing.has_turn or standing.role is Role.READER:
+    if state.has_turn or state.role is Role.READER:
         return False
     if kind is Kind.BEGIN:
-        return standing.role is Role.WRITER
-    if standing.autocommit or standing.role is Role.AUTO:
+        return state.role is Role.WRITER
+    if state.autocommit or state.role is Role.AUTO:
         return kind.writes
     return kind.writes or kind.opens_transaction
 
 
-def is_refused(kind: Kind, standing: Standing) -> bool:
+def is_refused(kind: Kind, state: ConnectionState) -> bool:
     """Return whether a reader may not even try.
 
     What else it must not do SQLite refuses by itself: the connection is read-only. These pass by
@@ -187,32 +191,32 @@ def is_refused(kind: Kind, standing: Standing) -> bool:
     read-only connection begins to read and says nothing. A swap-in connection is read-only for the
     time of its role, and what is attached to it stays.
     """
-    if standing.role is not Role.READER:
+    if state.role is not Role.READER:
         return False
     if kind is Kind.BEGIN_WRITE or kind is Kind.MAINTENANCE:
         return True
-    return standing.swap_in and kind is Kind.ATTACH
+    return state.swap_in and kind is Kind.ATTACH
 
 
-def plan(kind: Kind, standing: Standing, *, atomic: bool) -> Plan:
+def plan(kind: Kind, state: ConnectionState, *, atomic: bool) -> Plan:
     """The way to execute a statement of this kind; ``atomic``: all or nothing in AUTOCOMMIT too."""
-    access = _access(kind, standing)
-    if standing.in_transaction:
+    access = _access(kind, state)
+    if state.in_transaction:
         return Plan(access)
     if kind is Kind.BEGIN:
-        return Plan(access, "BEGIN IMMEDIATE" if standing.role is Role.WRITER else None)
-    if standing.autocommit:
+        return Plan(access, "BEGIN IMMEDIATE" if state.role is Role.WRITER else None)
+    if state.autocommit:
         wrapped = atomic and kind is Kind.WRITE
         return Plan(access, "BEGIN IMMEDIATE" if wrapped else None, commit=wrapped)
-    return Plan(access, _begin(kind, standing.role))
+    return Plan(access, _begin(kind, state.role))
 
 
-def _access(kind: Kind, standing: Standing) -> Access:
+def _access(kind: Kind, state: ConnectionState) -> Access:
     if kind is Kind.EXPLAIN:
         return Access.EXAMINED  # compiled and not run, even if what it explains would write
-    if standing.role is Role.READER:
+    if state.role is Role.READER:
         return Access.READER
-    return Access.NO_WRITES if standing.swap_in and not standing.has_turn else Access.ALL
+    return Access.NO_WRITES if state.swap_in and not state.has_turn else Access.ALL
 
 
 def _begin(kind: Kind, role: Role) -> str | None:

@@ -7,18 +7,20 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from operator import methodcaller
 from typing import Any, TypeVar, final
 
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import OwnLockError, TransactionLostError
-from ..execution.worker import Worker
+from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi, is_busy
 from ..turn.permit import Permit, shorten
+from . import undone_schema
 from .attached import AttachedFiles
 from .locks import Patience, is_own_lock, may_pass
-from .placement import Placing
+from .placement import PlacementPolicy
 from .reading import Reading
 from .rules import Rules
 from .writing import Writing
@@ -27,15 +29,15 @@ T = TypeVar("T")
 
 
 @final
-class Transaction:
+class TransactionState:
     """The transactions of one connection, one after the other.
 
-    Whether one is open is SQLite's own word. ``loan`` is the permit under which the connection is
-    checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that the
-    open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
-    ``begun_by_text`` says that the application has sent a BEGIN of its own.
-    ``savepoints`` are the statements of those that are sent with the next BEGIN. ``begun_here``
-    says, while the raw connection is lent, that the open transaction was not begun there.
+    Whether one is open is SQLite's own word. ``checkout`` is the permit under which the connection
+    is checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that
+    the open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
+    ``begun_by_text`` says that the application has sent a BEGIN of its own. ``savepoints`` are the
+    statements of those that are sent with the next BEGIN. ``begun_here`` says, while the raw
+    connection is lent, that the open transaction was not begun there.
     """
 
     __slots__ = (
@@ -44,13 +46,14 @@ class Transaction:
         "_ended_here",
         "_gone",
         "_lost",
-        "_placing",
+        "_policy",
         "_rules",
+        "_schema_changes",
         "attached",
         "begun_by_text",
         "begun_here",
         "cancelled",
-        "loan",
+        "checkout",
         "reading",
         "savepoints",
         "worker",
@@ -58,20 +61,21 @@ class Transaction:
         "wrote",
     )
 
-    def __init__(self, worker: Worker, placing: Placing, rules: Rules) -> None:
+    def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
         self.worker = worker
-        self._placing = placing
+        self._policy = policy
         self._rules = rules
-        self.loan: Permit | None = None
+        self.checkout: Permit | None = None
         self.cancelled = False
         self.wrote = False
-        self.attached = AttachedFiles(placing.guard)
+        self.attached = AttachedFiles(policy.authorizer)
         self.reading = Reading(worker, rules.snapshots, self.after_work)
         self.writing = Writing(rules)
         self.savepoints: list[str] = []
         self.begun_here = False
         self.begun_by_text = False
         self._at_end: dict[str, str] = {}  # PRAGMAs, by name
+        self._schema_changes = policy.authorizer.schema_changes  # as the last one has left them
         self._as_begun: tuple[int, int] | None = None  # how much was written before it
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
@@ -86,7 +90,7 @@ class Transaction:
             raise
 
     def run(self, function: Callable[[sqlite3.Connection], T], **options: Any) -> T:
-        """Wait for ``function``, in a thread; see :meth:`.Worker.run`.
+        """Wait for ``function``, in a thread; see :meth:`.ConnectionThread.run`.
 
         Outside a greenlet of SQLAlchemy it raises MissingGreenlet before anything is sent: it would
         run all the same, beside what the application does next.
@@ -127,46 +131,46 @@ class Transaction:
             connection.execute(sql)
 
     def _end(self, sql: str) -> None:
-        self.reading.forget()
+        reading, worker = self.reading, self.worker
+        reading.too_old = None  # its end is known: what comes now is another transaction
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
-        if not self.worker.in_transaction:
-            if self.writing.begun or self.reading.open:
+        connection = worker.idle_connection
+        if not (worker if connection is None else connection).in_transaction:
+            if self.writing.claim is not None or reading.snapshot is not None:
                 self.after_work()
             return
         try:
-            self._send_end(sql)
+            if self.wrote or self._rules.doubtful or connection is None:
+                self._send_end(sql)
+            else:  # SQLite drops a lock and a snapshot: two microseconds
+                self._policy.run_briefly(worker, _SEND[sql])
         finally:
             self.after_work()
 
     def _send_end(self, sql: str) -> None:
-        inline = self.worker.may_run_inline and not self._rules.doubtful
-        if inline and not self.wrote:  # SQLite drops a lock and a snapshot: two microseconds
-            self._placing.run_briefly(self.worker, lambda connection: connection.execute(sql))
-            return
         self.note(sql)
+        inline = self.worker.may_run_inline and not self._rules.doubtful
         if inline and self.end_is_inline():
-            self._placing.end_inline(
-                self.worker, lambda connection: self._end_and_look(connection, sql)
-            )
+            self._policy.end_inline(self.worker, self._end_and_look, sql)
         else:
             self._end_in_thread(sql)
 
     def end_is_inline(self) -> bool:
         """Whether the end of what was written is to run on the loop."""
-        return self._placing.end_is_inline(self._log_is_quiet)
+        return self._policy.end_is_inline(self._log_is_quiet)
 
     def _log_is_quiet(self) -> bool:
         return self._rules.log is not None and self._rules.log.is_quiet()
 
     def _end_in_thread(self, sql: str) -> None:
-        patience = Patience(self._rules, self.loan, writing=True, commits=sql == "COMMIT")
+        patience = Patience(self._rules, self.checkout, writing=True, commits=sql == "COMMIT")
         while True:
             try:
                 return self.run(
-                    lambda connection: self._placing.end_in_thread(
-                        connection, lambda connection: self._end_and_look(connection, sql)
+                    lambda connection: self._policy.end_in_thread(
+                        connection, self._end_and_look, sql
                     ),
                     text=sql,
                     interruptible=False,
@@ -178,7 +182,13 @@ class Transaction:
                 self.wait_for(patience.wait(error))
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
-        _end(connection, sql)
+        authorizer = self._policy.authorizer
+        if sql == "ROLLBACK" and self._schema_changes != authorizer.schema_changes:
+            if connection.in_transaction:
+                undone_schema.roll_back(connection, authorizer, self._rules)
+        else:
+            _end(connection, sql)
+        self._schema_changes = authorizer.schema_changes
         if sql == "COMMIT":
             self.committed(connection)
             if self.attached.held:
@@ -195,19 +205,27 @@ class Transaction:
         connection = self.worker.connection_at_rest
         if connection is None:
             return  # whoever gives the connection up gives the turn back, after the rollback
-        if (loan := self.loan) is not None:
-            loan.idle_since = time.monotonic()
-        self.reading.drop()
+        if (checkout := self.checkout) is not None:
+            checkout.idle_since = time.monotonic()
+        if self.reading.too_old is not None:
+            self.reading.drop()
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
             self._as_begun = None
             if self._at_end:  # SQLite has ended it by itself, or refuses the PRAGMA
                 self._at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
-            self._placing.transaction_ended()
+            self._policy.writes = 0
             self.let_go()
             if (log := self._rules.log) is not None and log.due:
                 log.attend()
+
+    def after_read_here(self, connection: sqlite3.Connection) -> None:
+        """The same after a read on the loop itself: little can have happened meanwhile."""
+        if self._gone or self.worker.ended is not None or not connection.in_transaction:
+            self.after_work()
+        elif (checkout := self.checkout) is not None:
+            checkout.idle_since = time.monotonic()
 
     def gone(self) -> None:
         """The connection is given up, and its transaction has ended. From any thread."""
@@ -222,8 +240,10 @@ class Transaction:
         """Give back the turn, and be no reader any more; when the transaction has ended."""
         if self.attached.held:
             self.attached.give_back()
-        self.writing.end()
-        self.reading.end()
+        if self.writing.claim is not None or self.writing.permit is not None:
+            self.writing.end()
+        if self.reading.snapshot is not None:
+            self.reading.end()
 
     # -- what it has done -----------------------------------------------------------------------
 
@@ -245,7 +265,7 @@ class Transaction:
         return self.wrote and self.worker.in_transaction and not self.reading.streams
 
     def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
-        return connection.total_changes, self._placing.guard.schema_changes
+        return connection.total_changes, self._policy.authorizer.schema_changes
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
         """End one that has only read, for what SQLite does outside transactions. In the thread."""
@@ -267,7 +287,7 @@ class Transaction:
 
         An error here would pass for one of the COMMIT, which is done.
         """
-        with contextlib.suppress(*dbapi.Error), self._placing.guard.aside():
+        with contextlib.suppress(*dbapi.Error), self._policy.authorizer.aside():
             for name, sql in list(self._at_end.items()):
                 connection.execute(sql).close()
                 del self._at_end[name]
@@ -295,6 +315,13 @@ class Transaction:
         """Refuse the rest of one that SQLite has ended: it would be committed by itself."""
         if self._lost is not None:
             raise self._transaction_lost()
+
+    def assert_going_on(self) -> None:
+        """Refuse the rest of one that was ended, by SQLite or since its snapshot was too old."""
+        if self._lost is not None:
+            raise self._transaction_lost()
+        if self.reading.too_old is not None:
+            self.reading.assert_not_ended()
 
     def take_loss(self) -> TransactionLostError | None:
         """The error of one that SQLite has ended, which is known then; None if it has not."""
@@ -360,16 +387,20 @@ class Transaction:
 
     def note(self, sql: str) -> None:
         """What runs now."""
-        if (loan := self.loan) is not None:
-            loan.last_sql, loan.idle_since = sql, None
+        if (checkout := self.checkout) is not None:
+            checkout.last_sql, checkout.idle_since = sql, None
         if (permit := self.writing.permit) is not None:
             permit.last_sql, permit.idle_since = sql, None
 
     def permits_come_back(self) -> None:
         """The task has done with them; what is left is a thread's business."""
-        for permit in (self.loan, self.writing.permit):
+        for permit in (self.checkout, self.writing.permit):
             if permit is not None:
                 permit.coming_back = True
+
+
+# Functions in C, unlike lambdas: one of them ends each read.
+_SEND = {sql: methodcaller("execute", sql) for sql in ("COMMIT", "ROLLBACK")}
 
 
 def _end(connection: sqlite3.Connection, sql: str) -> None:

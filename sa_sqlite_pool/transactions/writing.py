@@ -9,7 +9,7 @@ from typing import Any, final
 
 from ..execution.jobs import Job
 from ..settings import Role
-from ..turn.file_turn import Claim
+from ..turn.file_turn import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn
 from .locks import Patience
@@ -24,21 +24,21 @@ class Writing:
     """Takes the write turn, and gives it back.
 
     ``permit`` is the turn within the process: on a swap-in connection it comes and goes with the
-    transaction; a writer's is its loan, and not kept here. The file, between processes, is held as
-    long as SQLite's lock is.
+    transaction; a writer's is its checkout, and not kept here. The file, between processes, is held
+    as long as SQLite's lock is: ``claim``.
     """
 
-    __slots__ = ("_claim", "_rules", "_since", "permit")
+    __slots__ = ("_rules", "_since", "claim", "permit")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.permit: Permit | None = None
-        self._claim: Claim | None = None
+        self.claim: FileLockRequest | None = None
         self._since = 0.0
 
     @property
     def begun(self) -> bool:
-        return self._claim is not None
+        return self.claim is not None
 
     def begin_nowait(self) -> bool:
         """Begin if that needs no waiting, and no permit."""
@@ -48,7 +48,7 @@ class Writing:
         return self.begun
 
     async def begin(
-        self, patience: Patience, loan: Permit | None, prepare: Prepare | None
+        self, patience: Patience, checkout: Permit | None, prepare: Prepare | None
     ) -> Job[Any] | None:
         """Wait for the turn. A cancellation leaves nothing taken.
 
@@ -57,15 +57,15 @@ class Writing:
         """
         if self._rules.role is Role.WRITER:
             waited = 0.0
-            if loan is not None:  # the checkout is a part of the wait, once
-                waited, loan.seconds_waited = loan.seconds_waited, 0.0
+            if checkout is not None:  # the checkout is a part of the wait, once
+                waited, checkout.seconds_waited = checkout.seconds_waited, 0.0
             return await self._enter(patience.seconds, waited, prepare)
         turn = self._rules.turn
         assert turn is not None
         permit = await turn.acquire(patience.seconds_left, self._rules.owner)
         self.permit = permit
-        if loan is not None:
-            permit.recall = loan.recall
+        if checkout is not None:
+            permit.recall = checkout.recall
         try:
             waited = patience.seconds - patience.seconds_left
             return await self._enter(patience.seconds, waited, prepare)
@@ -110,23 +110,23 @@ class Writing:
         self._begin(claim)
         return None
 
-    async def _pause(self, claim: Claim) -> None:
+    async def _pause(self, claim: FileLockRequest) -> None:
         assert self._rules.turn is not None
         try:
             await self._rules.turn.courtesy.pause()
         except BaseException:
-            claim.give_back()
+            claim.release()
             raise
 
-    def _run(self, claim: Claim, job: Job[Any]) -> None:
+    def _run(self, claim: FileLockRequest, job: Job[Any]) -> None:
         """In the thread that has waited for the turn."""
         self._begin(claim)
         job()
         if job.drop():  # the task was cancelled a moment before
             self.leave_file()
 
-    def _begin(self, claim: Claim | None) -> None:
-        self._claim, self._since = claim, time.monotonic()
+    def _begin(self, claim: FileLockRequest | None) -> None:
+        self.claim, self._since = claim, time.monotonic()
 
     def others_had_lock(self, seconds: float) -> None:
         """SQLite's lock was tried for in vain, for so long."""
@@ -136,14 +136,14 @@ class Writing:
 
     def leave_file(self) -> None:
         """Let other processes write: SQLite's lock is free. In the connection's thread."""
-        claim, self._claim = self._claim, None
+        claim, self.claim = self.claim, None
         if claim is not None and self._rules.turn is not None:
             self._rules.turn.courtesy.hold(time.monotonic() - self._since)
-            claim.give_back()
+            claim.release()
 
     def end(self) -> None:
         """The transaction has ended. From any thread."""
-        if self._claim is not None:
+        if self.claim is not None:
             self.leave_file()
         if self.permit is not None:
             permit, self.permit = self.permit, None

@@ -6,7 +6,7 @@ is already woken but has not run yet. Here ownership passes at release, before a
 
     Holder                         | Waiter                 | Newcomer
     release(): permit → Waiter     | (asleep)               |
-                                   | (woken, not run yet)   | take_nowait() → None, joins line
+                                   | (woken, not run yet)   | acquire_nowait() → None, joins line
                                    | runs, owns the permit  |
 
 One semaphore serves the tasks of any number of event loops and threads: its state changes under
@@ -23,12 +23,27 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed, of_running_loop
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
 from .whereabouts import caller
+
+
+@dataclass(frozen=True, slots=True)
+class SemaphoreStatistics:
+    """``holders`` describe what has some of the ``capacity`` permits, the oldest first.
+
+    ``seconds_held`` is the age of that, None if none is given out. ``waiting`` tasks stand in line.
+    """
+
+    capacity: int
+    holders: tuple[str, ...]
+    seconds_held: float | None
+    waiting: int
 
 
 @final
@@ -70,11 +85,7 @@ class Waiter:
         if _running_loop() is self.loop:
             self.wake()
             return True
-        try:
-            self.loop.call_soon_threadsafe(self.wake)
-        except RuntimeError:  # the loop is closed: its tasks will never run again
-            return False
-        return True
+        return call_unless_closed(self.loop, self.wake)
 
 
 # All of the process. Weak references in a plain set, which is copied in one step:
@@ -95,7 +106,6 @@ class FairSemaphore:
         self._capacity = capacity
         self._clock = clock
         self._arrivals = 0
-        self._deadlines = Deadlines()
         self.renew_in_child()
         renew_after_fork(self)
         _lines.add(weakref.ref(self, _lines.discard))
@@ -136,11 +146,16 @@ class FairSemaphore:
         self._settle()
         return sorted(held, key=lambda permit: permit.since)
 
-    @property
-    def longest_held_seconds(self) -> float | None:
-        """The age of the oldest permit; None if none is given out."""
-        oldest = next(iter(self.permits), None)
-        return None if oldest is None else self._clock() - oldest.since
+    def locked(self) -> bool:
+        """Return whether all permits are given out."""
+        return len(self._held) >= self._capacity
+
+    def statistics(self) -> SemaphoreStatistics:
+        """Return where the permits are, and how many tasks wait."""
+        held = self.permits
+        holders = tuple(permit.describe_holder() for permit in held)
+        seconds = self._clock() - held[0].since if held else None
+        return SemaphoreStatistics(self._capacity, holders, seconds, self.waiting)
 
     def describe_holders(self) -> str:
         """Who holds the permits, for how long and where they are now; for error messages."""
@@ -154,7 +169,7 @@ class FairSemaphore:
         held = [permit for permit in tuple(self._held) if permit.task is task]
         return any(not permit.coming_back for permit in held)
 
-    def take_nowait(self) -> Permit | None:
+    def acquire_nowait(self) -> Permit | None:
         """A permit if one is free; never overtakes a waiter. For use inside an event loop.
 
         Whoever calls this knows better who asks, and says so in ``asked_at``.
@@ -177,7 +192,7 @@ class FairSemaphore:
         taken, also when it arrives between a release and the wake-up. ``owner`` is for whom the
         task waits: see :meth:`send_away`.
         """
-        if permit := self.take_nowait():
+        if permit := self.acquire_nowait():
             permit.asked_at = caller()
             return permit
         return await self.wait(self.stand_in_line(owner), timeout)
@@ -198,8 +213,9 @@ class FairSemaphore:
     async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
         """Wait at a place in line; in everything else as :meth:`acquire`."""
         if waiter.permit is None:
+            deadlines = of_running_loop(Deadlines)
             if timeout is not None:
-                self._deadlines.add(waiter.loop, timeout, waiter.wake)
+                deadlines.add(timeout, waiter.wake)
             try:
                 await waiter.future
             except BaseException:
@@ -207,7 +223,7 @@ class FairSemaphore:
                 raise
             finally:
                 if timeout is not None:
-                    self._deadlines.discard(waiter.loop, timeout, waiter.wake)
+                    deadlines.discard(timeout, waiter.wake)
         if waiter.permit is None:
             self._leave(waiter)
         if waiter.error is not None:
@@ -269,20 +285,21 @@ class FairSemaphore:
         """Pass on what was returned. To be called after each use of the mutex."""
         while self._returned and self._mutex.acquire(blocking=False):
             try:
-                self._pass_on()
+                while self._returned:
+                    permit = self._returned.popleft()
+                    permit.given_back = True
+                    self._held.discard(permit)  # not in it: given back twice, or before a fork
+                    if self._waiters:
+                        self._pass_on()
             finally:
                 self._mutex.release()
 
     def _pass_on(self) -> None:
-        while self._returned:
-            permit = self._returned.popleft()
-            permit.given_back = True
-            self._held.discard(permit)  # no longer in it: given back twice, or before a fork
-            while self._waiters and len(self._held) < self._capacity:
-                waiter, _ = self._waiters.popitem(last=False)
-                successor = self._give(waiter.task)
-                if not waiter.hand_over(successor):
-                    self._held.remove(successor)
+        while self._waiters and len(self._held) < self._capacity:
+            waiter, _ = self._waiters.popitem(last=False)
+            successor = self._give(waiter.task)
+            if not waiter.hand_over(successor):
+                self._held.remove(successor)
 
     # -- around it ------------------------------------------------------------------------------
 

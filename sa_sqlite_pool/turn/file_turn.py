@@ -6,9 +6,9 @@ A process that finds the turn taken waits in the kernel, in a thread. Two files,
 * ``app.db-line`` by the one that waits for the turn. The others wait for the line, where the kernel
   keeps their order.
 
-Nobody needs the line to take a free turn, so that costs one system call, and another to give it
-back. What keeps it fair is that who has just had the turn looks at the line before it takes the
-turn again: the process that is woken needs a moment to come.
+A free turn is taken without the line, so that costs one system call, and another to give it back.
+What keeps it fair is that a process which has just had it looks at the line before it takes it
+again: the process that is woken needs a moment to come.
 
     Process A               | Process B                  | Process C
     has the turn            | locks the line,            |
@@ -17,8 +17,8 @@ turn again: the process that is woken needs a moment to come.
     the line is locked:     | has the turn,              |
     waits for the line      | gives the line back        | locks the line
 
-Correctness never hangs on this: SQLite's own lock is taken under it, and who does not get that asks
-again. The locks go with the process that has them, however it ends.
+These locks provide fairness only; SQLite's own lock, which is taken under them, protects the data.
+They go with the process that has them, however it ends.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import DatabaseNotUsableError
 from ..system.forks import renew_after_fork
-from ..system.process_locks import identity, locks, other_processes
+from ..system.proc_locks import identity, locks, other_processes
 from .lock_file import LockFile, lock_file
 
 logger = logging.getLogger("sa_sqlite_pool")
@@ -48,7 +49,7 @@ _POLITE_SECONDS = 0.001
 # if others have been seen of late. Until then, a look at the line would be two system calls more.
 _REMEMBER_SECONDS = 1.0
 
-# How long who waits believes that the first in line will take the turn once it is free,
+# How long a waiter believes that the first in line will take the turn once it is free,
 _PATIENT_SECONDS = 0.5
 # and how long if that was not so the last time.
 _IMPATIENT_SECONDS = 0.01
@@ -61,19 +62,20 @@ _NO_LOCKS = (
 
 
 class Answer(enum.Enum):
-    """What became of a wish for the turn, where it was no error."""
+    """Outcome of a turn request, where it was no error."""
 
     GRANTED = enum.auto()
     WITHDRAWN = enum.auto()
 
 
 @final
-class Claim:
-    """One wish for the turn, and then the right to it, until it is given back.
+class FileLockRequest:
+    """One request for the turn, and then the right to it, until it is released.
 
-    The first answer counts, whoever gives it: the thread that has got the turn, the task that wants
-    it no more, or who sends that away. It is given back once: who takes ``_returned`` first does
-    it. No method waits, so that any thread may call it, and the garbage collector.
+    The first answer counts, from wherever it comes: from the thread that has got the turn, the task
+    that wants it no more, or :meth:`FileTurn.send_away`. It is released once, by the first call
+    that takes ``_returned``. No method but :meth:`until_answered` waits, so that any thread may
+    call it, and the garbage collector.
     """
 
     __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "_work", "owner")
@@ -83,7 +85,7 @@ class Claim:
         lock: LockFile | None,
         on_end: Callable[[], None],
         owner: object,
-        work: Callable[[Claim], None] | None = None,
+        work: Callable[[FileLockRequest], None] | None = None,
     ) -> None:
         self.owner = owner
         self._work = work
@@ -94,13 +96,13 @@ class Claim:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
-        """``with claim:`` gives it back in the end."""
+        """``with request:`` releases it in the end."""
 
     def __exit__(self, *_: object) -> None:
-        self.give_back()
+        self.release()
 
     def prepare(self) -> None:
-        """Before another thread knows of it: who is to be woken."""
+        """Note the loop and what to wake in it, before another thread knows of the request."""
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
@@ -137,7 +139,7 @@ class Claim:
             self._work(self)
             self._notify()
         elif not self._notify():
-            self.give_back()
+            self.release()
 
     def dismiss(self, error: Exception) -> None:
         """Raise ``error`` in the task, unless it has the turn already."""
@@ -147,17 +149,17 @@ class Claim:
     def withdraw(self) -> None:
         """The task does not want it any more, whether it has it or not.
 
-        Where there is work for it, who has given that gives it back.
+        Where there is work for it, the work releases it.
         """
         if self.answer(Answer.WITHDRAWN) is Answer.GRANTED and self._work is None:
-            self.give_back()
+            self.release()
 
-    def give_back(self) -> None:
-        """The turn is free. More than once does nothing."""
+    def release(self) -> None:
+        """Give the turn back. More than once does nothing."""
         if self._returned.acquire(blocking=False) and self._lock is not None:
             self._on_end()
             with contextlib.suppress(OSError):
-                self._lock.give_back()
+                self._lock.release()
 
     def _notify(self) -> bool:
         assert self._loop is not None
@@ -170,6 +172,18 @@ class Claim:
     def _wake(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class FileTurnStatistics:
+    """``held_by`` are other processes that have the turn, as far as the system tells.
+
+    ``waiting``: a task of this process waits. ``works``: the files could be locked so far.
+    """
+
+    held_by: tuple[str, ...]
+    waiting: bool
+    works: bool
 
 
 @final
@@ -190,8 +204,8 @@ class FileTurn:
         """The locks, and the thread that waits, are the parent's."""
         self._had_at = self._others_at = float("-inf")
         self._patience = _PATIENT_SECONDS
-        self._waiting: Claim | None = None
-        self._claims: queue.SimpleQueue[Claim | None] | None = None
+        self._waiting: FileLockRequest | None = None
+        self._requests: queue.SimpleQueue[FileLockRequest | None] | None = None
         self._make_locks()
 
     def _make_locks(self) -> None:
@@ -202,67 +216,73 @@ class FileTurn:
 
     # -- to have it -----------------------------------------------------------------------------
 
-    def take_nowait(self) -> Claim | None:
-        """The turn if it is free, and nobody was here before."""
+    def acquire_nowait(self) -> FileLockRequest | None:
+        """Take the turn if it is free and no other process was here before."""
         try:
-            if not self._may_take() or not self._turn.take_nowait():
+            if not self._may_take() or not self._turn.acquire_nowait():
                 self._others_at = self._clock()
                 return None
         except OSError as error:
             return self._without_locks(error)
         return self._taken(self._turn)
 
-    async def wait(
+    async def acquire(
         self,
         timeout: float,
         owner: object = None,
-        work: Callable[[Claim], None] | None = None,
-    ) -> Claim | None:
+        work: Callable[[FileLockRequest], None] | None = None,
+    ) -> FileLockRequest | None:
         """Wait for the turn in the kernel, at most ``timeout`` seconds; None if it did not come.
 
         A cancellation leaves nothing taken. ``owner`` is for whom the task waits: see
-        :meth:`send_away`. ``work(claim)`` is called in the thread that has waited, as soon as the
-        turn has come, and before the task is woken; from then on the claim is for ``work`` to give
-        back, whatever becomes of the task. It is not called where the turn did not come so.
+        :meth:`send_away`. ``work(request)`` is called in the thread that has waited, as soon as the
+        turn has come, and before the task is woken; from then on the request is for ``work`` to
+        release, whatever becomes of the task. It is not called where the turn did not come so.
         """
-        claims = self._waiting_thread()
-        claim = Claim(self._turn_of_thread, self._note_end, owner, work)
-        claim.prepare()
-        self._waiting = claim
-        claims.put(claim)
+        requests = self._waiting_thread()
+        request = FileLockRequest(self._turn_of_thread, self._note_end, owner, work)
+        request.prepare()
+        self._waiting = request
+        requests.put(request)
         give_up = self._clock() + timeout
         try:
-            while not await claim.until_answered(min(timeout, self._patience)):
+            while not await request.until_answered(min(timeout, self._patience)):
                 timeout = give_up - self._clock()
                 if timeout <= 0:
                     break
                 if passed := self._pass_line():
-                    claim.withdraw()  # in vain: nobody else has the turn
+                    request.withdraw()  # in vain: the turn is free
                     return passed
-            answer = claim.answer(Answer.WITHDRAWN)
+            answer = request.answer(Answer.WITHDRAWN)
         finally:
-            if self._waiting is claim:  # else its loop has died, and another task is waiting
+            if self._waiting is request:  # else its loop has died, and another task is waiting
                 self._waiting = None
         if isinstance(answer, OSError):
             return self._without_locks(answer)
         if isinstance(answer, Exception):
             raise answer
-        return claim if answer is Answer.GRANTED else None
+        return request if answer is Answer.GRANTED else None
+
+    def statistics(self) -> FileTurnStatistics:
+        """Return how the turn stands between processes. Reads the system's list of locks."""
+        return FileTurnStatistics(
+            tuple(self._holders("turn")), self._waiting is not None, not self._warned
+        )
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the task that waits for ``owner``. From any thread."""
-        claim = self._waiting
-        if claim is not None and claim.owner is owner:
-            claim.dismiss(error())
+        request = self._waiting
+        if request is not None and request.owner is owner:
+            request.dismiss(error())
 
-    def _pass_line(self) -> Claim | None:
-        """The turn, if nobody has it although somebody is first in line.
+    def _pass_line(self) -> FileLockRequest | None:
+        """Take the turn if it is free although a process is first in line.
 
-        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets nobody pass.
+        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets no other pass.
         """
         try:
-            passed = self._turn.take_nowait()
-        except (OSError, DatabaseNotUsableError):  # who waits in the thread is told
+            passed = self._turn.acquire_nowait()
+        except (OSError, DatabaseNotUsableError):  # the waiting thread meets it, too
             return None
         self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
         return self._taken(self._turn) if passed else None
@@ -271,15 +291,15 @@ class FileTurn:
         now = self._clock()
         if now - self._had_at >= _POLITE_SECONDS or now - self._others_at >= _REMEMBER_SECONDS:
             return True
-        if not self._line.take_nowait():
+        if not self._line.acquire_nowait():
             return False
-        self._line.give_back()
+        self._line.release()
         return True
 
-    def _taken(self, lock: LockFile | None) -> Claim:
-        claim = Claim(lock, self._note_end, None)
-        claim.answer(Answer.GRANTED)
-        return claim
+    def _taken(self, lock: LockFile | None) -> FileLockRequest:
+        request = FileLockRequest(lock, self._note_end, None)
+        request.answer(Answer.GRANTED)
+        return request
 
     def _note_end(self) -> None:
         self._had_at = self._clock()
@@ -287,7 +307,7 @@ class FileTurn:
     # -- what may be wrong with the files -------------------------------------------------------
 
     def meet_busy(self) -> None:
-        """Somebody else is writing, although the turn is here. In the thread of who has it.
+        """Note that another connection writes, although the turn is here. In the holder's thread.
 
         If the files were removed, others lock other ones. From the next time on, so does this.
         """
@@ -295,7 +315,7 @@ class FileTurn:
             self._make_locks()
             self._stop_waiting_thread()
 
-    def _without_locks(self, error: OSError) -> Claim:
+    def _without_locks(self, error: OSError) -> FileLockRequest:
         """Go on all the same: SQLite's own lock is enough, but for the order."""
         if not self._warned and not isinstance(error, FileNotFoundError):
             self._warned = True
@@ -303,79 +323,80 @@ class FileTurn:
         return self._taken(None)
 
     def describe(self) -> str:
-        """``process 4242 (python)``: who has the turn."""
+        """Return the name of what has the turn: ``process 4242 (python)``."""
         return ", ".join(self._holders("turn") or self._holders("line")) or "another process"
 
     def _holders(self, name: str) -> list[str]:
-        file = identity(f"{self._database}-{name}")
-        held = (lock for lock in locks() if lock.family == "FLOCK" and lock.file == file)
-        return other_processes(lock.pid for lock in held)
+        wanted = ("FLOCK", identity(f"{self._database}-{name}"))
+        return other_processes(lock.pid for lock in locks() if (lock.family, lock.file) == wanted)
 
     # -- the thread that waits ------------------------------------------------------------------
 
-    def _waiting_thread(self) -> queue.SimpleQueue[Claim | None]:
-        """Where claims are put for it. It ends with this object."""
-        if self._claims is None:
+    def _waiting_thread(self) -> queue.SimpleQueue[FileLockRequest | None]:
+        """Where requests are put for it. It ends with this object."""
+        if self._requests is None:
             # Locks of its own: on those of the loop, taking what the thread has would succeed.
             self._turn_of_thread, line = self._lock("turn"), self._lock("line")
-            claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+            requests: queue.SimpleQueue[FileLockRequest | None] = queue.SimpleQueue()
             threading.Thread(
                 target=_wait_for_turns,
-                args=(claims, self._turn_of_thread, line),
+                args=(requests, self._turn_of_thread, line),
                 name="sa_sqlite_pool-file-turn",
                 daemon=True,  # nothing can stop a thread that waits in flock()
             ).start()
-            self._claims = claims  # now that it runs: at the limit of threads it does not
-            self._stop = weakref.finalize(self, claims.put, None)
+            self._requests = requests  # now that it runs: at the limit of threads it does not
+            self._stop = weakref.finalize(self, requests.put, None)
             self._stop.atexit = False
-        return self._claims
+        return self._requests
 
     def _stop_waiting_thread(self) -> None:
-        if self._claims is not None:
+        if self._requests is not None:
             self._stop()
-            self._claims = None
+            self._requests = None
 
 
 def _wait_for_turns(
-    claims: queue.SimpleQueue[Claim | None], turn: LockFile, line: LockFile
+    requests: queue.SimpleQueue[FileLockRequest | None], turn: LockFile, line: LockFile
 ) -> None:
     keep_main_greenlet()
-    while _wait_for_turn(claims, turn, line):
+    while _wait_for_turn(requests, turn, line):
         pass
 
 
-def _wait_for_turn(claims: queue.SimpleQueue[Claim | None], turn: LockFile, line: LockFile) -> bool:
-    """Serve one claim; False if there will be no other."""
-    claim = claims.get()
-    if claim is None:
+def _wait_for_turn(
+    requests: queue.SimpleQueue[FileLockRequest | None], turn: LockFile, line: LockFile
+) -> bool:
+    """Serve one request; False if there will be no other."""
+    request = requests.get()
+    if request is None:
         return False
     try:
-        line.wait()
-        turn.wait()
+        line.acquire()
+        turn.acquire()
     except (OSError, DatabaseNotUsableError) as error:
-        claim.dismiss(error)
+        request.dismiss(error)
         return True
     else:
-        claim, going = _grant_first(claim, claims)
+        request, going = _grant_first(request, requests)
     finally:
         with contextlib.suppress(OSError):
-            line.give_back()
-    if claim is not None:
-        claim.begin()
+            line.release()
+    if request is not None:
+        request.begin()
     else:
-        with contextlib.suppress(OSError):  # whoever comes next has it still, and gives it back
-            turn.give_back()
+        with contextlib.suppress(OSError):  # the next request has it still, and releases it
+            turn.release()
     return going
 
 
 def _grant_first(
-    claim: Claim | None, claims: queue.SimpleQueue[Claim | None]
-) -> tuple[Claim | None, bool]:
-    """The first who still wants the turn, and has it now; and whether there may be others."""
+    request: FileLockRequest | None, requests: queue.SimpleQueue[FileLockRequest | None]
+) -> tuple[FileLockRequest | None, bool]:
+    """Return the first request that is still wanted, now granted; and whether others may come."""
     with contextlib.suppress(queue.Empty):
-        while claim is not None:
-            if claim.grant():
-                return claim, True
-            claim = claims.get_nowait()
+        while request is not None:
+            if request.grant():
+                return request, True
+            request = requests.get_nowait()
         return None, False
     return None, True

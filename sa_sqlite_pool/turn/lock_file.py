@@ -19,17 +19,17 @@ except ImportError:  # Windows
 class LockFile(Protocol):
     """The lock on one file. Each object is a holder of its own, also within a process.
 
-    All but :meth:`wait` return at once. They raise ``OSError`` where there are no locks, and
+    all but :meth:`acquire` return at once. They raise ``OSError`` where there are no locks, and
     ``DatabaseNotUsableError`` where something else is in the file's place.
     """
 
-    def take_nowait(self) -> bool:
+    def acquire_nowait(self) -> bool:
         """Whether the lock was free, and is this object's now."""
 
-    def wait(self) -> None:
+    def acquire(self) -> None:
         """Take the lock, waiting for it in this thread, which nothing can stop."""
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let go of the lock."""
 
     @property
@@ -61,17 +61,17 @@ class FlockFile:
         self._close: weakref.finalize[[int], FlockFile] | None = None
         renew_after_fork(self)
 
-    def take_nowait(self) -> bool:
+    def acquire_nowait(self) -> bool:
         try:
             fcntl.flock(self._open(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def wait(self) -> None:
+    def acquire(self) -> None:
         fcntl.flock(self._open(), fcntl.LOCK_EX)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         if self._descriptor is not None:  # else it could not be opened, and was never taken
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
@@ -141,17 +141,17 @@ class PortableLockFile:
         self._lock = filelock.FileLock(path, thread_local=False)
         self._timeout = filelock.Timeout
 
-    def take_nowait(self) -> bool:
+    def acquire_nowait(self) -> bool:
         try:
             self._lock.acquire(blocking=False)
         except self._timeout:
             return False
         return True
 
-    def wait(self) -> None:
+    def acquire(self) -> None:
         self._lock.acquire(poll_interval=0.005)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._lock.release(force=True)
 
     @property

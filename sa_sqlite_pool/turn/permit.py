@@ -113,11 +113,12 @@ def pass_on_to_children(permit: Permit) -> None:
     """Let the tasks that the current one starts know that it holds ``permit``."""
     held = _inherited.get()
     if held:
-        held = tuple([reference for reference in held if _is_held(reference())])
+        held = tuple(filter(_is_held, held))
     _inherited.set((*held, weakref.ref(permit)))
 
 
-def _is_held(permit: Permit | None) -> bool:
+def _is_held(reference: weakref.ref[Permit]) -> bool:
+    permit = reference()
     return permit is not None and not permit.given_back
 
 

@@ -24,10 +24,11 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import final
 
+from ..statistics import ReaderStatistics
 from ..system.forks import renew_after_fork
-from ..system.registry import OnePerFile
 from .permit import Permit
 
 EndEarly = Callable[["Snapshot", Callable[[], Exception]], None]
@@ -72,9 +73,22 @@ class Snapshot:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._end_early, self, error)
 
+    def statistics(self, now: float) -> ReaderStatistics:
+        who = self.permit.describe_holder()
+        return ReaderStatistics(now - self.since, who, self.long, self.outstayed)
+
     def describe(self, now: float) -> str:
         """``12.3 s by task 'report' (now at reports.py:88, last SQL: SELECT …)``"""
         return f"{now - self.since:.1f} s by {self.permit.describe_holder()}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotsStatistics:
+    """``open`` read transactions, the ``oldest`` of them; ``in_gap``: new ones have to wait."""
+
+    open: int
+    oldest: ReaderStatistics | None
+    in_gap: bool
 
 
 @final
@@ -174,6 +188,12 @@ class Snapshots:
         gap = self._gap  # once: another thread may end it between two looks
         return gap is not None and gap.respected(self._clock())
 
+    def statistics(self) -> SnapshotsStatistics:
+        """Return how many read, and which has read for the longest time."""
+        found = list(self._open)
+        oldest = found[0].statistics(self._clock()) if found else None
+        return SnapshotsStatistics(len(found), oldest, self.in_gap)
+
     def begin(
         self,
         permit: Permit,
@@ -184,7 +204,7 @@ class Snapshots:
         """Enter a read transaction that is about to begin; None in a gap: wait for its end."""
         snapshot = Snapshot(permit, self._clock(), long=long, end_early=end_early)
         self._open[snapshot] = None
-        if not self.in_gap:
+        if self._gap is None or not self.in_gap:
             return snapshot
         self.end(snapshot)
         return None
@@ -214,17 +234,6 @@ class Snapshots:
         finally:
             self._gap = None
             gap.end()
-
-
-_all_snapshots: OnePerFile[Snapshots] = OnePerFile()
-
-
-def snapshots_of(identity: str) -> Snapshots:
-    """Those of the database file ``identity`` (its real path), where no keeper has them.
-
-    They live as long as somebody uses them; keep a reference.
-    """
-    return _all_snapshots.get(identity, Snapshots)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -60,19 +60,16 @@ def caller() -> Caller | None:
     For use in a coroutine, whose frames lead back to the task, or in a greenlet that one has
     started, which SQLAlchemy does for each call.
     """
-    return _caller(sys._getframe(1)) or _caller(_frame_of_parent())
-
-
-def _frame_of_parent() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(1)
     parent = greenlet.getcurrent().parent
-    return None if parent is None else parent.gr_frame
-
-
-def _caller(frame: FrameType | None) -> Caller | None:
     while frame is not None:
-        if not (_known.get(frame.f_code.co_filename) or _in_library(frame)):
+        if (in_library := _known.get(frame.f_code.co_filename)) is None:
+            in_library = _in_library(frame)
+        if not in_library:
             return Caller(frame.f_code, frame.f_lasti)
         frame = frame.f_back
+        if frame is None and parent is not None:
+            frame, parent = parent.gr_frame, None
     return None
 
 

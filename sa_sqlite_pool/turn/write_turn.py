@@ -1,6 +1,6 @@
 """The write turn of a database file: one for all engines, loops and threads, and all processes.
 
-It has two halves. Tasks stand in line within their process, for a permit; who has it stands in line
+It has two halves. Tasks stand in line within their process, for a permit; its holder stands in line
 between processes, for the file, as long as it needs SQLite's lock.
 """
 
@@ -10,13 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
-from ..system.registry import OnePerFile
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
-from .file_turn import Claim, FileTurn
+from .file_turn import FileLockRequest, FileTurn
 from .permit import Permit
 from .whereabouts import caller
 
@@ -39,7 +39,7 @@ class Place:
 
     @property
     def is_last(self) -> bool:
-        """Whether nobody has asked for the turn since."""
+        """Whether the turn was not asked for since."""
         return self._line.arrivals == self._waiter.number
 
     def hand_to(self, task: asyncio.Task[Any] | None) -> None:
@@ -57,7 +57,7 @@ class Place:
         return permit
 
     def leave(self) -> None:
-        """Give it up, if nobody has waited in it."""
+        """Give it up, unless a task has waited in it."""
         if not self._used:
             self._used = True
             self._line.leave_line(self._waiter)
@@ -67,19 +67,41 @@ place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", def
 """Where the current task waits for the turn, if it has a place already."""
 
 
-@final
-class WriteTurn:
-    """The right to write to one database file. Get it from :func:`write_turn`.
+@dataclass(frozen=True, slots=True)
+class WriteTurnStatistics:
+    """``holder`` describes what has the turn, for ``seconds_held``; both None if it is free.
 
-    ``identity`` is the real path of the file, ``name`` what messages call the database.
-    ``courtesy`` is for who is about to take SQLite's lock. ``describe_writer()`` says what has that
-    now, as far as the system tells; it is set by what knows SQLite.
+    ``waiting`` tasks of this process stand in line. ``shared`` says that other processes line up,
+    too.
     """
 
-    describe_writer: Callable[[], str | None] = staticmethod(lambda: None)
+    holder: str | None
+    seconds_held: float | None
+    waiting: int
+    shared: bool
 
-    def __init__(self, identity: str, name: str) -> None:
+
+@final
+class WriteTurn:
+    """The right to write to one database file; a part of its :class:`.DatabaseFile`.
+
+    ``identity`` is the real path of the file, ``name`` what messages call the database.
+    ``describe_writer()`` says what has SQLite's lock now, as far as the system tells, and
+    ``turn_of(path)`` is the turn of another file of the process. ``courtesy`` is for who is about
+    to take SQLite's lock.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        name: str,
+        *,
+        describe_writer: Callable[[], str | None],
+        turn_of: Callable[[str], WriteTurn],
+    ) -> None:
         self.name = name
+        self.turn_of = turn_of
+        self._describe_writer = describe_writer
         self._line = FairSemaphore(1)
         self._file = FileTurn(identity)
         self._shared = False
@@ -106,13 +128,18 @@ class WriteTurn:
 
     @property
     def holder(self) -> Permit | None:
-        """Who may write now; None if nobody does."""
+        """The permit of the task that may write now; None if the turn is free."""
         return next(iter(self._line.permits), None)
 
-    @property
-    def seconds_held(self) -> float | None:
-        """How long the holder has had the turn; None if nobody has it."""
-        return self._line.longest_held_seconds
+    def locked(self) -> bool:
+        """Return whether a task of this process has the turn."""
+        return self._line.locked()
+
+    def statistics(self) -> WriteTurnStatistics:
+        """Return how the turn stands, with the whereabouts of its holder."""
+        line = self._line.statistics()
+        holder = next(iter(line.holders), None)
+        return WriteTurnStatistics(holder, line.seconds_held, line.waiting, self._shared)
 
     # -- within the process ---------------------------------------------------------------------
 
@@ -127,7 +154,7 @@ class WriteTurn:
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
         """
-        if permit := self._line.take_nowait():
+        if permit := self._line.acquire_nowait():
             permit.asked_at = caller()
             return permit
         return await self.wait_in_line(timeout, owner, waited=waited)
@@ -135,7 +162,7 @@ class WriteTurn:
     async def wait_in_line(
         self, timeout: float | None, owner: object = None, *, waited: float = 0.0
     ) -> Permit:
-        """The rest of :meth:`acquire`, for who has just tried :meth:`take_nowait` in vain.
+        """Wait as :meth:`acquire` does, after :meth:`acquire_nowait` was tried in vain.
 
         With a ``timeout`` of None it waits as long as it takes.
         """
@@ -160,7 +187,7 @@ class WriteTurn:
             )
 
     def not_in_time(self, seconds: float) -> WriteTimeout:
-        """The error of who has waited for so long, while somebody else had the turn."""
+        """Return the error of a task that has waited for so long, while another had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
             f"{self._line.describe_holders()}, {self._line.waiting} more in line; "
@@ -171,9 +198,9 @@ class WriteTurn:
         """A place in line, now, for another task to wait in, as long as it likes."""
         return Place(self._line, self._line.stand_in_line(owner))
 
-    def take_nowait(self) -> Permit | None:
-        """The turn if nobody has it, without waiting. For use inside an event loop."""
-        return self._line.take_nowait()
+    def acquire_nowait(self) -> Permit | None:
+        """Take the turn if it is free, without waiting. For use inside an event loop."""
+        return self._line.acquire_nowait()
 
     def release(self, permit: Permit) -> None:
         """Give the turn to the next in line. From any thread."""
@@ -184,11 +211,11 @@ class WriteTurn:
         self._line.send_away(owner, error)
         self._file.send_away(owner, error)
 
-    # -- between processes, for who has the turn here -------------------------------------------
+    # -- between processes, for the holder of the turn here -------------------------------------
 
-    def enter_nowait(self) -> Claim | None:
+    def enter_nowait(self) -> FileLockRequest | None:
         """The file, without waiting; None if another process has it. Costs one system call."""
-        return self._file.take_nowait() if self._shared else _ALONE
+        return self._file.acquire_nowait() if self._shared else _ALONE
 
     async def enter(
         self,
@@ -196,24 +223,25 @@ class WriteTurn:
         owner: object = None,
         *,
         waited: float = 0.0,
-        work: Callable[[Claim], None] | None = None,
-    ) -> Claim:
+        work: Callable[[FileLockRequest], None] | None = None,
+    ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` seconds, less those that are ``waited`` already.
 
-        Give it back by :meth:`Claim.give_back`. A cancellation leaves nothing taken. ``work`` is
-        what to do as soon as it comes, if it has to be waited for: see :meth:`FileTurn.wait`.
+        Give it back by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        ``work`` is what to do as soon as it comes, if it has to be waited for: see
+        :meth:`FileTurn.acquire`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has it.
         """
-        claim = self.enter_nowait()
-        if claim is None:
-            claim = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
-        if claim is None:
+        request = self.enter_nowait()
+        if request is None:
+            request = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
+        if request is None:
             raise self.file_not_in_time(timeout)
-        return claim
+        return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:
-        """The error of who has waited for so long, while another process had the turn."""
+        """Return the error of a task that has waited for so long, while a process had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; {self._file.describe()} holds "
             f"the turn, {self._line.waiting} more of this process in line; shorten the "
@@ -221,19 +249,19 @@ class WriteTurn:
         )
 
     async def _wait_for_file(
-        self, timeout: float, owner: object, work: Callable[[Claim], None] | None
-    ) -> Claim | None:
+        self, timeout: float, owner: object, work: Callable[[FileLockRequest], None] | None
+    ) -> FileLockRequest | None:
         holder = self.holder
         if holder is not None:
             holder.waits_for = self._file.describe
         try:
-            return await self._file.wait(timeout, owner, work)
+            return await self._file.acquire(timeout, owner, work)
         finally:
             if holder is not None:
                 holder.waits_for = None
 
     def meet_busy(self) -> None:
-        """Somebody else has SQLite's lock, although the turn is held. In the holder's thread."""
+        """Note that another connection has SQLite's lock all the same. In the holder's thread."""
         if (holder := self.holder) is not None:
             self._met_busy_at = time.monotonic()
             holder.waits_for = lambda: self._describe_lock(holder)
@@ -249,22 +277,12 @@ class WriteTurn:
         """
         if holder.idle_since is not None:
             return None
-        found = self.describe_writer() or UNKNOWN_CONNECTION
+        found = self._describe_writer() or UNKNOWN_CONNECTION
         certain = found not in {OWN_CONNECTION, UNKNOWN_CONNECTION}
         if not certain and time.monotonic() - self._met_busy_at > _BUSY_SECONDS:
             return None
         return f"SQLite's lock, which {found} holds"
 
 
-_ALONE = Claim(None, lambda: None, None)
-"""The claim of who shares the file with no other process: there is nothing to give back."""
-
-_turns: OnePerFile[WriteTurn] = OnePerFile()
-
-
-def write_turn(identity: str, name: str) -> WriteTurn:
-    """The turn of the database file ``identity`` (its real path): the same object each time.
-
-    It lives as long as somebody uses it; keep a reference.
-    """
-    return _turns.get(identity, lambda: WriteTurn(identity, name))
+_ALONE = FileLockRequest(None, lambda: None, None)
+"""The request where no other process shares the file: there is nothing to release."""

@@ -24,7 +24,7 @@ from .checkpoints import Checkpointer
 
 T = TypeVar("T")
 
-# Between two looks at who else has locks.
+# Between two looks at which other processes have locks.
 _LOOK_AROUND_SECONDS = 0.05
 
 # How often a gap looks whether the log grows too fast.
@@ -51,6 +51,8 @@ class Checkpointing:
         self.outside_writers: list[str] = []
         self.closed_for_fork = False  # in the middle of the last run
         self._next_look_around = 0.0
+        assert location.file is not None
+        self._file = location.file
         self._location = location.with_parameter("mode", "rw")  # never create what is gone
         self._turn = turn
         self._snapshots = snapshots
@@ -122,15 +124,15 @@ class Checkpointing:
         return await self.move(seconds, lock_seconds)
 
     async def tidy(self) -> Checkpoint | None:
-        """Move everything and truncate, if nobody writes or reads; None if somebody writes."""
-        permit = self._turn.take_nowait()
+        """Move everything and truncate, if there is no writer or reader; None beside a writer."""
+        permit = self._turn.acquire_nowait()
         if permit is None:
             return None
         async with self._holding(permit):
-            claim = self._turn.enter_nowait()
-            if claim is None:
+            request = self._turn.enter_nowait()
+            if request is None:
                 return None
-            with claim:
+            with request:
                 result = await self._run(CheckpointMode.TRUNCATE, 0.0)
         return await self._noted(result)
 
@@ -149,36 +151,28 @@ class Checkpointing:
         *,
         too_large: Callable[[], bool] = lambda: False,
     ) -> tuple[Checkpoint | None, list[Snapshot]]:
-        """``mode`` in a gap between readers; its result, or those who stayed in its way.
+        """``mode`` in a gap between readers; its result, or the readers that stayed in its way.
 
         Waits ``gap_seconds`` for readers to end. Writers go on meanwhile; once the log is
         ``too_large`` (called in a thread), they wait, too. Where the line of writers is so long
         that the turn does not come while readers wait, waits for it before, at most ``seconds``.
         """
-        result, left = await self._in_gap(mode, gap_seconds, seconds, lock_seconds, too_large)
-        return None if result is None else await self._noted(result), left
-
-    async def _in_gap(
-        self,
-        mode: CheckpointMode,
-        gap_seconds: float,
-        seconds: float,
-        lock_seconds: float,
-        too_large: Callable[[], bool],
-    ) -> tuple[Checkpoint | None, list[Snapshot]]:
+        result: Checkpoint | None = None
         async with AsyncExitStack() as stack:
             gap = stack.enter_context(self._snapshots.gap(2 * gap_seconds))
             has_turn = await self._wait_for_readers(gap, gap_seconds, seconds, too_large, stack)
             if left := gap.left:
                 return None, left
             if has_turn or await self._take_turn(stack, min(seconds, gap_seconds)):
-                return await self._run(mode, lock_seconds), []
-        async with self._in_turn(seconds), AsyncExitStack() as stack:
-            gap = stack.enter_context(self._snapshots.gap(2 * gap_seconds))
-            await gap.wait(gap_seconds)
-            if left := gap.left:
-                return None, left
-            return await self._run(mode, lock_seconds), []
+                result = await self._run(mode, lock_seconds)
+        if result is None:
+            async with self._in_turn(seconds):
+                with self._snapshots.gap(2 * gap_seconds) as gap:
+                    await gap.wait(gap_seconds)
+                    if left := gap.left:
+                        return None, left
+                    result = await self._run(mode, lock_seconds)
+        return await self._noted(result), []
 
     async def _wait_for_readers(
         self,
@@ -239,40 +233,27 @@ class Checkpointing:
                 result = Checkpoint(mode, CheckpointOutcome.BUSY, True, -1, -1, 0.0)
                 break
             await pause()
-        held_back = result.outcome is CheckpointOutcome.HELD_BACK
-        who = self.describe_oldest() if held_back else None
-        return replace(result, seconds=time.monotonic() - began, held_back_by=who)
+        now, oldest, who = time.monotonic(), self._snapshots.oldest, None
+        if result.outcome is CheckpointOutcome.HELD_BACK and oldest is not None:
+            who = oldest.describe(now)
+        return replace(result, seconds=now - began, held_back_by=who)
 
     async def _noted(self, result: Checkpoint) -> Checkpoint:
-        """As the last result, with who was in its way. Without the turn: it takes a look around."""
+        """Keep ``result`` as the last one, with what was in its way. For use without the turn."""
         who = result.held_back_by
         if result.outcome is CheckpointOutcome.BUSY:
-            who = await self.in_thread(self._describe_busy)
+            found = await self.in_thread(lambda: describe_writer(self._file))
+            who = f"{found or UNKNOWN_CONNECTION} which writes or runs a checkpoint"
         elif result.outcome is CheckpointOutcome.HELD_BACK and who is None:
-            who = await self.in_thread(self.describe_outside)
+            readers = await self.in_thread(lambda: outside_readers(self._file))
+            who = ", ".join(readers) or UNKNOWN_READER
         self.last = replace(result, held_back_by=who)
         return self.last
 
-    def _describe_busy(self) -> str:
-        path = self._location.file
-        found = None if path is None else describe_writer(path)
-        return f"{found or UNKNOWN_CONNECTION} which writes or runs a checkpoint"
-
     def meet_busy(self) -> None:
-        """See who writes, if it is somebody who does not use this package. In a thread."""
-        path, now = self._location.file, time.monotonic()
-        if path is None or self.outside_writers or now < self._next_look_around:
+        """Note the processes that write and do not use this package. In a thread."""
+        now = time.monotonic()
+        if self.outside_writers or now < self._next_look_around:
             return
         self._next_look_around = now + _LOOK_AROUND_SECONDS
-        self.outside_writers = outside_writers(path)
-
-    def describe_oldest(self) -> str | None:
-        """The oldest read transaction of this process."""
-        oldest = self._snapshots.oldest
-        return None if oldest is None else oldest.describe(time.monotonic())
-
-    def describe_outside(self) -> str:
-        """Who else may be reading."""
-        path = self._location.file
-        found = [] if path is None else outside_readers(path)
-        return ", ".join(found) or UNKNOWN_READER
+        self.outside_writers = outside_writers(self._file)

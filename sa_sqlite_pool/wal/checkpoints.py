@@ -28,8 +28,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar, final
 
+from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import Job
-from ..execution.worker import Worker
 from ..files.location import Location
 from ..files.log_file import measure, sync_file, sync_open_file
 from ..files.open_files import open_files
@@ -67,22 +67,23 @@ class Checkpointer:
     """
 
     def __init__(self, location: Location, pragmas: Mapping[str, PragmaValue]) -> None:
+        assert location.file is not None
         self._location = location
+        self._file = location.file
         self._pragmas = pragmas
-        self._workers: list[Worker] = []
+        self._workers: list[ConnectionThread] = []
         self._holding: sqlite3.Connection | None = None
 
     async def open(self) -> None:
         """Raises what ``sqlite3`` raises where the file cannot be opened. Close it then, too."""
-        assert self._location.file is not None
-        open_files.assert_in_place(self._location.file)
+        open_files.assert_in_place(self._file)
         while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
-            worker = await Worker.open(self._location.sqlite_uri, self._location.file)
+            worker = await ConnectionThread.open(self._location.sqlite_uri, self._file)
             self._workers.append(worker)
             await self._prepare(worker)
 
-    async def _prepare(self, worker: Worker) -> None:
-        # Whoever closes a connection tries for an exclusive lock, and has it for a moment.
+    async def _prepare(self, worker: ConnectionThread) -> None:
+        # Another connection, as it closes, tries for an exclusive lock and has it for a moment.
         await keep_trying(
             lambda: worker.run(lambda connection: _prepare(connection, self._pragmas)),
             _OPEN_SECONDS,
@@ -95,8 +96,7 @@ class Checkpointer:
         before anything has been done.
         """
         worker, second = self._workers
-        lock, file = second.connection, worker.file
-        assert file is not None
+        lock, file = second.connection, self._file
         return worker.run(lambda connection: _checkpoint(connection, lock, mode, file))
 
     def hold(self) -> Job[None]:
@@ -114,7 +114,7 @@ class Checkpointer:
         holding.execute("BEGIN")
         holding.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         self._holding = holding
-        sync_file(f"{self._location.file}-wal")
+        sync_file(f"{self._file}-wal")
 
     def let_go(self) -> Job[None]:
         """End the snapshot, and sync what was moved. Without the turn."""
@@ -122,9 +122,8 @@ class Checkpointer:
 
     def _let_go_and_sync(self) -> None:
         self.let_go_now()
-        assert self._location.file is not None
-        sync_open_file(self._location.file)
-        sync_file(f"{self._location.file}-wal")
+        sync_open_file(self._file)
+        sync_file(f"{self._file}-wal")
 
     def let_go_now(self) -> None:
         """End the snapshot. From any thread."""
@@ -246,11 +245,11 @@ def _begin_anew(
     try:
         lock.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if may_pass(error, in_transaction=False):  # whoever writes now begins it anew
+        if may_pass(error, in_transaction=False):  # the writer that has it begins it anew
             return numbers, CheckpointOutcome.MOVED_ALL
         raise
     try:
-        if _version(lock) != moved_version:  # somebody came between, and has begun it anew
+        if _version(lock) != moved_version:  # a writer came between, and has begun it anew
             lock.execute("ROLLBACK")
             return numbers, CheckpointOutcome.MOVED_ALL
         before = measure(log)

@@ -1,4 +1,4 @@
-"""Who keeps the log of a database file small: one keeper for all engines of the process.
+"""The keeper of the log of a database file: one for all engines of the process.
 
 It has no thread and no task of its own as long as there is nothing to do. Connections tell it of
 commits, in their own threads; it looks at the log there, which costs a few microseconds. When
@@ -26,19 +26,17 @@ from ..statistics import (
     Checkpoint,
     CheckpointMode,
     CheckpointOutcome,
-    ReaderStatistics,
     WalStatistics,
 )
 from ..system.forks import renew_after_fork
-from ..system.registry import OnePerFile
 from ..system.waiting import done_in_time
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
 from .checkpointing import Checkpointing
-from .lookout import Lookout
+from .monitor import WalMonitor
 from .policy import Action, Situation, decide, too_large
-from .reports import Reports
 from .reset_bug import has_reset_bug
+from .wal_warnings import WalWarnings
 
 # Seconds without a commit that count as quiet.
 QUIET_SECONDS = 0.1
@@ -76,15 +74,15 @@ class _Pause:
 
 @final
 class WalKeeper:
-    """Keeps the log of one database file within its limits. Get it from :func:`wal_keeper`.
+    """Keeps the log of one database file within its limits; a part of its :class:`.DatabaseFile`.
 
     ``settings`` are those of the engine that was made last, of those that write.
     """
 
-    def __init__(self, location: Location, turn: WriteTurn) -> None:
-        self.snapshots = Snapshots()
-        self.reports = Reports(location.label)
-        self.lookout = Lookout(location, self.snapshots, self.reports)
+    def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
+        self.snapshots = snapshots
+        self.warnings = WalWarnings(location.label)
+        self.monitor = WalMonitor(location, self.snapshots, self.warnings)
         self.checkpointing = Checkpointing(location, turn, self.snapshots)
         self._label = location.label
         self._turn = turn
@@ -105,9 +103,9 @@ class WalKeeper:
         status = "nothing due" if self._due is None else f"{self._due.name.lower()} due"
         return f"<WalKeeper {self._label}, {status}>"
 
-    def serve(self, settings: ConnectionSettings) -> None:
+    def configure(self, settings: ConnectionSettings) -> None:
         """Keep the log as an engine that writes wants it."""
-        self.lookout.settings = settings.wal
+        self.monitor.settings = settings.wal
         self.checkpointing.pragmas = settings.pragmas
 
     # -- what connections tell, in their threads ------------------------------------------------
@@ -122,11 +120,11 @@ class WalKeeper:
 
     @property
     def settings(self) -> WalSettings:
-        return self.lookout.settings
+        return self.monitor.settings
 
     def found(self) -> None:
         """See whether an earlier process has left a large log. When a connection is opened."""
-        if self.lookout.is_large():
+        if self.monitor.is_large():
             self._consider()
 
     # The commit is done then: whatever goes wrong here must not pass for its failure.
@@ -136,22 +134,22 @@ class WalKeeper:
 
         Returns how many bytes it has, if that was looked at.
         """
-        if self.lookout.known_quiet:  # on the loop: it is for the next commit
+        if self.monitor.known_quiet:  # on the loop: it is for the next commit
             return None
         try:
             return self._relieve(connection)
         except Exception as error:
-            self.reports.look_failed(error)
+            self.warnings.look_failed(error)
             return None
 
     def _relieve(self, connection: sqlite3.Connection) -> int | None:
-        largest, size = self.settings.largest, self.lookout.size()
+        largest, size = self.settings.largest, self.monitor.size()
         if largest is None or size is None or size < largest:
             return size
         self._consider()  # before: after a checkpoint there seems to be nothing to do
         self.checkpointing.hurry()
-        self.lookout.catch_up(connection)
-        return self.lookout.size()
+        self.monitor.catch_up(connection)
+        return self.monitor.size()
 
     def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
         """See whether the log has grown too large. Right after a commit, in its thread.
@@ -159,16 +157,16 @@ class WalKeeper:
         ``size`` is what :meth:`relieve` has seen.
         """
         try:
-            self._look(connection, self.lookout.size() if size is None else size)
+            self._look(connection, self.monitor.size() if size is None else size)
         except Exception as error:
-            self.reports.look_failed(error)
+            self.warnings.look_failed(error)
 
     def _look(self, connection: sqlite3.Connection, size: int | None) -> None:
-        self.lookout.committed_at = time.monotonic()
+        self.monitor.committed_at = time.monotonic()
         soft, largest = self.settings.soft_limit, self.settings.largest
-        self.lookout.committed(size)
+        self.monitor.committed(size)
         if size is None:
-            self.reports.no_log(connection)
+            self.warnings.no_log(connection)
         elif soft is not None and size >= soft:
             self._consider()
             if largest is not None and size >= largest:
@@ -176,12 +174,12 @@ class WalKeeper:
 
     def is_quiet(self) -> bool:
         """Whether a COMMIT now only appends to the log, and needs no checkpoint."""
-        return self.lookout.is_quiet()
+        return self.monitor.is_quiet()
 
     def _consider(self) -> None:
         if self._works() or time.monotonic() < self._rest_until:
             return
-        action = self.lookout.look()
+        action = self.monitor.look()
         if action is Action.WAIT and (self._due is not None or self._timer_runs()):
             return
         self._due = action
@@ -197,7 +195,7 @@ class WalKeeper:
     def meet_busy(self) -> None:
         self.checkpointing.meet_busy()
         if self.checkpointing.outside_writers:
-            self.reports.outside_writers(self.checkpointing.outside_writers)
+            self.warnings.outside_writers(self.checkpointing.outside_writers)
 
     # -- in a loop ------------------------------------------------------------------------------
 
@@ -211,16 +209,16 @@ class WalKeeper:
 
     def _look_again(self, seconds: float) -> None:
         self._timer_at = time.monotonic() + seconds
-        # A weak reference: the timer must not keep alive what nobody uses.
+        # A weak reference: the timer must not keep alive what is not used.
         asyncio.get_running_loop().call_later(seconds, _timer, weakref.ref(self), self._timer_at)
 
     def look_in_quiet(self, armed_for: float) -> None:
-        """The timer: nobody has written for a moment, unless somebody has."""
+        """Start if there was no commit for a moment; else look again later. Called by the timer."""
         if self._timer_at != armed_for:
             return  # another one has taken its place
         self._timer_at = None
-        quiet = time.monotonic() - self.lookout.committed_at
-        if quiet < QUIET_SECONDS or self._turn.holder is not None or self._works():
+        quiet = time.monotonic() - self.monitor.committed_at
+        if quiet < QUIET_SECONDS or self._turn.locked() or self._works():
             self._look_again(QUIET_SECONDS)
         else:
             self._start(idle=True)
@@ -240,16 +238,16 @@ class WalKeeper:
         still_large = True
         try:
             still_large = await self._keep(idle=idle)
-        except WriteTimeout:  # a writer does not end; whoever waits for it is told so
-            self.lookout.no_gap_until = time.monotonic() + self._pause.longer()
+        except WriteTimeout:  # a writer does not end; its own waiters are told so
+            self.monitor.no_gap_until = time.monotonic() + self._pause.longer()
         except FileReplacedError as error:
             self._rest_until = time.monotonic() + self._pause.longer()
-            self.reports.replaced(error)
+            self.warnings.replaced(error)
         except (sqlite3.Error, OSError) as error:
             self._rest_until = time.monotonic() + self._pause.longer()
-            still_large = self.lookout.size() is not None  # or it went with its last user
+            still_large = self.monitor.size() is not None  # or it went with its last user
             if still_large and not self.checkpointing.closed_for_fork:
-                self.reports.failed(error)
+                self.warnings.failed(error)
         if still_large:
             self._look_again(self._pause.seconds)
 
@@ -257,7 +255,7 @@ class WalKeeper:
         """Do what is due; whether the file is above the soft limit after that."""
         async with self.checkpointing.connected():
             situation = await self.checkpointing.in_thread(
-                lambda: self.lookout.situation(idle=idle)
+                lambda: self.monitor.situation(idle=idle)
             )
             action = decide(situation, self.settings)
             if action is Action.NOTHING:
@@ -265,7 +263,7 @@ class WalKeeper:
             if action is not Action.WAIT:
                 self._call_in_readers(situation)
                 self._note(action, await self._act(action, situation), situation)
-            return await self.checkpointing.in_thread(self.lookout.is_large)
+            return await self.checkpointing.in_thread(self.monitor.is_large)
 
     async def _act(self, action: Action, situation: Situation) -> Checkpoint | None:
         if action is Action.TIDY:
@@ -276,16 +274,16 @@ class WalKeeper:
         return done
 
     def _call_in_readers(self, situation: Situation) -> None:
-        """At the hard limit: name those who stay, and end those who are too old."""
+        """At the hard limit: name the readers that stay, and end the ones that are too old."""
         hard = self.settings.hard_limit
         if hard is None or situation.log.used < hard:
             return
         now = time.monotonic()
         for snapshot in self.snapshots:
-            if self.lookout.is_too_old(snapshot, now):
+            if self.monitor.is_too_old(snapshot, now):
                 self._end_early(snapshot, situation, now)
             elif snapshot.stays:
-                self.reports.stays(snapshot, situation.log.used)
+                self.warnings.stays(snapshot, situation.log.used)
 
     def _end_early(self, snapshot: Snapshot, situation: Situation, now: float) -> None:
         age, used = now - snapshot.since, situation.log.used
@@ -295,7 +293,7 @@ class WalKeeper:
             f"{self.settings.max_snapshot_age} s); call rollback() and read again, in shorter "
             "transactions, or declare it: db.read(long=True)"
         )
-        self.reports.ended(snapshot, used)
+        self.warnings.ended(snapshot, used)
         snapshot.end_early(lambda: SnapshotTooOldError(message))
 
     async def _gap(self, situation: Situation) -> Checkpoint | None:
@@ -305,34 +303,34 @@ class WalKeeper:
             self.settings.reader_gap,
             _TURN_SECONDS,
             _LOCK_SECONDS,
-            too_large=lambda: too_large(self.lookout.measure(), self.settings),
+            too_large=lambda: too_large(self.monitor.measure(), self.settings),
         )
         for snapshot in left:
             snapshot.outstayed = True
-            self.reports.stays(snapshot, situation.log.used)
+            self.warnings.stays(snapshot, situation.log.used)
         if done is None:
             return None
         if done.outcome is CheckpointOutcome.TRUNCATED:
             self._gap_pause.over()
         else:
-            self.lookout.no_gap_until = time.monotonic() + self._gap_pause.longer()
+            self.monitor.no_gap_until = time.monotonic() + self._gap_pause.longer()
         if done.outcome is CheckpointOutcome.HELD_BACK:
-            self.reports.held_back_outside(done)
+            self.warnings.held_back_outside(done)
         return done
 
     def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
-        if done is None:  # somebody writes: it was not so quiet
+        if done is None:  # there is a writer: it was not so quiet
             return
-        self.reports.succeeded()
+        self.warnings.succeeded()
         if done.outcome is CheckpointOutcome.TRUNCATED:
-            self.reports.truncated()
-        self.lookout.checked = LogSize(0, max(0, done.frames), situation.log.frame_size, done.salts)
+            self.warnings.truncated()
+        self.monitor.checked = LogSize(0, max(0, done.frames), situation.log.frame_size, done.salts)
         if action is Action.TIDY and done.outcome is not CheckpointOutcome.TRUNCATED:
             self._pause.longer()
         else:
             self._pause.over()
 
-    # -- for whoever owns the database ----------------------------------------------------------
+    # -- for the database -----------------------------------------------------------------------
 
     async def checkpoint(self, mode: CheckpointMode, timeout: float) -> Checkpoint:
         """Run a checkpoint now; see :meth:`sa_sqlite_pool.SQLiteDatabase.checkpoint`."""
@@ -356,7 +354,7 @@ class WalKeeper:
 
     async def settle(self) -> None:
         """Tidy up what an earlier process has left, and wait for it."""
-        if not self.lookout.is_large():
+        if not self.monitor.is_large():
             return
         if not self._works():
             self._start(idle=True)
@@ -373,43 +371,23 @@ class WalKeeper:
 
     def statistics(self) -> WalStatistics:
         """How the log stands. Reads a few bytes of the ``-wal`` file."""
-        log, last = self.lookout.measure(), self.checkpointing.last
+        log, last = self.monitor.measure(), self.checkpointing.last
         return WalStatistics(
             size=log.size,
             frames=log.frames,
-            moved=last.moved if last is not None and last.salts == log.salts else 0,
+            checkpointed=last.moved if last is not None and last.salts == log.salts else 0,
             soft_limit=self.settings.soft_limit,
             limit=self.settings.hard_limit,
             last_checkpoint=last,
             held_back_by=None if last is None else last.held_back_by,
-            oldest_reader=_reader(self.snapshots.oldest),
+            oldest_reader=self.snapshots.statistics().oldest,
             sqlite_version=sqlite3.sqlite_version,
             reset_bug=has_reset_bug(sqlite3.sqlite_version_info),
             outside_writers=tuple(self.checkpointing.outside_writers),
         )
 
 
-def _reader(snapshot: Snapshot | None) -> ReaderStatistics | None:
-    if snapshot is None:
-        return None
-    return ReaderStatistics(
-        time.monotonic() - snapshot.since,
-        snapshot.permit.describe_holder(),
-        snapshot.long,
-        snapshot.outstayed,
-    )
-
-
 def _timer(reference: weakref.ref[WalKeeper], armed_for: float) -> None:
     keeper = reference()
     if keeper is not None:
         keeper.look_in_quiet(armed_for)
-
-
-_keepers: OnePerFile[WalKeeper] = OnePerFile()
-
-
-def wal_keeper(location: Location, turn: WriteTurn) -> WalKeeper:
-    """The keeper of a database file: the same object each time, as long as somebody keeps it."""
-    assert location.file is not None
-    return _keepers.get(location.file, lambda: WalKeeper(location, turn))

@@ -14,9 +14,9 @@ class Action(enum.Enum):
 
     NOTHING = enum.auto()
     WAIT = enum.auto()
-    """Look again when nobody writes."""
+    """Look again when there is no writer."""
     TIDY = enum.auto()
-    """Nobody writes: move everything and truncate the file, if nobody reads from it."""
+    """There is no writer: move everything and truncate the file, if there is no reader either."""
     MOVE = enum.auto()
     """Wait in line for the turn and move what can be moved."""
     GAP = enum.auto()
@@ -26,9 +26,9 @@ class Action(enum.Enum):
 class Situation(NamedTuple):
     """What is known.
 
-    ``idle``: nobody has written for a moment, and nobody waits to. ``checked_at``: bytes that were
-    in use at the last checkpoint of this log; 0 if it has begun anew since. ``pinned``: somebody
-    reads an old state who will not end soon, so that a gap would be in vain.
+    ``idle``: there was no commit for a moment, and no writer waits. ``checked_at``: bytes that were
+    in use at the last checkpoint of this log; 0 if it has begun anew since. ``pinned``: a reader of
+    an old state will not end soon, so that a gap would be in vain.
     """
 
     log: LogSize

@@ -6,7 +6,7 @@ checkpoint at the same instant" SQLite 3.7.0 to 3.51.2 may lose what was committ
 process finds everything moved already and begins the log anew, and the checkpoint then marks the
 first frames of the new log as moved, although they are not.
 
-No checkpoint of this package can, since nobody can commit while it runs; see
+No checkpoint of this package can, since nothing can be committed while it runs; see
 :mod:`~.checkpoints`. Programs that do not know the package can.
 """
 

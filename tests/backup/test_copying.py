@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool.backup.copying import take_alone, write_over
-from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.wal.checkpoints import connect
 
@@ -23,7 +23,7 @@ async def test_a_lock_is_not_waited_for(path: Path, tmp_path: Path) -> None:
     """Python would try again without end."""
     make(path)
     make(tmp_path / "locked.db")
-    worker = await Worker.open(Location(str(path)).sqlite_uri, None)
+    worker = await ConnectionThread.open(Location(str(path)).sqlite_uri, None)
     locked = Location(str(tmp_path / "locked.db"))
     try:
         with closing(connect(locked)) as other, closing(connect(locked)) as target:

@@ -14,9 +14,9 @@ import pytest
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.backup import copying
 from sa_sqlite_pool.backup.backup import connected
-from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
-from sa_sqlite_pool.system.unfinished import UnfinishedFile
+from sa_sqlite_pool.system.atomic_file import AtomicFile
 from tests.backup import ledger
 from tests.backup.held import ROLLBACK, Held
 from tests.backup.ledger import entries
@@ -116,14 +116,14 @@ async def test_the_end_is_awaited(
     """As a COMMIT: what is about to get its name gets it."""
     await db.backup(copy)
     inside, leave = threading.Event(), threading.Event()
-    original = UnfinishedFile.replace
+    original = AtomicFile.replace
 
-    def slow(self: UnfinishedFile) -> None:
+    def slow(self: AtomicFile) -> None:
         inside.set()
         assert leave.wait(30)
         original(self)
 
-    monkeypatch.setattr(UnfinishedFile, "replace", slow)
+    monkeypatch.setattr(AtomicFile, "replace", slow)
     await ledger.post(db, random.Random(1))
     task = asyncio.create_task(db.backup(copy))
     await until(inside.is_set)
@@ -274,7 +274,7 @@ def test_its_loop_dies_in_the_verification(
 
 def test_its_loop_dies_between_two_jobs(path: Path) -> None:
     """The connection is let go of where nothing can be awaited."""
-    workers: list[Worker] = []
+    workers: list[ConnectionThread] = []
 
     async def use() -> None:
         async with connected(Location(str(path)), None) as worker:

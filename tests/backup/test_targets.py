@@ -19,7 +19,7 @@ from sa_sqlite_pool import (
     NotADatabaseError,
     SQLiteDatabase,
 )
-from sa_sqlite_pool.system.unfinished import UnfinishedFile
+from sa_sqlite_pool.system.atomic_file import AtomicFile
 from tests.backup.held import Held
 from tests.backup.ledger import entries
 from tests.helpers import files_beside, until
@@ -205,31 +205,31 @@ def test_it_is_taken_for_left_before_it_is_locked(
     lock    |
     open    |
     """
-    original = UnfinishedFile._own
+    original = AtomicFile._own
     came: list[int] = []
 
-    def late(self: UnfinishedFile, created: int) -> None:
+    def late(self: AtomicFile, created: int) -> None:
         if not came:
             came.append(1)
             self._remove_what_was_left()
         original(self, created)
 
-    monkeypatch.setattr(UnfinishedFile, "_own", late)
-    unfinished = UnfinishedFile(copy)
-    unfinished.create(like=__file__)
+    monkeypatch.setattr(AtomicFile, "_own", late)
+    atomic = AtomicFile(copy)
+    atomic.create(like=__file__)
     try:
         assert came
         assert files_beside(copy) == {"copy.db.unfinished"}
         with pytest.raises(DatabaseInUseError):
-            UnfinishedFile(copy).create(like=__file__)
+            AtomicFile(copy).create(like=__file__)
     finally:
-        unfinished.discard()
+        atomic.discard()
     assert files_beside(copy) == set()
 
 
 def test_another_ones_is_not_removed(copy: Path) -> None:
     """Whoever was refused has nothing to discard; who has finished, nothing any more."""
-    first, second = UnfinishedFile(copy), UnfinishedFile(copy)
+    first, second = AtomicFile(copy), AtomicFile(copy)
     first.create(like=__file__)
     with pytest.raises(DatabaseInUseError):
         second.create(like=__file__)
@@ -251,17 +251,17 @@ def test_it_gets_its_name_before_it_is_locked(copy: Path, monkeypatch: pytest.Mo
             |                 | create
             | lock; leaves it |
     """
-    first, second, third = (UnfinishedFile(copy) for _ in range(3))
+    first, second, third = (AtomicFile(copy) for _ in range(3))
     first.create(like=__file__)
-    original = UnfinishedFile._lock
+    original = AtomicFile._lock
 
-    def late(self: UnfinishedFile, descriptor: int) -> None:
+    def late(self: AtomicFile, descriptor: int) -> None:
         if self is second:
             first.replace()
             third.create(like=__file__)
         original(self, descriptor)
 
-    monkeypatch.setattr(UnfinishedFile, "_lock", late)
+    monkeypatch.setattr(AtomicFile, "_lock", late)
     second._remove_what_was_left()
     assert files_beside(copy) == {"copy.db", "copy.db.unfinished"}
     third.discard()
@@ -270,19 +270,19 @@ def test_it_gets_its_name_before_it_is_locked(copy: Path, monkeypatch: pytest.Mo
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 def test_a_child_removes_nothing(copy: Path) -> None:
     """It is its parent's, and so is the lock."""
-    unfinished = UnfinishedFile(copy)
-    unfinished.create(like=__file__)
+    atomic = AtomicFile(copy)
+    atomic.create(like=__file__)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
-        unfinished.discard()
+        atomic.discard()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     assert files_beside(copy) == {"copy.db.unfinished"}
     with pytest.raises(DatabaseInUseError):
-        UnfinishedFile(copy).create(like=__file__)
-    unfinished.discard()
+        AtomicFile(copy).create(like=__file__)
+    atomic.discard()
 
 
 async def test_no_descriptor_is_left(db: SQLiteDatabase, copy: Path) -> None:

@@ -16,6 +16,14 @@ from .calling import Json, call
 OURS = {"ReaderPool", "SQLitePool", "WriterPool"}
 
 
+@pytest.mark.parametrize("module", ["wal_growth", "checkpoint_latency", "wal_hour"])
+def test_the_long_ones_start(module: str) -> None:
+    """And say what they can be told; what they measure and write down is for `make test-long`."""
+    done = call("--help", module=f"benchmarks.{module}")
+    assert done.returncode == 0, done.stderr
+    assert "--json" in done.stdout
+
+
 def test_after_a_cancellation() -> None:
     """Every contender is measured, the stock engine too."""
     done = call("--rounds", "1", "--seconds", "0.3", module="benchmarks.after_cancellation")
@@ -24,6 +32,7 @@ def test_after_a_cancellation() -> None:
         assert re.search(rf"{contender} +│ +[\d.]+ │ +[\d.]+ │ +[\d.]+ │", done.stdout)
 
 
+@pytest.mark.long
 def test_growth_of_the_log(tmp_path: Path) -> None:
     """Everybody writes, who has readers reads, the books balance, and what was asked is told."""
     file = tmp_path / "report.json"
@@ -41,6 +50,7 @@ def test_growth_of_the_log(tmp_path: Path) -> None:
         assert re.search(rf"{re.escape(asked['what'])} +│ +{asked['limit']:g} │", done.stdout)
 
 
+@pytest.mark.long
 def test_latency_beside_checkpoints(tmp_path: Path) -> None:
     """Both loads have all contenders, whose books balance, and who run as they are named."""
     file = tmp_path / "report.json"
@@ -58,6 +68,7 @@ def test_latency_beside_checkpoints(tmp_path: Path) -> None:
         assert (pragmas[0], pragmas[2:]) == ("0", ["1000", "1000"])
 
 
+@pytest.mark.long
 def test_an_hour_of_the_log(tmp_path: Path) -> None:
     """Both engines live through it, and there is a picture."""
     file, picture = tmp_path / "report.json", tmp_path / "hour.png"

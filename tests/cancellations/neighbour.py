@@ -27,9 +27,9 @@ async def neighbour(path: Path, rng: Random) -> AsyncIterator[None]:
 
 async def _take_turns(turn: FileTurn, rng: Random) -> None:
     while True:
-        claim = turn.take_nowait() or await turn.wait(_WAIT_SECONDS)
-        assert claim is not None, f"no turn within {_WAIT_SECONDS} s"
-        with claim:
+        request = turn.acquire_nowait() or await turn.acquire(_WAIT_SECONDS)
+        assert request is not None, f"no turn within {_WAIT_SECONDS} s"
+        with request:
             await _laps(rng)
         await _laps(rng)
 

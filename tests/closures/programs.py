@@ -92,7 +92,7 @@ def forks_with_a_line(pipe: Pipe, path: Path) -> None:
 
 
 async def _line_up(db: SQLiteDatabase, path: Path) -> tuple[Permit, list[asyncio.Task[int]]]:
-    permit = turn_of(path).take_nowait()
+    permit = turn_of(path).acquire_nowait()
     assert permit is not None
     tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
     await until_waiting(1, turn_of(path))

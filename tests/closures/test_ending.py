@@ -92,8 +92,8 @@ async def test_closing_a_group(db: SQLiteDatabase) -> None:
     closing = asyncio.ensure_future(db.close(0.01))
     pool = db.writer_engine.pool
     assert isinstance(pool, FairPool)
-    (loan,) = pool.loans
-    await until(lambda: loan.connection is None or loan.connection.given_up)
+    (checkout,) = pool.checkouts
+    await until(lambda: checkout.connection is None or checkout.connection.given_up)
     inside.leave.set()
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     causes = set()
@@ -183,8 +183,8 @@ async def test_a_function_that_computes_is_not_idle(db: SQLiteDatabase) -> None:
         task = asyncio.ensure_future(run(inside))
         await inside.until_entered()
         assert isinstance(engine.pool, FairPool)
-        (loan,) = engine.pool.loans
-        assert loan.permit.idle_since is None
+        (checkout,) = engine.pool.checkouts
+        assert checkout.permit.idle_since is None
         inside.leave.set()
         await task
 

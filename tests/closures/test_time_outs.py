@@ -149,7 +149,7 @@ async def test_the_turn_is_the_groups(db: SQLiteDatabase, path: Path) -> None:
     """From the moment when it is handed over, whether at once or after a wait: a caller that is
     cancelled and asks again must not pass for the holder."""
     turn = turn_of(path)
-    permit = turn.take_nowait()
+    permit = turn.acquire_nowait()
     assert permit is not None
     waiting = asyncio.ensure_future(db.run_write_core(add, 10))
     await until_waiting(1, turn)

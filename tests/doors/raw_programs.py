@@ -47,12 +47,12 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
         if cancelled:  # aiosqlite's call ends; its statement does not
             stepping.cancel()
             await asyncio.wait([stepping])
-        claim = None if other is None else other.take_nowait()
+        request = None if other is None else other.acquire_nowait()
         going_on = asyncio.create_task(connection.execute(UPDATE_FIRST))
         for _ in range(10):
             await asyncio.sleep(0)
-        if claim is not None:
-            claim.give_back()
+        if request is not None:
+            request.release()
             writing = (await driver(connection)).executor.transaction.writing
             await until(lambda: writing.begun)
         leave.set()

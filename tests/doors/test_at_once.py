@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import SQLitePool, WriterPool
-from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
 from tests.helpers import SleepingFunction, turn_of, until
 from tests.turn.locks import is_free
 
@@ -31,9 +31,9 @@ ENDLESS_INSERT = (
 @contextlib.contextmanager
 def other_process(path: Path) -> Iterator[None]:
     """Another process of the package has the turn."""
-    claim = FileTurn(str(path)).take_nowait()
-    assert claim is not None
-    with claim:
+    request = FileTurn(str(path)).acquire_nowait()
+    assert request is not None
+    with request:
         yield
 
 
@@ -109,8 +109,8 @@ class TestAtOnce:
             task = await self.waiting(engine, path, "INSERT INTO t SELECT sleep()")
         await until(self.sleeping.inside.is_set)
         next_one = FileTurn(str(path))
-        assert next_one._line.take_nowait()
-        next_one._line.give_back()
+        assert next_one._line.acquire_nowait()
+        next_one._line.release()
         self.sleeping.leave.set()
         await task
 
@@ -152,14 +152,14 @@ class TestAtOnce:
         gives it back       |
         """
         granted, cancelled = threading.Event(), threading.Event()
-        begin = Claim.begin
+        begin = FileLockRequest.begin
 
-        def begin_late(claim: Claim) -> None:
+        def begin_late(request: FileLockRequest) -> None:
             granted.set()
             assert cancelled.wait(10)
-            begin(claim)
+            begin(request)
 
-        monkeypatch.setattr(Claim, "begin", begin_late)
+        monkeypatch.setattr(FileLockRequest, "begin", begin_late)
         with other_process(path):
             task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)")
         await until(granted.is_set)
@@ -176,14 +176,14 @@ class TestAtOnce:
         """Then the thread has not got the turn, and the statement runs as always, once."""
         first = FileTurn(str(path))
         with other_process(path):
-            assert first._line.take_nowait()
+            assert first._line.acquire_nowait()
             sql = "INSERT INTO t VALUES (thread())"
             task = await self.waiting(engine, path, sql)
         waiting = turn_of(path)._file._waiting
         assert waiting is not None
         waiting._wake()  # half a second is over
         await task
-        first._line.give_back()
+        first._line.release()
         assert len(await self.rows(engine)) == 1
         assert await self.rows(engine) != ["sa_sqlite_pool-file-turn"]
         await until(lambda: is_free(path))

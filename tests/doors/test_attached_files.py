@@ -3,101 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.exc import OperationalError, SAWarning
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import (
     OwnLockError,
     SQLitePool,
-    StatementTimeout,
     TurnAlreadyHeldError,
     WriterPool,
     WriteTimeout,
 )
-from sa_sqlite_pool.turn.write_turn import WriteTurn
-from tests.cancelling import cancelled_at
 from tests.conftest import MakeEngine
-from tests.doors.turns import is_locked, outcome, turn_taken
+from tests.doors.attached import MAIN, OTHER, THIRD, Files, files, files_free
+from tests.doors.turns import is_locked, turn_taken
 from tests.helpers import UPDATE_FIRST, create_items, driver, turn_of, until, until_free
 
-MAIN = UPDATE_FIRST
-OTHER = text("UPDATE other.notes SET body = body || '+' WHERE id = 1")
-THIRD = text("UPDATE third.notes SET body = body || '+' WHERE id = 1")
-ENDLESS = text(
-    "INSERT INTO other.notes (body) "
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
-)
-
-
-class Files:
-    """``m.db``, which engines are on, and two that are attached, by whatever name."""
-
-    def __init__(self, directory: Path, other: str, make_engine: MakeEngine) -> None:
-        self.main, self.other = directory / "m.db", directory / other
-        self.third = directory / "t.db"
-        for file in (self.other, self.third):
-            with closing(sqlite3.connect(file)) as connection:
-                connection.executescript(
-                    "PRAGMA journal_mode = WAL; CREATE TABLE notes (id INTEGER PRIMARY KEY, body);"
-                    "INSERT INTO notes VALUES (1, '');"
-                )
-        self._make = make_engine
-
-    def engine(self, poolclass: type = SQLitePool, **options: Any) -> AsyncEngine:
-        """An engine whose connections have the others attached."""
-        engine = self._make(poolclass, url=f"sqlite+aiosqlite:///{self.main}", **options)
-
-        @event.listens_for(engine.sync_engine, "connect")
-        def attach(connection: Any, _record: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute("ATTACH ? AS other", (str(self.other),))
-            cursor.execute("ATTACH ? AS third", (str(self.third),))
-            cursor.close()
-
-        return engine
-
-    def engine_of_other(self) -> AsyncEngine:
-        """An engine on the other file itself."""
-        return self._make(SQLitePool, url=f"sqlite+aiosqlite:///{self.other}")
-
-    @property
-    def turns(self) -> list[WriteTurn]:
-        return [turn_of(file) for file in (self.main, self.other, self.third)]
-
-    def written(self) -> tuple[int, str, str]:
-        """How often each was written."""
-        with closing(sqlite3.connect(self.main)) as connection:
-            (amount,) = connection.execute("SELECT amount FROM items WHERE id = 1").fetchone()
-        bodies = []
-        for file in (self.other, self.third):
-            with closing(sqlite3.connect(file)) as connection:
-                bodies.append(
-                    connection.execute("SELECT body FROM notes WHERE id = 1").fetchone()[0]
-                )
-        return amount, bodies[0], bodies[1]
-
-    async def come_to_rest(self) -> None:
-        await until(lambda: all(turn.holder is None for turn in self.turns))
-        assert not any(is_locked(file) for file in (self.main, self.other, self.third))
-
-
-@pytest.fixture(params=["a.db", "z.db"], ids=["before", "after"])
-async def files(
-    request: pytest.FixtureRequest, path: Path, make_engine: MakeEngine
-) -> AsyncIterator[Files]:
-    files = Files(path.parent.resolve(), request.param, make_engine)
-    await create_items(files.engine())
-    yield files
-    await files.come_to_rest()
+__all__ = ["files"]
 
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
@@ -266,10 +192,6 @@ async def test_an_outsider_that_stays_is_named(files: Files) -> None:
             await connection.rollback()
 
 
-async def files_free(files: Files) -> None:
-    await until(lambda: all(turn.holder is None for turn in files.turns))
-
-
 async def test_a_function_that_writes_takes_all_turns(files: Files) -> None:
     """Nobody knows which file it is about to write."""
 
@@ -286,142 +208,6 @@ async def test_a_function_that_writes_takes_all_turns(files: Files) -> None:
         assert all(turn.holder is not None for turn in files.turns)
         await connection.rollback()
     assert files.written() == (0, "", "")
-
-
-# -- given back ------------------------------------------------------------------------------------
-
-
-async def write_all(connection: AsyncConnection) -> None:
-    await connection.execute(MAIN)
-    await connection.execute(THIRD)
-    await connection.execute(OTHER)
-    await connection.commit()
-
-
-async def swap_in(files: Files, engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        await write_all(connection)
-
-
-async def begins_with_the_other(files: Files, engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        await connection.execute(text("SAVEPOINT a"))
-        await connection.execute(OTHER)
-        await write_all(connection)
-
-
-async def attaches_by_itself(files: Files, engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        await connection.execute(text("DETACH other"))
-        await connection.execute(text(f"ATTACH '{files.other}' AS other"))
-        await connection.execute(text("CREATE TEMP TABLE scratch (i)"))
-        await connection.execute(text("INSERT INTO scratch VALUES (1)"))
-        await write_all(connection)
-
-
-OPERATIONS = [swap_in, begins_with_the_other, attaches_by_itself]
-
-
-@pytest.mark.parametrize("stubborn", [False, True], ids=["once", "again and again"])
-@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
-@pytest.mark.parametrize("operation", OPERATIONS)
-async def test_cancelled_at_every_await(
-    files: Files,
-    operation: Callable[[Files, AsyncEngine], Coroutine[Any, Any, None]],
-    poolclass: type,
-    stubborn: bool,
-) -> None:
-    """All files were written, or none; and no turn is left with anybody."""
-    engine, number, before = files.engine(poolclass, pool_size=1), 1, 0
-    while await cancelled_at(operation(files, engine), number, stubborn):
-        await files.come_to_rest()
-        main, other, third = files.written()
-        assert main == len(third)
-        assert len(other) in {main, 2 * main}
-        assert main - before in {0, 1}
-        before, number = main, number + 1
-    assert number > 4
-    await swap_in(files, engine)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-async def test_cancelled_while_it_waits_for_the_other_turn(
-    files: Files, operation: Callable[[Files, AsyncEngine], Coroutine[Any, Any, None]]
-) -> None:
-    """Those behind it are served."""
-    engine = files.engine(pool_size=2)
-    async with turn_taken(files.other):
-        working = asyncio.create_task(operation(files, engine))
-        await until(lambda: turn_of(files.other).waiting == 1)
-        behind = asyncio.create_task(swap_in(files, engine))
-        await until(lambda: turn_of(files.main).waiting == 1)
-        working.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await working
-        await until(lambda: turn_of(files.other).waiting == 1)
-    await behind
-    assert files.written() == (1, "+", "+")
-
-
-async def test_a_connection_that_is_lost_gives_all_turns_back(files: Files) -> None:
-    """The garbage collector finds it, and rolls back."""
-    engine = files.engine()
-
-    async def lose() -> None:
-        connection = await engine.connect()
-        await connection.execute(MAIN)
-        await connection.execute(OTHER)
-        assert turn_of(files.other).holder is not None
-
-    with pytest.warns((RuntimeWarning, ResourceWarning, SAWarning)):
-        await asyncio.create_task(lose())
-        gc.collect()
-    await files.come_to_rest()
-    assert files.written() == (0, "", "")
-
-
-async def test_a_connection_that_is_given_up_while_it_waits(files: Files) -> None:
-    """Its pool is told to take it back: the turn that it is handed later is given back, too."""
-    engine = files.engine()
-    connection = await engine.connect()
-    raw = await driver(connection)
-    async with turn_taken(files.other):
-        writing = asyncio.create_task(connection.execute(OTHER))
-        await until(lambda: turn_of(files.other).waiting == 1)
-        raw.give_up("it was taken back", keep=True)
-    with pytest.raises(OperationalError, match="it was taken back"):
-        await writing
-    await connection.invalidate()
-    await connection.close()
-    await files.come_to_rest()
-
-
-async def test_a_statement_that_takes_too_long(files: Files) -> None:
-    """It is stopped and rolled back; the turns come back with the end of the transaction."""
-    engine = files.engine(statement_timeout=0.05)
-    async with engine.connect() as connection:
-        await connection.execute(MAIN)
-        with pytest.raises(StatementTimeout):
-            await connection.execute(ENDLESS)
-        await connection.rollback()
-        await files_free(files)
-        await connection.execute(OTHER)
-        await connection.commit()
-    assert files.written() == (0, "+", "")
-
-
-async def test_in_autocommit_each_statement_gives_back(files: Files) -> None:
-    """Its turns are held as long as it runs."""
-    engine = files.engine().execution_options(isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        for statement in (OTHER, MAIN, THIRD):
-            await connection.execute(statement)
-            assert all(turn.holder is None for turn in files.turns)
-        rows = [{"body": body} for body in "ab"]
-        await connection.execute(text("INSERT INTO other.notes (body) VALUES (:body)"), rows)
-        assert all(turn.holder is None for turn in files.turns)
-        assert await outcome(connection, "SELECT count(*) FROM other.notes") == [(3,)]
-    assert files.written() == (1, "+", "+")
 
 
 async def test_without_attached_files_a_transaction_begins_immediate(

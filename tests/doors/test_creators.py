@@ -176,8 +176,8 @@ async def test_an_early_connection_that_is_not_needed(path: Path, make_engine: M
         return connections[-1]
 
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=creator)
-    opening = engine.pool._opening  # type: ignore[attr-defined]
-    await greenlet_spawn(opening.find_file)
+    connector = engine.pool._connector  # type: ignore[attr-defined]
+    await greenlet_spawn(connector.find_file)
     await engine.dispose()
     connections[0]._thread.join(30)
     assert connections[0]._connection is None
@@ -203,7 +203,7 @@ async def test_a_creator_s_file_that_was_inherited(
     used, fresh = (make_engine(SQLitePool, url=NOWHERE, async_creator=creator) for _ in range(2))
     async with used.connect() as connection:
         await connection.invalidate()
-    monkeypatch.setattr("sa_sqlite_pool.driver.opening.inherited_files", {str(path)})
+    monkeypatch.setattr("sa_sqlite_pool.driver.connector.inherited_files", {str(path)})
     for engine in (used, fresh, fresh):
         with pytest.raises(OperationalError, match="it was forked while a connection"):
             await engine.connect()

@@ -182,7 +182,7 @@ class TestAsLongAsTheLock:
         await create_items(engine)
         connection = await engine.connect()
         raw = await driver(connection)
-        used = raw._executor.transaction
+        used = raw.executor.transaction
         raw.give_up("it was closed", keep=False)
         await until(lambda: used._gone)
 
@@ -208,7 +208,7 @@ class TestAsLongAsTheLock:
         for step, note in every_step():
             async with engine.connect() as connection:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                used = (await driver(connection))._executor.transaction
+                used = (await driver(connection)).executor.transaction
                 used.worker.connection.execute("ROLLBACK")
                 with Meanwhile(writing.__file__, step, act) as meanwhile:
                     used.writing.end()

@@ -20,7 +20,7 @@ from sa_sqlite_pool import (
 )
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.transactions import locks
-from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
 from sa_sqlite_pool.wal import checkpointing
 from tests.doors.file_turns import engine, turn_waits, update
 from tests.helpers import (
@@ -91,22 +91,22 @@ class TestWaiting:
 
         turn_of(path)._file._clock = lambda: 100.0  # it has just had the turn, however slow this is
         other = FileTurn(str(path))
-        claim = other.take_nowait()
-        assert claim is not None
+        request = other.acquire_nowait()
+        assert request is not None
         tasks = [asyncio.create_task(one(str(number))) for number in range(count)]
         await until(lambda: blocked(path, "turn"))
 
-        async def again(claim: Claim | None) -> None:
-            assert claim is not None
-            claim.give_back()
+        async def again(request: FileLockRequest | None) -> None:
+            assert request is not None
+            request.release()
             for _ in range(count):
-                claim = await other.wait(10.0)
-                assert claim is not None
+                request = await other.acquire(10.0)
+                assert request is not None
                 written.append("other")
                 await until(lambda: len(written) == 2 * count or blocked(path, "turn"))
-                claim.give_back()
+                request.release()
 
-        await asyncio.gather(*tasks, again(claim))
+        await asyncio.gather(*tasks, again(request))
         assert sorted(written[::2]) == [str(number) for number in range(count)]
         assert written[1::2] == ["other"] * count
 
@@ -158,14 +158,14 @@ class TestWaiting:
         with other_process(path), pytest.raises(WriteTimeout, match=r"waited 10\.00 s"):
             await asyncio.wait_for(waited.execute(UPDATE_FIRST), 5)
         other = FileTurn(str(path))
-        while (claim := other.take_nowait()) is None:  # its thread gives up what it waited for
+        while (request := other.acquire_nowait()) is None:  # its thread gives up what it waited for
             await asyncio.sleep(0)
         task = asyncio.create_task(waited.execute(UPDATE_FIRST))
         await until(lambda: turn_waits(path))
         for _ in range(20):
             await asyncio.sleep(0)
         assert not task.done()  # the first wait counts once
-        claim.give_back()
+        request.release()
         await task
         await waited.close()
 

@@ -188,7 +188,7 @@ async def test_a_reader_engine_cannot_be_asked_to_write(reader: AsyncEngine) -> 
 
 
 async def test_readers_of_a_shared_memory_database_cannot_write() -> None:
-    """There mode=ro is not to be had, and the guard alone does it."""
+    """There mode=ro is not to be had, and the authorizer alone does it."""
     url = "sqlite+aiosqlite:///file:/forbidden?vfs=memdb&uri=true"
     writer = create_async_engine(url, poolclass=WriterPool)
     reader = create_async_engine(url, poolclass=ReaderPool)

@@ -100,7 +100,7 @@ async def test_what_the_application_allows_goes_on(door: Callable[..., AsyncEngi
 async def test_what_the_application_forbids_stays_forbidden(
     door: Callable[..., AsyncEngine],
 ) -> None:
-    """Also after the guard was installed anew, and for what was compiled before."""
+    """Also after the authorizer was installed anew, and for what was compiled before."""
     engine = door()
     set_by_listener(engine, lambda raw: raw.set_authorizer(allow_list))
     for _ in range(4):

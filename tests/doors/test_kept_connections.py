@@ -51,7 +51,7 @@ class House:
             await task
 
     async def come_to_rest(self) -> None:
-        await until(lambda: len(self.engine.pool.loans) == 0)  # type: ignore[attr-defined]
+        await until(lambda: len(self.engine.pool.checkouts) == 0)  # type: ignore[attr-defined]
         await until_free(self.path)
 
     async def after(

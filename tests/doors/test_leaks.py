@@ -26,9 +26,9 @@ from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, turn_of, 
 DOORS = {"swap-in": SQLitePool, "writer": WriterPool}
 
 
-def loans(engine: AsyncEngine) -> int:
+def checkouts(engine: AsyncEngine) -> int:
     assert isinstance(engine.pool, FairPool)
-    return len(engine.pool.loans)
+    return len(engine.pool.checkouts)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ async def test_a_leaked_write_is_rolled_back(
     await leak()
     await collected(r"SQLiteConnection app\.db.*, checked out at test_leaks\.py:\d+>")
     await until_free(path)
-    await until(lambda: loans(engine) == 0)
+    await until(lambda: checkouts(engine) == 0)
     assert await amounts(engine) == [0, 0, 0]
     assert len(opened) == 1
 
@@ -326,8 +326,8 @@ async def test_a_long_reader_may_be_idle(path: Path, records: Records) -> None:
         for long in (True, False):
             async with db.read(long=long) as session:
                 await session.execute(text("SELECT 1"))
-                (loan,) = pool.loans
-                loan.permit.idle_since = 0.0  # for ages
+                (checkout,) = pool.checkouts
+                checkout.permit.idle_since = 0.0  # for ages
                 pool._idle_watch.look()
                 assert len(records.messages) == (0 if long else 1)
 
@@ -359,7 +359,7 @@ async def test_idle_warnings_can_be_switched_off(path: Path, records: Records) -
 
 
 async def test_the_watch_sleeps_when_nothing_is_on_loan(path: Path) -> None:
-    """One timer, as long as there are loans; the next loan starts it again."""
+    """One timer, as long as there are checkouts; the next checkout starts it again."""
     async with SQLiteDatabase(path, idle_warning=0.02) as db:
         assert isinstance(db.writer_engine.pool, FairPool)
         watch = db.writer_engine.pool._idle_watch

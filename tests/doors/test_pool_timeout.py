@@ -78,21 +78,21 @@ async def test_a_checkout_without_limit_leaves_the_limit_of_the_write(
     """A writer that has waited for long waits for another process as long as any other does."""
     engine = make_engine(WriterPool, pool_timeout=None, write_timeout=30.0)
     await create_items(engine)
-    has_it = FileTurn(str(path)).take_nowait()
+    has_it = FileTurn(str(path)).acquire_nowait()
     assert has_it is not None
 
     async def write() -> None:
         async with engine.begin() as connection:
-            loan = (await driver(connection)).executor.transaction.loan
-            assert loan is not None
-            assert loan.seconds_waited == 0.0
+            checkout = (await driver(connection)).executor.transaction.checkout
+            assert checkout is not None
+            assert checkout.seconds_waited == 0.0
             await connection.execute(UPDATE_FIRST)
 
     async with engine.connect():
         task = asyncio.ensure_future(write())
         await until(lambda: pool_of(engine).waiting)
         await asyncio.sleep(FIVE_TIMES_AS_LONG)
-    has_it.give_back()
+    has_it.release()
     await task
     assert await amounts(engine) == [1, 0, 0]
 

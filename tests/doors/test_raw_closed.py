@@ -14,8 +14,8 @@ from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
+from sa_sqlite_pool.execution.connection_thread import _open_connections
 from sa_sqlite_pool.execution.raw import EndedQueue
-from sa_sqlite_pool.execution.worker import _open_connections
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, until, until_free
@@ -129,7 +129,7 @@ async def test_a_connection_given_back_closed(make_engine: MakeEngine, use: str)
         await in_time(USES[use](raw))
     pool = engine.pool
     assert isinstance(pool, FairPool)
-    await until(lambda: not len(pool.loans))
+    await until(lambda: not len(pool.checkouts))
     assert await amounts(engine) == [0, 0, 0]
 
 

@@ -115,7 +115,7 @@ async def test_a_returned_record_is_lent_once(
             await connection.execute(UPDATE_FIRST)
         await finalizer.ends()
         assert record.in_use
-        assert len(pool_of(engine).loans) == 1
+        assert len(pool_of(engine).checkouts) == 1
         assert pool_of(engine).checkedin() == 0
         await connection.commit()
     assert pool_of(engine).checkedin() == 1
@@ -142,7 +142,7 @@ async def test_an_error_of_the_finalizer_harms_nobody_else(
         assert (await record_of(connection)).dbapi_connection is not None
         await connection.commit()
     gc.collect()  # the connection whose closing failed
-    await until(lambda: not len(pool_of(engine).loans))
+    await until(lambda: not len(pool_of(engine).checkouts))
     await until_free(path)
     assert await amounts(engine) == [1, 0, 0]
 

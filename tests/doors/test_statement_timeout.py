@@ -23,8 +23,8 @@ from sa_sqlite_pool import (
     TransactionLostError,
     WriterPool,
 )
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.jobs import Job
-from sa_sqlite_pool.execution.worker import Worker
 from sa_sqlite_pool.transactions import locks
 from tests.conftest import MakeEngine
 from tests.helpers import (
@@ -180,7 +180,7 @@ async def test_waiting_for_the_turn_does_not_count(
     async with engine.connect() as connection:
         raw = await driver(connection)
         monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: now[0]))
-        monkeypatch.setattr(Worker, "run", noting(limits))
+        monkeypatch.setattr(ConnectionThread, "run", noting(limits))
         task = asyncio.create_task(connection.execute(UPDATE_FIRST))
         await until_waiting(1, turn)
         now[0] += 3600
@@ -193,10 +193,10 @@ async def test_waiting_for_the_turn_does_not_count(
 
 
 def noting(limits: list[float | None]) -> Callable[..., Job[Any]]:
-    """``Worker.run``, noting the limit of each job."""
-    run = Worker.run
+    """``ConnectionThread.run``, noting the limit of each job."""
+    run = ConnectionThread.run
 
-    def noting_run(worker: Worker, *arguments: Any, **options: Any) -> Job[Any]:
+    def noting_run(worker: ConnectionThread, *arguments: Any, **options: Any) -> Job[Any]:
         limits.append(options.get("timeout"))
         return run(worker, *arguments, **options)
 

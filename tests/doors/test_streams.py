@@ -51,9 +51,9 @@ async def test_a_reader_s_stream_goes_on(make_engine: MakeEngine) -> None:
         rows = [*(await result.fetchmany(3))]
         await connection.rollback()
         reading = (await driver(connection)).executor.transaction.reading
-        assert reading.open
+        assert reading.snapshot is not None
         rows += await result.fetchall()
-        assert not reading.open
+        assert reading.snapshot is None
     assert [row.id for row in rows] == list(range(1, 11))
 
 

@@ -140,7 +140,9 @@ async def test_it_is_not_kept_after_a_cancellation(make_engine: MakeEngine) -> N
     task = asyncio.ensure_future(write_and_wait())
     pool = engine.pool
     assert isinstance(pool, FairPool)
-    await until(lambda: any("RECURSIVE" in (loan.permit.last_sql or "") for loan in pool.loans))
+    await until(
+        lambda: any("RECURSIVE" in (checkout.permit.last_sql or "") for checkout in pool.checkouts)
+    )
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -73,8 +73,8 @@ async def test_an_unfinished_stream_holds_nothing_after_the_return(swap_in: Asyn
         raw = await driver(connection)
         result = await connection.stream(select(Item.id).execution_options(yield_per=10))
         await result.fetchone()
-        assert raw._executor.transaction.reading.streams
-    assert not raw._executor.transaction.reading.streams
+        assert raw.executor.transaction.reading.streams
+    assert not raw.executor.transaction.reading.streams
     async with swap_in.begin() as connection:
         await connection.execute(text("DROP TABLE items"))  # refused while a statement reads it
 
@@ -274,7 +274,7 @@ async def test_in_memory(database: str, make_engine: MakeEngine) -> None:
         async with engine.begin() as writing:
             await writing.execute(UPDATE_FIRST)
     assert await amounts(engine) == [1, 0, 0]
-    engine_files = engine.pool._opening.location.path  # type: ignore[attr-defined]
+    engine_files = engine.pool._connector.location.path  # type: ignore[attr-defined]
     assert Path(engine_files).exists()
     other = make_engine(SQLitePool, url=f"sqlite+aiosqlite://{database}")
     with pytest.raises(OperationalError, match="no such table"):

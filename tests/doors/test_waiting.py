@@ -15,7 +15,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import PoolTimeout, SQLitePool, TransactionLostError, WriterPool, WriteTimeout
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.execution.laps import Laps
+from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.files import site
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_free
@@ -159,7 +159,7 @@ async def test_letting_others_go_on_counts_for_the_time_out(
     """The error says how long the caller was ready to wait."""
     engine = make_engine(poolclass, pool_size=1, max_overflow=0, pool_timeout=50)
 
-    async def enter(_: Laps) -> float:
+    async def enter(_: LoopBudget) -> float:
         return 100.0
 
     async def use() -> None:
@@ -167,8 +167,8 @@ async def test_letting_others_go_on_counts_for_the_time_out(
             pass
 
     async with engine.connect():
-        monkeypatch.setattr(Laps, "enter_nowait", lambda _: False)
-        monkeypatch.setattr(Laps, "enter", enter)
+        monkeypatch.setattr(LoopBudget, "enter_nowait", lambda _: False)
+        monkeypatch.setattr(LoopBudget, "enter", enter)
         with pytest.raises(exc.TimeoutError, match=r"waited 50\.00 s"):
             await asyncio.wait_for(asyncio.create_task(use()), 10)
 

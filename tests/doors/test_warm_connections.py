@@ -41,7 +41,7 @@ async def test_on_connect_runs_once_a_connection(make_engine: MakeEngine) -> Non
 async def test_on_connect_may_make_temp_tables_on_readers(
     writer: AsyncEngine, make_engine: MakeEngine
 ) -> None:
-    """The hook runs before the guard closes, and still cannot write to the file."""
+    """The hook runs before the authorizer closes, and still cannot write to the file."""
     await create_items(writer)
     refused: list[str] = []
 

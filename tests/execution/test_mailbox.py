@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sa_sqlite_pool.execution.mailbox import mailbox
+from sa_sqlite_pool.execution.mailbox import Mailbox
 
 
 async def test_one_wake_up_serves_all_that_finish_before_the_loop_looks(
@@ -18,7 +19,7 @@ async def test_one_wake_up_serves_all_that_finish_before_the_loop_looks(
 ) -> None:
     """A hundred reports while the loop is busy, one system call."""
     loop = asyncio.get_running_loop()
-    box, heard = mailbox(loop), list[int]()
+    box, heard = Mailbox(), list[int]()
     wake_ups = 0
     wake = loop.call_soon_threadsafe
 
@@ -43,24 +44,74 @@ async def test_one_wake_up_serves_all_that_finish_before_the_loop_looks(
     assert (heard[-1], wake_ups) == (100, 2)
 
 
-async def test_each_loop_has_one() -> None:
-    """And it goes with the loop."""
-    loop = asyncio.get_running_loop()
-    assert mailbox(loop) is mailbox(loop)
-    other = asyncio.new_event_loop()
-    box = mailbox(other)
-    assert box is not mailbox(loop)
-    assert box.belongs_to(other)
-    other.close()
-    del other
+def box_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
+    async def made() -> Mailbox:
+        return Mailbox()
+
+    return loop.run_until_complete(made())
+
+
+class Counted(deque[Callable[[], None]]):
+    """Has a thread do something right after the loop has counted the reports."""
+
+    then: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        length = super().__len__()
+        if self.then is not None:
+            thread, self.then = threading.Thread(target=self.then), None
+            thread.start()
+            thread.join()
+        return length
+
+
+async def test_a_report_on_the_way_is_not_lost() -> None:
+    """One that comes after the loop has counted wakes it once more.
+
+    Thread             | Loop
+                       | announced = False
+                       | counts one
+    append             |
+    announced? False   |
+    announce           | takes one
+                       | takes the other, in the next lap
+    """
+    box, heard = Mailbox(), list[str]()
+    box._reports = reports = Counted()
+    reports.then = lambda: box.post(lambda: heard.append("second"))
+    box.post(lambda: heard.append("first"))
+    await asyncio.sleep(0)
+    assert heard == ["first"]
+    await asyncio.sleep(0)
+    assert heard == ["first", "second"]
+
+
+async def test_what_a_report_leads_to_comes_in_the_next_lap() -> None:
+    """Reports that follow from reports do not keep the rest of the loop waiting."""
+    box, order = Mailbox(), list[str]()
+    box.post(lambda: box.post(lambda: order.append("next")))
+    asyncio.get_running_loop().call_soon(order.append, "others")
+    await asyncio.sleep(0)
+    assert order == ["others"]
+    await asyncio.sleep(0)
+    assert order == ["others", "next"]
+
+
+def test_a_loop_goes_before_its_mailbox() -> None:
+    """A thread may have the mailbox still."""
+    loop = asyncio.new_event_loop()
+    box = box_of(loop)
+    loop.close()
+    del loop
     gc.collect()
     assert box._loop() is None
+    box.post(lambda: None)
 
 
 def test_reports_to_a_closed_loop_are_dropped() -> None:
-    """Nobody waits any more; the thread goes on."""
+    """No task waits any more; the thread goes on."""
     loop = asyncio.new_event_loop()
-    box = mailbox(loop)
+    box = box_of(loop)
     loop.close()
     box.post(lambda: None)
     assert not box._reports
@@ -69,7 +120,7 @@ def test_reports_to_a_closed_loop_are_dropped() -> None:
 def test_an_interrupt_in_one_report_keeps_the_others() -> None:
     """KeyboardInterrupt leaves the loop; when it runs again, the rest is delivered."""
     loop = asyncio.new_event_loop()
-    box, heard = mailbox(loop), list[str]()
+    box, heard = box_of(loop), list[str]()
 
     def interrupt() -> None:
         raise KeyboardInterrupt

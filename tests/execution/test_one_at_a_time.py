@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sa_sqlite_pool.execution.one_at_a_time import OneAtATime
+from sa_sqlite_pool.execution.one_at_a_time import OneAtATime, OneAtATimeStatistics
 
 
 class Line:
@@ -127,3 +127,16 @@ def test_a_loop_that_has_ended_keeps_nobody_waiting() -> None:
     assert not gate.busy
     waiting.cancel = lambda msg=None: False  # type: ignore[method-assign]
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+async def test_statistics() -> None:
+    """Who is inside, and how many wait: a frozen value."""
+    line = Line()
+    before = line.gate.statistics()
+    tasks = [await line.come(name) for name in "abc"]
+    assert before == OneAtATimeStatistics(locked=False, tasks_waiting=0)
+    assert line.gate.statistics() == OneAtATimeStatistics(locked=True, tasks_waiting=2)
+    tasks[1].cancel()
+    line.leave.set()
+    await asyncio.wait(tasks)
+    assert line.gate.statistics() == before

@@ -1,22 +1,23 @@
-"""Workers over databases in memory, and a gate for their threads."""
+"""Connection threads over databases in memory, and a gate for them."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Sequence
 from typing import TypeVar
 
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread, open_connection
 from sa_sqlite_pool.execution.jobs import Job
-from sa_sqlite_pool.execution.lane import Lane
-from sa_sqlite_pool.execution.worker import Worker, open_connection
+from sa_sqlite_pool.execution.shared_thread import SharedThread
 
 T = TypeVar("T")
 
 
-async def open_worker(lane: Lane | None = None) -> Worker:
+async def open_worker(shared: SharedThread | None = None) -> ConnectionThread:
     connection = await open_connection(":memory:", isolation_level=None, check_same_thread=False)
-    return Worker(connection, threadsafe=True, lane=lane)
+    return ConnectionThread(connection, threadsafe=True, shared=shared)
 
 
 async def outcome(job: Job[T]) -> T:
@@ -40,3 +41,18 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+async def give_up(
+    worker: ConnectionThread, *, keep: bool, cursors: Sequence[sqlite3.Cursor] = ()
+) -> ConnectionThread | None:
+    """Give it up, and wait for the word that it is done."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[ConnectionThread | None] = loop.create_future()
+
+    def done(successor: ConnectionThread | None) -> None:
+        loop.call_soon_threadsafe(answer.set_result, successor)
+
+    worker.give_up("reason", keep=keep, done=done, cursors=cursors)
+    assert worker.closed
+    return await answer

@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.files.neighbours import describe_writer, outside_readers, outside_writers
-from sa_sqlite_pool.system import process_locks
-from sa_sqlite_pool.wal.presence import Presence
+from sa_sqlite_pool.files.neighbours import (
+    Presence,
+    describe_writer,
+    outside_readers,
+    outside_writers,
+)
+from sa_sqlite_pool.system import proc_locks
 from tests.wal.others import PLAIN, PRESENT, OtherProcess
 
 fcntl = pytest.importorskip("fcntl", reason="there are no such locks here")
@@ -193,13 +197,13 @@ def test_what_the_system_lists(
 ) -> None:
     """Locks on the byte for writing and on those of readers; not those of nobody in sight."""
     listed = tmp_path / "locks"
-    file = process_locks.identity(f"{path}-shm")
+    file = proc_locks.identity(f"{path}-shm")
     listed.write_text(LINES.format(pid=2**22 + 1, file=file))
-    monkeypatch.setattr(process_locks, "_LOCKS", listed)
+    monkeypatch.setattr(proc_locks, "_LOCKS", listed)
     assert outside_writers(str(path)) == [f"process {2**22 + 1}"]
     readers = outside_readers(str(path))
     assert [reader.split()[1] for reader in readers] == ["998", "999"]
-    monkeypatch.setattr(process_locks, "_LOCKS", tmp_path / "missing")
+    monkeypatch.setattr(proc_locks, "_LOCKS", tmp_path / "missing")
     assert outside_writers(str(path)) == outside_readers(str(path)) == []
 
 

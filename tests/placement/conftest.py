@@ -32,7 +32,7 @@ async def engine(
 @pytest.fixture(autouse=True)
 def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is short but for its steps, and the file was made long ago."""
-    monkeypatch.setattr("sa_sqlite_pool.wal.lookout._RECENT_NS", 0)
+    monkeypatch.setattr("sa_sqlite_pool.wal.monitor._RECENT_NS", 0)
     monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
     monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)
 

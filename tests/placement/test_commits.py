@@ -126,12 +126,12 @@ async def test_a_commit_that_makes_the_log_too_large(
         def catch_up(_: sqlite3.Connection) -> None:
             moved_in.append(threading.current_thread() is threading.main_thread())
 
-        monkeypatch.setattr(keeper.lookout, "catch_up", catch_up)
+        monkeypatch.setattr(keeper.monitor, "catch_up", catch_up)
         monkeypatch.setattr(keeper, "_works", lambda: True)
-        size = keeper.lookout.size()
+        size = keeper.monitor.size()
         assert size is not None
         limits = WalSettings(soft_limit=1, hard_limit=size // 2 + 1)
-        monkeypatch.setattr(keeper.lookout, "settings", limits)
+        monkeypatch.setattr(keeper.monitor, "settings", limits)
         with trace.recorded() as runs:
             for _ in range(2):
                 await run(db.writer_engine, WRITE)
@@ -143,7 +143,7 @@ async def test_a_checkpoint_of_a_moment_ago(
     path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one would leave the same time on the file: nobody could tell them apart."""
-    monkeypatch.setattr("sa_sqlite_pool.wal.lookout._RECENT_NS", 3_600 * 10**9)
+    monkeypatch.setattr("sa_sqlite_pool.wal.monitor._RECENT_NS", 3_600 * 10**9)
     async with SQLiteDatabase(path, on_connect=trace.on_connect) as db:
         await create_items(db.writer_engine)
         with trace.recorded() as runs:

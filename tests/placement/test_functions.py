@@ -90,7 +90,7 @@ async def test_a_function_registered_on_the_raw_connection(
 
 
 async def test_a_view_that_begins_to_call_one(make_engine: MakeEngine, trace: Trace) -> None:
-    """A statement that is known to be short is compiled anew: the guard sees it in time."""
+    """A statement that is known to be short is compiled anew: the authorizer sees it in time."""
     called = Called()
     engine = make_engine(
         SQLitePool,

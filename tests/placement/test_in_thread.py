@@ -14,8 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, WriterPool
-from sa_sqlite_pool.execution import costs
-from sa_sqlite_pool.transactions import placement
+from sa_sqlite_pool.transactions import facts, placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, until
 from tests.placement.work import COUNT, LEARNING, LONG, READ, WRITE, Run, Trace, learn, run
@@ -26,16 +25,16 @@ async def test_a_long_read(
     engine: AsyncEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What took long in the thread stays there."""
-    monkeypatch.setattr(placement, "SHORT_SECONDS", costs.SHORT_SECONDS)
+    monkeypatch.setattr(placement, "SHORT_SECONDS", facts.SHORT_SECONDS)
     await learn(engine, LONG)
     with trace.recorded() as runs:
         assert await run(engine, LONG) == [[50_000]]
     assert Run(LONG, False) in runs
 
 
-@pytest.mark.parametrize(("rows", "lane"), [(1, False), (4, True)])
+@pytest.mark.parametrize(("rows", "shared"), [(1, False), (4, True)])
 async def test_long_steps_have_a_thread_of_their_own(
-    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, rows: int, lane: bool
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, rows: int, shared: bool
 ) -> None:
     """What computes for long from one row to the next does not hold up the other connections.
 
@@ -45,16 +44,16 @@ async def test_long_steps_have_a_thread_of_their_own(
     monkeypatch.setattr(placement, "LONG_STEP_SECONDS", 0.2)
     monkeypatch.setattr(time, "thread_time", itertools.count().__next__)  # a second each
     threads: list[str] = []
-    original = placement.Placing.run_in_thread
+    original = placement.PlacementPolicy.run_in_thread
 
-    def noted(self: placement.Placing, *arguments: Any) -> Any:
+    def noted(self: placement.PlacementPolicy, *arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
         return original(self, *arguments)
 
-    monkeypatch.setattr(placement.Placing, "run_in_thread", noted)
+    monkeypatch.setattr(placement.PlacementPolicy, "run_in_thread", noted)
     for _ in range(3):
         await run(engine, f"SELECT id FROM items LIMIT {rows}")
-    assert ["lane" in name for name in threads] == [True, lane, lane]
+    assert ["shared" in name for name in threads] == [True, shared, shared]
 
 
 async def test_a_read_that_is_longer_than_it_was(engine: AsyncEngine, trace: Trace) -> None:
@@ -186,10 +185,10 @@ async def test_a_run_that_was_too_long(
         patch.setattr(placement, "_LONG_SECONDS", 0.0)
         await run(engine, READ)
     with trace.recorded() as runs:
-        for _ in range(costs._FIRST_PENALTY + 1):
+        for _ in range(facts._FIRST_PENALTY + 1):
             await run(engine, READ)
     places = [inline for sql, inline in runs if sql == READ]
-    assert places == [False] * costs._FIRST_PENALTY + [True]
+    assert places == [False] * facts._FIRST_PENALTY + [True]
 
 
 @pytest.mark.parametrize("reads_disk", [True, False])

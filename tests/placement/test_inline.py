@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, WriterPool
-from sa_sqlite_pool.execution import laps
+from sa_sqlite_pool.execution import loop_budget
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, turn_of, until
 from tests.placement.work import LEARNING, READ, WRITE, Run, Trace, learn, run
@@ -21,7 +21,7 @@ from tests.placement.work import LEARNING, READ, WRITE, Run, Trace, learn, run
 
 def gives_way_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     for name in ("_SECONDS", "_SECONDS_HOLDING"):
-        monkeypatch.setattr(laps, name, seconds)
+        monkeypatch.setattr(loop_budget, name, seconds)
 
 
 async def test_a_short_read(make_engine: MakeEngine, trace: Trace) -> None:
@@ -128,8 +128,9 @@ async def test_sessions_that_never_wait_give_way_too(
             for _ in range(4):
                 reader = await stack.enter_async_context(db.reader_engine.connect())
                 await reader.execute(text(READ))
-        monkeypatch.setattr(laps.Laps, "_room_for", lambda _, seconds: 1)  # however long it took
-        monkeypatch.setattr(laps, "_SECONDS_HOLDING", 60.0)
+        one = lambda _, seconds: 1  # noqa: E731 - however long it took
+        monkeypatch.setattr(loop_budget.LoopBudget, "_room_for", one)
+        monkeypatch.setattr(loop_budget, "_SECONDS_HOLDING", 60.0)
         done = [0, 0, 0]
 
         async def use(number: int) -> None:

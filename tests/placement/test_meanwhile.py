@@ -70,11 +70,11 @@ async def test_the_application_ends_the_transaction_itself(
         assert raw is not None
         await raw.execute("COMMIT")
         transaction = (await driver(connection)).executor.transaction
-        assert transaction.reading.open or transaction.writing.begun
+        assert transaction.reading.snapshot is not None or transaction.writing.begun
         await connection.commit()
         assert not transaction.writing.begun
         assert list(snapshots_of(engine)) == []
-        assert turn_of(path).holder is (transaction.loan if poolclass is WriterPool else None)
+        assert turn_of(path).holder is (transaction.checkout if poolclass is WriterPool else None)
 
 
 @pytest.mark.needs_thread

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, SQLitePool
-from sa_sqlite_pool.execution.laps import Laps
+from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.files.site import Site
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
@@ -35,13 +35,13 @@ async def test_nobody_waits_for_a_lap_without_need(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where all statements run in a thread, the loop is nobody's."""
-    entered: list[Laps] = []
+    entered: list[LoopBudget] = []
 
-    def enter_nowait(own: Laps) -> bool:
+    def enter_nowait(own: LoopBudget) -> bool:
         entered.append(own)
         return True
 
-    monkeypatch.setattr(Laps, "enter_nowait", enter_nowait)
+    monkeypatch.setattr(LoopBudget, "enter_nowait", enter_nowait)
     engine = make_engine(SQLitePool, placement="thread")
     await create_items(engine)
     assert entered == []

@@ -23,7 +23,7 @@ from sa_sqlite_pool import (
     WriterPool,
 )
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.execution import laps
+from sa_sqlite_pool.execution import loop_budget
 from sa_sqlite_pool.turn.snapshots import Snapshots
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, create_items, driver, turn_of, until
@@ -99,7 +99,7 @@ async def test_a_snapshot_that_is_ended_during_a_pause(
     async with reader.connect() as connection:
         await connection.execute(text(READ))
         (snapshot,) = snapshots_of(reader)
-        monkeypatch.setattr(laps, "_SECONDS_HOLDING", 0.0)
+        monkeypatch.setattr(loop_budget, "_SECONDS_HOLDING", 0.0)
         snapshot.end_early(lambda: SnapshotTooOldError("it stood in the way"))
         with pytest.raises(OperationalError, match="it stood in the way") as caught:
             await connection.execute(text(READ))
@@ -123,12 +123,12 @@ Noted = list[tuple[str, int, bool]]
 
 
 def note_what_is_known(raw: SQLiteConnection, snapshots: Snapshots) -> Noted:
-    """Of each statement when it begins: how many read, and whether the loan is idle."""
+    """Of each statement when it begins: how many read, and whether the checkout is idle."""
     noted: Noted = []
-    loan = raw.executor.transaction.loan
-    assert loan is not None
+    checkout = raw.executor.transaction.checkout
+    assert checkout is not None
     raw.worker.connection.set_trace_callback(
-        lambda sql: noted.append((sql, len(list(snapshots)), loan.idle_since is not None))
+        lambda sql: noted.append((sql, len(list(snapshots)), checkout.idle_since is not None))
     )
     return noted
 
@@ -154,19 +154,19 @@ async def test_others_know_of_it(
     async with engine.connect() as connection:
         await connection.execution_options(**options)
         raw = await driver(connection)
-        loan = raw.executor.transaction.loan
-        assert loan is not None
-        loan.last_sql, hops = None, raw.worker.hops
+        checkout = raw.executor.transaction.checkout
+        assert checkout is not None
+        checkout.last_sql, hops = None, raw.worker.hops
         noted = note_what_is_known(raw, snapshots)
-        began = loan.since
+        began = checkout.since
         await connection.execute(text(READ))
         own = [note for note in noted if not note[0].startswith("PRAGMA query_only")]
         assert own == [(sql, 1, False) for sql in runs]
         assert raw.worker.hops == hops
         assert len(list(snapshots)) == left
-        assert loan.last_sql == READ
-        assert loan.idle_since is not None
-        assert loan.idle_since > began
+        assert checkout.last_sql == READ
+        assert checkout.idle_since is not None
+        assert checkout.idle_since > began
         raw.worker.connection.set_trace_callback(None)
         await connection.rollback()
         assert list(snapshots) == []
@@ -179,13 +179,13 @@ async def test_within_a_transaction_that_writes(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(UPDATE_FIRST)
         raw = await driver(connection)
-        claim = raw.executor.transaction.writing._claim
+        claim = raw.executor.transaction.writing.claim
         with snapshots.gap(60.0):
             noted = note_what_is_known(raw, snapshots)
             assert await connection.scalar(text(READ)) == 1
             assert noted == [(READ, 0, False)]
         await connection.execute(UPDATE_FIRST)
-        assert raw.executor.transaction.writing._claim is claim is not None  # taken once
+        assert raw.executor.transaction.writing.claim is claim is not None  # taken once
     assert await run(engine, READ) == [[2]]
 
 
@@ -281,9 +281,9 @@ async def test_an_error_that_leaves_a_snapshot_to_nobody(
     async with engine.connect() as connection:
         with pytest.raises(OverflowError):
             await connection.exec_driver_sql(BY_ID, (2**70,))
-        loan = (await driver(connection)).executor.transaction.loan
-        assert loan is not None
-        assert loan.idle_since is not None
+        checkout = (await driver(connection)).executor.transaction.checkout
+        assert checkout is not None
+        assert checkout.idle_since is not None
         assert len(list(snapshots_of(engine))) == (poolclass is ReaderPool)
 
 

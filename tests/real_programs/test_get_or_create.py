@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -194,3 +194,22 @@ async def test_savepoints_on_a_connection(door: Door) -> None:
         async with connection.begin_nested():
             await connection.execute(text("INSERT INTO tags (name) VALUES ('a')"))
     assert await names(app) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "sql", ["SAVEPOINT", "SAVEPOINT a b", "SAVEPOINT 1", "SAVEPOINT a; SELECT 1"]
+)
+async def test_a_savepoint_with_a_mistake_fails_at_once(changing: Door, sql: str) -> None:
+    """By SQLite's own error, and not with the first write after it, which is innocent."""
+    app = await changing.open()
+    await app.write("CREATE TABLE t (x)")
+    async with app.enter() as session:
+        with pytest.raises((DBAPIError, Warning)):
+            await session.execute(text(sql))
+        await session.rollback()
+    async with app.enter() as session:
+        await session.execute(text("SAVEPOINT [a b] -- one\n;"))
+        await session.execute(text("INSERT INTO t VALUES (1)"))
+        await session.execute(text("RELEASE [a b]"))
+        await session.commit()
+    assert await app.value("SELECT count(*) FROM t") == 1

@@ -7,40 +7,38 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from .doors import FACADE, SWAP_IN, Door, Executor, is_locked, outside
-from .parameters import first
-
-_TABLES = (
-    "CREATE TABLE parent (id INTEGER PRIMARY KEY)",
-    "CREATE TABLE child (parent INTEGER REFERENCES parent ON DELETE CASCADE)",
-    "INSERT INTO parent VALUES (1)",
-    "INSERT INTO child VALUES (1)",
+from tests.real_programs.rebuilding import (
+    TABLES,
+    enforce_on_connect,
+    raw_connection,
+    rebuild_parent,
 )
+
+from .doors import FACADE, Door, is_locked
+from .parameters import first
 
 
 async def test_foreign_keys_go_off_after_a_read(changing: Door) -> None:
     """A migration looks at a table, switches them off, and rebuilds it: no child is lost."""
-    app = await changing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await changing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection:
         await connection.execute(text("SELECT * FROM parent"))
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
-        await _rebuild_parent(connection)
+        await rebuild_parent(connection)
         await connection.commit()
     assert await app.value("SELECT count(*) FROM child") == 1
 
 
 async def test_they_are_on_for_the_next(writing: Door) -> None:
     """A migration switches them on again after its last DDL, which has begun a transaction here."""
-    app = await writing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await writing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection:
         await connection.execute(text("SELECT * FROM parent"))
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
@@ -55,8 +53,8 @@ async def test_they_are_on_for_the_next(writing: Door) -> None:
 @pytest.mark.parametrize("before", ["UPDATE parent SET id = id", "CREATE TABLE other (i)"])
 async def test_they_are_not_left_on_in_silence(writing: Door, before: str) -> None:
     """Where the transaction has written, SQLite would ignore it: refused, and nothing is lost."""
-    app = await writing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await writing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection:
         await connection.execute(text(before))
         with pytest.raises(OperationalError, match=r"stay on: .* commit or roll back first"):
@@ -74,10 +72,10 @@ async def test_they_are_not_left_on_in_silence(writing: Door, before: str) -> No
 
 async def test_foreign_keys_go_off_after_a_look_at_the_raw_connection(changing: Door) -> None:
     """A program has asked for it, to register a function or for no reason at all."""
-    app = await changing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await changing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection:
-        await _raw(connection)
+        await raw_connection(connection)
         await connection.execute(text("SELECT * FROM parent"))
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
         await connection.execute(text("DELETE FROM parent"))
@@ -95,10 +93,10 @@ async def test_foreign_keys_go_off_after_a_look_at_the_raw_connection(changing: 
 )
 async def test_what_the_raw_connection_wrote_is_not_committed(writing: Door, sql: str) -> None:
     """It was written in the transaction that SQLAlchemy has begun, and is rolled back with it."""
-    app = await writing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await writing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection:
-        raw = await _raw(connection)
+        raw = await raw_connection(connection)
         await connection.execute(text("SELECT * FROM parent"))
         await raw.execute(sql)
         with pytest.raises(OperationalError, match="stay on"):
@@ -116,8 +114,8 @@ async def test_what_a_function_wrote_is_not_committed(writing: Door, sql: str) -
     def register(connection: sqlite3.Connection) -> None:
         connection.create_function("writes", 0, lambda: connection.execute(sql).rowcount)
 
-    app = await writing.open(listen=_enforce_on_connect, on_connect=register)
-    await app.write(*_TABLES)
+    app = await writing.open(listen=enforce_on_connect, on_connect=register)
+    await app.write(*TABLES)
     async with app.enter() as connection:
         await connection.execute(text("SELECT writes()"))
         with contextlib.suppress(OperationalError):  # on a SQLitePool it is known to write
@@ -132,11 +130,11 @@ async def test_on_the_raw_connection_it_is_not_ignored(
     writing: Door, before: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SQLite ignores it in silence there, and child rows would be lost."""
-    app = await writing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await writing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.writer.connect() as connection:
         await connection.execution_options(sqlite_role="writer")
-        raw = await _raw(connection)
+        raw = await raw_connection(connection)
         await connection.execute(text(before))
         await raw.execute("PRAGMA foreign_keys = ON")  # as they are
         with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
@@ -153,10 +151,10 @@ async def test_on_the_raw_connection_it_is_not_ignored(
 
 async def test_a_transaction_of_the_raw_connection_has_its_pragmas(changing: Door) -> None:
     """Within what sqlite3 has begun by itself SQLite ignores them, here as on stock."""
-    app = await changing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await changing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection:
-        raw = await _raw(connection)
+        raw = await raw_connection(connection)
         await raw.execute("INSERT INTO parent VALUES (2)")
         await raw.execute("PRAGMA foreign_keys = OFF")
         await raw.commit()
@@ -172,7 +170,7 @@ async def test_a_transaction_of_the_raw_connection_has_its_pragmas(changing: Doo
 async def test_a_function_in_one_hop_cannot_switch_them_off(door: Door, before: str) -> None:
     """Its transaction is begun before it, so that SQLite would ignore it: no child is lost."""
     app = await door.open()
-    await app.write(*_TABLES)
+    await app.write(*TABLES)
 
     def rebuild(connection: Connection) -> None:
         connection.execute(text(before))
@@ -204,8 +202,8 @@ async def test_a_program_starts(changing: Door) -> None:
 
 async def test_what_it_wants_survives_a_rollback(changing: Door) -> None:
     """Settings are no part of a transaction; the last one counts."""
-    app = await changing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await changing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection:
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
         await connection.execute(text("CREATE TABLE item (i)"))
@@ -221,8 +219,8 @@ async def test_what_it_wants_survives_a_rollback(changing: Door) -> None:
 
 async def test_what_it_wants_survives_a_loss(writing: Door) -> None:
     """Where SQLite ends the transaction by itself, the next one has them as the engine does."""
-    app = await writing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await writing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.writer.connect() as connection:
         await connection.execute(text("PRAGMA foreign_keys = OFF"))
         await connection.execute(text("CREATE TABLE item (i)"))
@@ -234,23 +232,11 @@ async def test_what_it_wants_survives_a_loss(writing: Door) -> None:
         assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
 
 
-@pytest.mark.parametrize("sql", ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"])
-async def test_maintenance_after_a_write_is_refused_by_name(writing: Door, sql: str) -> None:
-    """What is in its way is the transaction, and no result that is still to be read."""
-    app = await writing.open()
-    async with app.enter() as connection:
-        await connection.execute(text("CREATE TABLE item (i)"))
-        with pytest.raises(OperationalError, match=r"has written .* commit or roll back first"):
-            await connection.execute(text(sql))
-        await connection.commit()
-    assert await app.value("SELECT count(*) FROM item") == 0
-
-
 @pytest.mark.parametrize("begin", first(2, ["BEGIN IMMEDIATE", "BEGIN", "BEGIN EXCLUSIVE"]))
 async def test_a_begin_of_the_application(changing: Door, begin: str) -> None:
     """After reads it begins, and once: another one is an error."""
     app = await changing.open()
-    await app.write(*_TABLES)
+    await app.write(*TABLES)
     async with app.enter() as connection:
         await connection.execute(text("SELECT * FROM parent"))
         await connection.execute(text(begin))
@@ -268,8 +254,8 @@ async def test_a_begin_of_the_application(changing: Door, begin: str) -> None:
 
 async def test_a_savepoint_is_not_ended(writing: Door) -> None:
     """What would be rolled back to it is not committed by a PRAGMA."""
-    app = await writing.open(listen=_enforce_on_connect)
-    await app.write(*_TABLES)
+    app = await writing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
     async with app.enter() as connection, connection.begin_nested() as savepoint:
         await connection.execute(text("DELETE FROM child"))
         with pytest.raises(OperationalError, match="stay on"):
@@ -277,166 +263,3 @@ async def test_a_savepoint_is_not_ended(writing: Door) -> None:
         await savepoint.rollback()
         await connection.commit()
     assert await app.value("SELECT count(*) FROM child") == 1
-
-
-_OTHERS = [
-    "PRAGMA synchronous = FULL",
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA journal_mode = WAL",
-    "VACUUM",
-    "PRAGMA wal_checkpoint(PASSIVE)",
-]
-
-
-@pytest.mark.parametrize("sql", first(3, _OTHERS))
-async def test_others_work_after_a_read(changing: Door, sql: str) -> None:
-    """What SQLite refuses within a transaction runs as on stock after a read, and what follows."""
-    app = await changing.open()
-    await app.write(*_TABLES)
-    async with app.enter() as connection:
-        await connection.execute(text("SELECT * FROM parent"))
-        await connection.execute(text(sql))
-        await connection.execute(text("INSERT INTO parent VALUES (2)"))
-        await connection.commit()
-    assert await app.value("SELECT count(*) FROM parent") == 2
-    assert not is_locked(app.path)
-
-
-@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
-async def test_attached_files_are_not_locked(writing: Door, sql: str) -> None:
-    """The transaction that follows locks its own file, and none of another engine's."""
-    app = await writing.open()
-    await app.write(*_TABLES)
-    other = app.path.with_name("other.db")
-    with outside(other) as creator:
-        creator.execute("CREATE TABLE other (i)")
-    async with app.enter() as connection:
-        await connection.execute(text(f"ATTACH '{other}' AS other"))
-        await connection.execute(text("SELECT * FROM other.other"))
-        await connection.execute(text(sql))
-        assert is_locked(app.path)
-        assert not is_locked(other)
-        await connection.rollback()
-
-
-@pytest.mark.parametrize("door", [SWAP_IN], indirect=True)
-@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
-async def test_no_lock_without_the_turn(door: Door, sql: str) -> None:
-    """A transaction that the application begins to read in stays one that reads."""
-    app = await door.open(listen=_begin)
-    await app.write(*_TABLES)
-    async with app.enter() as connection:
-        await connection.execute(text("SELECT * FROM parent"))
-        await connection.execute(text(sql))
-        assert not is_locked(app.path)
-        await connection.rollback()
-
-
-@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
-async def test_the_turn_is_kept(writing: Door, sql: str) -> None:
-    """A writer that has read still has SQLite's lock after it, as before."""
-    app = await writing.open()
-    await app.write(*_TABLES)
-    async with app.enter() as connection:
-        await connection.execute(text("SELECT * FROM parent"))
-        assert is_locked(app.path)
-        await connection.execute(text(sql))
-        assert is_locked(app.path)
-        await connection.rollback()
-    assert not is_locked(app.path)
-
-
-async def test_what_asks_ends_nothing(writing: Door) -> None:
-    """A question about a setting leaves the transaction alone."""
-    app = await writing.open()
-    await app.write(*_TABLES)
-    async with app.enter() as connection:
-        await connection.execute(text("DELETE FROM child"))
-        for sql in ("PRAGMA foreign_keys", "PRAGMA synchronous", "PRAGMA journal_mode"):
-            await connection.execute(text(sql))
-        await connection.rollback()
-    assert await app.value("SELECT count(*) FROM child") == 1
-
-
-async def test_a_vacuum_that_fails_leaves_the_connection_usable(writing: Door) -> None:
-    """What is read and written after it is not taken for a transaction that SQLite has ended."""
-    app = await writing.open()
-    await app.write(*_TABLES)
-    async with app.enter() as connection:
-        await connection.execute(text("SELECT * FROM parent"))
-        with pytest.raises(OperationalError, match="unknown database"):
-            await connection.execute(text("VACUUM nowhere"))
-        await connection.execute(text("INSERT INTO parent VALUES (2)"))
-        await connection.commit()
-    assert await app.value("SELECT count(*) FROM parent") == 2
-
-
-async def test_it_fails_beside_a_stream_and_works_after_it(changing: Door) -> None:
-    """What has failed has written nothing, and is tried again in the same block."""
-    app = await changing.open()
-    await app.write(*_TABLES, *["INSERT INTO child VALUES (1)"] * 3)
-    async with app.enter() as connection:
-        stream = await connection.stream(text("SELECT * FROM child"))
-        await stream.fetchone()
-        with contextlib.suppress(OperationalError):  # an auto session streams from a reader
-            await connection.execute(text("VACUUM"))
-        await stream.close()
-        await connection.execute(text("VACUUM"))
-        await connection.execute(text("PRAGMA foreign_keys = OFF"))
-        await connection.commit()
-
-
-async def test_leaving_wal_fails_at_once(changing: Door) -> None:
-    """Other connections of the pools are open, which no waiting ends: said as SQLite does."""
-    app = await changing.open()
-    await app.write(*_TABLES)
-    async with app.reader.connect() as other:
-        await other.execute(text("SELECT * FROM parent"))
-        async with app.enter() as connection:
-            message = "" if changing.stock else ": .* only while no other connection is open"
-            with pytest.raises(OperationalError, match=f"database is locked{message}"):
-                await connection.execute(text("PRAGMA journal_mode = DELETE"))
-            await connection.rollback()
-
-
-def _enforce_on_connect(engine: AsyncEngine) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
-    def enforce(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA foreign_keys = ON").close()
-
-
-async def _rebuild_parent(connection: Executor) -> None:
-    await connection.execute(text("CREATE TABLE new (id INTEGER PRIMARY KEY, name)"))
-    await connection.execute(text("INSERT INTO new (id) SELECT id FROM parent"))
-    await connection.execute(text("DROP TABLE parent"))
-    await connection.execute(text("ALTER TABLE new RENAME TO parent"))
-
-
-def _begin(engine: AsyncEngine) -> None:
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-
-async def _raw(executor: Executor) -> Any:
-    connection = executor
-    if not isinstance(connection, AsyncConnection):
-        connection = await connection.connection()
-    return (await connection.get_raw_connection()).driver_connection
-
-
-async def test_query_only_reads(changing: Door) -> None:
-    """A writer that the application has made read-only reads, and is refused what it writes."""
-    app = await changing.open()
-    await app.write(*_TABLES)
-    async with app.writer.connect() as connection:
-        await connection.execute(text("PRAGMA query_only = ON"))
-        assert await connection.scalar(text("SELECT count(*) FROM child")) == 1
-        await connection.rollback()
-        with pytest.raises(OperationalError, match="readonly"):
-            await connection.execute(text("INSERT INTO parent VALUES (2)"))
-        await connection.rollback()
-        await connection.execute(text("PRAGMA query_only = OFF"))
-        await connection.execute(text("INSERT INTO parent VALUES (2)"))
-        await connection.commit()
-    assert await app.value("SELECT count(*) FROM parent") == 2

@@ -28,7 +28,7 @@ async def nothing_held(db: SQLiteDatabase, path: Path) -> None:
     pool = db.writer_engine.pool
     assert isinstance(pool, FairPool)
     await until_free(path)
-    await until(lambda: len(pool.loans) == 0)
+    await until(lambda: len(pool.checkouts) == 0)
     assert pool.checkedout() == 0
     assert turn_of(path).waiting == 0
     async with db.writer_engine.begin() as connection:

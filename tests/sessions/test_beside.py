@@ -213,9 +213,9 @@ async def test_invalidating_throws_the_readers_connection_away(
     async def adapter(session: AsyncSession) -> SQLiteConnection:
         await read(session)
         assert isinstance(reader.pool, ReaderPool)
-        (loan,) = reader.pool.loans
-        assert loan.connection is not None
-        return loan.connection
+        (checkout,) = reader.pool.checkouts
+        assert checkout.connection is not None
+        return checkout.connection
 
     async with maker() as session:
         first = await adapter(session)

@@ -175,9 +175,9 @@ async def test_a_cancelled_read_ends_the_transaction(maker: Maker, reader: Async
     """As on stock: neither a read nor a write goes on in it until ``rollback()``."""
     async with maker() as session:
         assert isinstance(reader.pool, ReaderPool)
-        loans = reader.pool.loans
+        checkouts = reader.pool.checkouts
         reading = asyncio.create_task(session.scalar(ENDLESS))
-        await until(lambda: any(loan.permit.last_sql for loan in loans))
+        await until(lambda: any(checkout.permit.last_sql for checkout in checkouts))
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading

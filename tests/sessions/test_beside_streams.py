@@ -66,7 +66,7 @@ def db_log(reader: AsyncEngine) -> Callable[[], int]:
 
     def pinning() -> int:
         assert isinstance(reader.pool, ReaderPool)
-        connections = [loan.connection for loan in reader.pool.loans]
+        connections = [checkout.connection for checkout in reader.pool.checkouts]
         return sum(c is not None and c.in_transaction for c in connections)
 
     return pinning

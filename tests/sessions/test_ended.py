@@ -130,9 +130,12 @@ async def test_loaded_objects_stay_usable(items: SQLiteDatabase, door: str) -> N
     assert (await amounts(items.reader_engine))[0] == 3
 
 
-async def test_within_the_block_it_may_end_and_begin_transactions(items: SQLiteDatabase) -> None:
+@pytest.mark.parametrize("door", DOORS)
+async def test_within_the_block_it_may_end_and_begin_transactions(
+    items: SQLiteDatabase, door: str
+) -> None:
     """As before: a commit, a rollback and a close inside are ends of transactions alone."""
-    async with items.read() as session:
+    async with DOORS[door](items) as session:
         for end in (session.commit, session.rollback, session.close):
             assert await session.get(Item, 1) is not None
             await end()

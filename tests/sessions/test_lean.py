@@ -21,6 +21,7 @@ from sa_sqlite_pool import (
     routing_sessionmaker,
 )
 from sa_sqlite_pool.compat.greenlets import greenlet_spawn
+from sa_sqlite_pool.compat.sqlalchemy_asyncio import in_greenlets_used_again
 from sa_sqlite_pool.sessions import lean
 from tests.conftest import MakeEngine, Tasks
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items
@@ -114,7 +115,7 @@ def test_what_a_class_has_of_its_own_stays() -> None:
             """Not SQLAlchemy's."""
 
     own = Own.commit
-    lean._in_greenlets_used_again(Own)
+    in_greenlets_used_again(Own)
     assert Own.commit is own
     assert Own.rollback is not AsyncConnection.rollback
 

@@ -101,7 +101,9 @@ PROGRAMS: list[tuple[Callable[[AsyncSession], Awaitable[None]], list[int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("program", "expected"), PROGRAMS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("program", "expected"), PROGRAMS, ids=lambda value: getattr(value, "__name__", None)
+)
 async def test_savepoints_are_the_writers(
     maker: Maker,
     heard: Heard,

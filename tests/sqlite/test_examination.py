@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.sqlite import examination
-from sa_sqlite_pool.sqlite.examination import Finding, Judgements, examine, shadow_tables
-from sa_sqlite_pool.sqlite.guard import Access, Guard
+from sa_sqlite_pool.sqlite.authorizer import Access, Authorizer
+from sa_sqlite_pool.sqlite.examination import Finding, examine, shadow_tables
 from sa_sqlite_pool.sqlite.inspection import rows
-from sa_sqlite_pool.sqlite.statements import LONGEST_REMEMBERED, Kind
+from sa_sqlite_pool.sqlite.statements import Kind
 
 MAIN, TEMP, OTHER = 0, 1, 2
 
@@ -42,10 +42,10 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 @pytest.fixture
-def guard(connection: sqlite3.Connection) -> Guard:
-    guard = Guard()
-    connection.set_authorizer(guard)
-    return guard
+def authorizer(connection: sqlite3.Connection) -> Authorizer:
+    authorizer = Authorizer()
+    connection.set_authorizer(authorizer)
+    return authorizer
 
 
 def contents(connection: sqlite3.Connection) -> list[object]:
@@ -83,11 +83,13 @@ FOUND = {
 
 
 @pytest.mark.parametrize("sql", FOUND)
-def test_what_a_statement_writes(connection: sqlite3.Connection, guard: Guard, sql: str) -> None:
+def test_what_a_statement_writes(
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str
+) -> None:
     """By the databases that it writes, triggers included; nothing has run."""
     kind, databases = FOUND[sql]
     before = contents(connection)
-    found = examine(connection, guard, sql, ())
+    found = examine(connection, authorizer, sql, ())
     assert found is not None
     if found.databases != databases:  # INSTEAD OF on a temp view may lock temp as well
         assert found.databases - {TEMP} == databases - {TEMP}
@@ -103,10 +105,10 @@ def test_what_a_statement_writes(connection: sqlite3.Connection, guard: Guard, s
     ],
 )
 def test_with_its_parameters(
-    connection: sqlite3.Connection, guard: Guard, sql: str, parameters: object
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str, parameters: object
 ) -> None:
     """They are bound, as ``sqlite3`` insists."""
-    assert examine(connection, guard, sql, parameters) == Finding(
+    assert examine(connection, authorizer, sql, parameters) == Finding(
         Kind.WRITE, frozenset({MAIN}), connects=True
     )
 
@@ -114,17 +116,19 @@ def test_with_its_parameters(
 @pytest.mark.parametrize(
     "sql", ["SELEC 1", "INSERT INTO nowhere VALUES (1)", "INSERT INTO items VALUES (?)", ""]
 )
-def test_what_cannot_be_compiled(connection: sqlite3.Connection, guard: Guard, sql: str) -> None:
+def test_what_cannot_be_compiled(
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str
+) -> None:
     """Nothing is known of it; whoever executes it gets SQLite's error."""
-    assert examine(connection, guard, sql, ()) is None
-    assert guard.access is Access.ALL
+    assert examine(connection, authorizer, sql, ()) is None
+    assert authorizer.access is Access.ALL
 
 
-def test_asking_changes_no_setting(connection: sqlite3.Connection, guard: Guard) -> None:
+def test_asking_changes_no_setting(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
     """EXPLAIN PRAGMA foreign_keys = ON would."""
-    assert examine(connection, guard, "PRAGMA foreign_keys = ON", ()) is None
+    assert examine(connection, authorizer, "PRAGMA foreign_keys = ON", ()) is None
     assert connection.execute("PRAGMA foreign_keys").fetchone() == (0,)
-    assert examine(connection, guard, "PRAGMA table_info(items)", ()) is not None
+    assert examine(connection, authorizer, "PRAGMA table_info(items)", ()) is not None
 
 
 def test_connecting_a_virtual_table_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -134,10 +138,10 @@ def test_connecting_a_virtual_table_is_told(tmp_path_factory: pytest.TempPathFac
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("CREATE VIRTUAL TABLE IF NOT EXISTS boxes USING rtree(id, low, high)")
         connection.close()
-    connection, guard = sqlite3.connect(path, isolation_level=None), Guard()
-    connection.set_authorizer(guard)
-    first = examine(connection, guard, "SELECT * FROM boxes", ())
-    again = examine(connection, guard, "SELECT * FROM boxes", ())
+    connection, authorizer = sqlite3.connect(path, isolation_level=None), Authorizer()
+    connection.set_authorizer(authorizer)
+    first = examine(connection, authorizer, "SELECT * FROM boxes", ())
+    again = examine(connection, authorizer, "SELECT * FROM boxes", ())
     assert first == Finding(Kind.READ, connects=True)
     assert again == Finding(Kind.READ)
     connection.close()
@@ -174,30 +178,30 @@ def test_a_lock_in_the_way(tmp_path_factory: pytest.TempPathFactory) -> None:
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("CREATE TABLE items (id)")
     writer.execute("BEGIN EXCLUSIVE")
-    connection, guard = sqlite3.connect(path, isolation_level=None, timeout=0), Guard()
-    connection.set_authorizer(guard)
-    assert examine(connection, guard, "DELETE FROM items", ()) is None
+    connection, authorizer = sqlite3.connect(path, isolation_level=None, timeout=0), Authorizer()
+    connection.set_authorizer(authorizer)
+    assert examine(connection, authorizer, "DELETE FROM items", ()) is None
     writer.execute("ROLLBACK")
-    assert examine(connection, guard, "DELETE FROM items", ()) is not None
+    assert examine(connection, authorizer, "DELETE FROM items", ()) is not None
     connection.close()
     writer.close()
 
 
 @pytest.mark.parametrize("factory", [bytes, lambda value: value.decode().upper()])
 def test_whatever_the_application_makes_of_text(
-    connection: sqlite3.Connection, guard: Guard, factory: object
+    connection: sqlite3.Connection, authorizer: Authorizer, factory: object
 ) -> None:
     """``text_factory`` and ``row_factory`` are of its own rows."""
     if factory is bytes:
         connection.text_factory = factory
     connection.row_factory = lambda cursor, row: dict(enumerate(row))
-    found = examine(connection, guard, "INSERT INTO items VALUES (1, 1)", ())
+    found = examine(connection, authorizer, "INSERT INTO items VALUES (1, 1)", ())
     assert found is not None
     assert found.databases == {MAIN}
 
 
 def test_each_examination_is_compiled_anew(
-    connection: sqlite3.Connection, guard: Guard, monkeypatch: pytest.MonkeyPatch
+    connection: sqlite3.Connection, authorizer: Authorizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that is older than the schema cannot be listed: SQLite would read freed memory."""
     explained: list[str] = []
@@ -209,46 +213,6 @@ def test_each_examination_is_compiled_anew(
     monkeypatch.setattr(examination, "rows", note)
     for _ in range(3):
         connection.execute("CREATE TABLE passing (i)")
-        assert examine(connection, guard, "INSERT INTO passing VALUES (1)", ()) is not None
+        assert examine(connection, authorizer, "INSERT INTO passing VALUES (1)", ()) is not None
         connection.execute("DROP TABLE passing")
     assert len(explained) == len(set(explained)) == 3
-
-
-def test_judgements_are_bounded() -> None:
-    """512 texts; the one that was not used for the longest goes first."""
-    judgements = Judgements()
-    for number in range(examination._MOST_TEXTS):
-        judgements.remember(f"SELECT {number}", Finding(Kind.WRITE))
-    assert judgements.kind("SELECT 0") is Kind.WRITE  # used
-    judgements.remember("SELECT 'one more'", Finding(Kind.WRITE))
-    assert len(judgements) == examination._MOST_TEXTS
-    assert "SELECT 0" in judgements
-    assert "SELECT 1" not in judgements
-    assert judgements.kind("SELECT 1") is Kind.READ
-
-
-def test_long_texts_are_not_kept() -> None:
-    """At 4,096 characters the last."""
-    judgements = Judgements()
-    text = "SELECT " + "1" * (LONGEST_REMEMBERED - 7)
-    judgements.remember(text, Finding(Kind.WRITE))
-    judgements.remember(text + "1", Finding(Kind.WRITE))
-    assert len(text) == 4096
-    assert text in judgements
-    assert text + "1" not in judgements
-
-
-def test_judgements_are_forgotten() -> None:
-    """One, or all; without any, the text tells."""
-    judgements = Judgements()
-    assert not judgements
-    for sql in ("SELECT 1", "SELECT 2"):
-        judgements.remember(sql, Finding(Kind.TEMP_DML, frozenset({TEMP})))
-    assert judgements.finding("SELECT 2") == Finding(Kind.TEMP_DML, frozenset({TEMP}))
-    judgements.forget("SELECT 1")
-    judgements.forget("SELECT 1")
-    assert judgements.kind("SELECT 1") is Kind.READ
-    assert judgements.kind("SELECT 2") is Kind.TEMP_DML
-    judgements.clear()
-    assert judgements.finding("SELECT 2") is None
-    assert judgements.kind("SELECT 2") is Kind.READ

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sa_sqlite_pool.sqlite.guard import Access, Guard
+from sa_sqlite_pool.sqlite.authorizer import Access, Authorizer
 from sa_sqlite_pool.sqlite.shared_hooks import (
     ask_again,
     ask_instead,
-    install_guard,
+    install_authorizer,
     own_progress_handler,
     sharing_hooks,
     watch_progress,
@@ -61,17 +61,17 @@ def test_a_class_of_the_application_is_kept() -> None:
 @pytest.mark.parametrize("guard_first", [True, False])
 def test_the_application_forbids_as_before(guard_first: bool) -> None:
     """Whichever was set first: both are asked, also about what is compiled already."""
-    connection, guard = connect(), Guard()
+    connection, authorizer = connect(), Authorizer()
     if guard_first:
-        install_guard(connection, guard)
+        install_authorizer(connection, authorizer)
     assert runs(connection, "SELECT id FROM items")
     connection.set_authorizer(forbid(sqlite3.SQLITE_SELECT))
     if not guard_first:
-        install_guard(connection, guard)
-    guard.access = Access.NO_WRITES
+        install_authorizer(connection, authorizer)
+    authorizer.access = Access.NO_WRITES
     assert not runs(connection, "SELECT id FROM items")
     assert not runs(connection, "DELETE FROM items")
-    assert guard.denied == "DELETE items"
+    assert authorizer.denied == "DELETE items"
     connection.set_authorizer(forbid(sqlite3.SQLITE_FUNCTION))  # in the place of the other
     assert runs(connection, "SELECT id FROM items")
     assert not runs(connection, "SELECT abs(id) FROM items")
@@ -80,11 +80,11 @@ def test_the_application_forbids_as_before(guard_first: bool) -> None:
 
 def test_an_authorizer_that_is_taken_away_leaves_the_guard() -> None:
     """``set_authorizer(None)`` means the application's own."""
-    connection, guard = connect(), Guard()
-    install_guard(connection, guard)
+    connection, authorizer = connect(), Authorizer()
+    install_authorizer(connection, authorizer)
     connection.set_authorizer(forbid(sqlite3.SQLITE_SELECT))
     connection.set_authorizer(None)
-    guard.access = Access.NO_WRITES
+    authorizer.access = Access.NO_WRITES
     assert runs(connection, "SELECT id FROM items")
     assert not runs(connection, "DELETE FROM items")
     connection.close()
@@ -92,44 +92,44 @@ def test_an_authorizer_that_is_taken_away_leaves_the_guard() -> None:
 
 def test_the_guard_may_be_installed_again() -> None:
     """What is compiled already is compiled anew, and asked about; the application keeps its own."""
-    connection, guard = connect(), Guard()
-    install_guard(connection, guard)
+    connection, authorizer = connect(), Authorizer()
+    install_authorizer(connection, authorizer)
     connection.set_authorizer(forbid(sqlite3.SQLITE_SELECT))
-    guard.access = Access.NOTED
+    authorizer.access = Access.NOTED
     connection.execute("DELETE FROM items")
-    guard.attempted = None
+    authorizer.attempted = None
     connection.execute("DELETE FROM items")
-    assert guard.attempted is None
-    with guard.aside():
-        install_guard(connection, guard)
+    assert authorizer.attempted is None
+    with authorizer.aside():
+        install_authorizer(connection, authorizer)
         assert runs(connection, "SELECT 1 FROM items"), "the application is not asked aside"
     connection.execute("DELETE FROM items")
-    assert guard.attempted == "DELETE items"
+    assert authorizer.attempted == "DELETE items"
     assert not runs(connection, "SELECT id FROM items")
     connection.close()
 
 
 def test_asking_again_asks_what_is_asked_now() -> None:
-    """The guard, or what is in its place for a while."""
-    connection, guard = connect(), Guard()
+    """The authorizer, or what is in its place for a while."""
+    connection, authorizer = connect(), Authorizer()
     asked: list[int] = []
 
     def instead(action: int, *rest: Any) -> int:
         asked.append(action)
-        return guard(action, *rest)
+        return authorizer(action, *rest)
 
-    install_guard(connection, guard)
+    install_authorizer(connection, authorizer)
     ask_instead(connection, instead)
     connection.execute("SELECT id FROM items")
     asked.clear()
     connection.execute("SELECT id FROM items")
     assert not asked
-    ask_again(connection, guard)
+    ask_again(connection, authorizer)
     connection.execute("SELECT id FROM items")
     assert asked
-    install_guard(connection, guard)
+    install_authorizer(connection, authorizer)
     asked.clear()
-    ask_again(connection, guard)
+    ask_again(connection, authorizer)
     connection.execute("SELECT id FROM items")
     assert not asked
     connection.close()
@@ -137,17 +137,17 @@ def test_asking_again_asks_what_is_asked_now() -> None:
 
 def test_a_connection_of_another_class_has_one_authorizer() -> None:
     """``async_creator``: the last one to set it has it."""
-    connection, guard = sqlite3.connect(":memory:", isolation_level=None), Guard()
-    guard.access = Access.NO_WRITES
-    install_guard(connection, guard)
+    connection, authorizer = sqlite3.connect(":memory:", isolation_level=None), Authorizer()
+    authorizer.access = Access.NO_WRITES
+    install_authorizer(connection, authorizer)
     assert not runs(connection, "CREATE TABLE items (id)")
-    guard.access = Access.NOTED
+    authorizer.access = Access.NOTED
     connection.execute("CREATE TABLE items (id)")
     connection.execute("DELETE FROM items")
-    guard.attempted = None
-    ask_again(connection, guard)
+    authorizer.attempted = None
+    ask_again(connection, authorizer)
     connection.execute("DELETE FROM items")
-    assert guard.attempted == "DELETE items"
+    assert authorizer.attempted == "DELETE items"
     watch_progress(connection, lambda: 1, 1)
     assert not runs(connection, LONG)
     watch_progress(connection, None, 0)

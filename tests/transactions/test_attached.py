@@ -15,13 +15,13 @@ import pytest
 
 from sa_sqlite_pool import WriteTimeout
 from sa_sqlite_pool.settings import Role
-from sa_sqlite_pool.sqlite.guard import Guard
+from sa_sqlite_pool.sqlite.authorizer import Authorizer
 from sa_sqlite_pool.transactions import attached as module
 from sa_sqlite_pool.transactions.attached import AttachedFiles, begin_and_lock_main
 from sa_sqlite_pool.transactions.locks import Patience
 from sa_sqlite_pool.transactions.rules import Rules
-from sa_sqlite_pool.turn.write_turn import WriteTurn, write_turn
-from tests.helpers import cancelled_after, until_waiting
+from sa_sqlite_pool.turn.write_turn import WriteTurn
+from tests.helpers import cancelled_after, turn_of, until_waiting
 
 RULES = Rules(Role.AUTO, "app.db", None, 0.05, 0.05, None, object())
 
@@ -33,9 +33,9 @@ class Files:
         self.directory = directory
         self.connection = sqlite3.connect(directory / "app.db", isolation_level=None, timeout=0)
         self.connection.execute("PRAGMA journal_mode = WAL")
-        self.guard = Guard()
-        self.connection.set_authorizer(self.guard)
-        self.attached = AttachedFiles(self.guard)
+        self.authorizer = Authorizer()
+        self.connection.set_authorizer(self.authorizer)
+        self.attached = AttachedFiles(self.authorizer)
         self.turns: dict[str, WriteTurn] = {}
 
     def attach(self, name: str, schema: str = "") -> None:
@@ -43,14 +43,15 @@ class Files:
         self.attached.learn(self.connection)
 
     def turn(self, name: str) -> WriteTurn:
-        return self.turns.setdefault(name, write_turn(str(self.directory / name), name))
+        return self.turns.setdefault(name, turn_of(self.directory / name))
 
     def held(self) -> list[str]:
         return sorted(name for name, turn in self.turns.items() if turn.holder is not None)
 
     async def take(self, *databases: int, seconds: float = 30) -> None:
         patience = Patience(RULES, None, writing=True, seconds=seconds)
-        await self.attached.take_turns(frozenset(databases), RULES, patience)
+        rules = replace(RULES, turn=self.turn("app.db"))
+        await self.attached.take_turns(frozenset(databases), rules, patience)
 
 
 @pytest.fixture
@@ -201,9 +202,9 @@ def test_main_is_locked_and_nothing_else(files: Files, schema: str) -> None:
     files.connection.executescript(schema)
     files.attach("a.db")
     files.connection.execute("CREATE TABLE a.others (id)")
-    files.guard.application = lambda *_: sqlite3.SQLITE_DENY
-    begin_and_lock_main(files.connection, files.guard)
-    files.guard.application = None
+    files.authorizer.application = lambda *_: sqlite3.SQLITE_DENY
+    begin_and_lock_main(files.connection, files.authorizer)
+    files.authorizer.application = None
     assert files.connection.in_transaction
     assert is_locked(files.directory / "app.db")
     assert not is_locked(files.directory / "a.db")
@@ -220,9 +221,18 @@ def test_nothing_is_written_where_there_is_a_table(
     files.connection.executescript(f"CREATE TABLE gone (id); DROP TABLE gone; {schema}")
     log = files.directory / "app.db-wal"
     before = log.stat().st_size
-    begin_and_lock_main(files.connection, files.guard)
+    begin_and_lock_main(files.connection, files.authorizer)
     files.connection.execute("COMMIT")
     assert (log.stat().st_size > before) is written
+
+
+async def test_a_reader_takes_no_turn(files: Files) -> None:
+    """Nor waits for one: what SQLite cannot compile there, and so may write anything, does not."""
+    files.attach("a.db")
+    permit = await files.turn("a.db").acquire(1)
+    await files.attached.take_turns(frozenset({2}), RULES, Patience(RULES, None, writing=False))
+    assert files.attached.held == []
+    files.turn("a.db").release(permit)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -244,7 +254,7 @@ def test_a_lock_in_the_way_of_main(files: Files, schema: str) -> None:
     with closing(sqlite3.connect(files.directory / "app.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="database is locked"):
-            begin_and_lock_main(files.connection, files.guard)
+            begin_and_lock_main(files.connection, files.authorizer)
     assert not files.connection.in_transaction
 
 
@@ -262,7 +272,7 @@ async def test_a_large_log_of_an_attached_file_is_moved(
     files.attached.look_at_logs(files.connection)
     assert database.stat().st_size == before
     monkeypatch.setattr(module, "_LARGE_LOG", 100)
-    files.guard.application = lambda *_: sqlite3.SQLITE_DENY
+    files.authorizer.application = lambda *_: sqlite3.SQLITE_DENY
     files.attached.look_at_logs(files.connection)
     assert database.stat().st_size > before
 

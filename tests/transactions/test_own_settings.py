@@ -12,7 +12,7 @@ import pytest
 
 from sa_sqlite_pool import ConfigurationError, ForbiddenWriteError
 from sa_sqlite_pool.settings import Role
-from sa_sqlite_pool.sqlite.guard import Access, Guard
+from sa_sqlite_pool.sqlite.authorizer import Access, Authorizer
 from sa_sqlite_pool.sqlite.statements import classify
 from sa_sqlite_pool.transactions.cursors import execute_at_once
 from sa_sqlite_pool.transactions.own_settings import OwnSettings
@@ -20,15 +20,15 @@ from sa_sqlite_pool.transactions.rules import Rules
 
 
 class Settings:
-    """A connection in its file, under a guard, with what is executed on it in another way."""
+    """A connection in its file, under a authorizer, with what is executed on it in another way."""
 
     def __init__(self, path: Path) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None, timeout=0)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("CREATE TABLE IF NOT EXISTS items (id)")
-        self.guard = Guard()
-        self.connection.set_authorizer(self.guard)
-        self.own = OwnSettings(self.guard)
+        self.authorizer = Authorizer()
+        self.connection.set_authorizer(self.authorizer)
+        self.own = OwnSettings(self.authorizer)
         self.file: str | None = str(path)
 
     def rules(self, role: Role) -> Rules:
@@ -68,10 +68,10 @@ def test_the_busy_timeout_that_the_application_finds(
 def test_sqlite_itself_waits_for_nothing(settings: Settings) -> None:
     """What has switched it on is noticed, and it is switched off."""
     settings.run("PRAGMA busy_timeout = 123")
-    assert settings.guard.busy_timeout
+    assert settings.authorizer.busy_timeout
     settings.own.switch_off_waiting(settings.connection)
     assert settings.real("busy_timeout") == 0
-    assert not settings.guard.busy_timeout
+    assert not settings.authorizer.busy_timeout
 
 
 @pytest.mark.parametrize("own", [None, 123])
@@ -222,22 +222,22 @@ def test_a_reader_attaches_for_reading(settings: Settings, tmp_path: Path) -> No
     """As on a writer, it is the same statement; only what is written is refused."""
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE others (id)")
-    settings.guard.access = Access.READER
+    settings.authorizer.access = Access.READER
     settings.run(f"ATTACH '{tmp_path}/other.db' AS other", Role.READER)
     assert not settings.own.attached_for_writing
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         settings.connection.execute("DELETE FROM other.others")
-    assert settings.guard.access is Access.READER
+    assert settings.authorizer.access is Access.READER
 
 
 def test_a_reader_attaches_no_file_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
     """Nor one in a form that is not understood: that is left to the authorizer."""
-    settings.guard.access = Access.READER
+    settings.authorizer.access = Access.READER
     with pytest.raises(ForbiddenWriteError, match="let the writer attach it first"):
         settings.run(f"ATTACH '{tmp_path}/new.db' AS new", Role.READER)
     with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
         settings.run(f"ATTACH '{tmp_path}/new.db' AS new KEY 'x'", Role.READER)
-    assert settings.guard.denied == "ATTACH or VACUUM INTO"
+    assert settings.authorizer.denied == "ATTACH or VACUUM INTO"
     assert not (tmp_path / "new.db").exists()
 
 
@@ -251,10 +251,10 @@ def test_the_expression_of_an_attach_is_computed_as_a_reader(settings: Settings)
 
     connection.create_function("sly", 0, sly)
     settings.own.set_read_only(connection, True)
-    settings.guard.access = Access.READER
+    settings.authorizer.access = Access.READER
     with pytest.raises(sqlite3.OperationalError, match="raised exception"):
         settings.run("ATTACH sly() AS new", Role.READER)
-    assert settings.guard.denied == "PRAGMA query_only = 0"
+    assert settings.authorizer.denied == "PRAGMA query_only = 0"
     assert settings.real("query_only") == 1
 
 
@@ -262,9 +262,9 @@ def test_what_a_listener_attaches_by_itself_is_seen(settings: Settings, tmp_path
     """On the raw connection, say: it is attached again when the application gets it."""
     settings.connection.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
     assert settings.own.attached_for_writing
-    settings.guard.application = lambda *_: sqlite3.SQLITE_DENY
+    settings.authorizer.application = lambda *_: sqlite3.SQLITE_DENY
     settings.own.attach_again_read_only(settings.connection)
-    settings.guard.application = None
+    settings.authorizer.application = None
     assert not settings.own.attached_for_writing
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         settings.connection.execute("CREATE TABLE other.others (id)")

@@ -5,23 +5,25 @@ from __future__ import annotations
 import pytest
 
 from sa_sqlite_pool.settings import Role
-from sa_sqlite_pool.sqlite.guard import Access
+from sa_sqlite_pool.sqlite.authorizer import Access
 from sa_sqlite_pool.sqlite.statements import Kind
-from sa_sqlite_pool.transactions.rules import Plan, Standing, is_refused, needs_turn, plan
+from sa_sqlite_pool.transactions.rules import ConnectionState, Plan, is_refused, needs_turn, plan
 
-SWAP_IN = Standing(Role.AUTO, swap_in=True, has_turn=False, autocommit=False, in_transaction=False)
+SWAP_IN = ConnectionState(
+    Role.AUTO, swap_in=True, has_turn=False, autocommit=False, in_transaction=False
+)
 WITH_TURN = SWAP_IN._replace(has_turn=True, in_transaction=True)
 FLAGGED = SWAP_IN._replace(role=Role.WRITER)
 SNAPSHOT = SWAP_IN._replace(role=Role.READER)
 AUTOCOMMIT = SWAP_IN._replace(autocommit=True)
-WRITER = Standing(
+WRITER = ConnectionState(
     Role.WRITER, swap_in=False, has_turn=False, autocommit=False, in_transaction=False
 )
 READER = WRITER._replace(role=Role.READER)
 
 
 @pytest.mark.parametrize(
-    ("kind", "standing", "expected"),
+    ("kind", "state", "expected"),
     [
         (Kind.READ, SWAP_IN, False),
         (Kind.WRITE, SWAP_IN, True),
@@ -56,13 +58,13 @@ READER = WRITER._replace(role=Role.READER)
         (Kind.WRITE, READER, False),
     ],
 )
-def test_who_needs_the_turn(kind: Kind, standing: Standing, expected: bool) -> None:
+def test_who_needs_the_turn(kind: Kind, state: ConnectionState, expected: bool) -> None:
     """Writes of swap-in connections; on a writer engine the checkout is the turn."""
-    assert needs_turn(kind, standing) is expected
+    assert needs_turn(kind, state) is expected
 
 
 @pytest.mark.parametrize(
-    ("kind", "standing", "expected"),
+    ("kind", "state", "expected"),
     [
         (Kind.READ, SWAP_IN, Plan(Access.NO_WRITES)),
         (Kind.WRITE, WITH_TURN, Plan(Access.ALL)),
@@ -90,16 +92,16 @@ def test_who_needs_the_turn(kind: Kind, standing: Standing, expected: bool) -> N
         (Kind.WRITE, WRITER._replace(autocommit=True), Plan(Access.ALL)),
     ],
 )
-def test_how_a_statement_is_executed(kind: Kind, standing: Standing, expected: Plan) -> None:
+def test_how_a_statement_is_executed(kind: Kind, state: ConnectionState, expected: Plan) -> None:
     """Which BEGIN goes before it, and what SQLite may let through."""
-    assert plan(kind, standing, atomic=False) == expected
+    assert plan(kind, state, atomic=False) == expected
 
 
 def test_executemany_in_autocommit_is_wrapped() -> None:
     """All or nothing."""
-    standing = AUTOCOMMIT._replace(has_turn=True)
-    assert plan(Kind.WRITE, standing, atomic=True) == Plan(Access.ALL, "BEGIN IMMEDIATE", True)
-    assert plan(Kind.READ, standing, atomic=True) == Plan(Access.ALL)
+    state = AUTOCOMMIT._replace(has_turn=True)
+    assert plan(Kind.WRITE, state, atomic=True) == Plan(Access.ALL, "BEGIN IMMEDIATE", True)
+    assert plan(Kind.READ, state, atomic=True) == Plan(Access.ALL)
 
 
 @pytest.mark.parametrize("kind", Kind)

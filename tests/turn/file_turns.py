@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
 from tests.helpers import until
 from tests.turn.locks import blocked
 
@@ -35,15 +35,17 @@ def process(path: Path, clock: Clock | None = None) -> FileTurn:
     return FileTurn(str(path)) if clock is None else FileTurn(str(path), clock)
 
 
-def taken(turn: FileTurn) -> Claim:
-    claim = turn.take_nowait()
-    assert claim is not None
-    return claim
+def taken(turn: FileTurn) -> FileLockRequest:
+    request = turn.acquire_nowait()
+    assert request is not None
+    return request
 
 
-async def start(path: Path, turn: FileTurn, timeout: float = 10.0) -> asyncio.Task[Claim | None]:
+async def start(
+    path: Path, turn: FileTurn, timeout: float = 10.0
+) -> asyncio.Task[FileLockRequest | None]:
     """A task that waits, for the turn or for the line, in the kernel."""
     before = blocked(path, "turn") + blocked(path, "line")
-    task = asyncio.create_task(turn.wait(timeout))
+    task = asyncio.create_task(turn.acquire(timeout))
     await until(lambda: blocked(path, "turn") + blocked(path, "line") > before)
     return task

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.turn import lock_file
-from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
 
 fcntl = pytest.importorskip("fcntl", reason="there is no flock() here")
 
@@ -75,17 +75,17 @@ def waiting_threads() -> set[threading.Thread]:
 
 
 @contextlib.contextmanager
-def other_process(path: Path) -> Iterator[Claim]:
+def other_process(path: Path) -> Iterator[FileLockRequest]:
     """Another process of the package has the turn."""
-    claim = FileTurn(str(path)).take_nowait()
-    assert claim is not None
-    with claim:
-        yield claim
+    request = FileTurn(str(path)).acquire_nowait()
+    assert request is not None
+    with request:
+        yield request
 
 
 def is_free(path: Path) -> bool:
     """Whether a process that comes now would get the turn at once."""
-    claim = FileTurn(str(path)).take_nowait()
-    if claim is not None:
-        claim.give_back()
-    return claim is not None
+    request = FileTurn(str(path)).acquire_nowait()
+    if request is not None:
+        request.release()
+    return request is not None

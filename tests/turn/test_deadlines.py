@@ -20,9 +20,9 @@ def test_each_is_woken_at_its_time() -> None:
         loop, deadlines = asyncio.get_running_loop(), Deadlines()
         woken: list[tuple[str, float]] = []
         for name, seconds in (("a", 5.0), ("b", 1.0), ("c", 5.0)):
-            deadlines.add(loop, seconds, lambda name=name: woken.append((name, loop.time())))  # type: ignore[misc]
+            deadlines.add(seconds, lambda name=name: woken.append((name, loop.time())))  # type: ignore[misc]
         await time_passes(2)
-        deadlines.add(loop, 5.0, lambda: woken.append(("d", loop.time())))
+        deadlines.add(5.0, lambda: woken.append(("d", loop.time())))
         await time_passes(10)
         start = woken[0][1] - 1.0
         assert [(name, round(at - start, 3)) for name, at in woken] == [
@@ -44,16 +44,16 @@ def test_who_is_served_is_not_woken() -> None:
         woken: list[int] = []
         wakes = [lambda n=n: woken.append(n) for n in range(100)]
         for wake in wakes:
-            deadlines.add(loop, 5.0, wake)
+            deadlines.add(5.0, wake)
         assert timers(loop) == 1
         for wake in wakes[:99]:
-            deadlines.discard(loop, 5.0, wake)
+            deadlines.discard(5.0, wake)
         assert timers(loop) == 1
         await time_passes(6)
         assert woken == [99]
-        deadlines.discard(loop, 5.0, wakes[99])
-        deadlines.add(loop, 5.0, wakes[0])
-        deadlines.discard(loop, 5.0, wakes[0])
+        deadlines.discard(5.0, wakes[99])
+        deadlines.add(5.0, wakes[0])
+        deadlines.discard(5.0, wakes[0])
         assert timers(loop) == 0
         await time_passes(6)
         assert woken == [99]

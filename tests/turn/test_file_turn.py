@@ -24,7 +24,7 @@ async def test_a_free_turn_costs_two_system_calls(path: Path, calls: Calls) -> N
     """One to take it and one to give it back, again and again; no thread is started."""
     turn, before = process(path), waiting_threads()
     for number in range(1, 4):
-        taken(turn).give_back()
+        taken(turn).release()
         assert calls.count == 2 * number
     assert not waiting_threads() - before
 
@@ -32,34 +32,34 @@ async def test_a_free_turn_costs_two_system_calls(path: Path, calls: Calls) -> N
 async def test_one_process_at_a_time(path: Path) -> None:
     """Serialized writes: who does not have it does not get it, until it is given back."""
     one, other = process(path), process(path)
-    claim = taken(one)
-    assert other.take_nowait() is None
-    claim.give_back()
-    taken(other).give_back()
+    request = taken(one)
+    assert other.acquire_nowait() is None
+    request.release()
+    taken(other).release()
 
 
 async def test_given_back_twice(path: Path) -> None:
-    """A claim that has ended is nothing to whoever has the turn now."""
+    """A request that has ended is nothing to whoever has the turn now."""
     one, other = process(path), process(path)
-    claim = taken(one)
-    claim.give_back()
+    request = taken(one)
+    request.release()
     second = taken(one)
-    claim.give_back()
-    assert other.take_nowait() is None
-    second.give_back()
+    request.release()
+    assert other.acquire_nowait() is None
+    second.release()
 
 
 async def test_waiting_in_the_kernel(path: Path) -> None:
     """No polling: who waits is woken when the turn is given back; the loop goes on meanwhile."""
     one, other = process(path), process(path)
-    claim = taken(one)
+    request = taken(one)
     task = await start(path, other)
     assert not task.done()
-    claim.give_back()
+    request.release()
     second = await task
     assert second is not None
-    assert one.take_nowait() is None
-    second.give_back()
+    assert one.acquire_nowait() is None
+    second.release()
     assert is_free(path)
 
 
@@ -70,17 +70,17 @@ async def test_processes_are_served_in_order(path: Path) -> None:
     served: list[int] = []
 
     async def wait(number: int, turn: FileTurn) -> None:
-        claim = await turn.wait(10.0)
-        assert claim is not None
+        request = await turn.acquire(10.0)
+        assert request is not None
         served.append(number)
-        claim.give_back()
+        request.release()
 
     tasks = []
     for number in range(5):
         tasks.append(asyncio.create_task(wait(number, process(path))))
         in_line = number  # the first waits for the turn
         await until(lambda: (blocked(path, "turn"), blocked(path, "line")) == (1, in_line))  # noqa: B023
-    holder.give_back()
+    holder.release()
     await asyncio.gather(*tasks)
     assert served == list(range(5))
 
@@ -88,13 +88,13 @@ async def test_processes_are_served_in_order(path: Path) -> None:
 async def test_its_thread_is_another_holder(path: Path) -> None:
     """What the thread has, nobody takes beside it: not in the same process either."""
     one, other = process(path), process(path)
-    claim = taken(one)
+    request = taken(one)
     task = await start(path, other)
-    claim.give_back()
+    request.release()
     second = await task
     assert second is not None
-    assert other.take_nowait() is None
-    second.give_back()
+    assert other.acquire_nowait() is None
+    second.release()
     await until(lambda: is_free(path))
 
 
@@ -106,46 +106,46 @@ class TestPoliteness:
 
         A                       | B
                                 | has the line, is not awake yet
-        take_nowait() → None    |
+        acquire_nowait() → None    |
         """
         clock = Clock()
         one, other = process(path, clock), process(path)
-        claim = taken(other)
-        assert one.take_nowait() is None  # seen
-        claim.give_back()
-        taken(one).give_back()
-        assert other._line.take_nowait()
-        assert one.take_nowait() is None
-        other._line.give_back()
-        taken(one).give_back()
+        request = taken(other)
+        assert one.acquire_nowait() is None  # seen
+        request.release()
+        taken(one).release()
+        assert other._line.acquire_nowait()
+        assert one.acquire_nowait() is None
+        other._line.release()
+        taken(one).release()
 
     async def test_for_a_moment_only(self, path: Path) -> None:
         """A process that has died in line, or was stopped there, keeps nobody waiting."""
         clock = Clock()
         one, other = process(path, clock), process(path)
-        claim = taken(other)
-        assert one.take_nowait() is None
-        claim.give_back()
-        taken(one).give_back()
-        assert other._line.take_nowait()
+        request = taken(other)
+        assert one.acquire_nowait() is None
+        request.release()
+        taken(one).release()
+        assert other._line.acquire_nowait()
         clock.now += file_turn._POLITE_SECONDS
-        taken(one).give_back()
+        taken(one).release()
 
     async def test_costs_nothing_where_nobody_is(self, path: Path, calls: Calls) -> None:
         """A second after others were seen, it is two system calls again."""
         clock = Clock()
         one, other = process(path, clock), process(path)
-        claim = taken(other)
-        assert one.take_nowait() is None
-        claim.give_back()
-        taken(one).give_back()
+        request = taken(other)
+        assert one.acquire_nowait() is None
+        request.release()
+        taken(one).release()
         before = calls.count
-        taken(one).give_back()
+        taken(one).release()
         assert calls.count == before + 4
         clock.now += file_turn._REMEMBER_SECONDS
         before = calls.count
-        taken(one).give_back()
-        taken(one).give_back()
+        taken(one).release()
+        taken(one).release()
         assert calls.count == before + 4
 
 
@@ -162,54 +162,54 @@ class TestStoppedInLine:
                         |               | after half a second: is the turn free?
         """
         holder, first, one = process(path), process(path), process(path)
-        claim = taken(holder)
-        assert first._line.take_nowait()
+        request = taken(holder)
+        assert first._line.acquire_nowait()
         task = await start(path, one)
-        claim.give_back()
+        request.release()
         assert one._waiting is not None
         one._waiting._wake()  # the time has passed
         passed = await task
         assert passed is not None
-        assert holder.take_nowait() is None
-        passed.give_back()
-        first._line.give_back()
+        assert holder.acquire_nowait() is None
+        passed.release()
+        first._line.release()
         await until(lambda: is_free(path))
 
     async def test_the_turn_is_not_free(self, path: Path) -> None:
         """Who has it is not disturbed; the wait goes on."""
         holder, one = process(path), process(path)
-        claim = taken(holder)
+        request = taken(holder)
         task = await start(path, one)
         assert one._waiting is not None
         one._waiting._wake()
         for _ in range(5):
             await asyncio.sleep(0)
         assert not task.done()
-        claim.give_back()
+        request.release()
         second = await task
         assert second is not None
-        second.give_back()
+        second.release()
 
     async def test_sooner_the_next_time(self, path: Path) -> None:
         """Nobody waits half a second each time; and again as long when the line has moved on."""
         holder, first, one = process(path), process(path), process(path)
-        assert first._line.take_nowait()
+        assert first._line.acquire_nowait()
         for expected in (file_turn._PATIENT_SECONDS, file_turn._IMPATIENT_SECONDS):
             assert one._patience == expected
-            claim = taken(holder)
-            task = asyncio.create_task(one.wait(10.0))
+            request = taken(holder)
+            task = asyncio.create_task(one.acquire(10.0))
             await asyncio.sleep(0)
-            claim.give_back()
+            request.release()
             assert one._waiting is not None
             one._waiting._wake()
             passed = await task
             assert passed is not None
-            passed.give_back()
-        claim = taken(holder)
-        first._line.give_back()
-        task = asyncio.create_task(one.wait(10.0))
+            passed.release()
+        request = taken(holder)
+        first._line.release()
+        task = asyncio.create_task(one.acquire(10.0))
         await until(lambda: one._patience == file_turn._PATIENT_SECONDS)
-        claim.give_back()
+        request.release()
         last = await task
         assert last is not None
-        last.give_back()
+        last.release()

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import gc
-import logging
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +34,7 @@ class TestFiles:
         path.chmod(0o660)
         if os.geteuid() == 0:
             os.chown(path, 12345, 12346)
-        taken(process(path)).give_back()
+        taken(process(path)).release()
         found, model = os.stat(f"{path}-turn"), path.stat()
         assert (found.st_mode, found.st_uid, found.st_gid) == (
             model.st_mode,
@@ -58,49 +54,49 @@ class TestFiles:
     async def test_removed_while_in_use(self, path: Path) -> None:
         """Who meets SQLite's lock, although the turn is its own, looks whether that is why."""
         one = process(path)
-        claim = taken(one)
+        request = taken(one)
         os.unlink(f"{path}-turn")
         other = taken(process(path))  # of another file by the same name
         one.meet_busy()
-        claim.give_back()
-        assert one.take_nowait() is None
-        other.give_back()
-        taken(one).give_back()
+        request.release()
+        assert one.acquire_nowait() is None
+        other.release()
+        taken(one).release()
 
     async def test_the_line_is_removed(self, path: Path) -> None:
         """There must be one line for all."""
         one = process(path)
-        claim = taken(one)
-        assert one._line.take_nowait()
-        one._line.give_back()
+        request = taken(one)
+        assert one._line.acquire_nowait()
+        one._line.release()
         os.unlink(f"{path}-line")
         one.meet_busy()
         other = process(path)
-        assert other._line.take_nowait()
-        assert not one._line.take_nowait()
-        other._line.give_back()
-        claim.give_back()
+        assert other._line.acquire_nowait()
+        assert not one._line.acquire_nowait()
+        other._line.release()
+        request.release()
 
     async def test_removed_while_somebody_waits(self, path: Path) -> None:
         """The thread that waits for the lock of a removed file ends; the next waits for the new."""
         one, other, before = process(path), process(path), waiting_threads()
-        claim = taken(one)
-        assert other.take_nowait() is None
-        assert await other.wait(0.0) is None
+        request = taken(one)
+        assert other.acquire_nowait() is None
+        assert await other.acquire(0.0) is None
         await until(lambda: blocked(path, "turn") == 1)
         [old] = waiting_threads() - before
         os.unlink(f"{path}-turn")
         third = taken(process(path))
         other.meet_busy()
         task = await start(path, other)
-        claim.give_back()
+        request.release()
         await until(lambda: not old.is_alive())
         await asyncio.sleep(0)
         assert not task.done()
-        third.give_back()
+        third.release()
         second = await task
         assert second is not None
-        second.give_back()
+        second.release()
 
     async def test_made_by_somebody_else_at_the_same_moment(
         self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -127,9 +123,9 @@ class TestFiles:
                 raise
 
         monkeypatch.setattr(os, "open", open_)
-        claim = taken(process(path))
-        assert process(path).take_nowait() is None  # it serves all the same
-        claim.give_back()
+        request = taken(process(path))
+        assert process(path).acquire_nowait() is None  # it serves all the same
+        request.release()
         assert secret.stat().st_mode & 0o777 == 0o600
 
     async def test_its_directory_is_gone(self, tmp_path: Path) -> None:
@@ -137,95 +133,21 @@ class TestFiles:
         directory = tmp_path / "data"
         directory.mkdir()
         one = process(directory / "app.db")
-        claim = taken(one)
+        request = taken(one)
         directory.rename(tmp_path / "elsewhere")
         directory.touch()
         before = one._turn
         one.meet_busy()
         assert one._turn is not before
-        claim.give_back()
+        request.release()
 
     async def test_in_place(self, path: Path, calls: Calls) -> None:
         """Meeting SQLite's lock for another reason changes nothing."""
         one = process(path)
-        claim = taken(one)
+        request = taken(one)
         one.meet_busy()
-        assert process(path).take_nowait() is None
-        claim.give_back()
-
-
-class TestNoLocks:
-    """A file system without locks: SQLite's own is enough, but for the order."""
-
-    async def test_go_on_and_say_so_once(
-        self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """The warning names the file, the reason, what it means and what to do."""
-        calls.fail = OSError(errno.ENOLCK, "No locks available")
-        turn = process(path)
-        for _ in range(2):
-            taken(turn).give_back()
-        [record] = caplog.records
-        assert record.levelno == logging.WARNING
-        assert str(path) in record.message
-        assert "No locks available" in record.message
-        assert "Put the database on a local file system" in record.message
-
-    async def test_while_waiting(
-        self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Also where the thread finds out."""
-        calls.fail = OSError(errno.ENOLCK, "No locks available")
-        turn = process(path)
-        claim = await turn.wait(10.0)
-        assert claim is not None
-        claim.give_back()
-        assert len(caplog.records) == 1
-
-    async def test_letting_go_fails(self, path: Path, calls: Calls) -> None:
-        """The thread lives on, and serves the next."""
-        one, other = process(path), process(path)
-        claim = taken(one)
-        assert await other.wait(0.0) is None
-        await until(lambda: blocked(path, "turn") == 1)
-        before = calls.count
-        calls.fail = OSError(errno.EIO, "Input/output error")
-        del one, claim
-        gc.collect()  # closed, and so unlocked
-        await until(lambda: calls.count == before + 2)
-        calls.fail = None
-        second = await asyncio.wait_for(other.wait(10.0), 5)
-        assert second is not None
-        second.give_back()
-
-    async def test_giving_back_fails(self, path: Path, calls: Calls) -> None:
-        """The transaction has ended all the same."""
-        claim = taken(process(path))
-        calls.fail = OSError(errno.EIO, "Input/output error")
-        claim.give_back()
-
-    async def test_no_more_threads(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Who cannot wait is told so; who comes later can."""
-        one, other = process(path), process(path)
-        claim = taken(one)
-
-        def refuse(_: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(RuntimeError, match="can't start new thread"):
-                await other.wait(10.0)
-        task = await start(path, other)
-        claim.give_back()
-        second = await asyncio.wait_for(task, 5)
-        assert second is not None
-        second.give_back()
-
-    async def test_no_directory(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """Opening the database says that better."""
-        taken(process(tmp_path / "missing" / "app.db")).give_back()
-        assert caplog.records == []
+        assert process(path).acquire_nowait() is None
+        request.release()
 
 
 class TestOtherProcesses:
@@ -237,12 +159,12 @@ from sa_sqlite_pool.turn.file_turn import FileTurn
 
 async def main():
     turn = FileTurn(sys.argv[1])
-    claim = turn.take_nowait()
-    print("ready" if claim else "taken", flush=True)
+    request = turn.acquire_nowait()
+    print("ready" if request else "taken", flush=True)
     if sys.argv[2:] == ["fork"]:
         import os
         if os.fork() == 0:
-            print("none" if turn.take_nowait() is None else "some", flush=True)
+            print("none" if turn.acquire_nowait() is None else "some", flush=True)
             sys.stdin.readline()
             os._exit(0)
     sys.stdin.readline()
@@ -255,18 +177,18 @@ import asyncio, os, sys
 from sa_sqlite_pool.turn.file_turn import FileTurn
 
 def wait_and_fork(turn, rival):
-    claim = rival.take_nowait()
+    request = rival.acquire_nowait()
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(turn.wait(0.0))
+    loop.run_until_complete(turn.acquire(0.0))
     if os.fork() == 0:
         os.close(0)
         del rival
         loop = asyncio.new_event_loop()
         print("child waits", flush=True)
-        print("served" if loop.run_until_complete(turn.wait(10.0)) else "not served", flush=True)
+        print("served" if loop.run_until_complete(turn.acquire(10.0)) else "not served", flush=True)
         os._exit(0)
     assert sys.stdin.readline() == "go on\\n"
-    claim.give_back()
+    request.release()
     os.wait()
 
 wait_and_fork(FileTurn(sys.argv[1]), FileTurn(sys.argv[1]))
@@ -282,13 +204,13 @@ really_open, opening = os.open, threading.Event()
 def slowly(*arguments):
     descriptor = really_open(*arguments)
     opening.set()
-    while not forks.rest._forking:
+    while not forks.rest.forking:
         pass
     return descriptor
 
 turn = FileTurn(sys.argv[1])
 os.open = slowly
-thread = threading.Thread(target=turn.take_nowait)
+thread = threading.Thread(target=turn.acquire_nowait)
 thread.start()
 opening.wait()
 child = os.fork()
@@ -309,9 +231,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         program = (
             "import asyncio, sys; from sa_sqlite_pool.turn.file_turn import FileTurn\n"
             "turn = FileTurn(sys.argv[1])\n"
-            "print(asyncio.run(turn.wait(0.0)))"
+            "print(asyncio.run(turn.acquire(0.0)))"
         )
-        claim = taken(process(path))
+        request = taken(process(path))
         done = subprocess.run(
             [sys.executable, "-c", program, str(path)],
             capture_output=True,
@@ -320,7 +242,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             check=False,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
-        claim.give_back()
+        request.release()
 
     @ON_LINUX
     def test_a_child_waits_for_itself(self, path: Path) -> None:
@@ -372,18 +294,33 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     async def test_it_is_named(self, path: Path, holder: subprocess.Popen[str]) -> None:
         """Clear waits: who has it, where the system tells."""
         turn = process(path)
-        assert turn.take_nowait() is None
+        assert turn.acquire_nowait() is None
         name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
         assert turn.describe() == f"process {holder.pid} ({name})"
+
+    @ON_LINUX
+    async def test_statistics(self, path: Path, holder: subprocess.Popen[str]) -> None:
+        """Which other process has the turn, and whether a task of this one waits for it."""
+        turn = process(path)
+        task = await start(path, turn)
+        found = turn.statistics()
+        assert [name.startswith(f"process {holder.pid} (") for name in found.held_by] == [True]
+        assert (found.waiting, found.works) == (True, True)
+        holder.kill()
+        request = await task
+        assert request is not None
+        request.release()
+        found = turn.statistics()
+        assert (found.held_by, found.waiting) == ((), False)
 
     async def test_it_is_killed(self, path: Path, holder: subprocess.Popen[str]) -> None:
         """The system takes the lock back, and the next in line has it."""
         turn = process(path)
         task = await start(path, turn)
         holder.kill()
-        claim = await task
-        assert claim is not None
-        claim.give_back()
+        request = await task
+        assert request is not None
+        request.release()
 
     async def test_it_is_killed_while_a_child_lives(self, path: Path) -> None:
         """A forked child keeps nothing of its parent's: it neither has the turn nor blocks it."""
@@ -392,6 +329,6 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             assert holder.stdout.readline() == "none\n"
             task = await start(path, process(path))
             holder.kill()
-            claim = await task
-            assert claim is not None
-            claim.give_back()
+            request = await task
+            assert request is not None
+            request.release()

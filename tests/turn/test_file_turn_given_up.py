@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.turn import file_turn
-from sa_sqlite_pool.turn.file_turn import Claim, FileTurn
+from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
 from tests.helpers import until
 from tests.turn.file_turns import Clock, path, process, start, taken
 from tests.turn.locks import (
@@ -39,27 +39,27 @@ class TestGivingUp:
     async def test_time_is_over(self, path: Path) -> None:
         """It gets nothing, and others get the turn when it is free."""
         one, other = process(path), process(path)
-        claim = taken(one)
-        assert await other.wait(0.0) is None
-        claim.give_back()
+        request = taken(one)
+        assert await other.acquire(0.0) is None
+        request.release()
         await until(lambda: is_free(path))
 
     async def test_the_next_has_its_place(self, path: Path) -> None:
         """The thread waits in the kernel already: the next of the process goes on from there."""
         one, other = process(path), process(path)
-        claim = taken(one)
+        request = taken(one)
         task = await start(path, other)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        again = asyncio.create_task(other.wait(10.0))
+        again = asyncio.create_task(other.acquire(10.0))
         await asyncio.sleep(0)
         assert blocked(path, "turn") == 1
         assert blocked(path, "line") == 0
-        claim.give_back()
+        request.release()
         second = await again
         assert second is not None
-        second.give_back()
+        second.release()
         await until(lambda: is_free(path))
 
     async def test_cancelled_after_it_was_granted(self, path: Path, loop_errors: list[Any]) -> None:
@@ -70,9 +70,9 @@ class TestGivingUp:
                          | cancelled: gives it back
         """
         one, other = process(path), process(path)
-        claim = taken(one)
+        request = taken(one)
         task = await start(path, other)
-        claim.give_back()
+        request.release()
         wait_until(lambda: granted(other))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -85,25 +85,25 @@ class TestGivingUp:
     ) -> None:
         """What has come is taken: the time-out was for waiting."""
         one, other = process(path), process(path)
-        claim = taken(one)
+        request = taken(one)
         task = await start(path, other)
-        claim.give_back()
+        request.release()
         wait_until(lambda: granted(other))
         assert other._waiting is not None
         other._waiting._wake()  # the timer is first
         second = await task
         assert second is not None
         assert not is_free(path)
-        second.give_back()
+        second.release()
         assert loop_errors == []
 
     async def test_sent_away_at_any_moment(self, path: Path) -> None:
         """By another thread, while the time is over: with that error or without, never a turn."""
         clock = Clock()
         one, other, owner = process(path), process(path, clock), object()
-        claim = taken(one)
+        request = taken(one)
         for step, note in every_step():
-            waiting = other.wait(10.0, owner)
+            waiting = other.acquire(10.0, owner)
             waiting.send(None)
             assert other._waiting is not None
             ends: list[object] = []
@@ -120,43 +120,43 @@ class TestGivingUp:
             if not meanwhile.happened:
                 time_is_over()
             assert ends in ([None], ["closed"]), step
-        claim.give_back()
+        request.release()
 
     async def test_sent_away_with_the_turn(self, path: Path) -> None:
         """Too late: it goes on with it."""
         one, other, owner = process(path), process(path), object()
-        claim = taken(one)
-        task = asyncio.create_task(other.wait(10.0, owner))
+        request = taken(one)
+        task = asyncio.create_task(other.acquire(10.0, owner))
         await until(lambda: blocked(path, "turn"))
-        claim.give_back()
+        request.release()
         wait_until(lambda: granted(other))
         other.send_away(owner, lambda: ValueError("closed"))
         second = await task
         assert second is not None
-        second.give_back()
+        second.release()
 
     async def test_withdrawn_while_it_is_granted(self, path: Path) -> None:
         """One of both gives the lock back: the thread, or who does not want it any more."""
         lock = process(path)._turn
         for step, note in every_step():
-            claim = Claim(lock, lambda: None, None)
-            claim.prepare()
-            assert lock.take_nowait()
-            with Meanwhile(file_turn.__file__, step, claim.withdraw) as meanwhile:
-                was_granted = claim.grant()
+            request = FileLockRequest(lock, lambda: None, None)
+            request.prepare()
+            assert lock.acquire_nowait()
+            with Meanwhile(file_turn.__file__, step, request.withdraw) as meanwhile:
+                was_granted = request.grant()
             note(meanwhile)
             if not meanwhile.happened:
-                claim.withdraw()
+                request.withdraw()
             assert is_free(path) == was_granted, step
-            lock.give_back()
+            lock.release()
 
     async def test_cancelled_while_it_is_sent_away(self, path: Path, calls: Calls) -> None:
         """It has nothing, and gives nothing back: the lock may be the next one's by then."""
         clock = Clock()
         one, other, owner = process(path), process(path, clock), object()
-        claim = taken(one)
+        request = taken(one)
         for step, note in every_step():
-            waiting = other.wait(10.0, owner)
+            waiting = other.acquire(10.0, owner)
             waiting.send(None)
             await until(lambda: blocked(path, "turn") == 1)
             before = calls.count
@@ -165,20 +165,20 @@ class TestGivingUp:
             note(meanwhile)
             waiting.close()
             assert calls.count == before, step
-        claim.give_back()
+        request.release()
 
     async def test_sent_away(self, path: Path) -> None:
         """Those who wait for what is being closed get the error; others stay."""
         one, other = process(path), process(path)
-        claim = taken(one)
+        request = taken(one)
         owner, somebody = object(), object()
-        task = asyncio.create_task(other.wait(10.0, owner))
+        task = asyncio.create_task(other.acquire(10.0, owner))
         await asyncio.sleep(0)
         other.send_away(somebody, lambda: ValueError("not meant"))
         other.send_away(owner, lambda: ValueError("closed"))
         with pytest.raises(ValueError, match="closed"):
             await task
-        claim.give_back()
+        request.release()
         await until(lambda: is_free(path))
 
     def test_its_loop_is_closed(self, path: Path) -> None:
@@ -186,13 +186,13 @@ class TestGivingUp:
         one, other = process(path), process(path)
         loop = asyncio.new_event_loop()
 
-        async def begin() -> tuple[Claim, asyncio.Task[Claim | None]]:
+        async def begin() -> tuple[FileLockRequest, asyncio.Task[FileLockRequest | None]]:
             return taken(one), await start(path, other)
 
-        claim, task = loop.run_until_complete(begin())
+        request, task = loop.run_until_complete(begin())
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         loop.close()
-        claim.give_back()
+        request.release()
         wait_until(lambda: is_free(path))
 
     def test_one_of_a_dead_loop_ends_beside_another(self, path: Path) -> None:
@@ -200,15 +200,15 @@ class TestGivingUp:
         one, other, owner = process(path), process(path), object()
         loop = asyncio.new_event_loop()
 
-        async def begin() -> tuple[Claim, asyncio.Task[Claim | None]]:
+        async def begin() -> tuple[FileLockRequest, asyncio.Task[FileLockRequest | None]]:
             return taken(one), await start(path, other)
 
-        claim, dead = loop.run_until_complete(begin())
+        request, dead = loop.run_until_complete(begin())
         dead._log_destroy_pending = False  # type: ignore[attr-defined]
         loop.close()
 
         async def wait() -> None:
-            task = asyncio.create_task(other.wait(10.0, owner))
+            task = asyncio.create_task(other.acquire(10.0, owner))
             await asyncio.sleep(0)
             with contextlib.suppress(RuntimeError):  # from its timer, which has no loop either
                 dead.get_coro().close()
@@ -217,18 +217,18 @@ class TestGivingUp:
                 await asyncio.wait_for(task, 5)
 
         asyncio.run(wait())
-        claim.give_back()
+        request.release()
 
     async def test_no_timer_is_left(self, path: Path) -> None:
         """Once served: it would keep the files open until the time is over."""
         one, other = process(path), process(path)
-        claim = taken(one)
-        task = asyncio.create_task(other.wait(1000.0))
+        request = taken(one)
+        task = asyncio.create_task(other.acquire(1000.0))
         await asyncio.sleep(0)
-        claim.give_back()
+        request.release()
         second = await task
         assert second is not None
-        second.give_back()
+        second.release()
         kept = weakref.ref(other)
         del other, task, second
         gc.collect()
@@ -236,7 +236,7 @@ class TestGivingUp:
 
 
 def outcome(waiting: Any) -> object:
-    """What has come of ``turn.wait()``, whose future is done."""
+    """What has come of ``turn.acquire()``, whose future is done."""
     try:
         waiting.send(None)
     except StopIteration as end:
@@ -257,11 +257,11 @@ async def loop_errors() -> list[Any]:
 async def test_the_thread_ends_with_the_turn(path: Path) -> None:
     """A file that is closed leaves no thread behind."""
     one, other = process(path), process(path)
-    claim = taken(one)
+    request = taken(one)
     before = waiting_threads()
-    assert await other.wait(0.0) is None
+    assert await other.acquire(0.0) is None
     [thread] = waiting_threads() - before
     del other
-    claim.give_back()
+    request.release()
     await until(lambda: not thread.is_alive())
     assert is_free(path)

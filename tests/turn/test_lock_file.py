@@ -42,53 +42,53 @@ def test_the_library_serves_where_there_is_no_flock(
 def test_one_at_a_time(path: str) -> None:
     """Two objects are two holders."""
     one, other = lock(path), lock(path)
-    assert one.take_nowait()
-    assert not other.take_nowait()
-    one.give_back()
-    assert other.take_nowait()
-    assert not one.take_nowait()
-    other.give_back()
+    assert one.acquire_nowait()
+    assert not other.acquire_nowait()
+    one.release()
+    assert other.acquire_nowait()
+    assert not one.acquire_nowait()
+    other.release()
 
 
 def test_taken_twice(path: str) -> None:
     """Who has it already has it no more after letting go once."""
     one, other = lock(path), lock(path)
-    assert one.take_nowait()
-    assert one.take_nowait()
-    one.give_back()
-    assert other.take_nowait()
-    other.give_back()
+    assert one.acquire_nowait()
+    assert one.acquire_nowait()
+    one.release()
+    assert other.acquire_nowait()
+    other.release()
 
 
 def test_waiting_in_a_thread(path: str) -> None:
     """Until it is given back."""
     one, other, has_it = lock(path), lock(path), threading.Event()
-    assert one.take_nowait()
+    assert one.acquire_nowait()
 
     def wait() -> None:
-        other.wait()
+        other.acquire()
         has_it.set()
 
     thread = threading.Thread(target=wait)
     thread.start()
     assert not has_it.is_set()
-    one.give_back()
+    one.release()
     thread.join(10)
     assert has_it.is_set()
-    assert not one.take_nowait()
-    other.give_back()
+    assert not one.acquire_nowait()
+    other.release()
 
 
 async def test_a_turn(path: str) -> None:
     """Waiting, and giving up, go the same way on both."""
     database = path.removesuffix("-turn")
     one, other = FileTurn(database), FileTurn(database)
-    claim = one.take_nowait()
-    assert claim is not None
-    assert other.take_nowait() is None
-    assert await other.wait(0.0) is None
-    claim.give_back()
-    second = await other.wait(10.0)
+    request = one.acquire_nowait()
+    assert request is not None
+    assert other.acquire_nowait() is None
+    assert await other.acquire(0.0) is None
+    request.release()
+    second = await other.acquire(10.0)
     assert second is not None
-    assert one.take_nowait() is None
-    second.give_back()
+    assert one.acquire_nowait() is None
+    second.release()

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import warnings
 from collections.abc import Callable
 
 import pytest
 
 from sa_sqlite_pool.turn.permit import Permit
-from sa_sqlite_pool.turn.snapshots import Gap, Snapshot, Snapshots
+from sa_sqlite_pool.turn.snapshots import Gap, Snapshot, Snapshots, SnapshotsStatistics
 from tests.helpers import run_in_virtual_time, time_passes, until
-
-
-def permit() -> Permit:
-    return Permit(asyncio.current_task(), 0.0)
-
-
-def begun(snapshots: Snapshots, *, long: bool = False) -> Snapshot:
-    snapshot = snapshots.begin(permit(), long=long)
-    assert snapshot is not None
-    return snapshot
+from tests.turn.snapshots import begun, permit
 
 
 def virtual() -> Snapshots:
@@ -45,6 +34,23 @@ async def test_readers_are_known_while_they_read() -> None:
     assert list(snapshots) == [second]
     snapshots.end(second)
     assert len(snapshots) == 0
+
+
+async def test_statistics() -> None:
+    """How many read, the oldest of them, and whether new ones have to wait."""
+    now = 100.0
+    snapshots = Snapshots(lambda: now)
+    assert snapshots.statistics() == SnapshotsStatistics(0, None, in_gap=False)
+    begun(snapshots, long=True).permit.last_sql = "SELECT 1"
+    begun(snapshots)
+    now = 101.5
+    with snapshots.gap(1.0):
+        found = snapshots.statistics()
+    assert (found.open, found.in_gap) == (2, True)
+    assert found.oldest is not None
+    assert (found.oldest.seconds, found.oldest.long, found.oldest.outstayed) == (1.5, True, False)
+    assert found.oldest.who.endswith("last SQL: SELECT 1)")
+    assert not snapshots.statistics().in_gap
 
 
 async def test_who_is_not_worth_waiting_for() -> None:
@@ -366,29 +372,3 @@ def test_an_early_end_in_a_closed_loop() -> None:
 
     asyncio.run(read()).end_early(ValueError)
     assert calls == []
-
-
-async def test_a_child_process_begins_anew() -> None:
-    """Neither the parent's readers nor its gap are there; and what it gets to end is not ours."""
-    snapshots = Snapshots()
-    reader = begun(snapshots)
-    with snapshots.gap(1000):
-        snapshots.renew_in_child()
-        assert (len(snapshots), snapshots.in_gap) == (0, False)
-        mine = begun(snapshots)
-        snapshots.end(reader)
-        assert list(snapshots) == [mine]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
-async def test_a_fork() -> None:
-    """The child knows none of the parent's readers; the parent still does."""
-    snapshots = Snapshots()
-    reader = begun(snapshots)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        os._exit(len(snapshots))
-    assert os.waitpid(pid, 0)[1] == 0
-    assert list(snapshots) == [reader]

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import re
+from pathlib import Path
 
 import pytest
 import sqlalchemy.exc
 
 from sa_sqlite_pool import TurnAlreadyHeldError, WriteTimeout
-from sa_sqlite_pool.turn.write_turn import write_turn
-
-
-async def test_one_turn_for_one_file() -> None:
-    """Serialized writes: whoever asks for the same file gets the same turn."""
-    turn = write_turn("/data/app.db", "app.db")
-    assert write_turn("/data/app.db", "app.db") is turn
-    assert write_turn("/data/other.db", "other.db") is not turn
-
-
-async def test_a_turn_nobody_uses_is_forgotten() -> None:
-    """A process that opens many files keeps nothing of those it has closed."""
-    turn = write_turn("/data/app.db", "first")
-    del turn
-    gc.collect()
-    assert write_turn("/data/app.db", "second").name == "second"
+from sa_sqlite_pool.turn.write_turn import WriteTurnStatistics
+from tests.helpers import turn_of, until_waiting
 
 
 async def test_the_same_task_asking_twice_is_refused_at_once() -> None:
     """It would wait for itself; the message says what to do instead."""
-    turn = write_turn("/data/app.db", "app.db")
+    turn = turn_of(Path("/data/app.db"))
     permit = await turn.acquire(1)
     with pytest.raises(TurnAlreadyHeldError, match=r"already holds.*write through the session"):
         await turn.acquire(1)
@@ -39,7 +25,7 @@ async def test_the_same_task_asking_twice_is_refused_at_once() -> None:
 
 async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
     """Clear waits, and the family that applications catch already."""
-    turn = write_turn("/data/app.db", "app.db")
+    turn = turn_of(Path("/data/app.db"))
     entered, done = asyncio.Event(), asyncio.Event()
 
     async def holder() -> None:
@@ -64,4 +50,24 @@ async def test_the_time_out_names_the_holder_and_the_remedy() -> None:
     done.set()
     await task
     assert turn.holder is None
-    assert turn.seconds_held is None
+
+
+async def test_statistics(path: Path) -> None:
+    """What has the turn and for how long, how many wait, and whether other processes line up."""
+    turn = turn_of(path)
+    assert turn.statistics() == WriteTurnStatistics(None, None, 0, shared=False)
+    assert not turn.locked()
+    permit = await turn.acquire(1)
+    permit.last_sql = "SELECT 1"
+    other = asyncio.create_task(turn.acquire(1))
+    await until_waiting(1, turn)
+    turn.share()
+    found = turn.statistics()
+    assert (found.waiting, found.shared, turn.locked()) == (1, True, True)
+    assert found.holder is not None
+    assert found.holder.endswith("last SQL: SELECT 1)")
+    assert found.seconds_held is not None
+    assert found.seconds_held >= 0
+    turn.release(permit)
+    turn.release(await other)
+    assert turn.statistics().holder is None

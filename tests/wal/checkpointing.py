@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.files.log_file import LogSize, measure
 from sa_sqlite_pool.wal.checkpoints import Checkpointer
@@ -97,6 +97,6 @@ async def open_checkpointer(path: Path) -> Checkpointer:
     return checkpointer
 
 
-def lock_of(checkpointer: Checkpointer) -> Worker:
+def lock_of(checkpointer: Checkpointer) -> ConnectionThread:
     """Its second connection."""
     return checkpointer._workers[1]

@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import WalSettings
+from sa_sqlite_pool.database_file import database_file
 from sa_sqlite_pool.files.location import Location
-from sa_sqlite_pool.wal.keeper import WalKeeper, wal_keeper
-from tests.helpers import turn_of
+from sa_sqlite_pool.wal.keeper import WalKeeper
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -31,7 +31,8 @@ def log_size(path: Path) -> int:
 
 
 def keeper_of(path: Path) -> WalKeeper:
-    return wal_keeper(Location(str(path)), turn_of(path))
+    location = Location(str(path))
+    return database_file(location).keeper(location)
 
 
 async def create_blobs(engine: AsyncEngine) -> None:

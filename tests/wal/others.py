@@ -23,7 +23,7 @@ for line in sys.stdin:
 # Shows itself as the package does, and is plain otherwise.
 PRESENT = """
 import os, sys
-from sa_sqlite_pool.wal.presence import Presence
+from sa_sqlite_pool.files.neighbours import Presence
 log = sys.argv[1] + "-wal"
 presence = Presence(log)
 presence.show(os.stat(log).st_ino)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.execution.worker import Worker
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.statistics import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints
@@ -71,7 +71,7 @@ def test_a_commit_that_catches_up_is_alone_too(database: Database) -> None:
     database.assert_free()
 
 
-async def traced(worker: Worker, seen: Callable[[str], object]) -> None:
+async def traced(worker: ConnectionThread, seen: Callable[[str], object]) -> None:
     await worker.run(lambda connection: connection.set_trace_callback(seen))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.execution.worker import Worker, _open_connections
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread, _open_connections
 from sa_sqlite_pool.settings import PragmaValue
 from sa_sqlite_pool.statistics import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints
@@ -206,15 +206,15 @@ async def test_the_second_connection_cannot_be_opened(
 ) -> None:
     """The first is closed."""
     before = set(_open_connections)
-    opened = Worker.open
+    opened = ConnectionThread.open
     ways = iter([opened])
 
-    async def open_once(uri: str, file: str | None) -> Worker:
+    async def open_once(uri: str, file: str | None) -> ConnectionThread:
         for way in ways:
             return await way(uri, file)
         raise sqlite3.OperationalError("unable to open database file")
 
-    monkeypatch.setattr(Worker, "open", open_once)
+    monkeypatch.setattr(ConnectionThread, "open", open_once)
     with pytest.raises(sqlite3.OperationalError, match="unable to open") as caught:
         await open_checkpointer(database.path)
     await until(lambda: _open_connections == before)

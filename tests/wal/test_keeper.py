@@ -24,7 +24,7 @@ from sa_sqlite_pool import (
     WriteTimeout,
 )
 from sa_sqlite_pool.files.log_file import measure
-from sa_sqlite_pool.wal import checkpoints, lookout
+from sa_sqlite_pool.wal import checkpoints, monitor
 from sa_sqlite_pool.wal import keeper as keeper_module
 from tests.conftest import MakeEngine
 from tests.helpers import turn_of, until, until_waiting
@@ -89,7 +89,7 @@ async def test_where_it_is_never_quiet_the_log_is_moved_in_a_turn_of_its_own(
     engine = make_engine(pool, wal=replace(SMALL, hard_limit=16 * MIB))
     await create_blobs(engine)
     keeper = keeper_of(path)
-    while keeper.lookout.measure().used < 8 * MIB:
+    while keeper.monitor.measure().used < 8 * MIB:
         await write(engine, 100)
     while keeper.checkpointing.last is None:  # it is never quiet, and never up to the limit
         await write(engine, 1)
@@ -98,7 +98,7 @@ async def test_where_it_is_never_quiet_the_log_is_moved_in_a_turn_of_its_own(
     assert last.outcome is CheckpointOutcome.MOVED_ALL
     await write(engine, 1)
     assert log_size(path) >= 8 * MIB
-    assert keeper.lookout.measure().used < MIB
+    assert keeper.monitor.measure().used < MIB
 
 
 async def test_commits_move_nothing(
@@ -151,7 +151,7 @@ async def test_nothing_runs_on_the_event_loop(
 
         return call
 
-    monkeypatch.setattr(lookout, "measure", noting(measure))
+    monkeypatch.setattr(monitor, "measure", noting(measure))
     monkeypatch.setattr(checkpoints, "_checkpoint", noting(checkpoints._checkpoint))
     await write(door.writer, 150)
     await until_outcome(path, CheckpointOutcome.TRUNCATED)

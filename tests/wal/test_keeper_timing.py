@@ -15,11 +15,11 @@ from sqlalchemy import text
 from sa_sqlite_pool import CheckpointOutcome, SQLiteDatabase, SQLitePool, StatementTimeout
 from sa_sqlite_pool.wal import checkpoints
 from sa_sqlite_pool.wal import keeper as keeper_module
-from sa_sqlite_pool.wal import lookout as lookout_module
+from sa_sqlite_pool.wal import monitor as monitor_module
 from sa_sqlite_pool.wal.checkpointing import Checkpointing
 from sa_sqlite_pool.wal.checkpoints import Checkpointer
 from sa_sqlite_pool.wal.keeper import WalKeeper
-from sa_sqlite_pool.wal.lookout import Lookout
+from sa_sqlite_pool.wal.monitor import WalMonitor
 from tests.helpers import SleepingFunction, driver, turn_of, until, until_waiting
 
 from .logs import KIB, SMALL, create_blobs, keeper_of, log_size, write
@@ -86,7 +86,7 @@ async def test_a_timer_whose_time_has_passed_over(db: SQLiteDatabase, keeper: Wa
     """After ``stop()``, or when another was armed, it does nothing."""
     armed_for = await arm(db, keeper)
     await keeper.stop()
-    keeper.lookout.committed_at = float("-inf")
+    keeper.monitor.committed_at = float("-inf")
     keeper.look_in_quiet(armed_for)
     assert keeper._task is None
     assert keeper._timer_at is None
@@ -101,7 +101,7 @@ async def test_a_moment_after_a_commit_is_not_quiet(db: SQLiteDatabase, keeper: 
     assert keeper._timer_at is not None
     assert keeper._timer_at != armed_for
     async with db.writer_engine.connect():
-        keeper.lookout.committed_at = float("-inf")
+        keeper.monitor.committed_at = float("-inf")
         armed_for = keeper._timer_at
         keeper.look_in_quiet(armed_for)
         assert keeper._task is None
@@ -147,7 +147,7 @@ async def test_pauses_grow_and_end(db: SQLiteDatabase, path: Path, keeper: WalKe
     other.execute("SELECT count(*) FROM blobs").fetchone()
     await write(db.writer_engine, 80)
     await until(lambda: keeper._pause.seconds >= 0.4)
-    assert keeper.lookout.situation().log.used > 64 * KIB
+    assert keeper.monitor.situation().log.used > 64 * KIB
     other.close()
     await until(lambda: log_size(path) < 64 * KIB and keeper._task is None)
     assert keeper._pause.seconds == 0.1
@@ -182,11 +182,11 @@ async def test_a_log_that_has_begun_anew_counts_from_its_beginning(
     statistics = db.statistics().wal
     assert statistics is not None
     assert 0 < statistics.frames < done.frames
-    assert statistics.moved == 0
-    keeper.lookout.checked = keeper.lookout.checked._replace(
+    assert statistics.checkpointed == 0
+    keeper.monitor.checked = keeper.monitor.checked._replace(
         frames=1000, frame_size=4120, salts=done.salts
     )
-    assert keeper.lookout.situation().checked_at == 0
+    assert keeper.monitor.situation().checked_at == 0
 
 
 async def test_many_commits_in_one_turn(db: SQLiteDatabase, path: Path) -> None:
@@ -286,7 +286,7 @@ async def test_a_log_that_cannot_be_moved_is_not_tried_after_every_commit(
     db: SQLiteDatabase, path: Path, keeper: WalKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only when half the soft limit has been written since, however fast that was."""
-    monkeypatch.setattr(lookout_module, "_MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(monitor_module, "_MEASURE_SECONDS", 0.0)
     moves: list[int] = []
     original = Checkpointing.move_gently
 
@@ -363,11 +363,11 @@ async def test_a_commit_that_is_done_never_fails(
 ) -> None:
     """Whatever goes wrong with the look at the log after it."""
 
-    def broken(self: Lookout) -> int:
+    def broken(self: WalMonitor) -> int:
         raise RuntimeError("nobody has thought of this")
 
     with monkeypatch.context() as breaking:
-        breaking.setattr(Lookout, "size", broken)
+        breaking.setattr(WalMonitor, "size", broken)
         await write(db.writer_engine, 1)
     assert "nobody has thought of this" in caplog.text
     async with db.read() as session:
@@ -379,7 +379,7 @@ async def test_a_task_of_a_loop_that_died_takes_nothing_from_its_successor(
 ) -> None:
     """The garbage collector closes its coroutine at any time, also when another is at work."""
     line = keeper.checkpointing._one_at_a_time
-    permit = line.take_nowait()
+    permit = line.acquire_nowait()
     assert permit is not None
     died = keeper._work(idle=True)
     died.send(None)  # it stands in line

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.statistics import CheckpointOutcome
-from sa_sqlite_pool.wal import checkpoints, reports
+from sa_sqlite_pool.wal import checkpoints, wal_warnings
 from tests.helpers import until
 from tests.wal.facade import HARD, SMALL, SOFT, add, count, log_size, pragma, said
 from tests.wal.others import PACKAGE, OtherProcess
@@ -154,7 +154,7 @@ async def test_another_program_writes(
     affected: bool,
 ) -> None:
     """Where SQLite can lose commits then, a warning names it, once; otherwise all is well."""
-    monkeypatch.setattr(reports, "has_reset_bug", lambda _: affected)
+    monkeypatch.setattr(wal_warnings, "has_reset_bug", lambda _: affected)
     with OtherProcess(path) as other:
         writing = await write_while(small, other, "BEGIN IMMEDIATE")
         await until(lambda: small.statistics().wal.outside_writers)  # type: ignore[union-attr]
@@ -182,7 +182,7 @@ async def test_another_process_uses_the_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They know each other, and nobody is warned."""
-    monkeypatch.setattr(reports, "has_reset_bug", lambda _: True)
+    monkeypatch.setattr(wal_warnings, "has_reset_bug", lambda _: True)
     with OtherProcess(path, PACKAGE) as other:
         writing = await write_while(small, other, "INSERT INTO t (data) VALUES (1)")
         assert small._keeper is not None

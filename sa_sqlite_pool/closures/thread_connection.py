@@ -1,0 +1,423 @@
+"""SQL where it is asked for: the connection of a function that runs in a thread.
+
+A function given to ``run_read()`` or ``run_write()`` runs where SQLite does, so its statements hop
+nowhere. SQLAlchemy's ``Connection`` or ``Session`` works on a :class:`ThreadConnection`, which
+executes at once, while the function runs, and in its thread alone.
+
+What must stop is stopped by SQLite's progress handler (https://www.sqlite.org/c3ref/progress_handler.html).
+It is called in this thread, in the middle of a statement, so that nothing comes too early or too
+late, as an interrupt from the loop may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, final
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
+
+from ..driver.executor import Executor
+from ..driver.outside_transactions import switching_in_function
+from ..errors import ClosureError, TransactionLostError
+from ..settings import Role
+from ..sqlite.authorizer import Access
+from ..sqlite.driver_errors import dbapi, is_read_only
+from ..sqlite.shared_hooks import watch_progress
+from ..sqlite.statements import Kind, changes_settings, ends_transaction, may_defer
+from ..sqlite.watch import EndWatch
+from ..transactions.cursors import (
+    NO_REPLY,
+    Cursor,
+    Execute,
+    OpenStream,
+    Parameters,
+    Reply,
+    StreamCursor,
+)
+from ..turn.permit import shorten
+from .borrowed import BorrowedConnection
+from .losses import comes_from
+
+T = TypeVar("T")
+
+# Steps of SQLite's virtual machine between two looks: some ten milliseconds. Each look waits for
+# the interpreter lock, which a busy loop lets go of after five.
+_INSTRUCTIONS = 200_000
+
+_BY_DRIVER = "by a statement on the driver's connection"
+
+_ROLLED_BACK = (
+    "its transaction was rolled back inside: use begin_nested() for the part that may fail, or "
+    "let the error out, which rolls back everything"
+)
+
+
+class Phase(enum.Enum):
+    """The life of a :class:`ThreadConnection`; it goes downwards only."""
+
+    STARTING = enum.auto()  # SQLAlchemy begins its transaction, and listeners hear of it
+    RUNNING = enum.auto()  # the function runs
+    ENDING = enum.auto()  # it has returned: what is left to flush, then the end of the transaction
+    ENDED = enum.auto()
+
+
+@final
+class ThreadConnection(BorrowedConnection):
+    """What SQLAlchemy's objects work on inside one function; the transaction is open already.
+
+    :param fairy: the connection as it came from the pool
+    :param cancelled: whether the caller does not wait for the function any more
+    :param on_commit: called when SQLAlchemy commits, after the function has returned
+    :param alone: whether nobody else's work is lost with the transaction
+
+    SQLite rolls the whole transaction back when it stops a statement that writes. So that is only
+    done where the work is the function's own, or where all is lost anyway; see :meth:`_look`.
+    """
+
+    # What few functions need is the class's: there is a connection for each that runs.
+    _misuse: ClosureError | None = None
+    _watch: EndWatch | None = None  # while the function has SQLite's connection itself
+    _lost_by: BaseException | None = None  # SQLite has ended the transaction with it
+    _wrote = False
+    _changes: int | None = None  # of SQLite's connection, when the function got it
+    _reads = False  # the running statement writes nothing
+    _stops_at: float | None = None
+    committed = False
+    defers = False  # COMMIT may find violated foreign keys
+    phase = Phase.STARTING
+
+    def __init__(
+        self,
+        sqlite: sqlite3.Connection,
+        executor: Executor,
+        fairy: PoolProxiedConnection,
+        *,
+        cancelled: Callable[[], bool],
+        on_commit: Callable[[], None],
+        alone: bool,
+    ) -> None:
+        super().__init__(executor, fairy)
+        self.sqlite = sqlite
+        self._cancelled = cancelled
+        self._on_commit = on_commit
+        self._alone = alone
+        self._thread = threading.get_ident()
+        self._streams: set[OpenStream] = set()
+        executor.policy.other_work_begins(sqlite)
+        watch_progress(sqlite, self._look, _INSTRUCTIONS)
+
+    # -- the function ---------------------------------------------------------------------------
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run it; an error if it has ended its transaction itself."""
+        self.phase = Phase.RUNNING
+        try:
+            result = function()
+            self._assert_going_on()
+        except Exception as error:
+            self._raise_what_led_to(error)
+            raise
+        finally:
+            self._lost_by = None  # with its traceback and this object it is a cycle
+            self._take_back()
+            if self._streams:  # which may still write, and would be in the way of COMMIT
+                self._close_streams()
+            self.phase = Phase.ENDING
+        return result
+
+    def assert_committed(self) -> None:
+        """Refuse to acknowledge what SQLAlchemy has not committed, without saying why."""
+        beneath = self._changes is not None and self.sqlite.total_changes != self._changes
+        if not self.committed and (self._wrote or beneath):
+            raise ClosureError(
+                "its transaction was not committed, and nothing of it is kept: its session or "
+                "connection was closed inside, or commits in a way of its own"
+            )
+
+    def end(self) -> None:
+        """From now on nothing here touches SQLite's connection. More than once does nothing."""
+        self._take_back()
+        self.phase = Phase.ENDED
+        if self._streams:
+            self._close_streams()
+
+    def _close_streams(self) -> None:
+        for stream in list(self._streams):
+            if (cursor := stream.detach()) is not None:
+                cursor.close()
+
+    # -- statements: what cursors ask for -------------------------------------------------------
+
+    @property
+    def executor(self) -> Executor:
+        """What runs on SQLite's connection when no function does."""
+        return self._executor
+
+    @property
+    def statement_timeout(self) -> float | None:
+        return self._executor.rules.statement_timeout
+
+    def run_statement(
+        self,
+        sql: str,
+        parameters: Parameters,
+        execute: Execute,
+        *,
+        atomic: bool = False,
+        stream: bool = False,
+        timeout: float | None = None,
+    ) -> Reply:
+        self._assert_usable()
+        kind = self._executor.policy.facts.of(sql).kind_of_text
+        self._admit(sql, kind)
+        if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
+            # Of a listener of the `begin` event, as SQLAlchemy's documentation has it.
+            return NO_REPLY
+        self._wrote = self._wrote or kind.writes
+        self._executor.transaction.note(sql)
+        self._reads = kind is Kind.READ
+        if kind is Kind.SETTING:
+            execute = switching_in_function(sql, self._executor.rules, execute)
+        with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
+            if self._reads and self._executor.role is Role.READER:
+                execute = partial(_read, self._executor, execute)
+            return self._run(lambda: execute(self.sqlite, sql, parameters), sql, timeout)
+
+    def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
+        self._assert_usable()
+        return self._run(call, "fetching", timeout)
+
+    def run_briefly(self, call: Callable[[], T]) -> T:
+        self._assert_here()
+        return call()
+
+    def _run(self, call: Callable[[], T], sql: str, timeout: float | None) -> T:
+        if timeout is not None:
+            self._stops_at = time.monotonic() + timeout
+        authorizer = self._executor.policy.authorizer
+        authorizer.denied = authorizer.attempted = None
+        authorizer.called = False
+        try:
+            return call()
+        except dbapi.failures() as error:
+            self._explain(error, sql, timeout)
+            raise
+        finally:
+            self._stops_at = None
+            if authorizer.called:
+                self._executor.policy.facts.of(sql).calls_functions = True
+
+    def _admit(self, sql: str, kind: Kind) -> None:
+        if kind is Kind.READ:
+            return
+        reader = self._executor.role is Role.READER
+        if reader and (kind is Kind.BEGIN_WRITE or kind is Kind.MAINTENANCE):
+            raise self._executor.rules.forbidden(shorten(sql))
+        begins = kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE
+        if begins and self.phase is not Phase.STARTING:
+            raise self._refused(shorten(sql))
+        if kind is Kind.END and ends_transaction(sql):
+            raise self._refused(shorten(sql))
+        if kind.may_change_settings and changes_settings(sql):
+            self._executor.settings_changed = True
+            self._executor.policy.settings_may_have_changed()
+        if may_defer(sql):
+            self.defers = True
+
+    @contextlib.contextmanager
+    def _explaining(self, kind: Kind) -> Any:
+        # It compiles a statement and does not run it, even one that would write.
+        authorizer = self._executor.policy.authorizer
+        with authorizer.allowing(Access.EXAMINED):
+            yield
+
+    # -- what may go wrong ----------------------------------------------------------------------
+
+    def _look(self) -> bool:
+        """Whether to stop the statement in the middle. Called by SQLite."""
+        if self._stops_at is not None and time.monotonic() >= self._stops_at:
+            return True
+        worker = self._executor.worker
+        if worker.closed or worker.must_stop:
+            return True
+        return self._cancelled() and (self._alone or self._reads)
+
+    def _assert_here(self) -> None:
+        if self._thread != threading.get_ident():
+            raise ClosureError(
+                f"{self!r} belongs to one thread: use it in the function that it was given to, "
+                "and take with you what you have read"
+            )
+        if self.phase is Phase.ENDED:
+            raise ClosureError(
+                f"{self!r} was used after its function had returned: read everything inside, for "
+                "example with .all(), and return that"
+            )
+
+    def _assert_usable(self) -> None:
+        self._assert_here()
+        self._assert_going_on()
+
+    def _assert_going_on(self) -> None:
+        if not self.sqlite.in_transaction:
+            self.notice_end()
+        if self._misuse is not None:
+            raise self._misuse
+        transaction = self._executor.transaction
+        transaction.assert_not_lost()
+        transaction.reading.assert_not_ended()
+        self.assert_wanted()
+
+    def notice_end(self) -> None:
+        """Note a transaction that has ended by what passed this object by."""
+        if not self.sqlite.in_transaction:
+            executor = self._executor
+            if not (executor.worker.closed or executor.transaction.lost):
+                executor.transaction.note_loss(True, sqlite3.OperationalError(_BY_DRIVER))
+
+    def _raise_what_led_to(self, error: Exception) -> None:
+        """Raise what an error rests on that would be misleading by itself, and it as the cause."""
+        self.notice_end()
+        if self._misuse is not None and isinstance(error, sqlite3.Error):
+            raise self._misuse from error  # the watch's: SQLite says "not authorized"
+        try:
+            self._executor.transaction.assert_not_lost()
+        except TransactionLostError as lost:
+            if not comes_from(error, self._lost_by):
+                raise OperationalError(None, None, lost) from error
+
+    def assert_wanted(self) -> None:
+        """Raise what the caller gets if nobody waits for the result."""
+        worker = self._executor.worker
+        worker.assert_usable()
+        if worker.must_stop or self._cancelled():
+            raise asyncio.CancelledError
+
+    def _explain(self, error: Exception, sql: str, timeout: float | None) -> None:
+        executor = self._executor
+        executor.transaction.note_loss(True, error)
+        if self._lost_by is None and executor.transaction.lost:
+            self._lost_by = error
+        authorizer = executor.policy.authorizer
+        if executor.role is Role.READER and (authorizer.denied or is_read_only(error)):
+            what = authorizer.denied or authorizer.attempted or shorten(sql)
+            raise executor.rules.forbidden(what) from error
+        if (explained := executor.transaction.own_lock(error)) is not None:
+            raise explained from error
+        if str(error) != "interrupted":
+            return
+        executor.transaction.reading.assert_not_ended()
+        self.assert_wanted()
+        if self._stops_at is None or time.monotonic() < self._stops_at:
+            return  # by a progress handler of the application
+        lost = executor.transaction.lost
+        raise executor.rules.took_too_long(sql, timeout, lost=lost) from error
+
+    def _refused(self, what: str) -> ClosureError:
+        return ClosureError(
+            f"{what}: run_write() and run_read() begin the transaction, and end it when the "
+            "function returns; use begin_nested() for a part that may be rolled back"
+        )
+
+    # -- what SQLAlchemy asks of a driver connection --------------------------------------------
+
+    @property
+    def _connection(self) -> sqlite3.Connection:  # type: ignore[override]
+        """The raw connection, for ``driver_connection``."""
+        self._assert_here()
+        policy = self._executor.policy
+        policy.functions_may_have_changed()
+        if self._watch is None:
+            self._watch = EndWatch(self.sqlite, policy.authorizer, self._note_denied_end)
+            self._watch.begin()
+            self._changes = self.sqlite.total_changes
+        return self.sqlite
+
+    def _note_denied_end(self, sql: str) -> None:
+        if self._misuse is None:
+            self._misuse = self._refused(
+                f"{sql} on the driver's connection (executescript() sends COMMIT first)"
+            )
+
+    def _take_back(self) -> None:
+        """From now on SQLite's connection may end the transaction again."""
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
+
+    @property
+    def is_valid(self) -> bool:
+        return self.phase is not Phase.ENDED
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.phase is not Phase.ENDED and self.sqlite.in_transaction
+
+    @property
+    def isolation_level(self) -> str | None:
+        return ""
+
+    @isolation_level.setter
+    def isolation_level(self, level: str | None) -> None:
+        # An option of the engine comes before the function, and is for connections of their own.
+        if level is None and self.phase is not Phase.STARTING:
+            raise self._refused("isolation_level='AUTOCOMMIT'")
+
+    def cursor(self, server_side: bool = False) -> Cursor | StreamCursor:
+        return StreamCursor(self, self, self._streams) if server_side else Cursor(self, self)
+
+    def execute(self, operation: str, parameters: Any = None) -> Cursor:
+        cursor = Cursor(self, self)
+        cursor.execute(operation, parameters)
+        return cursor
+
+    def create_function(self, *args: Any, **kw: Any) -> None:
+        self._executor.policy.functions_may_have_changed()
+        self.run_briefly(lambda: self.sqlite.create_function(*args, **kw))
+
+    def commit(self) -> None:
+        """At the end only: by whoever began the transaction. Before the function, nothing."""
+        if self.phase is Phase.RUNNING:
+            self._misuse = self._refused("commit()")
+            raise self._misuse
+        if self.phase is Phase.ENDING:
+            self._take_back()
+            self._assert_going_on()
+            self._on_commit()
+            self.committed = True
+
+    def rollback(self) -> None:
+        """At the end, nothing: whoever began the transaction rolls back.
+
+        Before, also SQLAlchemy calls this, after a failed flush, whose error nothing must hide; so
+        it is what comes next that is refused.
+        """
+        if self.phase is Phase.RUNNING and self._misuse is None:
+            self._misuse = ClosureError(_ROLLED_BACK)
+
+    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
+        """The connection stays as it is: whoever lent it knows how it stands."""
+        self.rollback()
+
+    def detach(self) -> None:
+        raise self._refused("detach()")
+
+    def __repr__(self) -> str:
+        return f"<ThreadConnection {self._executor.rules.label} {self.phase.name.lower()}>"
+
+
+def _read(
+    executor: Executor, execute: Execute, sqlite: sqlite3.Connection, sql: str, parameters: Any
+) -> Reply:
+    return executor.read(sqlite, sql, parameters, execute)
+
+
+_nothing: contextlib.nullcontext[None] = contextlib.nullcontext()

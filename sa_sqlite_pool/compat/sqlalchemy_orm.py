@@ -1,0 +1,29 @@
+"""What SQLAlchemy's sessions refuse, for methods that they do not know of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy.engine.util import TransactionalContext
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.session import SessionTransactionState
+from sqlalchemy.orm.state_changes import _StateChange, _StateChangeStates
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes_connection(method: F) -> F:
+    """Refuse a method of a ``SessionTransaction`` where taking a connection would be refused.
+
+    In the wrong state, and in two tasks at once, as ``_connection_for_bind()`` of SQLAlchemy's
+    orm/session.py. The method sets ``_state`` to PROVISIONING_CONNECTION meanwhile.
+    """
+    return _StateChange.declare_states(
+        (SessionTransactionState.ACTIVE,), _StateChangeStates.NO_CHANGE
+    )(method)
+
+
+def assert_block_is_open(session: Session) -> None:
+    """Raise ``InvalidRequestError`` in a block of ``begin()`` whose transaction has ended."""
+    TransactionalContext._trans_ctx_check(session)

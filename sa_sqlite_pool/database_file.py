@@ -1,0 +1,92 @@
+"""One object for each database file of the process: its write turn, readers, log and pools.
+
+All engines, event loops and threads on a file share it. It is looked up by the file's real path,
+and kept by its users alone: the pools, and the turn, which refers back to it. So it lives as long
+as any of its parts is used. In a child process after ``fork()`` each part begins anew by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Protocol, final
+
+from .files.location import Location
+from .files.neighbours import describe_writer
+from .system.forks import renew_after_fork
+from .turn.snapshots import Snapshots
+from .turn.write_turn import WriteTurn
+from .wal.keeper import WalKeeper
+
+
+class ClosesAtRest(Protocol):
+    """A pool, as others on the same file know it."""
+
+    def close_at_rest(self) -> None:
+        """Close the connections that are at rest, here and now."""
+
+
+@final
+class DatabaseFile:
+    """What all that use one database of the process share. Get it from :func:`database_file`.
+
+    ``file`` is its real path, None in memory. ``snapshots`` are the read transactions on it, and
+    ``pools`` those that have connections to it.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.file = location.file
+        self.turn = WriteTurn(
+            location.identity, location.label, describe_writer=self._writer, turn_of=self._turn_of
+        )
+        self.snapshots = Snapshots()
+        self.pools: weakref.WeakSet[ClosesAtRest] = weakref.WeakSet()
+        self._keeper: WalKeeper | None = None
+
+    def __repr__(self) -> str:
+        return f"<DatabaseFile {self.turn.name}, {len(self.snapshots)} reading, {self.turn!r}>"
+
+    def keeper(self, location: Location) -> WalKeeper:
+        """Return the keeper of its log, which opens the file at ``location``, the first one given.
+
+        Only where there is a write-ahead log, in a file that this process may write.
+        """
+        with _registry.mutex:
+            if self._keeper is None:
+                self._keeper = WalKeeper(location, self.turn, self.snapshots)
+            return self._keeper
+
+    def _writer(self) -> str | None:
+        return None if self.file is None else describe_writer(self.file)
+
+    def _turn_of(self, path: str) -> WriteTurn:
+        return database_file(Location(path)).turn
+
+
+@final
+class _Registry:
+    """The files in use, by what identifies them, under a mutex."""
+
+    def __init__(self) -> None:
+        self.files: weakref.WeakValueDictionary[str, DatabaseFile] = weakref.WeakValueDictionary()
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        self.mutex = threading.Lock()  # a thread that the child does not have may have held it
+
+
+_registry = _Registry()
+
+
+def database_file(location: Location) -> DatabaseFile:
+    """Return the object of the file at ``location``: the same one each time, as long as it is used.
+
+    Keep a reference, to it or to its turn.
+    """
+    identity = location.identity
+    with _registry.mutex:
+        found = _registry.files.get(identity)
+        if found is None:
+            found = _registry.files[identity] = DatabaseFile(location)
+        return found

@@ -1,0 +1,415 @@
+"""How a connection is opened: arguments, pragmas, the switch to WAL, functions, the authorizer.
+
+SQLAlchemy's dialect opens the aiosqlite connection itself, so that ``do_connect`` listeners,
+``async_creator`` and ``connect_args`` of the application work as they do without this package.
+What the package needs is put into the arguments before, and set up in the thread afterwards.
+
+The file has the turn, so it must be known before a connection is used. A creator of the
+application names it to nobody, and a listener may open another. There the first connection is
+opened early, and SQLite is asked for the file (:meth:`Connector.find_file`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable, Mapping, MutableSequence
+from functools import cached_property
+from typing import Any, final
+
+import aiosqlite
+from sqlalchemy import event
+from sqlalchemy.util import await_only
+
+from ..compat.main_greenlets import keep_main_greenlet
+from ..errors import ConfigurationError, DatabaseNotUsableError
+from ..execution.connection_thread import (
+    ConnectionThread,
+    connection_class,
+    inherited_files,
+    open_connection,
+)
+from ..execution.shared_thread import SharedThread
+from ..files.images import with_images
+from ..files.location import Location
+from ..files.private_directory import PrivateDirectory, is_private
+from ..files.site import Site
+from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Placement, Role
+from ..sqlite.authorizer import Authorizer
+from ..sqlite.configuring import configure, file_of
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.isolation import check_connect_args, take_isolation_level
+from ..sqlite.shared_hooks import install_authorizer, sharing_hooks
+from ..transactions.locks import is_lock, keep_trying
+from ..transactions.placement import PlacementPolicy
+from ..transactions.rules import Log, Rules
+from .creator import Creator, Opened
+from .executor import Executor
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+# Set on the file or for the writer; a reader neither needs nor may set them.
+_WRITER_PRAGMAS = frozenset(
+    {"auto_vacuum", "journal_mode", "journal_size_limit", "page_size", "wal_autocheckpoint"}
+)
+
+
+@final
+class Connector:
+    """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces.
+
+    ``isolation_level`` is what the connections opened last were asked for; None is autocommit.
+    ``knows_file`` says that ``location`` is where they are; until then, :meth:`find_file`.
+    """
+
+    def __init__(
+        self, role: Role, settings: ConnectionSettings, creator: Callable[..., Any]
+    ) -> None:
+        self.role = role
+        self.settings = settings
+        self.shared_thread = SharedThread()
+        self.isolation_level: str | None = ""
+        self.knows_file = False
+        self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
+        self._cached_statements = DEFAULT_CACHED_STATEMENTS
+        self._converts = False
+        self._creator = Creator(creator)
+        self._dialect: Any = None
+        self._database: object = None  # what this object has told the dialect to open
+        self._own: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()  # opened like that
+        self._opens_itself = self._creator.by_dialect
+        self._private_directory: PrivateDirectory | None = None
+        self._prepared = False
+        self._probing = False
+        self._timeout_said = False
+
+    # -- before: where it is --------------------------------------------------------------------
+
+    @cached_property
+    def location(self) -> Location:
+        """Where the database is; where it seems to be, before :meth:`find_file`.
+
+        A pool is not told the URL. The engine's creator knows it and passes it to ``do_connect``
+        listeners, so it is called once for the argument alone.
+        """
+        if self._creator.by_dialect and self._creator.early is None:
+            self._probing = True
+            try:
+                # Only a listener of all engines comes before this one's, and may open it.
+                self._creator.open_early()
+            except _Found as found:
+                return found.location
+            finally:
+                self._probing = False
+        return self._unnamed
+
+    @property
+    def _unnamed(self) -> Location:
+        return Location(None, f"of {self._creator!r}")
+
+    def find_file(self) -> None:
+        """Learn which file it is, from SQLite where nothing else can tell.
+
+        In a greenlet, by one task at a time. What is opened for that, the next :meth:`open` gives.
+        """
+        declared, creator = self.location, self._creator
+        alone = creator.by_dialect and len(self._dialect.dispatch.do_connect) == 1
+        if creator.early is not None or not alone:
+            _check_not_inherited(declared)
+            early = creator.open_early()
+            if early.raw not in self._own:
+                self._opens_itself = False
+                self._found(self._ask_for_file(early), declared)
+                self._check_early()
+        self.knows_file = True
+
+    def _ask_for_file(self, early: Opened) -> str | None:
+        try:
+            return early.ask_for_file(self.shared_thread)
+        except BaseException:
+            self.dispose()
+            raise
+
+    def _check_early(self) -> None:
+        try:
+            _check_not_inherited(self.location)
+        except DatabaseNotUsableError:
+            self.dispose()
+            raise
+
+    def _found(self, path: str | None, declared: Location) -> None:
+        found = self._unnamed if path is None else Location(path)
+        if found.file != declared.file:
+            self.location = found
+            self.__dict__.pop("site", None)
+
+    def dispose(self) -> None:
+        """Close what was opened early, and was not needed."""
+        if early := self._creator.take_early(None):
+            early.give_up(self.shared_thread)
+
+    @cached_property
+    def site(self) -> Site:
+        """The file system it is on."""
+        return Site(self.location, self._journal_mode)
+
+    @property
+    def _journal_mode(self) -> str:
+        return str(self.settings.pragmas.get("journal_mode", "WAL"))
+
+    @property
+    def has_log(self) -> bool:
+        """Whether there is a write-ahead log, in a file that this process may write.
+
+        False as long as it is not known whether that can be.
+        """
+        if not (self.knows_file and self._opens_itself):
+            return False  # what looks after it opens the file, too, and not by the same way
+        wal = self.settings.pragmas.get("journal_mode") == "WAL"
+        return wal and self._writes_file and self.site.inspected
+
+    @property
+    def has_rollback_journal(self) -> bool:
+        """Whether readers and writers keep each other waiting."""
+        return self._journal_mode != "WAL"
+
+    @property
+    def shares_turn(self) -> bool:
+        """Whether other processes may write to the same file, and line up."""
+        return self._writes_file and self.settings.file_turn
+
+    @property
+    def _writes_file(self) -> bool:
+        return self.location.path is not None and self.location.writable
+
+    async def inspect_site(self) -> None:
+        """Refuse, before anything is touched, a place where the database cannot be used."""
+        await self.site.inspect(self._seconds)
+
+    @property
+    def in_memory(self) -> bool:
+        """A database in memory, which is gone with its last connection."""
+        return self.location.path is None
+
+    # -- opening: SQLAlchemy's do_connect event --------------------------------------------------
+
+    def listen(self, dialect: Any) -> None:
+        """Have the dialect open the connections as they are needed here."""
+        self._dialect = dialect
+        event.listen(dialect, "do_connect", self.on_do_connect)
+
+    def open(self, record: Any) -> Opened:
+        """A connection as the dialect, or the application's creator, opens it. In a greenlet."""
+        if early := self._creator.take_early(record):
+            return early
+        _check_not_inherited(self.location)
+        return self._creator.open(record)
+
+    def on_do_connect(
+        self, dialect: Any, record: Any, args: MutableSequence[Any], parameters: dict[str, Any]
+    ) -> None:
+        """Put into the arguments of ``sqlite3.connect`` what this package needs."""
+        if self._probing:
+            raise _Found(self._locate(str(args[0]), uri=bool(parameters.get("uri"))))
+        location = self.location
+        location.check()
+        _check_not_inherited(location)
+        if self.role is Role.READER and location.path is not None:
+            self._prepare_for_readers()
+            location = location.with_parameter("mode", "ro")
+        if location.path is not None:
+            args[0], parameters["uri"] = location.sqlite_uri, True
+        self._database = args[0]
+        parameters.setdefault("async_creator_fn", self._connect)  # of SQLAlchemy's dialect
+
+    async def _connect(self, *arguments: Any, **parameters: Any) -> aiosqlite.Connection:
+        """``aiosqlite.connect()`` with what all listeners have left of the arguments."""
+        check_connect_args(parameters)
+        self._mind_timeout(parameters.pop("timeout", None))
+        parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
+        parameters.update(check_same_thread=False, timeout=0)
+        self._cached_statements = int(parameters["cached_statements"])
+        self._converts = bool(parameters.get("detect_types"))
+        base = parameters.get("factory", connection_class())
+        if is_private(self.location.path):
+            base = parameters["factory"] = with_images(base)
+        if isinstance(base, type):
+            parameters["factory"] = sharing_hooks(base)
+        connection = await open_connection(*arguments, **parameters)
+        if arguments[:1] == (self._database,):
+            self._own.add(connection)
+        return connection
+
+    def _mind_timeout(self, timeout: object) -> None:
+        settings = self.settings
+        waits = (settings.write_timeout, settings.read_timeout)
+        if timeout is None or timeout in waits or self._timeout_said:
+            return
+        self._timeout_said = True
+        logger.warning(
+            'connect_args={"timeout": %s} of %s is not used: this pool waits write_timeout=%s s '
+            "for the right to write and for SQLite's lock, and read_timeout=%s s to read; give "
+            "those to create_async_engine() instead",
+            *(timeout, self.location.label, *waits),
+        )
+
+    def _locate(self, database: str, *, uri: bool) -> Location:
+        """The database; a private one in memory becomes a file of its own.
+
+        Each connection to ``:memory:`` would see an empty database of its own, and SQLite has no
+        WAL in memory. A file in a private temporary directory, which goes when the engine goes,
+        behaves like every other file.
+        """
+        location = Location.parse(database, uri=uri)
+        if not location.private:
+            return location
+        if self.role is not Role.AUTO:
+            raise ConfigurationError(
+                "a private in-memory database cannot be shared by two engines; use "
+                'SQLiteDatabase(":memory:"), SQLitePool, or the path of a file'
+            )
+        if self._private_directory is None:
+            self._private_directory = PrivateDirectory(self)
+        return Location(self._private_directory.database)
+
+    def _prepare_for_readers(self) -> None:
+        """See to it that there is a database, in the right journal mode, that readers can open.
+
+        ``mode=ro`` creates no file and cannot switch the mode, and who asks first, a reader or
+        the writer, is up to the application.
+        """
+        if self._prepared or not self.location.writable:
+            return
+        await_only(self._prepare())
+        self._prepared = True
+
+    async def _prepare(self) -> None:
+        worker = await ConnectionThread.open(self.location.sqlite_uri, self.location.file)
+        try:
+            await self._configure(worker, self.settings.pragmas, own=True)
+        finally:
+            await worker.close()
+
+    # -- after: in the connection's thread ------------------------------------------------------
+
+    async def finish(self, opened: Opened, rules: Rules) -> Executor:
+        """Set up what :meth:`open` has given."""
+        worker, own = self._worker_of(opened)
+        policy = PlacementPolicy(self._placement, Authorizer(), self._cached_statements)
+        try:
+            await self._configure(worker, self._pragmas(), own=own)
+            await worker.run(lambda connection: self._complete(connection, policy, rules.log))
+        except asyncio.CancelledError:
+            worker.give_up("it was never opened", keep=False, done=lambda _: None)
+            raise
+        except BaseException:
+            await worker.close()
+            raise
+        return Executor(worker, policy, rules)
+
+    def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
+        """What uses it, and whether it was opened with this object's arguments."""
+        own = opened.raw in self._own
+        worker = opened.worker or ConnectionThread(
+            opened.raw, threadsafe=own, shared=self.shared_thread
+        )
+        worker.belongs_to(self.location.file)
+        return worker, own
+
+    async def _configure(
+        self, worker: ConnectionThread, pragmas: Mapping[str, Any], *, own: bool
+    ) -> None:
+        location, alone = self.location, self.site.doubtful
+
+        def set_up(connection: sqlite3.Connection) -> None:
+            dbapi.learn(connection)
+            if not own:
+                keep_main_greenlet()  # in a thread that is not opened here
+                self._check_same_file(connection)
+            configure(connection, location, pragmas, alone=alone)
+
+        # The first statements may meet a recovery, the last connection of somebody else closing,
+        # or other starters that switch to WAL.
+        try:
+            self.isolation_level = await worker.run(take_isolation_level)
+            await keep_trying(lambda: worker.run(set_up), self._seconds)
+        except dbapi.OperationalError as error:
+            if not is_lock(error):
+                raise
+            raise self._locked_out(error) from error
+
+    def _check_same_file(self, connection: sqlite3.Connection) -> None:
+        path = file_of(connection)
+        if (None if path is None else os.path.realpath(path)) != self.location.file:
+            raise ConfigurationError(
+                f"{self._creator!r}, or a do_connect listener, has opened {path or ':memory:'}, "
+                f"and {self.location.label} before; this pool is for one database, whose file has "
+                "one turn: make an engine for each"
+            )
+
+    @property
+    def _seconds(self) -> float:
+        """How long opening waits for locks."""
+        reads = self.role is Role.READER
+        return self.settings.read_timeout if reads else self.settings.write_timeout
+
+    def _locked_out(self, error: sqlite3.Error) -> DatabaseNotUsableError:
+        return DatabaseNotUsableError(
+            f"waited {self._seconds:.2f} s to open {self.location.label} with "
+            f"journal_mode={self._journal_mode} ({error}): another connection holds SQLite's lock, "
+            "or has the file open in another journal mode; end its transaction, give all engines "
+            "on the file the same journal_mode, or raise write_timeout or read_timeout"
+        )
+
+    def _pragmas(self) -> Mapping[str, Any]:
+        pragmas = self.settings.pragmas
+        if self.role is Role.READER:
+            return {k: v for k, v in pragmas.items() if k not in _WRITER_PRAGMAS}
+        return pragmas
+
+    @property
+    def _placement(self) -> Placement:
+        placement = self.settings.placement
+        # A server far away may keep any statement waiting, and a converter of the application, too.
+        unknown = self.site.doubtful or self._converts
+        return Placement.THREAD if placement is Placement.AUTO and unknown else placement
+
+    @property
+    def opens_read_only(self) -> bool:
+        """Whether SQLite itself opens the file read-only."""
+        return self.role is Role.READER and self._opens_itself and self.location.path is not None
+
+    def _complete(
+        self, connection: sqlite3.Connection, policy: PlacementPolicy, log: Log | None
+    ) -> None:
+        if log is not None:
+            if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
+                connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
+            log.found()
+        install_authorizer(connection, policy.authorizer)
+        if self.settings.on_connect is not None:
+            self.settings.on_connect(connection)
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+            policy.settings.switch_off_waiting(connection)
+        if self.role is Role.READER and not self.opens_read_only:
+            policy.settings.set_read_only(connection, True)
+
+
+class _Found(Exception):  # noqa: N818 - no error: the answer of a probe
+    def __init__(self, location: Location) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+def _check_not_inherited(location: Location) -> None:
+    if location.file in inherited_files:
+        raise DatabaseNotUsableError(
+            f"{location.label} cannot be opened in process {os.getpid()}: it was forked while a "
+            "connection to that file was in use, and SQLite's locks do not work in such a process; "
+            "fork when no session or connection is open, or start processes by the spawn method"
+        )

@@ -1,0 +1,453 @@
+"""One SQLite connection, and the hops to the thread where it is used.
+
+Its own thread is aiosqlite's, so that the connection which users get as ``driver_connection`` is
+an ordinary ``aiosqlite.Connection``. Jobs are put on its queue without a future: a job reports
+for itself, and so may be cancelled, and may find its loop closed, without ending the thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar, final
+
+import aiosqlite
+
+from ..files.open_files import open_files
+from ..sqlite.driver_errors import dbapi, is_read_only
+from ..system.forks import renew_after_fork, rest
+from .jobs import LET_GO, Job
+from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
+from .shared_thread import SharedThread
+
+__all__ = [
+    "NEVER_CLOSED",
+    "ConnectionThread",
+    "connection_class",
+    "inherited_files",
+    "open_connection",
+]
+
+T = TypeVar("T")
+
+# Files (real paths) to which this process has inherited a connection by fork().
+inherited_files: set[str] = set()
+
+NEVER_CLOSED = "it was never closed"
+
+_ROWS = 64  # that aiosqlite fetches at once, as by default
+
+# Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
+# that still has a transaction to roll back there.
+_open_connections: set[aiosqlite.Connection] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionThreadStatistics:
+    """``hops`` counts the jobs so far, ``busy`` is whether one runs or is queued.
+
+    ``ended`` says why the connection can no longer be used; None as long as it can.
+    """
+
+    hops: int
+    busy: bool
+    ended: str | None
+
+
+@final
+class ConnectionThread:
+    """The use of one ``sqlite3`` connection, by one job at a time, until it is given up.
+
+    ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
+    ``ended`` says why it can no longer be used; None as long as it can. ``file`` is the real path
+    of the database, None for one in memory.
+
+    ``lent`` says that the application works on the connection by itself, too, in the connection's
+    own thread. Then everything goes there, one after the other: some functions of ``sqlite3`` wait
+    for SQLite's mutex with the interpreter lock in hand (``set_authorizer``, say), and a statement
+    that calls a function in Python would wait for that, for ever.
+
+    ``spent`` says that it is not to be lent again: the application has put another database, in
+    memory, in the place of the file (``deserialize()``), or SQLite has ignored a setting.
+    ``suspect`` says that SQLite has called something read-only: see :mod:`.read_only`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_here",
+        "_last_job",
+        "_shared",
+        "_threadsafe",
+        "aiosqlite_connection",
+        "ended",
+        "file",
+        "hops",
+        "lent",
+        "spent",
+        "suspect",
+    )
+
+    def __init__(
+        self,
+        connection: aiosqlite.Connection,
+        *,
+        threadsafe: bool,
+        shared: SharedThread | None = None,
+        file: str | None = None,
+    ) -> None:
+        self.aiosqlite_connection = connection
+        self.file: str | None = None
+        self.ended: str | None = None
+        self.hops = 0
+        self.lent = False
+        self.spent = False
+        self.suspect = False
+        self._here = threading.Lock()  # held while the loop itself uses the connection
+        self._shared = shared if threadsafe else None
+        self._last_job: Job[Any] | None = None
+        self._threadsafe = threadsafe
+        _open_connections.add(connection)
+        self.belongs_to(file)
+        renew_after_fork(self)
+
+    def statistics(self) -> ConnectionThreadStatistics:
+        """Return what it has done, and whether it does anything now. From any thread."""
+        return ConnectionThreadStatistics(self.hops, not self.at_rest, self.ended)
+
+    def belongs_to(self, file: str | None) -> None:
+        """Say which ``file`` it is, as a real path, if that was not known before."""
+        if self.file is None and file is not None:
+            self.file = file
+            open_files.add(self.aiosqlite_connection, file)
+
+    @classmethod
+    async def open(cls, uri: str, file: str | None) -> ConnectionThread:
+        """A connection of its own to the database at ``uri``, a ``file:`` URI."""
+
+        def connect() -> sqlite3.Connection:
+            # Not by sqlite3.connect(): a tracer that replaces that has no business here.
+            return sqlite3.Connection(
+                uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
+            )
+
+        connection = await open_as(aiosqlite.Connection(connect, iter_chunk_size=_ROWS))
+        return cls(connection, threadsafe=True, file=file)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The ``sqlite3`` connection; ``sqlite3.OperationalError`` once it is given up."""
+        raw = self.aiosqlite_connection
+        connection = raw._connection
+        if self.ended is not None or connection is None or not raw._running:
+            raise self._no_connection()
+        return connection
+
+    def assert_usable(self) -> None:
+        """Raise what :attr:`connection` raises once the connection is given up."""
+        raw = self.aiosqlite_connection
+        if self.ended is not None or raw._connection is None or not raw._running:
+            raise self._no_connection()
+
+    def _no_connection(self) -> sqlite3.OperationalError:
+        # SQLAlchemy's dialect takes the first words for a disconnect and opens another.
+        return sqlite3.OperationalError(f"no active connection: {self.ended or 'it was closed'}")
+
+    @property
+    def closed(self) -> bool:
+        raw = self.aiosqlite_connection
+        return self.ended is not None or raw._connection is None or not raw._running
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is to be found out if the connection is of any use to the next."""
+        raw = self.aiosqlite_connection
+        gone = self.ended is not None or raw._connection is None or not raw._running
+        return gone or self.suspect or self.spent
+
+    @property
+    def closed_by_application(self) -> bool:
+        """Whether the raw connection was closed or stopped, though this worker was not."""
+        # Stopped, it may be open yet; but its thread will never come to what is queued now.
+        raw = self.aiosqlite_connection
+        return self.ended is None and (raw._connection is None or not raw._running)
+
+    @property
+    def in_transaction(self) -> bool:
+        """SQLite's own word; asking takes no hop."""
+        raw = self.aiosqlite_connection
+        connection = raw._connection
+        if self.ended is not None or connection is None or not raw._running:
+            return False
+        return connection.in_transaction
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no job of this worker is running or queued."""
+        return (job := self._last_job) is None or job.let_go
+
+    @property
+    def connection_at_rest(self) -> sqlite3.Connection | None:
+        """The connection, unless it is given up or a job has it, now or soon."""
+        if self.ended is not None or not ((job := self._last_job) is None or job.stage in LET_GO):
+            return None
+        raw = self.aiosqlite_connection
+        return raw._connection if raw._running else None
+
+    @property
+    def may_run_inline(self) -> bool:
+        """Whether the thread is idle, so that the loop may use the connection for a moment."""
+        return (
+            self._threadsafe
+            and not self.lent
+            and ((job := self._last_job) is None or job.stage in LET_GO)
+            and self.aiosqlite_connection._tx.empty()
+            and not self._here.locked()
+        )
+
+    @property
+    def idle_connection(self) -> sqlite3.Connection | None:
+        """The connection, if the loop may use it for a moment: see :attr:`may_run_inline`."""
+        raw = self.aiosqlite_connection
+        idle = (
+            self._threadsafe
+            and not self.lent
+            and ((job := self._last_job) is None or job.stage in LET_GO)
+            and self.ended is None
+            and raw._running
+            and raw._tx.empty()
+            and not self._here.locked()
+        )
+        return raw._connection if idle else None
+
+    def run(
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        *,
+        text: str | None = None,
+        interruptible: bool = True,
+        timeout: float | None = None,
+    ) -> Job[T]:
+        """``await run(function)``: call it with the connection, in a thread: one hop.
+
+        ``text`` says that it is a statement, which runs in the engine's shared thread unless that
+        text is known to be slow; everything else runs in the connection's own thread.
+
+        A cancellation interrupts the running statement (SQLite may roll the transaction back,
+        https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
+        with ``interruptible=False`` the function runs to its end first. After ``timeout`` seconds
+        it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
+        """
+        job = self.prepare(function, interruptible=interruptible, timeout=timeout)
+        shared = None if text is None or self.lent else self._shared
+        if shared is not None and text is not None and shared.takes(text):
+            shared.submit(job, text)
+        else:
+            self.aiosqlite_connection._tx.put_nowait((None, job))
+        return job
+
+    def prepare(
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        *,
+        interruptible: bool = True,
+        timeout: float | None = None,
+    ) -> Job[T]:
+        """A job that somebody else runs, by calling it in whatever thread, or drops.
+
+        In everything else as :meth:`run`.
+        """
+        job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
+        self.hops += 1
+        self._last_job = job
+        return job
+
+    def run_here(self, function: Callable[..., T], *args: Any) -> T:
+        """``function(connection, *args)`` in this thread: only if :attr:`may_run_inline`."""
+        raw = self.aiosqlite_connection
+        working = rest.working
+        working.add(self)
+        if rest.forking:
+            rest.begin(self)
+        try:
+            with self._here:
+                connection = raw._connection
+                if self.ended is not None or connection is None or not raw._running:
+                    raise self._no_connection()
+                return function(connection, *args)
+        finally:
+            working.discard(self)
+
+    def note_error(self, error: BaseException) -> None:
+        """What SQLite has answered may mean that the connection is to be looked at."""
+        if is_read_only(error):
+            self.suspect = True
+
+    def stop_job(self) -> None:
+        """Stop what runs, as if its time were over. In the loop where it is awaited."""
+        if self._last_job is not None and not self._last_job.let_go:
+            self._last_job.time_is_over()
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether nobody waits any more for what runs."""
+        return self._last_job is not None and self._last_job.must_stop
+
+    def assert_wanted(self) -> None:
+        """Raise if the connection is given up, or nobody waits for what runs."""
+        self.assert_usable()
+        if self.must_stop:
+            raise sqlite3.OperationalError("interrupted")
+
+    def between_steps(self) -> None:
+        """For a function that runs long without a statement, in its thread, once in a while.
+
+        A ``fork()`` waits no longer than for this, and what must stop raises "interrupted".
+        """
+        assert self._last_job is not None
+        self._last_job.let_others_fork()
+        if self.must_stop:
+            raise sqlite3.OperationalError("interrupted")
+
+    async def close(self) -> None:
+        """Close the connection and end the thread, also if the caller is cancelled meanwhile."""
+        if self._has_ended():
+            return
+        try:
+            await self.run(lambda connection: connection.close(), interruptible=False)
+        finally:
+            self.ended = "it was closed"
+            self._stop()
+
+    # -- giving it up ---------------------------------------------------------------------------
+
+    def give_up(
+        self,
+        reason: str,
+        *,
+        keep: bool,
+        done: Callable[[ConnectionThread | None], None],
+        cursors: Iterable[sqlite3.Cursor] = (),
+    ) -> None:
+        """Let go of the connection at once, waiting for nothing; from any thread, loop or none.
+
+        What runs is stopped, ``cursors`` are closed, and the transaction is rolled back, in the
+        connection's own thread where that takes any time. Then ``done`` is called, there or here:
+        with another worker over the same connection, warm as it is, or, without ``keep`` or where
+        SQLite refuses, with None, after the connection is closed.
+
+        Whoever still uses this worker gets ``sqlite3.OperationalError`` with ``reason``.
+        """
+        if self._has_ended():
+            done(None)
+            return
+        keep = keep and not self.suspect
+        idle = self.may_run_inline and not self.in_transaction and not cursors
+        self.ended = reason
+        if keep and idle:
+            done(self._successor())
+        else:
+            self.aiosqlite_connection._tx.put_nowait(
+                (None, lambda: self._give_up_in_thread(keep, done, list(cursors)))
+            )
+
+    def _give_up_in_thread(
+        self,
+        keep: bool,
+        done: Callable[[ConnectionThread | None], None],
+        cursors: list[sqlite3.Cursor],
+    ) -> None:
+        successor = None
+        try:
+            if self._last_job is not None:
+                self._last_job.end_in_thread(self._no_connection())
+            with self._here, rest():
+                kept = self._roll_back(cursors) if keep else False
+                if kept:
+                    successor = self._successor()
+                else:
+                    self._close_in_thread()
+        finally:
+            done(successor)
+
+    def _roll_back(self, cursors: list[sqlite3.Cursor]) -> bool:
+        connection = self.aiosqlite_connection._connection
+        assert connection is not None
+        try:
+            for cursor in cursors:  # an open read would keep its snapshot
+                cursor.close()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except dbapi.Error:  # a broken disk: the connection is of no use
+            return False
+        return not connection.in_transaction
+
+    def _close_in_thread(self) -> None:
+        connection = self.aiosqlite_connection._connection
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            self._stop()
+
+    def _successor(self) -> ConnectionThread:
+        return ConnectionThread(
+            self.aiosqlite_connection,
+            threadsafe=self._threadsafe,
+            shared=self._shared,
+            file=self.file,
+        )
+
+    def _stop(self) -> None:
+        connection = self.aiosqlite_connection
+        connection._connection = None
+        connection._running = False
+        end_queue(connection)
+        self._forget()
+
+    def _has_ended(self) -> bool:
+        """Whether there is nothing left to be closed here."""
+        if self.closed_by_application:
+            self._forget()
+        return self.closed
+
+    def _forget(self) -> None:
+        _open_connections.discard(self.aiosqlite_connection)
+        open_files.discard(self.aiosqlite_connection)
+
+    def leave_to_others(self) -> None:
+        """Leave the connection as it is to the application, which has it, and closes it."""
+        self.ended = "it was left to the application"
+        self._forget()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            self.give_up(NEVER_CLOSED, keep=False, done=lambda _: None)
+
+    # -- forks ----------------------------------------------------------------------------------
+
+    def close_before_fork(self) -> None:
+        """Close a connection at rest, here and now: its thread may be anywhere in its queue."""
+        connection, self.ended = self.aiosqlite_connection._connection, "it was closed for a fork()"
+        if connection is not None:
+            connection.close()
+            self._stop()
+
+    def renew_in_child(self) -> None:
+        """Leave the parent's connection alone for ever: not even its memory is freed."""
+        connection = self.aiosqlite_connection._connection
+        if connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            self.aiosqlite_connection._connection = None
+            self.aiosqlite_connection._running = False
+            self.aiosqlite_connection._tx = EndedQueue()  # type: ignore[assignment]
+            if self.file is not None:
+                inherited_files.add(self.file)
+        if self.ended is None:
+            self.ended = (
+                f"it was opened in process {os.getppid()}, before the fork() that made this one, "
+                "and belongs to that process"
+            )

@@ -1,0 +1,161 @@
+"""Giving way: what runs inline leaves the event loop to others, now and then.
+
+A lap of the loop runs every task that is ready, once. Tasks whose statements run inline are ready
+all the time, so a lap with fifty of them would last fifty times as long as one, and whoever else
+is ready would wait for all. Hence two rules:
+
+* Each lap lets in so many that ask for a connection as make up half a millisecond, in
+  order of arrival; the others wait for the next. Where the rest of the application takes longer
+  than that in a lap, so may they, half as long:
+
+      Loop     | First          | Second         | Third          | Others
+      lap      | let in, reads  | let in, reads  | asks           | go on
+      next lap | asks           |                | let in, reads  | go on
+
+* Who has a connection, and executes one statement after the other without ever waiting, lets all
+  others go on every half a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, final
+
+# Seconds of work on the loop that are let into a lap at least: one transaction in any case.
+_SECONDS = 0.000_5
+
+# And seconds for which a task that has a connection goes on.
+_SECONDS_HOLDING = 0.000_5
+
+# How long such work is taken to be at first, and how much the last one counts in the mean.
+_FIRST_GUESS, _WEIGHT = 0.000_1, 1 / 16
+
+
+@final
+class Pause:
+    """Something to await: for a lap of the loop, or for no time at all."""
+
+    __slots__ = ("long",)
+
+    def __init__(self, long: bool) -> None:
+        self.long = long
+
+    def __await__(self) -> Generator[None, None, None]:
+        if self.long:
+            yield
+
+
+_LONG, _SHORT = Pause(True), Pause(False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBudgetStatistics:
+    """``room`` is how many more the current lap lets in, ``tasks_waiting`` how many are outside.
+
+    ``mean_seconds`` is how long one is expected to work on the loop.
+    """
+
+    room: int
+    tasks_waiting: int
+    mean_seconds: float
+
+
+@final
+class LoopBudget:
+    """The time that work on one event loop may take in a lap: a part of the loop's state."""
+
+    def __init__(self) -> None:
+        self._counts = False  # _next_lap() is about to be called
+        self._began = 0.0  # the lap
+        # Of letting in: how many more, those that wait, who works since when, and how long all
+        # together have worked in this lap, and each of them on the average.
+        self._room = 0
+        self._outside: deque[asyncio.Future[None]] = deque()  # non-empty ⇒ no room
+        self._worker: object = None
+        self._works_since = 0.0
+        self._worked = 0.0
+        self._mean = _FIRST_GUESS
+        # Of holding: which task goes on, and since when.
+        self._task: asyncio.Task[Any] | None = None
+        self._since = 0.0
+
+    def statistics(self) -> LoopBudgetStatistics:
+        """Return how the current lap stands. In the loop."""
+        waiting = sum(not place.done() for place in self._outside)
+        room = self._room if self._counts else self._room_for(_SECONDS)
+        return LoopBudgetStatistics(room, waiting, self._mean)
+
+    # -- letting in -----------------------------------------------------------------------------
+
+    def enter_nowait(self) -> bool:
+        """Whether the running task may begin at once; never before one that waits."""
+        if not self._counts:
+            self._begin_lap(_SECONDS)
+        if self._room <= 0:
+            return False
+        self._room -= 1
+        return True
+
+    async def enter(self) -> float:
+        """Wait until a lap has room; how many seconds that took, in whole tenths.
+
+        Those that have waited about as long can share a timer. A cancellation leaves nothing.
+        """
+        began = time.perf_counter()
+        place = asyncio.get_running_loop().create_future()
+        self._outside.append(place)
+        await place
+        return math.floor(10 * (time.perf_counter() - began)) / 10
+
+    def begin_work(self, worker: object) -> None:
+        """Who was let in has a connection now; ``worker`` is anything that stands for it."""
+        if not self._counts:  # it may have waited elsewhere: the end of this lap must be noticed
+            self._begin_lap(_SECONDS)
+        self._worker, self._works_since = worker, time.perf_counter()
+
+    def end_work(self, worker: object) -> None:
+        """And has done with it, in this lap or later. From any thread."""
+        if worker is self._worker:
+            seconds = time.perf_counter() - self._works_since
+            self._worked += seconds
+            self._mean += _WEIGHT * (seconds - self._mean)
+
+    def _room_for(self, seconds: float) -> int:
+        return max(1, round(seconds / self._mean))
+
+    # -- holding --------------------------------------------------------------------------------
+
+    def pause(self, task: asyncio.Task[Any] | None) -> Pause:
+        """To be awaited by ``task``, which has a connection, before work on the loop."""
+        now = time.perf_counter()
+        if task is self._task:
+            return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
+        self._task, self._since = task, now
+        if not self._counts:
+            self._begin_lap(_SECONDS)
+        return _SHORT
+
+    # -- laps -----------------------------------------------------------------------------------
+
+    def _begin_lap(self, seconds: float) -> None:
+        self._began, self._worked = time.perf_counter(), 0.0
+        self._room = self._room_for(seconds)
+        self._counts = True
+        asyncio.get_running_loop().call_soon(self._next_lap)
+
+    def _next_lap(self) -> None:
+        self._counts, self._task, self._worker = False, None, None
+        if not self._outside:
+            return
+        others = time.perf_counter() - self._began - self._worked
+        self._begin_lap(max(_SECONDS, others / 2))
+        while self._outside and self._room > 0:
+            place = self._outside.popleft()
+            if not place.done():  # it was cancelled
+                place.set_result(None)
+                self._room -= 1

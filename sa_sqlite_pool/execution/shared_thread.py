@@ -1,0 +1,197 @@
+"""One thread for the short statements of all connections of an engine, one after the other.
+
+``sqlite3`` releases the interpreter lock at every step of every statement, and takes it again.
+With a thread for each connection, all that are busy compete for it with one another and with the
+event loop: on two cores four readers in four threads do fewer point reads than two, and a writer
+waits milliseconds for a statement of fifty microseconds. So statements queue for one thread, which
+under load goes from one to the next without ever sleeping.
+
+A long statement would hold the others up. Where one has run for ``patience`` seconds while others
+wait, another thread takes the place of the shared one, and the statement's text is remembered: from
+then on it runs in its connection's own thread, as everything does that is not a statement. So does
+COMMIT on a disk that takes long to sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, final
+
+from ..compat.main_greenlets import keep_main_greenlet
+from ..system.forks import renew_after_fork
+from .jobs import Job
+
+PATIENCE_SECONDS = 0.010
+
+_MOST_TEXTS = 512
+
+
+@final
+class _Runner:
+    """A thread of the system. ``text`` runs in it since ``since`` (monotonic).
+
+    It is None until the thread has begun, which may take a while on a busy machine.
+    """
+
+    __slots__ = ("calls", "generation", "since", "text")
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.text: str | None = None
+        self.since = 0.0
+        threading.Thread(
+            target=_work, args=(self.calls,), name="sa_sqlite_pool-shared", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        self.calls.put(None)
+
+
+def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    keep_main_greenlet()
+    while (call := calls.get()) is not None:
+        call()
+        del call  # it refers to the SharedThread, which must be able to go while this sleeps
+
+
+@dataclass(frozen=True, slots=True)
+class SharedThreadStatistics:
+    """``busy`` is whether a statement runs, ``jobs_waiting`` how many come after it.
+
+    ``threads_idle`` counts the threads at rest, and ``texts_excluded`` the texts known to be slow.
+    """
+
+    busy: bool
+    jobs_waiting: int
+    threads_idle: int
+    texts_excluded: int
+
+
+@final
+class SharedThread:
+    """Runs the statements of one engine's connections, one after the other, in order of arrival.
+
+    Any loop and thread may submit. The threads end with :meth:`stop`, or with this object.
+    """
+
+    def __init__(
+        self,
+        patience: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._patience = patience
+        self._clock = clock
+        self._idle: list[_Runner] = []
+        self._generation = 0  # counts the calls of stop()
+        self._slow: OrderedDict[str, None] = OrderedDict()
+        self.renew_in_child()
+        renew_after_fork(self)
+        # Not at exit, too: the threads are daemons.
+        weakref.finalize(self, _stop_all, self._idle).atexit = False
+
+    def renew_in_child(self) -> None:
+        """The threads and what they have to do are the parent's."""
+        self._mutex = threading.Lock()
+        self._queue: deque[tuple[Job[Any], str]] = deque()
+        # queue non-empty ⇒ runner is not None
+        self._runner: _Runner | None = None
+        self._idle.clear()
+        self._watching: asyncio.AbstractEventLoop | None = None  # which has a timer
+
+    def statistics(self) -> SharedThreadStatistics:
+        """Return how the queue and the threads stand. From any thread."""
+        with self._mutex:
+            return SharedThreadStatistics(
+                self._runner is not None, len(self._queue), len(self._idle), len(self._slow)
+            )
+
+    def takes(self, text: str) -> bool:
+        """Whether statements with this text are short, as far as is known."""
+        return text not in self._slow
+
+    def submit(self, job: Job[Any], text: str) -> None:
+        """Run ``job`` after those that came before."""
+        with self._mutex:
+            self._queue.append((job, text))
+            if self._runner is None:
+                self._start()
+                return
+        self._keep_watch()
+
+    def stop(self) -> None:
+        """End the threads: those at rest now, a busy one when it comes to rest.
+
+        What is submitted later starts another.
+        """
+        with self._mutex:
+            self._generation += 1
+            idle, self._idle[:] = self._idle[:], []
+        _stop_all(idle)
+
+    def _start(self) -> None:
+        runner = self._runner = self._idle.pop() if self._idle else _Runner(self._generation)
+        runner.text = None
+        runner.calls.put(lambda: self._drain(runner))
+
+    def _drain(self, runner: _Runner) -> None:
+        """Run what is queued until nothing is, or until another runner has taken over."""
+        while True:
+            with self._mutex:
+                if self._runner is not runner or not self._queue:
+                    if self._runner is runner:
+                        self._runner = None
+                    self._rest(runner)
+                    return
+                job, runner.text = self._queue.popleft()
+                runner.since = self._clock()
+            job()
+
+    def _rest(self, runner: _Runner) -> None:
+        if runner.generation == self._generation:
+            self._idle.append(runner)
+        else:
+            runner.stop()
+
+    # -- long statements -------------------------------------------------------------------------
+
+    def _keep_watch(self) -> None:
+        # One timer at a time, in the loop that waits; it goes with a loop that is closed.
+        if self._watching is None or self._watching.is_closed():
+            self._watching = asyncio.get_running_loop()
+            self._watching.call_later(self._patience, self._look)
+
+    def _look(self) -> None:
+        self._watching = None
+        with self._mutex:
+            if not self._queue:
+                return
+            text = self._long_text()
+            if text is not None:
+                self._remember(text)
+                self._start()
+        self._keep_watch()
+
+    def _long_text(self) -> str | None:
+        """What holds the others up; None if nothing does, or if the thread has yet to begin."""
+        runner = self._runner
+        if runner is None or self._clock() - runner.since < self._patience:
+            return None
+        return runner.text
+
+    def _remember(self, text: str) -> None:
+        self._slow[text] = None
+        if len(self._slow) > _MOST_TEXTS:
+            self._slow.popitem(last=False)
+
+
+def _stop_all(runners: list[_Runner]) -> None:
+    for runner in runners:
+        runner.stop()

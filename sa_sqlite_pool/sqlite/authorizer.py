@@ -1,0 +1,319 @@
+"""SQLite's authorizer: what a statement would do, by SQLite's own word.
+
+SQLite asks its authorizer while it compiles a statement, before anything runs, and says exactly
+what the statement would do: https://www.sqlite.org/c3ref/set_authorizer.html. It knows one
+authorizer, so the application's is asked from here, too, and wins where it forbids.
+
+The authorizer is not what keeps a reader from writing: its connection is read-only. It notes what
+was tried, also where a function swallows SQLite's error, and denies what a read-only connection
+lets through. On a swap-in connection that does not have the write turn it denies writes, so that
+they take the turn first.
+
+What it is asked about is not always what the statement does. A virtual table is connected when a
+statement that names it is compiled: SQLite then compiles an UPDATE of its schema table, which never
+runs (``sqlite3_declare_vtab()`` of 3.40), and R-tree compiles its writes beforehand
+(``rtreeSqlInit()``). The former is passed over here; whether the latter was all is for
+``examination.py`` to find out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import final
+
+from . import statements
+
+AuthorizerCallback = Callable[[int, "str | None", "str | None", "str | None", "str | None"], int]
+
+# Actions that only read, and are asked about for every column of every statement.
+_READS = frozenset(
+    {
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_RECURSIVE,
+        sqlite3.SQLITE_TRANSACTION,
+        sqlite3.SQLITE_SAVEPOINT,
+    }
+)
+
+_WRITES = {
+    sqlite3.SQLITE_INSERT: "INSERT",
+    sqlite3.SQLITE_UPDATE: "UPDATE",
+    sqlite3.SQLITE_DELETE: "DELETE",
+    sqlite3.SQLITE_CREATE_INDEX: "CREATE INDEX",
+    sqlite3.SQLITE_CREATE_TABLE: "CREATE TABLE",
+    sqlite3.SQLITE_CREATE_TRIGGER: "CREATE TRIGGER",
+    sqlite3.SQLITE_CREATE_VIEW: "CREATE VIEW",
+    sqlite3.SQLITE_DROP_INDEX: "DROP INDEX",
+    sqlite3.SQLITE_DROP_TABLE: "DROP TABLE",
+    sqlite3.SQLITE_DROP_TRIGGER: "DROP TRIGGER",
+    sqlite3.SQLITE_DROP_VIEW: "DROP VIEW",
+    sqlite3.SQLITE_ALTER_TABLE: "ALTER TABLE",
+    sqlite3.SQLITE_REINDEX: "REINDEX",
+    sqlite3.SQLITE_ANALYZE: "ANALYZE",
+    sqlite3.SQLITE_CREATE_VTABLE: "CREATE VIRTUAL TABLE",
+    sqlite3.SQLITE_DROP_VTABLE: "DROP VIRTUAL TABLE",
+}
+
+_DML = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
+
+_DDL = _WRITES.keys() - _DML
+
+_TEMP_SCHEMA = frozenset(
+    {
+        sqlite3.SQLITE_CREATE_TEMP_INDEX,
+        sqlite3.SQLITE_CREATE_TEMP_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW,
+        sqlite3.SQLITE_DROP_TEMP_INDEX,
+        sqlite3.SQLITE_DROP_TEMP_TABLE,
+        sqlite3.SQLITE_DROP_TEMP_TRIGGER,
+        sqlite3.SQLITE_DROP_TEMP_VIEW,
+    }
+)
+
+_ATTACHES = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
+
+# Names of the schema table: https://www.sqlite.org/schematab.html
+_SCHEMA_TABLES = frozenset(
+    {"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"}
+)
+
+
+class Access(enum.Enum):
+    """What a connection may do now."""
+
+    ALL = enum.auto()
+    NOTED = enum.auto()  # the same, and what it writes is noted
+    EXAMINED = enum.auto()  # that, and no PRAGMA is set, as some are while they are compiled
+    NO_WRITES = enum.auto()  # a swap-in connection that does not have the write turn
+    READER = enum.auto()  # SQLite itself refuses writes; nor what passes by that
+    READER_TEMP = enum.auto()  # as a reader, where query_only is off: temp tables may be written
+
+
+_READERS = frozenset({Access.READER, Access.READER_TEMP})
+_ALLOW_WRITES = frozenset({Access.ALL, Access.NOTED})
+_DENY_WRITES = frozenset({Access.NO_WRITES, Access.READER_TEMP})
+
+
+@final
+class Authorizer:
+    """The authorizer of one connection. Called by SQLite in the thread that executes.
+
+    ``attempted`` is the last write that a statement was about to do, or did, where ``access`` does
+    not include it; ``denied``, what was refused here. ``temp_schema`` counts the changes of the
+    temp schema, which is the connection's own; ``schema_changes``, what else is no row of a table:
+    DDL, and PRAGMAs that change a file; ``schema_change`` is the last of them. ``attached`` counts
+    what was attached and detached; ``busy_timeout`` says that SQLite's own waiting was switched on
+    or off. ``called`` says that a statement calls one of ``functions``, those of the application,
+    in lower case; None as long as they are not known. ``inline`` denies those, too.
+    ``functions_may_write`` says that one of them may execute statements, and ``compiled_writes``,
+    that one of these may be compiled, so that SQLite does not ask about it again. ``application``
+    is the application's own authorizer. ``refuses`` is asked, with name and value, about each
+    PRAGMA that is set.
+    """
+
+    __slots__ = (
+        "_last",
+        "access",
+        "application",
+        "attached",
+        "attempted",
+        "busy_timeout",
+        "called",
+        "compiled_writes",
+        "denied",
+        "functions",
+        "functions_may_write",
+        "inline",
+        "refuses",
+        "schema_change",
+        "schema_changes",
+        "shadows",
+        "temp_schema",
+    )
+
+    def __init__(self) -> None:
+        self.access = Access.ALL
+        self.application: AuthorizerCallback | None = None
+        self.refuses: Callable[[str, str], bool] | None = None
+        self.shadows: frozenset[tuple[str, str]] = frozenset()  # schemas and names
+        self.attempted: str | None = None
+        self.denied: str | None = None
+        self.temp_schema = 0
+        self.schema_changes = 0
+        self.schema_change: str | None = None
+        self.attached = 0
+        self.busy_timeout = False
+        self.functions: frozenset[str] | None = None
+        self.functions_may_write = False
+        self.compiled_writes = False
+        self.called = False
+        self.inline = False
+        self._last = 0  # the action that was asked about before, unless it only reads
+
+    def __call__(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        database: str | None,
+        source: str | None,
+    ) -> int:
+        if action == sqlite3.SQLITE_FUNCTION and self._is_own(second):
+            self.called = True
+            if self.inline:
+                return sqlite3.SQLITE_DENY
+        if self.application is not None:
+            verdict = self.application(action, first, second, database, source)
+            if verdict != sqlite3.SQLITE_OK:
+                return verdict
+        if action in _READS:
+            return sqlite3.SQLITE_OK
+        # For a temp trigger, SQLite also asks about an INSERT into the schema table where the table
+        # is that it belongs to (``sqlite3BeginTrigger()`` in its trigger.c). There is none.
+        last, self._last = self._last, action
+        of_temp_trigger = (
+            action == sqlite3.SQLITE_INSERT and last == sqlite3.SQLITE_CREATE_TEMP_TRIGGER
+        )
+        self._note(action, first, second, database)
+        if (
+            action == sqlite3.SQLITE_PRAGMA
+            and self.refuses is not None
+            and (first is not None and second is not None and self.refuses(first, second))
+        ):
+            return sqlite3.SQLITE_DENY
+        if self.functions_may_write and action in _WRITES:
+            self.compiled_writes = self.compiled_writes or self.access in _ALLOW_WRITES
+        if self.access is Access.ALL or of_temp_trigger:
+            return sqlite3.SQLITE_OK
+        return self._judge(action, first, second, database)
+
+    @contextlib.contextmanager
+    def allowing(self, access: Access = Access.ALL) -> Iterator[None]:
+        """Let the package execute what the application has asked for, in another way."""
+        resting, self.access = self.access, access
+        try:
+            yield
+        finally:
+            self.access = resting
+
+    def aside(self) -> _Aside:
+        """Let the package execute what it needs for itself: nothing is denied.
+
+        The application is not asked: its authorizer may allow what it executes itself, and no more.
+        """
+        return _Aside(self)
+
+    def _is_own(self, function: str | None) -> bool:
+        own = self.functions
+        return own is not None and function is not None and function.lower() in own
+
+    def _note(
+        self, action: int, first: str | None, second: str | None, database: str | None
+    ) -> None:
+        # CREATE TABLE temp.t is a CREATE TABLE in "temp", and an INSERT into its schema table.
+        if (
+            action in _TEMP_SCHEMA
+            or (database == "temp" and first in _SCHEMA_TABLES)
+            or (action == sqlite3.SQLITE_ALTER_TABLE and first == "temp")
+        ):
+            self.temp_schema += 1
+        elif action in _ATTACHES:
+            self.attached += 1
+        elif action == sqlite3.SQLITE_PRAGMA and second is not None and first is not None:
+            self.busy_timeout = self.busy_timeout or first.lower() == "busy_timeout"
+            if statements.pragma_writes(first, has_value=True):
+                self.schema_changes += 1
+                self.schema_change = f"PRAGMA {first}"
+        elif action in _DDL:
+            self.schema_changes += 1
+            if action != sqlite3.SQLITE_REINDEX:  # which follows CREATE INDEX
+                self.schema_change = _writes(action, first, second, database) or self.schema_change
+
+    def _judge(
+        self, action: int, first: str | None, second: str | None, database: str | None
+    ) -> int:
+        sets = action == sqlite3.SQLITE_PRAGMA and second is not None
+        if sets and self.access is Access.EXAMINED and not statements.pragma_asks(first or ""):
+            return sqlite3.SQLITE_DENY
+        if self.access in _READERS and (refusal := _passes_read_only(action, first, second)):
+            self.denied = self.attempted = refusal
+            return sqlite3.SQLITE_DENY
+        written = _writes(action, first, second, database)
+        if written is None or (
+            action in _DML and ((database or "").lower(), (first or "").lower()) in self.shadows
+        ):
+            return sqlite3.SQLITE_OK
+        self.attempted = written
+        if self.access not in _DENY_WRITES:
+            return sqlite3.SQLITE_OK
+        self.denied = written
+        return sqlite3.SQLITE_DENY
+
+
+def _writes(action: int, first: str | None, second: str | None, database: str | None) -> str | None:
+    """Return what the action would write to a database file, for messages; None if nothing."""
+    if action == sqlite3.SQLITE_ALTER_TABLE:  # the only one with the database in front
+        database, first = first, second
+    if action in _WRITES:
+        declared = action == sqlite3.SQLITE_UPDATE and first in _SCHEMA_TABLES
+        return (
+            None if database == "temp" or declared else f"{_WRITES[action]} {first or ''}".strip()
+        )
+    if action == sqlite3.SQLITE_PRAGMA:
+        name = (first or "").lower()
+        writes = statements.pragma_writes(name, has_value=second is not None)
+        changes = name == "journal_mode" and second is not None and second.lower() != "wal"
+        return f"PRAGMA {name}" if writes or changes or name == "wal_checkpoint" else None
+    if action == sqlite3.SQLITE_FUNCTION and second == "optimize":
+        # Of FTS3 and FTS4: it merges the index, by statements that are compiled once, so that no
+        # authorizer is asked about them: https://www.sqlite.org/fts3.html#_optimize
+        return "SELECT optimize()"
+    return None
+
+
+def _passes_read_only(action: int, first: str | None, second: str | None) -> str | None:
+    """Return what the action is, if a read-only connection lets it through; None if it may."""
+    if action == sqlite3.SQLITE_ATTACH:
+        # SQLite opens what is attached for reading and writing, whatever main is opened for
+        # (``attachFunc()`` in its attach.c), and VACUUM attaches the file that it writes.
+        return None if first in {"", ":memory:"} else "ATTACH or VACUUM INTO"
+    if action == sqlite3.SQLITE_PRAGMA and first is not None:
+        return _passes_by_pragma(first.lower(), None if second is None else second.lower())
+    return None
+
+
+def _passes_by_pragma(name: str, value: str | None) -> str | None:
+    if name == "wal_checkpoint":
+        return "PRAGMA wal_checkpoint"
+    if name == "journal_mode" and value not in {None, "wal"}:
+        return f"PRAGMA journal_mode = {value}"
+    if name == "locking_mode" and value == "exclusive":
+        return "PRAGMA locking_mode = EXCLUSIVE"
+    if name == "query_only" and value is not None and not statements.is_on(value):
+        # What keeps a reader from writing whose file could not be opened read-only. Where it is the
+        # application's own statement, own_settings.py does what is wanted.
+        return f"PRAGMA query_only = {value}"
+    return None
+
+
+@final
+class _Aside:
+    """See :meth:`Authorizer.aside`. A class: it is entered for each transaction of functions."""
+
+    __slots__ = ("_access", "_application", "_authorizer")
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+
+    def __enter__(self) -> None:
+        authorizer = self._authorizer
+        self._access, self._application = authorizer.access, authorizer.application
+        authorizer.access, authorizer.application = Access.ALL, None
+
+    def __exit__(self, *_: object) -> None:
+        self._authorizer.access, self._authorizer.application = self._access, self._application

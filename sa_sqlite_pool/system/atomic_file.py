@@ -1,0 +1,156 @@
+"""A file that is written beside its name, and takes that name when it is complete.
+
+Until then it is called ``<name>.unfinished``. A process that is killed leaves it there; who writes
+the same file next removes it. An ``flock()`` tells one that is left from one that is being written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+from ..errors import DatabaseInUseError, DatabaseNotUsableError
+from .forks import renew_after_fork
+from .regular_files import FLAGS, open_regular
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SUFFIX = ".unfinished"
+
+
+@final
+class AtomicFile:
+    """The file ``final`` to be. All methods block; :meth:`discard` may be called by any thread."""
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.path = str(final) + SUFFIX
+        self._here = False  # under its temporary name, and this object's
+        self._lock_held: int | None = None
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """The file and its lock are the parent's."""
+        self._here = False
+        self._unlock()
+
+    @contextlib.contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """Whatever goes wrong within the block, nothing is left of the file."""
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
+    def create(self, like: str) -> None:
+        """An empty file, for those who may use the file ``like``."""
+        while not self._here:
+            try:
+                created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
+            except FileExistsError:
+                self._remove_what_was_left()
+            else:
+                self._own(created)
+        model = os.stat(like)
+        os.chmod(self.path, model.st_mode & 0o777)
+        # As SQLite does with its own files (robustFchown in its os_unix.c).
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            os.chown(self.path, model.st_uid, model.st_gid)
+
+    def _own(self, created: int) -> None:
+        # Create              | Another who finds the file
+        # open                |
+        #                     | lock, unlink, close
+        # lock; not its file: once more
+        try:
+            self._lock(created)
+            self._here = self._is(created)
+        except OSError:  # no locks here: nobody else has it either
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            raise
+        finally:
+            if self._here and fcntl is not None:
+                self._lock_held = created
+            else:  # Windows moves no file that is open
+                os.close(created)
+
+    def _remove_what_was_left(self) -> None:
+        try:
+            left = open_regular(self.path, ", or choose another path")
+        except FileNotFoundError:
+            return
+        try:
+            self._lock(left)
+            if self._is(left):
+                os.unlink(self.path)
+        finally:
+            os.close(left)
+
+    def _lock(self, descriptor: int) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DatabaseInUseError(
+                f"{self.final} is being written by somebody else; wait for that to end"
+            ) from error
+
+    def _is(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def replace(self) -> None:
+        """Take the name, also of an older file, in one step that lasts."""
+        os.replace(self.path, self.final)
+        self._here = False
+        self._unlock()
+        self._sync_directory()
+
+    def link(self) -> None:
+        """Take the name, if nobody has it; ``FileExistsError`` otherwise."""
+        os.link(self.path, self.final)
+        self.discard()
+        self._sync_directory()
+
+    def _sync_directory(self) -> None:
+        if os.name == "nt":  # directories cannot be opened there
+            return
+        directory = os.open(self.final.parent, os.O_RDONLY | FLAGS)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def discard(self) -> None:
+        """Leave nothing, unless it has taken its name. More than once, too."""
+        if self._here:
+            self._here = False
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        descriptor, self._lock_held = self._lock_held, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def check_directory(path: Path) -> None:
+    """Refuse a path where no file can be made."""
+    if path.is_dir():
+        raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
+    if not path.parent.is_dir():
+        raise DatabaseNotUsableError(
+            f"the directory {path.parent} does not exist; create it, or correct the path"
+        )

@@ -1,0 +1,112 @@
+"""One object for each event loop: what the package keeps for it.
+
+A class whose objects belong to one loop, such as the mailbox or the loop's budget, is a *part* of
+the loop's state. It keeps no registry of its own and asks for no loop:
+
+    budget = of_running_loop(LoopBudget)  # the same object each time in this loop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar, final
+
+from .forks import renew_after_fork
+
+P = TypeVar("P")
+
+
+@final
+class _Parts(dict[type[Any], Any]):
+    """One object of each class, made when it is first looked up."""
+
+    def __missing__(self, part: type[P]) -> P:
+        made = self[part] = part()
+        return made
+
+
+@final
+class LoopState:
+    """The parts of one event loop, by their classes. Each is made at its first use, in the loop.
+
+    It is forgotten with its loop. No part refers to the loop, except through tasks that wait.
+    """
+
+    __slots__ = ("loop", "parts")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = weakref.ref(loop)
+        self.parts = _Parts()
+
+
+@final
+class _Registry:
+    """The states of all event loops of the process.
+
+    Only a loop that runs asks for its state, so no two threads ask for the same one.
+    """
+
+    def __init__(self) -> None:
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Forget the parent's: a loop that goes on in the child begins anew.
+
+        Of the parent's threads only the running one is left, and its cache with it.
+        """
+        self._states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopState] = (
+            weakref.WeakKeyDictionary()
+        )
+        _here.state = None
+
+    def state(self, loop: asyncio.AbstractEventLoop) -> LoopState:
+        found = self._states.get(loop)
+        if found is None:
+            self._forget_closed()
+            found = self._states[loop] = LoopState(loop)
+        return found
+
+    def _forget_closed(self) -> None:
+        """Forget what closed loops have left: tasks that wait in a part lead to their loop."""
+        for reference in self._states.keyrefs():
+            if (loop := reference()) is not None and loop.is_closed():
+                self._states.pop(loop, None)
+
+
+@final
+class _Here(threading.local):
+    """The state of the loop that has run last in each thread."""
+
+    state: LoopState | None = None
+
+
+_here = _Here()
+_registry = _Registry()
+
+
+def of_running_loop(part: type[P]) -> P:
+    """Return the running loop's object of the class ``part``: the same each time."""
+    loop = asyncio.get_running_loop()
+    state = _here.state
+    if state is None or state.loop() is not loop:
+        state = _here.state = _registry.state(loop)
+    found: P = state.parts[part]
+    return found
+
+
+def call_unless_closed(
+    loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *arguments: object
+) -> bool:
+    """Have ``callback`` called in ``loop``, from any thread; return False where that is closed.
+
+    The tasks of a closed loop will never run again, so there is nothing left to tell them.
+    """
+    try:
+        loop.call_soon_threadsafe(callback, *arguments)
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""A change of the schema that is rolled back, which the stock driver would have committed.
+
+There DDL outside a transaction, and a PRAGMA such as user_version, is committed at once, since
+``sqlite3`` begins a transaction for DML alone. Here it is part of the transaction, and undone if
+the connection is given back without ``commit()``. So that is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import weakref
+
+from ..sqlite.authorizer import Authorizer
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.inspection import ask
+from .rules import Rules
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+_told: weakref.WeakSet[object] = weakref.WeakSet()  # owners of connections: engines
+
+
+def roll_back(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rules) -> None:
+    """Roll back, and log a change that is undone by it, once for each engine. In the thread."""
+    if rules.owner in _told:
+        connection.execute("ROLLBACK")
+        return
+    before = _state(connection, authorizer)
+    connection.execute("ROLLBACK")
+    if (
+        before is not None
+        and (after := _state(connection, authorizer)) is not None
+        and before != after
+    ):
+        _told.add(rules.owner)
+        logger.warning(
+            "%s on %s was rolled back: nothing has committed its transaction, of which it is a "
+            "part here (the stock driver commits it at once); call commit(), or use engine.begin()",
+            authorizer.schema_change or "a change of the schema",
+            rules.label,
+        )
+
+
+def _state(connection: sqlite3.Connection, authorizer: Authorizer) -> tuple[int, ...] | None:
+    """What changes with the schema, or is set beside it; None where a lock is in the way."""
+    with contextlib.suppress(*dbapi.Error), authorizer.aside():
+        return tuple(ask(connection, name) for name in _SET)
+    return None
+
+
+_SET = ("schema_version", "user_version", "application_id")

@@ -1,0 +1,165 @@
+"""What is seen of a log, after each commit, in the thread that made it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from typing import final
+
+from ..files.location import Location
+from ..files.log_file import LogSize, measure
+from ..files.neighbours import Presence
+from ..files.open_files import FileReplacedError, open_files
+from ..settings import WalSettings
+from ..turn.snapshots import Snapshot, Snapshots
+from .checkpoints import move_after_commit
+from .policy import Action, Situation, decide, just_checked
+from .wal_warnings import WalWarnings
+
+# A log that is in use is measured by some twenty small reads: not after every commit.
+_MEASURE_SECONDS = 0.005
+
+# A file's time of modification is as old as the last tick of the kernel's clock, or that of a
+# server: what has changed within so many nanoseconds may change again and look the same.
+_RECENT_NS = 50_000_000
+
+
+@final
+class WalMonitor:
+    """Looks at the log of one database file; it changes nothing but in :meth:`catch_up`.
+
+    ``committed_at`` is the time of the last commit of this process, and ``checked`` how the
+    log stood at the last checkpoint. ``no_gap_until``: until then, a gap between readers would be
+    in vain. Times are monotonic seconds.
+    """
+
+    def __init__(self, location: Location, snapshots: Snapshots, warnings: WalWarnings) -> None:
+        assert location.file is not None
+        self.settings = WalSettings()
+        self.committed_at = 0.0
+        self.checked = LogSize()
+        self.no_gap_until = 0.0
+        self._location = location
+        self._database = location.file
+        self._path = f"{location.file}-wal"
+        self.presence = Presence(self._path)
+        self._snapshots = snapshots
+        self._warnings = warnings
+        self._measured_at = 0.0
+        self._size: int | None = None  # after the last commit
+        self._known_quiet = False
+        self._moved_ns: int | None = None
+        self._inode: int | None = None  # of the database
+
+    # A checkpoint moves pages into the database, so it leaves a mark there: its time. The first
+    # commit after one that has moved everything begins the log anew, and syncs it even with
+    # synchronous=NORMAL (`sqlite3WalFrames()` in SQLite's wal.c).
+
+    @property
+    def known_quiet(self) -> bool:
+        """Whether :meth:`is_quiet` has said so before this commit: it may be on the loop then."""
+        return self._known_quiet
+
+    def committed(self, size: int | None) -> None:
+        """Right after a commit: how large the log is, and when the database was last changed."""
+        self._size = size
+        if self._known_quiet:  # a moment ago
+            self._known_quiet = False
+            return
+        moved_ns = self._database_changed_ns()
+        recent = moved_ns is None or time.time_ns() - moved_ns < _RECENT_NS
+        self._moved_ns = None if recent else moved_ns
+
+    def is_quiet(self) -> bool:
+        """Return whether no checkpoint was run since the last commit, nor need be run after it.
+
+        What may follow on the loop, then, is to measure the log: twenty reads of what is in memory,
+        since it was written a moment ago.
+        """
+        largest = self.settings.largest
+        self._known_quiet = (
+            self._moved_ns is not None
+            and largest is not None
+            and self._size is not None
+            and self._size < largest
+            and self._database_changed_ns() == self._moved_ns
+        )
+        return self._known_quiet
+
+    def _database_changed_ns(self) -> int | None:
+        try:
+            found = os.stat(self._database)
+        except OSError:
+            self._look_for_replacement(None)
+            return None
+        self._look_for_replacement(found.st_ino)
+        return found.st_mtime_ns
+
+    def _look_for_replacement(self, inode: int | None) -> None:
+        """Say at once what would otherwise be found out by the next checkpoint, maybe never."""
+        if inode == self._inode:
+            return
+        self._inode = inode
+        try:
+            open_files.assert_in_place(self._database)
+        except FileReplacedError as error:
+            self._warnings.replaced(error)
+
+    def is_large(self) -> bool:
+        """Return whether the file is above the soft limit."""
+        soft, size = self.settings.soft_limit, self.size()
+        return soft is not None and size is not None and size >= soft
+
+    def size(self) -> int | None:
+        """Return the bytes of the file; None if there is none. Shows others that it is in use."""
+        try:
+            log = os.stat(self._path)
+        except OSError:
+            self.presence.hide()  # it went with its last user
+            return None
+        self.presence.show(log.st_ino)
+        return log.st_size
+
+    def measure(self) -> LogSize:
+        return measure(self._path)
+
+    def look(self) -> Action:
+        """What to do about a large log; at most WAIT if it was measured a moment ago."""
+        now = time.monotonic()
+        if now - self._measured_at < _MEASURE_SECONDS:
+            return Action.WAIT
+        self._measured_at = now
+        return decide(self.situation(), self.settings)
+
+    def situation(self, *, idle: bool = False) -> Situation:
+        log = measure(self._path)
+        checked_at = self.checked.used if self.checked.salts == log.salts else 0
+        return Situation(log, idle, checked_at, self._pinned(time.monotonic()))
+
+    def _pinned(self, now: float) -> bool:
+        return now < self.no_gap_until or any(
+            snapshot.stays and not self.is_too_old(snapshot, now) for snapshot in self._snapshots
+        )
+
+    def is_too_old(self, snapshot: Snapshot, now: float) -> bool:
+        longest = self.settings.max_snapshot_age
+        return longest is not None and not snapshot.long and now - snapshot.since >= longest
+
+    def catch_up(self, connection: sqlite3.Connection) -> None:
+        """Move the log right after a commit, where the keeper has had no chance to.
+
+        Say, one task keeps the turn for thousands of commits.
+        """
+        situation, largest = self.situation(), self.settings.largest
+        if largest is None or situation.log.used < largest:
+            return
+        if just_checked(situation, self.settings):
+            return
+        self.checked = situation.log
+        try:
+            move_after_commit(connection, self._location)
+        except FileReplacedError as error:
+            self._warnings.replaced(error)
+        except sqlite3.Error as error:  # the commit is done, whatever comes of this
+            self._warnings.failed(error)

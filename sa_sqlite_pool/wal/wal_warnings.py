@@ -1,0 +1,118 @@
+"""What the log's keeper says to the logger ``sa_sqlite_pool``: each thing once."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from typing import final
+
+from ..files.open_files import FileReplacedError
+from ..sqlite.inspection import ask
+from ..statistics import Checkpoint
+from ..turn.snapshots import Snapshot
+from .reset_bug import FIXED_VERSIONS, has_reset_bug
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+_MIB = 1024 * 1024
+
+
+@final
+class WalWarnings:
+    """Warnings about the log of one database, which ``label`` names."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._said: set[str] = set()
+
+    def stays(self, snapshot: Snapshot, used: int) -> None:
+        """A read transaction keeps the log from shrinking."""
+        if snapshot.reported:
+            return
+        snapshot.reported = True
+        remedy = (
+            "it was declared long, so it goes on"
+            if snapshot.long
+            else "end read transactions sooner, or set max_snapshot_age"
+        )
+        logger.warning(
+            "the log of %s is %.1f MiB and cannot shrink: a read transaction has been open for %s, "
+            "which asked for it at %s; %s",
+            *(self._label, used / _MIB, snapshot.describe(time.monotonic())),
+            *(snapshot.permit.asked_at, remedy),
+        )
+
+    def ended(self, snapshot: Snapshot, used: int) -> None:
+        """A read transaction was ended for its age."""
+        logger.warning(
+            "the log of %s is %.1f MiB; ended a read transaction that was older than "
+            "max_snapshot_age: open for %s, which asked for it at %s",
+            *(self._label, used / _MIB, snapshot.describe(time.monotonic())),
+            snapshot.permit.asked_at,
+        )
+
+    def held_back_outside(self, result: Checkpoint) -> None:
+        """No reader of this process is in the way."""
+        self._once(
+            "outside reader",
+            f"the log of {self._label} cannot be truncated, although no reader of this process is "
+            f"in the way: {result.held_back_by}; end its transaction",
+        )
+
+    def failed(self, error: Exception) -> None:
+        self._once(
+            "failed",
+            f"a checkpoint of {self._label} failed ({error}); nothing that was committed is lost, "
+            "and it is tried again; make room on the disk, or see to what else the error says",
+        )
+
+    def replaced(self, error: FileReplacedError) -> None:
+        """Another file, or none, has the name of the database."""
+        self._once("replaced", str(error))
+
+    def look_failed(self, error: Exception) -> None:
+        """An error that was not foreseen."""
+        logger.error("looking at the log of %s failed", self._label, exc_info=error)
+
+    def no_log(self, connection: sqlite3.Connection) -> None:
+        """There was a commit, and there is no log."""
+        if "no log" in self._said:
+            return
+        mode = ask(connection, "journal_mode")
+        if mode == "wal":
+            text = (
+                f"the log of {self._label} was deleted by another program while it was in use: "
+                "what was committed since may be lost; end all programs that use the database, "
+                "make a copy of it, and check it"
+            )
+        else:
+            text = (
+                f"journal_mode of {self._label} was changed to {mode}, so that readers and writers "
+                "keep each other waiting; it is switched back when the writer's connection is "
+                "opened anew"
+            )
+        self._once("no log", text)
+
+    def outside_writers(self, names: list[str]) -> None:
+        """Processes that do not use this package write the file."""
+        if has_reset_bug(sqlite3.sqlite_version_info):
+            self._once(
+                "outside writers",
+                f"{self._label} is written by another program too, {', '.join(names)}; SQLite "
+                f"{sqlite3.sqlite_version} can lose commits when several programs write and "
+                "checkpoint at the same instant (https://www.sqlite.org/wal.html#walresetbug): use "
+                f"SQLite {FIXED_VERSIONS}, wherever the file is opened",
+            )
+
+    def succeeded(self) -> None:
+        """What was wrong is worth a new warning when it comes again."""
+        self._said -= {"failed", "replaced"}
+
+    def truncated(self) -> None:
+        self._said.discard("outside reader")
+
+    def _once(self, what: str, message: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            logger.warning("%s", message)

@@ -1,0 +1,274 @@
+"""What the package leans on inside asyncio: one test for each row of ``docs/compat.md``.
+
+A test that fails on a new Python, or uvloop, names the module of ours that breaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import sys
+import weakref
+from asyncio.tasks import _PyTask  # type: ignore[attr-defined]
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any
+
+import pytest
+
+VARIABLE = contextvars.ContextVar("variable", default="nothing")
+
+# The one in C, which is asyncio.Task, and the one in Python, which debuggers and factories use.
+TASKS = [asyncio.Task, _PyTask]
+
+
+class Awaited:
+    """What ``execution/jobs.py`` makes of a job: as much of a future as a task needs."""
+
+    _asyncio_future_blocking = False
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.callbacks: list[tuple[Callable[[Any], object], contextvars.Context]] = []
+        self.cancelled_with: list[object] = []
+        self.outcome: Callable[[], Any] = "result".lower
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self._asyncio_future_blocking = True
+        yield self
+        return self.outcome()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop
+
+    def add_done_callback(
+        self, callback: Callable[[Any], object], *, context: contextvars.Context
+    ) -> None:
+        self.callbacks.append((callback, context))
+
+    def cancel(self, msg: object = None) -> bool:
+        self.cancelled_with.append(msg)
+        return True
+
+    def result(self) -> Any:
+        return self.outcome()
+
+    async def resume(self, seen: list[Any]) -> list[Any]:
+        """Resume the task as a job's report does; what it has ``seen`` when that call returns."""
+        ((callback, context),) = self.callbacks
+        found: list[Any] = []
+
+        def report() -> None:
+            context.run(callback, self)
+            found.extend(seen)
+
+        self.loop.call_soon(report)  # from no task: one cannot enter another
+        await asyncio.sleep(0)
+        return found
+
+
+async def use(awaited: Awaited, seen: list[Any]) -> None:
+    VARIABLE.set("the task's")
+    try:
+        seen.append(await awaited)
+    finally:
+        seen.append(VARIABLE.get())
+
+
+async def begin(kind: Any, seen: list[Any]) -> tuple[Any, Awaited]:
+    """Return a task that waits for an ``Awaited``, and that."""
+    awaited = Awaited()
+    task = kind(use(awaited, seen), loop=asyncio.get_running_loop())
+    await asyncio.sleep(0)
+    return task, awaited
+
+
+@pytest.mark.parametrize("kind", TASKS)
+async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
+    """A task takes what it is given for a future by ``_asyncio_future_blocking``, and clears it.
+
+    ``execution/jobs.py``: a job is awaited without a future. Its one callback resumes the task at
+    once, in the context that came with it; by ``call_soon`` a hop would take another lap.
+    """
+    seen: list[Any] = []
+    task, awaited = await begin(kind, seen)
+    assert awaited._asyncio_future_blocking is False
+    assert len(awaited.callbacks) == 1
+    assert seen == []
+    assert await awaited.resume(seen) == ["result", "the task's"]
+    await task
+
+
+@pytest.mark.parametrize("kind", TASKS)
+async def test_an_error_is_raised_where_it_is_awaited(kind: Any) -> None:
+    """The task asks ``result()`` first; what that raises is thrown into the coroutine.
+
+    ``execution/jobs.py``: errors of SQLite, and ``CancelledError``, come to the task in this way.
+    """
+    seen: list[Any] = []
+    task, awaited = await begin(kind, seen)
+
+    def fail() -> None:
+        raise LookupError("of the job")
+
+    awaited.outcome = fail
+    await awaited.resume(seen)
+    with pytest.raises(LookupError, match="of the job"):
+        await task
+    assert seen == ["the task's"]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+async def test_a_cancellation_is_the_awaited_ones_business(kind: Any) -> None:
+    """``task.cancel()`` calls ``cancel(msg)`` of what it waits for, and wakes nothing by itself.
+
+    Tasks in C give the message by position, those in Python by name.
+    ``execution/jobs.py``: the statement is stopped first, and the task woken when the thread has
+    let go of it.
+    """
+    seen: list[Any] = []
+    task, awaited = await begin(kind, seen)
+    assert task.cancel("why") is True
+    await asyncio.sleep(0)
+    assert awaited.cancelled_with == ["why"]
+    assert seen == []
+
+    def cancelled() -> None:
+        raise asyncio.CancelledError("why")
+
+    awaited.outcome = cancelled
+    await awaited.resume(seen)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("kind", TASKS)
+async def test_a_bare_yield_is_one_lap(kind: Any) -> None:
+    """A coroutine that yields None goes on in the next lap of the loop, after what is ready now.
+
+    ``execution/loop_budget.py``: ``Pause`` lets others go on in this way, without a future.
+    """
+    order: list[str] = []
+
+    class Lap:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def pause() -> None:
+        order.append("before")
+        await Lap()
+        order.append("after")
+
+    loop = asyncio.get_running_loop()
+    task = kind(pause(), loop=loop)
+    loop.call_soon(order.append, "others")
+    await task
+    assert order == ["before", "others", "after"]
+
+
+async def test_call_soon_is_in_order() -> None:
+    """What is scheduled runs in that order; what is scheduled meanwhile, in the next lap.
+
+    ``execution/loop_budget.py`` counts laps by a callback that comes after those of a lap.
+    """
+    loop, order = asyncio.get_running_loop(), list[str]()
+
+    def first() -> None:
+        order.append("first")
+        loop.call_soon(order.append, "next lap")
+
+    loop.call_soon(first)
+    loop.call_soon(order.append, "second")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == ["first", "second", "next lap"]
+
+
+async def test_a_suspended_task_leads_to_its_line() -> None:
+    """``get_coro()`` and ``cr_await`` lead from a task to the innermost coroutine that waits.
+
+    ``turn/whereabouts.py`` names the line where the holder of the turn is. Where the chain ends
+    earlier, messages name an outer line, and nothing else changes.
+    """
+    gate = asyncio.Event()
+
+    async def inner() -> None:
+        await gate.wait()
+
+    async def outer() -> None:
+        await inner()
+
+    task = asyncio.create_task(outer())
+    await asyncio.sleep(0)
+    coroutine: Any = task.get_coro()
+    assert coroutine.cr_frame.f_code is outer.__code__
+    assert coroutine.cr_await.cr_frame.f_code is inner.__code__
+    gate.set()
+    await task
+    assert coroutine.cr_frame is None
+
+
+async def test_a_suspended_generator_leads_on() -> None:
+    """The same by ``ag_await`` and ``ag_frame``, of an asynchronous generator.
+
+    ``turn/whereabouts.py``: for ``async with`` of a generator that waits inside.
+    """
+    gate = asyncio.Event()
+
+    async def generate() -> AsyncIterator[None]:
+        await gate.wait()
+        yield
+
+    generator: Any = generate()
+    task = asyncio.ensure_future(generator.__anext__())
+    await asyncio.sleep(0)
+    assert generator.ag_frame.f_code is generate.__code__
+    assert generator.ag_await is not None
+    gate.set()
+    await task
+    await generator.aclose()
+
+
+def test_the_mark_of_a_coroutine_function() -> None:
+    """Before Python 3.12 ``asyncio.iscoroutinefunction()`` looks for a mark of its own.
+
+    ``compat/coroutine_functions.py``: Starlette runs what is not marked in a thread. From 3.12 on
+    it is public: ``inspect.markcoroutinefunction()``.
+    """
+
+    def function() -> None:
+        """Return a coroutine, say."""
+
+    assert not asyncio.iscoroutinefunction(function)
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+        assert inspect.iscoroutinefunction(function)
+    else:
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+        assert asyncio.iscoroutinefunction(function)
+
+
+async def test_a_task_begins_in_the_context_where_it_is_made() -> None:
+    """``create_task()`` copies the running context, also where a factory is set.
+
+    ``compat/background.py`` makes tasks that inherit nothing, in an empty context.
+    """
+    VARIABLE.set("the caller's")
+
+    async def look() -> str:
+        return VARIABLE.get()
+
+    loop = asyncio.get_running_loop()
+    assert await loop.create_task(look()) == "the caller's"
+    assert await contextvars.Context().run(loop.create_task, look()) == "nothing"
+
+
+async def test_a_loop_can_be_referred_to_weakly() -> None:
+    """A loop can be a key of a weak dictionary, by identity, as long as it lives.
+
+    ``system/loop_state.py`` keeps one object for each loop.
+    """
+    loop = asyncio.get_running_loop()
+    found = weakref.WeakKeyDictionary({loop: 1})
+    assert found[asyncio.get_running_loop()] == 1

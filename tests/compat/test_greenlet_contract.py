@@ -1,0 +1,190 @@
+"""What the package leans on in greenlet: one test for each row of ``docs/compat.md``.
+
+``compat/runners.py`` uses a greenlet again after its function has returned, in another task, on
+behalf of another parent. greenlet documents the parts, but not that they work together.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import sys
+import threading
+import weakref
+from typing import Any
+
+import pytest
+from greenlet import GreenletExit, getcurrent, greenlet
+
+VARIABLE = contextvars.ContextVar("variable", default="nothing")
+
+
+def loop(*first: Any) -> Any:
+    """Hand over to the parent, whichever it is then, each time; return what is sent at last."""
+    sent: Any = first
+    while sent != "end":
+        sent = getcurrent().parent.switch(sent)
+    return sent
+
+
+def test_a_parent_may_be_changed_while_it_waits() -> None:
+    """A suspended greenlet goes back to the parent that it has when it switches.
+
+    ``compat/runners.py``: ``take()`` and ``comes_back_here()``. Otherwise a runner would return to
+    the event loop, or greenlet, of its first user.
+    """
+    runner = greenlet(loop)
+    assert runner.switch(1) == (1,)
+    seen: list[Any] = []
+
+    def other() -> None:
+        runner.parent = getcurrent()
+        seen.append(runner.switch("to another"))
+
+    greenlet(other).switch()
+    assert seen == ["to another"]
+    runner.parent = getcurrent()
+    assert runner.switch("end") == "end"
+    assert runner.dead
+
+
+def test_the_context_may_be_changed_while_it_waits() -> None:
+    """``gr_context`` of a suspended greenlet is what it goes on in; None is an empty one.
+
+    ``compat/runners.py``: context variables of a task are seen in the runner, and set through it.
+    """
+    seen: list[str] = []
+
+    def look() -> None:
+        while True:
+            seen.append(VARIABLE.get())
+            VARIABLE.set("changed inside")
+            getcurrent().parent.switch()
+
+    runner = greenlet(look)
+    context = contextvars.copy_context()
+    context.run(VARIABLE.set, "the task's")
+    runner.gr_context = context
+    runner.switch()
+    assert context[VARIABLE] == "changed inside"
+    runner.gr_context = None
+    runner.switch()
+    assert seen == ["the task's", "nothing"]
+
+
+def test_the_running_one_tells_its_context() -> None:
+    """``getcurrent().gr_context`` is the context that runs, by reference and not a copy.
+
+    ``compat/runners.py``: what a statement's listener sets is the task's afterwards.
+    """
+
+    def inside() -> None:
+        VARIABLE.set("before")
+        found = getcurrent().gr_context
+        VARIABLE.set("after")
+        assert found[VARIABLE] == "after"
+
+    contextvars.copy_context().run(inside)
+
+
+def test_errors_are_thrown_in_and_raised_at_the_end() -> None:
+    """``throw(*sys.exc_info())`` raises where it waits; it comes out of the switch if it is raised.
+
+    ``compat/greenlets.py``: errors and cancellations of what was awaited go in by it.
+    """
+    seen: list[BaseException] = []
+
+    def catch() -> None:
+        try:
+            getcurrent().parent.switch()
+        except KeyError as error:
+            seen.append(error)
+            raise ValueError("outside") from error
+
+    runner = greenlet(catch)
+    runner.switch()
+    original = KeyError("inside")
+    try:
+        raise original
+    except KeyError:
+        with pytest.raises(ValueError, match="outside") as caught:
+            runner.throw(*sys.exc_info())
+    assert seen == [original]
+    assert caught.value.__cause__ is original
+    assert runner.dead
+
+
+def test_a_dropped_one_ends() -> None:
+    """What nothing refers to any more is ended by ``GreenletExit``, at once.
+
+    ``compat/runners.py``: an idle runner leaves nothing behind, not even its stack.
+    """
+    ended: list[str] = []
+
+    def wait() -> None:
+        try:
+            getcurrent().parent.switch()
+        except GreenletExit:
+            ended.append("ended")
+            raise
+
+    runner = greenlet(wait)
+    runner.switch()
+    assert ended == []
+    del runner
+    gc.collect()
+    assert ended == ["ended"]
+
+
+def test_a_subclass_has_attributes_of_its_own() -> None:
+    """A subclass is made without its function being a method, and can be referred to weakly.
+
+    ``compat/runners.py``: ``Runner``. A frame that refers to its own greenlet is never freed.
+    """
+
+    class Own(greenlet):  # type: ignore[misc]
+        flag = True
+
+        def __init__(self) -> None:
+            self.outcome = object()
+            super().__init__(loop)
+
+    runner = Own()
+    assert runner.switch("x") == ("x",)
+    assert runner.flag
+    reference = weakref.ref(runner)
+    del runner
+    gc.collect()
+    assert reference() is None
+
+
+def test_each_thread_has_a_main_greenlet_of_its_own() -> None:
+    """``getcurrent()`` outside of all greenlets is the main one, which has no parent.
+
+    ``compat/main_greenlets.py`` keeps it until its thread has ended, and asks the thread, since
+    ``dead`` of it is no answer.
+    """
+    found: list[Any] = []
+
+    def look() -> None:
+        found.extend([getcurrent(), getcurrent(), getcurrent().parent])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    main, same, parent = found
+    assert main is same
+    assert main is not getcurrent()
+    assert parent is None
+
+
+def test_the_frame_of_a_parent() -> None:
+    """``gr_frame`` of a greenlet that has switched away is where it did, and None of one that runs.
+
+    ``turn/whereabouts.py``: the line of the application that called SQLAlchemy. Where there is
+    none, messages name no line.
+    """
+    assert getcurrent().gr_frame is None
+    found: list[Any] = []
+    greenlet(lambda: found.append(getcurrent().parent.gr_frame.f_code)).switch()
+    assert found == [test_the_frame_of_a_parent.__code__]

@@ -1,0 +1,277 @@
+"""What the package leans on inside SQLAlchemy's engine and asyncio layers.
+
+One test for each row of ``docs/compat.md``; the pool's and the ORM's are beside this file. They run
+on the oldest and the newest SQLAlchemy of both lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from greenlet import getcurrent, greenlet
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import MissingGreenlet, StatementError
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    AsyncSessionTransaction,
+    AsyncTransaction,
+    create_async_engine,
+)
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import greenlet_spawn, in_greenlet
+
+from sa_sqlite_pool.closures.thread_connection import ThreadConnection
+from sa_sqlite_pool.sessions import lean
+from sa_sqlite_pool.turn.whereabouts import _GENERATED, _NAMELESS
+from tests.conftest import MakeEngine
+
+BEFORE_21 = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) < (2, 1)
+
+# -- greenlets -------------------------------------------------------------------------------------
+
+
+def test_any_greenlet_with_the_mark_may_await() -> None:
+    """``await_only()`` hands what is awaited to the parent of a greenlet that has the mark.
+
+    ``compat/greenlets.py``: ``__sqlalchemy_greenlet_provider__``. Without it every call would raise
+    MissingGreenlet, and the package fall back on SQLAlchemy's own greenlets.
+    """
+
+    class Marked(greenlet):  # type: ignore[misc]
+        __sqlalchemy_greenlet_provider__ = True
+
+    awaited = object()
+    marked = Marked(lambda: (in_greenlet(), await_only(awaited)))  # type: ignore[arg-type]
+    assert marked.switch() is awaited
+    assert marked.switch("value") == (True, "value")
+
+
+def test_an_error_is_thrown_into_it() -> None:
+    """What is thrown in is raised where ``await_only()`` was called.
+
+    ``compat/greenlets.py``: ``_go_on()``.
+    """
+
+    class Marked(greenlet):  # type: ignore[misc]
+        __sqlalchemy_greenlet_provider__ = True
+
+    def wait() -> str:
+        with pytest.raises(LookupError, match="awaited"):
+            await_only(object())  # type: ignore[call-overload,arg-type,unused-ignore]
+        return "caught"
+
+    marked = Marked(wait)
+    marked.switch()
+    assert marked.throw(LookupError("awaited")) == "caught"
+
+
+async def test_a_greenlet_without_the_mark_may_not() -> None:
+    """``in_greenlet()`` is false outside, and ``await_only()`` raises MissingGreenlet there.
+
+    ``driver/adapter.py`` and ``pools/``: ``close()`` waits only where something can wait.
+    """
+    assert not in_greenlet()
+    assert greenlet(in_greenlet).switch() is False
+    with pytest.raises(MissingGreenlet):
+        await_only(asyncio.sleep(0))
+
+
+async def test_greenlet_spawn() -> None:
+    """``greenlet_spawn(fn, *args, _require_await=False, **kw)`` calls it in a new greenlet.
+
+    ``compat/greenlets.py`` takes its place, with the same arguments.
+    """
+    own = getcurrent()
+
+    def function(*args: object, **kw: object) -> object:
+        assert getcurrent() is not own
+        assert in_greenlet()
+        return args, kw, await_only(asyncio.sleep(0, "slept"))
+
+    found = await greenlet_spawn(function, 1, _require_await=True, a=2)
+    assert found == ((1,), {"a": 2}, "slept")
+    parameters = inspect.signature(greenlet_spawn).parameters
+    assert parameters["_require_await"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+# -- asyncio classes -------------------------------------------------------------------------------
+
+REPLACED = [
+    (AsyncTransaction, lean.LeanTransaction, {"start", "commit", "rollback"}),
+    (AsyncConnection, lean.LeanConnection, {"start", "close", "execute", "commit", "run_sync"}),
+    (AsyncEngine, lean.LeanEngine, {"dispose"}),
+    (AsyncSessionTransaction, lean.LeanSessionTransaction, {"start", "commit", "rollback"}),
+    (AsyncSession, lean.LeanSession, {"execute", "flush", "commit", "rollback", "close", "get"}),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours", "names"), REPLACED)
+def test_methods_look_up_greenlet_spawn(theirs: Any, ours: Any, names: set[str]) -> None:
+    """Coroutine methods call ``greenlet_spawn`` by its name in their module.
+
+    ``compat/sqlalchemy_asyncio.py`` copies those that do, and leaves the others alone: a SQLAlchemy
+    that calls it otherwise is slower, and right.
+    """
+    for name in names:
+        method = vars(theirs)[name]
+        assert isinstance(method, types.FunctionType), name
+        assert "greenlet_spawn" in method.__code__.co_names, name
+        assert vars(ours)[name].__globals__ is not method.__globals__, name
+
+
+async def test_the_class_of_an_engines_connections(path: Path) -> None:
+    """``engine.connect()`` makes an ``engine._connection_cls``.
+
+    ``sessions/lean.py``: connections of the facade. SQLAlchemy's own would be slower, and right.
+    """
+
+    class Own(AsyncConnection):
+        """Another one."""
+
+    class Engine(AsyncEngine):
+        _connection_cls = Own
+
+    engine = Engine(create_async_engine(f"sqlite+aiosqlite:///{path}").sync_engine)
+    assert type(engine.connect()) is Own
+    await engine.dispose()
+
+
+async def test_a_connection_can_be_given_its_other_half(make_engine: MakeEngine) -> None:
+    """``sync_connection = _assign_proxied(connection)`` is what ``start()`` does.
+
+    ``sessions/lean.py``: ``engine.begin()`` connects and begins in one greenlet. ``_proxied`` is
+    the synchronous one, and an error before that.
+    """
+    engine = make_engine()
+    connection = AsyncConnection(engine)
+    assert connection.sync_connection is None
+    synchronous = await greenlet_spawn(connection.sync_engine.connect)
+    assert connection._assign_proxied(synchronous) is synchronous
+    connection.sync_connection = synchronous
+    assert connection._proxied is synchronous
+    assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+    await connection.close()
+
+
+async def test_begin_is_a_decorator_too(make_engine: MakeEngine) -> None:
+    """``engine.begin()`` can decorate a coroutine function: a block around each call.
+
+    ``sessions/lean.py``: ``_Begun`` is one, too, by SQLAlchemy's own.
+    """
+    engine = make_engine()
+
+    @engine.begin()
+    async def work() -> str:
+        return "done"
+
+    assert await work() == "done"
+
+
+@pytest.mark.skipif(BEFORE_21, reason="there is no get_async_bind()")
+async def test_binds_are_translated(make_engine: MakeEngine) -> None:
+    """``AsyncSession._translate_for_bind()`` turns an ``Engine`` into its ``AsyncEngine``.
+
+    ``sessions/routing.py``, for ``get_async_bind()``. SQLAlchemy 2.0 has neither.
+    """
+    engine = make_engine()
+    session: Any = AsyncSession(engine)
+    assert session._translate_for_bind(engine.sync_engine) is engine
+    await session.close()
+
+
+def test_names_of_generated_functions() -> None:
+    """Functions that SQLAlchemy generates have a file name that begins like this, or the module's.
+
+    ``turn/whereabouts.py`` passes their frames by. Otherwise messages name no line of the
+    application.
+    """
+    found = set()
+    for kind in (SelectBase, AsyncEngine, Connection, select(1).__class__):
+        for member in vars(kind).values():
+            if isinstance(member, types.FunctionType):
+                found.add(member.__code__.co_filename)
+    generated = {name for name in found if name.startswith("<")}
+    assert generated
+    assert all(name.startswith(_GENERATED) or name == _NAMELESS for name in generated)
+    nameless = types.FunctionType(compile("1", _NAMELESS, "eval"), {})
+    assert nameless.__code__.co_filename == _NAMELESS
+
+
+# -- connections -----------------------------------------------------------------------------------
+
+
+async def test_a_connection_over_a_pool_proxy_of_our_own(make_engine: MakeEngine) -> None:
+    """``Connection(engine, proxy)`` asks the proxy for no name that ours has not.
+
+    ``closures/borrowed.py``, ``closures/thread_connection.py``: another would be an AttributeError
+    in the middle of ``run_write()``.
+    """
+    asked: set[str] = set()
+
+    class Proxy:
+        def __init__(self, real: Any) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> Any:
+            asked.add(name)
+            return getattr(self.real, name)
+
+    def work(connection: Connection) -> None:
+        proxy: Any = Proxy(connection.connection)
+        inner = Connection(connection.engine, proxy)
+        with inner.begin(), inner.begin_nested():
+            inner.execute(text("SELECT 1")).all()
+        with pytest.raises(StatementError):
+            inner.execute(text("SELEC 1"))
+        inner.rollback()
+        inner.execution_options(isolation_level="AUTOCOMMIT")
+        inner.begin()
+        inner.close()
+
+    async with make_engine().connect() as connection:
+        await connection.run_sync(work)
+    assert {name for name in asked if not hasattr(ThreadConnection, name)} == set()
+    assert {"_close_special", "_connection_record", "dbapi_connection", "cursor"} <= asked
+
+
+# -- statements ------------------------------------------------------------------------------------
+
+
+def test_how_statements_tell_what_they_are() -> None:
+    """``_for_update_arg`` is set where rows are locked, and ``is_dml`` true of what writes.
+
+    ``sessions/reads.py``: what is no read goes to the writer. Where one of them were gone, a
+    statement that locks, or writes in a WITH, would be refused by the reader.
+    """
+    table = sqlalchemy.table("t", sqlalchemy.column("i"))
+    assert getattr(select(table), "_for_update_arg", "none") is None
+    assert getattr(select(table).with_for_update(), "_for_update_arg", None) is not None
+    assert getattr(table.insert(), "is_dml", False)
+    assert not getattr(select(table), "is_dml", False)
+    assert isinstance(sqlalchemy.func.changes(), FunctionElement)
+    assert [one.__visit_name__ for one in (table.insert(), table.update(), table.delete())] == [
+        *("insert", "update", "delete"),
+    ]
+
+
+def test_the_message_of_an_error() -> None:
+    """``str(error)`` is made from ``_message()``, without "(Background on this error …)".
+
+    ``errors.py`` adds what SQLite has said. Without it the message lacks that half.
+    """
+
+    class OwnError(StatementError):
+        def _message(self) -> str:
+            return f"{super()._message()} and more"
+
+    assert str(OwnError("what", None, None, ValueError("cause"))) == "what and more"

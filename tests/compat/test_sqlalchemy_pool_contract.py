@@ -1,0 +1,287 @@
+"""What the package leans on inside SQLAlchemy's pools: rows of ``docs/compat.md``.
+
+``pools/base.py`` is a ``QueuePool`` that hands out by other rules.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
+from sqlalchemy.util.queue import Empty, Queue, QueueCommon
+
+from sa_sqlite_pool.pools.resting import IdleConnections
+from tests.conftest import MakeEngine
+
+
+class Driver:
+    """A connection of no database."""
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Dialect:
+    """What a pool asks of it."""
+
+    is_async = False
+    has_terminate = False
+
+    def do_rollback(self, connection: Any) -> None: ...
+
+    def do_commit(self, connection: Any) -> None: ...
+
+    def do_close(self, connection: Any) -> None: ...
+
+    def get_driver_connection(self, connection: Any) -> Any:
+        return connection
+
+
+class Noted(QueuePool):
+    """A pool that notes what it is asked for."""
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        self.calls: list[str] = []
+        super().__init__(*args, **kw)
+
+    def _do_get(self) -> Any:
+        self.calls.append("get")
+        return super()._do_get()
+
+    def _do_return_conn(self, record: Any) -> None:
+        self.calls.append("return")
+        super()._do_return_conn(record)
+
+
+def make_pool(kind: type[QueuePool] = QueuePool, **kw: Any) -> Any:
+    kw.setdefault("dialect", Dialect())
+    return kind(Driver, **kw)  # type: ignore[arg-type]
+
+
+def test_a_checkout_is_one_get_and_one_return() -> None:
+    """``connect()`` calls ``_do_get()`` once, and giving back ``_do_return_conn(record)`` once.
+
+    ``pools/base.py``: the permit is taken and given back there. A pool that called others would
+    lend connections without a permit.
+    """
+    pool = make_pool(Noted)
+    proxied = pool.connect()
+    assert pool.calls == ["get"]
+    proxied.close()
+    assert pool.calls == ["get", "return"]
+    proxied = pool.connect()
+    proxied.invalidate()
+    assert pool.calls == ["get", "return"] * 2
+
+
+def test_a_record_comes_back_without_its_connection() -> None:
+    """``detach()`` gives the record back, too, with ``dbapi_connection`` None.
+
+    ``pools/checkouts.py`` tells by that whether record and connection come back together.
+    """
+    seen: list[Any] = []
+
+    class Own(QueuePool):
+        def _do_return_conn(self, record: Any) -> None:
+            seen.append(record.dbapi_connection)
+            super()._do_return_conn(record)
+
+    proxied = make_pool(Own).connect()
+    driver = proxied.dbapi_connection
+    proxied.detach()
+    assert seen == [None]
+    assert proxied.dbapi_connection is driver
+
+
+def test_the_record_of_a_proxy() -> None:
+    """``_connection_record`` of what ``connect()`` returns is what ``_do_get()`` gave.
+
+    ``pools/checkouts.py`` finds the checkout by it; ``closures/borrowed.py`` notes options there.
+    """
+    given: list[Any] = []
+
+    class Own(QueuePool):
+        def _do_get(self) -> Any:
+            given.append(super()._do_get())
+            return given[0]
+
+    proxied = make_pool(Own).connect()
+    assert isinstance(proxied, _ConnectionFairy)
+    assert proxied._connection_record is given[0]
+    proxied.close()
+
+
+def test_a_record_of_our_own() -> None:
+    """``_ConnectionRecord(pool, connect=False)`` is at rest, without a connection, and can be lent.
+
+    ``compat/pool_records.py`` lends another in place of one that SQLAlchemy has not finished with.
+    """
+    pool = make_pool()
+    record: Any = _ConnectionRecord(pool, connect=False)
+    assert record.dbapi_connection is None
+    assert record.fairy_ref is None
+    assert not record.in_use
+    assert isinstance(record.get_connection(), Driver)
+
+
+def test_where_a_record_keeps_what_lasts() -> None:
+    """``record_info`` is memoized in the record's dictionary, once it has been asked for.
+
+    ``compat/pool_records.py`` hands it on to the new record, as SQLAlchemy promises of it.
+    """
+    record: Any = _ConnectionRecord(make_pool(), connect=False)
+    assert "record_info" not in record.__dict__
+    record.record_info["key"] = "value"
+    assert record.__dict__["record_info"] == {"key": "value"}
+    other: Any = _ConnectionRecord(make_pool(), connect=False)
+    other.__dict__["record_info"] = record.__dict__["record_info"]
+    assert other.record_info == {"key": "value"}
+
+
+def test_a_lent_record_refers_to_its_proxy_weakly() -> None:
+    """``fairy_ref`` is set while a record is lent; None tells the finalizer that it is not.
+
+    ``pools/checkouts.py`` sets it in a child process: nothing comes back to the parent's pool.
+    """
+    pool = make_pool(Noted)
+    proxied: Any = pool.connect()
+    record = proxied._connection_record
+    assert record.fairy_ref() is proxied
+    record.fairy_ref = None
+    del proxied
+    gc.collect()
+    assert pool.calls == ["get"]
+
+
+def test_what_a_pool_keeps_at_rest() -> None:
+    """``_pool`` is a ``_queue_class(maxsize, use_lifo=…)`` and is only asked for these.
+
+    ``pools/resting.py`` is such a class, in which nobody waits.
+    """
+    asked: set[str] = set()
+
+    class Asked(IdleConnections):
+        def __getattribute__(self, name: str) -> Any:
+            asked.add(name)
+            return super().__getattribute__(name)
+
+    class Own(QueuePool):
+        _queue_class = Asked
+
+    pool = make_pool(Own, pool_size=3, use_lifo=True)
+    assert isinstance(pool._pool, QueueCommon)
+    pool.connect().close()
+    pool.status()
+    pool.dispose()
+    own = {"_records", "_empty", "__class__", "__dict__"}
+    assert asked - own <= {"put", "get", "put_nowait", "get_nowait", "qsize", "maxsize", "use_lifo"}
+    assert pool._pool.maxsize == 3
+    assert pool._pool.use_lifo is True
+
+
+def test_an_empty_queue_says_so() -> None:
+    """What is at rest nowhere raises ``sqlalchemy.util.queue.Empty``.
+
+    ``pools/resting.py`` and ``pools/base.py``: another class would come out of every checkout.
+    """
+    with pytest.raises(Empty):
+        Queue(3).get(False)
+    assert make_pool().connect() is not None
+
+
+def test_how_many_are_open_is_counted() -> None:
+    """``_overflow`` begins at ``-pool_size`` and counts what ``_inc_overflow()`` admits.
+
+    ``pools/base.py`` opens connections beneath it, and sets it anew in a child process. Its lock
+    is ``_overflow_lock``.
+    """
+    pool = make_pool(pool_size=2, max_overflow=0)
+    assert pool._overflow == -pool.size() == -2
+    assert [pool._inc_overflow() for _ in range(3)] == [True, True, False]
+    assert pool._dec_overflow() is True
+    assert pool._overflow == -1
+    assert isinstance(pool._overflow_lock, type(threading.Lock()))
+    assert pool._max_overflow == 0
+
+
+def test_a_new_record() -> None:
+    """``_create_connection()`` is a record whose connection the creator has opened.
+
+    ``pools/base.py``: for what finds nothing at rest. Its creator gets the record.
+    """
+    records: list[Any] = []
+
+    def create(connection_record: Any) -> Driver:
+        records.append(connection_record)
+        return Driver()
+
+    pool: Any = QueuePool(create, dialect=Dialect())  # type: ignore[arg-type]
+    record = pool._create_connection()
+    assert records == [record]
+    assert isinstance(record.dbapi_connection, Driver)
+
+
+def test_a_pool_that_is_made_again() -> None:
+    """What a pool was made with is kept under these names, and taken again by ``__init__``.
+
+    ``pools/base.py``: ``recreate()``, after ``engine.dispose()``. ``_dispatch`` are its listeners.
+    """
+    pool = make_pool(
+        recycle=7, pre_ping=True, reset_on_return="commit", logging_name="x", timeout=3, echo=False
+    )
+    seen: list[object] = []
+    event.listen(pool, "connect", lambda *_: seen.append(1))
+    again = make_pool(
+        timeout=pool._timeout,
+        recycle=pool._recycle,
+        echo=pool.echo,
+        logging_name=pool._orig_logging_name,
+        reset_on_return=pool._reset_on_return,
+        pre_ping=False,
+        dialect=pool._dialect,
+        _dispatch=pool.dispatch,
+    )
+    assert pool._pre_ping is True
+    assert (again._recycle, again._timeout) == (7, 3)
+    assert again._reset_on_return is pool._reset_on_return
+    assert again.logging_name == "x"
+    again.connect().close()
+    assert seen == [1]
+
+
+async def test_which_pool_an_asyncio_engine_takes(make_engine: MakeEngine) -> None:
+    """A subclass of ``AsyncAdaptedQueuePool`` is taken, and its ``dialect.dbapi`` is the driver.
+
+    ``pools/base.py``: ``_dialect.dbapi`` is what its connections say they are of.
+    """
+
+    class Own(AsyncAdaptedQueuePool):
+        """Another one."""
+
+    engine = make_engine(Own)
+    pool: Any = engine.pool
+    assert isinstance(pool, Own)
+    dialect: Any = pool._dialect
+    assert dialect.dbapi is engine.dialect.dbapi
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+def test_the_logger_of_a_pool() -> None:
+    """``_sqla_logger_namespace`` of the class is the name of its logger, where there is one.
+
+    ``pools/base.py``: the three pools log where ``echo_pool`` expects it.
+    """
+
+    class Own(QueuePool):
+        _sqla_logger_namespace = "sqlalchemy.pool.impl.Own"
+
+    pool = make_pool(Own)
+    assert logging.getLogger("sqlalchemy.pool.impl.Own") is pool.logger

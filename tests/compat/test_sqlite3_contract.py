@@ -1,0 +1,294 @@
+"""What the package leans on in ``sqlite3``, SQLite and CPython: rows of ``docs/compat.md``.
+
+Most of it is documented nowhere, or for SQLite and not for Python's module.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sqlite3
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LEGACY_TRANSACTION_CONTROL = -1
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection as the package opens one."""
+    with closing(
+        sqlite3.Connection(
+            f"file:{path}", uri=True, isolation_level=None, timeout=0, check_same_thread=False
+        )
+    ) as connection:
+        yield connection
+
+
+def test_connections_are_made_by_their_class(connection: sqlite3.Connection) -> None:
+    """``sqlite3.Connection(…)`` takes what ``connect()`` takes, and a URI.
+
+    ``execution/worker.py`` and ``files/images.py`` open their own in this way, which tracers that
+    replace ``connect()`` do not see.
+    """
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert connection.isolation_level is None
+
+
+def test_no_transaction_is_begun_by_the_module(connection: sqlite3.Connection) -> None:
+    """With ``isolation_level = None`` no statement begins one; setting it later counts at once.
+
+    ``sqlite/isolation.py``: the adapter sends BEGIN. ``driver/adapter.py`` gives the level back
+    while the application has the raw connection.
+    """
+    connection.execute("CREATE TABLE t (i)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    assert not connection.in_transaction
+    raw: Any = connection  # "" is the default, and missing in the types
+    raw.isolation_level = ""
+    connection.execute("INSERT INTO t VALUES (2)")
+    assert connection.in_transaction
+    connection.rollback()
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (1,)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no autocommit")
+def test_the_other_switch_is_off(connection: sqlite3.Connection) -> None:
+    """``autocommit`` is ``LEGACY_TRANSACTION_CONTROL``, -1, and can be set back to it.
+
+    ``sqlite/isolation.py``: otherwise ``isolation_level`` has no effect. Before Python 3.12 there
+    is none, and nothing to be switched off.
+    """
+    raw: Any = connection
+    assert raw.autocommit == LEGACY_TRANSACTION_CONTROL
+    raw.autocommit = True
+    raw.autocommit = LEGACY_TRANSACTION_CONTROL
+    raw.isolation_level = ""
+    raw.execute("CREATE TABLE t (i)")
+    raw.execute("INSERT INTO t VALUES (1)")
+    assert raw.in_transaction
+    raw.rollback()
+
+
+def test_state_is_told_in_any_thread(connection: sqlite3.Connection) -> None:
+    """``in_transaction`` and ``total_changes`` need no lock of SQLite's, in whatever thread.
+
+    ``execution/worker.py`` asks on the event loop, while a statement may run in a thread.
+    """
+    connection.execute("BEGIN")
+    found: list[object] = []
+    began = threading.Event()
+
+    def stop() -> bool:
+        began.set()
+        return len(found) > 0
+
+    connection.set_progress_handler(stop, 1000)
+
+    def run() -> None:
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            connection.execute(ENDLESS)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert began.wait(30)
+    found.append(connection.in_transaction)
+    thread.join(30)
+    assert found == [True]
+
+
+def test_what_was_stopped_says_so(connection: sqlite3.Connection) -> None:
+    """A statement that was stopped raises OperationalError with the one word "interrupted".
+
+    ``execution/jobs.py`` and ``driver/executor.py`` tell a time-out from an error by it, on Python
+    3.10, too, which has no ``sqlite_errorcode``.
+    """
+    connection.set_progress_handler(lambda: True, 1000)
+    with pytest.raises(sqlite3.OperationalError) as stopped:
+        connection.execute(ENDLESS)
+    assert str(stopped.value) == "interrupted"
+
+
+def test_an_interrupt_comes_from_any_thread(connection: sqlite3.Connection) -> None:
+    """``interrupt()`` stops what runs, in another thread, and does nothing where nothing runs.
+
+    ``execution/jobs.py``: cancellations and time-outs.
+    """
+    connection.interrupt()
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+    began, stopped = threading.Event(), threading.Event()
+    connection.set_progress_handler(began.set, 1000)
+
+    def run() -> None:
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            connection.execute(ENDLESS)
+        stopped.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert began.wait(30)
+    while not stopped.wait(0.01):
+        connection.interrupt()
+    thread.join()
+
+
+def test_a_new_authorizer_is_asked_about_cached_statements(connection: sqlite3.Connection) -> None:
+    """``set_authorizer()`` expires what is compiled: the statement cache hides nothing from it.
+
+    ``sqlite/shared_hooks.py`` and ``sqlite/watch.py``: "sqlite3_set_authorizer() … expires all
+    prepared statements" is SQLite's source, and Python's cache gives them out again.
+    """
+    asked: list[int] = []
+
+    def note(action: int, *_: Any) -> int:
+        asked.append(action)
+        return sqlite3.SQLITE_OK
+
+    for sql in ("BEGIN", "COMMIT"):
+        connection.execute(sql)
+    connection.set_authorizer(note)
+    connection.execute("BEGIN")
+    connection.execute("COMMIT")
+    assert asked.count(sqlite3.SQLITE_TRANSACTION) == 2
+    asked.clear()
+    connection.set_authorizer(note)
+    connection.execute("BEGIN")
+    connection.execute("COMMIT")
+    assert asked.count(sqlite3.SQLITE_TRANSACTION) == 2
+
+
+def test_hooks_of_a_subclass(path: Path) -> None:
+    """Hooks can be overridden in a subclass, which calls those of its base.
+
+    ``sqlite/shared_hooks.py``: application and package have one authorizer and one progress handler
+    between them.
+    """
+    calls: list[str] = []
+
+    class Own(sqlite3.Connection):
+        def set_authorizer(self, authorizer_callback: Any) -> None:
+            calls.append("authorizer")
+            super().set_authorizer(authorizer_callback)
+
+        def set_progress_handler(self, progress_handler: Any, n: int) -> None:
+            calls.append("progress")
+            sqlite3.Connection.set_progress_handler(self, progress_handler, n)
+
+    with closing(sqlite3.connect(path, factory=Own)) as connection:
+        connection.set_authorizer(lambda *_: sqlite3.SQLITE_OK)
+        connection.set_progress_handler(lambda: False, 1)
+        connection.execute("SELECT 1").fetchall()
+    assert calls == ["authorizer", "progress"]
+
+
+def test_an_open_cursor_keeps_its_snapshot(path: Path, connection: sqlite3.Connection) -> None:
+    """A cursor that is not read to its end keeps a read open; ``close()`` ends it, also elsewhere.
+
+    ``transactions/cursors.py``: streams are registered where they are opened, and closed by others.
+    """
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE t (i)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(10)])
+    cursor = connection.cursor()
+    cursor.execute("SELECT i FROM t")
+    cursor.fetchone()
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        other.execute("INSERT INTO t VALUES (11)")
+        assert other.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0] == 1
+        thread = threading.Thread(target=cursor.close)
+        thread.start()
+        thread.join()
+        assert other.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0] == 0
+
+
+def test_functions_and_collations_can_be_listed(connection: sqlite3.Connection) -> None:
+    """``PRAGMA function_list`` tells name and ``builtin``, ``collation_list`` the names.
+
+    ``sqlite/inspection.py``: before SQLite 3.30 they say nothing, and statements run in threads.
+    """
+    connection.create_function("twice", 1, lambda x: 2 * x)
+    connection.create_collation("backwards", lambda a, b: (a < b) - (a > b))
+    functions = connection.execute("PRAGMA function_list").fetchall()
+    assert ("twice", 0) in {row[:2] for row in functions}
+    assert ("abs", 1) in {row[:2] for row in functions}
+    collations = connection.execute("PRAGMA collation_list").fetchall()
+    assert "backwards" in {row[1] for row in collations}
+
+
+def test_a_counted_reference_keeps_it_for_ever(path: Path) -> None:
+    """``Py_IncRef()`` keeps a connection from being freed, and so its file from being closed.
+
+    ``execution/worker.py``: connections of the parent, in a child process. PyPy has none.
+    """
+
+    class Own(sqlite3.Connection):
+        """Can be referred to weakly."""
+
+    connection = sqlite3.connect(path, factory=Own)
+    reference = weakref.ref(connection)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    del connection
+    gc.collect()
+    kept = reference()
+    assert kept is not None
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(kept))
+    kept.close()
+
+
+# -- the interpreter -------------------------------------------------------------------------------
+
+
+def test_a_frame_tells_its_line_later() -> None:
+    """``f_code`` and ``f_lasti`` are enough to find the line when somebody asks for it.
+
+    ``turn/whereabouts.py``: ``Caller`` keeps two numbers for each wait, and no frame. A line that
+    cannot be found is that of the function.
+    """
+    frame = sys._getframe()
+    instruction, line = frame.f_lasti, frame.f_lineno
+    lines = frame.f_code.co_lines()
+    assert [row for first, last, row in lines if first <= instruction < last] == [line]
+
+
+def test_frames_lead_to_the_caller() -> None:
+    """``sys._getframe(1)`` is the caller's frame, and ``f_back`` its caller's.
+
+    ``turn/whereabouts.py`` looks for the first line that is no library's.
+    """
+
+    def inside() -> types.FrameType:
+        return sys._getframe(1)
+
+    frame = inside()
+    assert frame is sys._getframe()
+    assert frame.f_back is not None
+
+
+def test_a_function_can_have_other_globals() -> None:
+    """``FunctionType(code, names)`` looks up its globals in ``names``; ``co_names`` lists them.
+
+    ``compat/sqlalchemy_asyncio.py``: methods of SQLAlchemy with another ``greenlet_spawn``. What
+    does not list it is left alone.
+    """
+
+    async def method(self: object, *, value: int = 1) -> tuple[object, int]:
+        return looked_up(self), value  # type: ignore[name-defined]  # noqa: F821
+
+    assert "looked_up" in method.__code__.co_names
+    copy = types.FunctionType(
+        method.__code__, {"looked_up": id}, "copy", method.__defaults__, method.__closure__
+    )
+    copy.__kwdefaults__ = method.__kwdefaults__
+    one = object()
+    with pytest.raises(StopIteration) as ended:
+        copy(one).send(None)
+    assert ended.value.value == (id(one), 1)

@@ -1,0 +1,111 @@
+"""A connection that is given up: what runs ends, and it is closed or kept."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
+from sa_sqlite_pool.execution.shared_thread import SharedThread
+from tests.execution.workers import Gate, give_up, open_worker, outcome
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[ConnectionThread]:
+    worker = await open_worker()
+    yield worker
+    await worker.close()
+
+
+async def test_giving_up_closes(worker: ConnectionThread) -> None:
+    """The transaction is rolled back, the thread ends, and the reason is told."""
+    thread = worker.aiosqlite_connection._thread
+    await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
+    assert await give_up(worker, keep=False) is None
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        worker.run(lambda _: None)
+    assert await give_up(worker, keep=True) is None
+
+
+async def test_giving_up_may_keep_the_connection(worker: ConnectionThread) -> None:
+    """Rolled back, its open cursors closed, and warm for the next; the old one is of no use."""
+    connection = worker.connection
+    await worker.run(lambda c: c.execute("CREATE TABLE t (id)"))
+    await worker.run(lambda c: c.execute("BEGIN IMMEDIATE"))
+    await worker.run(lambda c: c.execute("INSERT INTO t VALUES (1)"))
+    cursor = await worker.run(lambda c: c.execute("SELECT id FROM t"))
+    successor = await give_up(worker, keep=True, cursors=[cursor])
+    assert successor is not None
+    assert successor.connection is connection
+    assert not successor.in_transaction
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        cursor.fetchone()
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        worker.run(lambda _: None)
+    assert await successor.run(lambda c: c.execute("SELECT count(*) FROM t").fetchone()) == (0,)
+    await successor.close()
+
+
+async def test_giving_up_takes_no_hop_where_there_is_nothing_to_do(
+    worker: ConnectionThread,
+) -> None:
+    """Cancelled while it waited for the turn: the connection is handed on there and then."""
+    successors: list[ConnectionThread | None] = []
+    worker.give_up("reason", keep=True, done=successors.append)
+    (successor,) = successors
+    assert successor is not None
+    await successor.close()
+
+
+async def test_a_broken_connection_is_not_kept(worker: ConnectionThread) -> None:
+    """Where SQLite refuses to roll back."""
+
+    def break_it(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+
+    await worker.run(break_it)
+    assert await give_up(worker, keep=True) is None
+
+
+async def test_giving_up_awaits_what_must_not_be_interrupted(worker: ConnectionThread) -> None:
+    """A COMMIT that runs when the database is closed comes to its end, and its task is told so."""
+    gate = Gate()
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
+
+    def commit(connection: sqlite3.Connection) -> object:
+        gate(connection)
+        return connection.execute(count + "SELECT count(*) FROM n").fetchone()
+
+    worker._shared = shared = SharedThread()
+    job = worker.run(commit, text="COMMIT", interruptible=False)
+    await gate.reached.wait()
+    gone = asyncio.ensure_future(give_up(worker, keep=False))
+    await asyncio.sleep(0)
+    gate.open()
+    assert await job == (300000,)
+    assert await gone is None
+    shared.stop()
+
+
+async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThread) -> None:
+    """Its task is woken with the reason, and waits for nobody."""
+    worker._shared = shared = SharedThread(clock=lambda: 0.0)
+    other, gate = await open_worker(shared), Gate()
+    long = asyncio.ensure_future(outcome(other.run(gate, text="long")))
+    await gate.reached.wait()
+    queued = asyncio.ensure_future(outcome(worker.run(lambda _: None, text="SELECT 1")))
+    worker.give_up("reason", keep=False, done=lambda _: None)
+    with pytest.raises(sqlite3.OperationalError, match="no active connection: reason"):
+        await queued
+    gate.open()
+    await long
+    await other.close()
+    shared.stop()

@@ -1,0 +1,62 @@
+"""What is left of an engine that is disposed of, and still referred to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from .doors import STOCK, Door
+
+_DESCRIPTORS = Path("/proc/self/fd")
+
+pytestmark = pytest.mark.skipif(not _DESCRIPTORS.exists(), reason="open files are not listed here")
+
+
+def open_logs(path: Path) -> list[str]:
+    """The descriptors of this process that lead to the log of a database, there or deleted."""
+    found = [os.path.realpath(descriptor) for descriptor in _DESCRIPTORS.iterdir()]
+    return [name for name in found if name.startswith(f"{path}-wal")]
+
+
+async def test_no_log_stays_open(door: Door) -> None:
+    """The last connection removes the log: a descriptor of it would keep its space for nothing."""
+    app = await door.open()
+    await app.write("CREATE TABLE items (id INTEGER)")
+    assert await app.rows("SELECT * FROM items") == []
+    assert open_logs(door.path)
+
+    await app.close()
+
+    assert open_logs(door.path) == []
+
+
+async def test_no_log_stays_open_after_a_late_return(door: Door) -> None:
+    """The same where the last connection is checked out while its engine is disposed of."""
+    if door.stock:
+        pytest.skip("stock leaves such a connection to the garbage collector")
+    app = await door.open()
+    await app.write("CREATE TABLE items (id INTEGER)")
+    async with app.writer.connect() as connection:
+        await connection.execute(text("SELECT * FROM items"))
+        for engine in reversed(app.engines):
+            await engine.dispose()
+
+    assert open_logs(door.path) == []
+
+
+async def test_another_engine_keeps_the_log(door: Door) -> None:
+    """The log of a file that another engine has open stays, and what was committed is read."""
+    if door.kind == STOCK:
+        pytest.skip("its log is nobody's business")
+    first, second = await door.open(), await door.open()
+    await first.write("CREATE TABLE items (id INTEGER)", "INSERT INTO items VALUES (1)")
+    assert await second.value("SELECT count(*) FROM items") == 1
+
+    await first.close()
+    await second.write("INSERT INTO items VALUES (2)")
+
+    assert await second.value("SELECT count(*) FROM items") == 2
+    assert open_logs(door.path)

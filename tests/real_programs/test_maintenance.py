@@ -1,0 +1,163 @@
+"""VACUUM, ANALYZE and their like, beside reads and after writes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from tests.real_programs.rebuilding import TABLES, begin_of_sqlite
+
+from .doors import SWAP_IN, Door, is_locked, outside
+from .parameters import first
+
+
+@pytest.mark.parametrize("sql", ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"])
+async def test_maintenance_after_a_write_is_refused_by_name(writing: Door, sql: str) -> None:
+    """What is in its way is the transaction, and no result that is still to be read."""
+    app = await writing.open()
+    async with app.enter() as connection:
+        await connection.execute(text("CREATE TABLE item (i)"))
+        with pytest.raises(OperationalError, match=r"has written .* commit or roll back first"):
+            await connection.execute(text(sql))
+        await connection.commit()
+    assert await app.value("SELECT count(*) FROM item") == 0
+
+
+_OTHERS = [
+    "PRAGMA synchronous = FULL",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA journal_mode = WAL",
+    "VACUUM",
+    "PRAGMA wal_checkpoint(PASSIVE)",
+]
+
+
+@pytest.mark.parametrize("sql", first(3, _OTHERS))
+async def test_others_work_after_a_read(changing: Door, sql: str) -> None:
+    """What SQLite refuses within a transaction runs as on stock after a read, and what follows."""
+    app = await changing.open()
+    await app.write(*TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("SELECT * FROM parent"))
+        await connection.execute(text(sql))
+        await connection.execute(text("INSERT INTO parent VALUES (2)"))
+        await connection.commit()
+    assert await app.value("SELECT count(*) FROM parent") == 2
+    assert not is_locked(app.path)
+
+
+@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
+async def test_attached_files_are_not_locked(writing: Door, sql: str) -> None:
+    """The transaction that follows locks its own file, and none of another engine's."""
+    app = await writing.open()
+    await app.write(*TABLES)
+    other = app.path.with_name("other.db")
+    with outside(other) as creator:
+        creator.execute("CREATE TABLE other (i)")
+    async with app.enter() as connection:
+        await connection.execute(text(f"ATTACH '{other}' AS other"))
+        await connection.execute(text("SELECT * FROM other.other"))
+        await connection.execute(text(sql))
+        assert is_locked(app.path)
+        assert not is_locked(other)
+        await connection.rollback()
+
+
+@pytest.mark.parametrize("door", [SWAP_IN], indirect=True)
+@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
+async def test_no_lock_without_the_turn(door: Door, sql: str) -> None:
+    """A transaction that the application begins to read in stays one that reads."""
+    app = await door.open(listen=begin_of_sqlite)
+    await app.write(*TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("SELECT * FROM parent"))
+        await connection.execute(text(sql))
+        assert not is_locked(app.path)
+        await connection.rollback()
+
+
+@pytest.mark.parametrize("sql", ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = FULL"])
+async def test_the_turn_is_kept(writing: Door, sql: str) -> None:
+    """A writer that has read still has SQLite's lock after it, as before."""
+    app = await writing.open()
+    await app.write(*TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("SELECT * FROM parent"))
+        assert is_locked(app.path)
+        await connection.execute(text(sql))
+        assert is_locked(app.path)
+        await connection.rollback()
+    assert not is_locked(app.path)
+
+
+async def test_what_asks_ends_nothing(writing: Door) -> None:
+    """A question about a setting leaves the transaction alone."""
+    app = await writing.open()
+    await app.write(*TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("DELETE FROM child"))
+        for sql in ("PRAGMA foreign_keys", "PRAGMA synchronous", "PRAGMA journal_mode"):
+            await connection.execute(text(sql))
+        await connection.rollback()
+    assert await app.value("SELECT count(*) FROM child") == 1
+
+
+async def test_a_vacuum_that_fails_leaves_the_connection_usable(writing: Door) -> None:
+    """What is read and written after it is not taken for a transaction that SQLite has ended."""
+    app = await writing.open()
+    await app.write(*TABLES)
+    async with app.enter() as connection:
+        await connection.execute(text("SELECT * FROM parent"))
+        with pytest.raises(OperationalError, match="unknown database"):
+            await connection.execute(text("VACUUM nowhere"))
+        await connection.execute(text("INSERT INTO parent VALUES (2)"))
+        await connection.commit()
+    assert await app.value("SELECT count(*) FROM parent") == 2
+
+
+async def test_it_fails_beside_a_stream_and_works_after_it(changing: Door) -> None:
+    """What has failed has written nothing, and is tried again in the same block."""
+    app = await changing.open()
+    await app.write(*TABLES, *["INSERT INTO child VALUES (1)"] * 3)
+    async with app.enter() as connection:
+        stream = await connection.stream(text("SELECT * FROM child"))
+        await stream.fetchone()
+        with contextlib.suppress(OperationalError):  # an auto session streams from a reader
+            await connection.execute(text("VACUUM"))
+        await stream.close()
+        await connection.execute(text("VACUUM"))
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        await connection.commit()
+
+
+async def test_leaving_wal_fails_at_once(changing: Door) -> None:
+    """Other connections of the pools are open, which no waiting ends: said as SQLite does."""
+    app = await changing.open()
+    await app.write(*TABLES)
+    async with app.reader.connect() as other:
+        await other.execute(text("SELECT * FROM parent"))
+        async with app.enter() as connection:
+            message = "" if changing.stock else ": .* only while no other connection is open"
+            with pytest.raises(OperationalError, match=f"database is locked{message}"):
+                await connection.execute(text("PRAGMA journal_mode = DELETE"))
+            await connection.rollback()
+
+
+async def test_query_only_reads(changing: Door) -> None:
+    """A writer that the application has made read-only reads, and is refused what it writes."""
+    app = await changing.open()
+    await app.write(*TABLES)
+    async with app.writer.connect() as connection:
+        await connection.execute(text("PRAGMA query_only = ON"))
+        assert await connection.scalar(text("SELECT count(*) FROM child")) == 1
+        await connection.rollback()
+        with pytest.raises(OperationalError, match="readonly"):
+            await connection.execute(text("INSERT INTO parent VALUES (2)"))
+        await connection.rollback()
+        await connection.execute(text("PRAGMA query_only = OFF"))
+        await connection.execute(text("INSERT INTO parent VALUES (2)"))
+        await connection.commit()
+    assert await app.value("SELECT count(*) FROM parent") == 2

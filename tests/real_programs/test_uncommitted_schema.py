@@ -1,0 +1,66 @@
+"""A program creates its tables and does not commit, which the stock driver does by itself."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from .doors import Door
+from .parameters import first
+
+UNDONE = "was rolled back: nothing has committed its transaction"
+
+
+_UNDOES = {
+    "CREATE TABLE item (i)": "SELECT count(*) FROM pragma_table_info('item')",
+    "PRAGMA user_version = 7": "PRAGMA user_version",
+    "ALTER TABLE old RENAME TO item": "SELECT count(*) FROM pragma_table_info('item')",
+    "CREATE INDEX old_i ON old (i)": "SELECT count(*) FROM pragma_index_info('old_i')",
+    "CREATE VIEW item AS SELECT 1": "SELECT count(*) FROM pragma_table_info('item')",
+}
+
+
+@pytest.mark.parametrize("sql", first(2, _UNDOES))
+async def test_it_is_told(changing: Door, sql: str, caplog: pytest.LogCaptureFixture) -> None:
+    """By name and with the way out, once for an engine; where it is kept, nothing is said."""
+    app = await changing.open()
+    await app.write("CREATE TABLE old (i)")
+    async with app.writer.connect() as connection:
+        await connection.execute(text(sql))
+    kept = bool(await app.value(_UNDOES[sql]))
+    assert caplog.text.count(UNDONE) == (not kept)
+    if kept:
+        return
+    assert " ".join(sql.split()[:2]) in caplog.text
+    assert "engine.begin()" in caplog.text
+    async with app.writer.connect() as connection:
+        await connection.execute(text(sql))
+    assert caplog.text.count(UNDONE) == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    first(
+        2,
+        [
+            "CREATE TABLE IF NOT EXISTS old (i)",
+            "INSERT INTO old VALUES (1)",
+            "CREATE TEMP TABLE item (i)",
+            "PRAGMA user_version = 0",
+            "DROP TABLE IF EXISTS item",
+        ],
+    ),
+)
+async def test_what_changes_no_schema(
+    changing: Door, sql: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is said of it."""
+    app = await changing.open()
+    await app.write("CREATE TABLE old (i)")
+    async with app.writer.connect() as connection:
+        await connection.execute(text(sql))
+    async with app.writer.begin() as connection:
+        await connection.execute(text("CREATE TABLE kept (i)"))
+    async with app.writer.connect() as connection:
+        await connection.execute(text("INSERT INTO kept VALUES (1)"))
+    assert UNDONE not in caplog.text

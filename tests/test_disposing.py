@@ -1,0 +1,102 @@
+"""Engines that are disposed of while they are used."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import (
+    SQLitePool,
+)
+from sa_sqlite_pool.pools.base import FairPool
+from tests.conftest import MakeEngine
+from tests.helpers import (
+    ENDLESS,
+    UPDATE_FIRST,
+    amounts,
+    create_items,
+    driver,
+    until,
+    until_free,
+)
+
+
+async def test_dispose_lets_running_work_go_on(swap_in: AsyncEngine, path: Path) -> None:
+    """SQLAlchemy's way: what is checked out is closed when it comes back, and a new pool begins."""
+    await create_items(swap_in)
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+        raw = await driver(connection)
+        await swap_in.dispose()
+        assert not raw.worker.closed
+        await connection.execute(UPDATE_FIRST)
+    assert raw.worker.closed
+    assert await amounts(swap_in) == [2, 0, 0]
+
+
+@pytest.mark.needs_thread
+async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
+    """However they interleave, the connection is closed.
+
+    Return                  | Dispose
+    ROLLBACK in the thread  |
+                            | closes what is at rest
+    back in the pool        |
+    """
+    engine = make_engine(SQLitePool, pool_size=2, max_overflow=0)
+    await create_items(engine)
+    gate = threading.Event()
+    connection = await engine.connect()
+    await connection.execute(UPDATE_FIRST)
+    raw = await driver(connection)
+    raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+    returning = asyncio.create_task(connection.close())
+    await asyncio.sleep(0)
+    await engine.dispose()
+    gate.set()
+    await returning
+    assert raw.worker.closed
+
+
+@pytest.mark.needs_thread
+async def test_a_connection_cancelled_while_its_pool_is_disposed_of(
+    make_engine: MakeEngine, path: Path
+) -> None:
+    """It is not kept for a pool that nobody uses any more."""
+    engine = make_engine(SQLitePool)
+    await create_items(engine)
+    old = engine.pool
+    assert isinstance(old, FairPool)
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        raw = await driver(connection)
+        thread = raw.worker.aiosqlite_connection._thread
+        task = asyncio.create_task(connection.execute(ENDLESS))
+        await until(lambda: raw.worker.hops > 1 and not raw.worker.at_rest)
+        await engine.dispose()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until_free(path)
+    await until(lambda: not thread.is_alive())
+    assert not old._kept
+    assert await amounts(engine) == [0, 0, 0]
+
+
+async def test_waiters_of_a_disposed_pool_are_served(make_engine: MakeEngine) -> None:
+    """They asked before; their connections are closed when they give them back."""
+    engine = make_engine(SQLitePool, pool_size=1, max_overflow=0)
+    await create_items(engine)
+    pool = engine.pool
+    assert isinstance(pool, FairPool)
+    connection = await engine.connect()
+    task = asyncio.create_task(amounts(engine))
+    await until(lambda: pool.waiting == 1)
+    await engine.dispose()
+    await connection.close()
+    assert await task == [0, 0, 0]
+    assert pool.checkedin() == 0
