@@ -24,24 +24,18 @@ from typing import Any, TypeVar, final
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
 
+from ..driver.cursors import Cursor, StreamCursor
 from ..driver.executor import Executor
 from ..driver.outside_transactions import switching_in_function
 from ..errors import ClosureError, TransactionLostError
+from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..sqlite.shared_hooks import watch_progress
 from ..sqlite.statements import Kind, changes_settings, ends_transaction, may_defer
 from ..sqlite.watch import EndWatch
-from ..transactions.cursors import (
-    NO_REPLY,
-    Cursor,
-    Execute,
-    OpenStream,
-    Parameters,
-    Reply,
-    StreamCursor,
-)
+from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
 from .borrowed import BorrowedConnection
 from .losses import comes_from

@@ -14,12 +14,13 @@ from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ..driver.cursors import Cursor, StreamCursor
 from ..errors import ConfigurationError
 from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..settings import Role
 from ..sqlite.isolation import check_isolation_level
-from ..transactions.cursors import GIVEN_BACK, Cursor, StreamCursor, close_abandoned
 from ..transactions.placement import PlacementPolicy
+from ..transactions.streams import GIVEN_BACK, close_abandoned
 from ..turn.permit import Permit
 from .executor import Executor
 

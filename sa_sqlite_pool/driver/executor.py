@@ -21,13 +21,13 @@ from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import Job, OutOfTime
 from ..execution.loop_budget import LoopBudget
 from ..execution.one_at_a_time import OneAtATime
+from ..execution.replies import Execute, Parameters, Reply, execute_at_once
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind, changes_settings
 from ..system.loop_state import of_running_loop
-from ..transactions.cursors import Execute, Parameters, Reply, execute_at_once
 from ..transactions.locks import Patience, TimeLimit, may_pass
 from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Decision, Rules, decide

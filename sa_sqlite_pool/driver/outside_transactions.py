@@ -10,12 +10,12 @@ import logging
 import sqlite3
 from typing import final
 
+from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
 from ..sqlite.statements import Kind, first_word, is_on, parse_pragma, words
 from ..transactions.attached import begin_and_lock_main
-from ..transactions.cursors import NO_REPLY, Execute, Parameters, Reply
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState

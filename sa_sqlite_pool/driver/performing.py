@@ -7,6 +7,7 @@ import sqlite3
 from typing import final
 
 from ..errors import ForbiddenWriteError
+from ..execution.replies import Reply
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
@@ -15,7 +16,6 @@ from ..sqlite.inspection import ask
 from ..sqlite.shared_hooks import ask_again
 from ..sqlite.statements import Kind
 from ..transactions.attached import begin_and_lock_main
-from ..transactions.cursors import Reply
 from ..transactions.locks import may_pass
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Plan, Rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import final
 
+from ..execution.replies import NO_REPLY, Parameters, Reply
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.examination import Finding, examine
@@ -16,7 +17,6 @@ from ..sqlite.statements import (
     parse_pragma,
     savepoint_name,
 )
-from ..transactions.cursors import NO_REPLY, Parameters, Reply
 from ..transactions.own_settings import optimize_only_says, saying_only
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Rules

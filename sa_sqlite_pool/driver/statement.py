@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from ..transactions.cursors import Execute, Parameters
+from ..execution.replies import Execute, Parameters
 from ..transactions.facts import StatementFacts
 from ..transactions.locks import Patience, TimeLimit
 

@@ -12,6 +12,7 @@ import sqlite3
 from typing import final
 
 from ..errors import ConfigurationError
+from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..settings import Role
 from ..sqlite import attaching
 from ..sqlite.authorizer import Authorizer
@@ -19,7 +20,6 @@ from ..sqlite.driver_errors import dbapi, is_read_only
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import take_isolation_level
 from ..sqlite.statements import Kind, Pragma, parse_pragma
-from .cursors import NO_REPLY, Execute, Parameters, Reply
 from .rules import Rules
 
 

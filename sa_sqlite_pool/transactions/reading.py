@@ -10,7 +10,7 @@ from ..execution.connection_thread import ConnectionThread
 from ..system.forks import rest
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshot, Snapshots
-from .cursors import CLOSED, TOO_OLD, OpenStream
+from .streams import CLOSED, TOO_OLD, OpenStream
 
 
 @final

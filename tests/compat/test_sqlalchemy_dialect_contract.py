@@ -20,7 +20,7 @@ from tests.conftest import MakeEngine
 async def test_adapted_classes() -> None:
     """The dialect's connection and cursors have no dictionary, and can be derived from.
 
-    ``driver/adapter.py`` and ``transactions/cursors.py`` give them slots of their own and replace
+    ``driver/adapter.py`` and ``driver/cursors.py`` give them slots of their own and replace
     every public name; ``tests/driver/test_adapted_classes.py`` compares the names.
     """
     for theirs in (
@@ -64,7 +64,7 @@ def test_the_raw_connection_of_an_adapted_one() -> None:
 async def test_rows_are_read_from_the_cursor_when_it_is_closed(make_engine: MakeEngine) -> None:
     """An asynchronous result awaits ``_async_soft_close()`` of its cursor when it has all rows.
 
-    ``transactions/cursors.py``: theirs does nothing, as there is nothing to be closed.
+    ``driver/cursors.py``: theirs does nothing, as there is nothing to be closed.
     """
     for theirs in (dialect.AsyncAdapt_aiosqlite_cursor, dialect.AsyncAdapt_aiosqlite_ss_cursor):
         assert inspect.iscoroutinefunction(theirs._async_soft_close)

@@ -193,7 +193,7 @@ def test_hooks_of_a_subclass(path: Path) -> None:
 def test_an_open_cursor_keeps_its_snapshot(path: Path, connection: sqlite3.Connection) -> None:
     """A cursor that is not read to its end keeps a read open; ``close()`` ends it, also elsewhere.
 
-    ``transactions/cursors.py``: streams are registered where they are opened, and closed by others.
+    ``driver/cursors.py``: streams are registered where they are opened, and closed by others.
     """
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE t (i)")

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
-from sa_sqlite_pool.transactions.cursors import Cursor, StreamCursor
+from sa_sqlite_pool.driver.cursors import Cursor, StreamCursor
 from tests.conftest import MakeEngine
 from tests.helpers import create_items
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool import ConfigurationError, ForbiddenWriteError
+from sa_sqlite_pool.execution.replies import execute_at_once
 from sa_sqlite_pool.settings import Role
 from sa_sqlite_pool.sqlite.authorizer import Access, Authorizer
 from sa_sqlite_pool.sqlite.statements import classify
-from sa_sqlite_pool.transactions.cursors import execute_at_once
 from sa_sqlite_pool.transactions.own_settings import OwnSettings
 from sa_sqlite_pool.transactions.rules import Rules
 

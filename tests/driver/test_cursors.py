@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool.compat.greenlets import greenlet_spawn
-from sa_sqlite_pool.transactions.cursors import Cursor
+from sa_sqlite_pool.driver.cursors import Cursor
 from tests.helpers import create_items, driver
 
 IDS = "SELECT id FROM items ORDER BY id"

@@ -7,10 +7,9 @@ them but their public names: what theirs do in five hops through aiosqlite, thes
 from __future__ import annotations
 
 import sqlite3
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar, final
 
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_cursor,
@@ -19,33 +18,10 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
-Parameters = Sequence[Any] | Mapping[str, Any]
-Row = tuple[Any, ...]
+from ..execution.replies import Execute, Parameters, Reply, Row, execute_at_once
+from ..transactions.streams import OpenStream
+
 C = TypeVar("C", bound="_AdaptedCursor")
-
-CLOSED = "the cursor is closed"
-GIVEN_BACK = (
-    "this stream was closed when its connection went back to the pool, as it does when a session "
-    "commits, rolls back or closes, and at the end of a connection's block; read it to its end "
-    "before, or stream on a connection of its own: async with engine.connect()"
-)
-TOO_OLD = "this stream was closed when its snapshot was ended, which was too old"
-
-
-class Reply(NamedTuple):
-    """All that a finished statement leaves behind."""
-
-    rows: list[Row]
-    description: Any
-    rowcount: int
-    lastrowid: int | None
-
-
-NO_REPLY: Final = Reply([], None, -1, None)
-"""What a statement leaves behind that gives nothing."""
-
-Execute = Callable[[sqlite3.Connection, str, Any], Reply]
-"""Executes a text with its parameters, in the thread of the connection."""
 
 
 class StatementRunner(Protocol):
@@ -68,23 +44,6 @@ class StatementRunner(Protocol):
     def run_in_thread(self, call: Callable[[], Any], *, timeout: float | None = None) -> Any: ...
 
     def run_briefly(self, call: Callable[[], Any]) -> Any: ...
-
-
-def execute_at_once(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-    """Execute it, and fetch all rows."""
-    # Not ``connection.execute()``, which passes the cursors of a tracing proxy by.
-    cursor = connection.cursor()
-    try:
-        cursor.execute(sql, parameters)
-        description = cursor.description
-        rows = cursor.fetchall() if description else []
-        # A NamedTuple's own constructor is a function in Python.
-        return _new(Reply, (rows, description, cursor.rowcount, cursor.lastrowid))
-    finally:
-        cursor.close()
-
-
-_new = tuple.__new__
 
 
 def _execute_many(
@@ -205,70 +164,6 @@ class Cursor(_AdaptedCursor, AsyncAdapt_aiosqlite_cursor):  # type: ignore[overr
 
     async def _async_soft_close(self) -> None:
         """SQLAlchemy calls this when it has all rows; so have we."""
-
-
-@final
-class OpenStream:
-    """A statement that rows are fetched from; it keeps its snapshot as long as it is open.
-
-    While it is, it is among ``streams``, those of its connection, and so is closed where the
-    connection may be used, whatever becomes of ``owner``, which fetches.
-    """
-
-    __slots__ = ("_cursor", "_owner", "_streams", "_why_closed", "sql")
-
-    def __init__(self, sql: str, owner: StreamCursor, streams: set[OpenStream]) -> None:
-        self.sql = sql
-        self._cursor: sqlite3.Cursor | None = None
-        self._owner = weakref.ref(owner)
-        self._streams = streams
-        self._why_closed = CLOSED
-
-    def open(self, connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        """Execute it, for the first time or again. In the connection's thread.
-
-        So that it is known from there on, even if the task that waits is cancelled.
-        """
-        if self._cursor is not None:
-            self._cursor.close()
-        cursor = connection.cursor()
-        cursor.execute(sql, parameters)
-        self._cursor = cursor
-        self._streams.add(self)
-        return Reply([], cursor.description, cursor.rowcount, cursor.lastrowid)
-
-    @property
-    def cursor(self) -> sqlite3.Cursor:
-        """The open cursor; an error that says why it is none any more."""
-        if self._cursor is None:
-            raise sqlite3.ProgrammingError(self._why_closed)
-        return self._cursor
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether nothing can fetch from it any more."""
-        return self._owner() is None
-
-    def detach(self, why: str = CLOSED) -> sqlite3.Cursor | None:
-        """The open cursor, for a caller that closes it; None if it is closed or detached."""
-        cursor, self._cursor = self._cursor, None
-        if cursor is not None:
-            self._why_closed = why
-            self._streams.discard(self)
-        return cursor
-
-    def close(self, runner: StatementRunner, why: str = CLOSED) -> None:
-        """Let go of the snapshot that the open statement holds."""
-        cursor = self.detach(why)
-        if cursor is not None:
-            runner.run_briefly(cursor.close)
-
-
-def close_abandoned(streams: set[OpenStream]) -> None:
-    """Close those that nothing can fetch from any more. Where the connection may be used."""
-    for stream in [stream for stream in streams if stream.abandoned]:
-        if (cursor := stream.detach()) is not None:
-            cursor.close()
 
 
 @final

@@ -1,0 +1,43 @@
+"""What a statement leaves behind, and how one is executed at once, in whatever thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+Row = tuple[Any, ...]
+
+
+class Reply(NamedTuple):
+    """All that a finished statement leaves behind."""
+
+    rows: list[Row]
+    description: Any
+    rowcount: int
+    lastrowid: int | None
+
+
+NO_REPLY: Final = Reply([], None, -1, None)
+"""What a statement leaves behind that gives nothing."""
+
+Execute = Callable[[sqlite3.Connection, str, Any], Reply]
+"""Executes a text with its parameters, in the thread of the connection."""
+
+
+def execute_at_once(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+    """Execute it, and fetch all rows."""
+    # Not ``connection.execute()``, which passes the cursors of a tracing proxy by.
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql, parameters)
+        description = cursor.description
+        rows = cursor.fetchall() if description else []
+        # A NamedTuple's own constructor is a function in Python.
+        return _new(Reply, (rows, description, cursor.rowcount, cursor.lastrowid))
+    finally:
+        cursor.close()
+
+
+_new = tuple.__new__

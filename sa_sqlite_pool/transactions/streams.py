@@ -1,0 +1,88 @@
+"""Statements whose rows are fetched as they are asked for: what a connection knows of them."""
+
+from __future__ import annotations
+
+import sqlite3
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol, final
+
+from ..execution.replies import Parameters, Reply
+
+CLOSED = "the cursor is closed"
+GIVEN_BACK = (
+    "this stream was closed when its connection went back to the pool, as it does when a session "
+    "commits, rolls back or closes, and at the end of a connection's block; read it to its end "
+    "before, or stream on a connection of its own: async with engine.connect()"
+)
+TOO_OLD = "this stream was closed when its snapshot was ended, which was too old"
+
+
+class RunsBriefly(Protocol):
+    """What closes a stream where its connection may be used."""
+
+    def run_briefly(self, call: Callable[[], Any]) -> Any: ...
+
+
+@final
+class OpenStream:
+    """A statement that rows are fetched from; it keeps its snapshot as long as it is open.
+
+    While it is, it is among ``streams``, those of its connection, and so is closed where the
+    connection may be used, whatever becomes of ``owner``, which fetches.
+    """
+
+    __slots__ = ("_cursor", "_owner", "_streams", "_why_closed", "sql")
+
+    def __init__(self, sql: str, owner: object, streams: set[OpenStream]) -> None:
+        self.sql = sql
+        self._cursor: sqlite3.Cursor | None = None
+        self._owner = weakref.ref(owner)
+        self._streams = streams
+        self._why_closed = CLOSED
+
+    def open(self, connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+        """Execute it, for the first time or again. In the connection's thread.
+
+        So that it is known from there on, even if the task that waits is cancelled.
+        """
+        if self._cursor is not None:
+            self._cursor.close()
+        cursor = connection.cursor()
+        cursor.execute(sql, parameters)
+        self._cursor = cursor
+        self._streams.add(self)
+        return Reply([], cursor.description, cursor.rowcount, cursor.lastrowid)
+
+    @property
+    def cursor(self) -> sqlite3.Cursor:
+        """The open cursor; an error that says why it is none any more."""
+        if self._cursor is None:
+            raise sqlite3.ProgrammingError(self._why_closed)
+        return self._cursor
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nothing can fetch from it any more."""
+        return self._owner() is None
+
+    def detach(self, why: str = CLOSED) -> sqlite3.Cursor | None:
+        """The open cursor, for a caller that closes it; None if it is closed or detached."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            self._why_closed = why
+            self._streams.discard(self)
+        return cursor
+
+    def close(self, runner: RunsBriefly, why: str = CLOSED) -> None:
+        """Let go of the snapshot that the open statement holds."""
+        cursor = self.detach(why)
+        if cursor is not None:
+            runner.run_briefly(cursor.close)
+
+
+def close_abandoned(streams: set[OpenStream]) -> None:
+    """Close those that nothing can fetch from any more. Where the connection may be used."""
+    for stream in [stream for stream in streams if stream.abandoned]:
+        if (cursor := stream.detach()) is not None:
+            cursor.close()
