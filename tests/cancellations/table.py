@@ -40,7 +40,7 @@ from .oracle import Ledger
 
 T = TypeVar("T")
 
-# While SQLAlchemy asks an engine's first connection about the database, older versions (2.0.46;
+# While SQLAlchemy asks an engine's first connection about the database, older versions (2.0.53;
 # not 2.0.58) lose the connection where they are cancelled, and the package warns of that.
 _version = tuple(map(int, re.findall(r"\d+", sqlalchemy.__version__)[:3]))
 _WEIGHT_OF_NEW_ENGINES = 1 if _version >= (2, 0, 58) else 0
