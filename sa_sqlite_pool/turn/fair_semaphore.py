@@ -163,7 +163,7 @@ class FairSemaphore:
         return "; ".join(permit.describe(now) for permit in self.permits) or "nobody"
 
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
-        """Return whether ``task`` holds a permit that is not being rolled back."""
+        """Return whether ``task`` would wait for itself: it holds a permit, and still uses it."""
         if task is None:
             return False
         held = [permit for permit in tuple(self._held) if permit.task is task]
