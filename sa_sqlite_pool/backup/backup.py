@@ -155,7 +155,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def closed_file(path: str) -> Location:
-    """Return a database that is not written: SQLite neither locks it nor makes files beside it."""
+    """Return the location of a closed database, which SQLite opens without a lock or a log."""
     return Location(path).with_parameter("mode", "ro").with_parameter("immutable", "1")
 
 

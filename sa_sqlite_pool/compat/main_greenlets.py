@@ -2,10 +2,10 @@
 
 Errors keep frames, and frames refer to greenlets: SQLAlchemy's ``await_only()`` has the running one
 in a variable where it raises MissingGreenlet, for example. If a thread ends while its main greenlet
-is garbage that is being collected, that is freed twice, and the process dies: ``~ThreadState()`` in
-greenlet's TThreadState.hpp (3.5) searches all objects of the process for the one reference that is
-not its own, does not find objects that are being collected, and takes the reference for a leak. It
-searches only if there is one such reference, so this module keeps two.
+is being collected as garbage, the greenlet is freed twice, and the process dies: ``~ThreadState()``
+in greenlet's TThreadState.hpp (3.5) searches all objects of the process for the one reference that
+is not its own, does not find objects that are being collected, and takes the reference for a leak.
+It searches only if there is one such reference, so this module keeps two.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ A lap (one iteration of the loop) runs every task that is ready, once. Tasks who
 inline are ready all the time, so a lap with fifty of them would last fifty times as long as one,
 and every other ready task would wait for all of them. Hence two rules:
 
-* Each lap lets in as many of the tasks that ask for a connection as half a millisecond holds, in
-  order of arrival; the others wait for the next. If the rest of the application takes longer in a
-  lap, these tasks may take half as long as that:
+* Of the tasks that ask for a connection, each lap lets in as many as fit into half a millisecond,
+  in order of arrival; the others wait for the next. If the rest of the application takes longer in
+  a lap, these tasks may take half as long as that:
 
       Loop     | First          | Second         | Third          | Others
       lap      | let in, reads  | let in, reads  | asks           | go on

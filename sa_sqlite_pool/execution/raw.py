@@ -44,8 +44,8 @@ def connection_class() -> type[sqlite3.Connection]:
 async def open_connection(*arguments: Any, **parameters: Any) -> aiosqlite.Connection:
     """Open a connection as ``aiosqlite.connect()`` does; a cancellation leaves nothing.
 
-    After a cancellation of aiosqlite's own, the thread would go on to open the file, and report to
-    a loop that may be closed. Here it is raised when the connection is closed again.
+    With aiosqlite's own, the thread would go on to open the file, and report to a loop that may be
+    closed. Here the cancellation is raised when the connection is closed again.
     """
     return await open_as(aiosqlite.connect(*arguments, **parameters))
 

@@ -163,7 +163,7 @@ class SharedThread:
     # -- long statements -------------------------------------------------------------------------
 
     def _keep_watch(self) -> None:
-        # One timer at a time, in the loop that waits; a closed loop takes it along.
+        # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
         if self._watching is None or self._watching.is_closed():
             self._watching = asyncio.get_running_loop()
             self._watching.call_later(self._patience, self._look)

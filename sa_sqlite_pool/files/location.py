@@ -83,7 +83,7 @@ class Location:
         return f"file:{quote(self.path)}{query}"
 
     def check(self) -> None:
-        """Raise ``DatabaseNotUsableError`` where SQLite would say "unable to open"."""
+        """Raise, before any write, an error where SQLite would say "unable to open"."""
         if self.path is None:
             return
         path = Path(self.path)

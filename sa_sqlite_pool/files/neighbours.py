@@ -73,7 +73,7 @@ def _writers(database: str) -> tuple[set[int], set[int]]:
 def users(path: str, *, writing: bool = False) -> list[str]:
     """Return each process that has the file open, this one included, or has a lock on it.
 
-    With ``writing``, a process that has it open for reading only does not count.
+    With ``writing``, a process that has it open for reading only, and no lock, does not count.
     """
     try:
         file = os.stat(path)
@@ -117,7 +117,7 @@ def _holders(held: Iterable[ProcessLock], path: str, kind: str, bytes_: range) -
 
 @final
 class Presence:
-    """Shows other processes that this one uses the package on a log file."""
+    """The sign for other processes that this one uses the package on a log file."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -183,7 +183,7 @@ def _foreign_keys_as_before(connection: Connection) -> Iterator[None]:
                 _end(connection, raw, before)
             except BaseException as error:
                 connection.invalidate()
-                # The database is being closed, say: what is committed stays, and is no failure.
+                # For example, the database is being closed: what is committed stays, no failure.
                 if not isinstance(error, DBAPIError):
                     raise
 

@@ -47,7 +47,7 @@ class Preparing(Protocol):
 
 @final
 class Rest:
-    """Lets a fork wait until no thread uses SQLite, and the threads wait until the fork is done.
+    """A barrier: a fork waits until no thread uses SQLite, and threads wait until it is done.
 
     Each use is between :meth:`begin` and :meth:`end`, in any thread, with a token of its own.
 

@@ -6,8 +6,8 @@ then raises an I/O error if memory cannot be mapped, or corrupts the database if
 not see the locks of another (https://www.sqlite.org/howtocorrupt.html).
 
 Linux lists the mounts of a process in ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)). Reading it
-touches none of them, so it does not wait for a server that is gone. On other systems Python does
-not tell the type of a file system, only that a path of Windows is on another machine.
+touches none of them, so it does not wait for a server that is gone. On other systems Python only
+tells that a path of Windows is on another machine. A file system of unknown type raises no doubt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening the package's own files beside a database, which may be no regular files.
+"""Safe opening of the package's own files beside a database.
 
 A user who may write in the directory can put a FIFO in their place, and opening it would wait for
 a process that writes into it: on the event loop, for ever.

@@ -176,7 +176,7 @@ class FileLockRequest:
 
 @dataclass(frozen=True, slots=True)
 class FileTurnStatistics:
-    """State of the turn between processes: ``held_by`` names those that have it, if known.
+    """State of the turn between processes: ``held_by`` names its holders, as far as known.
 
     ``waiting`` is True while a task of this process waits, ``works`` until a lock has failed.
     """

@@ -69,7 +69,7 @@ place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", def
 
 @dataclass(frozen=True, slots=True)
 class WriteTurnStatistics:
-    """State of the turn: ``holder`` describes its holder since ``seconds_held``; None if free.
+    """State of the turn: ``holder`` describes its holder for ``seconds_held``; None if free.
 
     ``waiting`` is the number of tasks of this process in line. ``shared`` is True if other
     processes line up, too.

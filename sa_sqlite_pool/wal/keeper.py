@@ -74,7 +74,7 @@ class _Pause:
 
 @final
 class WalKeeper:
-    """Keeps the log of one database file within its limits; a part of its :class:`.DatabaseFile`.
+    """The keeper of one database file's log, within its limits; a part of :class:`.DatabaseFile`.
 
     ``settings`` are those of the writing engine that was made last.
     """

@@ -58,7 +58,7 @@ class WalMonitor:
 
     @property
     def known_quiet(self) -> bool:
-        """True if :meth:`is_quiet` was before this commit, which may then run on the loop."""
+        """True if :meth:`is_quiet` was True before this commit: it may run on the loop then."""
         return self._known_quiet
 
     def committed(self, size: int | None) -> None:
@@ -72,7 +72,7 @@ class WalMonitor:
         self._moved_ns = None if recent else moved_ns
 
     def is_quiet(self) -> bool:
-        """Return whether no checkpoint was run since the last commit, nor is due.
+        """Return whether no checkpoint was run since the last commit, and none is due.
 
         Then the loop may do what follows a commit, which is to measure the log: twenty reads of
         what is in memory, since it was written a moment ago.

@@ -53,7 +53,7 @@ class WalWarnings:
         )
 
     def held_back_outside(self, result: Checkpoint) -> None:
-        """Warn of a checkpoint that a reader outside this process has held back."""
+        """Warn of a checkpoint that was held back, but by no known reader of this process."""
         self._once(
             "outside reader",
             f"the log of {self._label} cannot be truncated, although no reader of this process is "
