@@ -1,1 +1,1 @@
-"""Copies of a database while it is used, and their way back."""
+"""Backups of a database while it is used, and their restore."""

@@ -1,4 +1,4 @@
-"""Copies of a database that is in use."""
+"""Backups of a database that is in use."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 
 @final
 class Copying:
-    """A copy while it is made: jobs in threads, which others may stop.
+    """A copy in progress: jobs in threads, which other tasks may stop.
 
-    ``what`` says in SQL's words what is done, and ``detail`` what an error means.
+    ``what`` describes it like a statement, and ``detail`` says what an error means.
     """
 
     def __init__(self, what: str, detail: str) -> None:
@@ -63,7 +63,7 @@ class Copying:
 
     @property
     def stranded(self) -> bool:
-        """Whether its event loop is closed: it is never awaited again."""
+        """True if its event loop is closed: it is never awaited again."""
         return self._loop.is_closed()
 
     async def run(
@@ -73,7 +73,7 @@ class Copying:
         *,
         interruptible: bool = True,
     ) -> T:
-        """Call it in the thread. What SQLite and the system report becomes SQLAlchemy's."""
+        """Call ``function`` in the thread. Errors of SQLite and the system become SQLAlchemy's."""
         self.assert_going_on()
         self._worker = worker
         try:
@@ -88,7 +88,7 @@ class Copying:
             self._worker = None
 
     def error(self, error: sqlite3.Error | OSError) -> DBAPIError:
-        """As SQLAlchemy reports what its driver raises."""
+        """Return the error that SQLAlchemy raises for one of its driver."""
         if isinstance(error, OSError):
             error = DatabaseNotUsableError(str(error))
         kind = OperationalError if isinstance(error, sqlite3.OperationalError) else DatabaseError
@@ -101,27 +101,27 @@ class Copying:
             raise self._stopped
 
     def stop(self, error: Exception) -> None:
-        """Have it end with ``error``. In its own loop."""
+        """End the copy with ``error``. In its own loop."""
         if self._stopped is None:
             self._stopped = error
             if self._worker is not None:
                 self._worker.stop_job()
 
     def end_snapshot(self, worker: ConnectionThread, connection: sqlite3.Connection) -> None:
-        """In the thread, as soon as it is not needed: there may be nobody else to do it."""
+        """End the read transaction, in the thread, once it is not needed: the loop may be dead."""
         with contextlib.suppress(sqlite3.Error):  # interrupted: it is closed next
             connection.execute("ROLLBACK")
         self._snapshot_is_over()
         self.let_go_if_stranded(worker)
 
     def let_go_if_stranded(self, worker: ConnectionThread) -> None:
-        """In the thread, at the end of what it does: the loop will not close the connection."""
+        """Give up the connection, at the end of its job, if the loop can no longer close it."""
         if self.stranded:
             worker.give_up("its event loop is closed", keep=False, done=lambda _: None)
 
     @asynccontextmanager
     async def long_read(self, snapshots: Snapshots) -> AsyncIterator[None]:
-        """Known as a read transaction that was declared long."""
+        """Count as a read transaction that was declared long, within the block."""
         permit = Permit(asyncio.current_task(), time.monotonic())
         permit.asked_at, permit.last_sql, permit.idle_since = caller(), self.what, None
         while (snapshot := snapshots.begin(permit, long=True)) is None:
@@ -139,7 +139,7 @@ class Copying:
 
 @asynccontextmanager
 async def connected(location: Location, file: str | None) -> AsyncIterator[ConnectionThread]:
-    """A connection of its own, in a thread of its own, within the block."""
+    """Open a new connection, with a thread of its own, within the block."""
     worker = await ConnectionThread.open(location.sqlite_uri, file)
     try:
         yield worker
@@ -155,7 +155,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def closed_file(path: str) -> Location:
-    """A database that nobody writes. SQLite locks nothing there, and makes no file beside it."""
+    """Return the location of a closed database, which SQLite opens without a lock or a log."""
     return Location(path).with_parameter("mode", "ro").with_parameter("immutable", "1")
 
 
@@ -166,7 +166,7 @@ async def check_copy(copying: Copying, atomic: AtomicFile, put: Callable[[], Non
         try:
             with atomic.or_nothing():
                 check_integrity(connection, f"the copy for {atomic.final}")
-                worker.between_steps()  # nobody puts it in place whose loop has died
+                worker.between_steps()  # a copy whose loop has died is not put in place
         finally:
             copying.let_go_if_stranded(worker)
 
@@ -182,7 +182,7 @@ async def check_copy(copying: Copying, atomic: AtomicFile, put: Callable[[], Non
 
 @final
 class Backups:
-    """The backups of one database. ``engine`` is its writer's."""
+    """The backups of one database. ``engine`` is its writer engine."""
 
     def __init__(self, engine: AsyncEngine, location: Location, read_timeout: float) -> None:
         self._engine = engine
@@ -192,18 +192,18 @@ class Backups:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """They go on in the parent."""
+        """Forget the backups, which go on in the parent process."""
         self._running.clear()
 
-    # -- for whoever closes the database --------------------------------------------------------
+    # -- when the database is closed ------------------------------------------------------------
 
     def stop(self, error: Callable[[], Exception]) -> None:
-        """Have all of them raise ``error()`` where they are awaited."""
+        """Make all backups raise ``error()`` where they are awaited."""
         for copying in list(self._running):
             copying.stop_from_elsewhere(error())
 
     async def all_ended(self, timeout: float) -> None:
-        """Wait until nothing runs, at most ``timeout`` seconds."""
+        """Wait until no backup runs, at most ``timeout`` seconds."""
         running = [copying for copying in self._running if not copying.stranded]
         if running:
             await asyncio.wait([asyncio.wrap_future(c.ended) for c in running], timeout=timeout)
@@ -224,7 +224,7 @@ class Backups:
         told = _Told(progress, copying)
 
         def copy(connection: sqlite3.Connection) -> None:
-            # Without WAL writers wait for its end, so it hurries.
+            # Without WAL, writers wait for the end of the copy, so it hurries.
             gently = self._pool.keeper is not None
             try:
                 _check_target(target, database)
@@ -269,7 +269,7 @@ class Backups:
 
     @asynccontextmanager
     async def _snapshot(self, copying: Copying) -> AsyncIterator[ConnectionThread]:
-        """A connection that sees the present state until the end of the block."""
+        """Open a connection that sees the present state until the end of the block."""
         pool, reader = self._pool, self._location.with_parameter("mode", "ro")
         async with (
             self._writers_in_line(copying)
@@ -282,8 +282,8 @@ class Backups:
 
     @asynccontextmanager
     async def _writers_in_line(self, copying: Copying) -> AsyncIterator[None]:
-        # Without WAL, nobody can commit while somebody reads. Those who wait in line are served in
-        # order, and told who is in the way; in SQLite's lock they would not be.
+        # Without WAL, no connection can commit while another reads. Writers that wait for the turn
+        # are served in order, and told what has it; waiting for SQLite's lock, they would not be.
         async with self._engine.connect() as connection:
             checkout = self._pool.checkouts.of(await connection.get_raw_connection())
             assert checkout is not None
@@ -308,19 +308,19 @@ class Backups:
 
 @final
 class _Told:
-    """Calls ``progress`` in the loop. Where steps are faster than it, some are left out."""
+    """The calls of ``progress`` in the loop. Steps that are faster than the loop are left out."""
 
     def __init__(self, progress: Progress | None, copying: Copying) -> None:
         self._over = False
         self._progress = progress
         self._copying = copying
         self._context = contextvars.copy_context()
-        # The thread reports the end of its job there, too: the last step is told before.
+        # The thread reports the end of its job there, too: the last step comes before that.
         self._mailbox = of_running_loop(Mailbox)
         self._latest: tuple[int, int] | None = None
 
     def tell(self, copied: int, total: int) -> None:
-        """After each step, in the thread."""
+        """Report a step. In the thread."""
         if self._progress is None:
             return
         self._latest = copied, total
@@ -344,7 +344,7 @@ def _is_lock(error: Exception) -> bool:
 
 
 def _check_target(target: Path, database: str) -> None:
-    """Refuse to replace what is no closed copy."""
+    """Raise unless there is no file at ``target``, or a closed database other than this one."""
     check_directory(target)
     if _same(target, database) or str(target) in {f"{database}{side}" for side in SIDE_FILES}:
         raise DatabaseNotUsableError(
@@ -354,7 +354,7 @@ def _check_target(target: Path, database: str) -> None:
         target, "it would damage the copy; close that database, or choose another path"
     )
     if target.exists():
-        # Who only reads it keeps what it has; a writer's work would be lost.
+        # A process that only reads it keeps the old file; a writer's work would be lost.
         if found := users(str(target), writing=True):
             raise DatabaseInUseError(
                 f"{target} is in use by {', '.join(found)}; close it, or choose another path"
@@ -370,7 +370,7 @@ def _same(path: Path, database: str) -> bool:
 
 
 def refuse_side_files(path: Path, why: str) -> None:
-    """Refuse a database that has a log or a journal beside it."""
+    """Raise ``DatabaseInUseError`` if a log or a journal is beside the database ``path``."""
     for side in SIDE_FILES:
         beside = Path(f"{path}{side}")
         # An empty journal is what journal_mode=TRUNCATE leaves.

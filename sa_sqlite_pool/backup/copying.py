@@ -3,8 +3,8 @@
 ``sqlite3_backup_step()`` copies some pages and returns. Python's ``Connection.backup()`` calls it
 until it is done, without the interpreter lock, and calls ``progress`` after each step; what that
 raises ends the backup, and nothing else does (``pysqlite_connection_backup_impl`` in CPython's
-``Modules/_sqlite/connection.c``): ``sqlite3_interrupt()`` has no effect on it, and a lock is waited
-for without end. So :func:`_copy` looks after each step.
+``Modules/_sqlite/connection.c``): ``sqlite3_interrupt()`` has no effect on it, and it waits for a
+lock without limit. So :func:`_copy` checks after each step.
 
 "If the source database is modified by an external process or via a database connection other than
 the one being used by the backup operation, then the backup will be automatically restarted"
@@ -33,7 +33,7 @@ from ..execution.connection_thread import ConnectionThread
 from ..transactions.locks import may_pass
 
 Step = Callable[[int, int], None]
-"""Called in the thread after each step with the pages copied and those there are."""
+"""A function that is called in the thread after each step: ``step(pages_copied, pages_total)``."""
 
 _STEP_DONE = frozenset({0, 101})  # SQLITE_OK, SQLITE_DONE
 
@@ -47,7 +47,7 @@ _LONGEST_REST_SECONDS = 0.02
 
 
 def begin_snapshot(connection: sqlite3.Connection) -> None:
-    """Hold the present state. The lock of another may be in the way; nothing is begun then."""
+    """Begin a read transaction of the present state; if a lock prevents it, leave none open."""
     connection.execute("BEGIN")
     try:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -65,10 +65,10 @@ def write_copy(
     *,
     gently: bool = False,
 ) -> None:
-    """Copy what ``source`` sees into the empty file ``path``, which is one file and on the disk.
+    """Copy what ``source`` sees into the empty file ``path``, which needs no other file; sync it.
 
-    Runs in ``worker``'s thread; ``gently`` takes half of it, so that others get on. On an error,
-    the file is of no use.
+    Runs in ``worker``'s thread; ``gently`` rests half of the time, so that other work gets on. On
+    an error, the file is of no use.
     """
     began = time.monotonic()
 
@@ -82,28 +82,27 @@ def write_copy(
 
     with open(path, "r+b", buffering=0) as copy:
         _fill(source, path, pages, worker, each_step)
-        # Otherwise whoever looks into it makes a log beside it, and it is of no use where that
-        # cannot be written.
+        # Otherwise a connection that reads it makes a log beside it, and fails where it cannot.
         copy.seek(_VERSIONS_AT)
         copy.write(_NO_WAL)
         os.fsync(copy.fileno())
 
 
 def _sync_some(copy: BinaryIO) -> None:
-    """So that the disk never has much to do at once, and the end comes soon."""
+    """Sync every 8 MiB, so that the disk never has much to do at once, and the end comes soon."""
     size = os.fstat(copy.fileno()).st_size
     if size - copy.tell() >= _SYNC_BYTES:
         os.fsync(copy.fileno())
-        copy.seek(size)  # where the next look begins
+        copy.seek(size)  # the size that is synced
 
 
 def _fill(
     source: sqlite3.Connection, path: str, pages: int, worker: ConnectionThread, step: Step
 ) -> None:
-    # Not by connect(): backup() wants the class itself, and a tracer gives a proxy of it.
+    # Not by connect(): backup() needs the class itself, and a tracer returns a proxy of it.
     target = sqlite3.Connection(path, isolation_level=None, timeout=0)
     try:
-        # Nothing is to be rolled back, and the disk is waited for elsewhere.
+        # Nothing will be rolled back, and the file is synced elsewhere.
         target.execute("PRAGMA journal_mode = OFF")
         target.execute("PRAGMA synchronous = OFF")
         _copy(source, target, pages, worker, step)
@@ -114,9 +113,9 @@ def _fill(
 def write_over(
     source: sqlite3.Connection, target: sqlite3.Connection, pages: int, worker: ConnectionThread
 ) -> None:
-    """Make ``target``, which is alone, the same as ``source``, in one transaction."""
+    """Make ``target``, the only user of its file, the same as ``source``, in one transaction."""
     # "EXTRA … the directory containing a rollback journal is synced after that journal is
-    # unlinked": the end of the transaction lasts.
+    # unlinked": the end of the transaction is durable.
     target.execute("PRAGMA synchronous = EXTRA")
     _copy(source, target, pages, worker, lambda copied, total: None)
 
@@ -128,20 +127,20 @@ def _copy(
     worker: ConnectionThread,
     step: Step,
 ) -> None:
-    """``sqlite3_backup_step()`` until it is done, with a look after each."""
+    """Call ``sqlite3_backup_step()`` until the copy is done, with a check after each call."""
 
     def progress(status: int, remaining: int, total: int) -> None:
         worker.between_steps()
         if status in _STEP_DONE:
             step(total - remaining, total)
-        elif status & 0xFF in {5, 6}:  # SQLITE_BUSY, SQLITE_LOCKED: it would be tried for ever
+        elif status & 0xFF in {5, 6}:  # SQLITE_BUSY, SQLITE_LOCKED: backup() would try for ever
             raise sqlite3.OperationalError("database is locked")
 
     source.backup(target, pages=pages, progress=progress, sleep=0)
 
 
 def check_integrity(connection: sqlite3.Connection, name: str) -> None:
-    """``PRAGMA integrity_check`` of a whole database, which ``name`` names."""
+    """Raise if ``PRAGMA integrity_check`` finds that the database, called ``name``, is damaged."""
     try:
         found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
     except sqlite3.OperationalError:
@@ -157,7 +156,7 @@ def check_integrity(connection: sqlite3.Connection, name: str) -> None:
 
 
 def check_not_locked(path: Path) -> None:
-    """Refuse a file that is no closed database."""
+    """Raise if the file ``path`` is a database in use, or no database."""
     connection = sqlite3.Connection(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)
     try:
         connection.isolation_level = None
@@ -178,7 +177,7 @@ def check_not_locked(path: Path) -> None:
 
 
 def is_readable(connection: sqlite3.Connection) -> bool:
-    """Whether SQLite takes the file for a database."""
+    """Return whether SQLite can read the file as a database."""
     try:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except sqlite3.OperationalError:
@@ -189,10 +188,10 @@ def is_readable(connection: sqlite3.Connection) -> bool:
 
 
 def take_alone(connection: sqlite3.Connection) -> str:
-    """Keep everybody else from the database until ``connection`` is closed.
+    """Lock the database for ``connection`` alone until that is closed.
 
-    Its log is moved into it and removed. Returns the journal mode that it was in. Raises "database
-    is locked" as long as anybody else uses it, in whatever process.
+    The log is moved into the database and removed. Returns the journal mode before. Raises
+    "database is locked" while another connection of any process uses the database.
     """
     connection.execute("PRAGMA busy_timeout = 0")
     # Locks are kept from now on: https://www.sqlite.org/pragma.html#pragma_locking_mode

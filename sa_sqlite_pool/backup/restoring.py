@@ -1,18 +1,18 @@
-"""A backup put in the place of a database that nobody uses.
+"""The restore of a backup in the place of a database that is not in use.
 
 The backup is copied *into* the database's file, in one transaction of SQLite's under an exclusive
-lock. So nobody can open it in the middle; whatever ends the transaction, SQLite's rollback journal
-brings the old content back, after a kill or a loss of power when somebody opens it next; and the
-old log is gone before the first new page is written. A file that is missing, or is not a database
-that SQLite can open, is replaced as a whole.
+lock. So no other connection can open it in the middle; whatever ends the transaction, SQLite's
+rollback journal brings the old content back, after a kill or a loss of power at the next open; and
+the old log is gone before the first new page is written. A file that is missing, or is not a
+database that SQLite can open, is replaced as a whole.
 
-    Restore                                | Others
-    in use? (Linux knows who has it open)  | has it open: restore is refused
+    Restore                                | Other process
+    in use? (Linux lists open files)       | has it open: restore is refused
     locking_mode=EXCLUSIVE                 |
     journal_mode=DELETE: log moved, gone   | has it open in WAL mode: restore is refused
     BEGIN EXCLUSIVE; COMMIT: lock stays    | is in a transaction: restore is refused
     copy, in one transaction               | opens it: "database is locked", for now
-    close                                  | go on, with the backup's content
+    close                                  | goes on, with the backup's content
 """
 
 from __future__ import annotations
@@ -59,25 +59,25 @@ from .copying import (
 
 logger = logging.getLogger("sa_sqlite_pool")
 
-# Whoever closes the database has it locked for a moment, and a process takes one to end.
+# A connection that closes has the database locked for a moment, and a process takes one to end.
 _MOMENT_SECONDS = 0.5
 
 DAMAGED = ".damaged"
 
 
 async def restore(backup: str | os.PathLike[str], database: str | URL | os.PathLike[str]) -> None:
-    """Give ``database`` the content of the file ``backup``. Nobody else may have it open.
+    """Give ``database`` the content of the file ``backup``. No other connection may be open.
 
     :param backup: a closed database, such as :meth:`SQLiteDatabase.backup` makes
     :param database: a URL or a path, as :class:`~sa_sqlite_pool.SQLiteDatabase` takes it; need not
         exist
 
     The backup is verified before anything else is touched. Raises
-    ``sqlalchemy.exc.OperationalError``, half a second after the call at the latest, where somebody
-    uses the database (``orig`` is a :class:`~sa_sqlite_pool.DatabaseInUseError`, which names the
-    processes where Linux tells), or where a file cannot be used; ``sqlalchemy.exc.DatabaseError``
-    where the backup is damaged or is no database. Then, after a cancellation, a kill or a loss of
-    power, the database has its old content.
+    ``sqlalchemy.exc.OperationalError``, half a second after that at the latest, if the database is
+    in use (``orig`` is a :class:`~sa_sqlite_pool.DatabaseInUseError`, which names the processes
+    where Linux tells), or if a file cannot be used; ``sqlalchemy.exc.DatabaseError`` if the backup
+    is damaged or is no database. After an error, a cancellation, a kill or a loss of power, the
+    database has its old content.
 
     A ``database`` that SQLite cannot read is kept as ``<name>.damaged``.
     """
@@ -154,8 +154,8 @@ class _Restoring:
         )
 
     async def _is_damaged(self) -> bool:
-        """Whether SQLite cannot read it, log or no log. Changes nothing."""
-        if not tells_users:  # the look would drop locks that this process may have
+        """Return whether SQLite cannot read the database, log or no log. Changes nothing."""
+        if not tells_users:  # to open and close it would drop locks that this process may have
             return False
         async with connected(closed_file(str(self._path)), None) as worker:
             return not await self._copying.run(worker, is_readable)
@@ -211,7 +211,7 @@ class _Restoring:
             atomic.discard()
 
     def _put_where_nothing_is(self, atomic: AtomicFile) -> None:
-        # Whoever makes the database makes its log after it, and is found by link().
+        # A process that creates the database creates its log after it, and is found by link().
         self._refuse_logs()
         try:
             atomic.link()

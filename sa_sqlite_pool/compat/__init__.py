@@ -1,1 +1,1 @@
-"""Code that leans on how SQLAlchemy, greenlet and asyncio are built inside."""
+"""Code that depends on the internals of SQLAlchemy, greenlet and asyncio."""

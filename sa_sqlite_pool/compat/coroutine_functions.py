@@ -10,10 +10,10 @@ from typing import Any
 
 
 def mark_as_coroutine_function(function: Callable[..., Any]) -> None:
-    """Let ``iscoroutinefunction(function)`` be true, of :mod:`inspect` or :mod:`asyncio`.
+    """Make ``iscoroutinefunction(function)`` true, that of :mod:`inspect` or :mod:`asyncio`.
 
-    Starlette runs a background task in a thread unless that is so, and nobody would await what
-    the function returns there.
+    Starlette runs a background task in a thread otherwise, where the coroutine that the function
+    returns would never be awaited.
     """
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)

@@ -1,4 +1,4 @@
-"""SQLAlchemy's ``greenlet_spawn``, in greenlets that are used again.
+"""SQLAlchemy's ``greenlet_spawn``, in greenlets that are reused.
 
 SQLAlchemy's asyncio support runs its synchronous code in a greenlet, which ``await_only()`` leaves
 and enters again: a new one for each call. Here it is a :class:`~.runners.Runner`.
@@ -39,17 +39,17 @@ async def _go_on(runner: _Spawned, step: _Step) -> Any:
 
 
 def in_runner() -> bool:
-    """Whether this is called in one of these greenlets, and not in SQLAlchemy's own."""
+    """Return whether the current greenlet is one of these, and not SQLAlchemy's own."""
     return isinstance(getcurrent(), _Spawned)
 
 
 async def greenlet_spawn(
     function: Callable[..., T], *args: Any, _require_await: bool = False, **kwargs: Any
 ) -> T:
-    """SQLAlchemy's function of that name, in a greenlet that is used again.
+    """Run ``function`` as SQLAlchemy's function of that name does, in a greenlet that is reused.
 
-    ``_require_await`` has no effect: it would raise where nothing was awaited, which shows a
-    driver that blocks the loop.
+    ``_require_await`` has no effect: it would raise if nothing was awaited, which is the sign of
+    a driver that blocks the loop.
     """
     runner = _Spawned.take()
     step = runner.switch(function, args, kwargs)
@@ -58,10 +58,10 @@ async def greenlet_spawn(
 
 
 async def run_to_end(function: Callable[[], object]) -> None:
-    """Run it as :func:`greenlet_spawn` does, to its end whatever happens to the task meanwhile.
+    """Run ``function`` as :func:`greenlet_spawn` does, to its end also if the task is cancelled.
 
-    Where it awaits anything, it goes on in a task of its own, and a cancellation is raised when
-    that has ended, well or not. What awaits nothing is done at once, with nothing to be cancelled.
+    If it awaits anything, it goes on in a task of its own, and a cancellation is raised when that
+    has ended, well or not. If it awaits nothing, it ends at once, with nothing to be cancelled.
     """
     runner = _Spawned.take()
     step = runner.switch(function, (), {})

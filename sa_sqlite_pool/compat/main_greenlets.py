@@ -1,11 +1,11 @@
 """The main greenlets of threads that run functions of the application, kept until these have ended.
 
-Errors keep frames, and frames lead to greenlets: ``await_only()`` of SQLAlchemy has the running one
-in a variable where it raises MissingGreenlet, say. A thread's main greenlet in garbage is freed
-twice, and the process dies, if the thread ends while the garbage is collected: ``~ThreadState()``
-in greenlet's TThreadState.hpp (3.5) takes a reference that it does not find for one that was
-leaked, and objects that are just being collected are not found. It looks where there is one that is
-not its own, through all objects of the process; so there are two here.
+Errors keep frames, and frames refer to greenlets: SQLAlchemy's ``await_only()`` has the running one
+in a variable where it raises MissingGreenlet, for example. If a thread ends while its main greenlet
+is being collected as garbage, the greenlet is freed twice, and the process dies: ``~ThreadState()``
+in greenlet's TThreadState.hpp (3.5) searches all objects of the process for the one reference that
+is not its own, does not find objects that are being collected, and takes the reference for a leak.
+It searches only if there is one such reference, so this module keeps two.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import threading
 
 from greenlet import getcurrent, greenlet
 
-# Of threads that have ended. ``~ThreadState()`` runs a little later, in the main thread.
+# The most ended threads that are kept. ``~ThreadState()`` runs a little later, in the main thread.
 _MOST_ENDED = 64
 
-# In order of their beginning. Each step here is one of the interpreter: threads begin and end at
-# the same time.
+# In order of their start. Each access is one step of the interpreter, since other threads start and
+# end at the same time.
 _kept: dict[threading.Thread, tuple[greenlet, greenlet]] = {}
 
 
 def keep_main_greenlet() -> None:
-    """To be called in each such thread before the first function, outside of all greenlets."""
+    """Keep this thread's main greenlet; call it before the first function, in no other greenlet."""
     # Not ``greenlet.dead``: it clears what is left of a thread that is just ending.
     ended = [thread for thread in list(_kept) if not thread.is_alive()]
     for thread in ended[:-_MOST_ENDED]:

@@ -3,7 +3,7 @@
 ``_finalize_fairy()`` (``sqlalchemy/pool/base.py``, 2.0 and 2.1 alike) cleans up after a connection
 that the garbage collector has found. It detaches the record from it, which puts the record into the
 pool, and looks at that record once more afterwards, to check it in if it is still in use. By then
-another thread may have got it, and it is in use again:
+another thread may have checked it out, and it is in use again:
 
     Garbage collector, in thread 1                | Task in thread 2
     fairy.detach(): record.fairy_ref = None,      |
@@ -16,11 +16,11 @@ another thread may have got it, and it is in use again:
         connection_record.checkin(): rolled back, |
         and lent to the next task                 | executes, on a connection that two tasks have
 
-Where ``close_detached`` or the closing itself raises in between, it invalidates that record, and
-so the connection of thread 2. ``_ConnectionFairy.invalidate()`` returns the record in the same way:
+If ``close_detached`` or the closing itself raises in between, it invalidates that record, and so
+the connection of thread 2. ``_ConnectionFairy.invalidate()`` returns the record in the same way:
 closed by two threads (the loop of one of them has died), it is checked in twice.
 
-All of them return a record without a connection, which keeps nothing warm. So the pool lends
+All of them return a record without a connection, which keeps nothing warm. So the pool checks out
 another record instead: what SQLAlchemy does to the old one later reaches no task, since
 ``fairy_ref`` stays None.
 """

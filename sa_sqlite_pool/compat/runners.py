@@ -1,4 +1,4 @@
-"""Greenlets that are used again.
+"""Greenlets that are reused.
 
 CPython gives each greenlet a stack of its own: mapped from the system at the first call in it, and
 unmapped at its end (``push_chunk`` in CPython's ``Python/pystate.c``), which takes longer than a
@@ -16,13 +16,13 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 R = TypeVar("R", bound="Runner")
 
-# Of each thread, how many wait for work at the most: some 20 KiB each.
+# The most idle greenlets of each thread, of some 20 KiB each.
 MOST_IDLE = 64
 
 
 @final
 class _Outcome:
-    """What became of the function. Handed over when there is one, instead of anything else."""
+    """The outcome of the function, which the greenlet switches to its parent with at the end."""
 
     __slots__ = ("error", "result")
 
@@ -41,18 +41,18 @@ class _Outcome:
 
 @final
 class _Idle(threading.local):
-    """Those of one class that wait for work, in each thread."""
+    """The idle runners of one class, in each thread."""
 
     def __init__(self) -> None:
         self.runners: list[Any] = []
 
 
 class Runner(greenlet):  # type: ignore[misc]  # it has no types
-    """Runs one function after the other.
+    """A greenlet that runs one function after the other.
 
-    ``switch(function, args, kwargs)`` begins. What that, and each later ``switch()`` and
-    ``throw()``, returns is ``outcome`` when the function has come to its end, and then
-    :meth:`finish` is next; otherwise it is what the function has switched to its parent with.
+    ``switch(function, args, kwargs)`` begins. It, and each later ``switch()`` and ``throw()``,
+    returns ``outcome`` when the function has ended, and then :meth:`finish` is next; otherwise it
+    returns what the function has switched to its parent with.
     """
 
     dead: bool
@@ -66,13 +66,13 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
     def __init__(self) -> None:
         self.outcome = _Outcome()
         super().__init__(partial(_run, self.outcome))
-        self.switch()  # to where it waits for work: what it begins with, it would keep for ever
+        self.switch()  # to where it waits for work: its first arguments it would keep for ever
 
     @classmethod
     def take(cls: type[R]) -> R:
-        """One that waits for work, or a new one.
+        """Return an idle runner, or a new one.
 
-        Its parent and its context variables are those of the running greenlet.
+        Its parent is the running greenlet, whose context variables it shares.
         """
         runners = cls.idle.runners
         runner: R = runners.pop() if runners else cls()
@@ -83,7 +83,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         return runner
 
     def comes_back_here(self) -> greenlet:
-        """Have it return to the running greenlet, which is the result.
+        """Make the running greenlet the parent, to which this one returns; return it.
 
         A coroutine is not bound to a greenlet: with an eager task factory, a task that is started
         inside one takes its first step there, and the others in that of the event loop.
@@ -94,7 +94,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         return current
 
     def finish(self) -> Any:
-        """Return or raise what the function did, and keep nothing of it, ready for the next."""
+        """Return or raise the function's outcome, keep nothing of it, and become idle."""
         self.gr_context = None
         runners = self.idle.runners
         if len(runners) < MOST_IDLE and not self.dead:
@@ -112,7 +112,7 @@ def _run(outcome: _Outcome) -> _Outcome:
         function, args, kwargs = getcurrent().parent.switch(outcome)
         try:
             outcome.result = function(*args, **kwargs)
-        except GreenletExit:  # nobody has it any more
+        except GreenletExit:  # the greenlet is garbage
             return outcome
         except BaseException as error:  # raised again where it is awaited
             outcome.error = error

@@ -13,10 +13,10 @@ C = TypeVar("C", bound=type)
 
 
 def in_greenlets_used_again(cls: C) -> C:
-    """Have the methods that ``cls`` has from SQLAlchemy call our ``greenlet_spawn``, not its own.
+    """Make the methods that ``cls`` has from SQLAlchemy call our ``greenlet_spawn``, not its own.
 
     A method finds that function by its name in the module: here it gets a copy of the module's
-    names. Where a SQLAlchemy to come calls it otherwise, the methods stay as they are.
+    names. If a later SQLAlchemy calls it in another way, the methods stay as they are.
     """
     origin = cls.__bases__[0]
     names = {**vars(sys.modules[origin.__module__]), greenlet_spawn.__name__: greenlet_spawn}

@@ -1,4 +1,4 @@
-"""What SQLAlchemy's sessions refuse, for methods that they do not know of."""
+"""The state checks of SQLAlchemy's sessions, for methods that SQLAlchemy does not have."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes_connection(method: F) -> F:
-    """Refuse a method of a ``SessionTransaction`` where taking a connection would be refused.
+    """Make a method of a ``SessionTransaction`` raise where taking a connection would raise.
 
-    In the wrong state, and in two tasks at once, as ``_connection_for_bind()`` of SQLAlchemy's
-    orm/session.py. The method sets ``_state`` to PROVISIONING_CONNECTION meanwhile.
+    That is in the wrong state, and in two tasks at once, as in ``_connection_for_bind()`` of
+    SQLAlchemy's orm/session.py. The method sets ``_state`` to PROVISIONING_CONNECTION meanwhile.
     """
     return _StateChange.declare_states(
         (SessionTransactionState.ACTIVE,), _StateChangeStates.NO_CHANGE

@@ -1,1 +1,1 @@
-"""In which thread a call runs, and how long it may take there."""
+"""The execution of calls: in which thread each runs, and how long it may take there."""

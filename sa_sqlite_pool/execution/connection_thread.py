@@ -1,8 +1,8 @@
 """One SQLite connection, and the hops to the thread where it is used.
 
 Its own thread is aiosqlite's, so that the connection which users get as ``driver_connection`` is
-an ordinary ``aiosqlite.Connection``. Jobs are put on its queue without a future: a job reports
-for itself, and so may be cancelled, and may find its loop closed, without ending the thread.
+an ordinary ``aiosqlite.Connection``. Jobs are put on its queue without a future: a job reports its
+own outcome, and so may be cancelled, and may find its loop closed, without ending the thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ inherited_files: set[str] = set()
 
 NEVER_CLOSED = "it was never closed"
 
-_ROWS = 64  # that aiosqlite fetches at once, as by default
+_ROWS = 64  # rows that aiosqlite fetches at once, its default
 
 # Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
 # that still has a transaction to roll back there.
@@ -48,7 +48,7 @@ _open_connections: set[aiosqlite.Connection] = set()
 
 @dataclass(frozen=True, slots=True)
 class ConnectionThreadStatistics:
-    """``hops`` counts the jobs so far, ``busy`` is whether one runs or is queued.
+    """``hops`` counts the jobs so far, ``busy`` is True while one runs or is queued.
 
     ``ended`` says why the connection can no longer be used; None as long as it can.
     """
@@ -60,20 +60,21 @@ class ConnectionThreadStatistics:
 
 @final
 class ConnectionThread:
-    """The use of one ``sqlite3`` connection, by one job at a time, until it is given up.
+    """One ``sqlite3`` connection, used by one job at a time, until it is given up.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
     ``ended`` says why it can no longer be used; None as long as it can. ``file`` is the real path
     of the database, None for one in memory.
 
-    ``lent`` says that the application works on the connection by itself, too, in the connection's
-    own thread. Then everything goes there, one after the other: some functions of ``sqlite3`` wait
-    for SQLite's mutex with the interpreter lock in hand (``set_authorizer``, say), and a statement
-    that calls a function in Python would wait for that, for ever.
+    ``lent`` is True if the application works on the connection by itself, too, in the connection's
+    own thread. Then all calls go there, one after the other: some functions of ``sqlite3`` wait for
+    SQLite's mutex while they hold the interpreter lock (``set_authorizer``, for example), and a
+    statement that calls a function in Python would wait for that lock, for ever.
 
-    ``spent`` says that it is not to be lent again: the application has put another database, in
-    memory, in the place of the file (``deserialize()``), or SQLite has ignored a setting.
-    ``suspect`` says that SQLite has called something read-only: see :mod:`.read_only`.
+    ``spent`` is True if the connection must not be checked out again: the application has put
+    another database, in memory, in the place of the file (``deserialize()``), or SQLite has
+    ignored a setting. ``suspect`` is True if SQLite has reported something as read-only: see
+    :mod:`.read_only`.
     """
 
     __slots__ = (
@@ -115,21 +116,21 @@ class ConnectionThread:
         renew_after_fork(self)
 
     def statistics(self) -> ConnectionThreadStatistics:
-        """Return what it has done, and whether it does anything now. From any thread."""
+        """Return the number of hops, and whether a job runs or is queued. From any thread."""
         return ConnectionThreadStatistics(self.hops, not self.at_rest, self.ended)
 
     def belongs_to(self, file: str | None) -> None:
-        """Say which ``file`` it is, as a real path, if that was not known before."""
+        """Set the real path of its database, if it was not known before."""
         if self.file is None and file is not None:
             self.file = file
             open_files.add(self.aiosqlite_connection, file)
 
     @classmethod
     async def open(cls, uri: str, file: str | None) -> ConnectionThread:
-        """A connection of its own to the database at ``uri``, a ``file:`` URI."""
+        """Open a new connection to the database at ``uri``, a ``file:`` URI."""
 
         def connect() -> sqlite3.Connection:
-            # Not by sqlite3.connect(): a tracer that replaces that has no business here.
+            # Not by sqlite3.connect(), which a tracer may have replaced: this one is internal.
             return sqlite3.Connection(
                 uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
             )
@@ -139,7 +140,7 @@ class ConnectionThread:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The ``sqlite3`` connection; ``sqlite3.OperationalError`` once it is given up."""
+        """The ``sqlite3`` connection; raises ``sqlite3.OperationalError`` once it is given up."""
         raw = self.aiosqlite_connection
         connection = raw._connection
         if self.ended is not None or connection is None or not raw._running:
@@ -153,7 +154,7 @@ class ConnectionThread:
             raise self._no_connection()
 
     def _no_connection(self) -> sqlite3.OperationalError:
-        # SQLAlchemy's dialect takes the first words for a disconnect and opens another.
+        # SQLAlchemy's dialect knows a disconnect by the first words, and opens another connection.
         return sqlite3.OperationalError(f"no active connection: {self.ended or 'it was closed'}")
 
     @property
@@ -163,21 +164,21 @@ class ConnectionThread:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it is to be found out if the connection is of any use to the next."""
+        """True if the connection may be of no use at its next checkout."""
         raw = self.aiosqlite_connection
         gone = self.ended is not None or raw._connection is None or not raw._running
         return gone or self.suspect or self.spent
 
     @property
     def closed_by_application(self) -> bool:
-        """Whether the raw connection was closed or stopped, though this worker was not."""
-        # Stopped, it may be open yet; but its thread will never come to what is queued now.
+        """True if the application has closed or stopped the raw connection by itself."""
+        # A stopped connection may still be open, but its thread runs nothing that is queued now.
         raw = self.aiosqlite_connection
         return self.ended is None and (raw._connection is None or not raw._running)
 
     @property
     def in_transaction(self) -> bool:
-        """SQLite's own word; asking takes no hop."""
+        """True if SQLite has a transaction open. Takes no hop."""
         raw = self.aiosqlite_connection
         connection = raw._connection
         if self.ended is not None or connection is None or not raw._running:
@@ -186,12 +187,12 @@ class ConnectionThread:
 
     @property
     def at_rest(self) -> bool:
-        """Whether no job of this worker is running or queued."""
+        """True if no job is running or queued."""
         return (job := self._last_job) is None or job.let_go
 
     @property
     def connection_at_rest(self) -> sqlite3.Connection | None:
-        """The connection, unless it is given up or a job has it, now or soon."""
+        """The connection; None if it is given up, or a job is running or queued."""
         if self.ended is not None or not ((job := self._last_job) is None or job.stage in LET_GO):
             return None
         raw = self.aiosqlite_connection
@@ -199,7 +200,7 @@ class ConnectionThread:
 
     @property
     def may_run_inline(self) -> bool:
-        """Whether the thread is idle, so that the loop may use the connection for a moment."""
+        """True if the thread is idle, so that the loop may use the connection for a moment."""
         return (
             self._threadsafe
             and not self.lent
@@ -210,7 +211,7 @@ class ConnectionThread:
 
     @property
     def idle_connection(self) -> sqlite3.Connection | None:
-        """The connection, if the loop may use it for a moment: see :attr:`may_run_inline`."""
+        """The connection if the loop may use it, else None: see :attr:`may_run_inline`."""
         raw = self.aiosqlite_connection
         idle = (
             self._threadsafe
@@ -231,10 +232,10 @@ class ConnectionThread:
         interruptible: bool = True,
         timeout: float | None = None,
     ) -> Job[T]:
-        """``await run(function)``: call it with the connection, in a thread: one hop.
+        """Call ``function(connection)`` in a thread: ``await run(function)`` takes one hop.
 
-        ``text`` says that it is a statement, which runs in the engine's shared thread unless that
-        text is known to be slow; everything else runs in the connection's own thread.
+        ``text`` is that of a statement, which runs in the engine's shared thread unless the text
+        is known to be slow; everything else runs in the connection's own thread.
 
         A cancellation interrupts the running statement (SQLite may roll the transaction back,
         https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
@@ -256,9 +257,9 @@ class ConnectionThread:
         interruptible: bool = True,
         timeout: float | None = None,
     ) -> Job[T]:
-        """A job that somebody else runs, by calling it in whatever thread, or drops.
+        """Return a job for the caller to run, by calling it in any thread, or to drop.
 
-        In everything else as :meth:`run`.
+        Otherwise like :meth:`run`.
         """
         job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
         self.hops += 1
@@ -266,7 +267,7 @@ class ConnectionThread:
         return job
 
     def run_here(self, function: Callable[..., T], *args: Any) -> T:
-        """``function(connection, *args)`` in this thread: only if :attr:`may_run_inline`."""
+        """Call ``function(connection, *args)`` in this thread; only if :attr:`may_run_inline`."""
         raw = self.aiosqlite_connection
         working = rest.working
         working.add(self)
@@ -282,30 +283,30 @@ class ConnectionThread:
             working.discard(self)
 
     def note_error(self, error: BaseException) -> None:
-        """What SQLite has answered may mean that the connection is to be looked at."""
+        """Mark the connection as suspect if ``error`` says that something is read-only."""
         if is_read_only(error):
             self.suspect = True
 
     def stop_job(self) -> None:
-        """Stop what runs, as if its time were over. In the loop where it is awaited."""
+        """Stop the running job, as its timeout would. In the loop where it is awaited."""
         if self._last_job is not None and not self._last_job.let_go:
             self._last_job.time_is_over()
 
     @property
     def must_stop(self) -> bool:
-        """Whether nobody waits any more for what runs."""
+        """True if the running job was cancelled or timed out, or its loop is closed."""
         return self._last_job is not None and self._last_job.must_stop
 
     def assert_wanted(self) -> None:
-        """Raise if the connection is given up, or nobody waits for what runs."""
+        """Raise ``sqlite3.OperationalError`` if it is given up, or the running job must stop."""
         self.assert_usable()
         if self.must_stop:
             raise sqlite3.OperationalError("interrupted")
 
     def between_steps(self) -> None:
-        """For a function that runs long without a statement, in its thread, once in a while.
+        """Let a ``fork()`` that waits go on; raise "interrupted" if the job must stop.
 
-        A ``fork()`` waits no longer than for this, and what must stop raises "interrupted".
+        A function that runs long without a statement calls it in its thread, once in a while.
         """
         assert self._last_job is not None
         self._last_job.let_others_fork()
@@ -332,14 +333,14 @@ class ConnectionThread:
         done: Callable[[ConnectionThread | None], None],
         cursors: Iterable[sqlite3.Cursor] = (),
     ) -> None:
-        """Let go of the connection at once, waiting for nothing; from any thread, loop or none.
+        """Give up the connection at once, waiting for nothing; from any thread, loop or none.
 
-        What runs is stopped, ``cursors`` are closed, and the transaction is rolled back, in the
-        connection's own thread where that takes any time. Then ``done`` is called, there or here:
-        with another worker over the same connection, warm as it is, or, without ``keep`` or where
-        SQLite refuses, with None, after the connection is closed.
+        The running job is stopped, ``cursors`` are closed, and the transaction is rolled back, in
+        the connection's own thread if that takes any time. Then ``done`` is called, there or here:
+        with another :class:`ConnectionThread` of the same warm connection; or, without ``keep`` or
+        if SQLite refuses, with None, after the connection is closed.
 
-        Whoever still uses this worker gets ``sqlite3.OperationalError`` with ``reason``.
+        Further use of this object raises ``sqlite3.OperationalError`` with ``reason``.
         """
         if self._has_ended():
             done(None)
@@ -409,7 +410,7 @@ class ConnectionThread:
         self._forget()
 
     def _has_ended(self) -> bool:
-        """Whether there is nothing left to be closed here."""
+        """Return whether nothing is left to be closed."""
         if self.closed_by_application:
             self._forget()
         return self.closed
@@ -419,7 +420,7 @@ class ConnectionThread:
         open_files.discard(self.aiosqlite_connection)
 
     def leave_to_others(self) -> None:
-        """Leave the connection as it is to the application, which has it, and closes it."""
+        """Leave the connection as it is to the application, which has it and closes it."""
         self.ended = "it was left to the application"
         self._forget()
 
@@ -430,14 +431,14 @@ class ConnectionThread:
     # -- forks ----------------------------------------------------------------------------------
 
     def close_before_fork(self) -> None:
-        """Close a connection at rest, here and now: its thread may be anywhere in its queue."""
+        """Close a connection at rest in this thread: its own may be anywhere in its queue."""
         connection, self.ended = self.aiosqlite_connection._connection, "it was closed for a fork()"
         if connection is not None:
             connection.close()
             self._stop()
 
     def renew_in_child(self) -> None:
-        """Leave the parent's connection alone for ever: not even its memory is freed."""
+        """Never touch the parent's connection again: not even its memory is freed."""
         connection = self.aiosqlite_connection._connection
         if connection is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -1,19 +1,19 @@
-"""A function run in a connection's thread, awaited from an event loop.
+"""A function that runs in a connection's thread and is awaited from an event loop.
 
-A job is itself what the task awaits: it follows the protocol of ``asyncio.Future`` that
+The task awaits the job itself: a job follows the protocol of ``asyncio.Future`` that
 ``asyncio.Task`` uses (``_asyncio_future_blocking``, see ``Task.__step`` in CPython's
 ``asyncio/tasks.py``), for two reasons:
 
-* **One lap of the loop a hop.** A future that is set by ``call_soon_threadsafe`` schedules its
-  task for the next lap once more. A job resumes the task in the callback that reports. On a busy
-  loop, where a lap takes milliseconds, that halves the time of a hop.
+* **A hop takes one lap of the loop.** A future that is set by ``call_soon_threadsafe`` schedules
+  its task for one more lap. A job resumes the task in the callback that reports. On a busy loop,
+  where a lap takes milliseconds, that halves the time of a hop.
 * **Clean cancellation.** Cancelling a future wakes its task at once, while the statement still
-  runs. A cancelled job stops its statement and wakes the task when the thread has let go of it.
+  runs. A cancelled job stops its statement and wakes the task when the thread is done with it.
 
-What stops a statement is ``sqlite3_interrupt()``, and "a call to sqlite3_interrupt(D) that occurs
-when there are no running SQL statements is a no-op" (https://www.sqlite.org/c3ref/interrupt.html):
-one that comes a moment before the statement begins, or between two of a job, is lost. So it is
-repeated until the thread has let go.
+``sqlite3_interrupt()`` stops a statement, and "a call to sqlite3_interrupt(D) that occurs when
+there are no running SQL statements is a no-op" (https://www.sqlite.org/c3ref/interrupt.html): a
+call a moment before the statement begins, or between two statements of a job, is lost. So it is
+repeated until the thread is done.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from .mailbox import Mailbox
 
 T = TypeVar("T")
 
-# Between two interrupts of a job that must stop.
+# The time between two interrupts of a job that must stop.
 _REPEAT_SECONDS = 0.005
 
-# A thread that does not come back in this time, say from a function of the application that sleeps,
-# is left to itself: a cancellation must not wait for ever.
+# A thread that is not done in this time, for example in a function of the application that sleeps,
+# is left alone: a cancellation must not wait for ever.
 _LET_GO_SECONDS = 1.0
 
 
@@ -46,7 +46,7 @@ class OutOfTime(Exception):  # noqa: N818 - not for users: the connection says w
 
 
 class Stage(enum.Enum):
-    """The life of a job; changes under its mutex."""
+    """The state of a job, which changes under the job's mutex."""
 
     QUEUED = enum.auto()
     RUNNING = enum.auto()
@@ -59,12 +59,12 @@ LET_GO = (Stage.FINISHED, Stage.DROPPED)
 
 @final
 class Job(Generic[T]):
-    """``function(connection)`` in the thread, and its outcome. Awaited by one task, once.
+    """A call of ``function(connection)`` in a thread, and its outcome. One task awaits it, once.
 
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
     After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
-    has come to its end in the meantime. Without a connection, nothing is interruptible.
+    has ended in the meantime. Without a connection, ``interruptible`` must be False.
     """
 
     __slots__ = (
@@ -117,16 +117,16 @@ class Job(Generic[T]):
 
     @property
     def let_go(self) -> bool:
-        """Whether the thread is done with it, or will never touch it."""
+        """True if the thread is done with the job, or will never begin it."""
         return self.stage in LET_GO
 
     @property
     def started(self) -> bool:
-        """Whether the thread has begun with it."""
+        """True if the thread has begun the job."""
         return self.stage is Stage.RUNNING or self.stage is Stage.FINISHED
 
     def drop(self) -> bool:
-        """Have it never run, unless it has started; whether it was dropped, now or before."""
+        """Drop the job unless it has begun; return whether it was dropped, now or before."""
         with self._mutex:
             if self.stage is Stage.QUEUED:
                 self.stage = Stage.DROPPED
@@ -134,13 +134,13 @@ class Job(Generic[T]):
 
     @property
     def must_stop(self) -> bool:
-        """Whether nobody waits for its end any more: for a function that nothing interrupts."""
+        """True if a function that nothing interrupts should end: no task awaits it any more."""
         return self._give_up_at is not None or self._loop.is_closed()
 
     # -- in the thread --------------------------------------------------------------------------
 
     def let_others_fork(self) -> None:
-        """In the middle of a long function, while it does not use SQLite."""
+        """Let a ``fork()`` happen within a long function, while that does not use SQLite."""
         rest.end(self)
         rest.begin(self)
 
@@ -150,7 +150,7 @@ class Job(Generic[T]):
                 return
             self.stage = Stage.RUNNING
         rest.begin(self)
-        # Not kept, since the job may be, until the next: it has the statement's parameters.
+        # The job may be kept until the next one, and the function has the statement's parameters.
         function, self._function = self._function, None
         assert function is not None
         try:
@@ -165,8 +165,8 @@ class Job(Generic[T]):
         self._mailbox.post(self._report)
 
     def end_in_thread(self, reason: Exception) -> None:
-        """Have it fail with ``reason`` if it has not begun; otherwise stop it, and wait until the
-        thread has let go. For a thread other than the job's.
+        """Fail with ``reason`` if the job has not begun; otherwise stop it, and wait until its
+        thread is done. Runs in a thread other than the job's.
         """
         with self._mutex:
             if self.stage is Stage.QUEUED:
@@ -188,7 +188,7 @@ class Job(Generic[T]):
         self._callback = self._context = None
         if callback is None or context is None:
             return
-        if self._loop.get_debug():  # "Executing <Task …> took": asyncio names its own callbacks'
+        if self._loop.get_debug():  # for asyncio's "Executing <Task …> took", of callbacks only
             self._loop.call_soon(callback, self, context=context)
         else:
             context.run(callback, self)
@@ -198,7 +198,7 @@ class Job(Generic[T]):
             self._asyncio_future_blocking = True
             yield self
         result = self.result()
-        del self._result  # nor are the rows
+        del self._result  # nor are the rows kept
         return result
 
     # -- what asyncio.Task asks of a future -----------------------------------------------------
@@ -214,7 +214,7 @@ class Job(Generic[T]):
         self._context = contextvars.copy_context() if context is None else context
 
     def cancel(self, msg: object = None) -> bool:
-        """Ask for the end. True: the task is woken, with ``CancelledError``, once it has come."""
+        """Stop the job. True: the task is woken, with ``CancelledError``, when it has stopped."""
         if self._reported:
             return False
         self._cancelled, self._cancel_message = True, msg
@@ -222,7 +222,7 @@ class Job(Generic[T]):
         return True
 
     def time_is_over(self) -> None:
-        """Stop it: ``OutOfTime`` is raised where it is awaited, unless it has come to its end."""
+        """Stop the job: ``OutOfTime`` is raised where it is awaited, unless it ends before."""
         self._out_of_time = True
         self._begin_to_stop()
 
@@ -232,7 +232,7 @@ class Job(Generic[T]):
             self._stop()
 
     def _stop(self) -> None:
-        """Have it dropped, or interrupt it until the thread has let go."""
+        """Drop the job, or interrupt it until the thread is done."""
         # The mutex makes sure that the interrupt hits this job's statement, never the next one's.
         with self._mutex:
             if self.stage is Stage.RUNNING:

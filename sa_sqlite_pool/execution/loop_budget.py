@@ -1,19 +1,19 @@
-"""Giving way: what runs inline leaves the event loop to others, now and then.
+"""The loop budget: work that runs inline leaves the event loop to other tasks, now and then.
 
-A lap of the loop runs every task that is ready, once. Tasks whose statements run inline are ready
-all the time, so a lap with fifty of them would last fifty times as long as one, and whoever else
-is ready would wait for all. Hence two rules:
+A lap (one iteration of the loop) runs every task that is ready, once. Tasks whose statements run
+inline are ready all the time, so a lap with fifty of them would last fifty times as long as one,
+and every other ready task would wait for all of them. Hence two rules:
 
-* Each lap lets in so many that ask for a connection as make up half a millisecond, in
-  order of arrival; the others wait for the next. Where the rest of the application takes longer
-  than that in a lap, so may they, half as long:
+* Of the tasks that ask for a connection, each lap lets in as many as fit into half a millisecond,
+  in order of arrival; the others wait for the next. If the rest of the application takes longer in
+  a lap, these tasks may take half as long as that:
 
       Loop     | First          | Second         | Third          | Others
       lap      | let in, reads  | let in, reads  | asks           | go on
       next lap | asks           |                | let in, reads  | go on
 
-* Who has a connection, and executes one statement after the other without ever waiting, lets all
-  others go on every half a millisecond.
+* A task that has a connection, and executes one statement after the other without ever waiting,
+  lets all other tasks run every half a millisecond.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, final
 
-# Seconds of work on the loop that are let into a lap at least: one transaction in any case.
+# The least seconds of work on the loop that a lap lets in; one transaction in any case.
 _SECONDS = 0.000_5
 
-# And seconds for which a task that has a connection goes on.
+# Seconds for which a task that has a connection goes on.
 _SECONDS_HOLDING = 0.000_5
 
-# How long such work is taken to be at first, and how much the last one counts in the mean.
+# The first estimate of how long such work takes, and the weight of the last one in the mean.
 _FIRST_GUESS, _WEIGHT = 0.000_1, 1 / 16
 
 
 @final
 class Pause:
-    """Something to await: for a lap of the loop, or for no time at all."""
+    """An awaitable that takes one lap of the loop, or no time at all."""
 
     __slots__ = ("long",)
 
@@ -55,7 +55,7 @@ _LONG, _SHORT = Pause(True), Pause(False)
 
 @dataclass(frozen=True, slots=True)
 class LoopBudgetStatistics:
-    """``room`` is how many more the current lap lets in, ``tasks_waiting`` how many are outside.
+    """``room`` is how many more tasks the current lap lets in, ``tasks_waiting`` how many wait.
 
     ``mean_seconds`` is how long one is expected to work on the loop.
     """
@@ -71,9 +71,9 @@ class LoopBudget:
 
     def __init__(self) -> None:
         self._counts = False  # _next_lap() is about to be called
-        self._began = 0.0  # the lap
-        # Of letting in: how many more, those that wait, who works since when, and how long all
-        # together have worked in this lap, and each of them on the average.
+        self._began = 0.0  # when the lap began
+        # Of letting in: the room left, the tasks that wait, the worker and its start, how long all
+        # together have worked in this lap, and how long each works on the average.
         self._room = 0
         self._outside: deque[asyncio.Future[None]] = deque()  # non-empty ⇒ no room
         self._worker: object = None
@@ -85,7 +85,7 @@ class LoopBudget:
         self._since = 0.0
 
     def statistics(self) -> LoopBudgetStatistics:
-        """Return how the current lap stands. In the loop."""
+        """Return the state of the current lap. In the loop."""
         waiting = sum(not place.done() for place in self._outside)
         room = self._room if self._counts else self._room_for(_SECONDS)
         return LoopBudgetStatistics(room, waiting, self._mean)
@@ -93,7 +93,7 @@ class LoopBudget:
     # -- letting in -----------------------------------------------------------------------------
 
     def enter_nowait(self) -> bool:
-        """Whether the running task may begin at once; never before one that waits."""
+        """Return whether the running task may begin at once; never before a task that waits."""
         if not self._counts:
             self._begin_lap(_SECONDS)
         if self._room <= 0:
@@ -102,9 +102,9 @@ class LoopBudget:
         return True
 
     async def enter(self) -> float:
-        """Wait until a lap has room; how many seconds that took, in whole tenths.
+        """Wait until a lap has room; return how many seconds that took, in whole tenths.
 
-        Those that have waited about as long can share a timer. A cancellation leaves nothing.
+        Tasks that have waited about as long can share a timer. A cancellation leaves nothing.
         """
         began = time.perf_counter()
         place = asyncio.get_running_loop().create_future()
@@ -113,13 +113,13 @@ class LoopBudget:
         return math.floor(10 * (time.perf_counter() - began)) / 10
 
     def begin_work(self, worker: object) -> None:
-        """Who was let in has a connection now; ``worker`` is anything that stands for it."""
+        """Note that a task that was let in has a connection; ``worker`` is any object for it."""
         if not self._counts:  # it may have waited elsewhere: the end of this lap must be noticed
             self._begin_lap(_SECONDS)
         self._worker, self._works_since = worker, time.perf_counter()
 
     def end_work(self, worker: object) -> None:
-        """And has done with it, in this lap or later. From any thread."""
+        """Note that the task is done with it, in this lap or later. From any thread."""
         if worker is self._worker:
             seconds = time.perf_counter() - self._works_since
             self._worked += seconds
@@ -131,7 +131,7 @@ class LoopBudget:
     # -- holding --------------------------------------------------------------------------------
 
     def pause(self, task: asyncio.Task[Any] | None) -> Pause:
-        """To be awaited by ``task``, which has a connection, before work on the loop."""
+        """Return what ``task``, which has a connection, must await before work on the loop."""
         now = time.perf_counter()
         if task is self._task:
             return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG

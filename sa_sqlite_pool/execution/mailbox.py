@@ -1,7 +1,7 @@
-"""Reports of finished jobs on their way to an event loop.
+"""Reports of finished jobs to an event loop.
 
 Waking a loop from a thread costs a system call on each side, and both release the interpreter
-lock. One wake-up serves all that finish before the loop looks.
+lock. One wake-up serves all jobs that finish before the loop looks.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Report = Callable[[], None]
 
 @final
 class Mailbox:
-    """The reports of threads to one loop: a part of its state, to be made while it runs.
+    """The reports of threads to one loop; a part of its state, to be made while it runs.
 
-    No mutex: each step on the deque and on the flag is one of the interpreter.
+    No mutex: each operation on the deque and on the flag is one step of the interpreter.
 
         Thread                     | Loop
         append the report          | announced = False
@@ -39,7 +39,7 @@ class Mailbox:
         self._announced = False
 
     def post(self, report: Report) -> None:
-        """Have ``report`` called in the loop. From any thread; dropped where the loop is closed."""
+        """Call ``report`` in the loop. From any thread; dropped if the loop is closed."""
         self._reports.append(report)
         if not self._announced:
             self._announce()
@@ -53,7 +53,7 @@ class Mailbox:
     def _deliver(self) -> None:
         self._announced = False
         try:
-            for _ in range(len(self._reports)):  # what they lead to comes in the next lap
+            for _ in range(len(self._reports)):  # later reports are called in the next lap
                 self._reports.popleft()()
         except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
             self._announce()

@@ -1,4 +1,4 @@
-"""Statements of several tasks on one connection follow one another.
+"""A gate, behind which the statements of several tasks on one connection follow one another.
 
 ``asyncio.gather()`` over one connection works with the stock driver, whose thread has a queue.
 """
@@ -13,7 +13,7 @@ from typing import final
 
 @dataclass(frozen=True, slots=True)
 class OneAtATimeStatistics:
-    """``locked`` is whether a task is inside, ``tasks_waiting`` how many come after it."""
+    """``locked`` is True while a task is inside, ``tasks_waiting`` is how many wait for it."""
 
     locked: bool
     tasks_waiting: int
@@ -35,12 +35,12 @@ class OneAtATime:
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     def statistics(self) -> OneAtATimeStatistics:
-        """Return how many tasks are at the gate."""
+        """Return whether a task is inside, and how many wait."""
         waiting = sum(not turn.done() for turn in self.waiting)
         return OneAtATimeStatistics(self.busy, waiting)
 
     async def enter(self) -> None:
-        """Wait until all that came before have left. A cancellation leaves nothing taken."""
+        """Wait until all tasks that came before have left. A cancellation leaves nothing taken."""
         if not self.busy:
             self.busy = True
             return
@@ -56,7 +56,7 @@ class OneAtATime:
             raise
 
     def leave(self) -> None:
-        """Let the next one pass, which owns the gate from this moment on."""
+        """Let the next task pass, which owns the gate from this moment on."""
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done() and not turn.get_loop().is_closed():

@@ -1,9 +1,8 @@
 """aiosqlite's connections: how one is opened, and how its thread ends.
 
-What the application asks of it after that is answered at once. aiosqlite's ``close()`` and
-``stop()`` put their work into the queue of the thread and await a future (``aiosqlite/core.py``,
-0.22). The thread ends with the first item that says so; what comes after that would be awaited for
-ever:
+Calls of the application after that return at once. aiosqlite's ``close()`` and ``stop()`` put their
+work into the queue of the thread and await a future (``aiosqlite/core.py``, 0.22). The thread ends
+with the first item that says so; a later item would be awaited for ever:
 
     Application: await raw.close()          | Package: the connection is given up
                                             | queue: give up
@@ -14,7 +13,7 @@ ever:
                                             | thread: stop, and ends
     waits for close_and_stop                |
 
-So the queue is emptied before its last item, and another takes its place, which needs no thread.
+So the queue is emptied before its last item, and replaced by one that needs no thread.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ def connection_class() -> type[sqlite3.Connection]:
 
 
 async def open_connection(*arguments: Any, **parameters: Any) -> aiosqlite.Connection:
-    """``await aiosqlite.connect(...)``, of which a cancellation leaves nothing.
+    """Open a connection as ``aiosqlite.connect()`` does; a cancellation leaves nothing.
 
-    aiosqlite's own would leave the file being opened, by a thread that then reports to a loop
-    which may be closed. Here the cancellation is raised when the connection is closed again.
+    With aiosqlite's own, the thread would go on to open the file, and report to a loop that may be
+    closed. Here the cancellation is raised when the connection is closed again.
     """
     return await open_as(aiosqlite.connect(*arguments, **parameters))
 
 
 async def open_as(connection: aiosqlite.Connection) -> aiosqlite.Connection:
-    """Open what ``connection`` is for, in its thread, in the same way."""
+    """Open ``connection`` in its thread, in the same way."""
     connection._thread.daemon = True
 
     def open_file(_: None) -> None:
@@ -74,12 +73,12 @@ async def open_as(connection: aiosqlite.Connection) -> aiosqlite.Connection:
 
 
 def end_queue(connection: aiosqlite.Connection) -> None:
-    """Do what is in the queue of a closed connection, and at once what comes later; end its thread.
+    """Run what a closed connection's queue has, and later items at once; end its thread.
 
     In any thread.
     """
-    # One that has looked the queue up puts its item there before it is interrupted: the interpreter
-    # looks for other threads after calls, not before them.
+    # A thread that has looked the queue up puts its item there before it is interrupted: the
+    # interpreter switches threads after calls, not before them.
     queue, connection._tx = connection._tx, EndedQueue()  # type: ignore[assignment]
     with contextlib.suppress(Empty):
         while True:
@@ -92,7 +91,7 @@ class EndedQueue:
     """The queue of a thread that has ended."""
 
     def put_nowait(self, item: Item) -> None:
-        """Do it here and now: on a closed connection nothing takes any time."""
+        """Run ``item`` at once, in this thread: on a closed connection nothing takes any time."""
         _do(*item)
 
     def get_nowait(self) -> Item:
@@ -103,7 +102,7 @@ class EndedQueue:
 
 
 def _do(future: asyncio.Future[Any] | None, function: Callable[[], Any]) -> None:
-    """As ``_connection_worker_thread()`` of aiosqlite does it."""
+    """Run an item as ``_connection_worker_thread()`` of aiosqlite does."""
     result, error = None, None
     try:
         result = function()

@@ -1,4 +1,4 @@
-"""What a statement leaves behind, and how one is executed at once, in whatever thread."""
+"""The reply of a statement, and how a statement is executed at once, in any thread."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Reply(NamedTuple):
 
 
 NO_REPLY: Final = Reply([], None, -1, None)
-"""What a statement leaves behind that gives nothing."""
+"""The reply of a statement that returns nothing."""
 
 Execute = Callable[[sqlite3.Connection, str, Any], Reply]
-"""Executes a text with its parameters, in the thread of the connection."""
+"""A function that executes a text with its parameters, in the thread of the connection."""
 
 
 def execute_at_once(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-    """Execute it, and fetch all rows."""
-    # Not ``connection.execute()``, which passes the cursors of a tracing proxy by.
+    """Execute ``sql``, and fetch all rows."""
+    # Not ``connection.execute()``, which bypasses the cursors of a tracing proxy.
     cursor = connection.cursor()
     try:
         cursor.execute(sql, parameters)

@@ -1,12 +1,12 @@
 """One thread for the short statements of all connections of an engine, one after the other.
 
 ``sqlite3`` releases the interpreter lock at every step of every statement, and takes it again.
-With a thread for each connection, all that are busy compete for it with one another and with the
+With a thread for each connection, all busy threads compete for it with one another and with the
 event loop: on two cores four readers in four threads do fewer point reads than two, and a writer
 waits milliseconds for a statement of fifty microseconds. So statements queue for one thread, which
 under load goes from one to the next without ever sleeping.
 
-A long statement would hold the others up. Where one has run for ``patience`` seconds while others
+A long statement would hold the others up. When one has run for ``patience`` seconds while others
 wait, another thread takes the place of the shared one, and the statement's text is remembered: from
 then on it runs in its connection's own thread, as everything does that is not a statement. So does
 COMMIT on a disk that takes long to sync.
@@ -35,9 +35,9 @@ _MOST_TEXTS = 512
 
 @final
 class _Runner:
-    """A thread of the system. ``text`` runs in it since ``since`` (monotonic).
+    """A thread of the system. ``text`` has run in it since ``since`` (monotonic seconds).
 
-    It is None until the thread has begun, which may take a while on a busy machine.
+    ``text`` is None until the thread has begun, which may take a while on a busy machine.
     """
 
     __slots__ = ("calls", "generation", "since", "text")
@@ -59,14 +59,14 @@ def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
     keep_main_greenlet()
     while (call := calls.get()) is not None:
         call()
-        del call  # it refers to the SharedThread, which must be able to go while this sleeps
+        del call  # it refers to the SharedThread, which may become garbage while this waits
 
 
 @dataclass(frozen=True, slots=True)
 class SharedThreadStatistics:
-    """``busy`` is whether a statement runs, ``jobs_waiting`` how many come after it.
+    """``busy`` is True while a statement runs, ``jobs_waiting`` is how many come after it.
 
-    ``threads_idle`` counts the threads at rest, and ``texts_excluded`` the texts known to be slow.
+    ``threads_idle`` counts the idle threads, and ``texts_excluded`` the texts known to be slow.
     """
 
     busy: bool
@@ -77,7 +77,7 @@ class SharedThreadStatistics:
 
 @final
 class SharedThread:
-    """Runs the statements of one engine's connections, one after the other, in order of arrival.
+    """The thread for the statements of one engine's connections, in order of arrival.
 
     Any loop and thread may submit. The threads end with :meth:`stop`, or with this object.
     """
@@ -94,31 +94,31 @@ class SharedThread:
         self._slow: OrderedDict[str, None] = OrderedDict()
         self.renew_in_child()
         renew_after_fork(self)
-        # Not at exit, too: the threads are daemons.
+        # Not at exit: the threads are daemons.
         weakref.finalize(self, _stop_all, self._idle).atexit = False
 
     def renew_in_child(self) -> None:
-        """The threads and what they have to do are the parent's."""
+        """Forget the threads and their jobs, which are the parent's."""
         self._mutex = threading.Lock()
         self._queue: deque[tuple[Job[Any], str]] = deque()
         # queue non-empty ⇒ runner is not None
         self._runner: _Runner | None = None
         self._idle.clear()
-        self._watching: asyncio.AbstractEventLoop | None = None  # which has a timer
+        self._watching: asyncio.AbstractEventLoop | None = None  # the loop that has a timer
 
     def statistics(self) -> SharedThreadStatistics:
-        """Return how the queue and the threads stand. From any thread."""
+        """Return the state of the queue and the threads. From any thread."""
         with self._mutex:
             return SharedThreadStatistics(
                 self._runner is not None, len(self._queue), len(self._idle), len(self._slow)
             )
 
     def takes(self, text: str) -> bool:
-        """Whether statements with this text are short, as far as is known."""
+        """Return whether statements with this text are short, as far as is known."""
         return text not in self._slow
 
     def submit(self, job: Job[Any], text: str) -> None:
-        """Run ``job`` after those that came before."""
+        """Run ``job`` after the jobs that came before."""
         with self._mutex:
             self._queue.append((job, text))
             if self._runner is None:
@@ -127,9 +127,9 @@ class SharedThread:
         self._keep_watch()
 
     def stop(self) -> None:
-        """End the threads: those at rest now, a busy one when it comes to rest.
+        """End the threads: the idle ones now, a busy one when it becomes idle.
 
-        What is submitted later starts another.
+        A job that is submitted later starts another.
         """
         with self._mutex:
             self._generation += 1
@@ -142,7 +142,7 @@ class SharedThread:
         runner.calls.put(lambda: self._drain(runner))
 
     def _drain(self, runner: _Runner) -> None:
-        """Run what is queued until nothing is, or until another runner has taken over."""
+        """Run the queued jobs until there is none, or until another runner has taken over."""
         while True:
             with self._mutex:
                 if self._runner is not runner or not self._queue:
@@ -163,7 +163,7 @@ class SharedThread:
     # -- long statements -------------------------------------------------------------------------
 
     def _keep_watch(self) -> None:
-        # One timer at a time, in the loop that waits; it goes with a loop that is closed.
+        # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
         if self._watching is None or self._watching.is_closed():
             self._watching = asyncio.get_running_loop()
             self._watching.call_later(self._patience, self._look)
@@ -180,7 +180,7 @@ class SharedThread:
         self._keep_watch()
 
     def _long_text(self) -> str | None:
-        """What holds the others up; None if nothing does, or if the thread has yet to begin."""
+        """Return the text that holds the others up; None if none does, or has yet to begin."""
         runner = self._runner
         if runner is None or self._clock() - runner.since < self._patience:
             return None

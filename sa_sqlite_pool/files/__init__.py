@@ -1,1 +1,1 @@
-"""The files of a database: where it is, what lies beside it, which process uses it."""
+"""The files of a database: its location, the files beside it, the processes that use it."""

@@ -2,8 +2,8 @@
 
 ``sqlite3_deserialize()`` "causes the S-schema on database connection D to disconnect from database
 F, if any, and then open the content of buffer P as an in-memory database"
-(https://www.sqlite.org/c3ref/deserialize.html): the one connection would have another database than
-all others of its engine, and nothing would say so. So the content is copied into the file.
+(https://www.sqlite.org/c3ref/deserialize.html): this connection would have another database than
+all others of its engine, without an error. So the content is copied into the file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
 
 
 def with_images(factory: Any) -> Any:
-    """The subclass of ``factory`` whose images are those of a database in memory.
+    """Return the subclass of ``factory`` whose images are those of a database in memory.
 
-    ``factory`` itself where it is no class, and before Python 3.11, which has no images.
+    Returns ``factory`` itself if it is no class, and before Python 3.11, which has no images.
     """
     is_class = isinstance(factory, type) and hasattr(factory, "deserialize")
     return _subclass(factory) if is_class else factory
@@ -71,7 +71,7 @@ def _copy(image: sqlite3.Connection, target: sqlite3.Connection) -> None:
         image.execute("VACUUM")
 
     def progress(status: int, _remaining: int, _total: int) -> None:
-        if status & 0xFF in _LOCKED:  # it would be tried for ever
+        if status & 0xFF in _LOCKED:  # backup() would try for ever
             raise sqlite3.OperationalError("database is locked")
 
     image.backup(target, progress=progress)

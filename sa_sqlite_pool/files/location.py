@@ -1,4 +1,4 @@
-"""Where a database is, from what the dialect would hand to ``sqlite3.connect``."""
+"""The location of a database, from the arguments that the dialect gives ``sqlite3.connect``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..system.mounts import find_mount
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A database: ``path`` of its file, or None for one in memory, and its URI parameters.
+    """The location of a database: the ``path`` of its file, None in memory; URI ``parameters``.
 
     ``name`` is the URI's own name for a database in memory, which connections may share.
     """
@@ -25,7 +25,7 @@ class Location:
 
     @classmethod
     def parse(cls, database: str, *, uri: bool) -> Location:
-        """Read a file name, or an SQLite URI (https://www.sqlite.org/uri.html)."""
+        """Parse a file name, or an SQLite URI (https://www.sqlite.org/uri.html)."""
         if not uri or not database.startswith("file:"):
             return cls(None if database in {"", ":memory:"} else str(Path(database).absolute()))
         name, _, query = database.removeprefix("file:").partition("?")
@@ -39,12 +39,12 @@ class Location:
 
     @property
     def private(self) -> bool:
-        """In memory, and each connection would have a database of its own."""
+        """True if each connection would have a database of its own, in memory."""
         return self.path is None and not self.shares_cache
 
     @property
     def shares_cache(self) -> bool:
-        """Whether connections lock single tables, or a database in memory, for one another.
+        """True if connections lock single tables, or a database in memory, against one another.
 
         "file:…?cache=shared" (https://www.sqlite.org/sharedcache.html), and "vfs=memdb".
         """
@@ -58,17 +58,17 @@ class Location:
 
     @property
     def identity(self) -> str:
-        """The same string for every way to name the same database."""
+        """A string that is the same for every name of the same database."""
         return self.file or f"memory:{self.name}"
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The name of the database in messages."""
         return Path(self.path).name if self.path else (self.name or ":memory:")
 
     @property
     def writable(self) -> bool:
-        """Whether the URI itself allows writing."""
+        """True if the URI itself allows writing."""
         parameters = dict(self.parameters)
         return parameters.get("mode") != "ro" and parameters.get("immutable", "0") in {"0", "false"}
 
@@ -83,7 +83,7 @@ class Location:
         return f"file:{quote(self.path)}{query}"
 
     def check(self) -> None:
-        """Refuse, before anything is written, what SQLite would call "unable to open"."""
+        """Raise, before any write, an error where SQLite would say "unable to open"."""
         if self.path is None:
             return
         path = Path(self.path)

@@ -1,9 +1,9 @@
-"""How much is in a log, from the ``-wal`` file alone.
+"""The size of a log, from the ``-wal`` file alone.
 
 The file does not shrink when SQLite begins to write it anew, so its size says only how large the
-log once was. What is in use now follows from the format (https://www.sqlite.org/fileformat2.html
+log once was. The part in use follows from the format (https://www.sqlite.org/fileformat2.html
 #the_write_ahead_log): the header has two salts, which change at each new beginning, and each frame
-carries the salts under which it was written. So the frames in use are those at the front with the
+carries the salts under which it was written. So the frames in use are the leading ones with the
 header's salts, and their number is found by bisection.
 
 Opening the ``-wal`` file is harmless. The database and ``-shm`` files must never be opened beside
@@ -28,7 +28,7 @@ _MAGIC = frozenset({0x377F0682, 0x377F0683})
 class LogSize(NamedTuple):
     """``size`` of the file in bytes; ``frames`` in use, of ``frame_size`` bytes each.
 
-    ``salts`` are others whenever the log has begun anew.
+    ``salts`` change whenever the log begins anew.
     """
 
     size: int = 0
@@ -38,25 +38,24 @@ class LogSize(NamedTuple):
 
     @property
     def used(self) -> int:
-        """Bytes in use."""
+        """The number of bytes in use."""
         return self.frames * self.frame_size
 
 
 def measure(path: str) -> LogSize:
-    """Read the log ``path``; what cannot be read is of size 0.
+    """Return the size of the log ``path``, 0 if it cannot be read, by some twenty small reads.
 
-    Frames that a transaction has written ahead of its COMMIT count, too. Takes some twenty small
-    reads, whatever the size.
+    Frames that a transaction has written ahead of its COMMIT count, too.
     """
     try:
         with open(path, "rb", buffering=0, opener=_open) as log:
             return _measure(log)
-    except OSError:  # it went with its last user, or is no file
+    except OSError:  # its last user has removed it, or it is no file
         return LogSize()
 
 
 def _open(path: str, flags: int) -> int:
-    # A FIFO in its place would be waited for.
+    # Opening a FIFO in its place must not wait.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -89,8 +88,8 @@ def _measure(log: BinaryIO) -> LogSize:
 
 
 def sync_file(path: str) -> None:
-    """Have the ``-wal`` file written to the disk; see above why only that."""
-    with contextlib.suppress(OSError):  # it went with its last user; whoever needs it syncs again
+    """Sync the ``-wal`` file to the disk; the module says why only that file."""
+    with contextlib.suppress(OSError):  # its last user has removed it; a checkpoint syncs again
         descriptor = _open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -102,11 +101,11 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 def sync_open_file(path: str) -> None:
-    """Have a file that this process has open written to the disk, through that descriptor.
+    """Sync a file that this process has open to the disk, through that descriptor.
 
-    On Linux; elsewhere nothing happens. The database must not be opened a second time. If its
-    owner closes the descriptor meanwhile, another file is synced, or none: that does no harm, since
-    this is only to spare the next checkpoint a wait.
+    Does nothing but on Linux. The database must not be opened a second time. If its owner closes
+    the descriptor meanwhile, another file is synced, or none: that does no harm, since this only
+    saves the next checkpoint a wait.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(_DESCRIPTORS):
@@ -118,5 +117,5 @@ def sync_open_file(path: str) -> None:
 def _is(descriptor: str, path: str) -> bool:
     try:
         return os.readlink(f"{_DESCRIPTORS}/{descriptor}") == path
-    except OSError:  # it was the listing's own
+    except OSError:  # it was the descriptor of the listing itself
         return False

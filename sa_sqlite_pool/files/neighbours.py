@@ -1,4 +1,4 @@
-"""Which other processes use a database, as far as the system tells.
+"""The other processes that use a database, as far as the system tells.
 
 SQLite locks single bytes: of the ``-shm`` file in WAL mode
 (https://www.sqlite.org/walformat.html#wal_locks), else of the database (os.h in its source). A
@@ -27,29 +27,29 @@ except ImportError:  # Windows
 _PROCESSES = Path("/proc")
 
 tells_users = (_PROCESSES / "self" / "fd").exists()
-"""Whether the system tells who has a file open."""
+"""True if the system tells which processes have a file open."""
 
 _LOG_WRITER = range(120, 121)
-_LOG_READERS = range(124, 128)  # the reader at 123 uses the database alone, and is in nobody's way
-_RESERVED_BYTE = 0x40000001  # who writes has it, where there is no log
+_LOG_READERS = range(124, 128)  # a reader at 123 reads from the database alone
+_RESERVED_BYTE = 0x40000001  # locked by a writer, where there is no log
 _WRITER = range(_RESERVED_BYTE, _RESERVED_BYTE + 1)
 
 
 def outside_readers(database: str) -> list[str]:
-    """``process 4242 (sqlite3)`` for each other process that reads from the log."""
+    """Return ``process 4242 (sqlite3)`` for each other process that reads from the log."""
     return other_processes(_holders(locks(), f"{database}-shm", "READ", _LOG_READERS))
 
 
 def outside_writers(database: str) -> list[str]:
-    """Each other process that is writing at this moment and does not use this package."""
+    """Return each other process that is writing now and does not use this package."""
     writing, known = _writers(database)
     return other_processes(writing - known)
 
 
 def describe_writer(database: str) -> str | None:
-    """``process 4242 (sqlite3) outside this package …``: what has SQLite's lock for writing.
+    """Return the holder of SQLite's write lock: ``process 4242 (sqlite3) outside this package …``.
 
-    None where the system does not tell: another connection, of any process, may have it then.
+    None if the system does not tell: another connection, of any process, may have it then.
     """
     writing, known = _writers(database)
     if found := other_processes(writing - known):
@@ -60,7 +60,7 @@ def describe_writer(database: str) -> str | None:
 
 
 def _writers(database: str) -> tuple[set[int], set[int]]:
-    """The processes that are writing, and those that use this package."""
+    """Return the processes that are writing, and the processes that use this package."""
     held, log = list(locks()), identity(f"{database}-wal")
     known = {lock.pid for lock in held if (lock.family, lock.file) == ("FLOCK", log)}
     writing = {
@@ -71,9 +71,9 @@ def _writers(database: str) -> tuple[set[int], set[int]]:
 
 
 def users(path: str, *, writing: bool = False) -> list[str]:
-    """Each process that has the file open, this one included, or has a lock on it.
+    """Return each process that has the file open, this one included, or has a lock on it.
 
-    ``writing``: opened to be written, or with a lock on it.
+    With ``writing``, a process that has it open for reading only, and no lock, does not count.
     """
     try:
         file = os.stat(path)
@@ -90,7 +90,7 @@ def users(path: str, *, writing: bool = False) -> list[str]:
 
 
 def _descriptors(file: os.stat_result) -> Iterator[Path]:
-    """``/proc/4242/fd/7``, as far as this user may see them."""
+    """Yield the descriptors of a file, ``/proc/4242/fd/7``, that this user may see."""
     for descriptor in _PROCESSES.glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):  # it was closed meanwhile
             if os.path.samestat(os.stat(descriptor), file):
@@ -117,7 +117,7 @@ def _holders(held: Iterable[ProcessLock], path: str, kind: str, bytes_: range) -
 
 @final
 class Presence:
-    """Lets other processes know that this one uses the package on a log file."""
+    """The sign for other processes that this one uses the package on a log file."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -130,24 +130,24 @@ class Presence:
         return self._close is not None
 
     def show(self, inode: int) -> None:
-        """The log that is in use has this inode. From any thread."""
+        """Show that the log with this inode is in use. From any thread."""
         if fcntl is None or inode == self._inode:
             return
         self.hide()
         self._inode = inode
         with contextlib.suppress(OSError):
-            # What else may be there by now is not to be waited for, as a FIFO would be.
+            # Something else may be there by now, and opening a FIFO would wait.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._close = weakref.finalize(self, os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def hide(self) -> None:
-        """The log is no longer used."""
+        """Show that the log is no longer used."""
         self._inode = None
         if self._close is not None:
             self._close()
             self._close = None
 
     def renew_in_child(self) -> None:
-        """The lock is the parent's; leave it alone."""
+        """Close the descriptor, which leaves the lock to the parent process."""
         self.hide()

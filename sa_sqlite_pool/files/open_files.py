@@ -1,9 +1,9 @@
-"""Database files as they were when connections to them were opened, and whether they are there yet.
+"""The database files of open connections, and whether these files are still in their place.
 
-A file that is deleted or replaced while connections are open goes on without its name: what is
-committed reaches it, and a log that is still found by the old name. A checkpoint opens connections
-by that name. It would move the log of the old file into whatever is called so now: "unlinking or
-renaming a database file while in use" (https://www.sqlite.org/howtocorrupt.html). So it looks
+A file that is deleted or replaced while connections are open goes on without its name: commits
+reach it, and a log that is still found by the old name. A checkpoint opens connections by that
+name. It would move the log of the old file into whatever file has the name now: "unlinking or
+renaming a database file while in use" (https://www.sqlite.org/howtocorrupt.html). So it checks
 first. ``stat()`` opens nothing, and so drops none of SQLite's locks.
 """
 
@@ -35,22 +35,22 @@ def _look_at(path: str) -> _File | None:
 
 @final
 class OpenFiles:
-    """The files of this process's connections. Any thread may use it."""
+    """The files of this process's connections. Any thread may use this object."""
 
     def __init__(self) -> None:
         self._files: dict[object, _File] = {}
 
     def add(self, connection: object, path: str) -> None:
-        """``connection`` has just been opened to the file ``path``; once, for its whole life."""
+        """Note the file ``path`` of a ``connection`` just opened; once, for its whole life."""
         if connection not in self._files and (file := _look_at(path)) is not None:
             self._files[connection] = file
 
     def discard(self, connection: object) -> None:
-        """It is closed."""
+        """Forget a ``connection`` that was closed."""
         self._files.pop(connection, None)
 
     def assert_in_place(self, path: str) -> None:
-        """Raise :class:`FileReplacedError` if a connection is to another file than ``path``."""
+        """Raise :class:`FileReplacedError` if a connection was opened to another file ``path``."""
         now = _look_at(path)
         for file in list(self._files.values()):
             if file.path == path and file != now:

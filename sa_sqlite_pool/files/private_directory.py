@@ -1,4 +1,4 @@
-"""Where a database in memory is: in a file of its own, see :mod:`~.connector`."""
+"""The temporary file that stands for a database in memory; see :mod:`~.connector`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _databases: set[str] = set()  # as long as their directories are there
 
 
 def is_private(database: str | None) -> bool:
-    """Whether that file stands for a database in memory."""
+    """Return whether the file ``database`` stands for a database in memory."""
     return database in _databases
 
 
 class PrivateDirectory:
     """A temporary directory for a database in memory.
 
-    It is removed by :meth:`remove`, or with ``owner``, at the latest when Python exits.
+    It is removed by :meth:`remove`, with ``owner``, or at the latest when Python exits.
     """
 
     def __init__(self, owner: object) -> None:
@@ -31,5 +31,5 @@ class PrivateDirectory:
 
 def _remove(directory: str, owner: int) -> None:
     _databases.discard(str(Path(directory) / "memory.db"))
-    if os.getpid() == owner:  # and not a child process that is forked from it, and exits
+    if os.getpid() == owner:  # and not a forked child, which exits
         shutil.rmtree(directory, ignore_errors=True)

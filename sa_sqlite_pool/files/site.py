@@ -1,7 +1,7 @@
-"""Whether a database may be where it is: before anything there is created or changed.
+"""The check whether a database may be where it is, before anything there is created or changed.
 
-Looking at a path waits for whoever serves it, for ever where a server is gone. So it is done in a
-thread, once for each engine, and the event loop goes on.
+A look at a path waits for its file server, for ever if the server is gone. So a thread does it,
+once for each engine, and the event loop goes on.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from .location import Location
 
 logger = logging.getLogger("sa_sqlite_pool")
 
-# A server that fails over takes a moment, however soon the caller wants to write.
+# A server that fails over takes a moment, however short the caller's timeout is.
 _LEAST_SECONDS = 1.0
 
-_warned: set[tuple[str, str]] = set()  # real paths, and what of
+_warned: set[tuple[str, str]] = set()  # real paths, with the subjects of their warnings
 
 
 @final
 class Site:
-    """Where the database of one engine is. ``mount`` is known after :meth:`inspect`, if at all.
+    """The site of one engine's database. ``mount`` is known after :meth:`inspect`, if at all.
 
-    Call that until it is ``settled``.
+    Call that method until ``settled`` is True.
     """
 
     def __init__(self, location: Location, journal_mode: str) -> None:
-        self.inspected = location.path is None  # in memory there is nothing to see
-        self.settled = self.inspected  # and nobody stands in line for it whom others would overtake
+        self.inspected = location.path is None  # in memory there is nothing to inspect
+        self.settled = self.inspected  # and no task is in line that a later one would overtake
         self.mount: Mount | None = None
         self._location = location
         self._journal_mode = journal_mode
@@ -50,14 +50,14 @@ class Site:
 
     @property
     def doubtful(self) -> bool:
-        """Whether locks and shared memory may not work here, and each call may wait for others."""
+        """True if locks and shared memory may fail here, and calls may wait for a server."""
         return self.mount is not None and self.mount.doubt is not None
 
     async def inspect(self, timeout: float) -> None:
-        """Raise :class:`DatabaseNotUsableError` where the database cannot be used as asked.
+        """Raise :class:`DatabaseNotUsableError` if the database cannot be used as asked.
 
-        Waits at most ``timeout`` seconds, or one second where that is less, in order of arrival.
-        What is wrong is looked for again the next time.
+        Waits in line, and then for the look, each at most ``timeout`` seconds, or one second if
+        that is longer. After an error, the next call looks again.
         """
         wait = max(timeout, _LEAST_SECONDS)
         permit = await self._line.acquire(wait)
@@ -81,7 +81,7 @@ class Site:
     def _look(self) -> None:
         location = self._location
         assert location.path is not None
-        location.check()  # first: it mounts what is mounted at its first use
+        location.check()  # first: the first use mounts an automount
         file = os.path.realpath(location.path)
         _check_side_files(file)
         mount = find_mount(file)
@@ -116,7 +116,7 @@ class Site:
 
     def _no_answer(self, seconds: float) -> DatabaseNotUsableError:
         assert self._location.path is not None
-        mount = find_mount(self._location.path)  # of the path as it is written: nothing is touched
+        mount = find_mount(self._location.path)  # not of the real path: nothing may be touched
         return DatabaseNotUsableError(
             f"{self._location.path} does not answer for {seconds:.2f} s; it seems to be on "
             f"{mount or 'a file system of unknown type'}: see to its server, or keep the database "
@@ -124,7 +124,7 @@ class Site:
         )
 
 
-# SQLite opens them as they are, and a FIFO would stop its thread for ever.
+# SQLite opens them whatever they are, and a FIFO would block its thread for ever.
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -145,9 +145,9 @@ def _once(file: str, what: str, message: str) -> None:
 
 
 def _in_thread(function: Callable[[], None]) -> Future[None]:
-    """Call it in a thread that nobody has to wait for, not even at exit."""
+    """Call ``function`` in a daemon thread: not even the exit of the process waits for it."""
     future: Future[None] = Future()
-    future.set_running_or_notify_cancel()  # who stops waiting does not stop it for the others
+    future.set_running_or_notify_cancel()  # a waiter that is cancelled must not cancel it
 
     def run() -> None:
         try:

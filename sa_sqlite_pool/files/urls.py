@@ -1,4 +1,4 @@
-"""What users give as a database: a URL, or a path."""
+"""The address of a database that users give: a URL, or a path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .location import Location
 
 
 def sqlite_url(address: str | URL | os.PathLike[str], *, needed_by: str, otherwise: str) -> URL:
-    """The ``sqlite+aiosqlite`` URL of a path or URL; :class:`ConfigurationError` for others.
+    """Return the ``sqlite+aiosqlite`` URL of an address; :class:`ConfigurationError` for others.
 
-    ``needed_by`` and ``otherwise`` are for the message: who needs it, and the way for users of
-    other databases.
+    ``needed_by`` and ``otherwise`` are for the message: what needs the URL, and the way for users
+    of other databases.
     """
     if isinstance(address, os.PathLike):
         return URL.create("sqlite+aiosqlite", database=os.fspath(address))
@@ -35,7 +35,7 @@ def sqlite_url(address: str | URL | os.PathLike[str], *, needed_by: str, otherwi
 
 
 def parse_url(url: str | URL | os.PathLike[str]) -> URL:
-    """The URL of what a :class:`~sa_sqlite_pool.SQLiteDatabase` is made for."""
+    """Return the URL that a :class:`~sa_sqlite_pool.SQLiteDatabase` is made for."""
     return sqlite_url(
         url,
         needed_by="SQLiteDatabase",
@@ -44,6 +44,6 @@ def parse_url(url: str | URL | os.PathLike[str]) -> URL:
 
 
 def locate(url: URL) -> Location:
-    """Where the dialect would open it."""
+    """Return the location at which the dialect would open ``url``."""
     arguments, parameters = url.get_dialect()().create_connect_args(url)
     return Location.parse(str(arguments[0]), uri=bool(parameters.get("uri")))

@@ -1,8 +1,8 @@
 """A coroutine on an event loop of its own, in a thread.
 
 Alembic and the revisions are synchronous code, which waits only where it executes SQL. Between two
-statements it would keep the application's loop from everything else: for the time of an import, or
-for minutes where a revision computes.
+statements it would block the application's loop: for the time of an import, or for minutes where a
+revision computes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 async def run_aside(main: Coroutine[Any, Any, T]) -> T:
-    """What ``main`` returns or raises; the caller's loop goes on meanwhile.
+    """Run ``main`` in a thread; return or raise its outcome. The caller's loop goes on meanwhile.
 
-    It runs in a copy of the caller's context. A cancellation is passed on to it, and raised when
-    it has come to its end: nothing goes on behind the caller's back.
+    ``main`` runs in a copy of the caller's context. A cancellation is passed on to it, and raised
+    when it has ended: nothing of it goes on after that.
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(main)

@@ -1,4 +1,4 @@
-"""What ``env.py`` calls, and whom it finds there: a connection handed over, or the command."""
+"""The function for ``env.py``, on a connection that is handed over or under the command."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _REFUSED = {
 
 
 def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options: Any) -> None:
-    """All that ``env.py`` has to do, for every Alembic command.
+    """Do all that ``env.py`` has to do, for every Alembic command.
 
     ::
 
@@ -62,15 +62,15 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
 
     Under :func:`~sa_sqlite_pool.migrations.upgrade` and its like it works on the connection they
     hand over. Under the ``alembic`` command it makes a writer engine for ``sqlalchemy.url``, waits
-    for its turn for at most 300 seconds, and sets up logging as the ini file says. With ``--sql``
-    it prints.
+    at most 300 seconds for its turn, and sets up logging as the ini file says. With ``--sql`` it
+    prints the statements.
 
     :param target_metadata: what the database should look like, for ``--autogenerate`` and ``check``
     :param options: for Alembic's ``context.configure()``: ``include_object``, ``compare_type``, …
         ``render_as_batch`` is True if you do not say otherwise
 
     Raises :class:`~sa_sqlite_pool.ConfigurationError` for options that would lift a guarantee, and
-    where it is called in a running event loop without a connection.
+    if it is called in a running event loop without a connection.
     """
     config = _config()
     config.attributes[CALLED] = True
@@ -103,7 +103,7 @@ async def _connect_and_migrate(config: Config, options: dict[str, Any]) -> None:
         await engine.dispose()
 
 
-# -- what it finds ---------------------------------------------------------------------------------
+# -- its configuration and connection --------------------------------------------------------------
 
 
 def _config() -> Config:
@@ -167,7 +167,7 @@ def _assert_no_loop() -> None:
 
 
 def _set_up_logging(config: Config) -> None:
-    """As the ini file says; an application that calls Alembic has logging of its own."""
+    """Set up logging as the ini file says, but not in an application, which has its own."""
     by_command = config.cmd_opts is not None
     if by_command and config.config_file_name and config.file_config.has_section("loggers"):
         fileConfig(config.config_file_name, disable_existing_loggers=False)
@@ -175,7 +175,7 @@ def _set_up_logging(config: Config) -> None:
 
 @contextmanager
 def _short_errors(config: Config) -> Iterator[None]:
-    """The command prints the message of what needs no traceback."""
+    """Raise ``CommandError`` under the command, which prints it without a traceback."""
     try:
         yield
     except (ConfigurationError, WriteTimeout) as error:

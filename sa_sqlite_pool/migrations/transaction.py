@@ -1,6 +1,6 @@
 """All revisions of one command in one transaction, and no child row lost.
 
-Alembic is configured and run here; who connects, and when, is the business of others.
+Alembic is configured and run here; other modules make the connection.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _MOST_ROWS_NAMED = 10
 _MARK = "PRAGMA defer_foreign_keys = 1"
 
 # Alembic takes SQLite's DDL for non-transactional, because of Python's sqlite3. With this package
-# it is not, and `transactional_ddl` says so: a failing revision leaves nothing behind.
+# it is transactional, as `transactional_ddl` says: a failing revision leaves nothing behind.
 _ONE_TRANSACTION: dict[str, Any] = {"transactional_ddl": True, "transaction_per_migration": False}
 
 
 class MigrationError(CommandError):
-    """A migration that would not be safe.
+    """Error of a migration that would not be safe.
 
-    It was rolled back, the database is as it was, unless the message says that a revision has ended
-    the transaction itself.
+    The migration was rolled back and the database is as it was, unless the message says that a
+    revision has ended the transaction itself.
     """
 
 
 def migrate(connection: Connection, options: dict[str, Any]) -> None:
-    """Run what Alembic was asked for: all of it, or nothing.
+    """Run all revisions that Alembic was asked for, or none.
 
     The connection has the write turn, and no transaction.
     """
@@ -47,7 +47,7 @@ def migrate(connection: Connection, options: dict[str, Any]) -> None:
         if step.is_migration:  # and no stamp, which changes no row
             applied.append(step)
 
-    # A statement of a migration may copy a whole table: the application's limit is not meant.
+    # A statement of a migration may copy a whole table: the application's limit does not apply.
     connection = connection.execution_options(statement_timeout=None)
     callbacks = (*to_tuple(options.get("on_version_apply"), default=()), note)
     with _foreign_keys_as_before(connection):
@@ -64,8 +64,8 @@ def migrate(connection: Connection, options: dict[str, Any]) -> None:
 def end_what_listeners_began(connection: Connection) -> None:
     """Commit what ``engine_connect`` listeners have left on a connection that was just made.
 
-    A listener that asks whether the connection works is a recipe of SQLAlchemy's documentation, and
-    leaves the transaction open that its question has begun.
+    A listener that tests the connection is a recipe of SQLAlchemy's documentation, and leaves the
+    transaction open that its statement has begun.
     """
     if connection.in_transaction():
         connection.commit()
@@ -107,8 +107,8 @@ def _begin(connection: Connection) -> None:
     """Switch foreign keys off, and begin the transaction with SQLite's lock.
 
     SQLAlchemy has begun its own already, so no ``begin`` event comes between the two, whose
-    listeners may send BEGIN, as SQLAlchemy's documentation has it. Alembic's first question is a
-    PRAGMA, which opens no transaction; workers that start at once must ask it one after the other.
+    listeners may send BEGIN, as in SQLAlchemy's documentation. Alembic's first statement is a
+    PRAGMA, which opens no transaction; workers that start at once must run it one after the other.
     """
     # What a listener has begun: "This pragma is a no-op within a transaction".
     # https://www.sqlite.org/pragma.html#pragma_foreign_keys
@@ -129,7 +129,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _foreign_keys(connection: Connection) -> int:
-    """1 if they are enforced; 0 also where SQLite was built without them."""
+    """Return 1 if foreign keys are enforced; 0 also if SQLite was built without them."""
     return int(connection.exec_driver_sql("PRAGMA foreign_keys").scalar() or 0)
 
 
@@ -138,7 +138,7 @@ def _set_foreign_keys(connection: Connection, state: int) -> None:
 
 
 def _mark(connection: Connection) -> None:
-    """Have SQLite remember this transaction, by something that has no effect in it.
+    """Mark this transaction in SQLite, by a setting that has no effect in it.
 
     "The defer_foreign_keys pragma is automatically switched off at each COMMIT or ROLLBACK":
     https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys
@@ -147,7 +147,7 @@ def _mark(connection: Connection) -> None:
 
 
 def _assert_same_transaction(connection: Connection) -> None:
-    """Raise where a revision has ended it beneath SQLAlchemy, and begun another for the rest."""
+    """Raise if a revision has ended the transaction beneath SQLAlchemy, and begun another."""
     _assert_in_transaction(connection)
     marked = connection.exec_driver_sql("PRAGMA defer_foreign_keys").scalar()
     if marked == 0 or _foreign_keys(connection):
@@ -183,13 +183,13 @@ def _foreign_keys_as_before(connection: Connection) -> Iterator[None]:
                 _end(connection, raw, before)
             except BaseException as error:
                 connection.invalidate()
-                # The database is being closed, say: what is committed stays, and is no failure.
+                # For example, the database is being closed: what is committed stays, no failure.
                 if not isinstance(error, DBAPIError):
                     raise
 
 
 def _end(connection: Connection, raw: SQLiteConnection, foreign_keys: Any) -> None:
-    """Roll back what is open, and set foreign keys as they were, or nobody uses it again."""
+    """Roll back, and set foreign keys as they were; invalidate the connection if that fails."""
     connection.rollback()
     # SQLAlchemy takes a COMMIT that was refused for the end, and sends no ROLLBACK.
     raw.rollback()
@@ -201,7 +201,7 @@ def _end(connection: Connection, raw: SQLiteConnection, foreign_keys: Any) -> No
 
 
 def _below(raw: SQLiteConnection, sql: str) -> Any:
-    """The row that ``sql`` gives, beneath SQLAlchemy, whose ``begin`` event would come first."""
+    """Return the row of ``sql``, run beneath SQLAlchemy, whose ``begin`` event would come first."""
     try:
         return raw.execute(sql).fetchone()
     except sqlite3.Error as error:
@@ -218,7 +218,7 @@ def _raw(connection: Connection) -> SQLiteConnection:
 
 
 def _refuse_violations(connection: Connection) -> None:
-    """Raise, and thereby roll back, where a row refers to none: nobody looked while they were off.
+    """Raise, and thereby roll back, if a row refers to none: while off, they were not enforced.
 
     https://www.sqlite.org/pragma.html#pragma_foreign_key_check
     """
@@ -244,7 +244,7 @@ def _refuse_violations(connection: Connection) -> None:
 def _no_end_in_between(connection: Connection) -> Iterator[None]:
     """Refuse what would end the transaction half way, and begin another for the rest.
 
-    The ROLLBACK after an error comes later, when nobody listens any more.
+    The ROLLBACK after an error comes later, when the listeners are removed.
     """
     for name, listener in _LISTENERS.items():
         event.listen(connection, name, listener)

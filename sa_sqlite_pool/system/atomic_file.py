@@ -1,7 +1,7 @@
-"""A file that is written beside its name, and takes that name when it is complete.
+"""A file that is written under a temporary name, and takes its final name when it is complete.
 
-Until then it is called ``<name>.unfinished``. A process that is killed leaves it there; who writes
-the same file next removes it. An ``flock()`` tells one that is left from one that is being written.
+Until then it is called ``<name>.unfinished``. A process that is killed leaves it there; the next
+one that writes the same file removes it. An ``flock()`` is held on a file that is being written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUFFIX = ".unfinished"
 
 @final
 class AtomicFile:
-    """The file ``final`` to be. All methods block; :meth:`discard` may be called by any thread."""
+    """The file that will be ``final``. All methods block; any thread may call :meth:`discard`."""
 
     def __init__(self, final: Path) -> None:
         self.final = final
@@ -36,13 +36,13 @@ class AtomicFile:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """The file and its lock are the parent's."""
+        """Leave the file and its lock to the parent process."""
         self._here = False
         self._unlock()
 
     @contextlib.contextmanager
     def or_nothing(self) -> Iterator[None]:
-        """Whatever goes wrong within the block, nothing is left of the file."""
+        """Remove the file if the block raises."""
         try:
             yield
         except BaseException:
@@ -50,7 +50,7 @@ class AtomicFile:
             raise
 
     def create(self, like: str) -> None:
-        """An empty file, for those who may use the file ``like``."""
+        """Create an empty file with the permissions, and under root the owner, of ``like``."""
         while not self._here:
             try:
                 created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
@@ -65,14 +65,14 @@ class AtomicFile:
             os.chown(self.path, model.st_uid, model.st_gid)
 
     def _own(self, created: int) -> None:
-        # Create              | Another who finds the file
+        # Creator             | Another process, which finds the file
         # open                |
         #                     | lock, unlink, close
         # lock; not its file: once more
         try:
             self._lock(created)
             self._here = self._is(created)
-        except OSError:  # no locks here: nobody else has it either
+        except OSError:  # locks do not work here: no other process has it either
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
             raise
@@ -111,14 +111,14 @@ class AtomicFile:
             return False
 
     def replace(self) -> None:
-        """Take the name, also of an older file, in one step that lasts."""
+        """Take the final name, also from an older file, in one step, and sync the directory."""
         os.replace(self.path, self.final)
         self._here = False
         self._unlock()
         self._sync_directory()
 
     def link(self) -> None:
-        """Take the name, if nobody has it; ``FileExistsError`` otherwise."""
+        """Take the final name; raise ``FileExistsError`` if there is a file of that name."""
         os.link(self.path, self.final)
         self.discard()
         self._sync_directory()
@@ -133,7 +133,7 @@ class AtomicFile:
             os.close(directory)
 
     def discard(self) -> None:
-        """Leave nothing, unless it has taken its name. More than once, too."""
+        """Remove the file, unless it has its final name. Further calls do nothing."""
         if self._here:
             self._here = False
             with contextlib.suppress(FileNotFoundError):
@@ -147,7 +147,7 @@ class AtomicFile:
 
 
 def check_directory(path: Path) -> None:
-    """Refuse a path where no file can be made."""
+    """Raise ``DatabaseNotUsableError`` if no file can be created at ``path``."""
     if path.is_dir():
         raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
     if not path.parent.is_dir():

@@ -5,14 +5,14 @@ in the child process. […] Do not even call sqlite3_close() on a database conne
 process": https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
 
 Nor may the child open the same file again while it has inherited a connection to it: SQLite keeps
-one record of locks a file and process (``unixInodeInfo`` in its os_unix.c). The child's copy says
-that the file is locked already, so SQLite locks nothing, and a commit of the child is lost when the
-parent closes.
+one record of locks for each file in a process (``unixInodeInfo`` in its os_unix.c). The child's
+copy says that the file is locked already, so SQLite locks nothing, and a commit of the child is
+lost when the parent closes.
 
-So, before a fork, the threads that work for this package come to rest, that no mutex inside SQLite
-is held by a thread that the child does not have, and connections at rest are closed. In the child,
-everything registered here is renewed: connections are left alone for ever, turns and pools begin
-anew, and files to which a connection was in use are refused.
+So, before a fork, the threads that work for this package come to rest, so that no mutex inside
+SQLite is held by a thread that the child does not have, and idle connections are closed. In the
+child, every registered object is renewed: connections are never touched again, turns and pools
+begin anew, and files to which a connection was in use are refused.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ import weakref
 from collections.abc import Iterator
 from typing import Protocol, final
 
-# A statement that runs longer is not waited for: it may take minutes, and SQLite holds its process
-# wide mutexes for moments only.
+# A fork does not wait for a statement that runs longer: it may take minutes, and SQLite holds its
+# process-wide mutexes for moments only.
 _REST_SECONDS = 1.0
 _LOOK_SECONDS = 0.0005
 
 
 class Renewable(Protocol):
-    """What begins anew in a child process."""
+    """An object that begins anew in a child process."""
 
     def renew_in_child(self) -> None:
         """Forget what belongs to the parent. Runs right after the fork, in its only thread."""
 
 
 class Preparing(Protocol):
-    """What does something before a fork."""
+    """An object that does something before a fork."""
 
     def prepare_for_fork(self) -> None:
-        """Runs in the thread that forks, while those that work for this package rest."""
+        """Prepare, in the thread that forks, while the threads of this package rest."""
 
 
 @final
 class Rest:
-    """Lets a fork wait until nobody uses SQLite, and others until the fork is done.
+    """A barrier: a fork waits until no thread uses SQLite, and threads wait until it is done.
 
-    Each use is between :meth:`begin` and :meth:`end`, in whatever thread, with a token of its own.
+    Each use is between :meth:`begin` and :meth:`end`, in any thread, with a token of its own.
 
         Thread                          | Fork
         begin(): token into working     |
         if forking: out again, and wait | forking = True
-        use SQLite                      | wait until working is empty
+        use SQLite                      | wait until working is empty, at most a second
 
     Whatever the order, one sees the other: a set changes in one step of the interpreter.
     """
@@ -79,7 +79,7 @@ class Rest:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """``with rest():`` where a few microseconds do not count."""
+        """Use SQLite within ``with rest():``, where a few microseconds do not count."""
         token = object()
         self.begin(token)
         try:
@@ -105,12 +105,12 @@ _preparing: weakref.WeakSet[Preparing] = weakref.WeakSet()
 
 
 def renew_after_fork(thing: Renewable) -> None:
-    """Have ``thing.renew_in_child()`` called in every child, as long as somebody else keeps it."""
+    """Call ``thing.renew_in_child()`` in every child. This keeps a weak reference only."""
     _renewables.add(thing)
 
 
 def prepare_before_fork(thing: Preparing) -> None:
-    """Have ``thing.prepare_for_fork()`` called, as long as somebody else keeps it."""
+    """Call ``thing.prepare_for_fork()`` before every fork. This keeps a weak reference only."""
     _preparing.add(thing)
 
 

@@ -1,4 +1,4 @@
-"""The life of what is opened and closed."""
+"""The life cycle of an object that is opened and closed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class State(enum.Enum):
-    """The life of a :class:`~.database.SQLiteDatabase`; it goes downwards only."""
+    """The state of a :class:`~.database.SQLiteDatabase`, which moves down this list only."""
 
     NEW = "new"
     OPEN = "open"
@@ -15,7 +15,7 @@ class State(enum.Enum):
 
     @property
     def remedy(self) -> str:
-        """What to do, where it must be open and is not; for messages."""
+        """The words of a message for a database that must be open and is not."""
         remedies = {
             State.NEW: "is new; use `async with db:` or `await db.open()` first",
             State.CLOSING: "is being closed; make a new SQLiteDatabase",

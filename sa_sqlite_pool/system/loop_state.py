@@ -1,4 +1,4 @@
-"""One object for each event loop: what the package keeps for it.
+"""The state that the package keeps for each event loop, in one object.
 
 A class whose objects belong to one loop, such as the mailbox or the loop's budget, is a *part* of
 the loop's state. It keeps no registry of its own and asks for no loop:
@@ -32,7 +32,7 @@ class _Parts(dict[type[Any], Any]):
 class LoopState:
     """The parts of one event loop, by their classes. Each is made at its first use, in the loop.
 
-    It is forgotten with its loop. No part refers to the loop, except through tasks that wait.
+    It goes with its loop. No part refers to the loop, except through tasks that wait.
     """
 
     __slots__ = ("loop", "parts")
@@ -46,7 +46,7 @@ class LoopState:
 class _Registry:
     """The states of all event loops of the process.
 
-    Only a loop that runs asks for its state, so no two threads ask for the same one.
+    Only a running loop asks for its state, so no two threads ask for the same one.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class _Registry:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Forget the parent's: a loop that goes on in the child begins anew.
+        """Forget the parent's states: a loop that goes on in the child begins anew.
 
-        Of the parent's threads only the running one is left, and its cache with it.
+        Of the parent's threads only the running one is left, with its cache.
         """
         self._states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopState] = (
             weakref.WeakKeyDictionary()
@@ -71,7 +71,7 @@ class _Registry:
         return found
 
     def _forget_closed(self) -> None:
-        """Forget what closed loops have left: tasks that wait in a part lead to their loop."""
+        """Drop the states of closed loops: tasks that wait in a part keep their loop alive."""
         for reference in self._states.keyrefs():
             if (loop := reference()) is not None and loop.is_closed():
                 self._states.pop(loop, None)
@@ -89,7 +89,7 @@ _registry = _Registry()
 
 
 def of_running_loop(part: type[P]) -> P:
-    """Return the running loop's object of the class ``part``: the same each time."""
+    """Return the running loop's object of the class ``part``, the same each time."""
     loop = asyncio.get_running_loop()
     state = _here.state
     if state is None or state.loop() is not loop:
@@ -101,9 +101,9 @@ def of_running_loop(part: type[P]) -> P:
 def call_unless_closed(
     loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *arguments: object
 ) -> bool:
-    """Have ``callback`` called in ``loop``, from any thread; return False where that is closed.
+    """Schedule ``callback`` in ``loop``, from any thread; return False if the loop is closed.
 
-    The tasks of a closed loop will never run again, so there is nothing left to tell them.
+    The tasks of a closed loop will never run again, so they need no call.
     """
     try:
         loop.call_soon_threadsafe(callback, *arguments)

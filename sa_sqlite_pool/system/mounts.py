@@ -1,13 +1,13 @@
-"""Which file system a path is on, and whether SQLite's locks and shared memory work there.
+"""The file system that a path is on, and whether SQLite's locks and shared memory work there.
 
 "All processes using a database must be on the same host computer; WAL does not work over a network
-filesystem" (https://www.sqlite.org/wal.html). SQLite does not look: it switches to WAL there, and
-what follows is an I/O error where memory cannot be mapped, or a corrupt database where the locks of
-one machine are not seen by another (https://www.sqlite.org/howtocorrupt.html).
+filesystem" (https://www.sqlite.org/wal.html). SQLite does not check: it switches to WAL there, and
+then raises an I/O error if memory cannot be mapped, or corrupts the database if one machine does
+not see the locks of another (https://www.sqlite.org/howtocorrupt.html).
 
 Linux lists the mounts of a process in ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)). Reading it
-touches none of them, so a server that is gone cannot make it wait. Elsewhere Python tells the type
-of no file system, only that a path of Windows is on another machine. What is not known is not said.
+touches none of them, so it does not wait for a server that is gone. On other systems Python only
+tells that a path of Windows is on another machine. A file system of unknown type raises no doubt.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ _OF_HOST = frozenset(
         "vmhgfs-fuse",
     }
 )
-# A block device, say of NTFS, or the layers of a container: nobody else can have them mounted. The
-# kernel itself keeps the locks and maps the memory.
+# A block device, say of NTFS, or the layers of a container: no other machine can have them mounted.
+# The kernel itself keeps the locks and maps the memory.
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs"})
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One file system where it is mounted. ``type`` is the kernel's word, such as ``nfs4``."""
+    """One mounted file system. ``type`` is the kernel's name for it, such as ``nfs4``."""
 
     id: int
     parent: int
@@ -79,7 +79,7 @@ class Mount:
 
     @property
     def doubt(self) -> str | None:
-        """Why SQLite's locks and shared memory cannot be relied on; None where they can."""
+        """The reason why SQLite's locks and shared memory are not reliable; None if they are."""
         if self.type in _LOCAL_FUSE:
             return None
         if self.type in _NETWORK:
@@ -94,12 +94,12 @@ class Mount:
         return None
 
     def holds(self, path: str) -> bool:
-        """Whether ``path`` is its mount point, or below it."""
+        """Return whether ``path`` is the mount point, or below it."""
         return path == self.point or path.startswith(self.point.rstrip("/") + "/")
 
 
 def find_mount(path: str) -> Mount | None:
-    """The file system of a real path; None where the system does not say. Does not touch it."""
+    """Return the mount of a real path, None if the system does not tell. Never touches it."""
     if os.name == "nt":
         return windows_share(path)
     try:
@@ -110,7 +110,7 @@ def find_mount(path: str) -> Mount | None:
 
 
 def parse_mounts(mountinfo: bytes) -> list[Mount]:
-    """The lines of ``mountinfo``, in their order; a line of another form is passed over."""
+    """Return the mounts in ``mountinfo``, in their order; skip a line of another form."""
     mounts = []
     for line in mountinfo.splitlines():
         try:
@@ -142,10 +142,10 @@ def _character(match: re.Match[bytes]) -> bytes:
 
 
 def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """The mount that ``path``, a real path, is on.
+    """Return the mount that ``path``, a real path, is on.
 
-    Goes down from the root as the kernel does: at each step to what is mounted there on the mount
-    it is on. So a mount that a later one covers is not found, whatever the lengths of their points.
+    Walks down from the root as the kernel does: each step goes to a mount whose parent is the mount
+    found last. So a mount that a later one covers is not found, however long its mount point is.
     """
     left = list(mounts)
     known = {mount.id for mount in left}
@@ -166,7 +166,7 @@ def _is_next(mount: Mount, found: Mount | None, known: set[int]) -> bool:
 
 
 def windows_share(path: str) -> Mount | None:
-    r"""A path such as ``\\server\share\app.db``, which ``realpath`` makes of mapped drives too."""
+    r"""Return the share of ``\\server\share\app.db``, which ``realpath`` makes of mapped drives."""
     share = ntpath.splitdrive(path)[0]
     if not share.startswith("\\\\") or share.startswith(("\\\\?\\", "\\\\.\\")):
         return None

@@ -1,7 +1,7 @@
-"""Which process has which lock, as far as the system tells.
+"""The locks that processes hold, as far as the system tells.
 
-Linux lists all locks, with the process that has them, in ``/proc/locks``. Looking there opens no
-file. Elsewhere, and for processes of another container, nothing is known.
+Linux lists all locks, with the processes that hold them, in ``/proc/locks``. Reading it opens no
+locked file. On other systems, and for processes of another container, nothing is known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _END_OF_FILE = 2**63
 
 
 class ProcessLock(NamedTuple):
-    """``family`` is FLOCK or POSIX, ``kind`` READ or WRITE; the bytes include the last."""
+    """A lock: ``family`` is FLOCK or POSIX, ``kind`` READ or WRITE; ``last`` is inclusive."""
 
     family: str
     kind: str
@@ -31,7 +31,7 @@ class ProcessLock(NamedTuple):
 
 
 def identity(path: str) -> str | None:
-    """A file as the list names it; None where there is none."""
+    """Return the name of a file in that list; None if there is no file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -40,7 +40,7 @@ def identity(path: str) -> str | None:
 
 
 def locks() -> Iterator[ProcessLock]:
-    """All that are held at this moment, not those that are waited for."""
+    """Yield all locks that are held at this moment, none that is still waited for."""
     try:
         lines = _LOCKS.read_text().splitlines()
     except OSError:
@@ -54,12 +54,12 @@ def locks() -> Iterator[ProcessLock]:
 
 
 def other_processes(pids: Iterable[int]) -> list[str]:
-    """``process 4242 (sqlite3)`` for each that is not this one."""
+    """Return ``process 4242 (sqlite3)`` for each process but this one."""
     return processes(set(pids) - {os.getpid()})
 
 
 def processes(pids: Iterable[int]) -> list[str]:
-    """``process 4242 (sqlite3)`` for each; locks of the system's own have no process."""
+    """Return ``process 4242 (sqlite3)`` for each; the system's own locks have no process."""
     return [_name(pid) for pid in sorted(set(pids)) if pid > 0]
 
 

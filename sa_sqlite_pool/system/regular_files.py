@@ -1,7 +1,7 @@
-"""Files of the package's own beside a database, where anything may be in their place.
+"""Safe opening of the package's own files beside a database.
 
-In a directory that several users write, one may put a FIFO there, and opening it would wait for a
-process that writes into it: on the event loop, for ever.
+A user who may write in the directory can put a FIFO in their place, and opening it would wait for
+a process that writes into it: on the event loop, for ever.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import stat
 
 from ..errors import DatabaseNotUsableError
 
-# No symbolic link is followed. The database's own are, before, so nobody has a reason to put one
-# here; what it leads to would be locked or truncated.
+# No symbolic link is followed: its target would be locked or truncated. Links to the database are
+# resolved before, so no application needs a link here.
 FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
-# What open() says of a symbolic link, and of a socket or a device that is not there.
+# The errors of open() for a symbolic link, and for a socket or a device that is not there.
 _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
 
 
 def open_regular(path: str, remedy: str) -> int:
     """Open the regular file ``path`` for reading, without waiting; return its descriptor.
 
-    Raises ``OSError`` as ``open()`` does, and :class:`DatabaseNotUsableError` with ``remedy`` where
-    it is something else.
+    Raises ``OSError`` as ``open()`` does, and :class:`DatabaseNotUsableError` with ``remedy`` if
+    ``path`` is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | FLAGS)

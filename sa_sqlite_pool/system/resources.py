@@ -1,4 +1,4 @@
-"""What the current thread has cost the machine."""
+"""The resources that the current thread has used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WHO = getattr(resource, "RUSAGE_THREAD", None)
 
 
 def disk_reads() -> float:
-    """Blocks read from the disk by this thread; where nobody counts them, another number each time.
+    """Return the blocks this thread has read from disk; if unknown, another number each time.
 
     ``ru_inblock`` of https://man7.org/linux/man-pages/man2/getrusage.2.html
     """

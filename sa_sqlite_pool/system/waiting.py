@@ -12,10 +12,10 @@ from .loop_state import call_unless_closed
 async def done_in_time(future: Future[Any], seconds: float) -> bool:
     """Wait until ``future`` is done, at most ``seconds``; return whether it is.
 
-    Its outcome is left where it is. Not by ``asyncio.wait_for()``: that returns the result of what
-    is done when the cancellation arrives, and drops the cancellation, so that the task goes on
-    (Python 3.10 and 3.11; https://github.com/python/cpython/issues/81839). A future that is awaited
-    and done already leaves it to the task, which raises it at this await.
+    The outcome stays in ``future``. ``asyncio.wait_for()`` is not used: if its future is done when
+    a cancellation arrives, it returns the result and drops the cancellation, so that the task goes
+    on (Python 3.10 and 3.11; https://github.com/python/cpython/issues/81839). A plain future that
+    is done already leaves the cancellation to the task, which raises it at this await.
     """
     loop = asyncio.get_running_loop()
     woken = loop.create_future()

@@ -1,1 +1,1 @@
-"""Who may write now. Built on asyncio and threading alone."""
+"""Turns, permits and snapshots: which task may write or read now. Knows no engine and no pool."""

@@ -1,7 +1,7 @@
-"""How long the tasks of an event loop wait: one timer for all that wait equally long.
+"""The timeouts of waiting tasks: one timer in each event loop for all timeouts of equal length.
 
-They come to their deadlines in the order in which they came, so the timer is for the first of them.
-A timer each would be most of what it costs to stand in a line that moves.
+Equal timeouts end in the order in which they began, so a timer for the first of them is enough. A
+timer for each task would be most of the cost of waiting in a line that moves.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ Wake = Callable[[], None]
 
 @final
 class Deadlines:
-    """The deadlines of one event loop, whatever its tasks wait for: a part of the loop's state."""
+    """The deadlines of one event loop, whatever its tasks wait for; a part of the loop's state."""
 
     def __init__(self) -> None:
         self._queues: dict[float, _Queue] = {}
 
     def add(self, seconds: float, wake: Wake) -> None:
-        """Have ``wake()`` called after so many seconds."""
+        """Call ``wake()`` after ``seconds``."""
         queue = self._queues.get(seconds)
         if queue is None:
             queue = self._queues[seconds] = _Queue(seconds)
         queue.add(wake)
 
     def discard(self, seconds: float, wake: Wake) -> None:
-        """Forget it: nothing waits for it any more. No harm if it has been called."""
+        """Remove a deadline that is no longer needed. Does nothing if ``wake()`` was called."""
         queue = self._queues.get(seconds)
         if queue is not None and queue.discard(wake):
             del self._queues[seconds]
@@ -36,7 +36,7 @@ class Deadlines:
 
 @final
 class _Queue:
-    """The deadlines that are equally far away when they are added."""
+    """The deadlines of timeouts of the same length."""
 
     __slots__ = ("_deadlines", "_seconds", "_timer")
 
@@ -52,7 +52,7 @@ class _Queue:
             self._timer = loop.call_at(deadline, self._time_passed)
 
     def discard(self, wake: Wake) -> bool:
-        """Return whether none is left."""
+        """Remove the deadline of ``wake``; return whether none is left."""
         self._deadlines.pop(wake, None)
         if self._deadlines:
             return False

@@ -1,8 +1,8 @@
-"""A fair semaphore whose permits know their holders.
+"""A fair semaphore whose permits record their holders.
 
 ``asyncio.Semaphore`` and ``asyncio.Queue`` let a newcomer take what was meant for a waiter that
-is already woken but has not run yet. Here ownership passes at release, before anybody is woken
-(Trio's ``ParkingLot`` does the same), so that nobody can step in between:
+is already woken but has not run yet. Here ownership passes at release, before the waiter is woken
+(as in Trio's ``ParkingLot``), so that no task can come between:
 
     Holder                         | Waiter                 | Newcomer
     release(): permit → Waiter     | (asleep)               |
@@ -35,9 +35,9 @@ from .whereabouts import caller
 
 @dataclass(frozen=True, slots=True)
 class SemaphoreStatistics:
-    """``holders`` describe what has some of the ``capacity`` permits, the oldest first.
+    """The ``holders`` of permits, the oldest first, and the number of tasks ``waiting`` in line.
 
-    ``seconds_held`` is the age of that, None if none is given out. ``waiting`` tasks stand in line.
+    ``seconds_held`` is the age of the oldest permit, None if none is given out.
     """
 
     capacity: int
@@ -50,7 +50,7 @@ class SemaphoreStatistics:
 class Waiter:
     """One task's place in line. It is answered once: with a permit, or with an error.
 
-    ``number`` counts those that ever stood there, this one included.
+    ``number`` is how many waiters the line had ever had when this one joined, itself included.
     """
 
     __slots__ = ("error", "future", "loop", "number", "owner", "permit", "task")
@@ -65,12 +65,12 @@ class Waiter:
         self.error: Exception | None = None
 
     def wake(self) -> None:
-        """Let the waiting task look at its answer. Runs in the waiter's own loop."""
+        """Wake the task to read its answer. Runs in the waiter's own event loop."""
         if not self.future.done():
             self.future.set_result(None)
 
     def hand_over(self, permit: Permit) -> bool:
-        """Take ownership of ``permit``; False if the waiter's loop is closed."""
+        """Make ``permit`` the waiter's; return False if the waiter's event loop is closed."""
         self.permit = permit
         if self._notify():
             return True
@@ -88,16 +88,16 @@ class Waiter:
         return call_unless_closed(self.loop, self.wake)
 
 
-# All of the process. Weak references in a plain set, which is copied in one step:
-# another thread may make one meanwhile.
+# All semaphores of the process. A plain set of weak references can be copied in one step of the
+# interpreter: another thread may create a semaphore meanwhile.
 _lines: set[weakref.ref[FairSemaphore]] = set()
 
 
 @final
 class FairSemaphore:
-    """At most ``capacity`` permits; those who wait are served in order of arrival.
+    """A semaphore of ``capacity`` permits, which serves waiting tasks in order of arrival.
 
-    Tasks of several event loops may share it. ``clock`` gives monotonic seconds.
+    Tasks of several event loops may share it. ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, capacity: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
@@ -111,13 +111,13 @@ class FairSemaphore:
         _lines.add(weakref.ref(self, _lines.discard))
 
     def renew_in_child(self) -> None:
-        """Nobody in a child process holds anything, or waits: those are the parent's tasks."""
+        """Reset the semaphore: its holders and waiters are tasks of the parent process."""
         self._mutex = threading.Lock()
         # waiters non-empty ⇒ len(held) == capacity
         self._held: set[Permit] = set()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
-        self._returned: deque[Permit] = deque()  # on their way from held to the next in line
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # the last who was served
+        self._returned: deque[Permit] = deque()  # on their way from held to the next waiter
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # of the last holder
         self._several_loops = False
 
     def __repr__(self) -> str:
@@ -130,17 +130,17 @@ class FairSemaphore:
 
     @property
     def waiting(self) -> int:
-        """How many tasks stand in line."""
+        """The number of tasks that wait in line."""
         return len(self._waiters)
 
     @property
     def arrivals(self) -> int:
-        """How many have ever stood in line."""
+        """The number of waiters that have ever joined the line."""
         return self._arrivals
 
     @property
     def permits(self) -> list[Permit]:
-        """The permits given out, longest held first."""
+        """The permits given out, the longest held first."""
         with self._mutex:
             held = list(self._held)
         self._settle()
@@ -151,28 +151,28 @@ class FairSemaphore:
         return len(self._held) >= self._capacity
 
     def statistics(self) -> SemaphoreStatistics:
-        """Return where the permits are, and how many tasks wait."""
+        """Return the holders of the permits, and the number of waiting tasks."""
         held = self.permits
         holders = tuple(permit.describe_holder() for permit in held)
         seconds = self._clock() - held[0].since if held else None
         return SemaphoreStatistics(self._capacity, holders, seconds, self.waiting)
 
     def describe_holders(self) -> str:
-        """Who holds the permits, for how long and where they are now; for error messages."""
+        """Return the holders, for how long they hold, and where they are now, for messages."""
         now = self._clock()
         return "; ".join(permit.describe(now) for permit in self.permits) or "nobody"
 
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
-        """Whether ``task`` would wait for itself."""
+        """Return whether ``task`` would wait for itself: it holds a permit, and still uses it."""
         if task is None:
             return False
         held = [permit for permit in tuple(self._held) if permit.task is task]
         return any(not permit.coming_back for permit in held)
 
     def acquire_nowait(self) -> Permit | None:
-        """A permit if one is free; never overtakes a waiter. For use inside an event loop.
+        """Return a permit if one is free, else None. Never overtakes a waiter.
 
-        Whoever calls this knows better who asks, and says so in ``asked_at``.
+        For use inside an event loop. The caller knows which line asks, and sets ``asked_at``.
         """
         task, permit = asyncio.current_task(), None
         with self._mutex:
@@ -189,8 +189,8 @@ class FairSemaphore:
         """Wait in line for a permit, at most ``timeout`` seconds (None: no limit).
 
         Returns None when the time passed. A cancellation leaves no place in line and no permit
-        taken, also when it arrives between a release and the wake-up. ``owner`` is for whom the
-        task waits: see :meth:`send_away`.
+        taken, also when it arrives between a release and the wake-up. ``owner`` is the object on
+        whose behalf the task waits: see :meth:`send_away`.
         """
         if permit := self.acquire_nowait():
             permit.asked_at = caller()
@@ -198,20 +198,20 @@ class FairSemaphore:
         return await self.wait(self.stand_in_line(owner), timeout)
 
     def stand_in_line(self, owner: object) -> Waiter:
-        """A place in line, now; whoever does not :meth:`wait` there must :meth:`leave_line`."""
+        """Join the line; the caller must :meth:`wait` at the place returned, or leave it."""
         loop = asyncio.get_running_loop()
         self._recall_stranded(loop)
         self._collect_abandoned()
         return self._join(loop, owner)
 
     def leave_line(self, waiter: Waiter) -> None:
-        """Give up the place, and the permit that has been handed to it."""
+        """Give up the place in line, and the permit if one has been handed to it."""
         self._leave(waiter)
         if waiter.permit is not None:
             self.release(waiter.permit)
 
     async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
-        """Wait at a place in line; in everything else as :meth:`acquire`."""
+        """Wait at a place in line; otherwise like :meth:`acquire`."""
         if waiter.permit is None:
             deadlines = of_running_loop(Deadlines)
             if timeout is not None:
@@ -234,16 +234,16 @@ class FairSemaphore:
         return permit
 
     def release(self, permit: Permit) -> None:
-        """Give ``permit`` back, from any thread; the next live waiter owns one before it wakes.
+        """Release ``permit``, from any thread; the next live waiter owns one before it wakes.
 
         May be called anywhere, also by the garbage collector in the middle of any other method
-        here: it never waits for the mutex. Whoever has the mutex settles what came meanwhile.
+        here: it never waits for the mutex. The thread that has the mutex passes the permit on.
         """
         self._returned.append(permit)
         self._settle()
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the tasks that wait for ``owner``."""
+        """Raise ``error()`` in the tasks that wait on behalf of ``owner``."""
         with self._mutex:
             leaving = [waiter for waiter in self._waiters if waiter.owner is owner]
             for waiter in leaving:
@@ -276,19 +276,19 @@ class FairSemaphore:
         return waiter
 
     def _leave(self, waiter: Waiter) -> None:
-        # After this nobody hands a permit to the waiter; one given before stays in waiter.permit.
+        # After this no permit is handed to the waiter; one given before stays in waiter.permit.
         with self._mutex:
             self._waiters.pop(waiter, None)
         self._settle()
 
     def _settle(self) -> None:
-        """Pass on what was returned. To be called after each use of the mutex."""
+        """Pass on the permits that were released. To be called after each use of the mutex."""
         while self._returned and self._mutex.acquire(blocking=False):
             try:
                 while self._returned:
                     permit = self._returned.popleft()
                     permit.given_back = True
-                    self._held.discard(permit)  # not in it: given back twice, or before a fork
+                    self._held.discard(permit)  # absent if released twice, or before a fork
                     if self._waiters:
                         self._pass_on()
             finally:
@@ -301,28 +301,27 @@ class FairSemaphore:
             if not waiter.hand_over(successor):
                 self._held.remove(successor)
 
-    # -- around it ------------------------------------------------------------------------------
+    # -- permits whose task cannot release them -------------------------------------------------
 
     def _recall_stranded(self, running: asyncio.AbstractEventLoop) -> None:
         if not self._several_loops and self._loop is not None and self._loop() is running:
-            return  # nobody else was ever served
+            return  # no other loop was ever served
         for permit in tuple(self._held):
             if permit.loop is running or not permit.stranded:
                 continue
-            if permit.recall is None:  # its task never came to use it
+            if permit.recall is None:  # its task never used it
                 self.release(permit)
             else:
                 permit.recall()
 
     def _collect_abandoned(self) -> None:
-        """Have the garbage collector find what a task that has ended has lost.
+        """Run the garbage collector to find connections that a task that has ended has lost.
 
-        A task that has ended proves nothing: a fixture or a dependency may open a connection in one
-        task for another to use, and be idle with it for as long as it likes. What proves that a
-        connection was abandoned is that nothing leads to it any more, and that is the garbage
-        collector's to say. Sessions are circles of references, so it would find them minutes
-        later; it is asked at once, the young first, and once for each permit, so that a permit
-        that was passed on rightly costs one collection and no more.
+        The end of the task proves nothing: a fixture or a dependency may open a connection in one
+        task for another to use, and leave it idle for any time. A connection is abandoned only if
+        it is unreachable, which the garbage collector decides. Sessions are reference cycles, so
+        it would find them minutes later; it runs at once, young generations first, and once for
+        each permit: a permit that was passed on rightly costs one collection and no more.
         """
         for permit in tuple(self._held):
             task = permit.task
@@ -337,7 +336,7 @@ class FairSemaphore:
 
 
 def _forget(task: asyncio.Task[object]) -> None:
-    """Let all permits go of a task that has ended; a connection may be had under two."""
+    """Drop ``task``, which has ended, from all permits: one connection may need two of them."""
     for reference in tuple(_lines):
         line = reference()
         for permit in () if line is None else tuple(line._held):

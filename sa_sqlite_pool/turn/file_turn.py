@@ -1,24 +1,24 @@
 """The write turn between processes: ``flock()`` on a file beside the database.
 
-A process that finds the turn taken waits in the kernel, in a thread. Two files, each with one lock:
+A process that finds the turn taken waits in the kernel, in a thread. Two files have a lock each:
 
 * ``app.db-turn`` is locked by the process that may write;
-* ``app.db-line`` by the one that waits for the turn. The others wait for the line, where the kernel
-  keeps their order.
+* ``app.db-line`` is locked by the process that waits for the turn. The others wait for the line,
+  where the kernel keeps their order.
 
-A free turn is taken without the line, so that costs one system call, and another to give it back.
-What keeps it fair is that a process which has just had it looks at the line before it takes it
-again: the process that is woken needs a moment to come.
+A free turn is taken without the line, by one system call, and released by another. It is fair
+because a process that has just had the turn looks at the line before it takes the turn again: the
+process that is woken needs a moment to run.
 
     Process A               | Process B                  | Process C
     has the turn            | locks the line,            |
                             | waits for the turn         | waits for the line
-    gives the turn back     |                            |
+    releases the turn       |                            |
     the line is locked:     | has the turn,              |
-    waits for the line      | gives the line back        | locks the line
+    waits for the line      | releases the line          | locks the line
 
 These locks provide fairness only; SQLite's own lock, which is taken under them, protects the data.
-They go with the process that has them, however it ends.
+The system releases them when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from .lock_file import LockFile, lock_file
 logger = logging.getLogger("sa_sqlite_pool")
 
 # A process in the kernel's line is awake some 50 us after the turn is free, or a millisecond on a
-# busy machine. Who has just had the turn leaves it that time,
+# busy machine. For that time after its release, a process looks at the line first,
 _POLITE_SECONDS = 0.001
-# if others have been seen of late. Until then, a look at the line would be two system calls more.
+# if other processes were seen of late: the look costs two system calls.
 _REMEMBER_SECONDS = 1.0
 
-# How long a waiter believes that the first in line will take the turn once it is free,
+# How long a waiter trusts the first in line to take a free turn,
 _PATIENT_SECONDS = 0.5
-# and how long if that was not so the last time.
+# and how long if the first in line did not take it the last time.
 _IMPATIENT_SECONDS = 0.01
 
 _NO_LOCKS = (
@@ -62,7 +62,7 @@ _NO_LOCKS = (
 
 
 class Answer(enum.Enum):
-    """Outcome of a turn request, where it was no error."""
+    """Outcome of a turn request that did not fail."""
 
     GRANTED = enum.auto()
     WITHDRAWN = enum.auto()
@@ -70,12 +70,12 @@ class Answer(enum.Enum):
 
 @final
 class FileLockRequest:
-    """One request for the turn, and then the right to it, until it is released.
+    """One request for the turn, and the turn itself once granted, until it is released.
 
-    The first answer counts, from wherever it comes: from the thread that has got the turn, the task
-    that wants it no more, or :meth:`FileTurn.send_away`. It is released once, by the first call
-    that takes ``_returned``. No method but :meth:`until_answered` waits, so that any thread may
-    call it, and the garbage collector.
+    The first answer counts: by the thread that has got the turn, by the task that no longer wants
+    it, or by :meth:`FileTurn.send_away`. The turn is released once, by the first call that takes
+    ``_returned``. Only :meth:`until_answered` waits: all other methods may be called by any thread,
+    and by the garbage collector.
     """
 
     __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "_work", "owner")
@@ -96,18 +96,18 @@ class FileLockRequest:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
-        """``with request:`` releases it in the end."""
+        """Begin a ``with request:`` block, which releases the turn at its end."""
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
     def prepare(self) -> None:
-        """Note the loop and what to wake in it, before another thread knows of the request."""
+        """Note the running loop and its future, before another thread knows of the request."""
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
     async def until_answered(self, timeout: float) -> bool:
-        """Wait for that, at most ``timeout`` seconds; whether it came to it."""
+        """Wait for the answer, at most ``timeout`` seconds; return whether there is one."""
         assert self._loop is not None
         if self._future.done():  # it was woken, but not for an answer
             self._future = self._loop.create_future()
@@ -123,16 +123,16 @@ class FileLockRequest:
         return bool(self._answers)
 
     def answer(self, answer: Answer | Exception) -> Answer | Exception:
-        """The answer: this one, unless there was one before. One step of the interpreter."""
+        """Answer, unless it was answered, in one step; return the answer that counts."""
         return self._answers.setdefault("first", answer)
 
     def grant(self) -> bool:
-        """The turn is the task's now; False if it does not want it any more."""
+        """Give the turn to the task; return False if it no longer wants the turn."""
         return self.answer(Answer.GRANTED) is Answer.GRANTED
 
     def begin(self) -> None:
-        """After :meth:`grant`, in the thread: do the work that has waited for it, if there is any,
-        and wake the task.
+        """In the waiting thread, after :meth:`grant`: do the work, if there is any, and wake the
+        task; if its loop is closed, release the turn.
         """
         assert self._loop is not None
         if self._work is not None and not self._loop.is_closed():
@@ -147,15 +147,15 @@ class FileLockRequest:
             self._notify()
 
     def withdraw(self) -> None:
-        """The task does not want it any more, whether it has it or not.
+        """Withdraw the request, whether it was granted or not.
 
-        Where there is work for it, the work releases it.
+        A turn that was granted is released here, or by the work if there is any.
         """
         if self.answer(Answer.WITHDRAWN) is Answer.GRANTED and self._work is None:
             self.release()
 
     def release(self) -> None:
-        """Give the turn back. More than once does nothing."""
+        """Release the turn. Further calls do nothing."""
         if self._returned.acquire(blocking=False) and self._lock is not None:
             self._on_end()
             with contextlib.suppress(OSError):
@@ -176,9 +176,9 @@ class FileLockRequest:
 
 @dataclass(frozen=True, slots=True)
 class FileTurnStatistics:
-    """``held_by`` are other processes that have the turn, as far as the system tells.
+    """State of the turn between processes: ``held_by`` names its holders, as far as known.
 
-    ``waiting``: a task of this process waits. ``works``: the files could be locked so far.
+    ``waiting`` is True while a task of this process waits, ``works`` until a lock has failed.
     """
 
     held_by: tuple[str, ...]
@@ -188,9 +188,9 @@ class FileTurnStatistics:
 
 @final
 class FileTurn:
-    """A process's way to the turn. Only one task of it may ask at a time.
+    """The turn between processes. Only one task of a process may ask for it at a time.
 
-    ``database`` is the real path of the file; ``clock`` gives monotonic seconds.
+    ``database`` is the real path of the file; ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, database: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -201,7 +201,7 @@ class FileTurn:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """The locks, and the thread that waits, are the parent's."""
+        """Make new locks: the old ones, and the thread that waits, are the parent's."""
         self._had_at = self._others_at = float("-inf")
         self._patience = _PATIENT_SECONDS
         self._waiting: FileLockRequest | None = None
@@ -214,10 +214,10 @@ class FileTurn:
     def _lock(self, name: str) -> LockFile:
         return lock_file(f"{self._database}-{name}", self._database)
 
-    # -- to have it -----------------------------------------------------------------------------
+    # -- taking it ------------------------------------------------------------------------------
 
     def acquire_nowait(self) -> FileLockRequest | None:
-        """Take the turn if it is free and no other process was here before."""
+        """Take the turn if it is free and no other process is due first; else return None."""
         try:
             if not self._may_take() or not self._turn.acquire_nowait():
                 self._others_at = self._clock()
@@ -232,12 +232,12 @@ class FileTurn:
         owner: object = None,
         work: Callable[[FileLockRequest], None] | None = None,
     ) -> FileLockRequest | None:
-        """Wait for the turn in the kernel, at most ``timeout`` seconds; None if it did not come.
+        """Wait for the turn in the kernel, at most ``timeout`` seconds; return None after that.
 
-        A cancellation leaves nothing taken. ``owner`` is for whom the task waits: see
-        :meth:`send_away`. ``work(request)`` is called in the thread that has waited, as soon as the
-        turn has come, and before the task is woken; from then on the request is for ``work`` to
-        release, whatever becomes of the task. It is not called where the turn did not come so.
+        A cancellation leaves nothing taken. ``owner`` is the object on whose behalf the task waits:
+        see :meth:`send_away`. ``work(request)`` is called in the thread that has waited, as soon as
+        the turn has come, and before the task is woken; from then on ``work`` must release the
+        request, whatever becomes of the task. It is not called if the turn came in another way.
         """
         requests = self._waiting_thread()
         request = FileLockRequest(self._turn_of_thread, self._note_end, owner, work)
@@ -251,7 +251,7 @@ class FileTurn:
                 if timeout <= 0:
                     break
                 if passed := self._pass_line():
-                    request.withdraw()  # in vain: the turn is free
+                    request.withdraw()  # the thread has waited in vain: the turn was free
                     return passed
             answer = request.answer(Answer.WITHDRAWN)
         finally:
@@ -264,13 +264,13 @@ class FileTurn:
         return request if answer is Answer.GRANTED else None
 
     def statistics(self) -> FileTurnStatistics:
-        """Return how the turn stands between processes. Reads the system's list of locks."""
+        """Return the state of the turn between processes. Reads the system's list of locks."""
         return FileTurnStatistics(
             tuple(self._holders("turn")), self._waiting is not None, not self._warned
         )
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the task that waits for ``owner``. From any thread."""
+        """Raise ``error()`` in the task that waits on behalf of ``owner``. From any thread."""
         request = self._waiting
         if request is not None and request.owner is owner:
             request.dismiss(error())
@@ -278,11 +278,11 @@ class FileTurn:
     def _pass_line(self) -> FileLockRequest | None:
         """Take the turn if it is free although a process is first in line.
 
-        A process that was stopped there (Ctrl-Z, a debugger) takes no turn, and lets no other pass.
+        A process that was stopped there (Ctrl-Z, a debugger) would block all others.
         """
         try:
             passed = self._turn.acquire_nowait()
-        except (OSError, DatabaseNotUsableError):  # the waiting thread meets it, too
+        except (OSError, DatabaseNotUsableError):  # the waiting thread reports the same error
             return None
         self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
         return self._taken(self._turn) if passed else None
@@ -307,23 +307,23 @@ class FileTurn:
     # -- what may be wrong with the files -------------------------------------------------------
 
     def meet_busy(self) -> None:
-        """Note that another connection writes, although the turn is here. In the holder's thread.
+        """Note that another connection writes, although this process has the turn.
 
-        If the files were removed, others lock other ones. From the next time on, so does this.
+        Runs in the holder's thread. If the files were removed, the new ones are locked next time.
         """
         if self._turn.replaced or self._line.replaced:
             self._make_locks()
             self._stop_waiting_thread()
 
     def _without_locks(self, error: OSError) -> FileLockRequest:
-        """Go on all the same: SQLite's own lock is enough, but for the order."""
+        """Return a request without a lock: SQLite's own protects the data, but keeps no order."""
         if not self._warned and not isinstance(error, FileNotFoundError):
             self._warned = True
             logger.warning(_NO_LOCKS, f"{self._database}-turn", error)
         return self._taken(None)
 
     def describe(self) -> str:
-        """Return the name of what has the turn: ``process 4242 (python)``."""
+        """Return the name of the process that has the turn: ``process 4242 (python)``."""
         return ", ".join(self._holders("turn") or self._holders("line")) or "another process"
 
     def _holders(self, name: str) -> list[str]:
@@ -333,9 +333,9 @@ class FileTurn:
     # -- the thread that waits ------------------------------------------------------------------
 
     def _waiting_thread(self) -> queue.SimpleQueue[FileLockRequest | None]:
-        """Where requests are put for it. It ends with this object."""
+        """Return the queue of the thread, which is started here and ends with this object."""
         if self._requests is None:
-            # Locks of its own: on those of the loop, taking what the thread has would succeed.
+            # Locks of its own: acquire_nowait() on the same ones would succeed beside the thread.
             self._turn_of_thread, line = self._lock("turn"), self._lock("line")
             requests: queue.SimpleQueue[FileLockRequest | None] = queue.SimpleQueue()
             threading.Thread(
@@ -344,7 +344,7 @@ class FileTurn:
                 name="sa_sqlite_pool-file-turn",
                 daemon=True,  # nothing can stop a thread that waits in flock()
             ).start()
-            self._requests = requests  # now that it runs: at the limit of threads it does not
+            self._requests = requests  # only now: start() raises at the limit of threads
             self._stop = weakref.finalize(self, requests.put, None)
             self._stop.atexit = False
         return self._requests
@@ -366,7 +366,7 @@ def _wait_for_turns(
 def _wait_for_turn(
     requests: queue.SimpleQueue[FileLockRequest | None], turn: LockFile, line: LockFile
 ) -> bool:
-    """Serve one request; False if there will be no other."""
+    """Serve one request; return False if there will be no other."""
     request = requests.get()
     if request is None:
         return False
@@ -384,7 +384,7 @@ def _wait_for_turn(
     if request is not None:
         request.begin()
     else:
-        with contextlib.suppress(OSError):  # the next request has it still, and releases it
+        with contextlib.suppress(OSError):  # then the next request has it, and releases it
             turn.release()
     return going
 
@@ -392,7 +392,7 @@ def _wait_for_turn(
 def _grant_first(
     request: FileLockRequest | None, requests: queue.SimpleQueue[FileLockRequest | None]
 ) -> tuple[FileLockRequest | None, bool]:
-    """Return the first request that is still wanted, now granted; and whether others may come."""
+    """Grant the first request that is still wanted; return it, and whether others may come."""
     with contextlib.suppress(queue.Empty):
         while request is not None:
             if request.grant():

@@ -1,4 +1,4 @@
-"""Locks between processes, which the system takes back when a process ends, however it ends."""
+"""Locks between processes, which the system releases when a process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ except ImportError:  # Windows
 class LockFile(Protocol):
     """The lock on one file. Each object is a holder of its own, also within a process.
 
-    all but :meth:`acquire` return at once. They raise ``OSError`` where there are no locks, and
-    ``DatabaseNotUsableError`` where something else is in the file's place.
+    All methods but :meth:`acquire` return at once. They raise ``OSError`` where locks do not work,
+    and ``DatabaseNotUsableError`` where something else is in the file's place.
     """
 
     def acquire_nowait(self) -> bool:
-        """Whether the lock was free, and is this object's now."""
+        """Take the lock if it is free; return whether it was."""
 
     def acquire(self) -> None:
-        """Take the lock, waiting for it in this thread, which nothing can stop."""
+        """Wait for the lock in this thread, which nothing can interrupt."""
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
 
     @property
     def replaced(self) -> bool:
-        """Whether the file is gone, and others would lock another one."""
+        """True if the file was removed, so that others would lock another one."""
 
 
 def lock_file(path: str, like: str) -> LockFile:
-    """The lock on ``path``, a file that is made with the owner and permissions of ``like``.
+    """Return the lock on ``path``, a file that is made for the users who may write ``like``.
 
-    It is empty and stays: whoever removed it could not know who is about to lock it.
+    The file stays empty, and is never removed: another process may be about to lock it.
     """
     return FlockFile(path, like) if fcntl is not None else PortableLockFile(path)
 
 
 @final
 class FlockFile:
-    """``flock()``: a system call to take it, one to let go, and a fair line in the kernel.
+    """``flock()``: one system call to acquire, one to release, and a fair queue in the kernel.
 
-    The lock belongs to what ``open()`` returned. A child process inherits that, so it closes its
-    own; closing does not unlock as long as the parent has it open
+    The lock belongs to the open file description. A child process inherits that, so it closes its
+    descriptor; closing does not unlock as long as the parent has another
     (https://man7.org/linux/man-pages/man2/flock.2.html).
     """
 
@@ -91,7 +91,7 @@ class FlockFile:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            with rest():  # or a child of another thread would inherit what nobody closes there
+            with rest():  # or a child forked meanwhile would inherit a descriptor it never closes
                 self._descriptor = _open(self._path, self._like)
                 self._close = weakref.finalize(self, os.close, self._descriptor)
         return self._descriptor
@@ -111,15 +111,15 @@ def _open(path: str, like: str) -> int:
             return descriptor
 
 
-# Who may write a file has the bit 0o222 of its mode, and needs 0o444 of the other to lock it.
+# A user who may write the database has a bit of 0o222 of its mode, and needs that of 0o444 here.
 _WRITERS = 0o222
 
 
 def _give_same_rights(descriptor: int, like: str) -> None:
-    """Let everybody lock who may write the database, as SQLite does with the log, and nobody else.
+    """Let the users who may write the database lock it, as SQLite does with the log, and no others.
 
-    Who may only read the database could keep all from writing: ``flock()`` needs no more than a
-    descriptor.
+    A user who may only read the database could keep all from writing: ``flock()`` needs no more
+    than a descriptor.
     """
     with contextlib.suppress(OSError):
         model = os.stat(like)
@@ -130,9 +130,9 @@ def _give_same_rights(descriptor: int, like: str) -> None:
 
 @final
 class PortableLockFile:
-    """The same where there is no ``flock()``, such as on Windows, by the library ``filelock``.
+    """The lock where there is no ``flock()``, such as on Windows, by the library ``filelock``.
 
-    It waits by asking again.
+    It waits by polling, in no order.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The right to go on, and what is known about who has it."""
+"""The right to go on, and what is known about its holder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from .whereabouts import Caller, task_name, whereabouts
 
 @final
 class Permit:
-    """The right to go on, and who has it.
+    """The right to go on, and what is known about its holder.
 
     ``last_sql`` and ``idle_since`` (monotonic seconds; None while a statement runs) are kept up to
-    date by the connection that works under the permit. ``asked_at`` is the line that asked for it.
-    ``coming_back`` says that the holder has done with it, and a thread rolls back what was done;
-    ``given_back``, that it is over.
+    date by the connection that works under the permit. ``asked_at`` is the line of the application
+    that asked for it, ``seconds_waited`` how long the task has waited for it.
+    ``coming_back`` is True once the holder is done and a thread rolls its transaction back,
+    ``given_back`` once the permit is released.
     ``ended_task`` is the name of the holder's task once it is known to have ended, and ``task`` is
-    None then.
-    ``seconds_waited`` is how long the task has waited for it.
-    ``recall`` gives the permit back for a task that never can, and what was done under it; None
-    where nothing was. ``waits_for()`` says for what the holder itself waits, None if for nothing
-    any more.
+    None then. ``recall`` releases the permit for a task that never can, and rolls back what was
+    done under it; None if nothing was. ``waits_for()`` returns what the holder itself waits for,
+    None if nothing any more.
     """
 
     __slots__ = (
@@ -59,23 +58,23 @@ class Permit:
 
     @property
     def stranded(self) -> bool:
-        """Whether the holder's event loop is closed: its task will never run again."""
+        """True if the holder's event loop is closed: its task will never run again."""
         return self.loop is not None and self.loop.is_closed()
 
     def forget_ended_task(self) -> None:
-        """Let go of the task, which has ended.
+        """Drop the reference to the task, which has ended.
 
-        It keeps its exception, and the traceback of that every frame with its variables: through
-        its own permit, a connection that was lost on the way would never be garbage.
+        A task keeps its exception, and the exception's traceback keeps every frame with its
+        variables: through its own permit, a connection lost there would never be garbage.
         """
         self.ended_task, self.task = task_name(self.task), None
 
     def describe(self, now: float) -> str:
-        """``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
+        """Return ``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""
         return f"{now - self.since:.1f} s by {self.describe_holder()}"
 
     def describe_holder(self) -> str:
-        """``task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``"""
+        """Return ``task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""
         name = self.ended_task or task_name(self.task)
         details = ", ".join(self._details())
         return f"{name} ({details})" if details else name
@@ -102,15 +101,15 @@ class Permit:
         return details
 
 
-# A task starts with a copy of the context of the one that starts it, and so knows what its
-# ancestors held then: https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
+# A task starts with a copy of the context of the task that starts it, and so knows the permits
+# of its ancestors: https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
 _inherited: contextvars.ContextVar[tuple[weakref.ref[Permit], ...]] = contextvars.ContextVar(
     "sa_sqlite_pool_permits", default=()
 )
 
 
 def pass_on_to_children(permit: Permit) -> None:
-    """Let the tasks that the current one starts know that it holds ``permit``."""
+    """Let the tasks that the current task starts know that it holds ``permit``."""
     held = _inherited.get()
     if held:
         held = tuple(filter(_is_held, held))
@@ -123,13 +122,13 @@ def _is_held(reference: weakref.ref[Permit]) -> bool:
 
 
 def is_own(permit: Permit) -> bool:
-    """Whether the current task holds ``permit``."""
+    """Return whether the current task holds ``permit``."""
     task = _current_task()
     return task is not None and permit.task is task
 
 
 def is_inherited(permit: Permit) -> bool:
-    """Whether an ancestor of the current task held ``permit`` when it started this one."""
+    """Return whether an ancestor of the current task held ``permit`` when it started this one."""
     return permit.task is not _current_task() and any(
         reference() is permit for reference in _inherited.get()
     )
@@ -146,6 +145,6 @@ _SHOWN_CHARACTERS = 120
 
 
 def shorten(sql: str) -> str:
-    """``sql`` on one line, cut where it is long."""
+    """Return ``sql`` on one line, cut where it is long."""
     line = " ".join(sql[: 2 * _SHOWN_CHARACTERS].split())
     return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"

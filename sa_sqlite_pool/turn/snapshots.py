@@ -1,20 +1,20 @@
-"""Who reads an old state of a database file, and the gap in which nobody does.
+"""The read transactions of a database file, and the gap in which none begins.
 
 A log can begin anew only at a moment when no read transaction uses it. Where readers overlap all
-the time, that moment never comes by itself, so it is made: new read transactions wait while the
+the time, that moment never comes by itself, so a gap is made: new read transactions wait while the
 running ones end.
 
-    Running reader      | New reader            | Whoever makes the gap
+    Running reader      | New reader            | Task that makes the gap
                         |                       | gap begins
-                        | begin(): waits        | waits until nobody is left
+                        | begin(): waits        | waits until no reader is left
     end(): was the last |                       | (wakes) truncates the log
                         |                       | gap ends
                         | (wakes) goes on       |
 
 Readers of any number of event loops and threads share one object. There is no mutex, since
 ``end()`` may be called by the garbage collector in the middle of any method here. Instead, a reader
-first enters itself and then looks for a gap, and whoever makes a gap announces it and then looks
-for readers: whatever the order, one sees the other.
+first enters itself and then looks for a gap, and a gap is announced before its task looks for
+readers: whatever the order, one sees the other.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from ..system.forks import renew_after_fork
 from .permit import Permit
 
 EndEarly = Callable[["Snapshot", Callable[[], Exception]], None]
-"""Ends a read transaction; see :meth:`Snapshot.end_early`."""
+"""A function that ends a read transaction; see :meth:`Snapshot.end_early`."""
 
 
 @final
 class Snapshot:
     """One read transaction, from a moment before its first statement until it has ended.
 
-    ``permit`` tells whose it is, and ``since`` is in seconds of the clock. ``long`` says that it
-    was declared so, ``outstayed`` that a gap has waited for it in vain, and ``reported`` that
-    somebody was told of it.
+    ``permit`` is its holder's, and ``since`` is in seconds of the clock. ``long`` is True if it was
+    declared long, ``outstayed`` once a gap has waited for it in vain, and ``reported`` once a
+    warning has named it.
     """
 
     __slots__ = ("_end_early", "long", "outstayed", "permit", "reported", "since")
@@ -63,11 +63,11 @@ class Snapshot:
 
     @property
     def stays(self) -> bool:
-        """Whether it is of no use to wait for its end."""
+        """True if a gap need not wait for its end: it is long, or has outstayed one."""
         return self.long or self.outstayed
 
     def end_early(self, error: Callable[[], Exception]) -> None:
-        """Have it ended in its own loop: what its task tries next raises ``error()``."""
+        """End the transaction in its own loop: the next call of its task raises ``error()``."""
         loop = self.permit.loop
         if self._end_early is not None and loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -78,13 +78,13 @@ class Snapshot:
         return ReaderStatistics(now - self.since, who, self.long, self.outstayed)
 
     def describe(self, now: float) -> str:
-        """``12.3 s by task 'report' (now at reports.py:88, last SQL: SELECT …)``"""
+        """Return ``12.3 s by task 'report' (now at reports.py:88, last SQL: SELECT …)``."""
         return f"{now - self.since:.1f} s by {self.permit.describe_holder()}"
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotsStatistics:
-    """``open`` read transactions, the ``oldest`` of them; ``in_gap``: new ones have to wait."""
+    """The number of ``open`` read transactions, the ``oldest``, and whether new ones must wait."""
 
     open: int
     oldest: ReaderStatistics | None
@@ -93,7 +93,7 @@ class SnapshotsStatistics:
 
 @final
 class Gap:
-    """A gap while it lasts. ``until`` is when readers stop respecting it, in seconds."""
+    """A gap while it lasts. Readers respect it until ``until``, in seconds of the clock."""
 
     __slots__ = ("_loop", "_news", "_open", "_running", "_time_is_up", "_waiting", "until")
 
@@ -103,7 +103,7 @@ class Gap:
         self._running: list[Snapshot] = []
         self._loop = asyncio.get_running_loop()
         self._time_is_up = False
-        self._news = asyncio.Event()  # somebody has ended, or the time is up
+        self._news = asyncio.Event()  # a reader has ended, or the time is up
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
 
     @property
@@ -112,7 +112,7 @@ class Gap:
         return [snapshot for snapshot in self._running if snapshot in self._open]
 
     async def wait(self, seconds: float) -> None:
-        """Wait for the last of them to end, at most ``seconds``."""
+        """Wait for the last of these read transactions to end, at most ``seconds``."""
         self._time_is_up = False
         timer = self._loop.call_later(seconds, self._end_waiting)
         try:
@@ -129,14 +129,14 @@ class Gap:
     # -- for Snapshots --------------------------------------------------------------------------
 
     def note_running(self) -> None:
-        self._running = list(self._open)  # who comes later sees the gap, and goes again
+        self._running = list(self._open)  # a later reader sees the gap, and leaves again
 
     def respected(self, now: float) -> bool:
         return now < self.until and not self._loop.is_closed()
 
     def tell_of_end(self) -> None:
-        """From any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
+        """Wake the gap's task, since a read transaction has ended. From any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits there
             self._loop.call_soon_threadsafe(self._news.set)
 
     async def until_over(self, seconds: float) -> None:
@@ -145,7 +145,7 @@ class Gap:
         timer = loop.call_later(seconds, _resolve, mine[1])
         self._waiting.add(mine)
         try:
-            if self.until:  # entered first, looked then: it may have ended in another thread
+            if self.until:  # read after the entry above: another thread may have ended the gap
                 await mine[1]
         finally:
             timer.cancel()
@@ -168,7 +168,7 @@ class Snapshots:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """The parent's read transactions are not this process's."""
+        """Forget the read transactions of the parent process."""
         self._open: dict[Snapshot, None] = {}
         self._gap: Gap | None = None
 
@@ -184,12 +184,12 @@ class Snapshots:
 
     @property
     def in_gap(self) -> bool:
-        """Whether new read transactions have to wait."""
-        gap = self._gap  # once: another thread may end it between two looks
+        """True while new read transactions have to wait."""
+        gap = self._gap  # read once: another thread may end the gap meanwhile
         return gap is not None and gap.respected(self._clock())
 
     def statistics(self) -> SnapshotsStatistics:
-        """Return how many read, and which has read for the longest time."""
+        """Return the number of read transactions, and the oldest."""
         found = list(self._open)
         oldest = found[0].statistics(self._clock()) if found else None
         return SnapshotsStatistics(len(found), oldest, self.in_gap)
@@ -201,7 +201,7 @@ class Snapshots:
         long: bool = False,
         end_early: EndEarly | None = None,
     ) -> Snapshot | None:
-        """Enter a read transaction that is about to begin; None in a gap: wait for its end."""
+        """Enter a read transaction that is about to begin; return None if a gap must end first."""
         snapshot = Snapshot(permit, self._clock(), long=long, end_early=end_early)
         self._open[snapshot] = None
         if self._gap is None or not self.in_gap:
@@ -210,7 +210,7 @@ class Snapshots:
         return None
 
     def end(self, snapshot: Snapshot) -> None:
-        """The read transaction has ended. From any thread, and possibly more than once."""
+        """Remove a read transaction that has ended. From any thread, possibly more than once."""
         self._open.pop(snapshot, None)
         if (gap := self._gap) is not None:
             gap.tell_of_end()
@@ -222,9 +222,9 @@ class Snapshots:
 
     @contextmanager
     def gap(self, seconds: float) -> Iterator[Gap]:
-        """``with snapshots.gap(1.0) as gap``: no read transaction begins within the block.
+        """Let no read transaction begin within ``with snapshots.gap(1.0) as gap:``.
 
-        Readers respect it for ``seconds`` at the most. One gap at a time.
+        Readers respect the gap for at most ``seconds``. There may be one gap at a time.
         """
         assert not self.in_gap, "one gap at a time"
         gap = self._gap = Gap(self._open, self._clock() + seconds)

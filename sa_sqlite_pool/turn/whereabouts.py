@@ -1,4 +1,4 @@
-"""Where a task is now, and where it asked, for messages that name it."""
+"""The line at which a task is now, or at which it asked, for messages that name the task."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import greenlet
 
-# Frames inside these are how a task waits, not where its author wrote the waiting.
+# Frames inside these show how a task waits, not which line of the application waits.
 _LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet")
-# What SQLAlchemy 2.1 generates, and 2.0: there it is called as what ``python -c`` runs.
+# File names of code that SQLAlchemy generates: 2.1's, and 2.0's, which is also ``python -c``'s.
 _GENERATED = "<sqlalchemy generated"
 _NAMELESS = "<string>"
 
@@ -22,11 +22,11 @@ def task_name(task: asyncio.Task[object] | None) -> str:
 
 
 def whereabouts(task: asyncio.Task[object] | None) -> str | None:
-    """``jobs.py:88``: the innermost line of the task's own code; None where there is none.
+    """Return ``jobs.py:88``, the innermost line of the task's own code; None if there is none.
 
     A suspended coroutine is followed through what it awaits. SQLAlchemy runs statements in a
     greenlet, whose frames do not lead back to the task: the last frame before it is the line
-    that called SQLAlchemy, which is the one people look for.
+    that called SQLAlchemy, which is the line that people look for.
     """
     if task is None or task.done():
         return None
@@ -41,13 +41,13 @@ def whereabouts(task: asyncio.Task[object] | None) -> str | None:
 
 
 class Caller(NamedTuple):
-    """A line of the application. Its number is looked up when somebody wants to see it."""
+    """A line of the application. Its number is looked up only when it is shown."""
 
     code: CodeType
     instruction: int
 
     def __str__(self) -> str:
-        """``jobs.py:88``"""
+        """Return ``jobs.py:88``."""
         for start, end, line in self.code.co_lines():
             if start <= self.instruction < end and line is not None:
                 return _place(self.code, line)
@@ -55,10 +55,10 @@ class Caller(NamedTuple):
 
 
 def caller() -> Caller | None:
-    """The line of the application that called into this package.
+    """Return the line of the application that called into this package.
 
-    For use in a coroutine, whose frames lead back to the task, or in a greenlet that one has
-    started, which SQLAlchemy does for each call.
+    For use in a coroutine, whose frames lead back to the task, or in a greenlet started by a
+    coroutine, as SQLAlchemy does for each call.
     """
     frame: FrameType | None = sys._getframe(1)
     parent = greenlet.getcurrent().parent
@@ -82,12 +82,12 @@ def _place(code: CodeType, line: int) -> str:
     return f"{PurePath(code.co_filename).name}:{line}"
 
 
-_known: dict[str, bool] = {}  # whether a file is a library's; there are as many as there are files
+_known: dict[str, bool] = {}  # whether a file is a library's; bounded by the number of files
 
 
 def _in_library(frame: FrameType) -> bool:
     filename = frame.f_code.co_filename
-    if filename == _NAMELESS:  # its module tells
+    if filename == _NAMELESS:  # the module's name decides
         return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
     if filename not in _known:
         parts = PurePath(filename).parts

@@ -1,7 +1,7 @@
 """The write turn of a database file: one for all engines, loops and threads, and all processes.
 
-It has two halves. Tasks stand in line within their process, for a permit; its holder stands in line
-between processes, for the file, as long as it needs SQLite's lock.
+It has two halves. Tasks wait in line within their process, for a permit; its holder waits in line
+between processes, for the file, and keeps the file as long as it needs SQLite's lock.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .whereabouts import caller
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
 OWN_CONNECTION = "another connection of this process"
-"""What has SQLite's lock, where the system does not tell more."""
+"""Names of the holder of SQLite's lock, where the system does not tell more."""
 
-# A holder of the turn that meets SQLite's lock tries again sooner, unless its loop is very busy.
+# A holder that finds SQLite's lock taken tries again sooner, unless its loop is very busy.
 _BUSY_SECONDS = 0.1
 
 
@@ -39,17 +39,17 @@ class Place:
 
     @property
     def is_last(self) -> bool:
-        """Whether the turn was not asked for since."""
+        """True if no other waiter has joined the line since."""
         return self._line.arrivals == self._waiter.number
 
     def hand_to(self, task: asyncio.Task[Any] | None) -> None:
-        """From now on it is the place of ``task``, and the turn that it is for; None: no task's."""
+        """Make ``task`` (None: no task) the owner of the place, and of the turn it leads to."""
         self._waiter.task = task
         if self._waiter.permit is not None:
             self._waiter.permit.task = task
 
     async def wait(self) -> Permit:
-        """Wait for the turn, once. A cancellation leaves no place and no turn taken."""
+        """Wait for the turn; may be called once. A cancellation leaves no place and no turn."""
         assert not self._used
         self._used = True
         permit = await self._line.wait(self._waiter, None)
@@ -57,22 +57,22 @@ class Place:
         return permit
 
     def leave(self) -> None:
-        """Give it up, unless a task has waited in it."""
+        """Give up the place, unless a task has waited in it."""
         if not self._used:
             self._used = True
             self._line.leave_line(self._waiter)
 
 
 place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", default=None)
-"""Where the current task waits for the turn, if it has a place already."""
+"""The place in line that the current task has already; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteTurnStatistics:
-    """``holder`` describes what has the turn, for ``seconds_held``; both None if it is free.
+    """State of the turn: ``holder`` describes its holder for ``seconds_held``; None if free.
 
-    ``waiting`` tasks of this process stand in line. ``shared`` says that other processes line up,
-    too.
+    ``waiting`` is the number of tasks of this process in line. ``shared`` is True if other
+    processes line up, too.
     """
 
     holder: str | None
@@ -85,10 +85,10 @@ class WriteTurnStatistics:
 class WriteTurn:
     """The right to write to one database file; a part of its :class:`.DatabaseFile`.
 
-    ``identity`` is the real path of the file, ``name`` what messages call the database.
-    ``describe_writer()`` says what has SQLite's lock now, as far as the system tells, and
-    ``turn_of(path)`` is the turn of another file of the process. ``courtesy`` is for who is about
-    to take SQLite's lock.
+    ``identity`` is the real path of the file, ``name`` the database's name in messages.
+    ``describe_writer()`` returns what has SQLite's lock now, as far as the system tells, and
+    ``turn_of(path)`` the turn of another file of the process. ``courtesy`` is for connections that
+    are about to take SQLite's lock.
     """
 
     def __init__(
@@ -113,17 +113,17 @@ class WriteTurn:
         return f"<WriteTurn {self.name}, {status}, {self.waiting} waiting>"
 
     def share(self) -> None:
-        """From now on, line up with other processes, too."""
+        """Line up with other processes, too, from now on."""
         self._shared = True
 
     @property
     def shared(self) -> bool:
-        """Whether other processes line up, too."""
+        """True if other processes line up, too."""
         return self._shared
 
     @property
     def waiting(self) -> int:
-        """How many tasks stand in line."""
+        """The number of tasks of this process that wait in line."""
         return self._line.waiting
 
     @property
@@ -136,7 +136,7 @@ class WriteTurn:
         return self._line.locked()
 
     def statistics(self) -> WriteTurnStatistics:
-        """Return how the turn stands, with the whereabouts of its holder."""
+        """Return the state of the turn, with the whereabouts of its holder."""
         line = self._line.statistics()
         holder = next(iter(line.holders), None)
         return WriteTurnStatistics(holder, line.seconds_held, line.waiting, self._shared)
@@ -144,12 +144,10 @@ class WriteTurn:
     # -- within the process ---------------------------------------------------------------------
 
     async def acquire(self, timeout: float, owner: object = None, *, waited: float = 0.0) -> Permit:
-        """Wait for the turn, first come, first served, at most ``timeout`` seconds.
-
-        Less those that are ``waited`` already.
+        """Wait for the turn, in order of arrival, at most ``timeout`` less ``waited`` seconds.
 
         Costs no await where the turn is free. A cancellation leaves no turn taken. ``owner`` is
-        for whom the task waits: see :meth:`send_away`.
+        the object on whose behalf the task waits: see :meth:`send_away`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
@@ -162,9 +160,9 @@ class WriteTurn:
     async def wait_in_line(
         self, timeout: float | None, owner: object = None, *, waited: float = 0.0
     ) -> Permit:
-        """Wait as :meth:`acquire` does, after :meth:`acquire_nowait` was tried in vain.
+        """Wait as :meth:`acquire` does, after :meth:`acquire_nowait` has returned None.
 
-        With a ``timeout`` of None it waits as long as it takes.
+        A ``timeout`` of None sets no limit.
         """
         self.assert_not_held()
         began = time.monotonic()
@@ -178,7 +176,7 @@ class WriteTurn:
         return permit
 
     def assert_not_held(self) -> None:
-        """Refuse the current task if it would wait for itself."""
+        """Raise ``TurnAlreadyHeldError`` if the current task would wait for itself."""
         if self._line.held_by(asyncio.current_task()):
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {self.name} "
@@ -187,7 +185,7 @@ class WriteTurn:
             )
 
     def not_in_time(self, seconds: float) -> WriteTimeout:
-        """Return the error of a task that has waited for so long, while another had the turn."""
+        """Return the error of a task that waited ``seconds`` while another task had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
             f"{self._line.describe_holders()}, {self._line.waiting} more in line; "
@@ -195,7 +193,7 @@ class WriteTurn:
         )
 
     def stand_in_line(self, owner: object) -> Place:
-        """A place in line, now, for another task to wait in, as long as it likes."""
+        """Return a place in line, taken now, where another task may wait without limit."""
         return Place(self._line, self._line.stand_in_line(owner))
 
     def acquire_nowait(self) -> Permit | None:
@@ -203,18 +201,18 @@ class WriteTurn:
         return self._line.acquire_nowait()
 
     def release(self, permit: Permit) -> None:
-        """Give the turn to the next in line. From any thread."""
+        """Release the turn to the next task in line. From any thread."""
         self._line.release(permit)
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the tasks that wait for ``owner``."""
+        """Raise ``error()`` in the tasks that wait on behalf of ``owner``."""
         self._line.send_away(owner, error)
         self._file.send_away(owner, error)
 
     # -- between processes, for the holder of the turn here -------------------------------------
 
     def enter_nowait(self) -> FileLockRequest | None:
-        """The file, without waiting; None if another process has it. Costs one system call."""
+        """Take the file if it is free, by one system call, at times three; else return None."""
         return self._file.acquire_nowait() if self._shared else _ALONE
 
     async def enter(
@@ -225,13 +223,13 @@ class WriteTurn:
         waited: float = 0.0,
         work: Callable[[FileLockRequest], None] | None = None,
     ) -> FileLockRequest:
-        """Wait for the file, at most ``timeout`` seconds, less those that are ``waited`` already.
+        """Wait for the file, at most ``timeout`` less ``waited`` seconds.
 
-        Give it back by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
-        ``work`` is what to do as soon as it comes, if it has to be waited for: see
+        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        ``work`` is called as soon as the file comes, if it has to be waited for: see
         :meth:`FileTurn.acquire`.
 
-        Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has it.
+        Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
         """
         request = self.enter_nowait()
         if request is None:
@@ -241,7 +239,7 @@ class WriteTurn:
         return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:
-        """Return the error of a task that has waited for so long, while a process had the turn."""
+        """Return the error of a task that waited ``seconds`` while a process had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; {self._file.describe()} holds "
             f"the turn, {self._line.waiting} more of this process in line; shorten the "
@@ -261,7 +259,7 @@ class WriteTurn:
                 holder.waits_for = None
 
     def meet_busy(self) -> None:
-        """Note that another connection has SQLite's lock all the same. In the holder's thread."""
+        """Note that another connection has SQLite's lock nevertheless. In the holder's thread."""
         if (holder := self.holder) is not None:
             self._met_busy_at = time.monotonic()
             holder.waits_for = lambda: self._describe_lock(holder)
@@ -270,10 +268,10 @@ class WriteTurn:
             self.courtesy.meet()
 
     def _describe_lock(self, holder: Permit) -> str | None:
-        """What has SQLite's lock, for which the holder of the turn waits; None if it does not.
+        """Return what has SQLite's lock while ``holder`` waits for it; None if it does not wait.
 
-        One that tries, tries every few milliseconds. One that tries no more has the lock, or has
-        given up; where another process has it, it is certain to try.
+        A holder that waits tries every few milliseconds. One that has not tried for longer has the
+        lock, or has given up; if another process has the lock, the holder still waits.
         """
         if holder.idle_since is not None:
             return None
@@ -285,4 +283,4 @@ class WriteTurn:
 
 
 _ALONE = FileLockRequest(None, lambda: None, None)
-"""The request where no other process shares the file: there is nothing to release."""
+"""The request used where no other process shares the file: there is nothing to release."""

@@ -1,1 +1,1 @@
-"""The write-ahead log: how large it is, when it is moved into the database, and by what."""
+"""The write-ahead log: its size, and the checkpoints that move it into the database."""

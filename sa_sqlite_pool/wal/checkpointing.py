@@ -1,4 +1,4 @@
-"""How a log is moved: under the write turn, and in a gap between readers where that is needed."""
+"""Checkpoints under the write turn, and in a gap between readers where that is needed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .checkpoints import Checkpointer
 
 T = TypeVar("T")
 
-# Between two looks at which other processes have locks.
+# The least time between two looks at the locks of other processes.
 _LOOK_AROUND_SECONDS = 0.05
 
-# How often a gap looks whether the log grows too fast.
+# The time between two checks, in a gap, whether the log grows too fast.
 _GROWTH_LOOK_SECONDS = 0.02
 
 UNKNOWN_READER = (
@@ -41,7 +41,7 @@ class Checkpointing:
     """The checkpoints of one database file, one after the other.
 
     Each opens two connections of its own and closes them. ``pragmas`` are those of the engine that
-    writes. ``last`` is the last result; ``outside_writers`` are processes that were met writing
+    writes. ``last`` is the last result; ``outside_writers`` are processes that were found writing
     and do not use this package.
     """
 
@@ -64,7 +64,7 @@ class Checkpointing:
     # -- forks ----------------------------------------------------------------------------------
 
     def prepare_for_fork(self) -> None:
-        """A child could not open a file to which it inherits a connection."""
+        """Close the connections: a child may not open a file to which it inherits one."""
         if self._checkpointer is not None:
             self.closed_for_fork = True
             self._checkpointer.close_before_fork()
@@ -76,8 +76,8 @@ class Checkpointing:
 
     @asynccontextmanager
     async def connected(self, timeout: float | None = None) -> AsyncIterator[bool]:
-        """Have the connections open within the block; False if others had them for ``timeout``
-        seconds.
+        """Keep the connections open within the block; yield False if another checkpoint has had
+        them for ``timeout`` seconds.
         """
         permit = await self._one_at_a_time.acquire(timeout)
         if permit is None:
@@ -106,25 +106,25 @@ class Checkpointing:
         return await self._checkpointer.in_thread(function)
 
     async def move(self, seconds: float, lock_seconds: float) -> Checkpoint:
-        """PASSIVE in a turn of its own, for which it waits at most ``seconds``."""
+        """Run PASSIVE in a turn of its own, for which it waits at most ``seconds``."""
         async with self._in_turn(seconds):
             result = await self._run(CheckpointMode.PASSIVE, lock_seconds)
         return await self._noted(result)
 
     async def move_gently(self, seconds: float, lock_seconds: float) -> Checkpoint:
-        """The same in two turns, between which the disk is waited for, so that writers need not.
+        """Run it in two turns, and wait for the disk between them, so that writers need not.
 
         Moving 32 MiB takes 40 ms, of which 33 ms are for the disk.
         """
         assert self._checkpointer is not None
         await self._checkpointer.hold()
         async with self._in_turn(seconds):
-            await self._run(CheckpointMode.PASSIVE, lock_seconds)  # held back on purpose
+            await self._run(CheckpointMode.PASSIVE, lock_seconds)  # held back by that snapshot
         await self._checkpointer.let_go()
         return await self.move(seconds, lock_seconds)
 
     async def tidy(self) -> Checkpoint | None:
-        """Move everything and truncate, if there is no writer or reader; None beside a writer."""
+        """Run TRUNCATE if the turn is free, without waiting for readers; else return None."""
         permit = self._turn.acquire_nowait()
         if permit is None:
             return None
@@ -137,7 +137,7 @@ class Checkpointing:
         return await self._noted(result)
 
     def hurry(self) -> None:
-        """Keep nothing from being moved by others. From any thread."""
+        """End the snapshot of :meth:`move_gently`, which holds checkpoints back. Any thread."""
         checkpointer = self._checkpointer
         if checkpointer is not None:
             checkpointer.let_go_now()
@@ -151,11 +151,11 @@ class Checkpointing:
         *,
         too_large: Callable[[], bool] = lambda: False,
     ) -> tuple[Checkpoint | None, list[Snapshot]]:
-        """``mode`` in a gap between readers; its result, or the readers that stayed in its way.
+        """Run ``mode`` in a gap between readers; return its result, or the readers that stayed.
 
         Waits ``gap_seconds`` for readers to end. Writers go on meanwhile; once the log is
-        ``too_large`` (called in a thread), they wait, too. Where the line of writers is so long
-        that the turn does not come while readers wait, waits for it before, at most ``seconds``.
+        ``too_large`` (called in a thread), they wait, too. If the line of writers is so long that
+        the turn does not come within the gap, waits at most ``seconds`` for it before another gap.
         """
         result: Checkpoint | None = None
         async with AsyncExitStack() as stack:
@@ -182,7 +182,7 @@ class Checkpointing:
         too_large: Callable[[], bool],
         stack: AsyncExitStack,
     ) -> bool:
-        """Until they have ended, or the time is up; whether the turn was taken for it."""
+        """Wait until they have ended, or the time is up; return whether this took the turn."""
         give_up, has_turn = time.monotonic() + gap_seconds, False
         while gap.left and time.monotonic() < give_up:
             if not has_turn and await self.in_thread(too_large):
@@ -209,8 +209,8 @@ class Checkpointing:
 
     @asynccontextmanager
     async def _holding(self, permit: Permit) -> AsyncIterator[None]:
-        # Where the loop dies meanwhile, the next in line gets the turn, and the checkpoint goes on
-        # under SQLite's own lock.
+        # If the loop dies meanwhile, the next task in line gets the turn, and the checkpoint goes
+        # on under SQLite's own lock.
         permit.last_sql, permit.idle_since = "PRAGMA wal_checkpoint", None
         try:
             yield
@@ -239,7 +239,7 @@ class Checkpointing:
         return replace(result, seconds=now - began, held_back_by=who)
 
     async def _noted(self, result: Checkpoint) -> Checkpoint:
-        """Keep ``result`` as the last one, with what was in its way. For use without the turn."""
+        """Keep ``result`` as the last one, with what held it back. For use without the turn."""
         who = result.held_back_by
         if result.outcome is CheckpointOutcome.BUSY:
             found = await self.in_thread(lambda: describe_writer(self._file))

@@ -1,9 +1,9 @@
 """One checkpoint, from the first lock to the last number, in one job.
 
 A checkpoint that runs beside a writer can lose commits on most versions of SQLite (see
-:mod:`~.reset_bug`). So nobody may commit while one runs, in no process. Within the process that is
-the write turn's doing. For all others a second connection holds SQLite's own write lock meanwhile,
-as Litestream's does; a PASSIVE checkpoint does not need it:
+:mod:`~.reset_bug`). So no connection of any process may commit while one runs. Within the process
+the write turn prevents it. In other processes SQLite's own write lock does, which a second
+connection holds meanwhile, as Litestream's does; a PASSIVE checkpoint does not need it:
 
     Checkpointing connection    | Second connection | Writers of other processes
                                 | BEGIN IMMEDIATE   |
@@ -11,10 +11,10 @@ as Litestream's does; a PASSIVE checkpoint does not need it:
                                 | ROLLBACK          |
 
 FULL, RESTART and TRUNCATE take that lock themselves before they look at the log, so they cannot run
-under the second connection's. Where they find it taken they go on without, as PASSIVE would. On a
-SQLite with that bug they are therefore never run. What they do beyond moving is done by a writer,
-which is safe: one that finds everything moved and nobody reading from the log begins it anew, and
-cuts the file to ``journal_size_limit``. So the second connection writes what is there already:
+while the second connection has it. If they find it taken they go on without it, as PASSIVE would.
+On a SQLite with that bug they are therefore never run. A writer does what they do beyond moving,
+which is safe: a writer that finds everything moved and no reader on the log begins it anew, and
+cuts the file to ``journal_size_limit``. So the second connection writes a value that is there:
 
                                 | BEGIN IMMEDIATE   |
                                 | PRAGMA user_version = the same
@@ -42,7 +42,7 @@ Numbers = tuple[int, int, int]
 
 
 def outcome_of(mode: CheckpointMode, numbers: Numbers) -> CheckpointOutcome:
-    """Tell the results of ``PRAGMA wal_checkpoint`` apart."""
+    """Return the outcome that the results of ``PRAGMA wal_checkpoint`` stand for."""
     busy, frames, moved = numbers
     if frames < 0:  # "-1 if … could not run": the lock was taken, or there is no log
         return CheckpointOutcome.BUSY if busy else CheckpointOutcome.NOT_WAL
@@ -63,7 +63,7 @@ _OPEN_SECONDS = 5.0
 class Checkpointer:
     """Two connections for checkpoints, in threads of their own.
 
-    Open them before the turn is taken, and close them after it is given back.
+    Open them before the turn is acquired, and close them after it is released.
     """
 
     def __init__(self, location: Location, pragmas: Mapping[str, PragmaValue]) -> None:
@@ -75,7 +75,7 @@ class Checkpointer:
         self._holding: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Raises what ``sqlite3`` raises where the file cannot be opened. Close it then, too."""
+        """Open both connections, or raise what ``sqlite3`` raises. Close this then, too."""
         open_files.assert_in_place(self._file)
         while len(self._workers) < 2:  # noqa: PLR2004 - one for checkpoints, one for the lock
             worker = await ConnectionThread.open(self._location.sqlite_uri, self._file)
@@ -83,16 +83,16 @@ class Checkpointer:
             await self._prepare(worker)
 
     async def _prepare(self, worker: ConnectionThread) -> None:
-        # Another connection, as it closes, tries for an exclusive lock and has it for a moment.
+        # A connection that closes tries for an exclusive lock, and has it for a moment.
         await keep_trying(
             lambda: worker.run(lambda connection: _prepare(connection, self._pragmas)),
             _OPEN_SECONDS,
         )
 
     def run(self, mode: CheckpointMode) -> Job[Checkpoint]:
-        """``await run(mode)`` under the write turn. A cancellation stops it; nothing is lost.
+        """Start a checkpoint under the write turn. A cancellation stops it; nothing is lost.
 
-        Waits for no lock: where another process writes, it raises ``sqlite3.OperationalError``,
+        Waits for no lock: if another process writes, the job raises ``sqlite3.OperationalError``
         before anything has been done.
         """
         worker, second = self._workers
@@ -100,11 +100,11 @@ class Checkpointer:
         return worker.run(lambda connection: _checkpoint(connection, lock, mode, file))
 
     def hold(self) -> Job[None]:
-        """Keep a snapshot of the present state, and sync the log. Without the turn.
+        """Open a snapshot of the present state, and sync the log. Without the turn.
 
-        What comes after that state is not moved by a checkpoint, which then neither has to wait
-        for the log to be synced nor syncs the database: SQLite does so only when everything is
-        moved, and the log may begin anew.
+        A checkpoint does not move what comes after that state. It then neither waits for the log
+        to be synced nor syncs the database: SQLite does so only when everything is moved, and the
+        log may begin anew.
         """
         return self._workers[0].run(lambda _: self._hold())
 
@@ -141,20 +141,20 @@ class Checkpointer:
             while self._workers:
                 await self._workers.pop().close()
         finally:
-            self.give_up()  # nothing, unless this was cancelled
+            self.give_up()  # does nothing, unless this was cancelled
 
     def give_up(self) -> None:
-        """Let go of both at once, waiting for nothing."""
+        """Give up both connections at once, waiting for nothing."""
         self.let_go_now()
         while self._workers:
             worker = self._workers.pop()
             worker.give_up("its checkpoint is over", keep=False, done=lambda _: None)
 
     def close_before_fork(self) -> None:
-        """Close both here and now, if no checkpoint runs."""
+        """Close both connections in this thread, if no checkpoint runs."""
         give_up = time.monotonic() + _REST_SECONDS
         while not self._at_rest and time.monotonic() < give_up:
-            time.sleep(0.0005)  # SQLite has done with it, and the thread is about to say so
+            time.sleep(0.0005)  # the thread has left SQLite, and is about to finish the job
         if self._at_rest:
             self.let_go_now()
             for worker in self._workers:
@@ -166,7 +166,7 @@ class Checkpointer:
 
 
 def connect(location: Location) -> sqlite3.Connection:
-    """A connection for a moment, which any thread may close."""
+    """Return a connection for a moment, which any thread may close."""
     return sqlite3.Connection(
         location.sqlite_uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False
     )
@@ -177,14 +177,14 @@ def _prepare(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue])
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # it would run without the lock
     if "synchronous" in pragmas:  # decides whether a checkpoint waits for the disk
         connection.execute(f"PRAGMA synchronous = {pragmas['synchronous']}")
-    # PRAGMA wal_checkpoint wants to know the schema. Read it now, and not under the turn.
+    # PRAGMA wal_checkpoint needs the schema. Read it now, not under the turn.
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
 
 def _checkpoint(
     connection: sqlite3.Connection, lock: sqlite3.Connection, mode: CheckpointMode, file: str
 ) -> Checkpoint:
-    open_files.assert_in_place(file)  # still, after the waiting
+    open_files.assert_in_place(file)  # again, after the wait for the turn
     began, log = time.monotonic(), f"{file}-wal"
     numbers, version = _under_lock(connection, lock)
     outcome = outcome_of(CheckpointMode.PASSIVE, numbers)
@@ -200,9 +200,9 @@ def _checkpoint(
 
 
 def move_after_commit(connection: sqlite3.Connection, location: Location) -> None:
-    """PASSIVE on a connection that has just committed; nothing where another process writes.
+    """Run PASSIVE on a connection that has just committed, unless another process writes.
 
-    SQLite's own ``wal_autocheckpoint`` would do it without anybody holding the lock.
+    SQLite's own ``wal_autocheckpoint`` would do it while no connection holds the lock.
     """
     assert location.file is not None
     open_files.assert_in_place(location.file)
@@ -217,7 +217,7 @@ def move_after_commit(connection: sqlite3.Connection, location: Location) -> Non
 
 
 def _under_lock(connection: sqlite3.Connection, lock: sqlite3.Connection) -> tuple[Numbers, int]:
-    """PASSIVE's numbers, and the version of the content that they are about."""
+    """Run PASSIVE; return its numbers, and the version of the content that they are about."""
     lock.execute("BEGIN IMMEDIATE")
     try:
         return _numbers(connection, CheckpointMode.PASSIVE), _version(lock)
@@ -231,7 +231,7 @@ def _numbers(connection: sqlite3.Connection, mode: CheckpointMode) -> Numbers:
 
 
 def _version(lock: sqlite3.Connection) -> int:
-    """Another one when anybody else has committed."""
+    """Return a number that changes when another connection commits."""
     (version,) = lock.execute("PRAGMA data_version").fetchone()
     return int(version)
 
@@ -239,17 +239,17 @@ def _version(lock: sqlite3.Connection) -> int:
 def _begin_anew(
     lock: sqlite3.Connection, log: str, numbers: Numbers, mode: CheckpointMode, moved_version: int
 ) -> tuple[Numbers, CheckpointOutcome]:
-    """Where everything is moved: have the log begun anew by a writer."""
+    """Begin the log anew by a write, after everything was moved."""
     limit = 0 if mode is CheckpointMode.TRUNCATE else -1
     lock.execute(f"PRAGMA journal_size_limit = {limit}")
     try:
         lock.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if may_pass(error, in_transaction=False):  # the writer that has it begins it anew
+        if may_pass(error, in_transaction=False):  # the writer with the lock begins the log anew
             return numbers, CheckpointOutcome.MOVED_ALL
         raise
     try:
-        if _version(lock) != moved_version:  # a writer came between, and has begun it anew
+        if _version(lock) != moved_version:  # a writer came between, and has begun the log anew
             lock.execute("ROLLBACK")
             return numbers, CheckpointOutcome.MOVED_ALL
         before = measure(log)

@@ -1,9 +1,9 @@
 """The keeper of the log of a database file: one for all engines of the process.
 
-It has no thread and no task of its own as long as there is nothing to do. Connections tell it of
-commits, in their own threads; it looks at the log there, which costs a few microseconds. When
-something is due it starts a task, which opens two connections, does what :mod:`.policy` says,
-closes them and ends. Above the soft limit a timer looks for a quiet moment.
+The keeper has no thread and no task while there is nothing to do. Connections tell it of commits,
+in their own threads; it looks at the log there, which costs a few microseconds. When something is
+due it starts a task, which opens two connections, does what :mod:`.policy` says, closes them and
+ends. Above the soft limit a timer looks for a quiet moment.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ QUIET_SECONDS = 0.1
 # The longest pause between two tries where something is in the way.
 _LONGEST_PAUSE_SECONDS = 10.0
 
-# How long the keeper stands in line, and waits for SQLite's lock with the turn in its hand.
+# How long the keeper waits for the turn, and then for SQLite's lock while it has the turn.
 _TURN_SECONDS = 60.0
 _LOCK_SECONDS = 0.5
 
-# How long stopping waits for a checkpoint, which cannot be interrupted while it syncs.
+# How long stop() waits for a checkpoint, which cannot be interrupted while it syncs.
 _STOP_SECONDS = 5.0
 
-# A timer that is so late has died with its loop.
+# A timer that is later than this has died with its loop.
 _TIMER_LOST_SECONDS = 1.0
 
 
 @final
 class _Pause:
-    """Seconds to wait where something is in the way: longer each time."""
+    """The seconds before the next try: twice as many each time that something is in the way."""
 
     __slots__ = ("seconds",)
 
@@ -74,9 +74,9 @@ class _Pause:
 
 @final
 class WalKeeper:
-    """Keeps the log of one database file within its limits; a part of its :class:`.DatabaseFile`.
+    """The keeper of one database file's log, within its limits; a part of :class:`.DatabaseFile`.
 
-    ``settings`` are those of the engine that was made last, of those that write.
+    ``settings`` are those of the writing engine that was made last.
     """
 
     def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
@@ -90,7 +90,7 @@ class WalKeeper:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Tasks and timers are the parent's."""
+        """Forget the task and the timer, which are the parent's."""
         self._due: Action | None = None
         self._task: asyncio.Future[None] | None = None
         self._ended: Future[None] = Future()
@@ -104,11 +104,11 @@ class WalKeeper:
         return f"<WalKeeper {self._label}, {status}>"
 
     def configure(self, settings: ConnectionSettings) -> None:
-        """Keep the log as an engine that writes wants it."""
+        """Take over the settings of an engine that writes."""
         self.monitor.settings = settings.wal
         self.checkpointing.pragmas = settings.pragmas
 
-    # -- what connections tell, in their threads ------------------------------------------------
+    # -- called by connections, in their threads ------------------------------------------------
 
     @property
     def keeps(self) -> bool:
@@ -123,18 +123,18 @@ class WalKeeper:
         return self.monitor.settings
 
     def found(self) -> None:
-        """See whether an earlier process has left a large log. When a connection is opened."""
+        """Check whether an earlier process has left a large log. When a connection is opened."""
         if self.monitor.is_large():
             self._consider()
 
-    # The commit is done then: whatever goes wrong here must not pass for its failure.
+    # The commit is done then: an error here must not be taken for its failure.
 
     def relieve(self, connection: sqlite3.Connection) -> int | None:
-        """Move a log now that is so large. Right after a commit, in the turn it was made in.
+        """Move a log of the ``largest`` size or above. Right after a commit, in its turn.
 
-        Returns how many bytes it has, if that was looked at.
+        Returns the size of the log in bytes, None if it was not measured.
         """
-        if self.monitor.known_quiet:  # on the loop: it is for the next commit
+        if self.monitor.known_quiet:  # on the loop: leave it to the next commit
             return None
         try:
             return self._relieve(connection)
@@ -146,15 +146,15 @@ class WalKeeper:
         largest, size = self.settings.largest, self.monitor.size()
         if largest is None or size is None or size < largest:
             return size
-        self._consider()  # before: after a checkpoint there seems to be nothing to do
+        self._consider()  # first: after a checkpoint nothing would seem to be due
         self.checkpointing.hurry()
         self.monitor.catch_up(connection)
         return self.monitor.size()
 
     def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
-        """See whether the log has grown too large. Right after a commit, in its thread.
+        """Check whether the log has grown too large. Right after a commit, in its thread.
 
-        ``size`` is what :meth:`relieve` has seen.
+        ``size`` is what :meth:`relieve` has returned.
         """
         try:
             self._look(connection, self.monitor.size() if size is None else size)
@@ -173,7 +173,7 @@ class WalKeeper:
                 self.checkpointing.hurry()
 
     def is_quiet(self) -> bool:
-        """Whether a COMMIT now only appends to the log, and needs no checkpoint."""
+        """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""
         return self.monitor.is_quiet()
 
     def _consider(self) -> None:
@@ -200,7 +200,7 @@ class WalKeeper:
     # -- in a loop ------------------------------------------------------------------------------
 
     def attend(self) -> None:
-        """Begin to do what is due, in the running loop."""
+        """Start what is due, in the running loop."""
         due, self._due = self._due, None
         if due is Action.WAIT:
             self._look_again(QUIET_SECONDS)
@@ -213,7 +213,7 @@ class WalKeeper:
         asyncio.get_running_loop().call_later(seconds, _timer, weakref.ref(self), self._timer_at)
 
     def look_in_quiet(self, armed_for: float) -> None:
-        """Start if there was no commit for a moment; else look again later. Called by the timer."""
+        """Start if there was no commit for a moment; else look later. Called by the timer."""
         if self._timer_at != armed_for:
             return  # another one has taken its place
         self._timer_at = None
@@ -238,21 +238,21 @@ class WalKeeper:
         still_large = True
         try:
             still_large = await self._keep(idle=idle)
-        except WriteTimeout:  # a writer does not end; its own waiters are told so
+        except WriteTimeout:  # a writer does not end; the tasks that wait for it are told
             self.monitor.no_gap_until = time.monotonic() + self._pause.longer()
         except FileReplacedError as error:
             self._rest_until = time.monotonic() + self._pause.longer()
             self.warnings.replaced(error)
         except (sqlite3.Error, OSError) as error:
             self._rest_until = time.monotonic() + self._pause.longer()
-            still_large = self.monitor.size() is not None  # or it went with its last user
+            still_large = self.monitor.size() is not None  # else its last user has removed it
             if still_large and not self.checkpointing.closed_for_fork:
                 self.warnings.failed(error)
         if still_large:
             self._look_again(self._pause.seconds)
 
     async def _keep(self, *, idle: bool) -> bool:
-        """Do what is due; whether the file is above the soft limit after that."""
+        """Do what is due; return whether the file is above the soft limit after that."""
         async with self.checkpointing.connected():
             situation = await self.checkpointing.in_thread(
                 lambda: self.monitor.situation(idle=idle)
@@ -274,7 +274,7 @@ class WalKeeper:
         return done
 
     def _call_in_readers(self, situation: Situation) -> None:
-        """At the hard limit: name the readers that stay, and end the ones that are too old."""
+        """Warn of readers that stay, and end readers that are too old, at the hard limit."""
         hard = self.settings.hard_limit
         if hard is None or situation.log.used < hard:
             return
@@ -297,7 +297,7 @@ class WalKeeper:
         snapshot.end_early(lambda: SnapshotTooOldError(message))
 
     async def _gap(self, situation: Situation) -> Checkpoint | None:
-        """Truncate in a gap between readers; None if some of them stayed."""
+        """Truncate in a gap between readers; return None if some of them stayed."""
         done, left = await self.checkpointing.make_room(
             CheckpointMode.TRUNCATE,
             self.settings.reader_gap,
@@ -319,7 +319,7 @@ class WalKeeper:
         return done
 
     def _note(self, action: Action, done: Checkpoint | None, situation: Situation) -> None:
-        if done is None:  # there is a writer: it was not so quiet
+        if done is None:  # a writer had the turn
             return
         self.warnings.succeeded()
         if done.outcome is CheckpointOutcome.TRUNCATED:
@@ -353,7 +353,7 @@ class WalKeeper:
             return replace(done, mode=mode, outcome=CheckpointOutcome.HELD_BACK, held_back_by=who)
 
     async def settle(self) -> None:
-        """Tidy up what an earlier process has left, and wait for it."""
+        """Tidy up a large log that an earlier process has left, and wait for that."""
         if not self.monitor.is_large():
             return
         if not self._works():
@@ -361,7 +361,7 @@ class WalKeeper:
         await asyncio.shield(asyncio.wrap_future(self._ended))
 
     async def stop(self) -> None:
-        """End what goes on, and wait until its connections are closed. Commits start it again."""
+        """Stop the task; wait, at most 5 s, until its connections close. Commits start it again."""
         self._timer_at = None
         task = self._task
         if task is None or not self._works():
@@ -370,7 +370,7 @@ class WalKeeper:
         await done_in_time(self._ended, _STOP_SECONDS)
 
     def statistics(self) -> WalStatistics:
-        """How the log stands. Reads a few bytes of the ``-wal`` file."""
+        """Return the state of the log. Reads a few bytes of the ``-wal`` file."""
         log, last = self.monitor.measure(), self.checkpointing.last
         return WalStatistics(
             size=log.size,

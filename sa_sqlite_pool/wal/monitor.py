@@ -1,4 +1,4 @@
-"""What is seen of a log, after each commit, in the thread that made it."""
+"""The monitor, which looks at a log after each commit, in the thread of that commit."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .checkpoints import move_after_commit
 from .policy import Action, Situation, decide, just_checked
 from .wal_warnings import WalWarnings
 
-# A log that is in use is measured by some twenty small reads: not after every commit.
+# Measuring a log that is in use takes some twenty small reads: not after every commit.
 _MEASURE_SECONDS = 0.005
 
-# A file's time of modification is as old as the last tick of the kernel's clock, or that of a
-# server: what has changed within so many nanoseconds may change again and look the same.
+# A file's modification time is that of the last tick of the kernel's clock, or of a server's: a
+# file that has changed within so many nanoseconds may change again and keep its time.
 _RECENT_NS = 50_000_000
 
 
 @final
 class WalMonitor:
-    """Looks at the log of one database file; it changes nothing but in :meth:`catch_up`.
+    """The monitor of the log of one database file; it changes nothing but in :meth:`catch_up`.
 
-    ``committed_at`` is the time of the last commit of this process, and ``checked`` how the
-    log stood at the last checkpoint. ``no_gap_until``: until then, a gap between readers would be
-    in vain. Times are monotonic seconds.
+    ``committed_at`` is the time of the last commit of this process, ``checked`` the size of the log
+    at the last checkpoint. Until ``no_gap_until`` a gap between readers would be in vain. Times are
+    monotonic seconds.
     """
 
     def __init__(self, location: Location, snapshots: Snapshots, warnings: WalWarnings) -> None:
@@ -52,17 +52,17 @@ class WalMonitor:
         self._moved_ns: int | None = None
         self._inode: int | None = None  # of the database
 
-    # A checkpoint moves pages into the database, so it leaves a mark there: its time. The first
+    # A checkpoint moves pages into the database, and so changes its modification time. The first
     # commit after one that has moved everything begins the log anew, and syncs it even with
     # synchronous=NORMAL (`sqlite3WalFrames()` in SQLite's wal.c).
 
     @property
     def known_quiet(self) -> bool:
-        """Whether :meth:`is_quiet` has said so before this commit: it may be on the loop then."""
+        """True if :meth:`is_quiet` was True before this commit: it may run on the loop then."""
         return self._known_quiet
 
     def committed(self, size: int | None) -> None:
-        """Right after a commit: how large the log is, and when the database was last changed."""
+        """Note a commit: the size of the log, and the time at which the database was changed."""
         self._size = size
         if self._known_quiet:  # a moment ago
             self._known_quiet = False
@@ -72,10 +72,10 @@ class WalMonitor:
         self._moved_ns = None if recent else moved_ns
 
     def is_quiet(self) -> bool:
-        """Return whether no checkpoint was run since the last commit, nor need be run after it.
+        """Return whether no checkpoint was run since the last commit, and none is due.
 
-        What may follow on the loop, then, is to measure the log: twenty reads of what is in memory,
-        since it was written a moment ago.
+        Then the loop may do what follows a commit, which is to measure the log: twenty reads of
+        what is in memory, since it was written a moment ago.
         """
         largest = self.settings.largest
         self._known_quiet = (
@@ -97,7 +97,7 @@ class WalMonitor:
         return found.st_mtime_ns
 
     def _look_for_replacement(self, inode: int | None) -> None:
-        """Say at once what would otherwise be found out by the next checkpoint, maybe never."""
+        """Warn of a replaced file at once; the next checkpoint would find it, but may not come."""
         if inode == self._inode:
             return
         self._inode = inode
@@ -107,16 +107,16 @@ class WalMonitor:
             self._warnings.replaced(error)
 
     def is_large(self) -> bool:
-        """Return whether the file is above the soft limit."""
+        """Return whether the file has reached the soft limit."""
         soft, size = self.settings.soft_limit, self.size()
         return soft is not None and size is not None and size >= soft
 
     def size(self) -> int | None:
-        """Return the bytes of the file; None if there is none. Shows others that it is in use."""
+        """Return the size of the file in bytes, None if there is none; show that it is in use."""
         try:
             log = os.stat(self._path)
         except OSError:
-            self.presence.hide()  # it went with its last user
+            self.presence.hide()  # its last user has removed it
             return None
         self.presence.show(log.st_ino)
         return log.st_size
@@ -125,7 +125,7 @@ class WalMonitor:
         return measure(self._path)
 
     def look(self) -> Action:
-        """What to do about a large log; at most WAIT if it was measured a moment ago."""
+        """Return what to do about a large log; only WAIT if it was measured a moment ago."""
         now = time.monotonic()
         if now - self._measured_at < _MEASURE_SECONDS:
             return Action.WAIT
@@ -147,9 +147,9 @@ class WalMonitor:
         return longest is not None and not snapshot.long and now - snapshot.since >= longest
 
     def catch_up(self, connection: sqlite3.Connection) -> None:
-        """Move the log right after a commit, where the keeper has had no chance to.
+        """Move the log right after a commit, if the keeper has had no chance to.
 
-        Say, one task keeps the turn for thousands of commits.
+        For example, one task keeps the turn for thousands of commits.
         """
         situation, largest = self.situation(), self.settings.largest
         if largest is None or situation.log.used < largest:

@@ -1,4 +1,4 @@
-"""When something is done about the log, and what: a pure function."""
+"""The policy for the log: a pure function, which decides what is done and when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..settings import WalSettings
 
 
 class Action(enum.Enum):
-    """From the least to the most that it asks of others."""
+    """What to do about the log, from the least to the most that it asks of other tasks."""
 
     NOTHING = enum.auto()
     WAIT = enum.auto()
@@ -24,11 +24,11 @@ class Action(enum.Enum):
 
 
 class Situation(NamedTuple):
-    """What is known.
+    """What is known about a log.
 
-    ``idle``: there was no commit for a moment, and no writer waits. ``checked_at``: bytes that were
-    in use at the last checkpoint of this log; 0 if it has begun anew since. ``pinned``: a reader of
-    an old state will not end soon, so that a gap would be in vain.
+    ``idle`` is True if there was no commit for a moment and no writer waits. ``checked_at`` is the
+    number of bytes in use at the last checkpoint of this log; 0 if it has begun anew since.
+    ``pinned`` is True if a reader of an old state will not end soon: a gap would be in vain.
     """
 
     log: LogSize
@@ -38,7 +38,7 @@ class Situation(NamedTuple):
 
 
 def decide(situation: Situation, settings: WalSettings) -> Action:
-    """What to do now."""
+    """Return what to do now."""
     log, soft, hard = situation.log, settings.soft_limit, settings.hard_limit
     if soft is None or log.size < soft:
         return Action.NOTHING
@@ -56,12 +56,12 @@ def decide(situation: Situation, settings: WalSettings) -> Action:
 
 
 def too_large(log: LogSize, settings: WalSettings) -> bool:
-    """Whether writers have to wait, too, while running readers end."""
+    """Return whether writers have to wait, too, while running readers end."""
     hard = settings.hard_limit
     return hard is not None and log.used >= hard + hard * 3 // 4
 
 
 def just_checked(situation: Situation, settings: WalSettings) -> bool:
-    """Whether little has been written since the last checkpoint of this log."""
+    """Return whether little has been written since the last checkpoint of this log."""
     step = (settings.soft_limit or 0) // 2
     return 0 < situation.checked_at <= situation.log.used < situation.checked_at + step

@@ -1,4 +1,4 @@
-"""Which SQLite can lose commits when a log begins anew.
+"""The versions of SQLite that can lose commits when a log begins anew.
 
 "If there are two or more database connections to the same file, and two or more of them write or
 checkpoint at the same instant" SQLite 3.7.0 to 3.51.2 may lose what was committed
@@ -6,8 +6,8 @@ checkpoint at the same instant" SQLite 3.7.0 to 3.51.2 may lose what was committ
 process finds everything moved already and begins the log anew, and the checkpoint then marks the
 first frames of the new log as moved, although they are not.
 
-No checkpoint of this package can, since nothing can be committed while it runs; see
-:mod:`~.checkpoints`. Programs that do not know the package can.
+A checkpoint of this package loses none, since nothing can be committed while it runs; see
+:mod:`~.checkpoints`. A checkpoint of a program that does not know the package can.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIXED_VERSIONS = "3.51.3, 3.50.7 or 3.44.6"
 
 
 def has_reset_bug(version: tuple[int, ...]) -> bool:
-    """Whether the SQLite of that version, such as ``sqlite3.sqlite_version_info``, has the bug."""
+    """Return whether SQLite ``version``, such as ``sqlite3.sqlite_version_info``, has the bug."""
     if not _FIRST_WITH_WAL <= version < _FIXED:
         return False
     fixed_patch = _FIXED_BRANCHES.get((version[0], version[1]))

@@ -1,4 +1,4 @@
-"""What the log's keeper says to the logger ``sa_sqlite_pool``: each thing once."""
+"""The warnings of the log's keeper to the logger ``sa_sqlite_pool``, each of them once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WalWarnings:
         self._said: set[str] = set()
 
     def stays(self, snapshot: Snapshot, used: int) -> None:
-        """A read transaction keeps the log from shrinking."""
+        """Warn of a read transaction that keeps the log from shrinking."""
         if snapshot.reported:
             return
         snapshot.reported = True
@@ -44,7 +44,7 @@ class WalWarnings:
         )
 
     def ended(self, snapshot: Snapshot, used: int) -> None:
-        """A read transaction was ended for its age."""
+        """Warn of a read transaction that was ended for its age."""
         logger.warning(
             "the log of %s is %.1f MiB; ended a read transaction that was older than "
             "max_snapshot_age: open for %s, which asked for it at %s",
@@ -53,7 +53,7 @@ class WalWarnings:
         )
 
     def held_back_outside(self, result: Checkpoint) -> None:
-        """No reader of this process is in the way."""
+        """Warn of a checkpoint that was held back, but by no known reader of this process."""
         self._once(
             "outside reader",
             f"the log of {self._label} cannot be truncated, although no reader of this process is "
@@ -68,15 +68,15 @@ class WalWarnings:
         )
 
     def replaced(self, error: FileReplacedError) -> None:
-        """Another file, or none, has the name of the database."""
+        """Warn that another file, or none, has the name of the database."""
         self._once("replaced", str(error))
 
     def look_failed(self, error: Exception) -> None:
-        """An error that was not foreseen."""
+        """Log an unexpected error."""
         logger.error("looking at the log of %s failed", self._label, exc_info=error)
 
     def no_log(self, connection: sqlite3.Connection) -> None:
-        """There was a commit, and there is no log."""
+        """Warn that there is no log after a commit."""
         if "no log" in self._said:
             return
         mode = ask(connection, "journal_mode")
@@ -95,7 +95,7 @@ class WalWarnings:
         self._once("no log", text)
 
     def outside_writers(self, names: list[str]) -> None:
-        """Processes that do not use this package write the file."""
+        """Warn of processes outside this package that write, if this SQLite can lose commits."""
         if has_reset_bug(sqlite3.sqlite_version_info):
             self._once(
                 "outside writers",
@@ -106,7 +106,7 @@ class WalWarnings:
             )
 
     def succeeded(self) -> None:
-        """What was wrong is worth a new warning when it comes again."""
+        """Warn again when a checkpoint fails the next time."""
         self._said -= {"failed", "replaced"}
 
     def truncated(self) -> None:
