@@ -49,7 +49,7 @@ class ConfigurationError(exc.ArgumentError):
 class DatabaseClosedError(exc.InvalidRequestError):
     """A :class:`~sa_sqlite_pool.SQLiteDatabase` was used before ``open()`` or after ``close()``.
 
-    Also raised in tasks that wait in line while it is being closed.
+    Tasks that wait in line while it is closed get it, too.
     """
 
 

@@ -146,7 +146,7 @@ class RunsClosures(ABC):
     def run_read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """``await run_read(fn, ...)``: ``fn(session, ...)`` on a reader, as a whole in one hop.
+        """Run ``fn(session, ...)`` on a reader, as a whole in one hop: ``await run_read(fn, ...)``.
 
         ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
         cannot write. Nothing in it awaits, so that it is as fast as synchronous SQLAlchemy. It runs
@@ -166,11 +166,11 @@ class RunsClosures(ABC):
     def run_write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """``await run_write(fn, ...)``: ``fn(session, ...)`` on the writer, in one transaction.
+        """Run ``fn(session, ...)`` on the writer, in one transaction: ``await run_write(fn, ...)``.
 
         It is committed when this returns, and rolled back if ``fn`` raises. Calls that wait at the
-        same time share one COMMIT (``group_commit``); each fails alone, and none runs twice. In
-        everything else as :meth:`run_read`.
+        same time share one COMMIT (``group_commit``); each fails alone, and none runs twice. The
+        rest is as in :meth:`run_read`.
 
         Wait at most ``write_timeout`` seconds for the turn, then raise
         :class:`~sa_sqlite_pool.WriteTimeout`: ``fn`` has not run. A cancellation before it has
@@ -185,14 +185,14 @@ class RunsClosures(ABC):
     def run_read_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """:meth:`run_read` with a ``Connection``: faster, without the ORM."""
+        """Run ``fn`` as :meth:`run_read` does, with a ``Connection``: faster, without the ORM."""
         self._assert_may_run(fn)
         return self._closures.read(_with_connection, lambda c: fn(c, *args, **kwargs), fn)
 
     def run_write_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """:meth:`run_write` with a ``Connection``: faster, without the ORM."""
+        """Run ``fn`` as :meth:`run_write` does, with a ``Connection``: faster, without the ORM."""
         self._assert_may_run(fn)
         return self._closures.write(_with_connection, lambda c: fn(c, *args, **kwargs), fn)
 

@@ -246,7 +246,7 @@ class Group:
         transaction.writing.others_had_lock(time.monotonic() - began)
 
     def _take_next(self) -> Call[Any] | None:
-        """Take the next call that is not taken yet, or None. In the thread."""
+        """Take the next call that is not taken yet, or None. Runs in the thread."""
         while self._calls:
             call = self._calls.popleft()
             if call.take():
@@ -274,7 +274,7 @@ class Group:
     # -- calls that wait no longer --------------------------------------------------------------
 
     def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the calls that wait in it. From any thread."""
+        """Raise ``error()`` in the calls that wait in it. Callable from any thread."""
         call_unless_closed(self._loop, self._fail_all, error)
 
     def _fail_all(self, error: Callable[[], BaseException]) -> None:

@@ -186,7 +186,7 @@ class SharedTransaction:
             self._defers = self._defers or here.defers
 
     def _undo(self, sqlite: sqlite3.Connection, *, first: bool) -> None:
-        """Undo what the last one did."""
+        """Undo what the last function did."""
         if lost := self._transaction.take_loss():
             self._fail(lost)
         elif first:
@@ -210,7 +210,7 @@ class SharedTransaction:
             one.go_on()
 
     def _send_commit(self, sqlite: sqlite3.Connection) -> None:
-        """COMMIT for the waiting ones; without the last, if its foreign keys are violated."""
+        """Send COMMIT for what waits, without the last if its foreign keys are violated."""
         while self._waiting:
             try:
                 return self._keep_trying(sqlite)
@@ -240,7 +240,7 @@ class SharedTransaction:
                 return
 
     def _fail(self, error: BaseException) -> None:
-        """Fail all that have run: nothing of it is kept."""
+        """Fail the functions that have run: nothing of them is kept."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.fail(copy.copy(error))

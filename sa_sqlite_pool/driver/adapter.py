@@ -210,7 +210,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return self.executor.rules.readers_in_the_way is not None
 
     def data_version(self) -> int:
-        """Return a number that changes when another connection commits; per snapshot."""
+        """Return a number that changes with others' commits; within a snapshot, the snapshot's."""
         return self.executor.data_version()
 
     # -- checked out ----------------------------------------------------------------------------

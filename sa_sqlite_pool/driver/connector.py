@@ -202,7 +202,7 @@ class Connector:
         event.listen(dialect, "do_connect", self.on_do_connect)
 
     def open(self, record: Any) -> Opened:
-        """Return a connection opened by the dialect or the application's creator. In a greenlet."""
+        """Return what the dialect or the application's creator opens. Needs a greenlet."""
         if early := self._creator.take_early(record):
             return early
         _check_not_inherited(self.location)

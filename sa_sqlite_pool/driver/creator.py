@@ -30,7 +30,7 @@ class Opened:
         self.worker: ConnectionThread | None = None
 
     def ask_for_file(self, shared: SharedThread) -> str | None:
-        """Return the path of its file, as SQLite knows it; None in memory. In a greenlet."""
+        """Return the path of its file, as SQLite knows it; None in memory. Needs a greenlet."""
 
         def ask(connection: sqlite3.Connection) -> str | None:
             dbapi.learn(connection)
@@ -65,7 +65,7 @@ class Creator:
         return repr(self._call)
 
     def open(self, record: Any) -> Opened:
-        """Return a new connection. In a greenlet."""
+        """Return a new connection. Needs a greenlet."""
         stock: AdaptedConnection = self._call(record) if self._takes_record else self._call()
         if not isinstance(getattr(stock, "driver_connection", None), aiosqlite.Connection):
             raise ConfigurationError(

@@ -190,7 +190,7 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
     def execute(self, operation: str, parameters: Parameters | None = None) -> None:
         bound = () if parameters is None else parameters
         self.close()
-        # The connection keeps no reference to this cursor: it is abandoned without others.
+        # The connection refers to this cursor weakly, so that an abandoned stream is found.
         stream = self._stream = OpenStream(operation, self, self._open_streams)
         reply = self._runner.run_statement(
             operation, bound, stream.open, stream=True, timeout=self.timeout

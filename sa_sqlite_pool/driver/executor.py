@@ -165,7 +165,7 @@ class Executor:
         )
 
     def _pause(self) -> None:
-        """Before work on the loop, now and then let other tasks run."""
+        """Let other tasks run now and then, before work on the loop."""
         checkout = self.transaction.checkout
         task = asyncio.current_task() if checkout is None else checkout.task
         pause = of_running_loop(LoopBudget).pause(task)
@@ -308,9 +308,8 @@ class Executor:
             if settings.attached_for_writing:
                 connection = self.worker.connection
                 self.run_in_thread(lambda: settings.attach_again_read_only(connection))
-            authorizer.access = (
-                Access.READER
-            )  # also for what the application does on the raw connection
+            # Also for what the application does on the raw connection.
+            authorizer.access = Access.READER
 
     def lend(self) -> None:
         """Leave the raw connection to the application, which bypasses this executor."""
@@ -325,14 +324,13 @@ class Executor:
 
         self.run_briefly(function)
         self.transaction.begun_here = self.worker.in_transaction
-        if (
-            self.role is Role.READER and self.transaction.checkout is not None
-        ):  # and no listener runs
+        # Not while a listener runs.
+        if self.role is Role.READER and self.transaction.checkout is not None:
             self.policy.authorizer.access = Access.READER
         self.worker.lent = True
 
     def take_back(self) -> None:
-        """Undo what the application may have done with the raw connection. One hop."""
+        """Undo what the application may have done with the raw connection. Takes one hop."""
         connection, policy = self.worker.connection, self.policy
         policy.functions_may_have_changed()
         policy.authorizer.refuses = None

@@ -169,7 +169,7 @@ class ForeignKeysOnRaw:
         self._on = bool(ask(connection, "foreign_keys"))
 
     def __call__(self, name: str, value: str) -> bool:
-        """Return whether to refuse it. In the thread, within SQLite's compiler."""
+        """Return whether to refuse it. Runs in the thread, within SQLite's compiler."""
         if name.lower() != "foreign_keys":
             return False
         wanted = is_on(value.lower())

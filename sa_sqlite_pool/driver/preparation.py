@@ -32,7 +32,7 @@ from .statement import Statement
 
 @final
 class Preparation:
-    """Settles what the text of a statement does not tell, and replaces how some are executed."""
+    """Finds out what the text of a statement does not tell, and changes how some are executed."""
 
     __slots__ = ("_authorizer", "_policy", "_rules", "_temp_schema", "_transaction")
 
@@ -47,7 +47,7 @@ class Preparation:
         policy.facts.forget_findings()  # a kept connection may have lost its functions
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
-        """Prepare a statement before it is decided what it needs. May be a hop."""
+        """Prepare a statement before it is decided what it needs. May take a hop."""
         if self._is_doubtful(statement, role):
             self._settle(statement, role)
         kind = statement.kind
@@ -117,7 +117,7 @@ class Preparation:
         return finding
 
     def reconsider(self, statement: Statement) -> None:
-        """Find out why SQLite's authorizer refused an apparent read. May be a hop."""
+        """Find out why SQLite's authorizer refused an apparent read. May take a hop."""
         statement.inline = False
         if statement.kind.may_change_settings:  # a journal mode, set outside transactions
             statement.kind = Kind.MAINTENANCE
@@ -134,7 +134,7 @@ class Preparation:
         statement.facts.found(finding)
 
     def _prepare_optimize(self, statement: Statement) -> None:
-        """Have PRAGMA optimize wait for the turn only if it has work to do. May be a hop.
+        """Have PRAGMA optimize wait for the turn only if it has work to do. May take a hop.
 
         Listeners execute it on each new connection, as SQLite recommends, and it seldom has.
         """

@@ -334,9 +334,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
         checkout = self._checkouts.of_record(record)
-        if (
-            checkout is None
-        ):  # it has been returned before, or belongs to the parent of this process
+        if checkout is None:  # it was returned before, or belongs to the parent process
             return
         if checkout.budget is not None:
             checkout.budget.end_work(checkout)
@@ -359,7 +357,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._let_go_of_log()
 
     def dispose(self) -> None:
-        """Close connections at rest now, and those that are checked out at their check-in."""
+        """Close connections at rest now, and checked-out ones at their check-in."""
         self._disposed = True
         super().dispose()
         self._kept.dispose()
@@ -370,7 +368,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     # -- forks ----------------------------------------------------------------------------------
 
     def prepare_for_fork(self) -> None:
-        """Close connections at rest, so that a child may open the file. Checkouts open others.
+        """Close connections at rest, so that a child may open the file; checkouts open new ones.
 
         A database in memory would be gone with its last connection; it has no locks to inherit.
         """

@@ -66,7 +66,7 @@ class Checkout:
         self._is_back("record")
 
     def connection_is_back(self) -> None:
-        """Note that the connection is back. From any thread, possibly more than once."""
+        """Note that the connection is back. Callable from any thread, more than once."""
         self._is_back("connection")
 
     def _is_back(self, part: str) -> None:
@@ -121,7 +121,7 @@ class Checkouts:
         return not self._open
 
     def end(self, checkout: Checkout) -> None:
-        """Pass the permit on after both are back. From any thread."""
+        """Pass the permit on after both are back. Callable from any thread."""
         if checkout not in self._open:
             return
         self._open.discard(checkout)

@@ -24,7 +24,7 @@ class KeptConnections:
         return bool(self._kept)
 
     def add(self, worker: ConnectionThread, policy: PlacementPolicy) -> None:
-        """Keep a connection. From any thread."""
+        """Keep a connection. Callable from any thread."""
         # Add                              | Dispose
         # append                           | _disposed = True
         # if _disposed: close all          | close all

@@ -2,7 +2,7 @@
 
 SQLite calls its authorizer while it compiles a statement, before anything runs, and says exactly
 what the statement would do: https://www.sqlite.org/c3ref/set_authorizer.html. A connection has one
-authorizer, so this one calls the application's as well, whose refusal counts.
+authorizer, so this one also calls the application's, and obeys its refusal.
 
 The authorizer is not what keeps a reader from writing: its connection is read-only. It notes what
 was tried, also where a function swallows SQLite's error, and denies what a read-only connection

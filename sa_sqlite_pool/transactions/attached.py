@@ -104,7 +104,7 @@ class AttachedFiles:
         self.held.append(_Held(file, turn, permit, request))
 
     def give_back(self) -> None:
-        """Give the turns back after the end of the transaction. From any thread."""
+        """Give the turns back after the end of the transaction. Callable from any thread."""
         while self.held:
             held = self.held.pop()
             held.request.release()
@@ -124,7 +124,7 @@ class AttachedFiles:
 
 
 def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
-    """BEGIN, and take the write lock of the database itself, but of no attached file.
+    """Send BEGIN, and take the write lock of the database itself, but of no attached file.
 
     A DELETE that matches no row takes the lock and writes nothing. If there is no table,
     ``user_version`` is set to its own value.

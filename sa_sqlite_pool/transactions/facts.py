@@ -84,7 +84,7 @@ class StatementFacts:
         self.finding, self.kind = finding, finding.kind
 
     def forget_finding(self) -> None:
-        """Go by the text again."""
+        """Use the kind that the text tells again."""
         self.finding, self.kind = None, self.kind_of_text
 
 

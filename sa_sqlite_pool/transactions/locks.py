@@ -98,7 +98,7 @@ async def keep_trying(
     seconds: float,
     passes: Callable[[Exception], bool] = is_lock,
 ) -> T:
-    """``await attempt()`` until it succeeds, for ``seconds``.
+    """Repeat ``await attempt()`` until it succeeds, for ``seconds``.
 
     Raise its last error at the deadline, and at once an error that ``passes`` refuses. A wait by
     SQLite's own busy timeout could not be cancelled.

@@ -128,7 +128,7 @@ class OwnSettings:
     # -- query_only -------------------------------------------------------------------------------
 
     def set_read_only(self, connection: sqlite3.Connection, wanted: bool) -> None:
-        """Switch query_only on, or back to the application's value. In the thread."""
+        """Switch query_only on, or back to the application's value. Runs in the thread."""
         with self._authorizer.aside():
             if self.read_only is False:
                 self._query_only = ask(connection, "query_only")

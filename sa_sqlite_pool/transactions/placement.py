@@ -223,7 +223,7 @@ class PlacementPolicy:
         return result
 
     def note_long_text(self, connection: sqlite3.Connection, sql: str) -> None:
-        """Keep the memory of compiled statements within bounds. In the thread.
+        """Keep the memory of compiled statements within bounds. Runs in the thread.
 
         ``sqlite3`` keeps a fixed number of them, of any length, and drops one only for another.
         """

@@ -76,7 +76,7 @@ class Reading:
             self._after_work()
 
     def drop(self) -> None:
-        """Close a snapshot that was ended early. On the loop, while the connection is at rest."""
+        """Close a snapshot that was ended early, on the loop, if the connection is at rest."""
         if self.too_old is None or not self._worker.may_run_inline:
             return
         with rest():

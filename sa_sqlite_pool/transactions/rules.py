@@ -41,7 +41,7 @@ class Log(Protocol):
         """
 
     def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
-        """Note, right after a commit, whether anything has to be done. In the thread.
+        """Note, right after a commit, whether anything has to be done. Runs in the thread.
 
         ``size`` is what :meth:`relieve` has returned.
         """
@@ -50,7 +50,7 @@ class Log(Protocol):
         """Have it done, on the event loop, once the turn is given back."""
 
     def meet_busy(self) -> None:
-        """Note that another program has SQLite's write lock during our turn. In the thread."""
+        """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,13 @@ class Rules:
     def describe_outside_writers(self) -> str:
         """Return ``process 4242 (sqlite3) outside this package …``: the holder of SQLite's lock.
 
-        Only the operating system tells; without it, none is said to be outside.
+        Only the operating system knows it; otherwise no process is said to be outside.
         """
         found = None if self.file is None else describe_writer(self.file)
         return found or UNKNOWN_CONNECTION
 
     def meet_busy(self) -> None:
-        """Note that another program has SQLite's write lock during our turn. In the thread."""
+        """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
         if self.turn is not None:
             self.turn.meet_busy()
         if self.log is not None:

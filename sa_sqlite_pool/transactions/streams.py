@@ -42,7 +42,7 @@ class OpenStream:
         self._why_closed = CLOSED
 
     def open(self, connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        """Execute the statement, for the first time or again. In the connection's thread.
+        """Execute the statement, for the first time or again. Runs in the connection's thread.
 
         The stream is registered there, so that it is known even if the waiting task is cancelled.
         """
@@ -82,7 +82,7 @@ class OpenStream:
 
 
 def close_abandoned(streams: set[OpenStream]) -> None:
-    """Close streams whose cursor is gone. In a thread that may use the connection."""
+    """Close streams whose cursor is gone. Runs in a thread that may use the connection."""
     for stream in [stream for stream in streams if stream.abandoned]:
         if (cursor := stream.detach()) is not None:
             cursor.close()

@@ -82,7 +82,7 @@ class TransactionState:
         self._lost: str | None = None  # why SQLite ended it by itself
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
-        """``await_only``, and note a cancellation."""
+        """Await, as ``await_only`` does, and note a cancellation."""
         try:
             return await_only(awaitable)
         except asyncio.CancelledError:
@@ -125,7 +125,7 @@ class TransactionState:
         self._end("ROLLBACK")
 
     def begin_savepoints(self, connection: sqlite3.Connection) -> None:
-        """Send the savepoints that precede the BEGIN. In the thread."""
+        """Send the savepoints that precede the BEGIN. Runs in the thread."""
         savepoints, self.savepoints = self.savepoints, []
         for sql in savepoints:
             connection.execute(sql)
@@ -228,7 +228,7 @@ class TransactionState:
             checkout.idle_since = time.monotonic()
 
     def gone(self) -> None:
-        """Release all: the connection is given up, its transaction ended. From any thread."""
+        """Release all after a given-up connection's transaction. Callable from any thread."""
         # Thread       | Task
         # _gone = True | takes the turn
         # let_go()     | if _gone: let_go()
@@ -248,7 +248,7 @@ class TransactionState:
     # -- what it has changed --------------------------------------------------------------------
 
     def note_begin(self, connection: sqlite3.Connection) -> None:
-        """Record its begin. In the thread."""
+        """Record its begin. Runs in the thread."""
         self._as_begun = self._changes(connection)
         self._ended_here = False
 
@@ -268,7 +268,7 @@ class TransactionState:
         return connection.total_changes, self._policy.authorizer.schema_changes
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
-        """End one that has only read, for a statement outside transactions. In the thread."""
+        """End one that has only read, for a statement outside transactions. Runs in the thread."""
         connection.execute("COMMIT")
         self._ended_here = True
 
@@ -283,7 +283,7 @@ class TransactionState:
         self._at_end.pop(name, None)
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        """Send the PRAGMAs that waited for the end. In the thread.
+        """Send the PRAGMAs that waited for the end. Runs in the thread.
 
         An error here would look like one of the COMMIT, which has succeeded.
         """
@@ -366,7 +366,7 @@ class TransactionState:
     # -- the log --------------------------------------------------------------------------------
 
     def committed(self, connection: sqlite3.Connection) -> None:
-        """Let other processes write, and look at the log. After a commit, in the thread.
+        """Let other processes write, and look at the log. Runs in the thread after a commit.
 
         A checkpoint that cannot wait comes first, since each runs in the turn.
         """

@@ -23,7 +23,7 @@ _told: weakref.WeakSet[object] = weakref.WeakSet()  # engines that were warned
 
 
 def roll_back(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rules) -> None:
-    """Roll back, and log a change that it undoes, once for each engine. In the thread."""
+    """Roll back, and log a change that it undoes, once for each engine. Runs in the thread."""
     if rules.owner in _told:
         connection.execute("ROLLBACK")
         return

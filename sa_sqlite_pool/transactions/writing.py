@@ -135,14 +135,14 @@ class Writing:
         self._since = time.monotonic()
 
     def leave_file(self) -> None:
-        """Release the file turn: SQLite's lock is free. In the connection's thread."""
+        """Release the file turn: SQLite's lock is free. Runs in the connection's thread."""
         claim, self.claim = self.claim, None
         if claim is not None and self._rules.turn is not None:
             self._rules.turn.courtesy.hold(time.monotonic() - self._since)
             claim.release()
 
     def end(self) -> None:
-        """Give the turn back at the end of the transaction. From any thread."""
+        """Give the turn back at the end of the transaction. Callable from any thread."""
         if self.claim is not None:
             self.leave_file()
         if self.permit is not None:
