@@ -330,7 +330,7 @@ class Executor:
         self.worker.lent = True
 
     def take_back(self) -> None:
-        """Undo what the application may have done with the raw connection. Takes one hop."""
+        """Take the raw connection back, and note what the application has changed. One hop."""
         connection, policy = self.worker.connection, self.policy
         policy.functions_may_have_changed()
         policy.authorizer.refuses = None

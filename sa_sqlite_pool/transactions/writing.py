@@ -24,7 +24,7 @@ class Writing:
     """Takes the write turn, and gives it back.
 
     ``permit`` is the turn within the process: on a swap-in connection it is held for a transaction;
-    a writer's is its checkout, and not kept here. ``claim`` is the file turn, between processes,
+    a writer's is that of its checkout, not kept here. ``claim`` is the file turn, between processes,
     and is held as long as SQLite's lock is.
     """
 
