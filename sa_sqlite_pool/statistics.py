@@ -9,7 +9,7 @@ from .errors import ConfigurationError
 
 
 class CheckpointMode(enum.Enum):
-    """The checkpoint modes of https://www.sqlite.org/pragma.html#pragma_wal_checkpoint."""
+    """The checkpoint modes: https://www.sqlite.org/pragma.html#pragma_wal_checkpoint"""
 
     PASSIVE = "passive"
     FULL = "full"

@@ -53,7 +53,7 @@ class LeanConnection(AsyncConnection):
         return LeanTransaction(self, nested=True)
 
     async def start_begun(self) -> Transaction:
-        """Connect, and return a transaction that is entered already: leave it by ``__exit__``."""
+        """Call ``start()``, and return a transaction, entered already: leave it by ``__exit__``."""
         return await greenlet_spawn(self._connect_and_begin)
 
     def _connect_and_begin(self) -> Transaction:

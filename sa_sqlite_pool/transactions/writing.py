@@ -24,8 +24,8 @@ class Writing:
     """Takes the write turn, and gives it back.
 
     ``permit`` is the turn within the process: on a swap-in connection it is held for a transaction;
-    a writer's is that of its checkout, not kept here. ``claim`` is the file turn, between processes,
-    and is held as long as SQLite's lock is.
+    a writer's is its checkout's, and not kept here. ``claim`` is the file turn, between processes;
+    it is held as long as SQLite's lock is.
     """
 
     __slots__ = ("_rules", "_since", "claim", "permit")
