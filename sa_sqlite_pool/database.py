@@ -1,4 +1,4 @@
-"""Door 3: the facade that owns both engines and their life cycle."""
+"""Door 3 of the package: the facade that owns both engines and their life cycle."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
 
-# What close() waits at the most: for running work where the block was left by a cancellation or
-# Ctrl-C, and for threads to stop what they were told to stop.
+# Seconds that close() waits at most: for running work if a cancellation or Ctrl-C has left the
+# block, and for threads to stop after they were told to.
 _HURRY_SECONDS = 0.5
 
 _CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
@@ -70,37 +70,37 @@ class SQLiteDatabase(RunsClosures):
             async with db.read() as session: ...
 
     :param url: a ``sqlite+aiosqlite`` URL as string or ``sqlalchemy.URL``, or the path of a file;
-        ``":memory:"`` for a database that goes with this object
-    :param pragmas: laid over the defaults, such as ``{"synchronous": "FULL"}``
+        ``":memory:"`` for a database that lives as long as this object
+    :param pragmas: override the defaults, such as ``{"synchronous": "FULL"}``
     :param readers: how many connections read at once; more tasks wait in order of arrival
     :param write_timeout: seconds to wait for the right to write, from the call
     :param read_timeout: seconds to wait for a reader, from the call
     :param on_connect: called with each new ``sqlite3.Connection``, in its own thread
-    :param statement_timeout: seconds a statement may run before it is stopped with a
+    :param statement_timeout: seconds a statement may run before it is stopped and raises
         :class:`~sa_sqlite_pool.StatementTimeout`; None for no limit. The execution option of the
         same name is for one statement
     :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
-        says who has it and where; None for never
+        names its task and the place of its checkout; None for never
     :param close_timeout: seconds that :meth:`close` lets running work go on
-    :param wal: how large the write-ahead log may grow, and what readers may be asked for its sake
-    :param file_turn: line up with the writers of other processes, too, by locks on two files beside
-        the database; False leaves them to SQLite's own lock, which keeps no order
+    :param wal: how large the write-ahead log may grow, and what readers may be asked to do for that
+    :param file_turn: wait in line with the writers of other processes, too, by locks on two files
+        beside the database; False leaves them to SQLite's own lock, which keeps no order
     :param placement: ``"auto"`` runs statements that are known to be short on the event loop itself
-        and all others in a thread; ``"thread"`` runs all there; ``"inline"`` none, whatever it
-        takes, for a program whose loop has nothing else to do
+        and all others in a thread; ``"thread"`` runs all in a thread; ``"inline"`` none, however
+        long they take, for a program whose loop has nothing else to do
     :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
-        closed, as Litestream and other replicators want it; otherwise SQLite moves the log into
-        the database and removes them
+        closed, as Litestream and other replicators need it; otherwise SQLite runs a checkpoint and
+        removes them
     :param session_class: a class of the application's, any subclass of ``AsyncSession``, such as
         SQLModel's, for :meth:`read`, :meth:`write` and :attr:`sessionmaker`; and its synchronous
         one for :meth:`run_read` and :meth:`run_write`
     :param group_commit: calls of :meth:`run_write` that wait at the same time share one COMMIT
-    :param engine_options: whatever ``create_async_engine`` takes (``echo``, ``connect_args``,
+    :param engine_options: all that ``create_async_engine`` takes (``echo``, ``connect_args``,
         ``json_serializer``, ``pool_pre_ping``, …), for both engines
 
     Wrong arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any file is
-    touched. Any number of tasks, event loops and threads may share the object. A child process
-    that is forked opens connections of its own.
+    touched. Any number of tasks, event loops and threads may share the object. A forked child
+    process opens connections of its own.
     """
 
     def __init__(
@@ -178,9 +178,9 @@ class SQLiteDatabase(RunsClosures):
     async def open(self) -> SQLiteDatabase:
         """Open the first connection of each engine, and so create the file and switch it to WAL.
 
-        Where an earlier process has left a large log, waits until it is in the database.
-        Raises ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the
-        file cannot be used. Opening what is open does nothing; what was closed stays closed.
+        If an earlier process has left a large log, wait for a checkpoint of it. Raise
+        ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the file cannot
+        be used. Opening an open database does nothing; a closed one stays closed.
         """
         if self._state is State.NEW:
             try:
@@ -188,7 +188,7 @@ class SQLiteDatabase(RunsClosures):
             except BaseException:
                 await self._dispose_engines()
                 raise
-            if self._state is State.NEW:  # nobody closed it meanwhile
+            if self._state is State.NEW:  # not closed meanwhile
                 self._state = State.OPEN
         if self._state is not State.OPEN:
             raise self._not_open()
@@ -202,20 +202,20 @@ class SQLiteDatabase(RunsClosures):
             await self._keeper.settle()
 
     async def close(self, timeout: float | None = None) -> None:
-        """Close both engines. Returns in bounded time, whatever is going on.
+        """Close both engines. Return in bounded time, whatever is going on.
 
-        Whoever waits in line, or comes now, gets a :class:`~sa_sqlite_pool.DatabaseClosedError`.
-        What has a connection may go on for ``timeout`` seconds (by default ``close_timeout``); then
-        its statement is interrupted and its transaction rolled back, and whatever it tries next
-        fails with an ``OperationalError`` that says so.
+        Tasks that wait in line, or come now, get a :class:`~sa_sqlite_pool.DatabaseClosedError`.
+        Work on a checked-out connection may go on for ``timeout`` seconds (by default
+        ``close_timeout``); then its statement is interrupted and its transaction rolled back, and
+        its next statement fails with an ``OperationalError`` that says so.
 
         Closing twice does nothing, and tasks that close at the same time wait for the same end. A
-        cancellation stops the waiting, not the closing.
+        cancellation stops the wait, not the closing.
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
         if self._state in {State.NEW, State.OPEN}:
             self._state = State.CLOSING
-            # Kept here: a loop refers to its tasks weakly, and the caller may be cancelled.
+            # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
             self._closing = asyncio.ensure_future(self._shut(wait))
             self._closing.add_done_callback(self._has_shut)
         await asyncio.shield(asyncio.wrap_future(self._closed))
@@ -235,10 +235,10 @@ class SQLiteDatabase(RunsClosures):
         self._closures.refuse(self._not_open)
         try:
             await self._all_ended(pools, timeout)
-        finally:  # also where the loop comes to its end and cancels this
+        finally:  # also if the loop ends and cancels this
             self._backups.stop(self._not_open)
             for pool in pools:
-                pool.refuse(self._not_open)  # who waits for another process since
+                pool.refuse(self._not_open)  # tasks that wait for another process by now
                 pool.recall(f"{self._label} was closed")
         await self._all_ended(pools, _HURRY_SECONDS)
         await self._dispose_engines()
@@ -248,7 +248,7 @@ class SQLiteDatabase(RunsClosures):
         await asyncio.gather(*checkouts, self._backups.all_ended(timeout))
 
     async def _dispose_engines(self) -> None:
-        # The last connection to close moves the log into the database and removes it
+        # The last connection to close runs a checkpoint and removes the log
         # (https://www.sqlite.org/wal.html), unless it is a reader's, which may not.
         engines, keeper = [self.reader_engine, self.writer_engine], self._keeper
         if self._keep_wal:
@@ -258,7 +258,7 @@ class SQLiteDatabase(RunsClosures):
         for engine in engines:
             await engine.dispose()
         if keeper is not None:
-            keeper.monitor.size()  # lets go of a log that is gone
+            keeper.monitor.size()  # closes a log that is gone
         if self._private_directory is not None:
             self._private_directory.remove()
 
@@ -280,7 +280,7 @@ class SQLiteDatabase(RunsClosures):
     def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
         """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``.
 
-        It may be kept from the start, for ``async_scoped_session``, say; a session that is made
+        It may be kept from the start, for ``async_scoped_session``, say; a session that is created
         while the database is not open raises :class:`~sa_sqlite_pool.DatabaseClosedError`.
         """
         return self._sessionmaker
@@ -291,13 +291,13 @@ class SQLiteDatabase(RunsClosures):
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """A session that writes: BEGIN IMMEDIATE at its first statement, in its turn.
+        """Yield a session that writes: BEGIN IMMEDIATE at its first statement, in the write turn.
 
-        Commits when the block ends, rolls back when it raises; after a ``commit()`` within it, the
-        next statement takes the turn again. Waits at most ``write_timeout`` seconds for its turn,
-        and raises :class:`~sa_sqlite_pool.WriteTimeout` then; the same task asking twice gets
-        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once. Used after the block, it raises
-        :class:`~sa_sqlite_pool.SessionEndedError`.
+        It commits when the block ends, and rolls back when it raises; after a ``commit()`` within
+        it, the next statement takes the turn again. Wait at most ``write_timeout`` seconds for the
+        turn, then raise :class:`~sa_sqlite_pool.WriteTimeout`; raise
+        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the same task asks twice. Used
+        after the block, the session raises :class:`~sa_sqlite_pool.SessionEndedError`.
         """
         session = self._sessionmaker(role="writer")
         try:
@@ -311,11 +311,11 @@ class SQLiteDatabase(RunsClosures):
 
     @asynccontextmanager
     async def read(self, *, long: bool = False) -> AsyncIterator[AsyncSession]:
-        """A session that sees one snapshot from its first statement on, and cannot write.
+        """Yield a session that sees one snapshot from its first statement on, and cannot write.
 
-        Waits at most ``read_timeout`` seconds for a reader, and raises
-        :class:`~sa_sqlite_pool.ReadTimeout` then. It never waits for a writer. Where the log has
-        reached its hard limit, the first statement waits for a moment; see
+        Wait at most ``read_timeout`` seconds for a reader, then raise
+        :class:`~sa_sqlite_pool.ReadTimeout`. It never waits for a writer. If the log has reached
+        its hard limit, the first statement waits for a moment; see
         :class:`~sa_sqlite_pool.WalSettings`.
 
         ``long`` declares that the snapshot is needed for long, for a report, say: it keeps the log
@@ -332,18 +332,17 @@ class SQLiteDatabase(RunsClosures):
     # -- the log --------------------------------------------------------------------------------
 
     async def checkpoint(self, mode: str = "passive", timeout: float | None = None) -> Checkpoint:
-        """Move the write-ahead log into the database now; the keeper does so by itself.
+        """Run a checkpoint now; the keeper does so by itself.
 
-        :param mode: ``"passive"`` moves what no reader needs any more. ``"full"``, ``"restart"``
-            and ``"truncate"`` let new readers wait for at most twice ``reader_gap`` seconds while
-            the running ones end, and move everything; ``"truncate"`` also empties the file
+        :param mode: ``"passive"`` writes to the database what no reader needs any more. ``"full"``,
+            ``"restart"`` and ``"truncate"`` let new readers wait for at most twice ``reader_gap``
+            seconds while running ones end, and write all of it; ``"truncate"`` also empties the log
         :param timeout: seconds to wait for the write turn, by default ``write_timeout``
 
-        Returns what happened, also where readers or other processes are in the way: see
-        ``outcome`` and ``held_back_by``. Raises :class:`~sa_sqlite_pool.WriteTimeout` if the turn
-        does not come in time, and ``sqlalchemy.exc.OperationalError`` where the disk is full or
-        broken: nothing is lost then. A cancellation stops it at any moment, and nothing is lost
-        either.
+        Return the result, also if readers or other processes are in the way: see ``outcome`` and
+        ``held_back_by``. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn does not come in
+        time, and ``sqlalchemy.exc.OperationalError`` if the disk is full or broken: nothing is lost
+        then. A cancellation stops it at any moment, and nothing is lost either.
         """
         self._assert_open()
         wanted, keeper = CheckpointMode.parse(mode), self._keeper
@@ -366,16 +365,16 @@ class SQLiteDatabase(RunsClosures):
     ) -> None:
         """Copy the database, as it is at this moment, to the file ``path``, while others write.
 
-        :param path: of the copy, one file; an older copy is replaced, at once and as a whole
+        :param path: the file of the copy; an older copy is replaced, at once and as a whole
         :param progress: called in the event loop as ``progress(pages_copied, pages_total)`` after
-            steps, as fast as it listens, and after the last; what it raises ends the backup
-        :param pages_per_step: how many pages are copied before the next look at whether to stop
+            steps, as often as it keeps up, and after the last; an exception of it ends the backup
+        :param pages_per_step: how many pages are copied before the next check whether to stop
 
-        The copy is verified and on the disk when this returns. In WAL mode nobody waits, and the
+        The copy is verified and on the disk when this returns. In WAL mode no writer waits, and the
         log cannot shrink meanwhile; in another journal mode writers wait in line.
 
-        Raises ``sqlalchemy.exc.OperationalError`` where the path cannot be used, is in use, or the
-        disk is full, ``DatabaseError`` where the copy is damaged, and
+        Raise ``sqlalchemy.exc.OperationalError`` if the path cannot be used, is in use, or the disk
+        is full, ``DatabaseError`` if the copy is damaged, and
         :class:`~sa_sqlite_pool.DatabaseClosedError` when :meth:`close` ends it. Then, and after a
         cancellation, nothing is left of it, and an older copy is as it was.
         """
@@ -383,7 +382,7 @@ class SQLiteDatabase(RunsClosures):
         await self._backups.make(path, progress, pages_per_step)
 
     def statistics(self) -> DatabaseStatistics:
-        """How the database stands at this moment. Reads a few bytes of the ``-wal`` file."""
+        """Return the state of the database now. Reads a few bytes of the ``-wal`` file."""
         self._assert_open()
         return DatabaseStatistics(None if self._keeper is None else self._keeper.statistics())
 
@@ -411,12 +410,12 @@ class SQLiteDatabase(RunsClosures):
 
     @cached_property
     def _long_reader(self) -> AsyncEngine:
-        """The reader engine, for what was declared long."""
+        """The reader engine, for transactions that are declared long."""
         return self.reader_engine.execution_options(sqlite_long_read=True)
 
     @property
     def _keeper(self) -> WalKeeper | None:
-        """None where there is no log: another journal mode, a file that cannot be written."""
+        """The keeper; None without a log: another journal mode, or a file that is not writable."""
         return self._pools[1].keeper
 
     @property
@@ -431,7 +430,7 @@ class SQLiteDatabase(RunsClosures):
         return DatabaseClosedError(f"{self._label} {self._state.remedy}")
 
     def _own_if_in_memory(self, url: URL) -> URL:
-        """A private database in memory becomes a file that both engines can share."""
+        """Return ``url``; for a private database in memory, of a file that both engines share."""
         if not locate(url).private:
             return url
         self._private_directory = PrivateDirectory(self)

@@ -1,8 +1,8 @@
 """One object for each database file of the process: its write turn, readers, log and pools.
 
-All engines, event loops and threads on a file share it. It is looked up by the file's real path,
-and kept by its users alone: the pools, and the turn, which refers back to it. So it lives as long
-as any of its parts is used. In a child process after ``fork()`` each part begins anew by itself.
+All engines, event loops and threads that use the file share it. It is looked up by the file's real
+path. Only its users refer to it: the pools, and the turn, which refers back. So it lives as long as
+any of its parts is used. In a child process after ``fork()`` each part begins anew by itself.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .wal.keeper import WalKeeper
 
 
 class ClosesAtRest(Protocol):
-    """A pool, as others on the same file know it."""
+    """The interface of a pool to other pools on the same file."""
 
     def close_at_rest(self) -> None:
-        """Close the connections that are at rest, here and now."""
+        """Close the connections that are at rest, in this thread."""
 
 
 @final
 class DatabaseFile:
-    """What all that use one database of the process share. Get it from :func:`database_file`.
+    """What all engines of the process share on one database. :func:`database_file` returns it.
 
     ``file`` is its real path, None in memory. ``snapshots`` are the read transactions on it, and
-    ``pools`` those that have connections to it.
+    ``pools`` the pools that have connections to it.
     """
 
     def __init__(self, location: Location) -> None:
@@ -47,9 +47,9 @@ class DatabaseFile:
         return f"<DatabaseFile {self.turn.name}, {len(self.snapshots)} reading, {self.turn!r}>"
 
     def keeper(self, location: Location) -> WalKeeper:
-        """Return the keeper of its log, which opens the file at ``location``, the first one given.
+        """Return the keeper of its log, which opens the file at ``location`` of the first call.
 
-        Only where there is a write-ahead log, in a file that this process may write.
+        Call it only if there is a write-ahead log, in a file that this process may write.
         """
         with _registry.mutex:
             if self._keeper is None:
@@ -65,7 +65,7 @@ class DatabaseFile:
 
 @final
 class _Registry:
-    """The files in use, by what identifies them, under a mutex."""
+    """The files in use, by their identity, under a mutex."""
 
     def __init__(self) -> None:
         self.files: weakref.WeakValueDictionary[str, DatabaseFile] = weakref.WeakValueDictionary()
@@ -73,14 +73,14 @@ class _Registry:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        self.mutex = threading.Lock()  # a thread that the child does not have may have held it
+        self.mutex = threading.Lock()  # a thread of the parent process may have held it
 
 
 _registry = _Registry()
 
 
 def database_file(location: Location) -> DatabaseFile:
-    """Return the object of the file at ``location``: the same one each time, as long as it is used.
+    """Return the object of the file at ``location``: the same one each time, while it is in use.
 
     Keep a reference, to it or to its turn.
     """

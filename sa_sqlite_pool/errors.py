@@ -1,9 +1,9 @@
-"""Every exception of the package: who, how long, what to do next.
+"""Every exception of the package; messages name the holder, the wait, and what to do next.
 
 Two families, both already caught by applications that use SQLAlchemy:
 
-* errors about waiting and misuse derive from SQLAlchemy's own exceptions and reach the caller
-  as they are; where a lock did not come free, that is ``OperationalError``, too, as it is on the
+* errors about waits and misuse derive from SQLAlchemy's own exceptions and reach the caller
+  as they are; if a lock did not become free, the error is an ``OperationalError``, too, as on the
   stock driver;
 * errors that SQLite itself would report derive from ``sqlite3``'s exceptions. SQLAlchemy wraps
   these in ``sqlalchemy.exc.OperationalError`` and keeps the original in ``.orig``.
@@ -43,24 +43,24 @@ __all__ = [
 
 
 class ConfigurationError(exc.ArgumentError):
-    """An argument that cannot work: an unknown pragma, a wrong value, another database's URL."""
+    """An argument is invalid: an unknown PRAGMA, a wrong value, the URL of another database."""
 
 
 class DatabaseClosedError(exc.InvalidRequestError):
     """A :class:`~sa_sqlite_pool.SQLiteDatabase` was used before ``open()`` or after ``close()``.
 
-    Also raised in tasks that wait in line while it is being closed.
+    Tasks that wait in line while it is closed get it, too.
     """
 
 
 class _LockTimeout(exc.OperationalError):
-    """A lock did not come free in time: what the stock driver reports as "database is locked".
+    """A lock did not become free in time: what the stock driver reports as "database is locked".
 
-    ``orig`` is an ``sqlite3.OperationalError`` with that message and SQLITE_BUSY, as applications
-    that try again look for it: the one that SQLite has raised last, or one in its place.
+    ``orig`` is an ``sqlite3.OperationalError`` with that message and SQLITE_BUSY, for which
+    applications check before they try again: SQLite's last error, or an equivalent.
     """
 
-    code = ""  # no link to an explanation that is about another error
+    code = ""  # no link to SQLAlchemy's explanation, which is of another error
 
     def __init__(self, message: str, orig: BaseException | None = None) -> None:
         orig = _database_is_locked() if orig is None else orig
@@ -81,11 +81,11 @@ def _database_is_locked() -> sqlite3.OperationalError:
 
 
 class WriteTimeout(_LockTimeout, exc.TimeoutError):
-    """The write turn, or SQLite's write lock held by somebody else, did not come in time.
+    """The write turn did not come in time, or another program held SQLite's write lock too long.
 
-    The message names the holder, how long it has held the turn, where its task is now, and its
-    last SQL. Nothing of the caller's statement was executed. It is an ``OperationalError``, too,
-    whose ``orig`` is SQLite's "database is locked", since that is what it is on the stock driver.
+    The message names the holder, how long it has held the turn, where its task is now, and its last
+    SQL. Nothing of the caller's statement was executed. It is an ``OperationalError``, too, whose
+    ``orig`` is SQLite's "database is locked", as on the stock driver.
     """
 
 
@@ -100,7 +100,7 @@ class ReadTimeout(PoolTimeout):
 class ReadLockTimeout(_LockTimeout, ReadTimeout):
     """SQLite's lock, held exclusively, kept a read waiting too long.
 
-    An ``OperationalError``, too, as :class:`WriteTimeout` is.
+    It is an ``OperationalError``, too, as :class:`WriteTimeout` is.
     """
 
 
@@ -108,33 +108,34 @@ class StatementTimeout(exc.TimeoutError):
     """A statement ran for ``statement_timeout`` seconds and was stopped.
 
     Nothing of the statement is kept. SQLite rolls back the whole transaction if the statement was
-    writing; what follows is refused then until ``rollback()``.
+    writing; later statements are then refused until ``rollback()``.
     """
 
 
 class TurnAlreadyHeldError(exc.InvalidRequestError):
-    """The task asks for the write turn that it holds: it would wait for itself."""
+    """A task requested the write turn that it already holds: it would wait for itself."""
 
 
 class ClosureError(exc.InvalidRequestError):
     """A function given to ``run_read()`` or ``run_write()`` did what it may not.
 
-    It ended its transaction, used the database object again, or what it was given was used after
-    its end or in another thread. Nothing of it is kept if it had not ended.
+    It ended its transaction or used the database object again; or its session or connection was
+    used after its end or in another thread. If it had not ended, nothing of it is kept.
     """
 
 
 class AwaitableError(ClosureError, TypeError):
-    """A function given to ``run_read()`` or ``run_write()`` is a coroutine function, or returned
-    something that would do its work later. Nothing of it is kept.
+    """A closure is a coroutine function, or returned something that would do its work later.
+
+    The closure was given to ``run_read()`` or ``run_write()``. Nothing of it is kept.
     """
 
 
 class StaleReadError(StaleDataError):
-    """An auto session read, somebody else committed, then the session wanted to write.
+    """An auto session read, another transaction was committed, then the session tried to write.
 
-    Only raised where ``routing_sessionmaker(..., refuse_stale_writes=True)`` asks for it.
-    Retry the whole transaction.
+    Raised only with ``routing_sessionmaker(..., refuse_stale_writes=True)``. Retry the whole
+    transaction.
     """
 
 
@@ -145,30 +146,30 @@ class ForbiddenWriteError(sqlite3.OperationalError):
 class OwnLockError(sqlite3.OperationalError):
     """The lock in the way of a statement is held by its own connection.
 
-    A result of it is still open, such as an INSERT … RETURNING whose rows are still to be fetched
-    when COMMIT comes, or a stream when its table is dropped; or a file is attached twice. No
-    waiting helps, so it is raised at once.
+    A result of it is still open, such as an INSERT … RETURNING with rows still to be fetched at
+    COMMIT, or a stream when its table is dropped; or a file is attached twice. No wait helps, so
+    the error is raised at once.
     """
 
 
 class TransactionLostError(sqlite3.OperationalError):
     """SQLite rolled the transaction back by itself (full disk, I/O error, ``OR ROLLBACK``).
 
-    Statements that follow are refused until ``rollback()``, so that the second half of a
-    transaction is never committed without its first half.
+    Later statements are refused until ``rollback()``, so that the second half of a transaction is
+    never committed without its first half.
     """
 
 
 class SnapshotTooOldError(sqlite3.OperationalError):
     """A read transaction was older than ``max_snapshot_age`` and kept the log from shrinking.
 
-    It has been ended; statements that follow are refused until ``rollback()``, so that they do not
-    answer from another snapshot. Read in shorter transactions, or declare it long.
+    It was ended; later statements are refused until ``rollback()``, so that they do not read
+    another snapshot. Read in shorter transactions, or declare them long.
     """
 
 
 class DatabaseNotUsableError(sqlite3.OperationalError):
-    """The file cannot be opened as asked: no such directory, no permission, no WAL here."""
+    """The file cannot be opened as requested: no such directory, no permission, no WAL here."""
 
 
 class NotADatabaseError(sqlite3.DatabaseError):
@@ -176,22 +177,22 @@ class NotADatabaseError(sqlite3.DatabaseError):
 
 
 class DatabaseInUseError(sqlite3.OperationalError):
-    """Somebody has the file open that a backup or a restore would replace. It was not changed."""
+    """The file that a backup or restore would replace is open elsewhere. It was not changed."""
 
 
 class DamagedDatabaseError(sqlite3.DatabaseError):
-    """``PRAGMA integrity_check`` found errors in a copy, which was not used then."""
+    """``PRAGMA integrity_check`` found errors in a copy, which was not used."""
 
 
 class SessionEndedError(exc.InvalidRequestError):
     """A session of ``db.read()`` or ``db.write()`` was used after the end of its block.
 
-    Nothing was executed. What it has loaded stays usable.
+    Nothing was executed. Objects that it has loaded stay usable.
     """
 
 
 class OpenReadError(exc.InvalidRequestError):
-    """An auto session wants to write while a result that is still open stands in the way.
+    """An auto session tried to write while a result that is still open stands in the way.
 
     Nothing was written. Close the result first, or use ``role="writer"`` from the start.
     """

@@ -1,4 +1,4 @@
-"""What can be set, checked when it is set."""
+"""Options, which are checked when they are set."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .errors import ConfigurationError
 
 
 class Role(enum.Enum):
-    """What a connection or session is for."""
+    """The purpose of a connection or session."""
 
     AUTO = "auto"
     READER = "reader"
     WRITER = "writer"
 
-    __hash__ = object.__hash__  # by identity: enum.Enum's own is a function in Python
+    __hash__ = object.__hash__  # by identity, in C: enum.Enum's own is a function in Python
 
     @classmethod
     def parse(cls, option: str, value: object) -> Role:
-        """The role named ``value``; :class:`ConfigurationError` names ``option`` otherwise."""
+        """Return the role ``value``, or raise :class:`ConfigurationError` about ``option``."""
         try:
             return cls(value)
         except ValueError:
@@ -36,14 +36,14 @@ class Placement(enum.Enum):
     """Where statements run."""
 
     AUTO = "auto"
-    """Inline, on the event loop itself, what is known to be short; else in a thread."""
+    """Statements known to be short run inline, on the event loop itself; all others in a thread."""
     THREAD = "thread"
     INLINE = "inline"
-    """Everything, whatever it takes: for a program whose loop has nothing else to do."""
+    """All statements run inline, however long: for a program whose loop has nothing else to do."""
 
     @classmethod
     def parse(cls, value: object) -> Placement:
-        """The placement named ``value``; :class:`ConfigurationError` otherwise."""
+        """Return the placement named ``value``, or raise :class:`ConfigurationError`."""
         try:
             return cls(value)
         except ValueError:
@@ -56,12 +56,12 @@ DEFAULT_PLACEMENT = "auto"
 PragmaValue = str | int | bool
 OnConnect = Callable[[sqlite3.Connection], None]
 """Called once for each new connection, in the connection's own thread, with the ``sqlite3``
-connection: for functions, collations, temp tables and triggers. What it makes stays until the
+connection: to create functions, collations, temp tables and triggers. They stay until the
 connection is closed, over any number of checkouts."""
 
 
 def _one_of(*words: str, numbered: bool = True) -> Callable[[PragmaValue], str]:
-    """One of ``words``, or its number where SQLite numbers them."""
+    """Return a check for one of ``words``, or its number if SQLite numbers them."""
 
     def check(value: PragmaValue) -> str:
         word = str(value).upper()
@@ -102,7 +102,7 @@ def _page_size(value: PragmaValue) -> str:
     return str(value)
 
 
-# https://www.sqlite.org/pragma.html: those that configure a connection or a file at opening.
+# PRAGMAs that configure a connection or a file at opening: https://www.sqlite.org/pragma.html
 _PRAGMAS: Mapping[str, Callable[[PragmaValue], str]] = {
     "analysis_limit": _number(0),
     "auto_vacuum": _one_of("NONE", "FULL", "INCREMENTAL"),
@@ -144,16 +144,16 @@ DEFAULT_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
     }
 )
 
-# Swapped in for another pool, the application's data and migrations were made without foreign keys
-# being enforced, unless it switches them on itself: writes would begin to fail, and a batch
-# migration that drops a parent table would delete its children.
+# Data and migrations of an application that swaps the pool in were made without enforced foreign
+# keys, unless it enforces them itself: writes would begin to fail, and a batch migration that drops
+# a parent table would delete its children.
 SWAP_IN_PRAGMAS: Mapping[str, PragmaValue] = MappingProxyType(
     {name: value for name, value in DEFAULT_PRAGMAS.items() if name != "foreign_keys"}
 )
 
 
 class NotGiven(enum.Enum):
-    """The default of an option for which None means something of its own."""
+    """The default of an option for which None has a meaning of its own."""
 
     NOT_GIVEN = enum.auto()
 
@@ -166,7 +166,7 @@ DEFAULT_CACHED_STATEMENTS = 512
 
 
 def check_pragma(name: str, value: PragmaValue) -> str:
-    """The value in SQLite's spelling; :class:`ConfigurationError` if there is no such pragma."""
+    """Return the value in SQLite's spelling; raise :class:`ConfigurationError` if it is invalid."""
     check = _PRAGMAS.get(name)
     if check is None:
         raise ConfigurationError(f"unknown pragma {name!r}: {_remedy(name)}")
@@ -179,7 +179,7 @@ def check_pragma(name: str, value: PragmaValue) -> str:
 def merge_pragmas(
     defaults: Mapping[str, PragmaValue], pragmas: Mapping[str, PragmaValue] | None
 ) -> dict[str, PragmaValue]:
-    """``defaults`` with what the user gives instead."""
+    """Return ``defaults`` with the values that the user gives instead."""
     if pragmas is not None and not isinstance(pragmas, Mapping):
         raise ConfigurationError(
             f'pragmas must be a mapping such as {{"synchronous": "FULL"}}, not {pragmas!r}'
@@ -206,15 +206,15 @@ def _remedy(name: str) -> str:
 
 
 LONGEST_SECONDS = 2_147_483.0
-"""The longest time-out, 24 days: SQLite's busy time-out is a C int of milliseconds
-(https://www.sqlite.org/c3ref/busy_timeout.html), and timers of threads and loops go little further
-on some systems."""
+"""The longest time-out, 24 days: SQLite's busy timeout is a C int of milliseconds
+(https://www.sqlite.org/c3ref/busy_timeout.html), and timers of threads and loops reach little
+further on some systems."""
 
 
 def check_timeout(name: str, seconds: float) -> float:
-    """``seconds`` as a float; :class:`ConfigurationError` unless it is a number ≥ 0.
+    """Return ``seconds`` as a float; raise :class:`ConfigurationError` unless it is a number ≥ 0.
 
-    More than :data:`LONGEST_SECONDS`, infinity included, is that.
+    Return :data:`LONGEST_SECONDS` for more than that, infinity included.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ConfigurationError(f"{name} must be a number of seconds ≥ 0, not {seconds!r}")
@@ -222,12 +222,12 @@ def check_timeout(name: str, seconds: float) -> float:
 
 
 def check_limit(name: str, seconds: float | None) -> float | None:
-    """``seconds`` as a float, None for no limit; else :class:`ConfigurationError`."""
+    """Return ``seconds`` as a float, or None for no limit; or raise :class:`ConfigurationError`."""
     return None if seconds is None else check_timeout(name, seconds)
 
 
 def check_count(name: str, count: int) -> int:
-    """``count``; :class:`ConfigurationError` unless it is a whole number ≥ 1."""
+    """Return ``count``; raise :class:`ConfigurationError` unless it is a whole number ≥ 1."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ConfigurationError(f"{name} must be a whole number of at least 1, not {count!r}")
     return count
@@ -238,18 +238,17 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WalSettings:
-    """How large the write-ahead log may grow, and what readers may be asked for its sake.
+    """How large the write-ahead log may grow, and what readers may be asked to do for that.
 
-    :param soft_limit: bytes. Above it the log is moved into the database and truncated as soon as
-        nobody writes. None leaves the log to SQLite's own ``wal_autocheckpoint``
-    :param hard_limit: bytes. From half of it on (never below ``soft_limit``), the log is moved
-        without waiting for a quiet moment; at the limit the readers make room, too. None: they
-        never have to
+    :param soft_limit: bytes. Above it a checkpoint writes the log into the database and truncates
+        it as soon as there is no writer. None leaves the log to SQLite's own ``wal_autocheckpoint``
+    :param hard_limit: bytes. From half of it on (never below ``soft_limit``), a checkpoint does not
+        wait for a quiet moment; at the limit readers make room, too. None: they never have to
     :param reader_gap: seconds that new read transactions may wait for running ones to end, so that
         the log can be truncated; a gap ends as soon as they have, and at the latest after twice
         that time. 0: readers never wait
     :param max_snapshot_age: seconds. At the hard limit, a read transaction that is older is ended,
-        and its next statement gets a :class:`~sa_sqlite_pool.SnapshotTooOldError`, unless it was
+        and its next statement raises :class:`~sa_sqlite_pool.SnapshotTooOldError`, unless it was
         declared long. None: it is named in a warning and goes on
     """
 
@@ -274,14 +273,14 @@ class WalSettings:
 
     @property
     def largest(self) -> int | None:
-        """Bytes at which a commit does not wait for the keeper any more."""
+        """Bytes of the log above which a commit does not wait for the keeper any more."""
         if self.soft_limit is None:
             return None
         return 4 * self.soft_limit if self.hard_limit is None else 2 * self.hard_limit
 
 
 def check_wal_settings(wal: WalSettings | None) -> WalSettings:
-    """``wal``, or the defaults; :class:`ConfigurationError` for anything else."""
+    """Return ``wal``, or the defaults; raise :class:`ConfigurationError` for anything else."""
     if wal is None:
         return WalSettings()
     if not isinstance(wal, WalSettings):
@@ -293,7 +292,7 @@ def check_wal_settings(wal: WalSettings | None) -> WalSettings:
 class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
 
-    ``pragmas`` are all that are set, checked and in SQLite's spelling; the time-outs are seconds,
+    ``pragmas`` are all that are set, checked and in SQLite's spelling; time-outs are in seconds,
     None for no limit.
     """
 

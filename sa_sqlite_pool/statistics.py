@@ -1,4 +1,4 @@
-"""What users read about a database: frozen snapshots."""
+"""Statistics of a database: frozen values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import ConfigurationError
 
 
 class CheckpointMode(enum.Enum):
-    """https://www.sqlite.org/pragma.html#pragma_wal_checkpoint"""
+    """The checkpoint modes: https://www.sqlite.org/pragma.html#pragma_wal_checkpoint"""
 
     PASSIVE = "passive"
     FULL = "full"
@@ -26,30 +26,30 @@ class CheckpointMode(enum.Enum):
 
 
 class CheckpointOutcome(enum.Enum):
-    """What the three numbers of a checkpoint mean."""
+    """The meaning of a checkpoint's three numbers."""
 
     MOVED_ALL = "moved_all"
     """The whole log is in the database, too; the log begins anew as soon as no transaction reads
     from it."""
     TRUNCATED = "truncated"
-    """Everything is in the database, and the file is empty, or has the one frame that begins it
-    anew."""
+    """The whole log is in the database, and the file is empty, or has only the first frame of its
+    new content."""
     HELD_BACK = "held_back"
-    """A reader of an old state keeps a part from being moved, or the log from being truncated."""
+    """A reader of an old snapshot prevents part of the checkpoint, or the log's truncation."""
     BUSY = "busy"
-    """Another connection holds the lock for writing, or runs a checkpoint."""
+    """Another connection holds the write lock, or runs a checkpoint."""
     NOT_WAL = "not_wal"
     """The database has no write-ahead log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint did.
+    """The result of a checkpoint.
 
     ``busy``, ``frames`` and ``moved`` are the three numbers that SQLite returned last: whether a
-    FULL, RESTART or TRUNCATE was kept from it, how many frames are in the log, and how many of
-    them are in the database; -1 where SQLite does not say. ``seconds`` is how long it has kept
-    writers waiting. ``held_back_by`` describes the reader in the way, None if there is none.
+    FULL, RESTART or TRUNCATE was prevented, how many frames are in the log, and how many of them
+    are in the database; -1 if SQLite does not say. ``seconds`` is how long it has kept writers
+    waiting. ``held_back_by`` describes the reader in the way, None if there is none.
     """
 
     mode: CheckpointMode
@@ -60,12 +60,12 @@ class Checkpoint:
     seconds: float
     held_back_by: str | None = None
     salts: tuple[int, ...] = field(default=(), repr=False, compare=False)
-    """Which log it was: others whenever the log has begun anew."""
+    """The salts of the log's header, which change whenever the log begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderStatistics:
-    """One read transaction: ``seconds`` old; ``who`` names its task, where it is, its last SQL.
+    """One read transaction, ``seconds`` old; ``who`` names its task, where it is, and its last SQL.
 
     ``long`` says that it was declared long, ``outstayed`` that the log waited for it in vain.
     """
@@ -80,14 +80,14 @@ class ReaderStatistics:
 class WalStatistics:
     """The write-ahead log of a database.
 
-    ``size`` is that of the ``-wal`` file in bytes. ``frames`` are in use, each a page and 24 bytes;
-    ``checkpointed`` of them were in the database, too, after the last checkpoint of this process.
-    ``held_back_by`` says why that one stopped short, None if it did not. ``limit`` is the hard
-    limit in bytes; the soft limit is the one above which the log is tidied up in quiet moments.
+    ``size`` is the size of the ``-wal`` file in bytes. ``frames`` are in use, each a page and 24
+    bytes; ``checkpointed`` of them were in the database, too, after the last checkpoint of this
+    process. ``held_back_by`` says why that checkpoint stopped short, None if it did not. ``limit``
+    is the hard limit in bytes; above ``soft_limit`` a checkpoint runs in a quiet moment.
 
     ``sqlite_version`` is SQLite's, and ``reset_bug`` whether it can lose commits when programs that
     do not know this package write or checkpoint the same file (SQLite's "WAL-reset bug");
-    ``outside_writers`` are those that were met writing (told by the system on Linux alone).
+    ``outside_writers`` are such programs that were found writing (known on Linux only).
     """
 
     size: int
@@ -105,10 +105,10 @@ class WalStatistics:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatistics:
-    """What :meth:`~sa_sqlite_pool.SQLiteDatabase.statistics` returns.
+    """The result of :meth:`~sa_sqlite_pool.SQLiteDatabase.statistics`.
 
-    ``wal`` is None where there is no write-ahead log: in another journal mode, or where the file
-    cannot be written.
+    ``wal`` is None if there is no write-ahead log: in another journal mode, or if the file cannot
+    be written.
     """
 
     wal: WalStatistics | None

@@ -1,1 +1,1 @@
-"""Functions that run as a whole transaction in the connection's thread."""
+"""Closures: functions that run as a whole transaction in the connection's thread."""

@@ -1,7 +1,7 @@
-"""Functions that run where SQLite does: one hop a transaction, with synchronous SQLAlchemy.
+"""Closures: run functions in SQLite's thread, one hop per transaction, with synchronous SQLAlchemy.
 
 A statement of an ``AsyncSession`` may be a hop to the connection's thread and back. A function
-given to ``run_read()`` or ``run_write()`` hops as a whole.
+given to ``run_read()`` or ``run_write()`` takes one hop as a whole.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _Door = Callable[[Engine, ThreadConnection, Callable[[Any], T]], T]
 
 
 def _begun(engine: Engine, here: ThreadConnection) -> Connection:
-    """``engine``'s connection to a transaction that is open, as ``engine.connect()`` makes it."""
+    """Return ``engine``'s connection to an open transaction, as ``engine.connect()`` makes it."""
     connection = Connection(engine, here)  # type: ignore[arg-type]
-    if connection.in_transaction():  # an `engine_connect` listener has asked something
+    if connection.in_transaction():  # an `engine_connect` listener has executed something
         connection.commit()
     return connection
 
@@ -49,10 +49,10 @@ def _with_connection(engine: Engine, here: ThreadConnection, call: Callable[[Con
 
 @final
 class Closures:
-    """Runs functions on the engines of one database.
+    """Runs closures on the engines of one database.
 
-    ``session_class`` is what ``run_read()`` and ``run_write()`` make sessions of, by
-    ``session_class(connection, **options)``, with options of ``Session``.
+    ``session_class`` is the class of sessions of ``run_read()`` and ``run_write()``; it is called
+    as ``session_class(connection, **options)``, with options of ``Session``.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Closures:
         self._reader = reader
         self._label = label
         self._session_class = session_class
-        self._threads: set[int] = set()  # in which a function runs
+        self._threads: set[int] = set()  # threads in which a closure runs
 
     def assert_outside(self) -> None:
-        """Refuse to wait for what waits for the end of the function that asks."""
+        """Raise ClosureError inside a closure: it would wait for its own end."""
         if threading.get_ident() in self._threads:
             raise ClosureError(
                 f"{self._label} was used inside a function given to run_write() or run_read(): it "
@@ -77,15 +77,15 @@ class Closures:
             )
 
     def refuse(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in those that have not begun."""
+        """Raise ``error()`` in the calls that have not begun."""
         self._groups.send_away(error)
 
     def with_session(
         self, engine: Engine, here: ThreadConnection, call: Callable[[Session], T]
     ) -> T:
-        # The transaction is begun for the session, not by it: a `begin` listener must not come in
-        # the middle of the function, where BEGIN is refused. The session has control of it, so that
-        # its after_commit event comes after the COMMIT.
+        # The transaction is begun for the session, not by it: a `begin` listener must not run in
+        # the middle of the function, where BEGIN is refused. The session controls it, so that its
+        # after_commit event comes after the COMMIT.
         with _begun(engine, here) as connection:
             transaction = connection.begin()
             with (
@@ -98,7 +98,7 @@ class Closures:
                 session.begin(),
             ):
                 result = here.call(lambda: call(session))
-            if transaction.is_active:  # it was not used, or passed by
+            if transaction.is_active:  # the session did not use it, or bypassed it
                 transaction.commit()
         return result
 
@@ -146,16 +146,16 @@ class RunsClosures(ABC):
     def run_read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """``await run_read(fn, ...)``: ``fn(session, ...)`` on a reader, as a whole in one hop.
+        """Run ``fn(session, ...)`` on a reader, as a whole in one hop: ``await run_read(fn, ...)``.
 
         ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
         cannot write. Nothing in it awaits, so that it is as fast as synchronous SQLAlchemy. It runs
-        in a thread, with the caller's context variables. What it returns is returned; objects of
-        the ORM are detached, with everything that was loaded.
+        in a thread, with the caller's context variables. Its result is returned; objects of the ORM
+        are detached, with everything that was loaded.
 
-        Waits at most ``read_timeout`` seconds for a reader. ``statement_timeout`` is for each
-        statement. A cancellation stops it at its next statement, or in the middle of one. Raises
-        what ``fn`` raises, and :class:`~sa_sqlite_pool.ClosureError` where ``fn`` does what it may
+        Wait at most ``read_timeout`` seconds for a reader. ``statement_timeout`` applies to each
+        statement. A cancellation stops it at its next statement, or in the middle of one. Raise
+        what ``fn`` raises, and :class:`~sa_sqlite_pool.ClosureError` if ``fn`` does what it may
         not, such as returning what would do its work later.
         """
         self._assert_may_run(fn)
@@ -166,16 +166,16 @@ class RunsClosures(ABC):
     def run_write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """``await run_write(fn, ...)``: ``fn(session, ...)`` on the writer, in one transaction.
+        """Run ``fn(session, ...)`` on the writer, in one transaction: ``await run_write(fn, ...)``.
 
-        It is committed when this returns, and rolled back if ``fn`` raises. Those that wait at the
-        same time share one COMMIT (``group_commit``); each fails alone, and none runs twice. In
-        everything else as :meth:`run_read`.
+        It is committed when this returns, and rolled back if ``fn`` raises. Calls that wait at the
+        same time share one COMMIT (``group_commit``); each fails alone, and none runs twice. The
+        rest is as in :meth:`run_read`.
 
-        Waits at most ``write_timeout`` seconds for its turn, and raises
-        :class:`~sa_sqlite_pool.WriteTimeout` then: ``fn`` has not run. A cancellation before it has
-        begun drops it; later it is rolled back, unless its COMMIT has been sent. Where SQLite rolls
-        back by itself what several have written (a full disk, say), each gets an error.
+        Wait at most ``write_timeout`` seconds for the turn, then raise
+        :class:`~sa_sqlite_pool.WriteTimeout`: ``fn`` has not run. A cancellation before it has
+        begun drops it; later it is rolled back, unless its COMMIT has been sent. If SQLite rolls
+        back by itself what several calls have written (a full disk, say), each raises an error.
         """
         self._assert_may_run(fn)
         return self._closures.write(
@@ -185,14 +185,14 @@ class RunsClosures(ABC):
     def run_read_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """:meth:`run_read` with a ``Connection``: faster, without the ORM."""
+        """Run ``fn`` as :meth:`run_read` does, with a ``Connection``: faster, without the ORM."""
         self._assert_may_run(fn)
         return self._closures.read(_with_connection, lambda c: fn(c, *args, **kwargs), fn)
 
     def run_write_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """:meth:`run_write` with a ``Connection``: faster, without the ORM."""
+        """Run ``fn`` as :meth:`run_write` does, with a ``Connection``: faster, without the ORM."""
         self._assert_may_run(fn)
         return self._closures.write(_with_connection, lambda c: fn(c, *args, **kwargs), fn)
 

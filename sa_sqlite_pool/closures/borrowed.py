@@ -1,4 +1,4 @@
-"""What SQLAlchemy asks of a connection from a pool, where it stays with its owner."""
+"""A driver connection as SQLAlchemy expects it from a pool, but borrowed from a checkout."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..driver.executor import Executor
 class BorrowedConnection(AdaptedConnection):
     """A driver connection that is its own pool proxy.
 
-    :param executor: of the connection that it is borrowed from
-    :param fairy: that connection as it came from its pool
+    :param executor: the executor of the connection that is borrowed
+    :param fairy: the pool's proxy of that connection
     """
 
     __slots__ = ("_executor", "_fairy")
@@ -41,7 +41,7 @@ class BorrowedConnection(AdaptedConnection):
 
     @property
     def _connection_record(self) -> Any:
-        """Where SQLAlchemy notes which options are to be reset at the end of the checkout."""
+        """The record where SQLAlchemy notes options to be reset at check-in."""
         return self._fairy._connection_record
 
     @property
@@ -57,7 +57,7 @@ class BorrowedConnection(AdaptedConnection):
         self._executor.transaction.reading.long = value
 
     def close(self) -> None:
-        """Nothing: it was lent."""
+        """Do nothing: the connection is borrowed."""
 
     def _close_special(self, transaction_reset: bool = False) -> None:
-        """The same, as SQLAlchemy's ``Connection`` says it."""
+        """Do nothing; SQLAlchemy's ``Connection`` calls this in place of :meth:`close`."""

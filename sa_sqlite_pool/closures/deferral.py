@@ -1,4 +1,4 @@
-"""Foreign keys that SQLite checks at COMMIT, and not before."""
+"""Foreign keys that SQLite checks at COMMIT only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..sqlite.inspection import rows
 
 @final
 class DeferredKeys:
-    """Whether a database has any. Remembered as long as its schema is the same.
+    """Whether a database has deferred foreign keys; remembered while its schema is the same.
 
-    Asked right after BEGIN: a schema version that is rolled back comes again with another schema.
+    Ask right after BEGIN: a schema version that is rolled back is used again for another schema.
     """
 
     __slots__ = ("_any", "_version")

@@ -1,18 +1,18 @@
-"""Group commit: calls of ``run_write()`` that came one after the other share a turn and a COMMIT.
+"""Group commit: consecutive calls of ``run_write()`` share a turn and a COMMIT.
 
-They have one place in line together, as long as nobody else has asked for the turn since:
+They have one place in line together, as long as no other request for the turn came since:
 
     Line                 | run_write()        | db.write()
-    group of a           | a: nobody is last  |
+    group of a           | a: none is last    |
     group of a, b        | b: the group is    |
     group of a, b; c     |                    | c
     group of a, b; c; d  | d: c is last       |
 
-So a group never lets anybody overtake, and is as large as the line is long. It waits for nothing to
+So a group overtakes no other request, and is as large as the line is long. It does not wait to
 become larger.
 
-A task of its own leads it, so that no caller's cancellation is another's business. It belongs to
-one event loop; with that, everybody in it is gone.
+A task of its own leads it, so that a caller's cancellation does not affect other callers. A group
+belongs to one event loop, and ends with it, as do its callers.
 """
 
 from __future__ import annotations
@@ -46,19 +46,18 @@ from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
 
-# A function that does not come back in this time is left to itself: a cancellation must not wait
-# for ever.
+# Seconds that a cancellation waits for a running function; then it is left to itself.
 _LET_GO_SECONDS = 1.0
 
-# The leader waits as long as anybody in the group does; each has a deadline of its own.
+# The leader waits as long as any call of the group does; each call has its own deadline.
 _FOR_EVER_SECONDS = 1_000_000.0
 
 
 @final
 class Call(Generic[T]):
-    """One ``run_write()``. Somebody takes it, once: to run it, or to see to it that it never runs.
+    """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
 
-    ``deadline`` is the loop's time until when it waits.
+    ``deadline`` is the loop time until which it waits.
     """
 
     __slots__ = (
@@ -99,7 +98,7 @@ class Call(Generic[T]):
         return self._taken.locked()
 
     def take(self) -> bool:
-        """Whether it is the caller's to decide upon, from now on; the first who asks."""
+        """Take the call, and return True, for the first caller only."""
         return self._taken.acquire(blocking=False)
 
     # -- in the thread --------------------------------------------------------------------------
@@ -108,18 +107,18 @@ class Call(Generic[T]):
         try:
             self._result = self._body(here)
             here.assert_committed()
-        except BaseException as error:  # raised again where it is awaited
+        except BaseException as error:  # raised again where the call is awaited
             self._error = error
 
     # -- in the loop ----------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
-        """It has not run, and never will."""
+        """Settle a call that has not run, and never will."""
         self._error = error
         self.settle()
 
     def settle(self) -> None:
-        """What became of it is known."""
+        """Report that the outcome is known."""
         self._settled = True
         self._wake()
 
@@ -136,7 +135,7 @@ class Call(Generic[T]):
                 await self._until_settled()
             raise
         if self._error is not None:
-            # Not kept: error, traceback, this frame and the call would be a cycle.
+            # Not kept: error, traceback, this frame and the call would be a reference cycle.
             error, self._error = self._error, None
             try:
                 raise error
@@ -152,7 +151,7 @@ class Call(Generic[T]):
             try:
                 await self._future
             except asyncio.CancelledError:
-                continue  # once more: it is on its way
+                continue  # cancelled again: the outcome is on its way
             finally:
                 timer.cancel()
 
@@ -172,20 +171,20 @@ class Group:
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
         self._place = pool.stand_in_line()
         self._led_by: asyncio.Task[Any] | None = None
-        # An eager task factory runs it now, as far as it comes: it must find its first call.
+        # An eager task factory runs it now, up to its first wait: it must find its first call.
         self._leader = start_task(self._lead(), f"group commit of {self._turn.name}")
         if self._led_by is None:
-            # Until it begins: the caller would pass for the holder of the turn.
+            # Until it begins, or else the caller would be taken for the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None
             self._place.hand_to(task)
-        # Not in the first caller's context, which would be kept.
+        # Not in the first caller's context, which the timer would keep.
         self._timer = self._loop.call_at(
             first.deadline, self._look_at_deadlines, context=contextvars.Context()
         )
         self._leader.add_done_callback(self._led)
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether another call may come to it, and overtake nobody."""
+        """Return whether another call may join, and overtake no other request."""
         return self._loop is loop and not self._closed and self._place.is_last
 
     def add(self, call: Call[Any]) -> None:
@@ -210,7 +209,7 @@ class Group:
             await give_back(fairy, executor)
 
     async def _share(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
-        """One transaction, for as many as may share it."""
+        """Run one transaction, for as many calls as may share it."""
         shared = SharedTransaction(executor, fairy, self._take_next, self._groups.deferred_keys)
         try:
             await (await self._begin(executor, shared))
@@ -247,7 +246,7 @@ class Group:
         transaction.writing.others_had_lock(time.monotonic() - began)
 
     def _take_next(self) -> Call[Any] | None:
-        """In the thread."""
+        """Take the next call that is not taken yet, or None. Runs in the thread."""
         while self._calls:
             call = self._calls.popleft()
             if call.take():
@@ -256,13 +255,13 @@ class Group:
         return None
 
     def _led(self, leader: asyncio.Future[None]) -> None:
-        """The leader has come to its end, whatever it was."""
+        """Close the group after its leader has ended, in whatever way."""
         self._closed = True
         self._timer.cancel()
         self._place.leave()
         self._groups.forget(self)
         if leader.cancelled():
-            # Not by those in the group. If the loop ends, they are cancelled, too, in this lap.
+            # Not by a caller. If the loop ends, the calls are cancelled, too, in this iteration.
             self._loop.call_soon(self._go_on_without)
         elif error := leader.exception():
             self._fail_all(lambda: copy.copy(error))
@@ -272,10 +271,10 @@ class Group:
             if not call.taken:
                 self._groups.add(call)
 
-    # -- those who do not wait any more ---------------------------------------------------------
+    # -- calls that wait no longer --------------------------------------------------------------
 
     def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in those that wait in it. From any thread."""
+        """Raise ``error()`` in the calls that wait in it. Callable from any thread."""
         call_unless_closed(self._loop, self._fail_all, error)
 
     def _fail_all(self, error: Callable[[], BaseException]) -> None:
@@ -294,7 +293,7 @@ class Group:
         self.end_if_unwanted()
 
     def end_if_unwanted(self) -> None:
-        """Leave the line where nobody in it waits any more. What runs comes to its end first."""
+        """Leave the line if none of its calls waits any more. What runs comes to its end first."""
         if all(call.taken for call in tuple(self._calls)):
             self._closed = True
             self._leader.cancel()
@@ -316,7 +315,7 @@ class Groups:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """The groups are the parent's."""
+        """Forget the parent's groups."""
         self._last: Group | None = None
         self._groups: set[Group] = set()
 
@@ -327,11 +326,10 @@ class Groups:
         return pool
 
     async def run(self, body: Callable[[ThreadConnection], T]) -> T:
-        """``body`` in a transaction that is committed when this returns.
+        """Run ``body`` in a transaction that is committed when this returns.
 
-        Raises :class:`~sa_sqlite_pool.WriteTimeout` where it could not begin in time. A
-        cancellation before it has begun drops it; later it is rolled back, unless its COMMIT has
-        been sent.
+        Raise :class:`~sa_sqlite_pool.WriteTimeout` if it could not begin in time. A cancellation
+        before it has begun drops it; later it is rolled back, unless its COMMIT has been sent.
         """
         self.pool.turn.assert_not_held()
         call = Call(body, asyncio.get_running_loop(), self.timeout)
@@ -343,7 +341,7 @@ class Groups:
                 group.end_if_unwanted()
 
     def add(self, call: Call[Any]) -> Group:
-        """Give it its place."""
+        """Give the call its place in line, and return its group."""
         group = self._last
         if group is None or not self._together or not group.takes(call.loop):
             group = self._last = Group(self, call)
@@ -356,6 +354,6 @@ class Groups:
         self._groups.discard(group)
 
     def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in those that wait."""
+        """Raise ``error()`` in the calls that wait."""
         for group in tuple(self._groups):
             group.send_away(error)

@@ -1,4 +1,4 @@
-"""Connections from a pool that work outside SQLAlchemy's greenlets."""
+"""Connections from a pool that are used outside SQLAlchemy's greenlets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..driver.executor import Executor
 
 
 async def give_back(fairy: PoolProxiedConnection, executor: Executor) -> None:
-    """Bring it back to its pool; where its thread has not let go of it yet, as soon as it has."""
+    """Check the connection in; if its thread still uses it, as soon as the thread has finished."""
     if executor.worker.at_rest:
         await greenlet_spawn(fairy.close)
     else:

@@ -1,4 +1,4 @@
-"""Errors of a function whose transaction SQLite has rolled back by itself."""
+"""Errors of a closure whose transaction SQLite has rolled back by itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..errors import TransactionLostError
 
 
 def comes_from(error: BaseException, loss: BaseException | None) -> bool:
-    """Whether ``error`` tells of ``loss``, that of the statement which lost the transaction.
+    """Return whether ``error`` reports ``loss``, the error that ended the transaction.
 
-    It may be the same, as SQLAlchemy reports it, or what the application has made of it. What
-    comes from a later statement, which was refused, or from none, does not tell of it.
+    It may be the same error, as SQLAlchemy raises it, or one that the application made of it. The
+    error of a later statement, which was refused, or of no statement, does not report it.
     """
     for link in _chain(error):
         original = getattr(link, "orig", None)
@@ -23,7 +23,7 @@ def comes_from(error: BaseException, loss: BaseException | None) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """``error``, and those that it was raised from or in the handling of."""
+    """Yield ``error``, and the errors that it was raised from or while handling."""
     seen = set[int]()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

@@ -1,4 +1,4 @@
-"""A function that reads, in one hop with the BEGIN and the end of its transaction."""
+"""Run a closure that reads, in one hop with the BEGIN and the end of its transaction."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ async def read_here(
     body: Callable[[ThreadConnection], T],
     name: str,
 ) -> T:
-    """``body`` in one snapshot. ``name`` is how the shared thread remembers it, if it is slow.
+    """Run ``body`` in one snapshot; the shared thread remembers a slow one by ``name``.
 
-    A cancellation stops it, and is raised when the thread has let go of the connection.
+    A cancellation stops it, and is raised when its thread has finished with the connection.
     """
     transaction, worker = executor.transaction, executor.worker
     patience = Patience(executor.rules, transaction.checkout, writing=False)
@@ -56,7 +56,7 @@ def _read(
     _begin(sqlite, executor)
     here = ThreadConnection(
         *(sqlite, executor, fairy),
-        cancelled=lambda: False,  # the job is, and says so
+        cancelled=lambda: False,  # worker.must_stop tells of a cancelled job
         on_commit=lambda: None,
         alone=True,
     )

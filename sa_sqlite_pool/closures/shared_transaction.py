@@ -1,8 +1,8 @@
-"""Several functions that write share one transaction and one COMMIT, in one hop.
+"""Several closures that write share one transaction and one COMMIT, in one hop.
 
-Each runs in a greenlet of its own, to the moment where SQLAlchemy commits. There it waits for the
-COMMIT of all, and goes on when that has returned, so that for SQLAlchemy, for its events, and for
-the caller, "committed" is what SQLite says:
+Each runs in its own greenlet, up to the point where SQLAlchemy commits. There it waits for the
+common COMMIT, and goes on when that has returned, so that for SQLAlchemy, its events and the
+caller, "committed" is what SQLite says:
 
     First                | Second                | SQLite
                          |                       | BEGIN IMMEDIATE
@@ -13,8 +13,8 @@ the caller, "committed" is what SQLite says:
     goes on, is answered |                       |
                          | goes on, is answered  |
 
-The first has no SAVEPOINT: where it fails, all is rolled back, which is nobody else's work, and the
-next begins anew. So one that comes alone costs what it would cost without others.
+The first has no SAVEPOINT: if it fails, all is rolled back, which is its own work only, and the
+next begins again. So a single closure costs what it would cost without group commit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys
 from .thread_connection import ThreadConnection
 
-# Bounds of one transaction. Who is left comes next, before everybody who came later.
+# Bounds of one transaction. The rest comes next, before all later calls.
 MOST_WORK = 64
 LONGEST_SECONDS = 0.005
 
@@ -46,37 +46,37 @@ _NAME = "sa_sqlite_pool"
 
 
 class Work(Protocol):
-    """One caller's function; what becomes of it is for ``run`` to keep."""
+    """One caller's function; ``run`` keeps its outcome."""
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """True if its caller does not wait for it any more."""
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
-        """Who waits for it."""
+        """The task that waits for it."""
 
     @property
     def context(self) -> contextvars.Context:
-        """Where it runs."""
+        """The context in which it runs."""
 
     def run(self, here: ThreadConnection) -> None:
-        """Returns when it is committed, or has failed."""
+        """Run it; return when it is committed, or has failed."""
 
 
 class _Waiting(NamedTuple):
-    """One that has run, up to its COMMIT."""
+    """A function that has run, up to its COMMIT."""
 
     here: ThreadConnection
     runner: Runner
 
     def go_on(self) -> None:
-        """It is committed."""
+        """Resume it after the COMMIT."""
         self.here.end()
         self._finish(self.runner.switch())
 
     def fail(self, error: BaseException) -> None:
-        """Have its COMMIT fail."""
+        """Raise ``error`` from its COMMIT."""
         self.here.end()
         self._finish(self.runner.throw(error))
 
@@ -87,11 +87,11 @@ class _Waiting(NamedTuple):
 
 @final
 class SharedTransaction:
-    """One hop's work: a job for the connection's thread.
+    """The work of one hop: a job for the connection's thread.
 
-    :param fairy: the connection as it came from the pool
-    :param take_next: the next in line, from now on nobody else's; None where there is none
-    :param deferred_keys: who knows whether COMMIT may find violated foreign keys
+    :param fairy: the pool's proxy of the connection
+    :param take_next: takes the next call in line, for this object only; None if there is none
+    :param deferred_keys: tells whether COMMIT may find violated foreign keys
     """
 
     def __init__(
@@ -112,10 +112,10 @@ class SharedTransaction:
         self._waiting: list[_Waiting] = []
 
     def __call__(self, sqlite: sqlite3.Connection) -> None:
-        """Run those in line, as many as may share it, and COMMIT.
+        """Run the calls in line, as many as may share it, and COMMIT.
 
-        Raises :class:`NotBegun`, and keeps the turn until the next try, or SQLite's error, where
-        those in line could not run. What becomes of one that has run, it is told.
+        Raise :class:`NotBegun`, and keep the turn until the next try, or SQLite's error, if the
+        calls in line could not run. A call that has run receives its own outcome.
         """
         checkout = self._transaction.checkout
         assert checkout is not None
@@ -131,7 +131,7 @@ class SharedTransaction:
             watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
             _roll_back(sqlite)
-            sqlite.isolation_level = None  # a function may have set another
+            sqlite.isolation_level = None  # a closure may have set another
 
     # -- the work -------------------------------------------------------------------------------
 
@@ -182,11 +182,11 @@ class SharedTransaction:
             self._undo(sqlite, first=first)
         else:
             self._waiting.append(_Waiting(here, runner))
-            # COMMIT must follow, to know whose the foreign keys are that it finds violated.
+            # COMMIT must follow, so that foreign keys it finds violated can be assigned to a call.
             self._defers = self._defers or here.defers
 
     def _undo(self, sqlite: sqlite3.Connection, *, first: bool) -> None:
-        """Back to how it was before the last one ran."""
+        """Undo what the last function did."""
         if lost := self._transaction.take_loss():
             self._fail(lost)
         elif first:
@@ -210,7 +210,7 @@ class SharedTransaction:
             one.go_on()
 
     def _send_commit(self, sqlite: sqlite3.Connection) -> None:
-        """COMMIT for those that wait; without the last, if its foreign keys are violated."""
+        """Send COMMIT for what waits, without the last if its foreign keys are violated."""
         while self._waiting:
             try:
                 return self._keep_trying(sqlite)
@@ -221,8 +221,8 @@ class SharedTransaction:
         return None
 
     def _keep_trying(self, sqlite: sqlite3.Connection) -> None:
-        # Without WAL, it waits for readers. The greenlets cannot leave this thread, so it does not
-        # wait in the loop.
+        # Without WAL, it waits for readers. The greenlets cannot leave this thread, so it blocks
+        # here and not in the loop.
         self._transaction.note("COMMIT")
         checkout, rules = self._transaction.checkout, self._executor.rules
         patience = Patience(rules, checkout, writing=True, commits=True)
@@ -240,7 +240,7 @@ class SharedTransaction:
                 return
 
     def _fail(self, error: BaseException) -> None:
-        """Nothing of what has run is kept."""
+        """Fail the functions that have run: nothing of them is kept."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.fail(copy.copy(error))

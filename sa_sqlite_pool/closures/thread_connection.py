@@ -1,10 +1,10 @@
-"""SQL where it is asked for: the connection of a function that runs in a thread.
+"""The driver connection of a closure: SQL is executed in the closure's own thread.
 
-A function given to ``run_read()`` or ``run_write()`` runs where SQLite does, so its statements hop
-nowhere. SQLAlchemy's ``Connection`` or ``Session`` works on a :class:`ThreadConnection`, which
-executes at once, while the function runs, and in its thread alone.
+A function given to ``run_read()`` or ``run_write()`` runs in SQLite's thread, so its statements
+need no hop. SQLAlchemy's ``Connection`` or ``Session`` works on a :class:`ThreadConnection`, which
+executes at once, while the function runs, and in its thread only.
 
-What must stop is stopped by SQLite's progress handler (https://www.sqlite.org/c3ref/progress_handler.html).
+SQLite's progress handler (https://www.sqlite.org/c3ref/progress_handler.html) stops what must stop.
 It is called in this thread, in the middle of a statement, so that nothing comes too early or too
 late, as an interrupt from the loop may.
 """
@@ -42,8 +42,8 @@ from .losses import comes_from
 
 T = TypeVar("T")
 
-# Steps of SQLite's virtual machine between two looks: some ten milliseconds. Each look waits for
-# the interpreter lock, which a busy loop lets go of after five.
+# Steps of SQLite's virtual machine between two calls: some ten milliseconds. Each call waits for
+# the interpreter lock, which a busy loop releases after five.
 _INSTRUCTIONS = 200_000
 
 _BY_DRIVER = "by a statement on the driver's connection"
@@ -55,33 +55,33 @@ _ROLLED_BACK = (
 
 
 class Phase(enum.Enum):
-    """The life of a :class:`ThreadConnection`; it goes downwards only."""
+    """The life of a :class:`ThreadConnection`; it only moves downwards."""
 
-    STARTING = enum.auto()  # SQLAlchemy begins its transaction, and listeners hear of it
+    STARTING = enum.auto()  # SQLAlchemy begins its transaction and calls listeners
     RUNNING = enum.auto()  # the function runs
-    ENDING = enum.auto()  # it has returned: what is left to flush, then the end of the transaction
+    ENDING = enum.auto()  # it has returned: the last flush, then the end of the transaction
     ENDED = enum.auto()
 
 
 @final
 class ThreadConnection(BorrowedConnection):
-    """What SQLAlchemy's objects work on inside one function; the transaction is open already.
+    """The connection beneath SQLAlchemy's objects in one closure; the transaction is open already.
 
-    :param fairy: the connection as it came from the pool
-    :param cancelled: whether the caller does not wait for the function any more
+    :param fairy: the pool's proxy of the connection
+    :param cancelled: returns whether the caller does not wait for the function any more
     :param on_commit: called when SQLAlchemy commits, after the function has returned
-    :param alone: whether nobody else's work is lost with the transaction
+    :param alone: whether only the function's own work is lost with the transaction
 
     SQLite rolls the whole transaction back when it stops a statement that writes. So that is only
-    done where the work is the function's own, or where all is lost anyway; see :meth:`_look`.
+    done if the work is the function's own, or if all is lost anyway; see :meth:`_look`.
     """
 
-    # What few functions need is the class's: there is a connection for each that runs.
+    # Class attributes for what few functions need, since each function has a connection.
     _misuse: ClosureError | None = None
-    _watch: EndWatch | None = None  # while the function has SQLite's connection itself
-    _lost_by: BaseException | None = None  # SQLite has ended the transaction with it
+    _watch: EndWatch | None = None  # while the function has the raw connection
+    _lost_by: BaseException | None = None  # the error with which SQLite ended the transaction
     _wrote = False
-    _changes: int | None = None  # of SQLite's connection, when the function got it
+    _changes: int | None = None  # total_changes when the function got the raw connection
     _reads = False  # the running statement writes nothing
     _stops_at: float | None = None
     committed = False
@@ -111,7 +111,7 @@ class ThreadConnection(BorrowedConnection):
     # -- the function ---------------------------------------------------------------------------
 
     def call(self, function: Callable[[], T]) -> T:
-        """Run it; an error if it has ended its transaction itself."""
+        """Run the function; raise an error if it has ended its transaction itself."""
         self.phase = Phase.RUNNING
         try:
             result = function()
@@ -120,7 +120,7 @@ class ThreadConnection(BorrowedConnection):
             self._raise_what_led_to(error)
             raise
         finally:
-            self._lost_by = None  # with its traceback and this object it is a cycle
+            self._lost_by = None  # with its traceback and this object it is a reference cycle
             self._take_back()
             if self._streams:  # which may still write, and would be in the way of COMMIT
                 self._close_streams()
@@ -128,7 +128,7 @@ class ThreadConnection(BorrowedConnection):
         return result
 
     def assert_committed(self) -> None:
-        """Refuse to acknowledge what SQLAlchemy has not committed, without saying why."""
+        """Raise ClosureError if SQLAlchemy has not committed what was written, without an error."""
         beneath = self._changes is not None and self.sqlite.total_changes != self._changes
         if not self.committed and (self._wrote or beneath):
             raise ClosureError(
@@ -137,7 +137,7 @@ class ThreadConnection(BorrowedConnection):
             )
 
     def end(self) -> None:
-        """From now on nothing here touches SQLite's connection. More than once does nothing."""
+        """Stop all use of SQLite's connection. A second call does nothing."""
         self._take_back()
         self.phase = Phase.ENDED
         if self._streams:
@@ -152,7 +152,7 @@ class ThreadConnection(BorrowedConnection):
 
     @property
     def executor(self) -> Executor:
-        """What runs on SQLite's connection when no function does."""
+        """The executor of SQLite's connection outside closures."""
         return self._executor
 
     @property
@@ -173,7 +173,7 @@ class ThreadConnection(BorrowedConnection):
         kind = self._executor.policy.facts.of(sql).kind_of_text
         self._admit(sql, kind)
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
-            # Of a listener of the `begin` event, as SQLAlchemy's documentation has it.
+            # Sent by a listener of the `begin` event, as SQLAlchemy's documentation shows.
             return NO_REPLY
         self._wrote = self._wrote or kind.writes
         self._executor.transaction.note(sql)
@@ -228,7 +228,7 @@ class ThreadConnection(BorrowedConnection):
 
     @contextlib.contextmanager
     def _explaining(self, kind: Kind) -> Any:
-        # It compiles a statement and does not run it, even one that would write.
+        # EXPLAIN compiles a statement and does not run it, even one that would write.
         authorizer = self._executor.policy.authorizer
         with authorizer.allowing(Access.EXAMINED):
             yield
@@ -236,7 +236,7 @@ class ThreadConnection(BorrowedConnection):
     # -- what may go wrong ----------------------------------------------------------------------
 
     def _look(self) -> bool:
-        """Whether to stop the statement in the middle. Called by SQLite."""
+        """Return whether to stop the running statement. Called by SQLite."""
         if self._stops_at is not None and time.monotonic() >= self._stops_at:
             return True
         worker = self._executor.worker
@@ -271,17 +271,17 @@ class ThreadConnection(BorrowedConnection):
         self.assert_wanted()
 
     def notice_end(self) -> None:
-        """Note a transaction that has ended by what passed this object by."""
+        """Note a transaction that was ended by something that bypassed this object."""
         if not self.sqlite.in_transaction:
             executor = self._executor
             if not (executor.worker.closed or executor.transaction.lost):
                 executor.transaction.note_loss(True, sqlite3.OperationalError(_BY_DRIVER))
 
     def _raise_what_led_to(self, error: Exception) -> None:
-        """Raise what an error rests on that would be misleading by itself, and it as the cause."""
+        """Raise the cause of an error that would be misleading by itself."""
         self.notice_end()
         if self._misuse is not None and isinstance(error, sqlite3.Error):
-            raise self._misuse from error  # the watch's: SQLite says "not authorized"
+            raise self._misuse from error  # EndWatch's: SQLite says "not authorized"
         try:
             self._executor.transaction.assert_not_lost()
         except TransactionLostError as lost:
@@ -289,7 +289,7 @@ class ThreadConnection(BorrowedConnection):
                 raise OperationalError(None, None, lost) from error
 
     def assert_wanted(self) -> None:
-        """Raise what the caller gets if nobody waits for the result."""
+        """Raise what the caller gets if no task waits for the result."""
         worker = self._executor.worker
         worker.assert_usable()
         if worker.must_stop or self._cancelled():
@@ -311,7 +311,7 @@ class ThreadConnection(BorrowedConnection):
         executor.transaction.reading.assert_not_ended()
         self.assert_wanted()
         if self._stops_at is None or time.monotonic() < self._stops_at:
-            return  # by a progress handler of the application
+            return  # stopped by a progress handler of the application
         lost = executor.transaction.lost
         raise executor.rules.took_too_long(sql, timeout, lost=lost) from error
 
@@ -342,7 +342,7 @@ class ThreadConnection(BorrowedConnection):
             )
 
     def _take_back(self) -> None:
-        """From now on SQLite's connection may end the transaction again."""
+        """Allow SQLite's connection to end the transaction again."""
         if self._watch is not None:
             self._watch.end()
             self._watch = None
@@ -361,7 +361,7 @@ class ThreadConnection(BorrowedConnection):
 
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
-        # An option of the engine comes before the function, and is for connections of their own.
+        # An option of the engine is set before the function, and is for other connections.
         if level is None and self.phase is not Phase.STARTING:
             raise self._refused("isolation_level='AUTOCOMMIT'")
 
@@ -378,7 +378,7 @@ class ThreadConnection(BorrowedConnection):
         self.run_briefly(lambda: self.sqlite.create_function(*args, **kw))
 
     def commit(self) -> None:
-        """At the end only: by whoever began the transaction. Before the function, nothing."""
+        """Commit after the function, for SQLAlchemy; before it, do nothing; within it, raise."""
         if self.phase is Phase.RUNNING:
             self._misuse = self._refused("commit()")
             raise self._misuse
@@ -389,16 +389,16 @@ class ThreadConnection(BorrowedConnection):
             self.committed = True
 
     def rollback(self) -> None:
-        """At the end, nothing: whoever began the transaction rolls back.
+        """Do nothing after the function: SQLAlchemy's transaction rolls back.
 
-        Before, also SQLAlchemy calls this, after a failed flush, whose error nothing must hide; so
-        it is what comes next that is refused.
+        Within it, SQLAlchemy calls this, too, after a failed flush, whose error must not be hidden;
+        so the next call is refused.
         """
         if self.phase is Phase.RUNNING and self._misuse is None:
             self._misuse = ClosureError(_ROLLED_BACK)
 
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
-        """The connection stays as it is: whoever lent it knows how it stands."""
+        """Leave the connection as it is: its owner knows its state."""
         self.rollback()
 
     def detach(self) -> None:

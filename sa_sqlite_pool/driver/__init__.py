@@ -1,1 +1,1 @@
-"""One SQLite connection. The only code that touches aiosqlite or sqlite3."""
+"""The driver connection that SQLAlchemy sees: adapter, cursors, and the execution of statements."""

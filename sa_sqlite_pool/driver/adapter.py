@@ -1,6 +1,6 @@
-"""The connection that SQLAlchemy sees: roles, cursors, and its life checked out.
+"""The connection that SQLAlchemy sees: its roles, cursors, checkout and check-in.
 
-What runs on it is the business of :class:`~.executor.Executor`.
+:class:`~.executor.Executor` executes what runs on it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from ..turn.permit import Permit
 from .executor import Executor
 
 Keep = Callable[[ConnectionThread, PlacementPolicy], None]
-"""Takes a connection that is warm and clean, for the next who needs one. Called in any thread."""
+"""Keeps a warm and clean connection for the next checkout. Called in any thread."""
 
 
 @final
 class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     """One SQLite connection behind SQLAlchemy's synchronous driver interface.
 
-    An instance of SQLAlchemy's own class, as listeners expect; every public name of that is
-    replaced, or works on what is replaced.
+    It is an instance of SQLAlchemy's own class, as listeners expect; every public name of that
+    class is replaced, or uses what is replaced.
 
-    ``executor`` is what runs on it, for its user, and ``worker`` the connection beneath.
+    ``executor`` executes statements on it, and ``worker`` is the connection beneath.
 
-    :param keep: where the connection goes on if this object is thrown away for no fault of
-        SQLite's; see :meth:`terminate`
-    :param isolation_level: what ``connect_args`` asks for; None is autocommit
+    :param keep: receives the connection if this object is thrown away, although SQLite's connection
+        is still good; see :meth:`terminate`
+    :param isolation_level: the level in ``connect_args``; None is autocommit
     """
 
     __slots__ = (
@@ -73,8 +73,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     def _connection(self) -> aiosqlite.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection`` and ``run_async()``.
 
-        What runs there passes this adapter by, so SQLite's busy time-out does the waiting, and
-        ``sqlite3`` begins transactions, until the connection is given back.
+        Its use bypasses this adapter, so SQLite's busy timeout waits for locks, and ``sqlite3``
+        begins transactions, until the check-in.
         """
         if not self.worker.closed and self.worker.may_run_inline:
             self.executor.lend()
@@ -82,10 +82,10 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return self.worker.aiosqlite_connection
 
     def _leave_transactions_to_driver(self) -> None:
-        """Have ``sqlite3`` begin one before DML on the raw connection, as it does on stock.
+        """Have ``sqlite3`` begin a transaction before DML on the raw connection, as on stock.
 
-        Otherwise it would be committed there at once, row by row, and rollback() undo nothing. Not
-        while a listener sets the connection up: nothing would end that transaction.
+        Otherwise each row would be committed at once, and rollback() would undo nothing. Not while
+        a listener sets the connection up: that transaction would not be ended.
         """
         if self.executor.transaction.checkout is not None:
             connection: Any = self.worker.connection
@@ -93,15 +93,15 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     @property
     def in_transaction(self) -> bool:
-        """Whether SQLite has a transaction open."""
+        """True while SQLite has a transaction open."""
         return self.worker.in_transaction
 
     @property
     def isolation_level(self) -> str | None:
-        """None for AUTOCOMMIT, as with ``sqlite3``; the dialect's AUTOCOMMIT option sets it.
+        """None for AUTOCOMMIT, as in ``sqlite3``; the dialect's AUTOCOMMIT option sets it.
 
-        What is set before the first checkout, by ``connect_args`` or a ``connect`` listener, is
-        what every checkout begins with.
+        A level set before the first checkout, by ``connect_args`` or a ``connect`` listener,
+        applies to every checkout.
         """
         return self._level
 
@@ -116,13 +116,13 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     @property
     def role(self) -> Role:
-        """What the next transaction is for."""
+        """The role of the next transaction."""
         return self.executor.role
 
     def ask_for_role(self, name: object) -> None:
         """Take the role that the ``sqlite_role`` execution option names.
 
-        What cannot be is refused at the first statement: an error raised here, while SQLAlchemy
+        An invalid role is refused at the first statement: an error raised here, while SQLAlchemy
         sets the connection up, would leave it checked out.
         """
         rules = self.executor.rules
@@ -141,7 +141,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     @property
     def long_read(self) -> bool:
-        """Whether what is read takes long, and is meant to."""
+        """True if read transactions are declared to be long (``sqlite_long_read``)."""
         return self.executor.transaction.reading.long
 
     @long_read.setter
@@ -149,7 +149,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.executor.transaction.reading.long = value
 
     def reset_role(self) -> None:
-        """Back to what the engine's connections are for."""
+        """Return to the role of the engine's connections."""
         self.executor.role = self.executor.rules.role
         self.executor.misuse = None
 
@@ -166,9 +166,9 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         return cursor
 
     def _close_abandoned_streams(self) -> None:
-        """Let go of the snapshots of streams that were not read to their end, nor closed.
+        """Release the snapshots of streams that were neither read to their end nor closed.
 
-        ``sqlite3`` does so when it frees the cursor, at once and in whatever thread.
+        ``sqlite3`` does so when it frees the cursor, at once and in any thread.
         """
         if any(stream.abandoned for stream in self._streams):
             self.executor.run_briefly(lambda: close_abandoned(self._streams))
@@ -178,16 +178,16 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def commit(self) -> None:
-        """Commit what is open; costs nothing where nothing is.
+        """Commit the open transaction; costs nothing if none is open.
 
-        A cancellation meanwhile is raised only after SQLite has answered. Where SQLite refuses (a
+        A cancellation meanwhile is raised only after SQLite has answered. If SQLite refuses (a
         deferred foreign key, a full disk), the transaction is rolled back before the error is
-        raised: SQLAlchemy takes it for over, and sends no ROLLBACK of its own.
+        raised: SQLAlchemy regards it as ended, and sends no ROLLBACK of its own.
         """
         self.executor.transaction.commit()
 
     def rollback(self) -> None:
-        """Roll back what is open; costs nothing where nothing is.
+        """Roll back the open transaction; costs nothing if none is open.
 
         Open streams go on: "pending read operations continue functioning after the ROLLBACK as long
         as the ROLLBACK does not modify the database schema"
@@ -196,44 +196,46 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.executor.transaction.rollback()
 
     def end_read(self) -> None:
-        """End the read transaction; an open stream keeps the snapshot to its own end."""
+        """End the read transaction; an open stream keeps the snapshot until it ends itself."""
         self.executor.transaction.end_read()
 
     @property
     def has_open_streams(self) -> bool:
-        """Whether a result is open whose rows are fetched as they are asked for."""
+        """True while a result is open whose rows are fetched on demand."""
         return bool(self.executor.transaction.reading.streams)
 
     @property
     def keeps_others_from_committing(self) -> bool:
-        """Whether a COMMIT waits for what is read here: there is no WAL."""
+        """True if a COMMIT waits for reads on this connection: there is no WAL."""
         return self.executor.rules.readers_in_the_way is not None
 
     def data_version(self) -> int:
-        """Another number when somebody else has committed; within a snapshot, of that."""
+        """Return a number that changes with others' commits; within a snapshot, the snapshot's."""
         return self.executor.data_version()
 
     # -- checked out ----------------------------------------------------------------------------
 
     def checked_out(self, permit: Permit | None, on_gone: Callable[[], None]) -> None:
-        """Called by the pool. ``on_gone`` is called, in any thread, should the connection be
-        closed or given up before it is checked in, and then after its transaction has ended.
+        """Begin a checkout. Called by the pool.
+
+        ``on_gone`` is called, in any thread, if the connection is closed or given up before its
+        check-in, after its transaction has ended.
         """
         executor = self.executor
         executor.transaction.checkout = permit
         executor.settings_changed = False
         executor.transaction.cancelled = False
         self._on_gone = on_gone
-        if self.worker.lent:  # to a listener
+        if self.worker.lent:  # a listener has used the raw connection
             self._leave_transactions_to_driver()
 
     @property
     def given_up(self) -> bool:
-        """Whether it is closed, or about to be."""
+        """True if the connection is closed, or about to be."""
         return self.worker.closed
 
     def checked_in(self) -> None:
-        """Back to what a fresh checkout expects. Called by the pool."""
+        """Reset the connection for the next checkout. Called by the pool."""
         executor = self.executor
         if self._streams:
             for stream in list(self._streams):
@@ -244,12 +246,12 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         if executor.worker.lent and not self.given_up:
             if in_greenlet():
                 executor.take_back()
-            else:  # close() of engine.raw_connection(), which can wait for nothing
+            else:  # close() of engine.raw_connection(), which cannot wait
                 self.give_up("it was given back outside of a greenlet", keep=False)
         executor.transaction.checkout = None
 
     def close(self) -> None:
-        """Close, and wait for it; give up without waiting where nobody can."""
+        """Close, and wait for it; give up without a wait outside a greenlet."""
         if not in_greenlet():
             self.give_up("it was closed", keep=False)
             return
@@ -259,23 +261,23 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self._gone(None)
 
     def terminate(self) -> None:
-        """Give the connection up now, waiting for nothing.
+        """Give the connection up now, without a wait.
 
         SQLAlchemy throws a connection away after a cancellation, and when the garbage collector
-        finds that nobody has returned it. SQLite's connection is as good as ever then: what runs
-        is stopped, the transaction rolled back, and the connection kept for the next checkout.
+        finds it. SQLite's connection is still good then: the running statement is stopped, the
+        transaction rolled back, and the connection kept for the next checkout.
         """
         innocent = self.executor.transaction.cancelled or not in_greenlet()
         self.give_up("it was closed", keep=innocent and self.executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
-        """Let go of the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
+        """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
         self.executor.transaction.permits_come_back()
         cursors = self.executor.transaction.reading.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:
-        """Close at once, in any thread, what is at rest in its pool."""
+        """Close at once, in any thread, a connection that is at rest in its pool."""
         self.worker.close_before_fork()
 
     def _gone(self, successor: ConnectionThread | None) -> None:
@@ -287,11 +289,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             on_gone()
 
     def __del__(self) -> None:
-        if self.worker.ended == NEVER_CLOSED:  # the garbage collector has found it first
+        if self.worker.ended == NEVER_CLOSED:  # the garbage collector has freed it first
             self._gone(None)
         elif self.worker.closed:
             return
-        elif self.worker.lent:  # it was not this object alone that had it
+        elif self.worker.lent:  # the application may still have the raw connection
             self.worker.leave_to_others()
             self._gone(None)
             return

@@ -1,12 +1,12 @@
-"""How a connection is opened: arguments, pragmas, the switch to WAL, functions, the authorizer.
+"""How a connection is opened: arguments, PRAGMAs, the switch to WAL, functions, the authorizer.
 
 SQLAlchemy's dialect opens the aiosqlite connection itself, so that ``do_connect`` listeners,
-``async_creator`` and ``connect_args`` of the application work as they do without this package.
-What the package needs is put into the arguments before, and set up in the thread afterwards.
+``async_creator`` and ``connect_args`` of the application work as they do without this package. The
+package changes the arguments before, and sets the connection up in its thread afterwards.
 
-The file has the turn, so it must be known before a connection is used. A creator of the
-application names it to nobody, and a listener may open another. There the first connection is
-opened early, and SQLite is asked for the file (:meth:`Connector.find_file`).
+A write turn belongs to a file, so the file must be known before a connection is used. A creator of
+the application does not name it, and a listener may open another. In both cases the first
+connection is opened early, and SQLite is asked for the file (:meth:`Connector.find_file`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from .executor import Executor
 
 logger = logging.getLogger("sa_sqlite_pool")
 
-# Set on the file or for the writer; a reader neither needs nor may set them.
+# PRAGMAs of the file or the writer; a reader neither needs nor may set them.
 _WRITER_PRAGMAS = frozenset(
     {"auto_vacuum", "journal_mode", "journal_size_limit", "page_size", "wal_autocheckpoint"}
 )
@@ -61,8 +61,8 @@ _WRITER_PRAGMAS = frozenset(
 class Connector:
     """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces.
 
-    ``isolation_level`` is what the connections opened last were asked for; None is autocommit.
-    ``knows_file`` says that ``location`` is where they are; until then, :meth:`find_file`.
+    ``isolation_level`` is the level of the connection opened last; None is autocommit.
+    ``knows_file`` says that ``location`` is the file in use; until then, call :meth:`find_file`.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class Connector:
         self._converts = False
         self._creator = Creator(creator)
         self._dialect: Any = None
-        self._database: object = None  # what this object has told the dialect to open
-        self._own: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()  # opened like that
+        self._database: object = None  # the name that this object told the dialect to open
+        self._own: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()  # opened by that name
         self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
         self._prepared = False
         self._probing = False
         self._timeout_said = False
 
-    # -- before: where it is --------------------------------------------------------------------
+    # -- before: the location -------------------------------------------------------------------
 
     @cached_property
     def location(self) -> Location:
-        """Where the database is; where it seems to be, before :meth:`find_file`.
+        """The location of the database; before :meth:`find_file`, what the URL says.
 
         A pool is not told the URL. The engine's creator knows it and passes it to ``do_connect``
         listeners, so it is called once for the argument alone.
@@ -98,7 +98,7 @@ class Connector:
         if self._creator.by_dialect and self._creator.early is None:
             self._probing = True
             try:
-                # Only a listener of all engines comes before this one's, and may open it.
+                # Only a listener of all engines runs before this one's, and may open a connection.
                 self._creator.open_early()
             except _Found as found:
                 return found.location
@@ -111,9 +111,9 @@ class Connector:
         return Location(None, f"of {self._creator!r}")
 
     def find_file(self) -> None:
-        """Learn which file it is, from SQLite where nothing else can tell.
+        """Learn which file the engine opens, from SQLite if nothing else tells.
 
-        In a greenlet, by one task at a time. What is opened for that, the next :meth:`open` gives.
+        Call in a greenlet, by one task at a time. The next :meth:`open` returns what it opens.
         """
         declared, creator = self.location, self._creator
         alone = creator.by_dialect and len(self._dialect.dispatch.do_connect) == 1
@@ -147,13 +147,13 @@ class Connector:
             self.__dict__.pop("site", None)
 
     def dispose(self) -> None:
-        """Close what was opened early, and was not needed."""
+        """Close the connection that was opened early, if it was not used."""
         if early := self._creator.take_early(None):
             early.give_up(self.shared_thread)
 
     @cached_property
     def site(self) -> Site:
-        """The file system it is on."""
+        """The file system of the database."""
         return Site(self.location, self._journal_mode)
 
     @property
@@ -162,23 +162,23 @@ class Connector:
 
     @property
     def has_log(self) -> bool:
-        """Whether there is a write-ahead log, in a file that this process may write.
+        """True if there is a write-ahead log, in a file that this process may write.
 
-        False as long as it is not known whether that can be.
+        False as long as it is unknown whether the file can have one.
         """
         if not (self.knows_file and self._opens_itself):
-            return False  # what looks after it opens the file, too, and not by the same way
+            return False  # the keeper opens the file as well, and could not open it the same way
         wal = self.settings.pragmas.get("journal_mode") == "WAL"
         return wal and self._writes_file and self.site.inspected
 
     @property
     def has_rollback_journal(self) -> bool:
-        """Whether readers and writers keep each other waiting."""
+        """True if readers and writers block one another."""
         return self._journal_mode != "WAL"
 
     @property
     def shares_turn(self) -> bool:
-        """Whether other processes may write to the same file, and line up."""
+        """True if other processes may write to the same file, and wait in line."""
         return self._writes_file and self.settings.file_turn
 
     @property
@@ -191,18 +191,18 @@ class Connector:
 
     @property
     def in_memory(self) -> bool:
-        """A database in memory, which is gone with its last connection."""
+        """True for a database in memory, which is gone with its last connection."""
         return self.location.path is None
 
     # -- opening: SQLAlchemy's do_connect event --------------------------------------------------
 
     def listen(self, dialect: Any) -> None:
-        """Have the dialect open the connections as they are needed here."""
+        """Have the dialect open connections with the arguments of this package."""
         self._dialect = dialect
         event.listen(dialect, "do_connect", self.on_do_connect)
 
     def open(self, record: Any) -> Opened:
-        """A connection as the dialect, or the application's creator, opens it. In a greenlet."""
+        """Return what the dialect or the application's creator opens. Needs a greenlet."""
         if early := self._creator.take_early(record):
             return early
         _check_not_inherited(self.location)
@@ -211,7 +211,7 @@ class Connector:
     def on_do_connect(
         self, dialect: Any, record: Any, args: MutableSequence[Any], parameters: dict[str, Any]
     ) -> None:
-        """Put into the arguments of ``sqlite3.connect`` what this package needs."""
+        """Put this package's values into the arguments of ``sqlite3.connect``."""
         if self._probing:
             raise _Found(self._locate(str(args[0]), uri=bool(parameters.get("uri"))))
         location = self.location
@@ -226,7 +226,7 @@ class Connector:
         parameters.setdefault("async_creator_fn", self._connect)  # of SQLAlchemy's dialect
 
     async def _connect(self, *arguments: Any, **parameters: Any) -> aiosqlite.Connection:
-        """``aiosqlite.connect()`` with what all listeners have left of the arguments."""
+        """Call ``aiosqlite.connect()`` with the arguments as all listeners have left them."""
         check_connect_args(parameters)
         self._mind_timeout(parameters.pop("timeout", None))
         parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
@@ -257,10 +257,10 @@ class Connector:
         )
 
     def _locate(self, database: str, *, uri: bool) -> Location:
-        """The database; a private one in memory becomes a file of its own.
+        """Return the location; a private database in memory becomes a temporary file.
 
         Each connection to ``:memory:`` would see an empty database of its own, and SQLite has no
-        WAL in memory. A file in a private temporary directory, which goes when the engine goes,
+        WAL in memory. A file in a private temporary directory, which is removed with the engine,
         behaves like every other file.
         """
         location = Location.parse(database, uri=uri)
@@ -276,10 +276,9 @@ class Connector:
         return Location(self._private_directory.database)
 
     def _prepare_for_readers(self) -> None:
-        """See to it that there is a database, in the right journal mode, that readers can open.
+        """Create the database that readers open, in the right journal mode, if need be.
 
-        ``mode=ro`` creates no file and cannot switch the mode, and who asks first, a reader or
-        the writer, is up to the application.
+        ``mode=ro`` creates no file and cannot switch the mode, and a reader may come first.
         """
         if self._prepared or not self.location.writable:
             return
@@ -293,10 +292,10 @@ class Connector:
         finally:
             await worker.close()
 
-    # -- after: in the connection's thread ------------------------------------------------------
+    # -- after: the set-up in the connection's thread -------------------------------------------
 
     async def finish(self, opened: Opened, rules: Rules) -> Executor:
-        """Set up what :meth:`open` has given."""
+        """Set up the connection that :meth:`open` has returned."""
         worker, own = self._worker_of(opened)
         policy = PlacementPolicy(self._placement, Authorizer(), self._cached_statements)
         try:
@@ -311,7 +310,7 @@ class Connector:
         return Executor(worker, policy, rules)
 
     def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
-        """What uses it, and whether it was opened with this object's arguments."""
+        """Return its thread, and whether it was opened with this object's arguments."""
         own = opened.raw in self._own
         worker = opened.worker or ConnectionThread(
             opened.raw, threadsafe=own, shared=self.shared_thread
@@ -327,12 +326,12 @@ class Connector:
         def set_up(connection: sqlite3.Connection) -> None:
             dbapi.learn(connection)
             if not own:
-                keep_main_greenlet()  # in a thread that is not opened here
+                keep_main_greenlet()  # in a thread that was started elsewhere
                 self._check_same_file(connection)
             configure(connection, location, pragmas, alone=alone)
 
-        # The first statements may meet a recovery, the last connection of somebody else closing,
-        # or other starters that switch to WAL.
+        # The first statements may meet a recovery, the close of the last connection of another
+        # process, or other starting processes that switch to WAL.
         try:
             self.isolation_level = await worker.run(take_isolation_level)
             await keep_trying(lambda: worker.run(set_up), self._seconds)
@@ -352,7 +351,7 @@ class Connector:
 
     @property
     def _seconds(self) -> float:
-        """How long opening waits for locks."""
+        """The seconds that opening waits for locks."""
         reads = self.role is Role.READER
         return self.settings.read_timeout if reads else self.settings.write_timeout
 
@@ -373,13 +372,13 @@ class Connector:
     @property
     def _placement(self) -> Placement:
         placement = self.settings.placement
-        # A server far away may keep any statement waiting, and a converter of the application, too.
+        # A remote server may delay any statement, and so may a converter of the application.
         unknown = self.site.doubtful or self._converts
         return Placement.THREAD if placement is Placement.AUTO and unknown else placement
 
     @property
     def opens_read_only(self) -> bool:
-        """Whether SQLite itself opens the file read-only."""
+        """True if SQLite itself opens the file read-only."""
         return self.role is Role.READER and self._opens_itself and self.location.path is not None
 
     def _complete(

@@ -1,4 +1,4 @@
-"""What opens an engine's connections: SQLAlchemy's dialect, or a creator of the application."""
+"""Call what opens an engine's connections: SQLAlchemy's dialect, or the application's creator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Opened:
         self.worker: ConnectionThread | None = None
 
     def ask_for_file(self, shared: SharedThread) -> str | None:
-        """The path of its file, by SQLite's own word; None in memory. In a greenlet."""
+        """Return the path of its file, as SQLite knows it; None in memory. Needs a greenlet."""
 
         def ask(connection: sqlite3.Connection) -> str | None:
             dbapi.learn(connection)
@@ -44,20 +44,20 @@ class Opened:
         return self.worker
 
     def give_up(self, shared: SharedThread) -> None:
-        """Close it, waiting for nothing."""
+        """Close it, without a wait."""
         self._use(shared).give_up("it was never used", keep=False, done=lambda _: None)
 
 
 @final
 class Creator:
-    """Calls it, as ``QueuePool`` does, and remembers one connection that was opened early."""
+    """Calls the creator, as ``QueuePool`` does, and keeps one connection that was opened early."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.early: Opened | None = None
         self._early_info: dict[Any, Any] = {}
         self._call = call
         names, required = _arguments(call)
-        # The engine's own creator is known by its one argument; QueuePool looks at the same.
+        # The engine's own creator is recognized by its one argument, as in QueuePool.
         self.by_dialect = names == ["connection_record"]
         self._takes_record = self.by_dialect or required == 1
 
@@ -65,7 +65,7 @@ class Creator:
         return repr(self._call)
 
     def open(self, record: Any) -> Opened:
-        """A new connection. In a greenlet."""
+        """Return a new connection. Needs a greenlet."""
         stock: AdaptedConnection = self._call(record) if self._takes_record else self._call()
         if not isinstance(getattr(stock, "driver_connection", None), aiosqlite.Connection):
             raise ConfigurationError(
@@ -76,14 +76,14 @@ class Creator:
         return Opened(stock)
 
     def open_early(self) -> Opened:
-        """One for which there is no record of the pool yet; :meth:`take_early` gives it."""
+        """Open a connection without a record of the pool; :meth:`take_early` returns it."""
         if self.early is None:
             record = SimpleNamespace(info={}, record_info={})  # for do_connect listeners
             self.early, self._early_info = self.open(record), record.info
         return self.early
 
     def take_early(self, record: Any) -> Opened | None:
-        """The one that was opened early, for ``record``, if there is one."""
+        """Return the connection that was opened early, for ``record``, or None."""
         early, self.early = self.early, None
         if early is not None and record is not None:
             record.info.update(self._early_info)
@@ -91,10 +91,10 @@ class Creator:
 
 
 def _arguments(call: Callable[..., Any]) -> tuple[list[str], int]:
-    """The names of its arguments, and how many must be given by position."""
+    """Return the names of its arguments, and how many positional ones are required."""
     try:
         parameters = inspect.signature(call).parameters.values()
-    except (TypeError, ValueError):  # some functions in C do not tell
+    except (TypeError, ValueError):  # some functions in C have no signature
         return [], 0
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.kind in positional and p.default is p.empty]

@@ -1,7 +1,7 @@
 """PEP 249 cursors over one hop: execute, fetch, description, row count and close in one job.
 
-They are instances of SQLAlchemy's own cursor classes, as listeners expect, and share nothing with
-them but their public names: what theirs do in five hops through aiosqlite, these do in one.
+They are instances of SQLAlchemy's own cursor classes, as listeners expect, and share only the
+public names with them: what SQLAlchemy's do in five hops through aiosqlite, these do in one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ C = TypeVar("C", bound="_AdaptedCursor")
 
 
 class StatementRunner(Protocol):
-    """What a cursor needs: the executor of its connection."""
+    """The interface that a cursor needs: the executor of its connection."""
 
     @property
     def statement_timeout(self) -> float | None: ...
@@ -60,13 +60,13 @@ def _execute_many(
 _NO_ROWS: Iterator[Row] = iter(())
 
 
-# Of each subclass of _AdaptedCursor; a base that has slots fits beside no other that has.
+# For each subclass of _AdaptedCursor: two bases that both have slots cannot be combined.
 _SLOTS: Final = ("_runner", "arraysize", "description", "lastrowid", "rowcount", "timeout")
 _NO_SLOTS: Final = ()
 
 
 class _AdaptedCursor:
-    """What both kinds of cursor have."""
+    """The attributes and methods of both kinds of cursor."""
 
     __slots__ = _NO_SLOTS
 
@@ -93,11 +93,11 @@ class _AdaptedCursor:
 
     @property
     def _connection(self) -> Any:
-        """The raw connection, as SQLAlchemy's cursors have it."""
+        """The raw connection, under the name of SQLAlchemy's cursors."""
         return self._adapt_connection._connection
 
     def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> None:
-        # It may have to be executed again, and an iterator would be empty then.
+        # It may have to be executed again, when an iterator would be empty.
         rows = seq_of_parameters if isinstance(seq_of_parameters, list) else [*seq_of_parameters]
         self._accept(
             self._runner.run_statement(
@@ -112,10 +112,10 @@ class _AdaptedCursor:
         self.lastrowid = reply.lastrowid
 
     def setinputsizes(self, *inputsizes: Any) -> None:
-        """Nothing to do: PEP 249 allows it."""
+        """Do nothing, as PEP 249 allows."""
 
     def nextset(self) -> NoReturn:
-        """PEP 249: "if the database does not support … throw an exception"; as aiosqlite's."""
+        """Raise the error of aiosqlite: "if the database does not support …" (PEP 249)."""
         raise AttributeError("a statement of SQLite has one result: there is no nextset()")
 
     if TYPE_CHECKING:  # each kind has its own
@@ -163,15 +163,15 @@ class Cursor(_AdaptedCursor, AsyncAdapt_aiosqlite_cursor):  # type: ignore[overr
         self._rows = _NO_ROWS
 
     async def _async_soft_close(self) -> None:
-        """SQLAlchemy calls this when it has all rows; so have we."""
+        """Do nothing: SQLAlchemy calls this when it has all rows, as has this cursor."""
 
 
 @final
 class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ignore[override]
-    """A cursor that fetches as its rows are asked for: a hop a chunk, never the whole.
+    """A cursor that fetches rows on demand: one hop per chunk, never all at once.
 
-    ``timeout`` applies to the statement's start and to each chunk. ``open_streams`` are those of
-    the connection; this one's is among them while it is open.
+    ``timeout`` (seconds) applies to the statement's start and to each chunk. ``open_streams`` are
+    the streams of the connection; this cursor's is among them while it is open.
     """
 
     server_side = True
@@ -190,8 +190,7 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
     def execute(self, operation: str, parameters: Parameters | None = None) -> None:
         bound = () if parameters is None else parameters
         self.close()
-        # Nothing that the connection keeps refers to this cursor: it is abandoned if nothing else
-        # does.
+        # The connection refers to this cursor weakly, so that an abandoned stream is found.
         stream = self._stream = OpenStream(operation, self, self._open_streams)
         reply = self._runner.run_statement(
             operation, bound, stream.open, stream=True, timeout=self.timeout
@@ -228,4 +227,4 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
             self._stream.close(self._runner)
 
     async def _async_soft_close(self) -> None:
-        """A stream is closed by its result."""
+        """Do nothing: the result closes its stream."""

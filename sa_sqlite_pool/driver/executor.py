@@ -1,9 +1,9 @@
-"""What runs on one connection: statements, under its rules.
+"""Execute statements on one connection, under its rules.
 
 Python's ``sqlite3`` begins transactions by itself, only before DML, and never for SELECT, DDL or
 SAVEPOINT. That is switched off (``isolation_level=None``); BEGIN is sent with the first statement
-that needs one, in the same hop. ``in_transaction`` is always SQLite's own answer, never a copy of
-it, so nothing here can disagree with the database.
+that needs it, in the same hop. ``in_transaction`` is always SQLite's own answer, never a copy, so
+that it cannot disagree with the database.
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ T = TypeVar("T")
 class Executor:
     """Executes for one connection. SQLAlchemy calls it in a greenlet; it waits by ``await_only``.
 
-    ``role`` is what the connection is for now. ``misuse`` is raised at the next statement.
-    ``ready`` is False as long as :meth:`make_ready` is to be called before the application has the
-    connection. ``settings_changed`` says that a PRAGMA or ATTACH has changed them while it was on
-    checkout.
+    ``role`` is the connection's current role. ``misuse`` is raised at the next statement. ``ready``
+    is False while :meth:`make_ready` must be called before the application has the connection.
+    ``settings_changed`` says that a PRAGMA or ATTACH changed settings during this checkout.
     """
 
     __slots__ = (
@@ -75,17 +74,17 @@ class Executor:
         self.autocommit = False
         self.misuse: ConfigurationError | None = None
         self.settings_changed = False
-        self.statement_timeout = rules.statement_timeout  # what cursors begin with
+        self.statement_timeout = rules.statement_timeout  # the default of cursors
         self.transaction = TransactionState(worker, policy, rules)
         self._gate = OneAtATime()
-        self._tries_again = False  # and keeps its turn until then
+        self._tries_again = False  # and keeps its turn until the next try
         self._preparation = Preparation(policy, rules, self.transaction)
         self._performing = Performing(policy, rules, self.transaction)
         self.ready = rules.role is not Role.READER
 
     @property
     def role(self) -> Role:
-        """What the connection is for now."""
+        """The connection's current role."""
         return self._performing.role
 
     @role.setter
@@ -104,10 +103,10 @@ class Executor:
         stream: bool = False,
         timeout: float | None = None,
     ) -> Reply:
-        """Run ``sql`` by ``execute``, in one hop with the BEGIN that it may need, or in none.
+        """Run ``sql`` by ``execute``, in one hop with the BEGIN that it may need, or inline.
 
-        ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT. ``stream``: what it gives is
-        fetched later. ``timeout`` is for the running, in seconds; the waiting has its own.
+        ``atomic`` (executemany) is all or nothing also in AUTOCOMMIT. ``stream``: its rows are
+        fetched later. ``timeout`` limits the run, in seconds; waits have their own.
         """
         if self.misuse is not None:
             raise self.misuse
@@ -157,7 +156,7 @@ class Executor:
                 raise self._took_too_long(statement.sql, timeout) from None
 
     def _is_plain(self, kind: Kind) -> bool:
-        """Whether its text tells all that has to be known of the statement."""
+        """Return whether the text tells all that must be known of the statement."""
         authorizer = self.policy.authorizer
         if authorizer.temp_schema or authorizer.attached:
             return False
@@ -166,20 +165,20 @@ class Executor:
         )
 
     def _pause(self) -> None:
-        """Before work on the loop, let others go on, now and then."""
+        """Let other tasks run now and then, before work on the loop."""
         checkout = self.transaction.checkout
         task = asyncio.current_task() if checkout is None else checkout.task
         pause = of_running_loop(LoopBudget).pause(task)
-        # SQLAlchemy's own methods insist that something is awaited, if only for no time.
+        # SQLAlchemy's own methods insist on an await, even one of no duration.
         if pause.long or not in_runner():
             self.transaction.wait_for(pause)
             self.transaction.reading.assert_not_ended()  # meanwhile
 
     def _read_here(self, statement: Statement) -> Reply | None:
-        """Run a read that is known to be short, with little around it.
+        """Run inline a read that is known to be short.
 
-        None if it has to go the long way: it has to wait for something, or cannot run here, or
-        fails, since errors are explained there.
+        Return None if it must go the long way: it has to wait, cannot run here, or has failed,
+        since errors are explained there.
         """
         transaction, worker = self.transaction, self.worker
         connection = worker.idle_connection
@@ -208,7 +207,7 @@ class Executor:
     def _decide(self, kind: Kind, has_turn: bool, is_open: bool, *, atomic: bool) -> Decision:
         transaction, swap_in = self.transaction, self.rules.role is Role.AUTO
         # What runs before the application has the connection (a ping, pool events, the dialect)
-        # leaves no transaction behind.
+        # leaves no transaction open.
         alone = self.autocommit or transaction.checkout is None
         return decide(kind, self._performing.role, swap_in, has_turn, alone, is_open, atomic)
 
@@ -237,7 +236,7 @@ class Executor:
         self.transaction.writing.others_had_lock(time.monotonic() - began)
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
-        """Run what begins and ends no transaction, such as fetching: one hop."""
+        """Run work that begins and ends no transaction, such as a fetch, in one hop."""
         was_open = self.worker.in_transaction
 
         def function(connection: sqlite3.Connection) -> T:
@@ -256,7 +255,7 @@ class Executor:
             self.transaction.after_work()
 
     def run_briefly(self, call: Callable[[], T]) -> T:
-        """Run what neither waits nor reads the file: on the loop, if the thread is idle."""
+        """Run work that neither waits nor reads the file: on the loop if the thread is idle."""
         if not self.worker.may_run_inline:
             return self.run_in_thread(call)
         result = self.policy.run_briefly(self.worker, lambda _: call())
@@ -264,14 +263,14 @@ class Executor:
         return result
 
     def data_version(self) -> int:
-        """Another number when another connection has committed."""
+        """Return a number that changes when another connection commits."""
         # "The integer values returned by two invocations of "PRAGMA data_version" from the same
         # connection will be different if changes were committed to the database by any other
         # connection in the interim": https://www.sqlite.org/pragma.html#pragma_data_version
         was_open = self.worker.in_transaction
         reply = self.run_statement("PRAGMA data_version", (), self._execute_aside)
         if not was_open:
-            self.transaction.end_read()  # or the next one would be of the same snapshot
+            self.transaction.end_read()  # or the next call would read the same snapshot
         return int(reply.rows[0][0])
 
     def _execute_aside(
@@ -282,9 +281,9 @@ class Executor:
 
     @property
     def is_as_opened(self) -> bool:
-        """Whether another may have SQLite's connection as if it had just been opened.
+        """True if SQLite's connection may be used as if it had just been opened.
 
-        Temp tables and attached files stay with it, also those of listeners.
+        Temp tables and attached files stay with it, also those that listeners have made.
         """
         authorizer = self.policy.authorizer
         return not (
@@ -297,24 +296,23 @@ class Executor:
     def read(
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
     ) -> Reply:
-        """Execute a read in the thread, for a function that runs there on a reader."""
+        """Execute a read of a closure, in the thread in which it runs on a reader."""
         statement = Statement(self.policy.facts.of(sql), parameters, execute, atomic=False)
         return self._performing.read(connection, statement)
 
     def make_ready(self) -> None:
-        """See to what was set up before the application has the connection for the first time."""
+        """Finish the set-up, before the application has the connection for the first time."""
         self.ready = True
         authorizer, settings = self.policy.authorizer, self.policy.settings
         if self.rules.role is Role.READER:
             if settings.attached_for_writing:
                 connection = self.worker.connection
                 self.run_in_thread(lambda: settings.attach_again_read_only(connection))
-            authorizer.access = (
-                Access.READER
-            )  # also for what the application does on the raw connection
+            # Also for what the application does on the raw connection.
+            authorizer.access = Access.READER
 
     def lend(self) -> None:
-        """Leave the raw connection to the application, which passes this executor by."""
+        """Leave the raw connection to the application, which bypasses this executor."""
         policy, connection = self.policy, self.worker.connection
 
         def function() -> None:
@@ -326,14 +324,13 @@ class Executor:
 
         self.run_briefly(function)
         self.transaction.begun_here = self.worker.in_transaction
-        if (
-            self.role is Role.READER and self.transaction.checkout is not None
-        ):  # and no listener runs
+        # Not while a listener runs.
+        if self.role is Role.READER and self.transaction.checkout is not None:
             self.policy.authorizer.access = Access.READER
         self.worker.lent = True
 
     def take_back(self) -> None:
-        """See to what the application may have done with the raw connection. One hop."""
+        """Take the raw connection back, and note what the application has changed. One hop."""
         connection, policy = self.worker.connection, self.policy
         policy.functions_may_have_changed()
         policy.authorizer.refuses = None
@@ -392,7 +389,7 @@ class Executor:
                 self.settings_changed = True
 
     def _run(self, statement: Statement) -> Reply:
-        """Wait for what the statement needs, and have it run."""
+        """Wait for what the statement needs, and run it."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
         refused, waits, plan = self._decide(
             *(kind, transaction.writing.begun, self.worker.in_transaction), atomic=statement.atomic
@@ -407,8 +404,8 @@ class Executor:
             return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
 
         if waits and self.worker.lent and transaction.begun_raw:
-            # What sqlite3 has begun on the raw connection may have SQLite's lock without the turn.
-            # To wait for the turn with it would be to wait for a task that waits for the lock.
+            # A transaction begun on the raw connection may have SQLite's lock without the turn. To
+            # wait for the turn would then be to wait for a task that waits for the lock.
             waits = False
         transaction.note(sql)
         writing, reading, checkout = transaction.writing, transaction.reading, transaction.checkout
@@ -439,7 +436,7 @@ class Executor:
         )
 
     def _prepare(self, function: Callable[[sqlite3.Connection], T]) -> Job[T]:
-        """For another thread, in which the connection may be used as long as it is not given up."""
+        """Return a job for another thread, which checks that the connection is not given up."""
 
         def checked(connection: sqlite3.Connection) -> T:
             self.worker.assert_usable()

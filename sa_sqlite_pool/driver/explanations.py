@@ -1,4 +1,4 @@
-"""What is raised in place of an error of SQLite that does not say enough."""
+"""Raise a clearer error in place of an error of SQLite that does not say enough."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def explain(
     rules: Rules,
     transaction: TransactionState,
 ) -> None:
-    """Raise what explains ``error`` better; return where there is no such thing.
+    """Raise what explains ``error`` better, if there is such an explanation.
 
-    Raises :class:`.Misjudged` where the statement is to go another way.
+    Raise :class:`.Misjudged` if the statement is to be executed in another way.
     """
     if isinstance(error, ForbiddenWriteError):
         return
@@ -58,7 +58,7 @@ def _explain_setting(
             ) from error
     elif _leaves_wal(statement.sql) and is_lock(error):
         # To leave WAL mode SQLite takes the exclusive lock (``sqlite3PagerCloseWal()`` in its
-        # pager.c). The connections of a pool stay open, so no waiting helps.
+        # pager.c). The connections of a pool stay open, so no wait helps.
         raise _with_reason(
             error,
             f"the journal mode of {rules.label} changes only while no other connection is open, "
@@ -79,7 +79,7 @@ def _leaves_wal(sql: str) -> bool:
 
 
 def _with_reason(error: Exception, reason: str) -> sqlite3.OperationalError:
-    """The same error, with the codes that SQLite gave it."""
+    """Return the same error with a reason, and with the codes that SQLite gave it."""
     explained = sqlite3.OperationalError(f"{error}: {reason}")
     vars(explained).update(vars(error))
     return explained

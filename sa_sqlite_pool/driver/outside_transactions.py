@@ -1,7 +1,7 @@
-"""Statements that SQLite ignores or refuses within a transaction, on a connection that is in one.
+"""Statements that SQLite ignores or refuses in a transaction, on a connection that is in one.
 
 The stock driver begins a transaction with the first row that is written, so that these have their
-effect after any number of reads. A writer of this package is in a transaction since its first read.
+effect after any number of reads. A writer of this package is in one from its first read on.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def between_transactions(
     execute: Execute,
     within: Execute,
 ) -> Execute:
-    """Return how to execute it where the open transaction of a writer may only have read.
+    """Return how to execute it if the open transaction of a writer may only have read.
 
     That transaction is ended before the statement, and another begun after it, in the same hop and
-    in the same write turn. Only a program that does not know the package may write in between, as
-    beside the stock driver. After what changes the file (VACUUM), well or not, none is begun: the
-    connection is as after a commit. Where it has written, ``within`` is for it.
+    write turn. Only a program that does not know the package may write in between, as with the
+    stock driver. After a statement that changes the file (VACUUM), even a failed one, none is
+    begun: the connection is as after a commit. If it has written, ``within`` executes it.
     """
 
     def between(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
@@ -80,7 +80,7 @@ def _begin_again(
         else:
             connection.execute("BEGIN IMMEDIATE")
     except dbapi.Error as error:
-        if not is_lock(error):  # or the next statement begins it, and waits for the lock
+        if not is_lock(error):  # otherwise the next statement begins it, and waits for the lock
             raise
     else:
         transaction.note_begin(connection)
@@ -89,13 +89,13 @@ def _begin_again(
 def setting_within(
     sql: str, rules: Rules, transaction: TransactionState, execute: Execute
 ) -> Execute:
-    """Return how to change a setting where the open transaction has written.
+    """Return how to change a setting if the open transaction has written.
 
-    SQLite ignores ``foreign_keys`` without a word. A table that is rebuilt then loses its child
-    rows, so that to switch them off is refused. What switches them on, as a migration does at its
-    end, or a program that has created its tables, takes effect at the end of the transaction, and
-    so does ``synchronous``, since the stock driver begins none for CREATE. Where SQLite has ended
-    the transaction by itself, the connection is not lent again.
+    SQLite ignores ``foreign_keys`` without an error. A table that is rebuilt then loses its child
+    rows, so that switching them off is refused. Switching them on, as a migration does at its end,
+    or a program that has created its tables, takes effect at the end of the transaction, and so
+    does ``synchronous``, since the stock driver begins none for CREATE. If SQLite ends the
+    transaction by itself, the connection is not checked out again.
     """
     pragma = parse_pragma(sql)
     if pragma is None or pragma.value is None or pragma.name not in _MAY_WAIT:
@@ -124,7 +124,7 @@ _MAY_WAIT = frozenset({"foreign_keys", "synchronous"})
 
 
 def switching_in_function(sql: str, rules: Rules, execute: Execute) -> Execute:
-    """Return how a function that runs in one hop, within a transaction, sets foreign keys."""
+    """Return how a closure, which runs in a transaction, sets foreign keys."""
     pragma = parse_pragma(sql)
     if pragma is None or pragma.name != "foreign_keys" or pragma.value is None:
         return execute
@@ -154,10 +154,10 @@ def _stay(rules: Rules, how: str, why: str) -> sqlite3.OperationalError:
 class ForeignKeysOnRaw:
     """``PRAGMA foreign_keys`` on the raw connection of a writer, as the authorizer sees it.
 
-    SQLite ignores it within a transaction without a word, and a table that is rebuilt then loses
-    its child rows. On the stock driver none is open unless rows were written, so what matters is
-    refused: SQLite says "not authorized", and the log says why. Where the raw connection has begun
-    the transaction by itself, it is as on the stock driver. Made in the connection's thread.
+    SQLite ignores it within a transaction without an error, and a table that is rebuilt then loses
+    its child rows. With the stock driver none is open unless rows were written, so a PRAGMA that
+    matters is refused: SQLite says "not authorized", and the log says why. A transaction begun on
+    the raw connection is as with the stock driver. Created in the connection's thread.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class ForeignKeysOnRaw:
         self._on = bool(ask(connection, "foreign_keys"))
 
     def __call__(self, name: str, value: str) -> bool:
-        """Return whether to refuse it. In the thread, within SQLite's compiler."""
+        """Return whether to refuse it. Runs in the thread, within SQLite's compiler."""
         if name.lower() != "foreign_keys":
             return False
         wanted = is_on(value.lower())
@@ -179,7 +179,7 @@ class ForeignKeysOnRaw:
         if wanted is self._on or self._transaction.begun_raw:
             return False
         if wanted and not self._transaction.has_only_read(self._connection):
-            return False  # ignored on the stock driver, too, and no row is lost by it
+            return False  # the stock driver ignores it, too, and no row is lost
         logger.error(
             "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
             "within a transaction, and this one was begun by an earlier statement of SQLAlchemy's; "
@@ -191,10 +191,10 @@ class ForeignKeysOnRaw:
 
 
 def begin_after_reads(transaction: TransactionState, execute: Execute) -> Execute:
-    """Return how to execute the application's own BEGIN where the open transaction has only read.
+    """Return how to execute the application's BEGIN if the open transaction has only read.
 
-    On the stock driver none is open then. Here SQLite's lock is held already, which is what
-    IMMEDIATE is for, and what was read is of the same transaction. A second BEGIN is an error.
+    With the stock driver none is open then. Here SQLite's lock, which IMMEDIATE asks for, is held
+    already, and earlier reads are in the same transaction. A second BEGIN is an error.
     """
 
     def begin(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:

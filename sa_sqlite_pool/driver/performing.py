@@ -1,4 +1,4 @@
-"""A statement with the connection, in the thread where it runs."""
+"""Execute a statement on the connection, in the thread where it runs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..transactions.transaction import TransactionState
 from .statement import Statement
 
 
-class Misjudged(Exception):  # noqa: N818 - no error: a way to go again
-    """SQLite says that what looked like a read writes. Nothing was written."""
+class Misjudged(Exception):  # noqa: N818 - no error: the caller tries again
+    """SQLite reports that an apparent read writes. Nothing was written."""
 
 
 @final
 class Performing:
-    """Executes what was decided on. ``role`` is what the connection is for now."""
+    """Executes what was decided. ``role`` is the connection's current role."""
 
     __slots__ = (
         "_authorizer",
@@ -53,7 +53,7 @@ class Performing:
         self.role = rules.role
 
     def perform(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
-        """Execute the statement, with what goes before and after it."""
+        """Execute the statement, and what the plan puts before and after it."""
         authorizer, transaction = self._authorizer, self._transaction
         authorizer.denied = authorizer.attempted = None
         resting, authorizer.access = authorizer.access, plan.access
@@ -72,7 +72,7 @@ class Performing:
             if isinstance(error, dbapi.OperationalError):
                 self._see_to(connection, plan, statement, error)
             took_turn = statement.took_turn and self.role is Role.AUTO
-            if took_turn and not isinstance(error, dbapi.IntegrityError):  # or it has run
+            if took_turn and not isinstance(error, dbapi.IntegrityError):  # which has run
                 self._give_up_turn(connection, plan, statement)
             raise
         finally:
@@ -85,7 +85,7 @@ class Performing:
         return reply
 
     def read(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
-        """Execute a read in a transaction of a reader that is open already."""
+        """Execute a read in an open transaction of a reader."""
         authorizer = self._authorizer
         try:
             reply = statement.execute(connection, statement.sql, statement.parameters)
@@ -98,12 +98,12 @@ class Performing:
         return self._weigh(connection, Plan(Access.READER), statement, reply)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
-        """Execute it as the plan has it, or what is known of it."""
+        """Execute it according to the plan, or to SQLite's finding."""
         authorizer = self._authorizer
         if plan.commit:
             return _execute_and_commit(connection, statement)
         if authorizer.compiled_writes and plan.access is Access.NO_WRITES and not authorizer.inline:
-            # A function may execute what was compiled with the turn: SQLite is to ask again.
+            # A function may execute what was compiled with the turn: SQLite must ask again.
             ask_again(connection, authorizer)
             authorizer.compiled_writes = False
         if plan.access is Access.ALL and statement.facts.finding is not None:
@@ -140,7 +140,7 @@ class Performing:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except dbapi.OperationalError as error:
-            # The application has said PRAGMA query_only, and reads. SQLite refuses what it writes.
+            # The application has set PRAGMA query_only, and reads. SQLite refuses writes then.
             if not is_read_only(error) or not ask(connection, "query_only"):
                 raise
             connection.execute("BEGIN")
@@ -156,11 +156,11 @@ class Performing:
     def _give_up_turn(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement
     ) -> None:
-        """See whether a swap-in connection needs the turn that it has taken for this statement.
+        """Give up the turn that a swap-in connection took for a statement that does not compile.
 
-        Not where SQLite cannot even compile it. The stock driver, which compiles before it begins,
-        holds no lock then, so the BEGIN that was sent for it is undone: nothing was read in it.
-        What ran and failed (a constraint) keeps the lock, as it does there.
+        The stock driver, which compiles before it begins, holds no lock then, so the BEGIN that was
+        sent for it is undone: nothing was read in it. A statement that ran and failed (a
+        constraint) keeps the lock, as with the stock driver.
         """
         if not connection.in_transaction:
             return
@@ -177,13 +177,13 @@ class Performing:
         self._transaction.savepoints = self._sent_savepoints
 
     def _not_begun(self, connection: sqlite3.Connection) -> None:
-        """A lock was in the way of what was to begin the transaction."""
+        """Undo the begin of a transaction that a lock prevented."""
         if self._transaction.attached.any and connection.in_transaction:
-            self._undo_begin(connection)  # which has taken no lock
+            self._undo_begin(connection)  # it has taken no lock
         self._rules.meet_busy()
 
     def _execute_noted(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
-        """Run with the turn what looks like a read; a read again, if it has written nothing."""
+        """Run an apparent read with the turn; it is a read again if it wrote nothing."""
         authorizer, before = self._authorizer, connection.total_changes
         authorizer.access = Access.NOTED
         reply = statement.execute(connection, statement.sql, statement.parameters)
@@ -194,9 +194,9 @@ class Performing:
     def _blame(
         self, connection: sqlite3.Connection, statement: Statement, error: Exception
     ) -> None:
-        """Raise, if a function has failed since it was to write, which a reader refuses.
+        """Raise if a function has failed because it tried to write, which a reader refuses.
 
-        Or a virtual table was connected, and the error is another: see :meth:`_weigh`.
+        Or a virtual table was connected, and the error has another cause: see :meth:`_weigh`.
         """
         authorizer = self._authorizer
         explained = isinstance(error, ForbiddenWriteError) or is_read_only(error)
@@ -213,14 +213,14 @@ class Performing:
     def _weigh(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, reply: Reply
     ) -> Reply:
-        """Say what becomes of a statement that has succeeded, although it was to write.
+        """Decide about a statement that has succeeded, although it tried to write.
 
         A function may swallow the error of what it executes. Or a virtual table was connected,
-        once, which may compile what it never runs; then the statement writes nothing the next time.
+        once, which may compile what it never runs; the next time the statement writes nothing then.
         """
         authorizer, kind = self._authorizer, statement.kind
         if plan.access is Access.NO_WRITES:
-            if kind.is_temp:  # what it has written is there, and must not be written twice
+            if kind.is_temp:  # it has written, and must not write twice
                 raise self._rules.without_turn(authorizer.attempted)
             raise Misjudged
         if plan.access is not Access.READER:
@@ -230,7 +230,7 @@ class Performing:
         elif statement.facts.kind_of_text in _MAY_READ:
             if authorizer.denied is None:
                 authorizer.attempted = None
-                ask_again(connection, authorizer)  # asked anew about what functions have compiled
+                ask_again(connection, authorizer)  # also about what functions have compiled
                 reply = statement.execute(connection, statement.sql, statement.parameters)
             refused = authorizer.attempted
         else:  # SQLite has the last word: CREATE TABLE IF NOT EXISTS may have nothing to do
@@ -241,11 +241,11 @@ class Performing:
         return reply
 
 
-# What a text may be that is known to write only since a function in it does.
+# Kinds of a text that may only write by way of a function.
 _MAY_READ = frozenset({Kind.READ, Kind.UNKNOWN})
 
-# Where savepoints wait to be sent, there is a transaction, as far as the application knows. What
-# they would undo has to be in it; and SQLite refuses another BEGIN.
+# While savepoints wait to be sent, the application regards a transaction as open. What they would
+# undo has to be in it, and SQLite refuses another BEGIN.
 _BEGIN_WITH_SAVEPOINTS = {
     Kind.TEMP_DDL: "BEGIN",
     Kind.PRAGMA_WRITE: "BEGIN IMMEDIATE",

@@ -1,4 +1,4 @@
-"""What has to be known of a statement before it is decided what it needs."""
+"""Find out about a statement before it is decided what it needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .statement import Statement
 
 @final
 class Preparation:
-    """Settles what the text of a statement does not tell, and has some executed in another way."""
+    """Finds out what the text of a statement does not tell, and changes how some are executed."""
 
     __slots__ = ("_authorizer", "_policy", "_rules", "_temp_schema", "_transaction")
 
@@ -43,18 +43,18 @@ class Preparation:
         self._authorizer = policy.authorizer
         self._rules = rules
         self._transaction = transaction
-        self._temp_schema = policy.authorizer.temp_schema  # as it was when SQLite was asked
-        policy.facts.forget_findings()  # of a connection that was kept: its functions may be gone
+        self._temp_schema = policy.authorizer.temp_schema  # as of the last findings
+        policy.facts.forget_findings()  # a kept connection may have lost its functions
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
-        """See to it before it is decided what the statement needs. May be a hop."""
+        """Prepare a statement before it is decided what it needs. May take a hop."""
         if self._is_doubtful(statement, role):
             self._settle(statement, role)
         kind = statement.kind
         if kind is Kind.READ or kind is Kind.WRITE:
             return
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
-            if role is Role.WRITER:  # BEGIN IMMEDIATE goes before a plain BEGIN
+            if role is Role.WRITER:  # BEGIN IMMEDIATE is sent before a plain BEGIN
                 statement.execute = begin_after_reads(self._transaction, statement.execute)
         elif kind is Kind.SAVEPOINT or kind is Kind.END:
             transaction = self._transaction
@@ -71,7 +71,7 @@ class Preparation:
                 self._prepare_outside(statement, role)
 
     def _is_doubtful(self, statement: Statement, role: Role) -> bool:
-        """Whether it matters, and is not known, what a statement writes."""
+        """Return whether it matters, and is not known, what a statement writes."""
         if role is Role.READER and self._rules.opened_read_only:
             return False
         self._notice_changes(statement)
@@ -85,7 +85,7 @@ class Preparation:
         return self._temp_schema > 0 or kind is Kind.UNKNOWN
 
     def _notice_changes(self, statement: Statement) -> None:
-        """A name may mean another table than before."""
+        """Forget the findings if a name may mean another table than before."""
         transaction, authorizer = self._transaction, self._authorizer
         attached = transaction.attached.out_of_date
         if not attached and self._temp_schema == authorizer.temp_schema:
@@ -97,7 +97,7 @@ class Preparation:
             transaction.run(transaction.attached.learn)
 
     def _settle(self, statement: Statement, role: Role) -> None:
-        """Find out what it writes; where SQLite cannot compile it, its text stands."""
+        """Ask SQLite what it writes; if SQLite cannot compile it, its text decides."""
         finding = statement.facts.finding or self._examine(statement)
         if finding is None:
             statement.databases = self._transaction.attached.numbers
@@ -117,9 +117,9 @@ class Preparation:
         return finding
 
     def reconsider(self, statement: Statement) -> None:
-        """Find out why SQLite's authorizer refused what looks like a read. May be a hop."""
+        """Find out why SQLite's authorizer refused an apparent read. May take a hop."""
         statement.inline = False
-        if statement.kind.may_change_settings:  # a journal mode, which wants no transaction
+        if statement.kind.may_change_settings:  # a journal mode, set outside transactions
             statement.kind = Kind.MAINTENANCE
             return
         if not statement.examined:
@@ -128,15 +128,15 @@ class Preparation:
             if finding is not None and (finding.kind is not Kind.READ or finding.connects):
                 statement.kind, statement.databases = finding.kind, finding.databases
                 return
-        # Nothing but what a function in it does can have been refused.
+        # Only a write by a function in it can have been refused.
         finding = Finding(Kind.WRITE, self._transaction.attached.numbers)
         statement.kind, statement.databases = finding.kind, finding.databases
         statement.facts.found(finding)
 
     def _prepare_optimize(self, statement: Statement) -> None:
-        """Have PRAGMA optimize wait for the turn only if there is anything to do. May be a hop.
+        """Have PRAGMA optimize wait for the turn only if it has work to do. May take a hop.
 
-        Listeners execute it on each new connection, as SQLite recommends, and there seldom is.
+        Listeners execute it on each new connection, as SQLite recommends, and it seldom has.
         """
         pragma, transaction = parse_pragma(statement.sql), self._transaction
         if pragma is None or pragma.name != "optimize" or transaction.writing.begun:
@@ -150,34 +150,34 @@ class Preparation:
         if not optimize_only_says(pragma):
             try:
                 found = transaction.run(lambda one: ask(one, "", ()))
-            except dbapi.Error:  # it is raised again when it is executed
+            except dbapi.Error:  # executing it raises the error again
                 return
             if found.rows:
                 return
         statement.kind, statement.execute = Kind.PRAGMA, ask
 
     def _prepare_outside(self, statement: Statement, role: Role) -> None:
-        """Have it take effect although a transaction is open, if that has only read."""
+        """Have it take effect although a transaction is open that has only read."""
         sql, kind, transaction = statement.sql, statement.kind, self._transaction
         if role is Role.READER or not is_without_effect_within(kind, sql):
             return
         execute = within = setting_within(sql, self._rules, transaction, statement.execute)
-        if role is Role.WRITER:  # one of a swap-in connection has written, or is of a BEGIN
+        if role is Role.WRITER:  # a swap-in connection's has written, or was begun by a BEGIN
             execute = between_transactions(
                 kind, transaction, self._authorizer, statement.execute, within
             )
         statement.execute = execute
 
     def _prepare_savepoint(self, statement: Statement) -> None:
-        """On a swap-in connection a savepoint is sent with the first write in it.
+        """Send a savepoint of a swap-in connection with the first write after it.
 
-        Before that there is nothing to roll back, and what reads needs no transaction.
+        Before that there is nothing to roll back, and reads need no transaction.
         """
         transaction = self._transaction
         if transaction.worker.in_transaction:
             return
         if statement.kind is Kind.SAVEPOINT:
-            if is_well_formed_savepoint(statement.sql):  # or SQLite says now what is wrong with it
+            if is_well_formed_savepoint(statement.sql):  # otherwise SQLite raises its error now
                 transaction.savepoints.append(statement.sql)
                 statement.execute = _nothing
         elif transaction.savepoints:
@@ -190,7 +190,7 @@ def _nothing(_connection: sqlite3.Connection, _sql: str, _parameters: Parameters
 
 
 def _end_savepoint(savepoints: list[str], sql: str) -> None:
-    """RELEASE, or ROLLBACK TO, one that was not sent yet; or the end of all of them."""
+    """Apply RELEASE or ROLLBACK TO, or the transaction's end, to savepoints not sent yet."""
     if ends_transaction(sql):
         savepoints.clear()
         return

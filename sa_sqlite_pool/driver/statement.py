@@ -1,4 +1,4 @@
-"""One statement on its way to SQLite."""
+"""A statement while it is executed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..transactions.locks import Patience, TimeLimit
 
 @final
 class Statement:
-    """A text with its parameters, what is known of it (``facts``), and of this run of it.
+    """A text with its parameters, the facts about it, and the state of this run.
 
-    ``execute(connection, sql, parameters)`` runs it; ``atomic`` (executemany) all or nothing, also
-    in AUTOCOMMIT: otherwise a lock held by another connection could stop it half way, and the next
-    try would insert the first half again. ``inline``: on the loop, if nothing is in the way.
+    ``execute(connection, sql, parameters)`` runs it; ``atomic`` (executemany) is all or nothing,
+    also in AUTOCOMMIT: otherwise a lock of another connection could stop it half way, and the next
+    try would insert the first half again. ``inline``: on the loop, if nothing prevents that.
 
-    ``limit`` is for the running; the waiting, since it ``began`` (monotonic seconds), has its own,
+    ``limit`` bounds the run; the waits, since it ``began`` (monotonic seconds), have their own,
     ``patience``. ``examined`` says that SQLite was asked what it writes, and ``databases`` are the
-    numbers of those, as far as they are known. ``took_turn`` says that the write turn was taken for
-    it, and ``turn_unused``, that it could not be compiled then.
+    numbers of the written databases, as far as known. ``took_turn`` says that the write turn was
+    taken for it, and ``turn_unused``, that it could not be compiled then.
     """
 
-    # What few statements need is the class's: there is a statement for each that is executed.
+    # Class attributes for what few statements need, since each execution creates a statement.
     examined = False
     databases: frozenset[int] = frozenset()
     inline = False

@@ -1,1 +1,1 @@
-"""One file a neighbour; nothing in the package imports them."""
+"""Integrations, one file for each library; no other module of the package imports them."""

@@ -7,10 +7,10 @@
     Reader = Annotated[AsyncSession, read_session(db)]
     Writer = Annotated[AsyncSession, write_session(db)]
 
-The sessions end when the endpoint's function returns (``scope="function"``), before the response
-is sent: a client that gets its answer knows that the commit is done, a failing commit is an error
+The sessions end when the endpoint's function returns (``scope="function"``), before the response is
+sent: a client that gets a response knows that the commit is done, a failed commit is an error
 response and not a silent loss, and a response that streams for minutes holds no connection.
-FastAPI's default is the other way round: https://fastapi.tiangolo.com/tutorial/dependencies/
+FastAPI's default is the reverse: https://fastapi.tiangolo.com/tutorial/dependencies/
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ..database import SQLiteDatabase
 
 
 def read_session(db: SQLiteDatabase) -> Any:
-    """A dependency that gives the endpoint ``db.read()``'s session."""
+    """Return a dependency that gives the endpoint ``db.read()``'s session."""
     return Depends(_generator(db.read), scope="function")
 
 
 def write_session(db: SQLiteDatabase) -> Any:
-    """A dependency that gives the endpoint ``db.write()``'s session.
+    """Return a dependency that gives the endpoint ``db.write()``'s session.
 
-    Committed when the endpoint returns; rolled back when it raises, ``HTTPException`` included.
+    It is committed when the endpoint returns; rolled back when it raises, also ``HTTPException``.
     """
     return Depends(_generator(db.write), scope="function")
 
@@ -41,7 +41,7 @@ def write_session(db: SQLiteDatabase) -> Any:
 def lifespan(
     db: SQLiteDatabase,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """``FastAPI(lifespan=lifespan(db))``: the database is open while the application runs."""
+    """Return a lifespan that keeps the database open: ``FastAPI(lifespan=lifespan(db))``."""
 
     @asynccontextmanager
     async def open_while_running(_app: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +54,7 @@ def lifespan(
 def _generator(
     session: Callable[[], AbstractAsyncContextManager[AsyncSession]],
 ) -> Callable[[], AsyncIterator[AsyncSession]]:
-    # FastAPI wants a generator function; a context manager it would hand over unopened.
+    # FastAPI needs a generator function; it would pass on a context manager without entering it.
     async def dependency() -> AsyncIterator[AsyncSession]:
         async with session() as opened:
             yield opened

@@ -1,1 +1,1 @@
-"""Connections checked out: SQLAlchemy pools."""
+"""SQLAlchemy pools: checkout and check-in of connections."""

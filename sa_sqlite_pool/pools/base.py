@@ -1,4 +1,4 @@
-"""What the pools share: a fair line for connections, warm ones first, and errors with names."""
+"""The base of the pools: a fair line for connections, warm connections first, clear errors."""
 
 from __future__ import annotations
 
@@ -48,36 +48,36 @@ from .kept import KeptConnections
 from .on_file import OnFile
 from .resting import IdleConnections
 
-# What is cached of the file: it may turn out to be another than it seemed.
+# Cached values that depend on the file, which may prove to be another than the URL's.
 _OF_FILE = ("database_file", "turn", "_keeper")
 
 
 class FairPool(OnFile, AsyncAdaptedQueuePool):
     """Base of this package's pools: a permit first, in order of arrival, then a connection.
 
-    ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take what a
-    waiter was woken for, and where a failed connect wakes nobody. Here a task that holds a permit
-    always finds a connection at rest or room to open one.
+    ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take the
+    connection that a waiter was woken for, and where a failed connect wakes no waiter. Here a task
+    that holds a permit always finds a connection at rest or room to open one.
 
     The base waits in a line of its own; :class:`WriterPool` waits in the write turn's.
 
-    :param timeout: ``pool_timeout``: seconds to wait for a connection, by default those below;
-        None: as long as it takes
-    :param pragmas: laid over the defaults; checked at once
+    :param timeout: ``pool_timeout``: seconds to wait for a connection, by default ``read_timeout``,
+        for a :class:`WriterPool` ``write_timeout``; None: no limit
+    :param pragmas: override the defaults; checked at once
     :param write_timeout: seconds to wait for the right to write, and for SQLite's lock
     :param read_timeout: seconds to wait for a reader, and for SQLite's lock
     :param on_connect: called with each new ``sqlite3.Connection`` in its own thread
     :param statement_timeout: seconds a statement may run before it is stopped; None: no limit.
         The execution option of the same name is for one statement, connection or engine
     :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
-        says who has it and where; None: never
+        names its task and the place of its checkout; None: never
     :param wal: how large the write-ahead log may grow. All engines of the process on a file share
-        one keeper of its log, which serves the one that was made last of those that write
-    :param file_turn: line up with the writers of other processes, too, by locks on two files beside
-        the database; False leaves them to SQLite's own lock, which keeps no order
+        one keeper of its log, with the settings of the writing engine that was created last
+    :param file_turn: wait in line with the writers of other processes, too, by locks on two files
+        beside the database; False leaves them to SQLite's own lock, which keeps no order
     :param placement: ``"auto"`` runs statements that are known to be short on the event loop itself
-        and all others in a thread; ``"thread"`` runs all there; ``"inline"`` none, whatever it
-        takes, for a program whose loop has nothing else to do
+        and all others in a thread; ``"thread"`` runs all in a thread; ``"inline"`` none, however
+        long they take, for a program whose loop has nothing else to do
     """
 
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
@@ -148,7 +148,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         renew_after_fork(self)
 
     def __repr__(self) -> str:
-        found = vars(self._connector).get("location")  # to look for it may open a connection
+        found = vars(self._connector).get("location")  # computing it may open a connection
         label = "" if found is None else f" {found.label}"
         return (
             f"<{type(self).__name__}{label}, {self.checkedout()} checked out, "
@@ -158,24 +158,24 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     # -- for subclasses -------------------------------------------------------------------------
 
     def __init_subclass__(cls) -> None:
-        # Where getLogger("sqlalchemy.pool") and echo_pool expect it, beside SQLAlchemy's pools.
+        # The name under which getLogger("sqlalchemy.pool") and echo_pool expect a pool.
         cls._sqla_logger_namespace = f"sqlalchemy.pool.impl.{cls.__name__}"
 
     timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
 
     def _default_timeout(self, settings: ConnectionSettings) -> float:
-        """How long a checkout waits where ``pool_timeout`` is not given."""
+        """Return the seconds that a checkout waits if ``pool_timeout`` is not given."""
         return settings.read_timeout
 
     def _acquire_nowait(self) -> Permit | None:
-        """The right to a connection, if nobody has to be waited for."""
+        """Return the permit for a connection if it is free at once, or None."""
         return self._line.acquire_nowait()
 
     async def _acquire(self, waited: float) -> Permit:
-        """Wait for the right to a connection; raise an error that names who holds them.
+        """Wait for the permit for a connection; on time-out, raise an error that names its holders.
 
-        For who has just tried :meth:`_acquire_nowait` in vain. ``waited``: seconds that have passed
-        since the call.
+        Call after :meth:`_acquire_nowait` has failed. ``waited``: seconds since the checkout's
+        call.
         """
         place = self._line.stand_in_line(self._connector)
         seconds = None if self._timeout is None else max(0.0, self._timeout - waited)
@@ -190,33 +190,33 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         return permit
 
     def _release(self, permit: Permit) -> None:
-        """Give the right to the next in line."""
+        """Pass the permit on to the next in line."""
         self._line.release(permit)
 
     @property
     def waiting(self) -> int:
-        """How many tasks stand in line for a connection."""
+        """The number of tasks in line for a connection."""
         return self._line.waiting
 
-    # -- for whoever owns the engine ------------------------------------------------------------
+    # -- for the owner of the engine ------------------------------------------------------------
 
     @property
     def checkouts(self) -> Checkouts:
-        """What is checked out."""
+        """The checkouts of this pool."""
         return self._checkouts
 
     def refuse(self, error: Callable[[], Exception]) -> None:
-        """From now on raise ``error()`` in those who ask for a connection, and those in line."""
+        """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
         self._connector.refusal = error
         self._line.send_away(self._connector, error)
         if self.role is not Role.READER:
             self.database_file.turn.send_away(self._connector, error)
 
     def recall(self, reason: str) -> None:
-        """Take away what is checked out: what runs is stopped, and rolled back.
+        """Take back what is checked out: running statements are stopped, transactions rolled back.
 
-        The connections are at rest then, to be closed in good order: a reader that is the last to
-        close leaves the log behind.
+        The connections are then at rest, to be closed in order: if a reader is the last to close,
+        the log stays behind.
         """
         for checkout in self._checkouts:
             if checkout.connection is not None:
@@ -228,7 +228,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         proxied = super().connect()
         connection, checkout = proxied.dbapi_connection, self._checkouts.of(proxied)
         if isinstance(connection, SQLiteConnection) and checkout is not None:
-            if checkout.permit.asked_at is None:  # it had not to wait
+            if checkout.permit.asked_at is None:  # it did not have to wait
                 checkout.permit.asked_at = caller()
             if not (executor := connection.executor).ready:
                 executor.make_ready()
@@ -242,9 +242,9 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         connector = self._connector
         if connector.refusal is not None:
             raise connector.refusal()
-        if not connector.site.settled:  # before the turn, whose files are beside it
+        if not connector.site.settled:  # before the turn, whose files are beside the database
             await_only(connector.inspect_site())
-        if not connector.knows_file:  # nor whose turn it is
+        if not connector.knows_file:  # the turn depends on it
             self._find_file()
         permit = self._acquire_nowait() or await_only(self._acquire(waited))
         try:
@@ -253,7 +253,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self._release(permit)
             raise
         self._checkouts.begin(record, permit, own)
-        if connector.refusal is not None:  # by now, after the waiting
+        if connector.refusal is not None:  # it was set during the wait
             self._put_back(record)
             raise connector.refusal()
         return record
@@ -288,7 +288,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         if self._has_opened:
             return self._create_connection()
         # While SQLAlchemy asks the first connection about the database, it holds an asyncio.Lock,
-        # which tasks of another event loop must not meet.
+        # which tasks of another event loop must not wait for.
         first = await_only(self._first.acquire(None))
         assert first is not None
         try:
@@ -305,13 +305,13 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             executor = Executor(*kept, rules)
         else:
             executor = await_only(self._connector.finish(self._stock(connection_record), rules))
-        if (log := rules.log) is not None and log.due:  # an earlier process has left a large one
+        if (log := rules.log) is not None and log.due:  # an earlier process left a large one
             log.attend()
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 
     def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
-        """A connection as the dialect, or the application's creator, opens it."""
+        """Return a connection opened by the dialect, or the application's creator."""
         with rest():  # aiosqlite opens it in a thread of its own
             return self._connector.open(connection_record)
 
@@ -321,8 +321,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
                 connection.checked_in()
                 worker = connection.worker
                 if worker.doubtful and not is_fit(worker, self.role, self.database_file):
-                    record.close()  # or the next that gets it would only find that out
-        except BaseException as error:  # a cancellation too: nobody knows how it stands
+                    record.close()  # or the next checkout would fail
+        except BaseException as error:  # a cancellation too: the connection's state is unknown
             record.invalidate(error)
             raise
         finally:
@@ -334,9 +334,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
         checkout = self._checkouts.of_record(record)
-        if (
-            checkout is None
-        ):  # it has been returned before, or belongs to the parent of this process
+        if checkout is None:  # it was returned before, or belongs to the parent process
             return
         if checkout.budget is not None:
             checkout.budget.end_work(checkout)
@@ -359,7 +357,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._let_go_of_log()
 
     def dispose(self) -> None:
-        """Close what is at rest; what is checked out is closed when it comes back."""
+        """Close connections at rest now, and checked-out ones at their check-in."""
         self._disposed = True
         super().dispose()
         self._kept.dispose()
@@ -370,7 +368,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     # -- forks ----------------------------------------------------------------------------------
 
     def prepare_for_fork(self) -> None:
-        """Close what is at rest, so that a child may open the file. The next checkout opens again.
+        """Close connections at rest, so that a child may open the file; checkouts open new ones.
 
         A database in memory would be gone with its last connection; it has no locks to inherit.
         """
@@ -379,7 +377,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self.close_at_rest()
 
     def close_at_rest(self) -> None:
-        """Close what is at rest, here and now; the next checkouts open it again."""
+        """Close connections at rest, in this thread; the next checkouts open them again."""
         resting: list[Any] = []
         with contextlib.suppress(Empty):
             while True:
@@ -392,7 +390,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         self._kept.close_before_fork()
 
     def renew_in_child(self) -> None:
-        """The parent's connections are not for this process: begin with none."""
+        """Begin without connections: the parent's must not be used in this process."""
         self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
         self._overflow = -self.size()
         self._overflow_lock = threading.Lock()
@@ -420,5 +418,5 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
 
 
 def _capacity(pool_size: int, max_overflow: int) -> int:
-    # QueuePool's meaning: no size is no limit, an overflow of -1 is none either
+    # QueuePool's meaning: pool_size=0 is no limit, nor is max_overflow=-1
     return sys.maxsize if pool_size == 0 or max_overflow == -1 else pool_size + max_overflow

@@ -1,4 +1,4 @@
-"""Connections checked out: who has them, and when the right to the next one passes on."""
+"""Checkouts of connections: their holders, and when a permit passes on to the next in line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..turn.permit import Permit
 
 @final
 class Checkout:
-    """A connection that is checked out, under a permit and on the ``budget`` of a loop, or on none.
+    """A connection that is checked out, under a permit, and on the ``budget`` of a loop or on none.
 
     Two things must come back before the permit passes on: the record to its pool, and the
     connection. They come back together, unless SQLAlchemy throws the connection away or the
@@ -37,20 +37,20 @@ class Checkout:
     ) -> None:
         self.permit = permit
         self.budget = budget
-        # Weak, so that what the application loses is found.
+        # Weak references, so that the garbage collector finds what the application has lost.
         self._connection: weakref.ref[SQLiteConnection] | None = None
         self._proxied: weakref.ref[PoolProxiedConnection] | None = None
-        self.warned = False  # of sitting idle
+        self.warned = False  # of an idle transaction
         self._on_end = on_end
         self._missing = {"record", "connection"}
 
     @property
     def connection(self) -> SQLiteConnection | None:
-        """None before it is lent, and after it is lost."""
+        """The connection; None before it is lent, and after it is lost."""
         return None if self._connection is None else self._connection()
 
     def comes_back_with(self, record: ConnectionPoolEntry) -> bool:
-        """Whether the connection, if there is one, is in the record and not on its own way."""
+        """Return whether the connection, if any, comes back in the record and not separately."""
         if self._connection is None:
             return True
         lent, came = self._connection(), cast(object, record.dbapi_connection)
@@ -62,11 +62,11 @@ class Checkout:
         connection.checked_out(self.permit, self.connection_is_back)
 
     def record_is_back(self) -> None:
-        """The record alone is."""
+        """Note that the record is back, without the connection."""
         self._is_back("record")
 
     def connection_is_back(self) -> None:
-        """From any thread, and possibly more than once."""
+        """Note that the connection is back. Callable from any thread, more than once."""
         self._is_back("connection")
 
     def _is_back(self, part: str) -> None:
@@ -75,7 +75,7 @@ class Checkout:
             self._on_end(self)
 
     def take_back(self) -> None:
-        """End the checkout for a task that never will. Called outside any greenlet."""
+        """End the checkout for a task that will not. Called outside any greenlet."""
         proxied = None if self._proxied is None else self._proxied()
         if proxied is not None:
             proxied.invalidate()
@@ -109,11 +109,11 @@ class Checkouts:
         return self._by_record.get(record) if record is not None else None
 
     def of_record(self, record: ConnectionPoolEntry) -> Checkout | None:
-        """The checkout whose record is coming back."""
+        """Remove and return the checkout of a record that is coming back."""
         return self._by_record.pop(record, None)
 
     async def all_ended(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds until nothing is checked out; return whether it came."""
+        """Wait at most ``timeout`` seconds for the end of all checkouts; return whether it came."""
         ended: Future[None] = Future()
         self._on_last_end = lambda: _tell(ended)
         if self._open:
@@ -121,17 +121,17 @@ class Checkouts:
         return not self._open
 
     def end(self, checkout: Checkout) -> None:
-        """Both are back: pass its permit on. From any thread."""
+        """Pass the permit on after both are back. Callable from any thread."""
         if checkout not in self._open:
             return
         self._open.discard(checkout)
-        checkout.permit.recall = None  # it leads back to the checkout: garbage collectors are slow
+        checkout.permit.recall = None  # breaks a reference cycle: garbage collection is slow
         self._release(checkout.permit)
         if not self._open and self._on_last_end is not None:
             self._on_last_end()
 
     def renew_in_child(self) -> None:
-        """Forget the parent's checkouts. Nobody must bring their records back to a pool here."""
+        """Forget the parent's checkouts. No record of them may come back to a pool here."""
         for record in self._by_record:
             record.fairy_ref = None  # type: ignore[attr-defined]
         self._by_record.clear()
@@ -139,5 +139,5 @@ class Checkouts:
 
 
 def _tell(ended: Future[None]) -> None:
-    with contextlib.suppress(InvalidStateError):  # told already, by another thread
+    with contextlib.suppress(InvalidStateError):  # set already, by another thread
         ended.set_result(None)

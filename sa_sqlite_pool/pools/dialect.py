@@ -1,4 +1,4 @@
-"""What the dialect of an engine learns: how connections are opened, and three execution options."""
+"""Extend an engine's dialect: how connections are opened, and three execution options."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prepare_dialect(dialect: Any, connector: Connector) -> None:
 
 
 def _set_timeout(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
-    """The ``statement_timeout`` execution option: of the statement, its connection or engine."""
+    """Apply the ``statement_timeout`` execution option of the statement, connection or engine."""
     if "statement_timeout" in context.execution_options:
         option = context.execution_options["statement_timeout"]
         cursor.timeout = check_limit("statement_timeout", option)
@@ -43,7 +43,7 @@ def _set_timeout_without_parameters(cursor: Any, statement: str, context: Any) -
 
 
 def _note_error(context: ExceptionContext) -> None:
-    """Let the connection know what SQLite has answered, wherever the statement ran."""
+    """Report SQLite's error to its connection, wherever the statement ran."""
     connection = context.connection
     if connection is None or connection.closed or connection.invalidated:
         return
@@ -53,7 +53,7 @@ def _note_error(context: ExceptionContext) -> None:
 
 
 class RoleCharacteristic(ConnectionCharacteristic):
-    """The ``sqlite_role`` execution option, as ``postgresql_readonly`` is one of PostgreSQL's."""
+    """The ``sqlite_role`` execution option, modelled on PostgreSQL's ``postgresql_readonly``."""
 
     transactional = True
 
@@ -68,7 +68,7 @@ class RoleCharacteristic(ConnectionCharacteristic):
 
 
 class LongReadCharacteristic(ConnectionCharacteristic):
-    """The ``sqlite_long_read`` execution option: read transactions are long, and meant to be."""
+    """The ``sqlite_long_read`` execution option: read transactions are long on purpose."""
 
     def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
         dbapi_conn.long_read = False

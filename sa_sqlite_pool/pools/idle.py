@@ -1,4 +1,4 @@
-"""Watching those who hold what others need, and do nothing with it."""
+"""Warn of checkouts that hold what other tasks wait for, and are idle."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .checkouts import Checkout, Checkouts
 
 logger = logging.getLogger("sa_sqlite_pool")
 
-# Seconds between two looks at the least.
+# Seconds between two checks at least.
 _SHORTEST_WAIT = 0.01
 
 
 @final
 class IdleWatch:
-    """Logs, once for each checkout, that it has sat idle in a transaction for ``seconds``.
+    """Logs a warning, once per checkout, after a transaction was idle for ``seconds``.
 
-    One timer for all checkouts, only while there are any. ``holds_turn``: a checkout of this pool
-    keeps others from writing also without a transaction.
+    One timer serves all checkouts, while there are any. ``holds_turn``: a checkout of this pool
+    keeps other tasks from writing even without a transaction.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class IdleWatch:
 
     def _look_in(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        # A weak reference: the timer must not keep a pool alive that nobody uses.
+        # A weak reference: the timer must not keep an unused pool alive.
         self._loop.call_later(max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
 
     def look(self) -> None:
-        """Warn of those who are due, and look again when the next may be."""
+        """Warn of idle checkouts, and check again when the next may be due."""
         self._loop = None
         assert self._seconds is not None
         watched = [checkout for checkout in self._checkouts if not checkout.warned]
@@ -69,7 +69,7 @@ class IdleWatch:
         since, connection = checkout.permit.idle_since, checkout.connection
         if since is None or connection is None:
             return 0.0
-        if connection.long_read:  # it was declared so; the log's keeper reports it
+        if connection.long_read:  # it was declared long; the log's keeper reports it
             return 0.0
         pins = self._holds_turn or connection.in_transaction
         return time.monotonic() - since if pins else 0.0

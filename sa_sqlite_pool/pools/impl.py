@@ -1,4 +1,4 @@
-"""The three pools: one for everything, one that writes, one that reads."""
+"""The three pools: SQLitePool for all work, WriterPool for writes, ReaderPool for reads."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ DEFAULT_READERS = 4
 class SQLitePool(FairPool):
     """``create_async_engine("sqlite+aiosqlite:///app.db", poolclass=SQLitePool)``
 
-    Connections read without a long transaction, as the stock driver's do. The first statement
-    that writes takes the write turn of the file and begins IMMEDIATE; both end at commit or
-    rollback. ``execution_options(sqlite_role="writer")`` takes the turn with the first statement,
-    whatever it is; ``sqlite_role="reader"`` gives one snapshot and refuses to write.
+    Connections read without a long transaction, as the stock driver's do. The first statement that
+    writes takes the write turn of the file and begins IMMEDIATE; both end at commit or rollback.
+    ``execution_options(sqlite_role="writer")`` takes the turn with the first statement of any kind;
+    ``sqlite_role="reader"`` gives one snapshot and refuses to write.
 
     The file is switched to WAL with ``synchronous=NORMAL``. Foreign keys are left as the
     application has them; ``pragmas={"foreign_keys": True}`` enforces them.
 
     Every option of SQLAlchemy's ``QueuePool`` applies. The others are described at
-    :class:`~sa_sqlite_pool.pools.base.FairPool`; they go to ``create_async_engine`` as they are.
+    :class:`~sa_sqlite_pool.pools.base.FairPool`; pass them to ``create_async_engine``.
     """
 
     role = Role.AUTO
@@ -35,15 +35,15 @@ class SQLitePool(FairPool):
 
 
 class WriterPool(FairPool):
-    """One connection; whoever has it checked out has the write turn of the file.
+    """One connection; its checkout includes the write turn of the file.
 
-    ``create_async_engine(url, poolclass=WriterPool)``. There is one line for all engines on a
-    file, so waiting for the connection and waiting for the turn are the same, and everything on
-    the connection is under the turn of the process: transactions (BEGIN IMMEDIATE), AUTOCOMMIT,
-    VACUUM, migrations, the raw driver connection. Between processes the turn is taken with
-    SQLite's lock, which the raw driver connection takes by itself. A checkout waits at most
-    ``pool_timeout`` (by default ``write_timeout``) seconds and then gets a
-    :class:`~sa_sqlite_pool.WriteTimeout`; with None, it waits as long as it takes.
+    ``create_async_engine(url, poolclass=WriterPool)``. There is one line for all engines on a file,
+    so a wait for the connection is a wait for the turn, and all work on the connection is within
+    the turn of the process: transactions (BEGIN IMMEDIATE), AUTOCOMMIT, VACUUM, migrations, the raw
+    driver connection. Between processes the turn is taken with SQLite's lock, which the raw driver
+    connection takes by itself. A checkout waits at most ``pool_timeout`` (by default
+    ``write_timeout``) seconds and then raises :class:`~sa_sqlite_pool.WriteTimeout`; None is no
+    limit.
 
     Give the connection back as soon as the transaction is over; sessions do so by themselves.
     """
@@ -74,7 +74,7 @@ class WriterPool(FairPool):
         return self.turn.waiting
 
     def stand_in_line(self) -> Place:
-        """A place in line for this connection, now; for a task that sets ``place_in_line``."""
+        """Return a place in line for this connection, for a task that sets ``place_in_line``."""
         return self.turn.stand_in_line(self._connector)
 
     def _default_timeout(self, settings: ConnectionSettings) -> float:
@@ -89,7 +89,7 @@ class WriterPool(FairPool):
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
         permit = await self.turn.wait_in_line(seconds, self._connector, waited=waited)
-        if seconds is None:  # that took as long as it took, and leaves all of write_timeout
+        if seconds is None:  # a wait without a limit takes nothing from write_timeout
             permit.seconds_waited = 0.0
         return permit
 
@@ -98,15 +98,15 @@ class WriterPool(FairPool):
 
 
 class ReaderPool(FairPool):
-    """A few connections that read, each transaction one snapshot, and cannot write.
+    """A few connections that read, each transaction in one snapshot, and cannot write.
 
-    ``create_async_engine(url, poolclass=ReaderPool, pool_size=4)``. Those that find all
-    connections lent wait in order of arrival, at most ``pool_timeout`` (by default
-    ``read_timeout``) seconds, and then get a :class:`~sa_sqlite_pool.ReadTimeout`; with None, they
-    wait as long as it takes.
+    ``create_async_engine(url, poolclass=ReaderPool, pool_size=4)``. If all connections are checked
+    out, a checkout waits in order of arrival, at most ``pool_timeout`` (by default
+    ``read_timeout``) seconds, and then raises :class:`~sa_sqlite_pool.ReadTimeout`; None is no
+    limit.
 
-    The file is opened with ``mode=ro``, and what that lets through (ATTACH, VACUUM INTO, settings
-    of the file) SQLite's authorizer refuses. Temp tables are allowed.
+    The file is opened with ``mode=ro``, and SQLite's authorizer refuses what that allows (ATTACH,
+    VACUUM INTO, settings of the file). Temp tables are allowed.
     """
 
     role = Role.READER

@@ -1,4 +1,4 @@
-"""Connections between two lives: warm, but their record in the pool has thrown them away."""
+"""Kept connections: warm, rolled back, and without a record in the pool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..transactions.placement import PlacementPolicy
 
 @final
 class KeptConnections:
-    """Those of one pool. Whoever opens one takes one of these first."""
+    """The kept connections of one pool, which are used before a new one is opened."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[ConnectionThread, PlacementPolicy]] = deque()
@@ -24,7 +24,7 @@ class KeptConnections:
         return bool(self._kept)
 
     def add(self, worker: ConnectionThread, policy: PlacementPolicy) -> None:
-        """From any thread."""
+        """Keep a connection. Callable from any thread."""
         # Add                              | Dispose
         # append                           | _disposed = True
         # if _disposed: close all          | close all
@@ -40,7 +40,7 @@ class KeptConnections:
             return None
 
     def dispose(self) -> None:
-        """Close them, and those that come later."""
+        """Close all, also those that are added later."""
         self._disposed = True
         self._close_all()
 
@@ -57,5 +57,5 @@ class KeptConnections:
             kept[0].close_before_fork()
 
     def renew_in_child(self) -> None:
-        """They are the parent's."""
+        """Forget the parent's connections."""
         self._kept.clear()

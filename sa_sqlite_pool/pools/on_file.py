@@ -1,4 +1,4 @@
-"""What a pool shares with all others of the process on the same database file."""
+"""What a pool shares with the other pools of the process on the same database file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..wal.keeper import WalKeeper
 
 
 class OnFile:
-    """Base of a pool: its database file, and the rules that follow from it."""
+    """Base of a pool: its database file, and the rules that result from it."""
 
     role: ClassVar[Role]
     _connector: Connector
 
     @cached_property
     def database_file(self) -> DatabaseFile:
-        """What the pool shares with all others of the process on the same file."""
+        """The object that the pool shares with the others of the process on the same file."""
         found = database_file(self._connector.location)
         if self._connector.shares_turn:
             found.turn.share()
@@ -28,7 +28,7 @@ class OnFile:
 
     @property
     def keeper(self) -> WalKeeper | None:
-        """The keeper of the file's log; None where there is none to keep."""
+        """The keeper of the file's log; None if there is no log to keep."""
         return self._keeper if self._connector.has_log else None
 
     @cached_property
@@ -39,7 +39,7 @@ class OnFile:
         return keeper
 
     def _let_go_of_log(self) -> None:
-        """Keep no log open that went with the last connection: its space would not come free."""
+        """Close a log that went with the last connection, so that its disk space becomes free."""
         keeper: WalKeeper | None = vars(self).get("_keeper")
         if keeper is not None:
             keeper.monitor.size()
@@ -48,7 +48,7 @@ class OnFile:
         own, settings, keeper = self._connector, self._connector.settings, self.keeper
         reads, writes = self.role is not Role.WRITER, self.role is not Role.READER
         file, journal = self.database_file, self._connector.has_rollback_journal
-        # Read transactions matter to others.
+        # Whether other connections need to know of read transactions.
         known = journal or keeper is not None or own.location.shares_cache
         return Rules(
             role=self.role,

@@ -1,4 +1,4 @@
-"""``?plugin=sa_sqlite_pool``: the swap-in pool by URL alone."""
+"""The plugin for ``?plugin=sa_sqlite_pool``: SQLitePool by URL alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .impl import SQLitePool
 class SQLitePoolPlugin(CreateEnginePlugin):
     """Registered in the entry point group ``sqlalchemy.plugins``.
 
-    Sets ``poolclass=SQLitePool`` where the application names no pool of its own.
+    Sets ``poolclass=SQLitePool`` if the application names no pool of its own.
     """
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
@@ -21,5 +21,5 @@ class SQLitePoolPlugin(CreateEnginePlugin):
             kwargs["poolclass"] = SQLitePool
 
     def update_url(self, url: URL) -> URL:
-        """Nothing of the URL is this plugin's alone."""
+        """Return the URL unchanged: the plugin has no parameters in it."""
         return url

@@ -11,17 +11,17 @@ from sqlalchemy.util.queue import Empty, QueueCommon
 class IdleConnections(QueueCommon[ConnectionPoolEntry]):
     """The connections at rest; the one used last is lent first, since its caches are warmest.
 
-    Nobody waits here: who may come is decided before, by the pool's line. And nothing is ever
-    full: ``QueuePool`` closes what overflows ``pool_size``, and would open it again a moment
-    later; here connections stay open, and ``pool_size + max_overflow`` is their number at most.
+    No task waits here: the pool's line decides before which task may come. It is never full:
+    ``QueuePool`` closes connections above ``pool_size``, and would open them again a moment later;
+    here they stay open, at most ``pool_size + max_overflow`` of them.
     """
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = True) -> None:
         self.maxsize = maxsize
         self.use_lifo = use_lifo
         self._records: deque[ConnectionPoolEntry] = deque()
-        # Lent last: the connection that SQLAlchemy has thrown out of a record may be on its way
-        # back, and whoever came before that would open another.
+        # Lent last: a connection that SQLAlchemy has thrown out of its record may still be on its
+        # way back, and an earlier checkout would open another.
         self._empty: deque[ConnectionPoolEntry] = deque()
 
     def empty(self) -> bool:

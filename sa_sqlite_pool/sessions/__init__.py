@@ -1,1 +1,1 @@
-"""Sessions: which engine a statement goes to."""
+"""Sessions, and the engine that each of their statements is routed to."""

@@ -1,4 +1,4 @@
-"""Classes made of an application's class and one of this package's."""
+"""Compose a class of the application with one of this package."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 @cache
 def composed(class_: Any, base: type, mixin: type) -> Any:
-    """Return a class that is both; the same one each time.
+    """Return a class that is both; the same class each time.
 
-    ``mixin`` itself where ``class_`` is only ``base``. What ``class_`` has of its own comes first,
-    as if it had been derived from ``mixin`` instead of ``base``.
+    Return ``mixin`` itself if ``class_`` is only ``base``. Attributes of ``class_`` come first, as
+    if it had been derived from ``mixin`` instead of ``base``.
     """
     if class_ is base:
         return mixin

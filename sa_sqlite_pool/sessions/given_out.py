@@ -1,4 +1,4 @@
-"""Sessions that are given out by a facade, and taken back."""
+"""Sessions of a facade's blocks, and their end."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ class GuardedSessionmaker(async_sessionmaker[AsyncSession]):
 
 
 def end_session(session: AsyncSession, block: str) -> None:
-    """Let the session of ``block``, which has ended, refuse what comes now."""
+    """Let the session of ``block``, which has ended, refuse further use."""
     assert isinstance(session.sync_session, RoutedSession)
     session.sync_session.refuse_use_after(block)

@@ -1,10 +1,10 @@
-"""SQLAlchemy's asyncio classes, with less around each call.
+"""SQLAlchemy's asyncio classes, with less work around each call.
 
 Their methods are SQLAlchemy's own, with three differences:
 
-* what they call runs in a greenlet that is used again: :mod:`..compat.greenlets`;
+* calls run in a greenlet that is used again: :mod:`..compat.greenlets`;
 * a block that ends gives its connection back at once, unless something has to be awaited for that,
-  and not in a task of its own, a lap of the loop later, for which the next in line would wait;
+  and not in a task of its own, an iteration of the loop later, for which the next in line waits;
 * ``engine.begin()`` connects and begins in one greenlet.
 """
 
@@ -33,14 +33,14 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 @in_greenlets_used_again
 class LeanTransaction(AsyncTransaction):
-    """``AsyncTransaction``"""
+    """An ``AsyncTransaction`` that reuses greenlets."""
 
     __slots__ = ()
 
 
 @in_greenlets_used_again
 class LeanConnection(AsyncConnection):
-    """``AsyncConnection``"""
+    """An ``AsyncConnection`` that reuses greenlets."""
 
     __slots__ = ()
 
@@ -53,7 +53,7 @@ class LeanConnection(AsyncConnection):
         return LeanTransaction(self, nested=True)
 
     async def start_begun(self) -> Transaction:
-        """``start()``, and a transaction, which is entered already: leave it by ``__exit__``."""
+        """Call ``start()``, and return a transaction, entered already: leave it by ``__exit__``."""
         return await greenlet_spawn(self._connect_and_begin)
 
     def _connect_and_begin(self) -> Transaction:
@@ -71,7 +71,7 @@ class LeanConnection(AsyncConnection):
 
 @final
 class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
-    """What ``LeanEngine.begin()`` returns: a connection with its transaction."""
+    """The context of ``LeanEngine.begin()``: a connection with its transaction."""
 
     __slots__ = ("_connection", "_entered", "_transaction")
 
@@ -80,7 +80,7 @@ class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
         self._entered = False
 
     def __call__(self, function: F) -> F:
-        """As a decorator, which SQLAlchemy's is, too: a block around each call."""
+        """Decorate a function, as SQLAlchemy's context does: a block around each call."""
         return AsyncEngine.begin(self._connection.engine)(function)
 
     async def __aenter__(self) -> AsyncConnection:
@@ -99,7 +99,7 @@ class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
 
 @in_greenlets_used_again
 class LeanEngine(AsyncEngine):
-    """``AsyncEngine``"""
+    """An ``AsyncEngine`` that reuses greenlets."""
 
     __slots__ = ()
 
@@ -107,7 +107,7 @@ class LeanEngine(AsyncEngine):
 
     @classmethod
     def create(cls, url: str | URL, **options: Any) -> LeanEngine:
-        """As ``create_async_engine``."""
+        """Return an engine, as ``create_async_engine`` does."""
         return cls(create_async_engine(url, **options).sync_engine)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:  # type: ignore[override]
@@ -119,14 +119,14 @@ class LeanEngine(AsyncEngine):
 
 @in_greenlets_used_again
 class LeanSessionTransaction(AsyncSessionTransaction):
-    """``AsyncSessionTransaction``"""
+    """An ``AsyncSessionTransaction`` that reuses greenlets."""
 
     __slots__ = ()
 
 
 @in_greenlets_used_again
 class LeanSession(AsyncSession):
-    """``AsyncSession``"""
+    """An ``AsyncSession`` that reuses greenlets."""
 
     def begin(self) -> AsyncSessionTransaction:
         return LeanSessionTransaction(self)
@@ -137,5 +137,5 @@ class LeanSession(AsyncSession):
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         if type(self).close is LeanSession.close:
             await run_to_end(self.sync_session.close)
-        else:  # of the application, which may await anything, and look at its task
+        else:  # the application's, which may await anything, and use its task
             await super().__aexit__(type_, value, traceback)

@@ -45,7 +45,7 @@ def sessionmaker_options(
     refuse_stale_writes: bool = False,
     **kw: Any,
 ) -> dict[str, Any]:
-    """Return what an ``async_sessionmaker`` is made with: see :func:`routing_sessionmaker`."""
+    """Return the arguments of an ``async_sessionmaker``: see :func:`routing_sessionmaker`."""
     for name, engine in (("writer", writer), ("reader", reader)):
         if not isinstance(engine, AsyncEngine):
             raise ConfigurationError(f"{name} must be an AsyncEngine, not {engine!r}")
@@ -109,20 +109,20 @@ def routing_sessionmaker(
     refuse_stale_writes: bool = False,
     **kw: Any,
 ) -> async_sessionmaker[Any]:
-    """Return an ``async_sessionmaker`` whose sessions know a writer and a reader engine.
+    """Return an ``async_sessionmaker`` whose sessions use a writer and a reader engine.
 
-    ``Session()`` is an auto session: reads go to the reader until the first write (flush, DML,
-    DDL, text that is not a read, ``with_for_update``, ``session.connection()``), then all goes to
+    ``Session()`` is an auto session: reads go to the reader until the first write (flush, DML, DDL,
+    text that is not a read, ``with_for_update``, ``session.connection()``), then everything goes to
     the writer until the transaction ends. ``Session(role="writer")`` and ``Session(role="reader")``
-    decide it from the start.
+    use one engine from the start.
 
     :param class_: a class of the application's: any subclass of ``AsyncSession``
-    :param expire_on_commit: False by default: what expired would be loaded again on attribute
-        access, which an asyncio session cannot do
-    :param refuse_stale_writes: an auto session that read, then wants to write, gets a
+    :param expire_on_commit: False by default: expired attributes would be loaded again on access,
+        which an asyncio session cannot do
+    :param refuse_stale_writes: an auto session that read, then wants to write, raises
         :class:`~sa_sqlite_pool.StaleReadError` if another transaction was committed in between,
         instead of overwriting what it has not seen
-    :param kw: whatever ``Session`` takes, but ``twophase``. What ``binds`` or ``bind`` send to
+    :param kw: all arguments of ``Session``, except ``twophase``. What ``binds`` or ``bind`` send to
         another engine or connection goes there, and is not routed
     """
     return async_sessionmaker(

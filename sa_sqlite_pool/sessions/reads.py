@@ -1,6 +1,6 @@
-"""Whether a statement only reads, for any database that SQLAlchemy knows.
+"""Decide whether a statement only reads, for any database that SQLAlchemy supports.
 
-What is not clearly a read goes to the writer, where it is right in any case.
+What is not clearly a read goes to the writer, which is right in any case.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from sqlalchemy.sql.selectable import SelectBase, TextualSelect
 
 from ..sqlite.statements import Kind, classify, top_level_words, words
 
-# In a text that begins like a read, these make it something else: SELECT … FOR UPDATE, SELECT …
+# Words with which a text that begins like a read is something else: SELECT … FOR UPDATE, SELECT …
 # INTO, and PostgreSQL's WITH x AS (INSERT …) SELECT ….
 _LOCKING_WORDS = frozenset({"FOR", "INTO"})
 _WRITING_WORDS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 
-# What the connection that is asked has written (https://www.sqlite.org/lang_corefunc.html): a
-# reader would answer 0.
+# Functions about the writes of their own connection (https://www.sqlite.org/lang_corefunc.html): on
+# a reader they return 0.
 _OF_WRITES = frozenset({"changes", "last_insert_rowid", "total_changes"})
 _ASKS_OF_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(_OF_WRITES))})\s*\(", re.IGNORECASE)
 
 
 def only_reads(clause: Any) -> bool:
-    """Whether ``clause`` may go to a reader. None, and what is unknown, may not."""
+    """Return whether ``clause`` may go to a reader; False for None and for unknown clauses."""
     if isinstance(clause, FromStatement):
         clause = clause.element
     if isinstance(clause, TextualSelect):
@@ -52,11 +52,11 @@ def _writes_or_locks(element: Any) -> bool:
 
 
 def _name_of(function: FunctionElement[Any]) -> str:
-    return str(getattr(function, "name", "")).lower()  # those of an application may have none
+    return str(getattr(function, "name", "")).lower()  # an application's may have none
 
 
-# Characters at the beginning of a text, and at its end, that are looked at. All of it would be a
-# second of the event loop for a statement of megabytes.
+# Characters at the beginning of a text, and at its end, that are examined. All of a statement of
+# megabytes would take a second of the event loop.
 _HEAD = 4096
 _TAIL = 1024
 
@@ -64,7 +64,7 @@ _LOCKING_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_LOCKING_WORDS))})\b", re.IG
 
 
 def text_only_reads(sql: str) -> bool:
-    """The same for SQL given as text, in bounded time however long it is."""
+    """Return whether SQL text only reads, in bounded time however long it is."""
     return _short_only_reads(sql) if len(sql) <= _HEAD else _long_only_reads(sql)
 
 
@@ -80,8 +80,8 @@ def _short_only_reads(sql: str) -> bool:
 
 
 def _long_only_reads(sql: str) -> bool:
-    # FOR UPDATE stands at the end, INTO before FROM. So the head must reach to a FROM, and the
-    # tail have neither, be it in quotes. A member of a WITH may write wherever it stands.
+    # FOR UPDATE is at the end, INTO before FROM. So the head must reach to a FROM, and the tail
+    # have neither, even in quotes. A member of a WITH may write wherever it is.
     head = sql[:_HEAD]
     seen = list(top_level_words(head))
     return (

@@ -1,4 +1,4 @@
-"""Door 2: a session maker over two engines.
+"""Door 2 of the package: sessions over two engines, a writer and a reader.
 
 Nothing here depends on SQLite: an application that outgrows one machine points ``writer`` at a
 PostgreSQL primary and ``reader`` at its replicas, and keeps its code.
@@ -34,13 +34,13 @@ _OUT_OF_REACH = ""
 class RoutedSession(Session):
     """The synchronous session inside a :class:`RoutedAsyncSession`.
 
-    :param bind: the default engine, by default ``writer``, or ``reader`` for that role. Anything
-        else replaces both: nothing is routed then
+    :param bind: the default engine, by default ``writer``, or ``reader`` for that role. Any other
+        replaces both: nothing is routed then
     :param writer: an ``Engine`` or ``AsyncEngine``
     :param reader: an ``Engine`` or ``AsyncEngine``
     :param role: ``"writer"`` and ``"reader"`` send everything to that engine. ``"auto"`` sends
         reads to the reader until the first write; from then to the end of the transaction
-        everything goes to the writer, so that the session reads what it wrote.
+        everything goes to the writer, so that the session reads what it wrote
     :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
     """
 
@@ -63,7 +63,7 @@ class RoutedSession(Session):
         self._routes = self.role is Role.AUTO and self.writer is not self.reader
         self._writer_is_bound = False  # by binds=, to some class or table
         self._left_open: list[Connection] = []
-        self._temp_use: Target | None = None  # by the statement that was asked about last
+        self._temp_use: Target | None = None  # by the statement of the last get_bind()
         self._ended_after: str | None = None
         if bind is None or bind is self.writer:
             bind = self.reader if self.role is Role.READER else self.writer
@@ -72,10 +72,10 @@ class RoutedSession(Session):
     # -- questions ------------------------------------------------------------------------------
 
     def get_bind(self, mapper: Any = None, **kw: Any) -> Engine | Connection:
-        """Return the engine for a statement, as SQLAlchemy's; asking changes nothing.
+        """Return the engine for a statement, as SQLAlchemy does; this changes nothing.
 
-        What SQLAlchemy would send to the writer because nothing else was said is what is routed. A
-        ``bind`` of the statement, ``binds``, and what a subclass returns here are kept.
+        A statement is routed if SQLAlchemy would send it to the writer by default only. A ``bind``
+        of the statement, ``binds``, and what a subclass returns here are kept.
         """
         self._temp_use = None
         bound = super().get_bind(mapper, **kw)
@@ -94,14 +94,14 @@ class RoutedSession(Session):
         return bound
 
     def _route(self, clause: Any, mapper: Any, temp_objects: Any) -> Engine:
-        # A flush writes: what it has to read for that, it reads where it writes.
+        # A flush writes: what it has to read for that, it reads on the writer.
         if only_reads(clause) and not self._flushing:
             return self.reader
         if clause is None:
             table = None if mapper is None else getattr(mapper, "local_table", None)
             name = str(getattr(table, "name", "")).lower()
             return self.reader if name in temp_objects else self.writer
-        if not isinstance(self.reader.pool, ReaderPool):  # another would refuse
+        if not isinstance(self.reader.pool, ReaderPool):  # other readers refuse temp tables
             return self.writer
         target = target_of(clause, self.reader.dialect)
         if target is None or not target.is_among(temp_objects):
@@ -110,7 +110,7 @@ class RoutedSession(Session):
         return self.reader
 
     def _route_to_writer(self, clause: Any, temp_objects: Collection[str]) -> Engine:
-        """Where the temp tables of the reader are not, nor what they may hide."""
+        """Return the writer; note a use of the reader's temp tables, which it does not see."""
         if temp_objects and (name := mentioned(clause, temp_objects)):
             self._temp_use = Target(_OUT_OF_REACH, name, temporary=True)
         return self.writer
@@ -123,7 +123,7 @@ class RoutedSession(Session):
         return self._route_to_writer(clause, temp_objects)
 
     def _is_bound_by_name(self, mapper: Any, kw: Mapping[str, Any]) -> bool:
-        """Whether ``binds`` lead to the writer, and not that there was nothing else."""
+        """Return whether ``binds`` lead to the writer, not just the default."""
         default, self.bind = self.bind, None
         try:
             super().get_bind(mapper, **kw)
@@ -142,10 +142,10 @@ class RoutedSession(Session):
     def _connection_for_bind(
         self, engine: Any, execution_options: Any = None, **kw: Any
     ) -> Connection:
-        """Take a connection: what get_bind() has said is done here, and nowhere else.
+        """Return a connection; the decision of get_bind() takes effect here, and nowhere else.
 
         SQLAlchemy calls this for a statement and for ``connection()``. A flush asks its
-        ``SessionTransaction``, which sees to the writer.
+        ``SessionTransaction``, which uses the writer.
         """
         use, self._temp_use = self._temp_use, None
         if engine is self.reader and self._routes:
@@ -161,7 +161,7 @@ class RoutedSession(Session):
     def _reader_connection(self, execution_options: Any, use: Target | None) -> Connection:
         assert_block_is_open(self)
         current = self._transaction or self._autobegin_t()
-        if not current.is_active:  # refused there, with the reason
+        if not current.is_active:  # SQLAlchemy's method refuses it, with the reason
             return super()._connection_for_bind(self.reader, execution_options)
         transaction = self.get_transaction()
         assert isinstance(transaction, RoutedTransaction)
@@ -173,15 +173,15 @@ class RoutedSession(Session):
         return connection
 
     def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:
-        """As SQLAlchemy's; without a bind it is the writer's, since what it is for is unknown."""
-        self._temp_use = None  # of a statement that was only asked about
+        """Return a connection as SQLAlchemy does; without a bind the writer's, for any use."""
+        self._temp_use = None  # of a statement that was not executed
         return super().connection(bind_arguments, execution_options)
 
     def execute(self, statement: Any, params: Any = None, **kw: Any) -> Any:
-        """As SQLAlchemy's."""
+        """Execute as SQLAlchemy does."""
         if kw.get("_add_event") is not None and self._routes:
-            # synchronize_session="fetch" without RETURNING: what is about to be changed is read
-            # where it will be changed (BulkUDCompileState in SQLAlchemy's bulk_persistence.py).
+            # synchronize_session="fetch" without RETURNING: the rows to be changed are read where
+            # they will be changed (BulkUDCompileState in SQLAlchemy's bulk_persistence.py).
             arguments = dict(kw.get("bind_arguments") or {})
             arguments.setdefault("bind", self.get_bind(**arguments))
             kw["bind_arguments"] = arguments

@@ -1,8 +1,8 @@
-"""Which statements create, fill and drop temp tables.
+"""Find out which statements create, fill and drop temp tables.
 
 "Tables created using the "CREATE TEMP TABLE" syntax are only visible to the database connection in
-which the "CREATE TABLE" statement was originally evaluated": https://www.sqlite.org/inmemorydb.html.
-So what an auto session does with one goes where it was created.
+which the "CREATE TABLE" statement was originally evaluated":
+https://www.sqlite.org/inmemorydb.html. So an auto session uses a temp table where it was created.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.selectable import TableClause, TextualSelect
 
-_LONGEST_READ = 4096  # characters: what comes later is no longer about the target
+_LONGEST_READ = 4096  # characters: the target of a statement comes before
 
 _TOKEN = re.compile(
     r"""
@@ -40,7 +40,7 @@ _BEFORE_OBJECT = frozenset({"UNIQUE", "VIRTUAL"})
 class Target(NamedTuple):
     """What a statement creates, changes or drops. Names are in lower case.
 
-    ``temporary``: the statement itself says that it is temp. ``table`` is that of an index.
+    ``temporary``: the statement itself says that it is temp. ``table`` is the table of an index.
     """
 
     verb: str
@@ -49,12 +49,12 @@ class Target(NamedTuple):
     table: str | None = None
 
     def is_among(self, names: Collection[str]) -> bool:
-        """Whether it is temp: by its own words, or one of these temp tables is meant."""
+        """Return whether it is temp: by its own words, or as one of these temp tables."""
         return self.temporary or self.name in names or self.table in names
 
 
 def target_of(clause: Any, dialect: Dialect) -> Target | None:
-    """Return the target of a statement; None where there is none, or it is not understood."""
+    """Return the target of a statement; None if there is none, or it is not understood."""
     if isinstance(clause, (FromStatement, TextualSelect)):
         clause = clause.element
     if isinstance(clause, TextClause):
@@ -64,7 +64,7 @@ def target_of(clause: Any, dialect: Dialect) -> Target | None:
     if isinstance(clause, ExecutableDDLElement):
         try:
             sql = str(clause.compile(dialect=dialect))
-        except SQLAlchemyError:  # it fails again where it is executed
+        except SQLAlchemyError:  # executing it raises the error again
             return None
         return target_of_text(sql[:_LONGEST_READ])
     return None
@@ -82,7 +82,7 @@ def _target_of_dml(clause: Insert | Update | Delete) -> Target | None:
 
 @lru_cache(maxsize=512)
 def target_of_text(sql: str) -> Target | None:
-    """The same for SQL given as text."""
+    """Return the target of SQL text."""
     tokens = _Tokens(sql)
     verb = tokens.next_word()
     if verb == "WITH":
@@ -97,7 +97,7 @@ def target_of_text(sql: str) -> Target | None:
 
 
 def _analyzed(verb: str, tokens: _Tokens) -> Target | None:
-    """ANALYZE and REINDEX take the name of a schema, too."""
+    """Return the target of ANALYZE or REINDEX, which may also name a schema."""
     name = (tokens.next_name() or "").lower()
     return Target(verb, name, temporary=True) if name == "temp" else None
 
@@ -143,14 +143,14 @@ def _named(verb: str, tokens: _Tokens) -> Target | None:
 
 
 class _Tokens:
-    """The words, names and signs of a text that stand outside parentheses and comments."""
+    """The words, names and signs of a text outside parentheses and comments."""
 
     def __init__(self, sql: str) -> None:
         self._tokens = _top_level(sql)
         self._ahead: tuple[str, str] | None = None
 
     def peek(self) -> str:
-        """The next one, which stays; "" at the end."""
+        """Return the next token without taking it; "" at the end."""
         if self._ahead is None:
             self._ahead = next(self._tokens, ("", ""))
         return self._ahead[1]
@@ -165,7 +165,7 @@ class _Tokens:
         return self.peek().upper()
 
     def next_word(self) -> str:
-        """The next one in upper case; "" if it is no word."""
+        """Take the next token and return it in upper case; "" if it is no word."""
         kind, token = self.take()
         return token.upper() if kind == "word" else ""
 
@@ -197,7 +197,7 @@ def _top_level(sql: str) -> Iterator[tuple[str, str]]:
 
 
 def mentioned(clause: Any, names: Collection[str]) -> str | None:
-    """Return one of ``names`` that occurs in a statement, as far as that can be seen."""
+    """Return one of ``names`` that occurs in a statement, as far as can be seen, or None."""
     return next((name for name in _names_in(clause) if name in names), None)
 
 
@@ -213,7 +213,7 @@ def _names_in(clause: Any) -> Iterator[str]:
 
 
 def _tables_in(sql: str) -> Iterator[str]:
-    """The words that may name a table; in what is no DML or query, all of them."""
+    """Yield the words that may name a table; all words, if the text is no DML or query."""
     named = first = None
     for match in _TOKEN.finditer(_OF_MAIN.sub("", sql)):
         kind, found = match.lastgroup, match.group()

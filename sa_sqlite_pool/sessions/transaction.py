@@ -1,8 +1,8 @@
 """The transaction of an auto session: the writer's connection, and a reader's beside it.
 
-Before the first write an auto session reads on a connection of the reader engine. That connection
-is not one of SQLAlchemy's ``SessionTransaction``: a savepoint, a COMMIT and a ROLLBACK are for what
-writes, and a reader has nothing to do with them.
+Before the first write an auto session reads on a connection of the reader engine. SQLAlchemy's
+``SessionTransaction`` does not include that connection: savepoints, COMMIT and ROLLBACK are for
+writes, and do not concern a reader.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class RoutedTransaction(SessionTransaction):
     """The root transaction of an auto session.
 
     ``on_writer`` is set by the first write and stays until the end. ``temp_objects`` are the names
-    of temp tables and their like that were created on the reader. ``left_open`` belongs to the
-    session: reader connections whose streams are read on after the end of their transaction.
+    of temp tables and other temp objects created on the reader. ``left_open`` belongs to the
+    session: reader connections whose streams are still read after the end of their transaction.
 
     :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
     """
@@ -41,13 +41,13 @@ class RoutedTransaction(SessionTransaction):
         *,
         refuse_stale_writes: bool,
     ) -> None:
-        # Before anything else: listeners to its creation may use the session.
+        # Before anything else: listeners of its creation may use the session.
         self._writer = writer
         self._reader_engine = reader
         self._left_open = left_open
         self._refuse_stale_writes = refuse_stale_writes
         self._reader: Connection | None = None
-        self._version_read: int | None = None  # to be compared before anything is written
+        self._version_read: int | None = None  # to be compared before the first write
         self.on_writer = False
         self.temp_objects: set[str] = set()
         super().__init__(session, origin)
@@ -56,9 +56,9 @@ class RoutedTransaction(SessionTransaction):
 
     @takes_connection
     def reader_connection(self, execution_options: Any = None) -> Connection:
-        """Return the reader's connection; it is taken at the first call.
+        """Return the reader's connection, which is checked out at the first call.
 
-        Waits at most ``read_timeout`` seconds. The event ``after_begin`` tells of it, as of every
+        Wait at most ``read_timeout`` seconds. The event ``after_begin`` reports it, as every
         connection that begins in a session's transaction.
         """
         if self._reader is not None:
@@ -80,14 +80,14 @@ class RoutedTransaction(SessionTransaction):
     def _connect(self, execution_options: Any) -> Connection:
         connection = self._reader_engine.connect()
         try:
-            # Options of a session are options of its connections since SQLAlchemy 2.1.
+            # Since SQLAlchemy 2.1 the options of a session are options of its connections.
             options = {
                 **(getattr(self.session, "execution_options", None) or {}),
                 **(execution_options or {}),
             }
             if options:
                 connection = connection.execution_options(**options)
-            if not connection.in_transaction():  # a listener to engine_connect may have begun it
+            if not connection.in_transaction():  # a listener of engine_connect may have begun it
                 connection.begin()
         except BaseException:
             connection.close()
@@ -97,7 +97,7 @@ class RoutedTransaction(SessionTransaction):
     # -- writing --------------------------------------------------------------------------------
 
     def _connection_for_bind(self, bind: Any, execution_options: Any) -> Connection:
-        if bind is self._reader_engine:  # a flush of what is mapped to a temp table
+        if bind is self._reader_engine:  # a flush to a temp table
             return self.reader_connection(execution_options)
         if bind.engine is not self._writer:
             return super()._connection_for_bind(bind, execution_options)
@@ -109,7 +109,7 @@ class RoutedTransaction(SessionTransaction):
         return connection
 
     def _leave_reader(self) -> None:
-        """Let go of the reader before the writer is waited for.
+        """Give the reader back before the wait for the writer.
 
         Other sessions read with it meanwhile. And without WAL, the COMMIT of the session that has
         the write turn may be waiting for the end of this read.
@@ -122,7 +122,7 @@ class RoutedTransaction(SessionTransaction):
             return
         # Raises PendingRollbackError after a cancelled read, as a stock session does.
         driver = reader.connection.dbapi_connection
-        if not isinstance(driver, SQLiteConnection):  # it cannot say what is still to be read
+        if not isinstance(driver, SQLiteConnection):  # another does not know its open streams
             if self._refuse_stale_writes:
                 raise ConfigurationError("refuse_stale_writes needs this package's pools")
             self.on_writer = True
@@ -131,19 +131,19 @@ class RoutedTransaction(SessionTransaction):
         if self._refuse_stale_writes:
             self._note_version(driver, kept)
         self.on_writer = True
-        if not self.temp_objects:  # a ROLLBACK would be the end of them
+        if not self.temp_objects:  # a ROLLBACK would drop them
             driver.end_read()
         if not kept and not self._refuse_stale_writes:
             self._close_reader()
 
     def _still_needed(self, driver: SQLiteConnection) -> str:
-        """Return what is still to be read on the reader, for messages; "" if nothing is."""
+        """Return what is still to be read on the reader, for messages; "" for nothing."""
         if driver.has_open_streams:
             return "a stream that is open"
         return f"the temp table {min(self.temp_objects)!r}" if self.temp_objects else ""
 
     def _note_version(self, driver: SQLiteConnection, kept: str) -> None:
-        if kept:  # its snapshot stays, so that data_version cannot tell of newer ones
+        if kept:  # its snapshot stays, and data_version is of that snapshot
             raise OpenReadError(
                 "refuse_stale_writes cannot tell whether what this session has read is up to "
                 f"date, because of {kept} on its reader connection; nothing was written: close "
@@ -172,10 +172,10 @@ class RoutedTransaction(SessionTransaction):
 
     # -- without WAL ----------------------------------------------------------------------------
 
-    # A COMMIT waits for all reads then, those of its own session, too.
+    # A COMMIT then waits for all reads, also of its own session.
 
     def _in_the_way(self) -> str:
-        """Return what a COMMIT would wait for in vain, for messages; "" if nothing."""
+        """Return what a COMMIT would wait for in vain, for messages; "" for nothing."""
         close_finished(self._left_open)
         if any(map(_keeps_others_from_committing, self._left_open)):
             return "a stream of an earlier transaction that is open"
@@ -200,7 +200,7 @@ class RoutedTransaction(SessionTransaction):
             )
 
     def commit(self, _to_root: bool = False) -> None:
-        """Commit, unless that would wait for the session's own reads: they are named at once."""
+        """Commit; raise at once if that would wait for the session's own reads, and name them."""
         if (self._reader is not None or self._left_open) and self.is_active:
             self._clear_the_way()
         super().commit(_to_root)
@@ -208,7 +208,7 @@ class RoutedTransaction(SessionTransaction):
     def _clear_the_way(self) -> None:
         in_the_way = self._in_the_way()
         if in_the_way:
-            self.session.flush()  # which may be the first write
+            self.session.flush()  # it may be the first write
         if not self.on_writer:
             return
         if in_the_way:
@@ -224,7 +224,7 @@ class RoutedTransaction(SessionTransaction):
     # -- the end --------------------------------------------------------------------------------
 
     def close(self, invalidate: bool = False) -> None:
-        """End the transaction, the reader's first: listeners to its end may begin another."""
+        """End the transaction, the reader's first: listeners of its end may begin another."""
         try:
             self._end_reading(invalidate)
         finally:
@@ -250,7 +250,7 @@ class RoutedTransaction(SessionTransaction):
 
 
 def close_finished(connections: list[Connection]) -> None:
-    """Close those whose streams have been read to their ends or closed."""
+    """Close the connections whose streams have been read to their ends or closed."""
     for connection in list(connections):
         driver = _driver_of(connection)
         if driver is None or not driver.has_open_streams:
@@ -259,7 +259,7 @@ def close_finished(connections: list[Connection]) -> None:
 
 
 def close_all(connections: list[Connection]) -> None:
-    """Close them, with their streams."""
+    """Close the connections, with their streams."""
     try:
         while connections:
             connections.pop().close()
@@ -269,7 +269,7 @@ def close_all(connections: list[Connection]) -> None:
 
 
 def _driver_of(connection: Connection) -> SQLiteConnection | None:
-    """Return the package's connection beneath; None where there is another, or none any more."""
+    """Return the package's connection beneath, or None if it is another's or gone."""
     if connection.closed or connection.invalidated:
         return None
     driver = connection.connection.dbapi_connection

@@ -1,1 +1,1 @@
-"""What SQLite is and says: no event loop, no engine."""
+"""The SQLite library and its driver: statements, authorizer, errors. No event loop, no engine."""

@@ -1,6 +1,6 @@
-"""Other files beside the database of a reader: attached for reading only.
+"""Attach database files to a reader read-only.
 
-SQLite opens what is attached for reading and writing, even where main is open with ``mode=ro``
+SQLite opens an attached file for reading and writing, even where main is open with ``mode=ro``
 (``attachFunc()`` in its attach.c). On a reader every file is attached by a URI that says
 ``mode=ro``, so that SQLite itself refuses to write to it.
 """
@@ -15,17 +15,17 @@ from .inspection import rows
 
 
 class Wanted(NamedTuple):
-    """What an ATTACH asks for: the value of its file, and its name as it stands in the text."""
+    """The file that an ATTACH asks for, and its schema name as written in the text."""
 
     file: str
     name: str
-    values: tuple[str, ...]  # of the name, where that is a parameter
+    values: tuple[str, ...]  # the bound value of the name, if the name is a parameter
 
 
 def ask_what(connection: Any, sql: str, parameters: Any) -> Wanted | None:
-    """Return what the ATTACH ``sql`` asks for; None where its text does not tell.
+    """Return what the ATTACH ``sql`` asks for; None if its text does not tell.
 
-    In the connection's thread: SQLite computes the expression that says which file.
+    Runs in the connection's thread: SQLite evaluates the expression that names the file.
     """
     parts = statements.parse_attach(sql)
     if parts is None:
@@ -37,16 +37,15 @@ def ask_what(connection: Any, sql: str, parameters: Any) -> Wanted | None:
 
 
 def attach_read_only(connection: Any, wanted: Wanted) -> None:
-    """Attach a file so that it cannot be written to. In the connection's thread.
+    """Attach a file read-only. Runs in the connection's thread.
 
-    Raises SQLite's "unable to open database" where there is no such file, which a reader does not
-    create.
+    Raise SQLite's "unable to open database" if the file does not exist; a reader creates none.
     """
     connection.execute(f"ATTACH ? AS {wanted.name}", (read_only(wanted.file), *wanted.values))
 
 
 def attach_again_read_only(connection: Any) -> None:
-    """Replace what was attached for writing, before the connection is used as a reader."""
+    """Attach read-only what was attached for writing, before the connection is used as a reader."""
     for number, name, file in rows(connection, "PRAGMA database_list"):
         if number > 1 and file:
             connection.execute("DETACH ?", (name,))
@@ -54,7 +53,7 @@ def attach_again_read_only(connection: Any) -> None:
 
 
 def read_only(file: str) -> str:
-    """Return what to attach in place of ``file`` on a reader; a database in memory is its own."""
+    """Return what to attach in place of ``file`` on a reader; a database in memory as it is."""
     location = Location.parse(file, uri=True)
     if location.path is None:
         return file

@@ -1,19 +1,19 @@
-"""SQLite's authorizer: what a statement would do, by SQLite's own word.
+"""SQLite's authorizer: what a statement would do, as SQLite itself reports it.
 
-SQLite asks its authorizer while it compiles a statement, before anything runs, and says exactly
-what the statement would do: https://www.sqlite.org/c3ref/set_authorizer.html. It knows one
-authorizer, so the application's is asked from here, too, and wins where it forbids.
+SQLite calls its authorizer while it compiles a statement, before anything runs, and says exactly
+what the statement would do: https://www.sqlite.org/c3ref/set_authorizer.html. A connection has one
+authorizer, so this one also calls the application's, and obeys its refusal.
 
 The authorizer is not what keeps a reader from writing: its connection is read-only. It notes what
 was tried, also where a function swallows SQLite's error, and denies what a read-only connection
-lets through. On a swap-in connection that does not have the write turn it denies writes, so that
-they take the turn first.
+allows. On a swap-in connection without the write turn it denies writes, so that they take the turn
+first.
 
-What it is asked about is not always what the statement does. A virtual table is connected when a
-statement that names it is compiled: SQLite then compiles an UPDATE of its schema table, which never
-runs (``sqlite3_declare_vtab()`` of 3.40), and R-tree compiles its writes beforehand
-(``rtreeSqlInit()``). The former is passed over here; whether the latter was all is for
-``examination.py`` to find out.
+What the authorizer is called for is not always what the statement does. A virtual table is
+connected when a statement that names it is compiled: SQLite then compiles an UPDATE of its schema
+table, which never runs (``sqlite3_declare_vtab()`` of 3.40), and R-tree compiles its writes
+beforehand (``rtreeSqlInit()``). The former is ignored here; ``examination.py`` finds out whether
+the statement does anything but the latter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from . import statements
 
 AuthorizerCallback = Callable[[int, "str | None", "str | None", "str | None", "str | None"], int]
 
-# Actions that only read, and are asked about for every column of every statement.
+# Actions that only read. The authorizer is called with them for every column of every statement.
 _READS = frozenset(
     {
         sqlite3.SQLITE_READ,
@@ -84,14 +84,14 @@ _SCHEMA_TABLES = frozenset(
 
 
 class Access(enum.Enum):
-    """What a connection may do now."""
+    """What a connection is allowed to do now."""
 
     ALL = enum.auto()
-    NOTED = enum.auto()  # the same, and what it writes is noted
-    EXAMINED = enum.auto()  # that, and no PRAGMA is set, as some are while they are compiled
-    NO_WRITES = enum.auto()  # a swap-in connection that does not have the write turn
-    READER = enum.auto()  # SQLite itself refuses writes; nor what passes by that
-    READER_TEMP = enum.auto()  # as a reader, where query_only is off: temp tables may be written
+    NOTED = enum.auto()  # as ALL, and writes are noted
+    EXAMINED = enum.auto()  # as NOTED, and no PRAGMA is set: some take effect while compiled
+    NO_WRITES = enum.auto()  # a swap-in connection without the write turn
+    READER = enum.auto()  # SQLite refuses writes; the authorizer, ATTACH and some PRAGMAs
+    READER_TEMP = enum.auto()  # as READER, with query_only off: temp tables may be written
 
 
 _READERS = frozenset({Access.READER, Access.READER_TEMP})
@@ -101,19 +101,19 @@ _DENY_WRITES = frozenset({Access.NO_WRITES, Access.READER_TEMP})
 
 @final
 class Authorizer:
-    """The authorizer of one connection. Called by SQLite in the thread that executes.
+    """The authorizer of one connection. SQLite calls it in the thread that executes.
 
-    ``attempted`` is the last write that a statement was about to do, or did, where ``access`` does
-    not include it; ``denied``, what was refused here. ``temp_schema`` counts the changes of the
-    temp schema, which is the connection's own; ``schema_changes``, what else is no row of a table:
-    DDL, and PRAGMAs that change a file; ``schema_change`` is the last of them. ``attached`` counts
-    what was attached and detached; ``busy_timeout`` says that SQLite's own waiting was switched on
-    or off. ``called`` says that a statement calls one of ``functions``, those of the application,
-    in lower case; None as long as they are not known. ``inline`` denies those, too.
-    ``functions_may_write`` says that one of them may execute statements, and ``compiled_writes``,
-    that one of these may be compiled, so that SQLite does not ask about it again. ``application``
-    is the application's own authorizer. ``refuses`` is asked, with name and value, about each
-    PRAGMA that is set.
+    ``attempted`` is the last write that a statement tried, or made, where ``access`` does not
+    include it; ``denied`` is the last action that was refused here. ``temp_schema`` counts changes
+    of the temp schema, which belongs to the connection; ``schema_changes`` counts other changes
+    that are not to rows: DDL, and PRAGMAs that change a file; ``schema_change`` is the last of
+    them. ``attached`` counts ATTACH and DETACH. ``busy_timeout`` says that SQLite's busy timeout
+    was set. ``called`` says that a statement calls one of ``functions``, the application's
+    functions in lower case; None while they are not known. ``inline`` denies these calls, too.
+    ``functions_may_write`` says that one of the functions may execute statements, and
+    ``compiled_writes``, that a write of one may be compiled already, so that SQLite does not call
+    the authorizer for it again. ``application`` is the application's own authorizer. ``refuses`` is
+    called with name and value for each PRAGMA that is set.
     """
 
     __slots__ = (
@@ -153,7 +153,7 @@ class Authorizer:
         self.compiled_writes = False
         self.called = False
         self.inline = False
-        self._last = 0  # the action that was asked about before, unless it only reads
+        self._last = 0  # the previous action, unless it only reads
 
     def __call__(
         self,
@@ -173,8 +173,8 @@ class Authorizer:
                 return verdict
         if action in _READS:
             return sqlite3.SQLITE_OK
-        # For a temp trigger, SQLite also asks about an INSERT into the schema table where the table
-        # is that it belongs to (``sqlite3BeginTrigger()`` in its trigger.c). There is none.
+        # For a temp trigger, SQLite also asks about an INSERT, which never runs, into the schema
+        # table of its table's database (``sqlite3BeginTrigger()`` in its trigger.c).
         last, self._last = self._last, action
         of_temp_trigger = (
             action == sqlite3.SQLITE_INSERT and last == sqlite3.SQLITE_CREATE_TEMP_TRIGGER
@@ -194,7 +194,7 @@ class Authorizer:
 
     @contextlib.contextmanager
     def allowing(self, access: Access = Access.ALL) -> Iterator[None]:
-        """Let the package execute what the application has asked for, in another way."""
+        """Let the package execute in another way what the application has asked for."""
         resting, self.access = self.access, access
         try:
             yield
@@ -202,9 +202,9 @@ class Authorizer:
             self.access = resting
 
     def aside(self) -> _Aside:
-        """Let the package execute what it needs for itself: nothing is denied.
+        """Let the package execute statements of its own: nothing is denied.
 
-        The application is not asked: its authorizer may allow what it executes itself, and no more.
+        The application's authorizer is not called: it may allow only the application's statements.
         """
         return _Aside(self)
 
@@ -256,8 +256,8 @@ class Authorizer:
 
 
 def _writes(action: int, first: str | None, second: str | None, database: str | None) -> str | None:
-    """Return what the action would write to a database file, for messages; None if nothing."""
-    if action == sqlite3.SQLITE_ALTER_TABLE:  # the only one with the database in front
+    """Return what the action would write to a database file, for messages; None for nothing."""
+    if action == sqlite3.SQLITE_ALTER_TABLE:  # the only one whose first argument is the database
         database, first = first, second
     if action in _WRITES:
         declared = action == sqlite3.SQLITE_UPDATE and first in _SCHEMA_TABLES
@@ -270,16 +270,16 @@ def _writes(action: int, first: str | None, second: str | None, database: str | 
         changes = name == "journal_mode" and second is not None and second.lower() != "wal"
         return f"PRAGMA {name}" if writes or changes or name == "wal_checkpoint" else None
     if action == sqlite3.SQLITE_FUNCTION and second == "optimize":
-        # Of FTS3 and FTS4: it merges the index, by statements that are compiled once, so that no
-        # authorizer is asked about them: https://www.sqlite.org/fts3.html#_optimize
+        # FTS3 and FTS4 merge the index by statements that are compiled once, for which SQLite calls
+        # no authorizer: https://www.sqlite.org/fts3.html#_optimize
         return "SELECT optimize()"
     return None
 
 
 def _passes_read_only(action: int, first: str | None, second: str | None) -> str | None:
-    """Return what the action is, if a read-only connection lets it through; None if it may."""
+    """Return the action that a read-only connection allows and a reader must not do, or None."""
     if action == sqlite3.SQLITE_ATTACH:
-        # SQLite opens what is attached for reading and writing, whatever main is opened for
+        # SQLite opens an attached file for reading and writing, whatever main is opened for
         # (``attachFunc()`` in its attach.c), and VACUUM attaches the file that it writes.
         return None if first in {"", ":memory:"} else "ATTACH or VACUUM INTO"
     if action == sqlite3.SQLITE_PRAGMA and first is not None:
@@ -295,15 +295,15 @@ def _passes_by_pragma(name: str, value: str | None) -> str | None:
     if name == "locking_mode" and value == "exclusive":
         return "PRAGMA locking_mode = EXCLUSIVE"
     if name == "query_only" and value is not None and not statements.is_on(value):
-        # What keeps a reader from writing whose file could not be opened read-only. Where it is the
-        # application's own statement, own_settings.py does what is wanted.
+        # query_only keeps a reader from writing if its file could not be opened read-only. The
+        # application's own statement is handled by own_settings.py.
         return f"PRAGMA query_only = {value}"
     return None
 
 
 @final
 class _Aside:
-    """See :meth:`Authorizer.aside`. A class: it is entered for each transaction of functions."""
+    """The context of :meth:`Authorizer.aside`; a class for speed: closures enter it each time."""
 
     __slots__ = ("_access", "_application", "_authorizer")
 

@@ -1,4 +1,4 @@
-"""What a connection that has just been opened is asked and told, in its thread."""
+"""Set up a connection that has just been opened, in its thread."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..files.location import Location
 from .driver_errors import dbapi
 from .inspection import ask, rows
 
-_BEFORE_JOURNAL_MODE = ("page_size", "auto_vacuum")  # without effect on a file that has pages
+_BEFORE_JOURNAL_MODE = ("page_size", "auto_vacuum")  # no effect on a file that has pages
 
 
 def file_of(connection: sqlite3.Connection) -> str | None:
-    """The path of the database, as SQLite knows it; None in memory."""
+    """Return the path of the database, as SQLite knows it; None in memory."""
     # "file associated with that database …, or an empty string":
     # https://www.sqlite.org/pragma.html#pragma_database_list
     return next((file for _, name, file in rows(connection, "PRAGMA database_list")), None) or None
@@ -28,8 +28,8 @@ def configure(
     *,
     alone: bool,
 ) -> None:
-    """Set it up for ``pragmas``. ``alone``: nothing else has the file open."""
-    connection.execute("PRAGMA busy_timeout = 0")  # the waiting is done by tasks, in order
+    """Set the connection up for ``pragmas``. ``alone``: no other connection has the file open."""
+    connection.execute("PRAGMA busy_timeout = 0")  # tasks wait for locks instead, in order
     switches = location.writable and "journal_mode" in pragmas
     if switches and alone:
         # A file in WAL mode cannot even be read where memory is not shared, unless "EXCLUSIVE is
@@ -40,7 +40,7 @@ def configure(
         _switch_journal_mode(connection, pragmas, location.label)
     if switches and alone:
         connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
-        connection.execute("PRAGMA schema_version").fetchone()  # lets go of the lock
+        connection.execute("PRAGMA schema_version").fetchone()  # releases the exclusive lock
     _set_pragmas(connection, pragmas, location.label)
 
 

@@ -1,8 +1,8 @@
-"""Errors that SQLite reports, from whichever module its connections are.
+"""The errors of SQLite drivers, whichever module a connection comes from.
 
 Most connections are the standard library's ``sqlite3.Connection``. ``pysqlite3``, ``sqlcipher3``
 and ``sqlean`` have exception classes of their own, none of which derives from ``sqlite3.Error``. So
-the families are looked up where they are caught: ``except dbapi.OperationalError``.
+the classes are looked up where an error is caught: ``except dbapi.OperationalError``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CODES = {
     "disk I/O error": 10,
     "database or disk is full": 13,
 }
-_BUSY_OR_LOCKED: Final = frozenset({5, 6})  # the second with a shared cache
+_BUSY_OR_LOCKED: Final = frozenset({5, 6})  # 6 is of a shared cache
 _READ_ONLY: Final = 8
 _INTERRUPTED: Final = 9
 _FULL: Final = 13
@@ -35,8 +35,8 @@ _LARGEST_PRIMARY: Final = 0xFF
 class DriverErrors:
     """The exception classes of PEP 249, as tuples for ``except`` and ``isinstance``.
 
-    They begin with those of ``sqlite3``, and grow by those of each other module whose connections
-    the package has opened.
+    The tuples begin with the classes of ``sqlite3``, and grow by those of each other module whose
+    connections the package has opened.
     """
 
     __slots__ = ("DatabaseError", "Error", "IntegrityError", "OperationalError", "ProgrammingError")
@@ -53,19 +53,19 @@ class DriverErrors:
         )
 
     def failures(self, *others: type[Exception]) -> tuple[type[Exception], ...]:
-        """What may end a statement: SQLite's errors, out of memory, and ``others``.
+        """Return the errors that may end a statement: SQLite's, MemoryError, and ``others``.
 
-        Out of memory is Python's own error, and as good a reason for SQLite to roll back, in a
+        MemoryError is Python's own class, and running out of memory makes SQLite roll back, in a
         read, too (``sqlite3VdbeHalt()`` in its vdbeaux.c).
         """
         return (*self.Error, MemoryError, *others)
 
     def learn(self, source: object) -> None:
-        """Add the classes of ``source``: a connection, or a module.
+        """Add the exception classes of ``source``: a connection, or a module.
 
         "All exception classes defined by the DB API standard should be exposed on the Connection
         objects as attributes" (PEP 249, optional extensions); where they are not, the module of the
-        connection's class has them. A proxy answers for what it stands for.
+        connection's class has them. A proxy has the class of the connection that it wraps.
         """
         for family in self.__slots__:
             known = getattr(self, family)
@@ -84,14 +84,14 @@ def _class_of(source: object, family: str) -> type[Exception] | None:
 
 
 dbapi: Final = DriverErrors()
-"""Those of this process: ``except dbapi.Error as error``, always looked up when it is caught."""
+"""The exception classes in this process, read when an error is caught: ``except dbapi.Error``."""
 
 
 def error_code(error: BaseException) -> int | None:
-    """SQLite's extended result code; None if ``error`` is not SQLite's, or does not tell.
+    """Return SQLite's result code; None if ``error`` is not SQLite's, or has no code.
 
-    Python 3.10 and older forks of its module know no code. There the primary code of some errors
-    is read from SQLite's message, so that one kind of "busy" cannot be told from another.
+    Python 3.10 and older forks of its module give no code. There the primary code of some errors is
+    read from SQLite's message, so that the kinds of "busy" cannot be told apart.
     """
     if not isinstance(error, dbapi.Error):
         return None
@@ -105,7 +105,7 @@ def error_code(error: BaseException) -> int | None:
 
 
 def tells_code(error: BaseException) -> bool:
-    """Whether ``error`` has SQLite's extended code. Some modules tell the primary one alone."""
+    """Return whether ``error`` has SQLite's extended code; some modules give the primary one."""
     if getattr(error, "sqlite_errorcode", None) is None:
         return False
     return any(_tells_extended(kind.__module__) for kind in type(error).__mro__)
@@ -113,7 +113,7 @@ def tells_code(error: BaseException) -> bool:
 
 @cache
 def _tells_extended(module: str) -> bool:
-    """Whether a module that connects has switched on ``sqlite3_extended_result_codes()``."""
+    """Return whether a driver module has switched on ``sqlite3_extended_result_codes()``."""
     connect = getattr(sys.modules.get(module), "connect", None)
     if connect is None:
         return False
@@ -132,20 +132,20 @@ def _primary(error: BaseException) -> int | None:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether a lock of another connection is in the way: SQLITE_BUSY, SQLITE_LOCKED."""
+    """Return whether a lock of another connection is in the way: SQLITE_BUSY, SQLITE_LOCKED."""
     return _primary(error) in _BUSY_OR_LOCKED
 
 
 def is_read_only(error: BaseException) -> bool:
-    """Whether the database cannot be written: SQLITE_READONLY."""
+    """Return whether the database cannot be written: SQLITE_READONLY."""
     return _primary(error) == _READ_ONLY
 
 
 def is_interrupted(error: BaseException) -> bool:
-    """Whether the statement was stopped by ``interrupt()``: SQLITE_INTERRUPT."""
+    """Return whether the statement was stopped by ``interrupt()``: SQLITE_INTERRUPT."""
     return _primary(error) == _INTERRUPTED
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether there was no room to write: SQLITE_FULL."""
+    """Return whether there was no room to write: SQLITE_FULL."""
     return _primary(error) == _FULL

@@ -1,12 +1,12 @@
-"""What a statement writes, where its text does not tell: SQLite is asked by EXPLAIN.
+"""Ask SQLite, by EXPLAIN, what a statement writes if its text does not tell.
 
-The byte code of a statement begins with an ``OP_Transaction`` for each database that it touches,
-which says whether it writes there (https://www.sqlite.org/opcode.html#Transaction); by the same
-SQLite decides ``sqlite3_stmt_readonly()``. ``EXPLAIN`` compiles the statement, and so connects its
-virtual tables, and runs nothing.
+The byte code of a statement begins with an ``OP_Transaction`` for each database that it uses, which
+says whether it writes there (https://www.sqlite.org/opcode.html#Transaction);
+``sqlite3_stmt_readonly()`` goes by the same. ``EXPLAIN`` compiles the statement, and so connects
+its virtual tables, and runs nothing.
 
-What a *function* in the statement writes is not in its byte code. That is known from the
-authorizer, once it was tried.
+Writes of a *function* in the statement are not in its byte code. The authorizer reports them once
+the function has been tried.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _DML = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
 
 
 class Finding(NamedTuple):
-    """What SQLite has said of a statement.
+    """SQLite's answer about a statement.
 
-    ``kind`` is READ, WRITE, TEMP_DML or TEMP_DDL; ``databases`` are the numbers of those that it
-    writes. ``connects`` says that compiling the statement alone was to write, as it is once when a
+    ``kind`` is READ, WRITE, TEMP_DML or TEMP_DDL; ``databases`` are the numbers of the databases
+    that it writes. ``connects`` says that compiling alone tried to write, as happens once when a
     virtual table is connected, or that there are virtual tables that were not known.
     """
 
@@ -40,21 +40,21 @@ _examinations = itertools.count()
 
 
 def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) -> Finding | None:
-    """Return what SQLite says that ``sql`` is. In the connection's thread.
+    """Return what SQLite finds ``sql`` to be. Runs in the connection's thread.
 
-    None where SQLite cannot compile it, or not now: it says so again when it is executed.
+    Return None if SQLite cannot compile it, or not now: executing it raises the same error again.
     """
     authorizer.attempted, known = None, authorizer.shadows
-    # A text of its own each time, so that it is compiled now. sqlite3 keeps compiled statements,
-    # and SQLite reads freed memory where it lists a program that is older than the schema
-    # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c): no step compiles that anew.
+    # A new text each time, so that it is compiled now. sqlite3 keeps compiled statements, and
+    # SQLite reads freed memory where EXPLAIN lists a program that is older than the schema
+    # (P4_TABLE in ``sqlite3VdbeDisplayP4()`` of its vdbeaux.c): no step compiles it again.
     explain = f"EXPLAIN /* {next(_examinations)} */ {without_leading_semicolons(sql)}"
     try:
         with authorizer.aside():
             authorizer.shadows = shadow_tables(connection)
         with authorizer.allowing(Access.EXAMINED):
             program = rows(connection, explain, parameters)
-    except Exception:  # of whatever module the connection is
+    except Exception:  # of any driver module
         return None
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
     connects = authorizer.attempted is not None or authorizer.shadows != known
@@ -62,7 +62,7 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
 
 
 def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:
-    """Return the schemas and names, in lower case, of the tables in which R-trees have their nodes.
+    """Return the schemas and names, in lower case, of the tables that hold the nodes of R-trees.
 
     R-tree compiles its writes to them when it is connected. It always has all three
     (https://www.sqlite.org/rtree.html#creating_an_r_tree_index); a table whose name only looks as

@@ -1,6 +1,6 @@
-"""What a connection has that others do not: functions, collations, databases, settings.
+"""Questions about one connection: its functions, collations, databases and settings.
 
-The questions take some 100 microseconds together, in the connection's thread.
+All of them take some 100 microseconds together, in the connection's thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMIT_DOES_NOT_SYNC = frozenset({0, 1})
 
 
 def rows(connection: sqlite3.Connection, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
-    """All rows of a question, whatever factories the application has set."""
+    """Return all rows of a query, regardless of the factories that the application has set."""
     cursor = connection.cursor()
     cursor.row_factory = None
     try:
@@ -35,19 +35,19 @@ def rows(connection: sqlite3.Connection, sql: str, parameters: Any = ()) -> list
 
 
 def _plain(value: Any) -> Any:
-    # ``text_factory`` belongs to the connection, which others may use at this moment.
+    # ``text_factory`` belongs to the connection, which the application may use at this moment.
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def ask(connection: sqlite3.Connection, pragma: str) -> Any:
-    """The value of a PRAGMA; with ``name = value``, the new one."""
+    """Return the value of a PRAGMA; with ``name = value``, the new one."""
     return rows(connection, f"PRAGMA {pragma}")[0][0]
 
 
 def own_functions(connection: sqlite3.Connection) -> frozenset[str] | None:
-    """The functions that somebody has registered, in lower case; None where SQLite cannot tell."""
+    """Return the functions registered on it, in lower case; None if SQLite cannot tell."""
     known = _rows_or_none(connection, "PRAGMA function_list")
-    if not known:  # before 3.30: nothing
+    if not known:  # before SQLite 3.30 the list is empty
         return None
     return frozenset(name.lower() for name, built_in, *_ in known if not built_in)
 
@@ -55,7 +55,7 @@ def own_functions(connection: sqlite3.Connection) -> frozenset[str] | None:
 def may_execute(functions: frozenset[str] | None, connection: sqlite3.Connection) -> bool:
     """Return whether one of the connection's own functions may execute statements.
 
-    Those of SQLite's extensions that are compiled in, such as full-text search, do not, nor those
+    The functions of compiled-in extensions, such as full-text search, do not, nor do the functions
     that SQLAlchemy's dialect registers on each connection.
     """
     if functions is None:
@@ -69,7 +69,7 @@ _OF_SQLALCHEMY = frozenset({"floor", "regexp"})
 
 @cache
 def _compiled_in(modules: tuple[str, ...]) -> frozenset[str]:
-    """Return the functions of any connection of the first of these modules that connects."""
+    """Return the functions of a new connection of the first module that has ``connect()``."""
     for name in modules:
         connect = getattr(sys.modules.get(name), "connect", None)
         if connect is not None:
@@ -79,20 +79,20 @@ def _compiled_in(modules: tuple[str, ...]) -> frozenset[str]:
 
 
 def has_own_collations(connection: sqlite3.Connection) -> bool:
-    """Whether somebody has registered one, or may have."""
+    """Return whether a collation was registered, or may have been."""
     known = _rows_or_none(connection, "PRAGMA collation_list")
     return known is None or not {name for _, name in known} <= _BUILT_IN_COLLATIONS
 
 
 class Commits(NamedTuple):
-    """What a COMMIT does: only writes to a log, and neither syncs it nor runs a checkpoint."""
+    """Whether a COMMIT writes only to a log, and without a sync or checkpoint (``quick``)."""
 
     to_log: bool = False
     quick: bool = False
 
 
 def commits_of(connection: sqlite3.Connection) -> Commits:
-    """What a COMMIT of the connection does, as it is set now; the worst where it does not tell."""
+    """Return what a COMMIT does with the current settings; the slowest if SQLite does not say."""
     try:
         databases = {name for _, name, _ in rows(connection, "PRAGMA database_list")}
         to_log = databases <= {"main", "temp"} and ask(connection, "journal_mode") == "wal"
@@ -106,7 +106,7 @@ def commits_of(connection: sqlite3.Connection) -> Commits:
 
 
 def _rows_or_none(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]] | None:
-    """None where the question is refused, as by an authorizer of the application."""
+    """Return the rows, or None if the query is refused, as by an authorizer of the application."""
     try:
         return rows(connection, sql)
     except dbapi.DatabaseError as error:
@@ -116,5 +116,5 @@ def _rows_or_none(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, .
 
 
 def _passes(error: Exception) -> bool:
-    """Whether it says nothing about the question, which is asked again."""
+    """Return whether the error is temporary (a lock, an interrupt): the query is repeated."""
     return is_busy(error) or is_interrupted(error)

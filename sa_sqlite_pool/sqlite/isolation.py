@@ -1,9 +1,10 @@
-"""``isolation_level``, as ``sqlite3`` and its users know it.
+"""``isolation_level``, with the meaning that it has in ``sqlite3``.
 
 ``sqlite3`` begins transactions by itself, in one of three ways, or never: with None "the connection
-is in autocommit mode" (https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.isolation_level).
-Here the adapter begins them, IMMEDIATE for what writes. So the strings make no difference; None
-does, and so does ``autocommit=True``, which Python 3.12 has brought for the same.
+is in autocommit mode"
+(https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.isolation_level). Here the
+adapter begins them, by BEGIN IMMEDIATE for writes. So the strings make no difference; None does,
+and so does ``autocommit=True``, its equivalent since Python 3.12.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LEVELS = frozenset({"", "DEFERRED", "IMMEDIATE", "EXCLUSIVE"})
 
 
 def check_isolation_level(level: object) -> str | None:
-    """``level``, or the error that ``sqlite3`` raises for what is none."""
+    """Return ``level``, or raise the error of ``sqlite3`` for an invalid one."""
     if level is not None and not isinstance(level, str):
         raise TypeError("isolation_level must be str or None")
     if level is not None and level.upper() not in _LEVELS:
@@ -31,7 +32,7 @@ def check_isolation_level(level: object) -> str | None:
 
 
 def check_connect_args(parameters: Mapping[str, Any]) -> None:
-    """Refuse an ``isolation_level`` that ``sqlite3`` does not know, and say what does."""
+    """Refuse an ``isolation_level`` that ``sqlite3`` does not know, and name the valid ones."""
     try:
         check_isolation_level(parameters.get("isolation_level"))
     except (TypeError, ValueError) as error:
@@ -44,7 +45,7 @@ def check_connect_args(parameters: Mapping[str, Any]) -> None:
 def take_isolation_level(connection: sqlite3.Connection) -> str | None:
     """Leave transactions to the adapter, and return the level that the connection was opened with.
 
-    None is autocommit. In the connection's thread.
+    None is autocommit. Runs in the connection's thread.
     """
     # "LEGACY_TRANSACTION_CONTROL: … The isolation_level attribute has effect", since Python 3.12.
     # With False, ``sqlite3`` would have a transaction open all the time.

@@ -1,8 +1,8 @@
-"""Connections that SQLite has opened read-only, for a reason that has passed.
+"""Connections that SQLite has opened read-only for a temporary reason.
 
-Where a file cannot be opened for writing (no descriptor is left, say), SQLite opens it for reading
-instead and says nothing (``unixOpen()`` in its os_unix.c; the same for the log and its index). Such
-a connection never writes: each try is SQLITE_READONLY, and only another connection helps.
+If a file cannot be opened for writing (no file descriptor is left, say), SQLite opens it for
+reading and reports no error (``unixOpen()`` in its os_unix.c; the same for the log and its index).
+Such a connection never writes: each attempt is SQLITE_READONLY, and only another connection helps.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _FILES = ("", "-wal", "-shm")
 
 
 def should_write(connection: sqlite3.Connection, file: str) -> bool:
-    """Whether nothing but the connection itself keeps it from writing the database ``file``.
+    """Return whether only the connection itself prevents writes to the database ``file``.
 
-    Not the application's ``PRAGMA query_only``, nor the permissions, nor a read-only mount: another
-    connection would meet the same. In the connection's thread.
+    False if the application's ``PRAGMA query_only``, the permissions or a read-only mount prevent
+    them: another connection would meet the same. Runs in the connection's thread.
     """
     if ask(connection, "query_only") != 0:
         return False

@@ -1,9 +1,8 @@
-"""What a statement does, read from its text.
+"""Read from the text of a statement what it does.
 
-The text decides which way a statement goes first, and SQLite has the last word: a connection that
-must not write is read-only, or its authorizer (``authorizer.py``) says what it would write.
-Only the first characters of a text are looked at, so that a statement of megabytes keeps nothing
-waiting.
+The text decides how a statement is executed first, and SQLite decides finally: a connection that
+must not write is read-only, or its authorizer (``authorizer.py``) reports what it would write. Only
+the first characters of a text are examined, so that a statement of megabytes delays nothing.
 """
 
 from __future__ import annotations
@@ -21,30 +20,30 @@ class Kind(enum.Enum):
     READ = enum.auto()  # SELECT, VALUES, WITH … SELECT, a PRAGMA that asks for the schema
     EXPLAIN = enum.auto()  # compiles a statement, runs nothing
     WRITE = enum.auto()  # DML and DDL
-    UNKNOWN = enum.auto()  # SQLite has to say: no verb of SQL in the first characters
+    UNKNOWN = enum.auto()  # SQLite is asked: no verb of SQL in the first characters
     TEMP_DML = enum.auto()  # changes rows of temp tables only, which are the connection's own
     TEMP_DDL = enum.auto()  # creates, changes or drops temp tables, indexes, views, triggers
     SAVEPOINT = enum.auto()  # opens a transaction where none is open
     BEGIN = enum.auto()  # BEGIN [DEFERRED]: takes no lock yet
     BEGIN_WRITE = enum.auto()  # BEGIN IMMEDIATE or EXCLUSIVE
     END = enum.auto()  # COMMIT, END, ROLLBACK, RELEASE, ROLLBACK TO
-    PRAGMA = enum.auto()  # asks, or sets something of this connection, in a transaction or not
+    PRAGMA = enum.auto()  # reads or sets something of this connection, in a transaction or not
     SETTING = enum.auto()  # a PRAGMA that has no effect within a transaction; DETACH
     PRAGMA_WRITE = enum.auto()  # a PRAGMA that changes the file, in a transaction or not
-    DEFERRAL = enum.auto()  # PRAGMA defer_foreign_keys, given a value: for one transaction
+    DEFERRAL = enum.auto()  # PRAGMA defer_foreign_keys with a value: for one transaction
     ATTACH = enum.auto()
-    MAINTENANCE = enum.auto()  # changes the file and wants no transaction: VACUUM, checkpoints
+    MAINTENANCE = enum.auto()  # changes the file outside a transaction: VACUUM, checkpoints
 
-    __hash__ = object.__hash__  # by identity: enum.Enum's own is a function in Python
+    __hash__ = object.__hash__  # by identity, in C: enum.Enum's own is a function in Python
 
-    # Whether a transaction is begun for it, on connections that read or write in transactions only,
-    # where none is open.
+    # Whether a transaction is begun for it if none is open, on connections that read or write in
+    # transactions only.
     opens_transaction: bool
     # Whether it needs the write turn.
     writes: bool
     # Whether it changes nothing but temp tables, indexes, views and triggers.
     is_temp: bool
-    # Whether it may leave the connection other than it was: see changes_settings().
+    # Whether it may change settings of the connection: see changes_settings().
     may_change_settings: bool
 
 
@@ -73,15 +72,15 @@ for _kind in Kind:
         Kind.MAINTENANCE,
     }
 
-# PRAGMAs that change the file (https://www.sqlite.org/pragma.html) if they are given a value,
+# PRAGMAs that change the file (https://www.sqlite.org/pragma.html) if given a value,
 _WRITING_PRAGMAS = frozenset(
     {"application_id", "default_cache_size", "schema_version", "user_version"}
 )
 # or with and without one.
 _ALWAYS_WRITING_PRAGMAS = frozenset({"incremental_vacuum", "optimize"})
 
-# PRAGMAs that SQLite ignores or refuses within a transaction, or that have nothing to do with
-# one: https://www.sqlite.org/pragma.html, and flagPragma and its neighbours in SQLite's pragma.c.
+# PRAGMAs that SQLite ignores or refuses within a transaction, or that are independent of one:
+# https://www.sqlite.org/pragma.html, and flagPragma and its neighbours in SQLite's pragma.c.
 _OUTSIDE_TRANSACTIONS = frozenset(
     {
         "auto_vacuum",
@@ -92,7 +91,7 @@ _OUTSIDE_TRANSACTIONS = frozenset(
         "key",
         "locking_mode",
         "page_size",
-        "query_only",  # a transaction that writes would not begin any more
+        "query_only",  # afterwards a transaction that writes could not begin
         "rekey",
         "synchronous",
         "temp_store",
@@ -100,8 +99,8 @@ _OUTSIDE_TRANSACTIONS = frozenset(
     }
 )
 
-# PRAGMAs that ask for the schema, which a transaction may change: what create_all() finds missing,
-# nobody must have created by the time it creates it.
+# PRAGMAs that read the schema, in the transaction: what create_all() finds missing, no other
+# connection may create before create_all() does.
 _SCHEMA_PRAGMAS = frozenset(
     {
         "foreign_key_list",
@@ -114,9 +113,9 @@ _SCHEMA_PRAGMAS = frozenset(
     }
 )
 
-# As SQLite takes a text apart (``sqlite3GetToken()`` in its tokenize.c): a byte order mark is
-# space, and every character beyond ASCII may be part of a name. What is not closed goes to the end,
-# since a long text is cut.
+# SQLite's own tokens (``sqlite3GetToken()`` in its tokenize.c): a byte order mark is space, and
+# every character beyond ASCII may be part of a name. An unclosed quote or comment extends to the
+# end, since a long text is cut.
 _TOKEN = re.compile(
     r"""
       (?P<skip>[\s\ufeff]+ | --[^\n]* | /\*.*?(?:\*/|\Z) | ;)
@@ -132,17 +131,17 @@ _QUOTES = "\"'`[]"
 
 
 def words(sql: str) -> Iterator[str]:
-    """The words of ``sql`` outside quotes and comments, in upper case."""
+    """Return the words of ``sql`` outside quotes and comments, in upper case."""
     return (word for word, _ in _words_and_depths(sql))
 
 
 def top_level_words(sql: str) -> Iterator[str]:
-    """Those of them that stand outside parentheses."""
+    """Return the words of ``sql`` outside quotes, comments and parentheses, in upper case."""
     return (word for word, depth in _words_and_depths(sql) if depth == 0)
 
 
 def first_word(sql: str) -> str:
-    """Return the first word of ``sql``, in upper case; empty where there is none."""
+    """Return the first word of ``sql``, in upper case; empty if there is none."""
     return next(words(sql[:_LOOKED_AT]), "")
 
 
@@ -158,9 +157,9 @@ def _words_and_depths(sql: str) -> Iterator[tuple[str, int]]:
 
 
 LONGEST_REMEMBERED = 4096
-"""Characters of a text that tables by text may keep; a longer one is dear to keep."""
+"""Characters of the longest text that tables by text keep, to bound their memory."""
 
-_LOOKED_AT = 16_384  # characters, in which the verb of a statement is found or not
+_LOOKED_AT = 16_384  # characters that are searched for the verb of a statement
 
 
 def classify(sql: str) -> Kind:
@@ -210,7 +209,7 @@ _BY_FIRST_WORD = {
 
 
 def _main_verb(remaining: Iterator[str]) -> Kind:
-    # The members of a WITH stand in parentheses, so the first verb at the top is the statement's:
+    # The members of a WITH are in parentheses, so the first verb outside them is the statement's:
     # https://www.sqlite.org/lang_with.html
     for word in remaining:
         if word in {"SELECT", "VALUES"}:
@@ -228,7 +227,7 @@ def _explain(sql: str, remaining: Iterator[str]) -> Kind:
 
 
 class Pragma(NamedTuple):
-    """A PRAGMA statement, in lower case and without quotes; ``value`` is None where it asks."""
+    """A PRAGMA statement, in lower case and without quotes; ``value`` is None if it has none."""
 
     name: str
     schema: str | None
@@ -236,7 +235,7 @@ class Pragma(NamedTuple):
 
 
 def parse_pragma(sql: str) -> Pragma | None:
-    """Return the PRAGMA that ``sql`` is, or explains; None where it is none."""
+    """Return the PRAGMA that ``sql`` is, or explains; None if it is no PRAGMA."""
     found = (token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip")
     parts = (token.group().strip(_QUOTES).lower() or "''" for token in found)
     first = next(parts, "")
@@ -253,7 +252,7 @@ def parse_pragma(sql: str) -> Pragma | None:
 
 
 def is_on(value: str) -> bool:
-    """Return what SQLite takes the value of a PRAGMA for that is on or off (its pragma.c)."""
+    """Return whether SQLite reads the value of a boolean PRAGMA as on (its pragma.c)."""
     return value in _ON or (value.isdigit() and int(value) != 0)
 
 
@@ -278,22 +277,22 @@ def _pragma(sql: str) -> Kind:
 def pragma_writes(name: str, *, has_value: bool) -> bool:
     """Return whether the PRAGMA changes the file and so needs the write turn.
 
-    ``journal_mode`` does not count, since most of them ask for the mode that there is already, and
-    then nothing happens. SQLite's authorizer has its word where it is another than WAL.
+    ``journal_mode`` does not count: most statements ask for the mode that is set already, which
+    changes nothing. SQLite's authorizer reports a mode other than WAL.
     """
     name = name.lower()
     return name in _ALWAYS_WRITING_PRAGMAS or (has_value and name in _WRITING_PRAGMAS)
 
 
 class Attach(NamedTuple):
-    """An ATTACH statement: the expressions of its file and of its name, as they stand there."""
+    """An ATTACH statement: the expressions of its file and of its schema name, as written."""
 
     file: str
     name: str
 
 
 def parse_attach(sql: str) -> Attach | None:
-    """Return the parts of an ATTACH; None where it has others as well, such as a key.
+    """Return the parts of an ATTACH; None if it has further ones, such as a key.
 
     ``ATTACH [DATABASE] expr AS schema-name``: https://www.sqlite.org/lang_attach.html
     """
@@ -309,7 +308,7 @@ def parse_attach(sql: str) -> Attach | None:
 
 
 def savepoint_name(sql: str) -> str:
-    """Return the name that SAVEPOINT, RELEASE or ROLLBACK TO is about, as SQLite compares it."""
+    """Return the name in a SAVEPOINT, RELEASE or ROLLBACK TO, as SQLite compares it."""
     tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
     names = [match.group() for match in tokens if match.lastgroup in {"word", "quoted"}]
     return names[-1].strip(_QUOTES).lower()
@@ -323,7 +322,7 @@ def is_well_formed_savepoint(sql: str) -> bool:
 
 
 def ends_transaction(sql: str) -> bool:
-    """Return whether a statement of the kind ``END`` ends all, and not a SAVEPOINT alone."""
+    """Return whether a statement of kind ``END`` ends the transaction, not only a SAVEPOINT."""
     found = list(words(sql[:_LOOKED_AT]))
     return found[0] != "RELEASE" and not (found[0] == "ROLLBACK" and "TO" in found)
 
@@ -357,7 +356,7 @@ def pragma_asks(name: str) -> bool:
 
 
 def changes_settings(sql: str) -> bool:
-    """Return whether the connection may differ afterwards from what it was when it was opened."""
+    """Return whether the statement may change the settings that the connection was opened with."""
     pragma = parse_pragma(sql)
     if pragma is None:
         return first_word(sql) in {"ATTACH", "DETACH"}
@@ -365,7 +364,7 @@ def changes_settings(sql: str) -> bool:
 
 
 def without_leading_semicolons(sql: str) -> str:
-    """Return what ``EXPLAIN`` may stand before: SQLite passes over semicolons only in front."""
+    """Return ``sql`` for use after ``EXPLAIN``: SQLite skips semicolons only at the start."""
     tokens = _TOKEN.finditer(sql[:_LOOKED_AT])
     first = next((token for token in tokens if token.lastgroup != "skip"), None)
     return sql if first is None else sql[first.start() :]

@@ -1,7 +1,7 @@
-"""SQLite's own connection in the hands of a function that must not end the transaction.
+"""Keep a function that has SQLite's own connection from ending the transaction.
 
 ``commit()``, ``COMMIT`` as text, ``with connection:``, and ``executescript()``, which commits
-first, pass SQLAlchemy by. But SQLite asks its authorizer about each of them while it compiles it:
+first, bypass SQLAlchemy. But SQLite calls its authorizer for each of them while it compiles it:
 ``SQLITE_TRANSACTION`` in https://www.sqlite.org/c3ref/c_alter_table.html.
 """
 
@@ -17,9 +17,9 @@ from .shared_hooks import ask_instead, install_authorizer
 
 @final
 class EndWatch:
-    """An authorizer that denies BEGIN, COMMIT and ROLLBACK, and asks ``authorizer`` about the rest.
+    """An authorizer that denies BEGIN, COMMIT and ROLLBACK, and calls ``authorizer`` for the rest.
 
-    :param on_denial: called with what was denied
+    :param on_denial: called with the name of the denied operation
     """
 
     __slots__ = ("_authorizer", "_on_denial", "_sqlite")
@@ -32,15 +32,15 @@ class EndWatch:
         self._on_denial = on_denial
 
     def begin(self) -> None:
-        """Be asked from now on, also about what is compiled already.
+        """Install this authorizer, also for statements that are compiled already.
 
-        Statements that are in Python's cache are not asked about again. But a new authorizer
+        SQLite does not ask about the statements in Python's cache again. But a new authorizer
         expires them all (``sqlite3_set_authorizer()`` in SQLite's auth.c).
         """
         ask_instead(self._sqlite, self)
 
     def end(self) -> None:
-        """Have the authorizer asked again, for it alone; COMMIT is compiled anew then, too."""
+        """Install the original authorizer again; COMMIT is compiled again then, too."""
         install_authorizer(self._sqlite, self._authorizer)
 
     def __call__(

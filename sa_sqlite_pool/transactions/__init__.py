@@ -1,1 +1,1 @@
-"""What a connection holds for its transaction, and what it waits for."""
+"""The transactions of a connection: the turns and snapshots they hold, and the waits for them."""

@@ -1,7 +1,7 @@
-"""Files that are attached to a connection that writes: which are locked, and in what turns.
+"""Files attached to a connection that writes: which ones it locks, and in which turns.
 
-``BEGIN IMMEDIATE`` takes the write lock of every attached file, also of those that are only read,
-and of the connection's own file where that is attached under a second name. So a connection with
+``BEGIN IMMEDIATE`` takes the write lock of every attached file, also of a file that is only read,
+and of the connection's own file if that is attached under a second name. So a connection with
 attached files begins with a plain BEGIN, and each statement locks what it writes
 (``OP_Transaction``), in the write turns of these files.
 """
@@ -23,7 +23,7 @@ from .rules import Rules
 
 _MAIN = 0
 
-# Bytes of an attached file's log above which a commit moves it into its database.
+# Bytes of an attached file's log above which a commit runs a checkpoint of it.
 _LARGE_LOG = 16 * 1024 * 1024
 
 
@@ -36,18 +36,18 @@ class _Held(NamedTuple):
 
 @final
 class AttachedFiles:
-    """Those of one connection, and the turns of those that its transaction writes.
+    """The attached files of one connection, and the turns of the files that its transaction writes.
 
-    They are known by :meth:`learn`, which has to be called when ``out_of_date`` says so.
+    :meth:`learn` reads which they are, and must be called when ``out_of_date`` is true.
     """
 
     __slots__ = ("_authorizer", "_files", "_names", "_seen", "any", "held")
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
-        self._seen = 0  # of the authorizer's count of what was attached and detached
-        self._files: dict[int, str] = {}  # real paths, by the number of the database
-        self._names: dict[str, str] = {}  # of the databases, by the real path
+        self._seen = 0  # the authorizer's count of ATTACH and DETACH at the last learn()
+        self._files: dict[int, str] = {}  # real paths by database number
+        self._names: dict[str, str] = {}  # schema names by real path
         self.held: list[_Held] = []
         self.any = False  # whether a file is attached
 
@@ -56,7 +56,7 @@ class AttachedFiles:
         return self._seen != self._authorizer.attached
 
     def learn(self, connection: Any) -> None:
-        """Look what is attached now. In the connection's thread."""
+        """Read which files are attached now. Runs in the connection's thread."""
         seen = self._authorizer.attached
         with self._authorizer.aside():
             found = rows(connection, "PRAGMA database_list")
@@ -67,24 +67,24 @@ class AttachedFiles:
 
     @property
     def own_file_twice(self) -> str | None:
-        """The second name of a file that is attached twice, or of main; None if there is none."""
+        """The second name of a file that is attached twice, or is main; None if there is none."""
         files = list(self._files.values())
         twice = [file for file in files if files.count(file) > 1]
         return self._names[twice[0]] if twice else None
 
     @property
     def numbers(self) -> frozenset[int]:
-        """All that are attached, by SQLite's numbers."""
+        """The numbers that SQLite gives to the attached databases."""
         return frozenset(number for number in self._files if number > 1)
 
     async def take_turns(self, databases: frozenset[int], rules: Rules, patience: Patience) -> None:
-        """Wait for the turns of the files that a statement writes, main's excepted.
+        """Wait for the turns of the files that a statement writes, except main's.
 
-        Main's comes before, so that the transactions of one engine follow one another, in whatever
-        order each writes its files. These are taken in the order of their paths. A cancellation
-        leaves those that are taken until the transaction has ended.
+        Main's turn comes first, so that the transactions of one engine follow one another, in
+        whatever order each writes its files. The others are taken in the order of their paths. A
+        cancellation leaves the turns that are taken held until the transaction ends.
         """
-        if rules.turn is None:  # a reader's: what SQLite could not compile writes nothing either
+        if rules.turn is None:  # a reader, which writes nothing
             return
         written = {self._files[number] for number in databases if number in self._files}
         has_turn = {self._files.get(_MAIN, ""), *(held.file for held in self.held)}
@@ -104,20 +104,19 @@ class AttachedFiles:
         self.held.append(_Held(file, turn, permit, request))
 
     def give_back(self) -> None:
-        """The transaction has ended. From any thread."""
+        """Give the turns back after the end of the transaction. Callable from any thread."""
         while self.held:
             held = self.held.pop()
             held.request.release()
             held.turn.release(held.permit)
 
     def look_at_logs(self, connection: Any) -> None:
-        """Keep the logs of the files small that were written, after COMMIT, in their turns.
+        """Run checkpoints of large logs of the written files, after COMMIT, in their turns.
 
-        SQLite's own automatic checkpoint is off: it would run outside of them.
+        SQLite's own automatic checkpoint is off: it would run outside the turns.
         """
         for held in self.held:
-            # It is committed: a cursor of the application that still reads there, say, changes that
-            # no more.
+            # It is committed: an error, such as from an open cursor there, must not hide that.
             with contextlib.suppress(OSError, *dbapi.Error), self._authorizer.aside():
                 if os.stat(f"{held.file}-wal").st_size > _LARGE_LOG:
                     name = _quoted(self._names[held.file])
@@ -125,10 +124,10 @@ class AttachedFiles:
 
 
 def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
-    """BEGIN, and take the write lock of the database itself, but of no attached file.
+    """Send BEGIN, and take the write lock of the database itself, but of no attached file.
 
-    SQLite takes it for a DELETE that finds nothing, and writes nothing. Where there is no table,
-    ``user_version`` is set to what it is.
+    A DELETE that matches no row takes the lock and writes nothing. If there is no table,
+    ``user_version`` is set to its own value.
     """
     with authorizer.aside():
         row = next(iter(rows(connection, _ANY_TABLE)), None)
@@ -142,7 +141,7 @@ def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
 
 def _lock_main(connection: Any, table: str | None) -> None:
     if table is not None:
-        # Its triggers may not be compiled: they name a function that is not registered, say.
+        # Its triggers may fail to compile: they name a function that is not registered, say.
         with contextlib.suppress(*dbapi.OperationalError):
             connection.execute(f"DELETE FROM main.{_quoted(table)} WHERE 0")  # noqa: S608
             return

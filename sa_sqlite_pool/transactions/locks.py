@@ -1,8 +1,7 @@
-"""Locks that somebody else holds: which errors tell of them, and how they are waited for.
+"""SQLite locks of other connections: which errors report them, and how tasks wait for them.
 
-Writers of this package meet in the write turn and never here. SQLite's lock is held by programs
-that do not know the package, for a moment while a connection opens or closes, and, without WAL,
-by readers.
+Writers of this package wait for the write turn, not here. SQLite's lock is held by programs that do
+not know the package, for a moment while a connection opens or closes, and, without WAL, by readers.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ _LOCKED = 6
 _LOCKED_SHAREDCACHE = 262
 _BUSY_SNAPSHOT = 517
 
-# How many seconds the current task waits to write, where that is not for its engine to say: a
-# migration waits for another worker's, which may take minutes. None: the engine's `write_timeout`.
+# Seconds that the current task waits to write, if not the engine's `write_timeout` (None): a
+# migration waits for another process's, which may take minutes.
 write_patience: ContextVar[float | None] = ContextVar("sa_sqlite_pool_patience", default=None)
 
 
@@ -54,8 +53,8 @@ def is_own_lock(error: Exception) -> bool:
 
     "SQLITE_LOCKED … indicates that a write operation could not continue because of a conflict
     within the same database connection" (https://www.sqlite.org/rescode.html#locked); with a shared
-    cache the code is another. And SQLITE_BUSY where COMMIT, ROLLBACK or RELEASE meets statements
-    that still write: "cannot commit transaction - SQL statements in progress"
+    cache the code is another. SQLITE_BUSY means it, too, if COMMIT, ROLLBACK or RELEASE meets
+    statements that still write: "cannot commit transaction - SQL statements in progress"
     (``OP_AutoCommit`` and ``OP_Savepoint`` in SQLite's vdbe.c).
     """
     code = error_code(error)
@@ -67,8 +66,8 @@ def is_own_lock(error: Exception) -> bool:
 _IN_PROGRESS = "SQL statements in progress"
 
 
-class NotBegun(Exception):  # noqa: N818 - no error: a way to go again
-    """A lock was in the way of a BEGIN; nothing of what should follow has run."""
+class NotBegun(Exception):  # noqa: N818 - no error: the caller tries again
+    """A lock was in the way of a BEGIN; nothing that should follow it has run."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -76,12 +75,12 @@ class NotBegun(Exception):  # noqa: N818 - no error: a way to go again
 
 
 async def pause() -> None:
-    """Between two tries."""
+    """Wait for a moment between two tries."""
     await asyncio.sleep(_jittered())
 
 
 def pause_here() -> None:
-    """The same in a thread that must not let go of what it has begun."""
+    """Block for a moment between two tries, in a thread that must keep what it has begun."""
     time.sleep(_jittered())
 
 
@@ -90,7 +89,7 @@ def _jittered() -> float:
 
 
 def is_lock(error: Exception) -> bool:
-    """Whether somebody else's lock is in the way of what began no transaction."""
+    """Return whether another connection's lock prevented what began no transaction."""
     return isinstance(error, dbapi.OperationalError) and may_pass(error, in_transaction=False)
 
 
@@ -99,10 +98,10 @@ async def keep_trying(
     seconds: float,
     passes: Callable[[Exception], bool] = is_lock,
 ) -> T:
-    """``await attempt()`` until it succeeds, for so many seconds.
+    """Repeat ``await attempt()`` until it succeeds, for ``seconds``.
 
-    Raises what it raises in the end, and at once what does not pass. SQLite's own busy time-out
-    could not be cancelled.
+    Raise its last error at the deadline, and at once an error that ``passes`` refuses. A wait by
+    SQLite's own busy timeout could not be cancelled.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -120,7 +119,7 @@ def _write_seconds(rules: Rules) -> float:
 
 
 class Patience:
-    """One monotonic deadline for all the waiting of one call."""
+    """One monotonic deadline for all waits of one call."""
 
     __slots__ = ("_checkout", "_commits", "_deadline", "_rules", "_writing", "seconds")
 
@@ -152,9 +151,9 @@ class Patience:
         return self.seconds - self.seconds_left
 
     async def wait(self, error: Exception) -> None:
-        """A moment before the next try; the time-out's error when none is left.
+        """Pause before the next try; raise the time-out's error after the deadline.
 
-        Raised at once where the task would wait for its own reading.
+        Raise OwnLockError at once if the task would wait for its own read or write.
         """
         if self._commits and (own := self._own_read()) is not None:
             raise OwnLockError(
@@ -175,11 +174,11 @@ class Patience:
         await pause()
 
     def _is_shared(self, error: Exception) -> bool:
-        """Whether the lock is of this process for certain."""
+        """Return whether the lock is certainly one of this process."""
         return error_code(error) == _LOCKED_SHAREDCACHE or self._rules.file is None
 
     def _held_by_task(self) -> str | None:
-        """What the same task does on another connection, which keeps the lock."""
+        """Return what the same task does on another connection that keeps the lock, or None."""
         now, turn = time.monotonic(), self._rules.writer
         holder = None if turn is None or self._writing else turn.holder
         if holder is not None and is_own(holder):
@@ -195,7 +194,7 @@ class Patience:
         return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
 
     def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
-        """Return the error of a time-out; ``error`` is the last one that SQLite has raised."""
+        """Return the error of a time-out; ``error`` is the last one that SQLite raised."""
         message = self._what_was_waited_for()
         cls = WriteTimeout if self._writing else ReadLockTimeout
         return cls(message, error)
@@ -235,7 +234,7 @@ class Patience:
 
 
 class TimeLimit:
-    """One monotonic deadline for the running of one statement, from its first use on."""
+    """One monotonic deadline for the run of one statement, from its first use on."""
 
     __slots__ = ("_deadline", "_seconds")
 

@@ -1,9 +1,9 @@
-"""Settings of a connection that the package needs otherwise than the application has asked for.
+"""Settings of a connection that the package needs otherwise than the application has set them.
 
-* ``busy_timeout``: SQLite itself must not wait for a lock, since it may run on the event loop. What
-  the application sets is remembered, and what it asks for is answered.
-* ``query_only``: a swap-in connection is read-only as long as its role is "reader".
-* A reader attaches other files for reading only, and ``PRAGMA optimize`` has nothing to write.
+* ``busy_timeout``: SQLite itself must not wait for a lock, since it may run on the event loop. The
+  application's value is remembered, and returned when it is queried.
+* ``query_only``: a swap-in connection is read-only as long as its role is "reader". * A reader
+attaches other files read-only, and ``PRAGMA optimize`` does nothing on it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .rules import Rules
 
 @final
 class OwnSettings:
-    """Those of one connection.
+    """The package's own settings of one connection.
 
-    ``read_only`` says that it must not write, by query_only; None where that is not known, since it
-    was stopped while it was switched.
+    ``read_only`` says that query_only is on, so that it cannot write; None if that is unknown,
+    since switching it was interrupted.
     """
 
     __slots__ = (
@@ -42,10 +42,10 @@ class OwnSettings:
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
-        self._busy_timeout_ms: int | None = None  # of the application; None: it has set none
-        self._lent_ms: int | None = None  # set when the raw connection was lent; None: it is not
-        self._query_only = 0  # of the application
-        self._attached = 0  # of the authorizer's count: all of these are read-only
+        self._busy_timeout_ms: int | None = None  # the application's; None: it has set none
+        self._lent_ms: int | None = None  # SQLite's while the raw connection is lent; else None
+        self._query_only = 0  # the application's
+        self._attached = 0  # files attached read-only, by the authorizer's count
         self.read_only: bool | None = False
 
     def execution(
@@ -53,7 +53,7 @@ class OwnSettings:
     ) -> Execute:
         """Return how to execute a statement that may change settings, in place of ``execute``.
 
-        ``set_up`` says that the application does not have the connection yet: a listener runs.
+        ``set_up`` says that a listener runs, before the application has the connection.
         """
         if kind is Kind.ATTACH:
             return self._attaching(rules, execute) if role is Role.READER else execute
@@ -77,7 +77,7 @@ class OwnSettings:
 
     def _with_busy_timeout(self, rules: Rules, execute: Execute) -> Execute:
         def with_it(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-            if self._lent_ms is not None:  # it is SQLite's own, as long as the connection is lent
+            if self._lent_ms is not None:  # while it is lent, SQLite's own setting counts
                 return execute(connection, sql, parameters)
             with self._authorizer.aside():
                 connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout(rules)}").close()
@@ -86,14 +86,14 @@ class OwnSettings:
             finally:
                 with self._authorizer.aside():
                     self._busy_timeout_ms = ask(connection, "busy_timeout")
-                self._authorizer.busy_timeout = True  # it is switched off when all is done
+                self._authorizer.busy_timeout = True  # it is switched off after the statement
 
         return with_it
 
     def lend(self, connection: sqlite3.Connection, rules: Rules, role: Role) -> None:
         """Have SQLite wait for locks by itself while the application has the raw connection.
 
-        And refuse to write where the role is a reader's, and only there.
+        Switch query_only on if the role is a reader's, and off otherwise.
         """
         self._lent_ms = self._busy_timeout(rules)
         with self._authorizer.aside():
@@ -103,7 +103,7 @@ class OwnSettings:
             self.set_read_only(connection, read_only)
 
     def take_back(self, connection: sqlite3.Connection) -> None:
-        """Remember what the application has set on the raw connection, and switch it off."""
+        """Remember the busy timeout set on the raw connection, and switch SQLite's off."""
         with self._authorizer.aside():
             now = ask(connection, "busy_timeout")
         if now != self._lent_ms:
@@ -113,14 +113,14 @@ class OwnSettings:
         take_isolation_level(connection)
 
     def _busy_timeout(self, rules: Rules) -> int:
-        """Return the milliseconds that the application has set, or what is waited instead."""
+        """Return the milliseconds that the application has set, or the engine's time-out."""
         if self._busy_timeout_ms is not None:
             return self._busy_timeout_ms
         seconds = rules.read_timeout if rules.role is Role.READER else rules.write_timeout
         return min(int(seconds * 1000), _LONGEST_MS)
 
     def switch_off_waiting(self, connection: sqlite3.Connection) -> None:
-        """See to it that SQLite waits for no lock by itself."""
+        """Set SQLite's busy timeout to zero, so that it never waits for a lock."""
         with self._authorizer.aside():
             connection.execute("PRAGMA busy_timeout = 0").close()
         self._authorizer.busy_timeout = False
@@ -128,7 +128,7 @@ class OwnSettings:
     # -- query_only -------------------------------------------------------------------------------
 
     def set_read_only(self, connection: sqlite3.Connection, wanted: bool) -> None:
-        """Have SQLite refuse writes, or let it be as the application has it. In the thread."""
+        """Switch query_only on, or back to the application's value. Runs in the thread."""
         with self._authorizer.aside():
             if self.read_only is False:
                 self._query_only = ask(connection, "query_only")
@@ -151,10 +151,10 @@ class OwnSettings:
 
         return as_it_has_it
 
-    # -- what all connections have to agree on ----------------------------------------------------
+    # -- settings that all connections must share -------------------------------------------------
 
     def _unless_it_changes(self, pragma: Pragma, rules: Rules, execute: Execute) -> Execute:
-        """Execute a PRAGMA of a listener, unless it would set another value than the engine has."""
+        """Execute a PRAGMA of a listener, unless it sets another value than the engine's."""
         name = pragma.name
 
         def check(connection: sqlite3.Connection, _sql: str, parameters: Parameters) -> Reply:
@@ -177,7 +177,7 @@ class OwnSettings:
     def _attaching(self, rules: Rules, execute: Execute) -> Execute:
         def attach(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
             wanted = attaching.ask_what(connection, sql, parameters)
-            if wanted is None:  # it is refused, unless it is no ATTACH at all
+            if wanted is None:  # SQLite refuses it, unless it is no ATTACH at all
                 return execute(connection, sql, parameters)
             before = self._authorizer.attached
             try:
@@ -187,30 +187,30 @@ class OwnSettings:
                 raise rules.forbidden(
                     f"ATTACH ({error}), and creates no file: let the writer attach it first"
                 ) from error
-            finally:  # what a listener has attached by itself stays unaccounted for
+            finally:  # a listener's own ATTACH stays uncounted
                 self._attached += self._authorizer.attached - before
             return NO_REPLY
 
         return attach
 
     def attach_again_read_only(self, connection: sqlite3.Connection) -> None:
-        """Attach again, for reading only, what was attached before the connection is a reader."""
+        """Attach read-only the files that were attached before the connection became a reader."""
         with self._authorizer.aside():
             attaching.attach_again_read_only(connection)
         self._attached = self._authorizer.attached
 
     @property
     def attached_for_writing(self) -> bool:
-        """Whether a file may have been attached in another way than by a statement here."""
+        """True if a file may have been attached otherwise than by a statement here."""
         return self._attached != self._authorizer.attached
 
 
-# PRAGMAs by which one connection decides for all on the file.
+# PRAGMAs of one connection that affect all connections to the file.
 _FOR_ALL_CONNECTIONS = frozenset({"journal_mode", "locking_mode"})
 
 
 def _is_for_all_connections(pragma: Pragma, rules: Rules) -> bool:
-    # A database in memory has the journal mode "memory", whatever is asked for.
+    # The journal mode of a database in memory is always "memory".
     own = pragma.schema in {None, "main"} and rules.file is not None
     return own and pragma.name in _FOR_ALL_CONNECTIONS
 
@@ -220,8 +220,8 @@ _LONGEST_MS = 2**31 - 1
 
 
 # PRAGMA optimize: "0x00001: Debugging mode. Do not actually perform any optimizations but instead
-# return one line of text for each optimization that would have been done", and what it does by
-# default otherwise: https://www.sqlite.org/pragma.html#pragma_optimize
+# return one line of text for each optimization that would have been done", and the default mask
+# without it: https://www.sqlite.org/pragma.html#pragma_optimize
 _ONLY_SAY, _BY_DEFAULT = 0x1, 0xFFFE
 
 
@@ -231,7 +231,7 @@ def optimize_only_says(pragma: Pragma) -> bool:
 
 
 def saying_only(pragma: Pragma) -> str:
-    """Return a PRAGMA optimize in debugging mode: a row for each optimization, and no write."""
+    """Return a PRAGMA optimize in debugging mode: a row per optimization, and no write."""
     schema = f"{pragma.schema}." if pragma.schema else ""
     return f"PRAGMA {schema}optimize({_mask(pragma) | _ONLY_SAY})"
 
@@ -239,12 +239,12 @@ def saying_only(pragma: Pragma) -> str:
 def _mask(pragma: Pragma) -> int:
     try:
         return _BY_DEFAULT if pragma.value is None else int(pragma.value, 0)
-    except ValueError:  # what SQLite makes of it
+    except ValueError:  # as SQLite reads it
         return 0
 
 
 def _unless_read_only(execute: Execute) -> Execute:
-    """PRAGMA optimize, which listeners of both engines execute: a reader has nothing to write."""
+    """Execute PRAGMA optimize, which listeners of both engines send; a reader writes nothing."""
 
     def optimize(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         try:

@@ -1,19 +1,19 @@
 """Where a statement runs: in a thread, or inline, on the event loop itself.
 
-A hop to a thread and back costs many times what a short statement does. So a statement that is
-known to be short runs inline. What is known is learned, for each connection and SQL text
-(``facts.py``): the first runs are timed in the thread, and what takes long, there or inline, goes
-to the thread for a while, longer each time.
+A hop to a thread and back takes many times as long as a short statement. So a statement that is
+known to be short runs inline. The knowledge is learned for each connection and SQL text
+(``facts.py``): the first runs are timed in the thread, and a statement that takes long, there or
+inline, runs in the thread for a while, longer each time.
 
 * A *read* runs under a budget: after some thousands of steps of SQLite's virtual machine a progress
   handler stops it, and it runs again in the thread. Its transaction stays as it is.
-* A *write* is never stopped, so it has to be known better: "if the interrupted SQL operation is an
+* A *write* is never stopped, so more must be known of it: "if the interrupted SQL operation is an
   INSERT, UPDATE, or DELETE that is inside an explicit transaction, then the entire transaction will
   be rolled back" (https://www.sqlite.org/c3ref/interrupt.html).
-* What calls a function of the application never runs inline: it may wait for something, or do what
-  must not be done twice. SQLite's authorizer tells, also of those in views and triggers.
-* Nothing waits inline. SQLite's busy time-out is zero, so a lock in the way is an error, for which
-  the task waits. COMMIT runs inline only where it appends to the log and does not sync it.
+* A statement that calls a function of the application never runs inline: the function may wait, or
+  do what must not be done twice. SQLite's authorizer reports calls, also in views and triggers.
+* Nothing waits inline. SQLite's busy timeout is zero, so a lock in the way is an error; the task
+  waits. COMMIT runs inline only if it appends to the log and does not sync it.
 """
 
 from __future__ import annotations
@@ -36,43 +36,42 @@ from .own_settings import OwnSettings
 
 T = TypeVar("T")
 
-# Steps of the virtual machine, some 50 ns each, between two questions of the progress handler.
-# SQLite counts them over all runs of a compiled statement: the first question of a run comes after
-# as many at the most, the second exactly as many later. Another may be about the BEGIN. So whoever
-# is asked about for the third time has taken as many steps at least, and three times as many at
-# the most.
+# Steps of the virtual machine, some 50 ns each, between two calls of the progress handler. SQLite
+# counts them over all runs of a compiled statement: the first call of a run comes after at most
+# this many, the second exactly this many later. One call may be during the BEGIN. So at its third
+# call a statement has taken at least this many steps, and at most three times as many.
 _STEPS = 3_000
 
-# Seconds of the processor, or by the clock if the disk was waited for, that are too long inline.
+# CPU seconds, or seconds by the clock if it waited for the disk, that are too long inline.
 _LONG_SECONDS = 0.001
 
-# A write of more rows is taken for a long one: what COMMIT has to write is not known otherwise.
+# A write of more rows counts as long: the amount that COMMIT has to write is unknown otherwise.
 _FEW_ROWS = 100
 
-# After so many writes of one transaction, COMMIT is taken for a long one.
+# After this many writes in one transaction, COMMIT counts as long.
 _FEW_WRITES = 50
 
-# A limit of a statement that is so short cannot be kept without a thread.
+# Seconds; a shorter statement timeout cannot be kept without a thread.
 _SHORTEST_TIMEOUT = 0.05
 
 # Characters of long texts that the compiled statements of a connection may have.
 _MOST_LONG_TEXTS = 4 * 1024 * 1024
 
-# Of the progress handler, the last one first: go on, go on, stop.
+# Answers of the progress handler, taken from the end: go on, go on, stop.
 _ANSWERS = (1, 0, 0)
 
 
-class NotInline(Exception):  # noqa: N818 - no error: a way to go again
-    """The statement has to run in the thread after all. Nothing has happened."""
+class NotInline(Exception):  # noqa: N818 - no error: the caller tries again
+    """The statement has to run in the thread after all. It has had no effect."""
 
 
 @final
 class PlacementPolicy:
-    """Decides for one connection, and learns. Used by whoever uses the connection, in any thread.
+    """Decides where statements of one connection run. Used in any thread that has the connection.
 
-    ``placement`` other than AUTO decides once and for all. ``writes`` counts the statements of the
-    open transaction that wrote. ``size`` is how many texts are known,
-    and how many statements ``sqlite3`` keeps compiled.
+    A ``placement`` other than AUTO is final. ``writes`` counts the statements of the open
+    transaction that wrote. ``size`` is how many texts are known, and statements ``sqlite3`` keeps
+    compiled.
     """
 
     def __init__(self, placement: Placement, authorizer: Authorizer, size: int) -> None:
@@ -81,12 +80,12 @@ class PlacementPolicy:
         self._learns = placement is Placement.AUTO
         self._always = placement is Placement.INLINE
         self._size = size
-        self._long_texts = 0  # characters of those since the last time they were let go
+        self._long_texts = 0  # characters compiled since the cache was last emptied
         self.facts = FactsTable(size)
         self._end = StatementFacts("COMMIT")
         self._functions_known = False
         self._commits_known = False
-        self._understood = False  # nothing but functions can be in the way
+        self._understood = False  # only functions can prevent inline runs
         self._commits = Commits()
         self._answers = list(_ANSWERS)
         self._armed = False
@@ -96,7 +95,7 @@ class PlacementPolicy:
     # -- decisions ------------------------------------------------------------------------------
 
     def is_inline(self, facts: StatementFacts, *, many: bool, timeout: float | None) -> bool:
-        """Whether the statement is to run on the loop.
+        """Return whether the statement is to run on the event loop.
 
         ``many``: more than one run of it, an executemany or a stream.
         """
@@ -110,7 +109,7 @@ class PlacementPolicy:
         return facts.is_short(writes=writes)
 
     def end_is_inline(self, log_is_quiet: Callable[[], bool]) -> bool:
-        """Whether COMMIT or ROLLBACK of what was written is to run on the loop."""
+        """Return whether COMMIT or ROLLBACK of a transaction that wrote is to run on the loop."""
         if not self._learns:
             return self._always
         return (
@@ -130,7 +129,7 @@ class PlacementPolicy:
         function: Callable[..., T],
         *args: Any,
     ) -> T:
-        """Run a statement here, or raise :class:`NotInline` if that turns out to be wrong.
+        """Run a statement on the loop, or raise :class:`NotInline` if that proves wrong.
 
         ``function`` is called with the connection and ``args``.
         """
@@ -153,10 +152,10 @@ class PlacementPolicy:
             raise NotInline from None
         finally:
             authorizer.inline = False
-            answers[:] = _ANSWERS  # what comes next has few steps, or disarms it
+            answers[:] = _ANSWERS  # what comes next is short, or switches the handler off
         few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
         if few_rows and (
-            time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu)  # dearer to ask
+            time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu)  # the slower check
         ):
             facts.inline += 1
         else:
@@ -164,12 +163,12 @@ class PlacementPolicy:
         return result
 
     def run_briefly(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
-        """Run here what takes no time, and has a few steps at the most."""
+        """Run on the loop what takes no time, and at most a few steps."""
         self._answers[:] = _ANSWERS
         return worker.run_here(function, *args)
 
     def end_inline(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
-        """Run COMMIT or ROLLBACK here."""
+        """Run COMMIT or ROLLBACK on the loop."""
         if not self._learns:
             return worker.run_here(function, *args)
         if self._armed:
@@ -183,15 +182,15 @@ class PlacementPolicy:
         return result
 
     def _was_short(self, cpu: float) -> bool:
-        """Return whether what was long by the clock was short, since ``cpu`` of its processor."""
+        """Return whether what was long by the clock took little CPU time (since ``cpu``)."""
         if time.thread_time() - cpu >= _LONG_SECONDS:
             return False
-        # It waited: for the disk, or for the interpreter lock and the processor, which others had.
+        # It waited for the disk, or for the interpreter lock and the processor, which were in use.
         before, self._disk_reads = self._disk_reads, disk_reads()
         return before == self._disk_reads
 
     def _arm(self, connection: sqlite3.Connection, reads: bool) -> None:
-        """Have reads stopped, and nothing else."""
+        """Switch the progress handler on for reads, or off."""
         # A method in C: no signal is handled in it, whose exception SQLite would swallow.
         watch_progress(connection, self._answers.pop if reads else None, _STEPS if reads else 0)
         self._armed = reads
@@ -206,7 +205,7 @@ class PlacementPolicy:
         function: Callable[..., T],
         *args: Any,
     ) -> T:
-        """Run a statement, and learn from it."""
+        """Run a statement in the thread, and learn from it."""
         if len(facts.sql) > LONGEST_REMEMBERED:
             self.note_long_text(connection, facts.sql)
         if not self._learns:
@@ -224,10 +223,9 @@ class PlacementPolicy:
         return result
 
     def note_long_text(self, connection: sqlite3.Connection, sql: str) -> None:
-        """Keep the compiled statements from taking memory without bounds. In the thread.
+        """Keep the memory of compiled statements within bounds. Runs in the thread.
 
-        ``sqlite3`` keeps them by their number, however long their texts are, and lets go of them
-        only for others.
+        ``sqlite3`` keeps a fixed number of them, of any length, and drops one only for another.
         """
         self._long_texts += len(sql)
         if self._long_texts > _MOST_LONG_TEXTS:
@@ -238,7 +236,7 @@ class PlacementPolicy:
     def end_in_thread(
         self, connection: sqlite3.Connection, function: Callable[..., T], *args: Any
     ) -> T:
-        """Run COMMIT or ROLLBACK, and learn from it."""
+        """Run COMMIT or ROLLBACK in the thread, and learn from it."""
         if not self._learns:
             return function(connection, *args)
         self._prepare_in_thread(connection)
@@ -261,7 +259,7 @@ class PlacementPolicy:
                 self._commits_known = True
 
     def _learn_in_any_case(self, connection: sqlite3.Connection) -> None:
-        """Which functions the application has matters wherever statements run."""
+        """Learn the application's functions, which matter wherever statements run."""
         if not self._functions_known:
             self._functions_known = True
             with self.authorizer.aside():
@@ -275,11 +273,11 @@ class PlacementPolicy:
             and not has_own_collations(connection)
             and own_progress_handler(connection) is None  # it may wait, and must be called
         )
-        # What is compiled already is compiled again, so that the authorizer is asked about it.
+        # SQLite compiles again what is compiled already, and calls the authorizer for it.
         install_authorizer(connection, self.authorizer)
 
     def _note(self, facts: StatementFacts, kind: Kind, result: object) -> bool:
-        """Note what has run; return whether it has written few rows."""
+        """Record what has run; return whether it wrote few rows."""
         if self.authorizer.called:
             facts.calls_functions = True
         if kind is Kind.READ:
@@ -287,18 +285,18 @@ class PlacementPolicy:
         self.writes += 1
         return getattr(result, "rowcount", 0) <= _FEW_ROWS
 
-    # -- what happens to the connection ---------------------------------------------------------
+    # -- changes of the connection --------------------------------------------------------------
 
     def functions_may_have_changed(self) -> None:
-        """Somebody has registered one, or has worked on the connection itself."""
+        """Learn again after a function was registered, or the raw connection was used."""
         self._functions_known = self._understood = False
         self.settings_may_have_changed()
 
     def settings_may_have_changed(self) -> None:
-        """A PRAGMA or ATTACH has been executed."""
+        """Learn again after a PRAGMA or ATTACH."""
         self._commits_known, self._commits = False, Commits()
 
     def other_work_begins(self, connection: sqlite3.Connection) -> None:
-        """Something else than a statement, of whatever length."""
+        """Prepare for work other than a statement, of any length."""
         if self._armed:
             self._arm(connection, False)

@@ -1,4 +1,4 @@
-"""The read transaction of one connection, as others on the same file know of it."""
+"""The read transaction of one connection, and its entry in the file's snapshots."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from .streams import CLOSED, TOO_OLD, OpenStream
 
 @final
 class Reading:
-    """Enters read transactions into ``snapshots``, and ends one that others can wait for no longer.
+    """Enters read transactions into ``snapshots``, and ends one that must not go on.
 
-    ``snapshots`` is None where nobody asks. ``snapshot`` is the one that is entered. ``too_old()``
-    makes the error of one that was ended early, until its end is known. ``streams`` are the cursors
-    that are open between statements, and keep their snapshot. ``long`` is what the next transaction
-    is declared to be. ``after_work()`` is called when a transaction has been ended early.
+    ``snapshots`` is None if read transactions need no entry. ``snapshot`` is the current entry.
+    ``too_old()`` makes the error of a transaction that was ended early, until its end is known.
+    ``streams`` are the cursors that are open between statements, and keep their snapshot. ``long``
+    is what the next transaction is declared as. ``after_work()`` is called when a transaction was
+    ended early.
     """
 
     __slots__ = (
@@ -45,7 +46,7 @@ class Reading:
         self.streams: set[OpenStream] = set()
 
     def begin(self, checkout: Permit | None) -> bool:
-        """Enter one, if none is; False in a gap: wait for its end and try again."""
+        """Enter a snapshot if there is none; False in a gap: wait for its end and try again."""
         if self._snapshots is None or checkout is None or self.snapshot is not None:
             return True
         self.snapshot = self._snapshots.begin(checkout, long=self.long, end_early=self._end_early)
@@ -56,7 +57,7 @@ class Reading:
             await self._snapshots.until_no_gap()
 
     def end(self) -> None:
-        """SQLite has no transaction open; nor has it a snapshot, unless a stream keeps it."""
+        """Leave the snapshot after the transaction's end, unless a stream keeps it."""
         if self.snapshot is not None and self._snapshots is not None and not self.streams:
             snapshot, self.snapshot = self.snapshot, None
             self._snapshots.end(snapshot)
@@ -64,7 +65,7 @@ class Reading:
     # -- ended early ----------------------------------------------------------------------------
 
     def assert_not_ended(self) -> None:
-        """Raise the error of one that was ended early."""
+        """Raise the error of a transaction that was ended early."""
         if self.too_old is not None:
             raise self.too_old() from None
 
@@ -75,7 +76,7 @@ class Reading:
             self._after_work()
 
     def drop(self) -> None:
-        """Let SQLite go of a snapshot that was ended early. At rest, in the loop."""
+        """Close a snapshot that was ended early, on the loop, if the connection is at rest."""
         if self.too_old is None or not self._worker.may_run_inline:
             return
         with rest():
@@ -85,6 +86,6 @@ class Reading:
                 self._worker.connection.execute("ROLLBACK")
 
     def detach_streams(self, why: str = CLOSED) -> list[sqlite3.Cursor]:
-        """The open cursors, for a caller that closes them; ``why`` is for those who fetch."""
+        """Return the open cursors, for the caller to close; later fetches raise ``why``."""
         cursors = [stream.detach(why) for stream in list(self.streams)]
         return [cursor for cursor in cursors if cursor is not None]

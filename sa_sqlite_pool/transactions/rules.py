@@ -1,4 +1,4 @@
-"""What a statement needs, decided without touching the database."""
+"""Decide what a statement needs, without access to the database."""
 
 from __future__ import annotations
 
@@ -18,53 +18,54 @@ from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
 
 
 class Log(Protocol):
-    """Who looks after the write-ahead log. Asks for little time, and only after a commit."""
+    """Looks after the write-ahead log. It takes little time, and only after a commit."""
 
     @property
     def keeps(self) -> bool:
-        """Whether SQLite may leave all checkpoints to it."""
+        """True if SQLite may leave all checkpoints to it."""
 
     @property
     def due(self) -> bool:
-        """Whether something has to be done about the log."""
+        """True if something has to be done about the log."""
 
     def is_quiet(self) -> bool:
-        """Whether a COMMIT now only appends to the log, and needs no checkpoint."""
+        """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""
 
     def found(self) -> None:
-        """In the thread of a connection that has just been opened: is there a log to see to?"""
+        """Note whether there is a log, in the thread of a connection that was just opened."""
 
     def relieve(self, connection: sqlite3.Connection) -> int | None:
-        """In the connection's thread, right after a commit, before the turn passes on to another
-        process: what cannot wait. Returns how many bytes the log has, if that was looked at."""
+        """Do what cannot wait, right after a commit, before another process has the turn.
+
+        Runs in the connection's thread. Return the log's size in bytes, if it was read.
+        """
 
     def look(self, connection: sqlite3.Connection, size: int | None = None) -> None:
-        """In the connection's thread, right after a commit: is there anything to be done?
+        """Note, right after a commit, whether anything has to be done. Runs in the thread.
 
         ``size`` is what :meth:`relieve` has returned.
         """
 
     def attend(self) -> None:
-        """In the event loop, once the turn is given back: have it done."""
+        """Have it done, on the event loop, once the turn is given back."""
 
     def meet_busy(self) -> None:
-        """In the thread: somebody else has SQLite's write lock, although the turn is ours."""
+        """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the connections of one pool may do, and how long they wait and run (seconds).
 
-    ``turn`` is taken at the first write and given back at the end of the transaction; None where
-    nothing can be written. Who has checked a writer out has it already within the process.
-    ``owner`` is for whom they wait in line for it. Read transactions enter ``snapshots``; None
-    where nobody asks. ``log`` is told of commits; None where SQLite keeps the log by itself.
-    ``file`` is the real path of the database, None in memory.
-    ``readers_in_the_way`` are those whom a commit waits for; None in WAL mode, where it waits for
-    nobody. ``writer`` and ``readers`` have SQLite's locks in this process: the turn, whoever needs
-    it, and the read transactions. ``doubtful`` says that even the end of a read may wait for a
-    server.
-    ``opened_read_only`` says that SQLite has opened the file with ``mode=ro``.
+    ``turn`` is taken at the first write and given back at the end of the transaction; None if
+    nothing can be written. A checkout of a writer includes the turn within the process. ``owner``
+    stands for the engine in line for it. Read transactions enter ``snapshots``; None if they need
+    no entry. ``log`` is told of commits; None if SQLite keeps the log by itself. ``file`` is the
+    real path of the database, None in memory. ``readers_in_the_way`` are the read transactions that
+    a commit waits for; None in WAL mode, where it waits for none. ``writer`` and ``readers`` hold
+    SQLite's locks in this process: the turn and the read transactions. ``doubtful`` says that even
+    the end of a read may wait for a file server. ``opened_read_only`` says that SQLite has opened
+    the file with ``mode=ro``.
     """
 
     role: Role
@@ -89,15 +90,15 @@ class Rules:
         return frozenset(Role) if self.role is Role.AUTO else frozenset({Role.AUTO, self.role})
 
     def describe_outside_writers(self) -> str:
-        """``process 4242 (sqlite3) outside this package …``: what has SQLite's lock now.
+        """Return ``process 4242 (sqlite3) outside this package …``: the holder of SQLite's lock.
 
-        Only what the system tells: without that, nothing is said to be outside.
+        Only the operating system knows it; otherwise no process is said to be outside.
         """
         found = None if self.file is None else describe_writer(self.file)
         return found or UNKNOWN_CONNECTION
 
     def meet_busy(self) -> None:
-        """In the thread: somebody else has SQLite's write lock, although the turn is ours."""
+        """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
         if self.turn is not None:
             self.turn.meet_busy()
         if self.log is not None:
@@ -129,7 +130,7 @@ class Rules:
 
 
 class ConnectionState(NamedTuple):
-    """How a connection stands before a statement."""
+    """The state of a connection before a statement."""
 
     role: Role
     swap_in: bool  # of a SQLitePool: it reads without the turn
@@ -147,7 +148,7 @@ class Plan(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What becomes of a statement; without the turn, ``plan`` is for when it has it."""
+    """What to do with a statement; without the turn, ``plan`` is for when it is taken."""
 
     refused: bool
     needs_turn: bool
@@ -164,7 +165,7 @@ def decide(
     in_transaction: bool,
     atomic: bool,
 ) -> Decision:
-    """The parameters are the fields of :class:`ConnectionState`, and those of :func:`plan`."""
+    """Return the decision; the parameters are :class:`ConnectionState`'s and :func:`plan`'s."""
     state = ConnectionState(role, swap_in, has_turn, autocommit, in_transaction)
     waits = needs_turn(kind, state)
     if waits:
@@ -186,10 +187,10 @@ def needs_turn(kind: Kind, state: ConnectionState) -> bool:
 def is_refused(kind: Kind, state: ConnectionState) -> bool:
     """Return whether a reader may not even try.
 
-    What else it must not do SQLite refuses by itself: the connection is read-only. These pass by
-    that: VACUUM INTO writes another file, a checkpoint moves the log, and BEGIN IMMEDIATE on a
-    read-only connection begins to read and says nothing. A swap-in connection is read-only for the
-    time of its role, and what is attached to it stays.
+    SQLite refuses other writes by itself: the connection is read-only. It does not refuse these:
+    VACUUM INTO writes another file, a checkpoint writes the log into the database, and BEGIN
+    IMMEDIATE on a read-only connection begins a read without an error. A swap-in connection is
+    read-only only while its role is, and attached files stay with it.
     """
     if state.role is not Role.READER:
         return False
@@ -199,7 +200,7 @@ def is_refused(kind: Kind, state: ConnectionState) -> bool:
 
 
 def plan(kind: Kind, state: ConnectionState, *, atomic: bool) -> Plan:
-    """The way to execute a statement of this kind; ``atomic``: all or nothing in AUTOCOMMIT too."""
+    """Return how to execute this kind; ``atomic``: all or nothing in AUTOCOMMIT, too."""
     access = _access(kind, state)
     if state.in_transaction:
         return Plan(access)
@@ -220,7 +221,7 @@ def _access(kind: Kind, state: ConnectionState) -> Access:
 
 
 def _begin(kind: Kind, role: Role) -> str | None:
-    if role is Role.AUTO:  # it reads without a transaction, as the stock driver does
+    if role is Role.AUTO:  # it reads without a transaction, as with the stock driver
         return _BEGIN_OF_SWAP_IN.get(kind)
     if role is Role.WRITER:
         return "BEGIN IMMEDIATE" if kind.opens_transaction else None
@@ -230,7 +231,7 @@ def _begin(kind: Kind, role: Role) -> str | None:
 # "The defer_foreign_keys pragma is automatically switched off at each COMMIT or ROLLBACK. Hence,
 # the defer_foreign_keys pragma must be separately enabled for each transaction":
 # https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys. It is set for a transaction that
-# writes, and any read outside of it would be such a COMMIT.
+# writes, and any read outside a transaction would be such a COMMIT.
 _BEGIN_OF_SWAP_IN = {
     Kind.WRITE: "BEGIN IMMEDIATE",
     Kind.DEFERRAL: "BEGIN IMMEDIATE",

@@ -1,4 +1,4 @@
-"""Statements whose rows are fetched as they are asked for: what a connection knows of them."""
+"""Statements whose rows are fetched on demand, as a connection keeps track of them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TOO_OLD = "this stream was closed when its snapshot was ended, which was too old
 
 
 class RunsBriefly(Protocol):
-    """What closes a stream where its connection may be used."""
+    """Closes a stream in a thread that may use its connection."""
 
     def run_briefly(self, call: Callable[[], Any]) -> Any: ...
 
 
 @final
 class OpenStream:
-    """A statement that rows are fetched from; it keeps its snapshot as long as it is open.
+    """A statement from which rows are fetched; it keeps its snapshot as long as it is open.
 
-    While it is, it is among ``streams``, those of its connection, and so is closed where the
-    connection may be used, whatever becomes of ``owner``, which fetches.
+    While open, it is in ``streams`` of its connection, and so is closed in a thread that may use
+    the connection, even after ``owner``, the cursor that fetches, is gone.
     """
 
     __slots__ = ("_cursor", "_owner", "_streams", "_why_closed", "sql")
@@ -42,9 +42,9 @@ class OpenStream:
         self._why_closed = CLOSED
 
     def open(self, connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        """Execute it, for the first time or again. In the connection's thread.
+        """Execute the statement, for the first time or again. Runs in the connection's thread.
 
-        So that it is known from there on, even if the task that waits is cancelled.
+        The stream is registered there, so that it is known even if the waiting task is cancelled.
         """
         if self._cursor is not None:
             self._cursor.close()
@@ -56,18 +56,18 @@ class OpenStream:
 
     @property
     def cursor(self) -> sqlite3.Cursor:
-        """The open cursor; an error that says why it is none any more."""
+        """The open cursor; raises the reason for which it was closed."""
         if self._cursor is None:
             raise sqlite3.ProgrammingError(self._why_closed)
         return self._cursor
 
     @property
     def abandoned(self) -> bool:
-        """Whether nothing can fetch from it any more."""
+        """True if nothing can fetch from it any more."""
         return self._owner() is None
 
     def detach(self, why: str = CLOSED) -> sqlite3.Cursor | None:
-        """The open cursor, for a caller that closes it; None if it is closed or detached."""
+        """Return the open cursor, for the caller to close; None if closed or detached."""
         cursor, self._cursor = self._cursor, None
         if cursor is not None:
             self._why_closed = why
@@ -75,14 +75,14 @@ class OpenStream:
         return cursor
 
     def close(self, runner: RunsBriefly, why: str = CLOSED) -> None:
-        """Let go of the snapshot that the open statement holds."""
+        """Release the snapshot that the open statement holds."""
         cursor = self.detach(why)
         if cursor is not None:
             runner.run_briefly(cursor.close)
 
 
 def close_abandoned(streams: set[OpenStream]) -> None:
-    """Close those that nothing can fetch from any more. Where the connection may be used."""
+    """Close streams whose cursor is gone. Runs in a thread that may use the connection."""
     for stream in [stream for stream in streams if stream.abandoned]:
         if (cursor := stream.detach()) is not None:
             cursor.close()

@@ -1,4 +1,4 @@
-"""A transaction of one connection: what is held for it, and how it ends."""
+"""A transaction of one connection: what it holds, and how it ends."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ T = TypeVar("T")
 class TransactionState:
     """The transactions of one connection, one after the other.
 
-    Whether one is open is SQLite's own word. ``checkout`` is the permit under which the connection
-    is checked out of its pool; the SQL that runs is noted there for messages. ``wrote`` says that
-    the open transaction ran more than reads; ``cancelled``, that a cancellation has passed through.
-    ``begun_by_text`` says that the application has sent a BEGIN of its own. ``savepoints`` are the
-    statements of those that are sent with the next BEGIN. ``begun_here`` says, while the raw
-    connection is lent, that the open transaction was not begun there.
+    Whether one is open is always SQLite's own answer. ``checkout`` is the permit under which the
+    connection is checked out of its pool; the running SQL is noted there for messages. ``wrote``
+    says that the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
+    ``begun_by_text`` says that the application has sent its own BEGIN. ``savepoints`` are SAVEPOINT
+    statements to be sent with the next BEGIN. ``begun_here`` says, while the raw connection is
+    lent, that the open transaction was not begun there.
     """
 
     __slots__ = (
@@ -75,14 +75,14 @@ class TransactionState:
         self.begun_here = False
         self.begun_by_text = False
         self._at_end: dict[str, str] = {}  # PRAGMAs, by name
-        self._schema_changes = policy.authorizer.schema_changes  # as the last one has left them
-        self._as_begun: tuple[int, int] | None = None  # how much was written before it
+        self._schema_changes = policy.authorizer.schema_changes  # at the last transaction's end
+        self._as_begun: tuple[int, int] | None = None  # counts of changes at its begin
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
         self._lost: str | None = None  # why SQLite ended it by itself
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
-        """``await_only``, noting a cancellation."""
+        """Await, as ``await_only`` does, and note a cancellation."""
         try:
             return await_only(awaitable)
         except asyncio.CancelledError:
@@ -92,8 +92,8 @@ class TransactionState:
     def run(self, function: Callable[[sqlite3.Connection], T], **options: Any) -> T:
         """Wait for ``function``, in a thread; see :meth:`.ConnectionThread.run`.
 
-        Outside a greenlet of SQLAlchemy it raises MissingGreenlet before anything is sent: it would
-        run all the same, beside what the application does next.
+        Outside a greenlet of SQLAlchemy raise MissingGreenlet before anything is sent: otherwise it
+        would run beside what the application does next.
         """
         if not in_greenlet():
             await_only(asyncio.sleep(0))
@@ -102,8 +102,8 @@ class TransactionState:
     # -- its end --------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Commit what is open; see :meth:`SQLiteConnection.commit`."""
-        self.worker.assert_usable()  # or what was rolled back meanwhile would pass for committed
+        """Commit the open transaction; see :meth:`SQLiteConnection.commit`."""
+        self.worker.assert_usable()  # or a rollback meanwhile would look like a commit
         if lost := self.take_loss():
             raise lost
         try:
@@ -116,23 +116,23 @@ class TransactionState:
             raise explained from error
 
     def rollback(self) -> None:
-        """Roll back what is open. Open streams go on, where SQLite lets them."""
+        """Roll back the open transaction. Open streams go on, where SQLite allows it."""
         self._lost = None
         self._end("ROLLBACK")
 
     def end_read(self) -> None:
-        """End the read transaction; an open stream keeps the snapshot to its own end."""
+        """End the read transaction; an open stream keeps the snapshot until it ends itself."""
         self._end("ROLLBACK")
 
     def begin_savepoints(self, connection: sqlite3.Connection) -> None:
-        """Send the savepoints that came before the BEGIN. In the thread."""
+        """Send the savepoints that precede the BEGIN. Runs in the thread."""
         savepoints, self.savepoints = self.savepoints, []
         for sql in savepoints:
             connection.execute(sql)
 
     def _end(self, sql: str) -> None:
         reading, worker = self.reading, self.worker
-        reading.too_old = None  # its end is known: what comes now is another transaction
+        reading.too_old = None  # its end is known: another transaction follows
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
@@ -144,7 +144,7 @@ class TransactionState:
         try:
             if self.wrote or self._rules.doubtful or connection is None:
                 self._send_end(sql)
-            else:  # SQLite drops a lock and a snapshot: two microseconds
+            else:  # SQLite releases a lock and a snapshot: two microseconds
                 self._policy.run_briefly(worker, _SEND[sql])
         finally:
             self.after_work()
@@ -158,7 +158,7 @@ class TransactionState:
             self._end_in_thread(sql)
 
     def end_is_inline(self) -> bool:
-        """Whether the end of what was written is to run on the loop."""
+        """Return whether the end of a transaction that wrote is to run on the loop."""
         return self._policy.end_is_inline(self._log_is_quiet)
 
     def _log_is_quiet(self) -> bool:
@@ -176,7 +176,7 @@ class TransactionState:
                     interruptible=False,
                 )
             except dbapi.OperationalError as error:
-                # COMMIT waits for readers where there is no WAL; the transaction stays open.
+                # Without WAL, COMMIT waits for readers; the transaction stays open.
                 if not may_pass(error, in_transaction=False):
                     raise
                 self.wait_for(patience.wait(error))
@@ -199,12 +199,12 @@ class TransactionState:
             self.writing.leave_file()
 
     def after_work(self) -> None:
-        """The connection is at rest again, unless its thread still runs: see what has ended."""
+        """Release what has ended, if the connection is at rest and its thread is not running."""
         if self._gone:
-            self.let_go()  # of what it was waiting for when the connection was given up
+            self.let_go()  # of a turn that was awaited when the connection was given up
         connection = self.worker.connection_at_rest
         if connection is None:
-            return  # whoever gives the connection up gives the turn back, after the rollback
+            return  # after a give_up(), the turn is given back after the rollback
         if (checkout := self.checkout) is not None:
             checkout.idle_since = time.monotonic()
         if self.reading.too_old is not None:
@@ -212,7 +212,7 @@ class TransactionState:
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
             self._as_begun = None
-            if self._at_end:  # SQLite has ended it by itself, or refuses the PRAGMA
+            if self._at_end:  # SQLite has ended the transaction, or refuses the PRAGMA
                 self._at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
             self._policy.writes = 0
@@ -221,14 +221,14 @@ class TransactionState:
                 log.attend()
 
     def after_read_here(self, connection: sqlite3.Connection) -> None:
-        """The same after a read on the loop itself: little can have happened meanwhile."""
+        """Do the same after a read on the loop, where little can have changed meanwhile."""
         if self._gone or self.worker.ended is not None or not connection.in_transaction:
             self.after_work()
         elif (checkout := self.checkout) is not None:
             checkout.idle_since = time.monotonic()
 
     def gone(self) -> None:
-        """The connection is given up, and its transaction has ended. From any thread."""
+        """Release all after a given-up connection's transaction. Callable from any thread."""
         # Thread       | Task
         # _gone = True | takes the turn
         # let_go()     | if _gone: let_go()
@@ -237,7 +237,7 @@ class TransactionState:
         self.let_go()
 
     def let_go(self) -> None:
-        """Give back the turn, and be no reader any more; when the transaction has ended."""
+        """Give back the turn and leave the snapshot, after the transaction's end."""
         if self.attached.held:
             self.attached.give_back()
         if self.writing.claim is not None or self.writing.permit is not None:
@@ -245,62 +245,62 @@ class TransactionState:
         if self.reading.snapshot is not None:
             self.reading.end()
 
-    # -- what it has done -----------------------------------------------------------------------
+    # -- what it has changed --------------------------------------------------------------------
 
     def note_begin(self, connection: sqlite3.Connection) -> None:
-        """It has just begun. In the thread."""
+        """Record its begin. Runs in the thread."""
         self._as_begun = self._changes(connection)
         self._ended_here = False
 
     def has_only_read(self, connection: sqlite3.Connection) -> bool:
-        """Whether nothing is lost or kept by its end: neither rows, tables nor savepoints.
+        """Return whether its end loses or keeps nothing: neither rows, tables nor savepoints.
 
-        Not by statements here, by functions in these, nor on the raw connection while it is lent.
+        This counts statements here, functions in them, and the raw connection while it is lent.
         """
         return not self.wrote and self._as_begun == self._changes(connection)
 
     @property
     def in_the_way(self) -> bool:
-        """Whether one is open that has written, and no stream beside it."""
+        """True if a transaction is open that has written, with no stream beside it."""
         return self.wrote and self.worker.in_transaction and not self.reading.streams
 
     def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
         return connection.total_changes, self._policy.authorizer.schema_changes
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
-        """End one that has only read, for what SQLite does outside transactions. In the thread."""
+        """End one that has only read, for a statement outside transactions. Runs in the thread."""
         connection.execute("COMMIT")
         self._ended_here = True
 
-    # -- settings that wait for its end -----------------------------------------------------------
+    # -- settings for after its end -------------------------------------------------------------
 
     def set_at_end(self, name: str, sql: str) -> None:
-        """Have a PRAGMA sent when it has ended."""
+        """Have a PRAGMA sent at the end of the transaction."""
         self._at_end[name] = sql
 
     def forget_setting(self, name: str) -> None:
-        """It is set in another way."""
+        """Drop the PRAGMA that was to be sent at the end: it is set in another way."""
         self._at_end.pop(name, None)
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        """Send what was to wait for its end. In the thread.
+        """Send the PRAGMAs that waited for the end. Runs in the thread.
 
-        An error here would pass for one of the COMMIT, which is done.
+        An error here would look like one of the COMMIT, which has succeeded.
         """
         with contextlib.suppress(*dbapi.Error), self._policy.authorizer.aside():
             for name, sql in list(self._at_end.items()):
                 connection.execute(sql).close()
                 del self._at_end[name]
 
-    # -- of the raw connection ------------------------------------------------------------------
+    # -- the raw connection ---------------------------------------------------------------------
 
     @property
     def begun_raw(self) -> bool:
-        """Whether the open transaction was begun on the raw connection, and needs no turn."""
+        """True if the open transaction was begun on the raw connection, and needs no turn."""
         return self.worker.in_transaction and not self.begun_here
 
     def see_who_began(self, was_open: bool) -> None:
-        """After a statement, which found a transaction open or not."""
+        """Note, after a statement that found a transaction open or not, where it was begun."""
         is_open = self.worker.in_transaction
         self.begun_here = is_open and (self.begun_here or not was_open)
 
@@ -308,30 +308,30 @@ class TransactionState:
 
     @property
     def lost(self) -> bool:
-        """Whether SQLite has ended it by itself, and nobody has called :meth:`rollback` yet."""
+        """True if SQLite has ended it by itself, and :meth:`rollback` was not called yet."""
         return self._lost is not None
 
     def assert_not_lost(self) -> None:
-        """Refuse the rest of one that SQLite has ended: it would be committed by itself."""
+        """Refuse the rest of a transaction that SQLite has ended: it would be autocommitted."""
         if self._lost is not None:
             raise self._transaction_lost()
 
     def assert_going_on(self) -> None:
-        """Refuse the rest of one that was ended, by SQLite or since its snapshot was too old."""
+        """Refuse the rest of a transaction that SQLite has ended, or that was ended early."""
         if self._lost is not None:
             raise self._transaction_lost()
         if self.reading.too_old is not None:
             self.reading.assert_not_ended()
 
     def take_loss(self) -> TransactionLostError | None:
-        """The error of one that SQLite has ended, which is known then; None if it has not."""
+        """Return, once, the error of a transaction that SQLite has ended; None if it has not."""
         if self._lost is None:
             return None
         lost, self._lost = self._transaction_lost(), None
         return lost
 
     def note_loss(self, was_open: bool, error: Exception) -> None:
-        """After an error, of a transaction that was open before."""
+        """Note, after an error, whether SQLite has ended a transaction that was open."""
         if self._ended_here:
             return
         if was_open and not self.worker.in_transaction and not self.worker.closed:
@@ -366,9 +366,9 @@ class TransactionState:
     # -- the log --------------------------------------------------------------------------------
 
     def committed(self, connection: sqlite3.Connection) -> None:
-        """Let other processes write, and see to the log. After a commit, in the thread.
+        """Let other processes write, and look at the log. Runs in the thread after a commit.
 
-        A checkpoint that cannot wait comes first, since each is made in the turn.
+        A checkpoint that cannot wait comes first, since each runs in the turn.
         """
         if self._at_end:
             self._settle(connection)
@@ -379,21 +379,21 @@ class TransactionState:
             log.look(connection, size)
 
     def look_at_log(self, connection: sqlite3.Connection) -> None:
-        """After a commit, in the thread."""
+        """Look at the log after a commit, in the thread."""
         if self._rules.log is not None:
             self._rules.log.look(connection)
 
     # -- for messages ---------------------------------------------------------------------------
 
     def note(self, sql: str) -> None:
-        """What runs now."""
+        """Record the SQL that runs now."""
         if (checkout := self.checkout) is not None:
             checkout.last_sql, checkout.idle_since = sql, None
         if (permit := self.writing.permit) is not None:
             permit.last_sql, permit.idle_since = sql, None
 
     def permits_come_back(self) -> None:
-        """The task has done with them; what is left is a thread's business."""
+        """Mark the permits as coming back: the task has finished, and a thread gives them back."""
         for permit in (self.checkout, self.writing.permit):
             if permit is not None:
                 permit.coming_back = True

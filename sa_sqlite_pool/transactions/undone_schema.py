@@ -1,8 +1,8 @@
 """A change of the schema that is rolled back, which the stock driver would have committed.
 
-There DDL outside a transaction, and a PRAGMA such as user_version, is committed at once, since
-``sqlite3`` begins a transaction for DML alone. Here it is part of the transaction, and undone if
-the connection is given back without ``commit()``. So that is said.
+The stock driver commits DDL outside a transaction, and a PRAGMA such as user_version, at once,
+since ``sqlite3`` begins a transaction for DML only. Here it is part of the transaction, and undone
+if the connection is given back without ``commit()``. A warning says so.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .rules import Rules
 
 logger = logging.getLogger("sa_sqlite_pool")
 
-_told: weakref.WeakSet[object] = weakref.WeakSet()  # owners of connections: engines
+_told: weakref.WeakSet[object] = weakref.WeakSet()  # engines that were warned
 
 
 def roll_back(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rules) -> None:
-    """Roll back, and log a change that is undone by it, once for each engine. In the thread."""
+    """Roll back, and log a change that it undoes, once for each engine. Runs in the thread."""
     if rules.owner in _told:
         connection.execute("ROLLBACK")
         return
@@ -44,7 +44,7 @@ def roll_back(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rul
 
 
 def _state(connection: sqlite3.Connection, authorizer: Authorizer) -> tuple[int, ...] | None:
-    """What changes with the schema, or is set beside it; None where a lock is in the way."""
+    """Return what the schema change affects; None if a lock is in the way."""
     with contextlib.suppress(*dbapi.Error), authorizer.aside():
         return tuple(ask(connection, name) for name in _SET)
     return None

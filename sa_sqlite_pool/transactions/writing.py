@@ -1,4 +1,4 @@
-"""A connection's right to write, from the BEGIN to the end of its transaction."""
+"""A connection's right to write, from BEGIN to the end of its transaction."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .locks import Patience
 from .rules import Rules
 
 Prepare = Callable[[], "Job[Any]"]
-"""Makes the job of the statement that the turn is for, to be run by whoever has it first."""
+"""Makes the job of the statement that the turn is for; the thread that gets the turn may run it."""
 
 
 @final
 class Writing:
     """Takes the write turn, and gives it back.
 
-    ``permit`` is the turn within the process: on a swap-in connection it comes and goes with the
-    transaction; a writer's is its checkout, and not kept here. The file, between processes, is held
-    as long as SQLite's lock is: ``claim``.
+    ``permit`` is the turn within the process: on a swap-in connection it is held for a transaction;
+    a writer's is its checkout's, and not kept here. ``claim`` is the file turn, between processes;
+    it is held as long as SQLite's lock is.
     """
 
     __slots__ = ("_rules", "_since", "claim", "permit")
@@ -41,7 +41,7 @@ class Writing:
         return self.claim is not None
 
     def begin_nowait(self) -> bool:
-        """Begin if that needs no waiting, and no permit."""
+        """Begin if that needs neither a wait nor a permit."""
         turn = self._rules.turn
         if turn is not None and self._rules.role is Role.WRITER and not turn.courtesy.owed:
             self._begin(turn.enter_nowait())
@@ -52,12 +52,12 @@ class Writing:
     ) -> Job[Any] | None:
         """Wait for the turn. A cancellation leaves nothing taken.
 
-        Where another process has it, the thread that waits for that runs the job which ``prepare``
-        makes, at once. Returns the job if it was run, to be awaited.
+        If another process has it, the thread that waits for it runs at once the job that
+        ``prepare`` makes. Return that job if it was run, for the caller to await.
         """
         if self._rules.role is Role.WRITER:
             waited = 0.0
-            if checkout is not None:  # the checkout is a part of the wait, once
+            if checkout is not None:  # the checkout's wait counts, once
                 waited, checkout.seconds_waited = checkout.seconds_waited, 0.0
             return await self._enter(patience.seconds, waited, prepare)
         turn = self._rules.turn
@@ -119,7 +119,7 @@ class Writing:
             raise
 
     def _run(self, claim: FileLockRequest, job: Job[Any]) -> None:
-        """In the thread that has waited for the turn."""
+        """Run the job in the thread that has waited for the turn."""
         self._begin(claim)
         job()
         if job.drop():  # the task was cancelled a moment before
@@ -129,20 +129,20 @@ class Writing:
         self.claim, self._since = claim, time.monotonic()
 
     def others_had_lock(self, seconds: float) -> None:
-        """SQLite's lock was tried for in vain, for so long."""
+        """Record that SQLite's lock was tried in vain for ``seconds``."""
         if self._rules.turn is not None:
             self._rules.turn.courtesy.wait(seconds)
         self._since = time.monotonic()
 
     def leave_file(self) -> None:
-        """Let other processes write: SQLite's lock is free. In the connection's thread."""
+        """Release the file turn: SQLite's lock is free. Runs in the connection's thread."""
         claim, self.claim = self.claim, None
         if claim is not None and self._rules.turn is not None:
             self._rules.turn.courtesy.hold(time.monotonic() - self._since)
             claim.release()
 
     def end(self) -> None:
-        """The transaction has ended. From any thread."""
+        """Give the turn back at the end of the transaction. Callable from any thread."""
         if self.claim is not None:
             self.leave_file()
         if self.permit is not None:
