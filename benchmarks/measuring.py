@@ -107,6 +107,7 @@ async def loop_lag() -> AsyncIterator[list[float]]:
     """
     overshoots_s: list[float] = []
     probe = asyncio.create_task(_probe(overshoots_s))
+    await asyncio.sleep(0)  # it is asleep, or what keeps the loop for all the block would go unseen
     try:
         yield overshoots_s
     finally:
@@ -118,8 +119,12 @@ async def loop_lag() -> AsyncIterator[list[float]]:
 async def _probe(overshoots_s: list[float]) -> None:
     while True:
         started = perf_counter()
-        await asyncio.sleep(NAP_S)
-        overshoots_s.append(perf_counter() - started - NAP_S)
+        try:
+            await asyncio.sleep(NAP_S)
+        finally:
+            overshoot = perf_counter() - started - NAP_S
+            if overshoot > 0:  # or it is cancelled before its time
+                overshoots_s.append(overshoot)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

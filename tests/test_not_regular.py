@@ -17,6 +17,7 @@ from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.files import site
 from sa_sqlite_pool.files.log_file import LogSize, measure, sync_file
 from sa_sqlite_pool.files.neighbours import Presence
 from sa_sqlite_pool.system.atomic_file import AtomicFile
@@ -206,6 +207,22 @@ async def test_in_the_place_of_sqlites_files(path: Path, kind: str, side: str) -
     with pytest.raises(exc.OperationalError, match=f"app.db{side} is not a regular file"):
         await asyncio.wait_for(SQLiteDatabase(path).open(), 10)
     assert not path.exists()
+
+
+def test_a_journal_that_goes_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process ends its transaction while this one looks: there is nothing to refuse."""
+    journal, look = Path(f"{path}-journal"), os.stat
+    journal.touch()
+
+    def look_last(name: Any, **options: Any) -> os.stat_result:
+        found = look(name, **options)
+        if str(name) == str(journal):
+            journal.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(os, "stat", look_last)
+    site._check_side_files(str(path))
+    assert not os.path.lexists(journal)
 
 
 async def test_a_journal_that_was_left(path: Path) -> None:

@@ -30,7 +30,8 @@ tells_users = (_PROCESSES / "self" / "fd").exists()
 """True if the system tells which processes have a file open."""
 
 _LOG_WRITER = range(120, 121)
-_LOG_READERS = range(124, 128)  # a reader at 123 reads from the database alone
+# At 123 while the whole log is in the database: nothing more is moved into it under that reader.
+_LOG_READERS = range(123, 128)
 _RESERVED_BYTE = 0x40000001  # locked by a writer, where there is no log
 _WRITER = range(_RESERVED_BYTE, _RESERVED_BYTE + 1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -131,7 +132,11 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 def _check_side_files(file: str) -> None:
     for side in _SIDE_FILES:
         path = f"{file}{side}"
-        if os.path.exists(path) and not os.path.isfile(path):
+        try:
+            mode = os.stat(path).st_mode  # once: another process may remove it between two looks
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
             raise DatabaseNotUsableError(
                 f"{path} is not a regular file, and SQLite keeps the log or journal there; find "
                 "out what has put it there, and remove it"
