@@ -212,7 +212,7 @@ def test_a_read_only_mount(source: Path, mounted: Path) -> None:
     for answer in refused:
         assert f"the directory {mounted} is mounted read-only (" in answer
         assert f"mounted at {mounted}), and SQLite keeps the log or journal beside" in answer
-        assert "mount it writable, or open a copy that nobody writes with ?uri=true" in answer
+        assert "mount it writable, or open a copy that is never written with ?uri=true" in answer
     assert (swap_in, reader, said) == (0, 0, [])
     assert [entry.name for entry in source.iterdir()] == ["app.db"]
 

@@ -273,7 +273,7 @@ def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
     like = tmp_path / "like"
     like.touch()
     one.create(str(like))
-    with pytest.raises(sqlite3.OperationalError, match="is being written by somebody else"):
+    with pytest.raises(sqlite3.OperationalError, match="is being written by another process"):
         other.create(str(like))
     assert Path(one.path).exists()
     one.discard()

@@ -76,7 +76,7 @@ async def test_a_reader_that_stays_is_named_to_the_writer(make_door: Any, path: 
     message = str(caught.value)
     assert message.startswith(
         "waited 0.10 s to commit to app.db, and rolled back; without WAL, a commit waits until "
-        "nobody reads, and one has read for "
+        "there is no read transaction, and one has read for "
     )
     assert "by task 'report' (now at test_rollback_journal_waiting.py:" in message
     assert "last SQL: SELECT sum(amount) FROM items)" in message
@@ -124,8 +124,8 @@ async def test_what_keeps_a_new_reader_out_is_named(make_door: Any) -> None:
         with pytest.raises(ReadTimeout) as caught:
             await door.total()
         assert str(caught.value).startswith(
-            "waited 0.10 s to read from app.db; without WAL, nobody begins to read while a commit "
-            "waits for those who do, and one has read for "
+            "waited 0.10 s to read from app.db; without WAL, no read transaction begins while a "
+            "commit waits for the open ones, and one has read for "
         )
         assert "raise read_timeout" in str(caught.value)
     await adding

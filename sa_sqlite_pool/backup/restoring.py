@@ -166,7 +166,7 @@ class _Restoring:
         except sqlite3.OperationalError as error:
             if not may_pass(error, in_transaction=False):
                 raise
-            raise self._in_use("somebody, who has it locked") from error
+            raise self._in_use("another connection, which has it locked") from error
         except sqlite3.DatabaseError as error:
             raise NotADatabaseError(
                 f"{self._path} is not a database that SQLite can read ({error}); move it away, "
@@ -216,7 +216,7 @@ class _Restoring:
         try:
             atomic.link()
         except FileExistsError as error:
-            raise self._in_use("somebody, who has just made it") from error
+            raise self._in_use("another process, which has just made it") from error
 
     def _refuse_logs(self) -> None:
         refuse_side_files(

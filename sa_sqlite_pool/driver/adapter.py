@@ -130,7 +130,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             role = Role.parse("sqlite_role", name)
             if role not in rules.roles:
                 raise ConfigurationError(
-                    f"sqlite_role={role.value!r} is not to be had from the "
+                    f"sqlite_role={role.value!r} is not available on the "
                     f"{rules.role.value} engine of {rules.label}; use the "
                     f"{role.value} engine, or a SQLitePool"
                 )

@@ -105,7 +105,7 @@ def _check_writable(path: Path) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DatabaseNotUsableError(
             f"the directory {path.parent} is {_why_not_writable(path.parent)}, or open a copy that "
-            "nobody writes with ?uri=true&mode=ro&immutable=1"
+            "is never written with ?uri=true&mode=ro&immutable=1"
         )
     if not path.exists():
         return

@@ -78,7 +78,7 @@ class IdleWatch:
         checkout.warned = True
         what = "the write turn" if self._holds_turn else "a transaction"
         logger.warning(
-            "%s: %s of %s has been idle for %.1f s in the hands of %s, which asked for it at %s; "
+            "%s: %s of %s has been idle for %.1f s, held by %s, which asked for it at %s; "
             "%d more in line; end it before awaiting anything else",
             *("SQLite", what, self._label(), self._seconds_idle(checkout)),
             *(checkout.permit.describe_holder(), checkout.permit.asked_at, self._waiting()),

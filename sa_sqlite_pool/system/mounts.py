@@ -89,7 +89,7 @@ class Mount:
         if self.type == "fuse" or self.type.startswith("fuse."):
             return (
                 "a FUSE program serves it, and need not pass on locks or let memory be shared with "
-                "whoever else has the file open"
+                "others that have the file open"
             )
         return None
 

@@ -167,7 +167,7 @@ class Patience:
                 f"{error}: it would wait for itself: connections to {self._rules.label} share a "
                 "cache, or a database in memory, and so lock tables for one another, and "
                 f"{held} on another one; end that transaction first, or use :memory: or a file "
-                "without cache=shared, where readers wait for nobody"
+                "without cache=shared, where readers do not wait"
             ) from error
         if self.seconds_left <= 0:
             raise self.not_in_time(error) from error
@@ -204,13 +204,13 @@ class Patience:
         if self._commits and reader is not None:
             return (
                 f"waited {self.seconds:.2f} s to commit to {self._rules.label}, and rolled back; "
-                f"without WAL, a commit waits until nobody reads, and {reader}; end read "
-                "transactions sooner, or raise write_timeout"
+                "without WAL, a commit waits until there is no read transaction, and "
+                f"{reader}; end read transactions sooner, or raise write_timeout"
             )
         if not self._writing and reader is not None:
             return (
                 f"waited {self.seconds:.2f} s to read from {self._rules.label}; without WAL, "
-                "nobody begins to read while a commit waits for those who do, and "
+                "no read transaction begins while a commit waits for the open ones, and "
                 f"{reader}; end read transactions sooner, or raise read_timeout"
             )
         if self._writing:

@@ -160,7 +160,7 @@ class FairSemaphore:
     def describe_holders(self) -> str:
         """Return the holders, for how long they hold, and where they are now, for messages."""
         now = self._clock()
-        return "; ".join(permit.describe(now) for permit in self.permits) or "nobody"
+        return "; ".join(permit.describe(now) for permit in self.permits) or "no task"
 
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
         """Return whether ``task`` would wait for itself: it holds a permit, and still uses it."""

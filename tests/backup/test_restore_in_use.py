@@ -66,7 +66,7 @@ async def test_where_the_system_does_not_tell(
     with OtherProcess(path) as other:
         for statement in doing:
             other.execute(statement)
-        await refused(backup, path, "app.db is in use by somebody, who has it locked")
+        await refused(backup, path, "app.db is in use by another connection, which has it locked")
         assert other.execute("SELECT count(*) FROM old") == "[(500,)]"
     await restore(backup, path)
     assert entries(path) == 3
