@@ -182,7 +182,9 @@ async def test_what_only_asks_is_allowed(
 
 async def test_a_reader_engine_cannot_be_asked_to_write(reader: AsyncEngine) -> None:
     """sqlite_role="writer" on a reader engine says which engine to use."""
-    with pytest.raises(ConfigurationError, match=r"from the reader engine of app\.db; use the wri"):
+    with pytest.raises(
+        ConfigurationError, match=r"not available on the reader engine of app\.db; use the wri"
+    ):
         async with reader.execution_options(sqlite_role="writer").connect() as connection:
             await connection.execute(text("SELECT 1"))
 
