@@ -44,12 +44,12 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     __slots__ = (
         "__weakref__",
+        "_executor",
         "_keep",
         "_level",
         "_level_at_rest",
         "_on_gone",
         "_streams",
-        "executor",
         "worker",
     )
 
@@ -59,7 +59,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self, dbapi: Any, executor: Executor, keep: Keep, isolation_level: str | None = ""
     ) -> None:
         self.dbapi = dbapi
-        self.executor = executor
+        self._executor = executor
         self.worker = executor.worker
         self._keep = keep
         self._on_gone: Callable[[], None] | None = None
@@ -70,6 +70,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     # -- what SQLAlchemy and its users ask of a driver connection ------------------------------
 
     @property
+    def executor(self) -> Executor:
+        """Return what runs on it, for the code that has it checked out."""
+        return self._executor
+
+    @property
     def _connection(self) -> aiosqlite.Connection:  # type: ignore[override]
         """The raw connection, for ``driver_connection`` and ``run_async()``.
 
@@ -77,7 +82,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         begins transactions, until the check-in.
         """
         if not self.worker.closed and self.worker.may_run_inline:
-            self.executor.lend()
+            self._executor.lend()
             self._leave_transactions_to_driver()
         return self.worker.aiosqlite_connection
 
@@ -87,7 +92,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         Otherwise each row would be committed at once, and rollback() would undo nothing. Not while
         a listener sets the connection up: that transaction would not be ended.
         """
-        if self.executor.transaction.checkout is not None:
+        if self._executor.transaction.checkout is not None:
             connection: Any = self.worker.connection
             connection.isolation_level = self._level
 
@@ -108,16 +113,16 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
         self._level = check_isolation_level(level)
-        self.executor.autocommit = level is None
+        self._executor.autocommit = level is None
         if self.worker.lent:
             self._leave_transactions_to_driver()
-        if self.executor.transaction.checkout is None:
+        if self._executor.transaction.checkout is None:
             self._level_at_rest = level
 
     @property
     def role(self) -> Role:
         """The role of the next transaction."""
-        return self.executor.role
+        return self._executor.role
 
     def ask_for_role(self, name: object) -> None:
         """Take the role that the ``sqlite_role`` execution option names.
@@ -125,7 +130,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         An invalid role is refused at the first statement: an error raised here, while SQLAlchemy
         sets the connection up, would leave it checked out.
         """
-        rules = self.executor.rules
+        rules = self._executor.rules
         try:
             role = Role.parse("sqlite_role", name)
             if role not in rules.roles:
@@ -135,33 +140,33 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                     f"{role.value} engine, or a SQLitePool"
                 )
         except ConfigurationError as error:
-            self.executor.misuse = error
+            self._executor.misuse = error
         else:
-            self.executor.role = rules.role if role is Role.AUTO else role
+            self._executor.role = rules.role if role is Role.AUTO else role
 
     @property
     def long_read(self) -> bool:
         """True if read transactions are declared to be long (``sqlite_long_read``)."""
-        return self.executor.transaction.reading.long
+        return self._executor.transaction.reading.long
 
     @long_read.setter
     def long_read(self, value: bool) -> None:
-        self.executor.transaction.reading.long = value
+        self._executor.transaction.reading.long = value
 
     def reset_role(self) -> None:
         """Return to the role of the engine's connections."""
-        self.executor.role = self.executor.rules.role
-        self.executor.misuse = None
+        self._executor.role = self._executor.rules.role
+        self._executor.misuse = None
 
     def cursor(self, server_side: bool = False) -> Cursor | StreamCursor:
         if self._streams:
             self._close_abandoned_streams()
         if server_side:
-            return StreamCursor(self, self.executor, self._streams)
-        return Cursor(self, self.executor)
+            return StreamCursor(self, self._executor, self._streams)
+        return Cursor(self, self._executor)
 
     def execute(self, operation: str, parameters: Any = None) -> Cursor:
-        cursor = Cursor(self, self.executor)
+        cursor = Cursor(self, self._executor)
         cursor.execute(operation, parameters)
         return cursor
 
@@ -171,11 +176,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         ``sqlite3`` does so when it frees the cursor, at once and in any thread.
         """
         if any(stream.abandoned for stream in self._streams):
-            self.executor.run_briefly(lambda: close_abandoned(self._streams))
+            self._executor.run_briefly(lambda: close_abandoned(self._streams))
 
     def create_function(self, *args: Any, **kw: Any) -> None:
-        self.executor.policy.functions_may_have_changed()
-        self.executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
+        self._executor.policy.functions_may_have_changed()
+        self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def commit(self) -> None:
         """Commit the open transaction; costs nothing if none is open.
@@ -184,7 +189,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         deferred foreign key, a full disk), the transaction is rolled back before the error is
         raised: SQLAlchemy regards it as ended, and sends no ROLLBACK of its own.
         """
-        self.executor.transaction.commit()
+        self._executor.transaction.commit()
 
     def rollback(self) -> None:
         """Roll back the open transaction; costs nothing if none is open.
@@ -193,25 +198,25 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         as the ROLLBACK does not modify the database schema"
         (https://www.sqlite.org/lang_transaction.html).
         """
-        self.executor.transaction.rollback()
+        self._executor.transaction.rollback()
 
     def end_read(self) -> None:
         """End the read transaction; an open stream keeps the snapshot until it ends itself."""
-        self.executor.transaction.end_read()
+        self._executor.transaction.end_read()
 
     @property
     def has_open_streams(self) -> bool:
         """True while a result is open whose rows are fetched on demand."""
-        return bool(self.executor.transaction.reading.streams)
+        return bool(self._executor.transaction.reading.streams)
 
     @property
     def keeps_others_from_committing(self) -> bool:
         """True if a COMMIT waits for reads on this connection: there is no WAL."""
-        return self.executor.rules.readers_in_the_way is not None
+        return self._executor.rules.readers_in_the_way is not None
 
     def data_version(self) -> int:
         """Return a number that changes with others' commits; within a snapshot, the snapshot's."""
-        return self.executor.data_version()
+        return self._executor.data_version()
 
     # -- checked out ----------------------------------------------------------------------------
 
@@ -221,7 +226,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         ``on_gone`` is called, in any thread, if the connection is closed or given up before its
         check-in, after its transaction has ended.
         """
-        executor = self.executor
+        executor = self._executor
         executor.transaction.checkout = permit
         executor.settings_changed = False
         executor.transaction.cancelled = False
@@ -236,7 +241,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def checked_in(self) -> None:
         """Reset the connection for the next checkout. Called by the pool."""
-        executor = self.executor
+        executor = self._executor
         if self._streams:
             for stream in list(self._streams):
                 stream.close(executor, GIVEN_BACK)
@@ -267,13 +272,13 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         finds it. SQLite's connection is still good then: the running statement is stopped, the
         transaction rolled back, and the connection kept for the next checkout.
         """
-        innocent = self.executor.transaction.cancelled or not in_greenlet()
-        self.give_up("it was closed", keep=innocent and self.executor.is_as_opened)
+        innocent = self._executor.transaction.cancelled or not in_greenlet()
+        self.give_up("it was closed", keep=innocent and self._executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
-        self.executor.transaction.permits_come_back()
-        cursors = self.executor.transaction.reading.detach_streams()
+        self._executor.transaction.permits_come_back()
+        cursors = self._executor.transaction.reading.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:
@@ -282,8 +287,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def _gone(self, successor: ConnectionThread | None) -> None:
         if successor is not None:
-            self._keep(successor, self.executor.policy)
-        self.executor.transaction.gone()
+            self._keep(successor, self._executor.policy)
+        self._executor.transaction.gone()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()
@@ -302,7 +307,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        rules, checkout = self.executor.rules, self.executor.transaction.checkout
+        rules, checkout = self._executor.rules, self._executor.transaction.checkout
         kind = "" if rules.role is Role.AUTO else f" {rules.role.value}"
         status = "at rest" if checkout is None else f"checked out at {checkout.asked_at}"
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"
