@@ -174,12 +174,12 @@ class ForeignKeysOnRaw:
             return False
         wanted = is_on(value.lower())
         if not self._connection.in_transaction:
-            self._on = wanted
+            self._on, self._transaction.begun_here = wanted, False
             return False
         if wanted is self._on or self._transaction.begun_raw:
             return False
-        if wanted and not self._transaction.has_only_read(self._connection):
-            return False  # the stock driver ignores it, too, and no row is lost
+        if self._transaction.has_changed_rows(self._connection):
+            return False  # then a transaction is open on the stock driver, too
         logger.error(
             "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
             "within a transaction, and this one was begun by an earlier statement of SQLAlchemy's; "

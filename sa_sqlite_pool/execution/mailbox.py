@@ -54,7 +54,11 @@ class Mailbox:
         self._announced = False
         try:
             for _ in range(len(self._reports)):  # later reports are called in the next lap
-                self._reports.popleft()()
+                try:
+                    report = self._reports.popleft()
+                except IndexError:  # a report has run the loop inside itself (nest_asyncio)
+                    return
+                report()
         except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
             self._announce()
             raise

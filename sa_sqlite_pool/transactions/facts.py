@@ -21,6 +21,8 @@ _FIRST_PENALTY, _MOST_PENALTY = 8, 1_024
 # Short inline runs, for each run of the penalty, after which the penalty starts anew.
 _FORGIVING = 100
 
+_MOST_CALLING = 1_000
+
 
 @final
 class StatementFacts:
@@ -92,16 +94,18 @@ class StatementFacts:
 class FactsTable:
     """The facts of at most ``size`` texts; the least recently used is dropped first.
 
-    A text of more than 4,096 characters is not kept: it is new each time. All statements of the
-    application are looked up here, so that a text is known at least as long as ``sqlite3`` keeps it
-    compiled: SQLite says whether it calls functions when it compiles it.
+    A text of more than 4,096 characters is not kept: it is new each time. That a text calls
+    functions of the application is remembered when its facts are dropped, since SQLite says so only
+    when it compiles the text, and ``sqlite3`` may keep it compiled for longer. After a thousand of
+    them, every new text is taken for one that may.
     """
 
-    __slots__ = ("_by_text", "_size")
+    __slots__ = ("_by_text", "_calling", "_size")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._by_text: OrderedDict[str, StatementFacts] = OrderedDict()
+        self._calling: set[str] = set()  # texts that call functions, and whose facts were dropped
 
     def __len__(self) -> int:
         return len(self._by_text)
@@ -119,10 +123,14 @@ class FactsTable:
 
     def _add(self, sql: str) -> StatementFacts:
         facts = StatementFacts(sql)
-        if len(sql) <= LONGEST_REMEMBERED:
-            self._by_text[sql] = facts
-            if len(self._by_text) > self._size:
-                self._by_text.popitem(last=False)
+        if len(sql) > LONGEST_REMEMBERED:
+            return facts
+        facts.calls_functions = sql in self._calling or len(self._calling) >= _MOST_CALLING
+        self._by_text[sql] = facts
+        if len(self._by_text) > self._size:
+            _, dropped = self._by_text.popitem(last=False)
+            if dropped.calls_functions and len(self._calling) < _MOST_CALLING:
+                self._calling.add(dropped.sql)
         return facts
 
     def forget_findings(self) -> None:

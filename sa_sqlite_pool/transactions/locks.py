@@ -180,12 +180,14 @@ class Patience:
     def _held_by_task(self) -> str | None:
         """Return what the same task does on another connection that keeps the lock, or None."""
         now, turn = time.monotonic(), self._rules.writer
-        holder = None if turn is None or self._writing else turn.holder
-        if holder is not None and is_own(holder):
-            return f"the same task writes, for {holder.describe(now)},"
-        for snapshot in self._rules.readers or ():
-            if snapshot.permit is not self._checkout and is_own(snapshot.permit):
-                return f"the same task reads, for {snapshot.describe(now)},"
+        if not self._writing:  # a read lock is in no reader's way
+            holder = None if turn is None else turn.holder
+            own = holder is not None and is_own(holder)
+            return f"the same task writes, for {holder.describe(now)}," if own and holder else None
+        readers = self._rules.readers or ()
+        others = [snapshot for snapshot in readers if snapshot.permit is not self._checkout]
+        if others and all(is_own(snapshot.permit) for snapshot in others):
+            return f"the same task reads, for {others[0].describe(now)},"
         return None
 
     def _own_read(self) -> Snapshot | None:

@@ -110,6 +110,7 @@ class TransactionState:
             self._end("COMMIT")
         except Exception as error:
             explained = self.own_lock(error)
+            self._schema_changes = self._policy.authorizer.schema_changes  # the error says enough
             self._end("ROLLBACK")
             if explained is None:
                 raise
@@ -258,6 +259,10 @@ class TransactionState:
         This counts statements here, functions in them, and the raw connection while it is lent.
         """
         return not self.wrote and self._as_begun == self._changes(connection)
+
+    def has_changed_rows(self, connection: sqlite3.Connection) -> bool:
+        """Return whether rows were changed since it began, as far as its begin was noted."""
+        return self._as_begun is not None and self._as_begun[0] != connection.total_changes
 
     @property
     def in_the_way(self) -> bool:

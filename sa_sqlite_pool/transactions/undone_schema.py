@@ -36,8 +36,8 @@ def roll_back(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rul
     ):
         _told.add(rules.owner)
         logger.warning(
-            "%s on %s was rolled back: nothing has committed its transaction, of which it is a "
-            "part here (the stock driver commits it at once); call commit(), or use engine.begin()",
+            "%s on %s was rolled back with its transaction, of which it is a part here; the stock "
+            "driver commits it at once. To keep it, call commit(), or use engine.begin()",
             authorizer.schema_change or "a change of the schema",
             rules.label,
         )

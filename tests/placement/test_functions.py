@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool, WriterPool
 from tests.conftest import MakeEngine
@@ -55,6 +56,23 @@ async def test_a_function_of_the_application(
     for _ in range(2 * LEARNING):
         await run(engine, sql)
     assert called.inline == [False] * (2 * LEARNING)
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+async def test_it_is_not_forgotten(make_engine: MakeEngine, poolclass: type) -> None:
+    """Not by texts that are looked up and never compiled: sqlite3 keeps this one compiled."""
+    called = Called()
+    engine = make_engine(poolclass, on_connect=lambda c: c.create_function("mine", 1, called))
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT mine(1)"))
+        for number in range(600):
+            with pytest.raises(OperationalError, match="no such table"):
+                await connection.execute(text(f"SELECT * FROM missing_{number}"))
+            await connection.rollback()
+        for _ in range(3):
+            await connection.execute(text("SELECT mine(1)"))
+    assert called.inline == [False] * 4
 
 
 async def test_a_function_that_replaces_one_of_sqlites(

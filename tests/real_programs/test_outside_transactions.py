@@ -149,6 +149,21 @@ async def test_on_the_raw_connection_it_is_not_ignored(
     assert await app.value("SELECT count(*) FROM child") == 1
 
 
+async def test_the_raw_connection_begins_one_after_sqlalchemys(writing: Door) -> None:
+    """In that SQLite ignores it, as on stock: it was committed there, and another begun."""
+    app = await writing.open(listen=enforce_on_connect)
+    await app.write(*TABLES)
+    async with app.writer.connect() as connection:
+        await connection.execution_options(sqlite_role="writer")
+        raw = await raw_connection(connection)
+        await connection.execute(text("SELECT * FROM parent"))
+        await raw.commit()
+        await raw.execute("INSERT INTO parent VALUES (2)")
+        await raw.execute("PRAGMA foreign_keys = OFF")
+        await raw.commit()
+    assert await app.value("SELECT count(*) FROM parent") == 2
+
+
 async def test_a_transaction_of_the_raw_connection_has_its_pragmas(changing: Door) -> None:
     """Within what sqlite3 has begun by itself SQLite ignores them, here as on stock."""
     app = await changing.open(listen=enforce_on_connect)

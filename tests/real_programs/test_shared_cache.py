@@ -113,3 +113,30 @@ async def test_a_task_does_not_wait_for_its_own_reading(door: str, url: str) -> 
             await stream.close()
         async with writer.begin() as connection:
             await connection.execute(text("INSERT INTO item VALUES (3)"))
+
+
+@pytest.mark.parametrize("door", DOORS[1:])
+async def test_its_own_reading_is_not_to_blame_for_the_lock_of_others(door: str, url: str) -> None:
+    """Another table, which another task writes, is waited for as ever."""
+    wrote, go_on = asyncio.Event(), asyncio.Event()
+    async with engines(door, url) as (writer, reader):
+        async with writer.begin() as connection:
+            await connection.execute(text("CREATE TABLE other (i)"))
+            await connection.execute(text("INSERT INTO other VALUES (1), (2)"))
+
+        async def write() -> None:
+            async with writer.begin() as connection:
+                await connection.execute(text("INSERT INTO item VALUES (1)"))
+                wrote.set()
+                await go_on.wait()
+
+        async with reader.connect() as own:
+            stream = await own.stream(text("SELECT i FROM other"))
+            await stream.fetchone()
+            writing = asyncio.create_task(write())
+            await wrote.wait()
+            async with reader.connect() as connection:
+                asyncio.get_running_loop().call_later(0.01, go_on.set)
+                assert await connection.scalar(text("SELECT count(*) FROM item")) in {0, 1}
+            await stream.close()
+        await writing

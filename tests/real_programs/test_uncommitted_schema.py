@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from .doors import Door
 from .parameters import first
 
-UNDONE = "was rolled back: nothing has committed its transaction"
+UNDONE = "was rolled back with its transaction, of which it is a part here"
 
 
 _UNDOES = {
@@ -63,4 +64,21 @@ async def test_what_changes_no_schema(
         await connection.execute(text("CREATE TABLE kept (i)"))
     async with app.writer.connect() as connection:
         await connection.execute(text("INSERT INTO kept VALUES (1)"))
+    assert UNDONE not in caplog.text
+
+
+async def test_a_commit_that_is_refused(changing: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """Its error says enough."""
+    app = await changing.open()
+    await app.write(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE child (p REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
+    )
+    async with app.writer.connect() as connection:
+        await connection.execute(text("PRAGMA foreign_keys = ON"))
+        await connection.execute(text("INSERT INTO child VALUES (7)"))
+        await connection.execute(text("CREATE TABLE item (i)"))
+        with pytest.raises(IntegrityError):
+            await connection.commit()
+        await connection.rollback()
     assert UNDONE not in caplog.text

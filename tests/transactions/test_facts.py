@@ -6,6 +6,7 @@ import pytest
 
 from sa_sqlite_pool.sqlite.examination import Finding
 from sa_sqlite_pool.sqlite.statements import LONGEST_REMEMBERED, Kind
+from sa_sqlite_pool.transactions import facts as module
 from sa_sqlite_pool.transactions.facts import FactsTable, StatementFacts
 
 TEMP = 1
@@ -119,6 +120,22 @@ def test_the_table_is_bounded() -> None:
     assert "SELECT 0" in table
     assert "SELECT 1" not in table
     assert not table.of("SELECT 1").is_short(writes=False)
+
+
+def test_that_a_text_calls_functions_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its facts may be dropped while sqlite3 keeps it compiled, and SQLite says so no more."""
+    monkeypatch.setattr(module, "_MOST_CALLING", 3)
+    table = FactsTable(1)
+    for sql in ("SELECT f(1)", "SELECT 2", "SELECT f(3)"):
+        table.of(sql).calls_functions = "f(" in sql
+    assert [table.of(f"SELECT {one}").calls_functions for one in ("f(1)", "2", "4")] == [
+        True,
+        False,
+        False,
+    ]
+    table.of("SELECT f(5)").calls_functions = True
+    table.of("SELECT 6")
+    assert table.of("SELECT 7").calls_functions  # there are too many: every new one may
 
 
 def test_long_texts_are_not_kept() -> None:
