@@ -23,6 +23,7 @@ from ..transactions.placement import PlacementPolicy
 from ..transactions.streams import GIVEN_BACK, close_abandoned
 from ..turn.permit import Permit
 from .executor import Executor
+from .raw_connection import lend, take_back
 
 Keep = Callable[[ConnectionThread, PlacementPolicy], None]
 """Keeps a warm and clean connection for the next checkout. Called in any thread."""
@@ -82,7 +83,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         begins transactions, until the check-in.
         """
         if not self.worker.closed and self.worker.may_run_inline:
-            self._executor.lend()
+            lend(self._executor)
             self._leave_transactions_to_driver()
         return self.worker.aiosqlite_connection
 
@@ -250,7 +251,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         executor.autocommit = level is None
         if executor.worker.lent and not self.given_up:
             if in_greenlet():
-                executor.take_back()
+                take_back(executor)
             else:  # close() of engine.raw_connection(), which cannot wait
                 self.give_up("it was given back outside of a greenlet", keep=False)
         executor.transaction.checkout = None

@@ -9,7 +9,6 @@ that it cannot disagree with the database.
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from ..execution.one_at_a_time import OneAtATime
 from ..execution.replies import Execute, Parameters, Reply, execute_at_once
 from ..settings import Role
 from ..sqlite.authorizer import Access
-from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind, changes_settings
 from ..system.loop_state import of_running_loop
@@ -34,7 +32,6 @@ from ..transactions.rules import Decision, Rules, decide
 from ..transactions.transaction import TransactionState
 from ..turn.permit import shorten
 from .explanations import explain
-from .outside_transactions import ForeignKeysOnRaw
 from .performing import Misjudged, Performing
 from .preparation import Preparation
 from .statement import Statement
@@ -310,45 +307,6 @@ class Executor:
                 self.run_in_thread(lambda: settings.attach_again_read_only(connection))
             # Also for what the application does on the raw connection.
             authorizer.access = Access.READER
-
-    def lend(self) -> None:
-        """Leave the raw connection to the application, which bypasses this executor."""
-        policy, connection = self.policy, self.worker.connection
-
-        def function() -> None:
-            policy.settings.lend(connection, self.rules, self.role)
-            if self.rules.turn is not None and policy.authorizer.refuses is None:
-                with policy.authorizer.aside():
-                    foreign_keys = ForeignKeysOnRaw(connection, self.transaction, self.rules)
-                policy.authorizer.refuses = foreign_keys
-
-        self.run_briefly(function)
-        self.transaction.begun_here = self.worker.in_transaction
-        # Not while a listener runs.
-        if self.role is Role.READER and self.transaction.checkout is not None:
-            self.policy.authorizer.access = Access.READER
-        self.worker.lent = True
-
-    def take_back(self) -> None:
-        """Take the raw connection back, and note what the application has changed. One hop."""
-        connection, policy = self.worker.connection, self.policy
-        policy.functions_may_have_changed()
-        policy.authorizer.refuses = None
-        if self.rules.role is not Role.READER:
-            policy.authorizer.access = Access.ALL
-
-        def function() -> None:
-            policy.settings.take_back(connection)
-            with policy.authorizer.aside():
-                path = file_of(connection)
-            own = self.rules.file
-            if own is not None and os.path.realpath(path or "") != own:
-                self.worker.spent = True
-            else:
-                self.transaction.look_at_log(connection)
-
-        self.run_in_thread(function)
-        self.worker.lent = False
 
     def _attempt(self, statement: Statement) -> Reply:
         was_open, kind = self.worker.in_transaction, statement.kind

@@ -6,9 +6,7 @@ effect after any number of reads. A writer of this package is in one from its fi
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-from typing import final
 
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..sqlite.authorizer import Authorizer
@@ -19,8 +17,6 @@ from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import is_lock
 from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 
 def is_without_effect_within(kind: Kind, sql: str) -> bool:
@@ -148,46 +144,6 @@ def _stay(rules: Rules, how: str, why: str) -> sqlite3.OperationalError:
         f"foreign keys of {rules.label} stay {how}: SQLite ignores PRAGMA foreign_keys within a "
         f"transaction, and {why}"
     )
-
-
-@final
-class ForeignKeysOnRaw:
-    """``PRAGMA foreign_keys`` on the raw connection of a writer, as the authorizer sees it.
-
-    SQLite ignores it within a transaction without an error, and a table that is rebuilt then loses
-    its child rows. With the stock driver none is open unless rows were written, so a PRAGMA that
-    matters is refused: SQLite says "not authorized", and the log says why. A transaction begun on
-    the raw connection is as with the stock driver. Created in the connection's thread.
-    """
-
-    def __init__(
-        self, connection: sqlite3.Connection, transaction: TransactionState, rules: Rules
-    ) -> None:
-        self._connection = connection
-        self._transaction = transaction
-        self._rules = rules
-        self._on = bool(ask(connection, "foreign_keys"))
-
-    def __call__(self, name: str, value: str) -> bool:
-        """Return whether to refuse it. Runs in the thread, within SQLite's compiler."""
-        if name.lower() != "foreign_keys":
-            return False
-        wanted = is_on(value.lower())
-        if not self._connection.in_transaction:
-            self._on, self._transaction.begun_here = wanted, False
-            return False
-        if wanted is self._on or self._transaction.begun_raw:
-            return False
-        if self._transaction.has_changed_rows(self._connection):
-            return False  # then a transaction is open on the stock driver, too
-        logger.error(
-            "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
-            "within a transaction, and this one was begun by an earlier statement of SQLAlchemy's; "
-            "send it by connection.execute(), or after commit() or rollback()",
-            value,
-            self._rules.label,
-        )
-        return True
 
 
 def begin_after_reads(transaction: TransactionState, execute: Execute) -> Execute:

@@ -7,7 +7,6 @@ own outcome, and so may be cancelled, and may find its loop closed, without endi
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sqlite3
 import threading
@@ -21,7 +20,7 @@ from ..files.open_files import open_files
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.forks import renew_after_fork, rest
 from .jobs import LET_GO, Job
-from .raw import EndedQueue, connection_class, end_queue, open_as, open_connection
+from .raw import connection_class, leave_to_parent, mark_closed, open_as, open_connection
 from .shared_thread import SharedThread
 
 __all__ = [
@@ -149,8 +148,7 @@ class ConnectionThread:
 
     def assert_usable(self) -> None:
         """Raise what :attr:`connection` raises once the connection is given up."""
-        raw = self.aiosqlite_connection
-        if self.ended is not None or raw._connection is None or not raw._running:
+        if self.closed:
             raise self._no_connection()
 
     def _no_connection(self) -> sqlite3.OperationalError:
@@ -165,16 +163,13 @@ class ConnectionThread:
     @property
     def doubtful(self) -> bool:
         """True if the connection may be of no use at its next checkout."""
-        raw = self.aiosqlite_connection
-        gone = self.ended is not None or raw._connection is None or not raw._running
-        return gone or self.suspect or self.spent
+        return self.suspect or self.spent or self.closed
 
     @property
     def closed_by_application(self) -> bool:
         """True if the application has closed or stopped the raw connection by itself."""
         # A stopped connection may still be open, but its thread runs nothing that is queued now.
-        raw = self.aiosqlite_connection
-        return self.ended is None and (raw._connection is None or not raw._running)
+        return self.ended is None and self.closed
 
     @property
     def in_transaction(self) -> bool:
@@ -199,19 +194,8 @@ class ConnectionThread:
         return raw._connection if raw._running else None
 
     @property
-    def may_run_inline(self) -> bool:
-        """True if the thread is idle, so that the loop may use the connection for a moment."""
-        return (
-            self._threadsafe
-            and not self.lent
-            and ((job := self._last_job) is None or job.stage in LET_GO)
-            and self.aiosqlite_connection._tx.empty()
-            and not self._here.locked()
-        )
-
-    @property
     def idle_connection(self) -> sqlite3.Connection | None:
-        """The connection if the loop may use it, else None: see :attr:`may_run_inline`."""
+        """The connection if the thread is idle, so that the loop may use it for a moment."""
         raw = self.aiosqlite_connection
         idle = (
             self._threadsafe
@@ -223,6 +207,11 @@ class ConnectionThread:
             and not self._here.locked()
         )
         return raw._connection if idle else None
+
+    @property
+    def may_run_inline(self) -> bool:
+        """True if the loop may use the connection for a moment."""
+        return self.idle_connection is not None
 
     def run(
         self,
@@ -366,25 +355,12 @@ class ConnectionThread:
             if self._last_job is not None:
                 self._last_job.end_in_thread(self._no_connection())
             with self._here, rest():
-                kept = self._roll_back(cursors) if keep else False
-                if kept:
+                if keep and _roll_back(self.aiosqlite_connection._connection, cursors):
                     successor = self._successor()
                 else:
                     self._close_in_thread()
         finally:
             done(successor)
-
-    def _roll_back(self, cursors: list[sqlite3.Cursor]) -> bool:
-        connection = self.aiosqlite_connection._connection
-        assert connection is not None
-        try:
-            for cursor in cursors:  # an open read would keep its snapshot
-                cursor.close()
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except dbapi.Error:  # a broken disk: the connection is of no use
-            return False
-        return not connection.in_transaction
 
     def _close_in_thread(self) -> None:
         connection = self.aiosqlite_connection._connection
@@ -403,10 +379,7 @@ class ConnectionThread:
         )
 
     def _stop(self) -> None:
-        connection = self.aiosqlite_connection
-        connection._connection = None
-        connection._running = False
-        end_queue(connection)
+        mark_closed(self.aiosqlite_connection)
         self._forget()
 
     def _has_ended(self) -> bool:
@@ -439,16 +412,23 @@ class ConnectionThread:
 
     def renew_in_child(self) -> None:
         """Never touch the parent's connection again: not even its memory is freed."""
-        connection = self.aiosqlite_connection._connection
-        if connection is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-            self.aiosqlite_connection._connection = None
-            self.aiosqlite_connection._running = False
-            self.aiosqlite_connection._tx = EndedQueue()  # type: ignore[assignment]
-            if self.file is not None:
-                inherited_files.add(self.file)
+        if leave_to_parent(self.aiosqlite_connection) and self.file is not None:
+            inherited_files.add(self.file)
         if self.ended is None:
             self.ended = (
                 f"it was opened in process {os.getppid()}, before the fork() that made this one, "
                 "and belongs to that process"
             )
+
+
+def _roll_back(connection: sqlite3.Connection | None, cursors: list[sqlite3.Cursor]) -> bool:
+    """Close the cursors and roll back; return whether the connection is good for another use."""
+    assert connection is not None
+    try:
+        for cursor in cursors:  # an open read would keep its snapshot
+            cursor.close()
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except dbapi.Error:  # a broken disk: the connection is of no use
+        return False
+    return not connection.in_transaction

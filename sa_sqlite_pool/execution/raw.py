@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import sqlite3
 from collections.abc import Callable
 from queue import Empty
@@ -70,6 +71,28 @@ async def open_as(connection: aiosqlite.Connection) -> aiosqlite.Connection:
         end_queue(connection)
         raise
     return connection
+
+
+def mark_closed(connection: aiosqlite.Connection) -> None:
+    """Say that SQLite's connection is closed, and end the thread. In any thread."""
+    connection._connection = None
+    connection._running = False
+    end_queue(connection)
+
+
+def leave_to_parent(connection: aiosqlite.Connection) -> bool:
+    """Never touch the parent's connection in a child process: not even its memory is freed.
+
+    Return whether it was open.
+    """
+    inherited = connection._connection
+    if inherited is None:
+        return False
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+    connection._connection = None
+    connection._running = False
+    connection._tx = EndedQueue()  # type: ignore[assignment]
+    return True
 
 
 def end_queue(connection: aiosqlite.Connection) -> None:

@@ -27,7 +27,6 @@ _CODES = {
 _BUSY_OR_LOCKED: Final = frozenset({5, 6})  # 6 is of a shared cache
 _READ_ONLY: Final = 8
 _INTERRUPTED: Final = 9
-_FULL: Final = 13
 _LARGEST_PRIMARY: Final = 0xFF
 
 
@@ -144,8 +143,3 @@ def is_read_only(error: BaseException) -> bool:
 def is_interrupted(error: BaseException) -> bool:
     """Return whether the statement was stopped by ``interrupt()``: SQLITE_INTERRUPT."""
     return _primary(error) == _INTERRUPTED
-
-
-def is_full(error: BaseException) -> bool:
-    """Return whether there was no room to write: SQLITE_FULL."""
-    return _primary(error) == _FULL

@@ -27,8 +27,11 @@ def roll_back(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rul
     if rules.owner in _told:
         connection.execute("ROLLBACK")
         return
-    before = _state(connection, authorizer)
-    connection.execute("ROLLBACK")
+    before = None
+    try:
+        before = _state(connection, authorizer)
+    finally:  # there may be no memory for a question
+        connection.execute("ROLLBACK")
     if (
         before is not None
         and (after := _state(connection, authorizer)) is not None

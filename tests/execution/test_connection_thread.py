@@ -7,23 +7,13 @@ import sqlite3
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator
 
 import pytest
 
 from sa_sqlite_pool.execution import jobs
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread, ConnectionThreadStatistics
 from sa_sqlite_pool.execution.jobs import Job, OutOfTime
-from tests.execution.workers import Gate, give_up, open_worker, outcome
-
-ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[ConnectionThread]:
-    worker = await open_worker()
-    yield worker
-    await worker.close()
+from tests.execution.workers import ENDLESS, Gate, give_up, open_worker, outcome
 
 
 async def test_results_and_errors(worker: ConnectionThread) -> None:

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 
 import pytest
 
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.execution.workers import Gate, give_up, open_worker, outcome
-
-ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[ConnectionThread]:
-    worker = await open_worker()
-    yield worker
-    await worker.close()
 
 
 async def test_giving_up_closes(worker: ConnectionThread) -> None:

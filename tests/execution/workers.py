@@ -14,6 +14,8 @@ from sa_sqlite_pool.execution.shared_thread import SharedThread
 
 T = TypeVar("T")
 
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
 
 async def open_worker(shared: SharedThread | None = None) -> ConnectionThread:
     connection = await open_connection(":memory:", isolation_level=None, check_same_thread=False)

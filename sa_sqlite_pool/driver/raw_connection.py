@@ -1,0 +1,103 @@
+"""The raw connection, ``driver_connection``, while the application has it.
+
+What is executed there bypasses the executor: SQLite waits for locks by itself, and ``sqlite3``
+begins transactions before DML.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from typing import final
+
+from ..settings import Role
+from ..sqlite.authorizer import Access
+from ..sqlite.configuring import file_of
+from ..sqlite.inspection import ask
+from ..sqlite.statements import is_on
+from ..transactions.rules import Rules
+from ..transactions.transaction import TransactionState
+from .executor import Executor
+
+logger = logging.getLogger("sa_sqlite_pool")
+
+
+def lend(executor: Executor) -> None:
+    """Leave the raw connection to the application, until :func:`take_back`."""
+    policy, rules, connection = executor.policy, executor.rules, executor.worker.connection
+
+    def function() -> None:
+        policy.settings.lend(connection, rules, executor.role)
+        if rules.turn is not None and policy.authorizer.refuses is None:
+            with policy.authorizer.aside():
+                foreign_keys = _ForeignKeys(connection, executor.transaction, rules)
+            policy.authorizer.refuses = foreign_keys
+
+    executor.run_briefly(function)
+    executor.transaction.begun_here = executor.worker.in_transaction
+    # Not while a listener runs.
+    if executor.role is Role.READER and executor.transaction.checkout is not None:
+        policy.authorizer.access = Access.READER
+    executor.worker.lent = True
+
+
+def take_back(executor: Executor) -> None:
+    """Take the raw connection back, and note what the application has changed. One hop."""
+    policy, rules, connection = executor.policy, executor.rules, executor.worker.connection
+    policy.functions_may_have_changed()
+    policy.authorizer.refuses = None
+    if rules.role is not Role.READER:
+        policy.authorizer.access = Access.ALL
+
+    def function() -> None:
+        policy.settings.take_back(connection)
+        with policy.authorizer.aside():
+            path = file_of(connection)
+        if rules.file is not None and os.path.realpath(path or "") != rules.file:
+            executor.worker.spent = True
+        else:
+            executor.transaction.look_at_log(connection)
+
+    executor.run_in_thread(function)
+    executor.worker.lent = False
+
+
+@final
+class _ForeignKeys:
+    """``PRAGMA foreign_keys`` on the raw connection of a writer, as the authorizer sees it.
+
+    SQLite ignores it within a transaction without an error, and a table that is rebuilt then loses
+    its child rows. With the stock driver none is open unless rows were written, so a PRAGMA that
+    matters is refused: SQLite says "not authorized", and the log says why. A transaction begun on
+    the raw connection is as with the stock driver. Created in the connection's thread.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, transaction: TransactionState, rules: Rules
+    ) -> None:
+        self._connection = connection
+        self._transaction = transaction
+        self._rules = rules
+        self._on = bool(ask(connection, "foreign_keys"))
+
+    def __call__(self, name: str, value: str) -> bool:
+        """Return whether to refuse it. Runs in the thread, within SQLite's compiler."""
+        if name.lower() != "foreign_keys":
+            return False
+        wanted = is_on(value.lower())
+        if not self._connection.in_transaction:
+            self._on, self._transaction.begun_here = wanted, False
+            return False
+        if wanted is self._on or self._transaction.begun_raw:
+            return False
+        if self._transaction.has_changed_rows(self._connection):
+            return False  # then a transaction is open on the stock driver, too
+        logger.error(
+            "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
+            "within a transaction, and this one was begun by an earlier statement of SQLAlchemy's; "
+            "send it by connection.execute(), or after commit() or rollback()",
+            value,
+            self._rules.label,
+        )
+        return True
