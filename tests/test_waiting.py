@@ -79,7 +79,7 @@ async def test_the_first_look_at_the_file_system(
 @pytest.mark.parametrize("step", STEPS)
 async def test_waiting_for_the_end_of_all_loans(step: int) -> None:
     """Which comes in the same moment."""
-    checkouts = Checkouts(lambda permit: None)
+    checkouts = Checkouts()
     checkouts._open.add(checkouts)  # type: ignore[arg-type]
 
     def end() -> None:

@@ -50,11 +50,11 @@ class BorrowedConnection(AdaptedConnection):
 
     @property
     def long_read(self) -> bool:
-        return self._executor.transaction.reading.long
+        return self._executor.transaction.long
 
     @long_read.setter
     def long_read(self, value: bool) -> None:
-        self._executor.transaction.reading.long = value
+        self._executor.transaction.long = value
 
     def close(self) -> None:
         """Do nothing: the connection is borrowed."""

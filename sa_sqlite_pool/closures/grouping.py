@@ -33,7 +33,6 @@ from ..compat.background import start_task
 from ..compat.greenlets import greenlet_spawn
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
-from ..execution.jobs import Job
 from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed
@@ -212,7 +211,9 @@ class Group:
         """Run one transaction, for as many calls as may share it."""
         shared = SharedTransaction(executor, fairy, self._take_next, self._groups.deferred_keys)
         try:
-            await (await self._begin(executor, shared))
+            if not executor.transaction.writing.begun:
+                await self._begin(executor)
+            await executor.worker.run(shared, interruptible=False)
         except NotBegun:
             await self._wait_for_lock(executor)
             return
@@ -222,19 +223,15 @@ class Group:
                 call.settle()
         executor.transaction.after_work()
 
-    async def _begin(self, executor: Executor, shared: SharedTransaction) -> Job[None]:
-        worker, writing = executor.worker, executor.transaction.writing
-        if not writing.begun and not writing.begin_nowait():
-            self._not_in_time = self._turn.file_not_in_time
-            checkout = executor.transaction.checkout
-            patience = Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS)
-            job = await writing.begin(
-                patience, checkout, lambda: worker.prepare(shared, interruptible=False)
-            )
-            self._not_in_time = self._turn.not_in_time
-            if job is not None:
-                return job
-        return worker.run(shared, interruptible=False)
+    async def _begin(self, executor: Executor) -> None:
+        writing, checkout = executor.transaction.writing, executor.transaction.checkout
+        if writing.begin_nowait():
+            return
+        self._not_in_time = self._turn.file_not_in_time
+        await writing.begin(
+            Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS), checkout
+        )
+        self._not_in_time = self._turn.not_in_time
 
     async def _wait_for_lock(self, executor: Executor) -> None:
         rules, transaction = executor.rules, executor.transaction

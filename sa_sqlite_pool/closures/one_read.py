@@ -32,18 +32,18 @@ async def read_here(
     patience = Patience(executor.rules, transaction.checkout, writing=False)
     while True:
         transaction.note("BEGIN")
-        while not transaction.reading.begin(transaction.checkout):
-            await transaction.reading.until_no_gap()
+        while not transaction.begin_read():
+            await transaction.until_no_gap()
         try:
             return await worker.run(lambda sqlite: _read(sqlite, executor, fairy, body), text=name)
         except NotBegun as not_begun:
             await patience.wait(not_begun.error)
         except OutOfTime:  # it was ended before it began
-            transaction.reading.assert_not_ended()
+            transaction.assert_not_too_old()
             raise
         finally:
             transaction.take_loss()
-            transaction.reading.too_old = None
+            transaction.too_old = None
             transaction.after_work()
 
 

@@ -267,7 +267,7 @@ class ThreadConnection(BorrowedConnection):
             raise self._misuse
         transaction = self._executor.transaction
         transaction.assert_not_lost()
-        transaction.reading.assert_not_ended()
+        transaction.assert_not_too_old()
         self.assert_wanted()
 
     def notice_end(self) -> None:
@@ -308,7 +308,7 @@ class ThreadConnection(BorrowedConnection):
             raise explained from error
         if str(error) != "interrupted":
             return
-        executor.transaction.reading.assert_not_ended()
+        executor.transaction.assert_not_too_old()
         self.assert_wanted()
         if self._stops_at is None or time.monotonic() < self._stops_at:
             return  # stopped by a progress handler of the application

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, final
 
 from greenlet import getcurrent
 
-from .runners import Runner
+from .runners import MOST_IDLE, Runner
 
 T = TypeVar("T")
 
@@ -21,11 +21,13 @@ _Step = Any  # something to be awaited for the greenlet, or the outcome
 
 
 @final
-class _Spawned(Runner):
+class Spawned(Runner):
+    """A greenlet of this module, and not one of SQLAlchemy's own."""
+
     __sqlalchemy_greenlet_provider__ = True  # await_only() works in it
 
 
-async def _go_on(runner: _Spawned, step: _Step) -> Any:
+async def _go_on(runner: Spawned, step: _Step) -> Any:
     while step is not runner.outcome:
         try:
             value = await step
@@ -38,11 +40,6 @@ async def _go_on(runner: _Spawned, step: _Step) -> Any:
     return runner.finish()
 
 
-def in_runner() -> bool:
-    """Return whether the current greenlet is one of these, and not SQLAlchemy's own."""
-    return isinstance(getcurrent(), _Spawned)
-
-
 async def greenlet_spawn(
     function: Callable[..., T], *args: Any, _require_await: bool = False, **kwargs: Any
 ) -> T:
@@ -51,9 +48,20 @@ async def greenlet_spawn(
     ``_require_await`` has no effect: it would raise if nothing was awaited, which is the sign of
     a driver that blocks the loop.
     """
-    runner = _Spawned.take()
-    step = runner.switch(function, args, kwargs)
-    result: T = runner.finish() if step is runner.outcome else await _go_on(runner, step)
+    # Runner.take() and finish(), without the calls: three of these functions run in each read.
+    runners = Spawned.idle.runners
+    runner: Spawned = runners.pop() if runners else Spawned()
+    current = getcurrent()
+    if runner.parent is not current:
+        runner.parent = current
+    runner.gr_context = current.gr_context
+    outcome, step = runner.outcome, runner.switch(function, args, kwargs)
+    if step is not outcome or outcome.error or runner.dead or len(runners) >= MOST_IDLE:
+        result: T = runner.finish() if step is outcome else await _go_on(runner, step)
+        return result
+    runner.gr_context = None
+    runners.append(runner)
+    result, outcome.result = outcome.result, None
     return result
 
 
@@ -63,7 +71,7 @@ async def run_to_end(function: Callable[[], object]) -> None:
     If it awaits anything, it goes on in a task of its own, and a cancellation is raised when that
     has ended, well or not. If it awaits nothing, it ends at once, with nothing to be cancelled.
     """
-    runner = _Spawned.take()
+    runner = Spawned.take()
     step = runner.switch(function, (), {})
     if step is runner.outcome:
         runner.finish()

@@ -64,7 +64,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.worker = executor.worker
         self._keep = keep
         self._on_gone: Callable[[], None] | None = None
-        self._streams = executor.transaction.reading.streams
+        self._streams = executor.transaction.streams
         self._level = self._level_at_rest = isolation_level
         executor.autocommit = isolation_level is None
 
@@ -148,11 +148,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     @property
     def long_read(self) -> bool:
         """True if read transactions are declared to be long (``sqlite_long_read``)."""
-        return self._executor.transaction.reading.long
+        return self._executor.transaction.long
 
     @long_read.setter
     def long_read(self, value: bool) -> None:
-        self._executor.transaction.reading.long = value
+        self._executor.transaction.long = value
 
     def reset_role(self) -> None:
         """Return to the role of the engine's connections."""
@@ -208,7 +208,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     @property
     def has_open_streams(self) -> bool:
         """True while a result is open whose rows are fetched on demand."""
-        return bool(self._executor.transaction.reading.streams)
+        return bool(self._executor.transaction.streams)
 
     @property
     def keeps_others_from_committing(self) -> bool:
@@ -222,12 +222,14 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     # -- checked out ----------------------------------------------------------------------------
 
     def checked_out(self, permit: Permit | None, on_gone: Callable[[], None]) -> None:
-        """Begin a checkout. Called by the pool.
+        """Begin a checkout. Called by the pool. Waits for the rest of the set-up, if there is any.
 
         ``on_gone`` is called, in any thread, if the connection is closed or given up before its
         check-in, after its transaction has ended.
         """
         executor = self._executor
+        if not executor.ready:
+            executor.make_ready()
         executor.transaction.checkout = permit
         executor.settings_changed = False
         executor.transaction.cancelled = False
@@ -279,7 +281,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
         self._executor.transaction.permits_come_back()
-        cursors = self._executor.transaction.reading.detach_streams()
+        cursors = self._executor.transaction.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:

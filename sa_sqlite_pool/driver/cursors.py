@@ -99,15 +99,10 @@ class _AdaptedCursor:
     def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> None:
         # It may have to be executed again, when an iterator would be empty.
         rows = seq_of_parameters if isinstance(seq_of_parameters, list) else [*seq_of_parameters]
-        self._accept(
-            self._runner.run_statement(
-                operation, rows, _execute_many, atomic=True, timeout=self.timeout
-            )
+        reply = self._runner.run_statement(
+            operation, rows, _execute_many, atomic=True, timeout=self.timeout
         )
-
-    def _accept(self, reply: Reply) -> None:
-        self._rows = iter(reply.rows)
-        self.description = reply.description
+        self._rows, self.description = _NO_ROWS, None
         self.rowcount = reply.rowcount
         self.lastrowid = reply.lastrowid
 
@@ -141,9 +136,11 @@ class Cursor(_AdaptedCursor, AsyncAdapt_aiosqlite_cursor):  # type: ignore[overr
 
     def execute(self, operation: str, parameters: Parameters | None = None) -> None:
         bound = () if parameters is None else parameters
-        self._accept(
-            self._runner.run_statement(operation, bound, execute_at_once, timeout=self.timeout)
-        )
+        reply = self._runner.run_statement(operation, bound, execute_at_once, timeout=self.timeout)
+        self._rows = iter(reply.rows)
+        self.description = reply.description
+        self.rowcount = reply.rowcount
+        self.lastrowid = reply.lastrowid
 
     def fetchone(self) -> Row | None:
         return next(self._rows, None)

@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, final
 
-from ..compat.greenlets import in_runner
+from greenlet import getcurrent
+
+from ..compat.greenlets import Spawned
 from ..errors import ConfigurationError, StatementTimeout
 from ..execution.connection_thread import ConnectionThread
-from ..execution.jobs import Job, OutOfTime
+from ..execution.jobs import OutOfTime
 from ..execution.loop_budget import LoopBudget
 from ..execution.one_at_a_time import OneAtATime
 from ..execution.replies import Execute, Parameters, Reply, execute_at_once
@@ -52,6 +54,7 @@ class Executor:
         "_gate",
         "_performing",
         "_preparation",
+        "_swaps_in",
         "_tries_again",
         "autocommit",
         "misuse",
@@ -74,6 +77,7 @@ class Executor:
         self.statement_timeout = rules.statement_timeout  # the default of cursors
         self.transaction = TransactionState(worker, policy, rules)
         self._gate = OneAtATime()
+        self._swaps_in = rules.role is Role.AUTO
         self._tries_again = False  # and keeps its turn until the next try
         self._preparation = Preparation(policy, rules, self.transaction)
         self._performing = Performing(policy, rules, self.transaction)
@@ -113,12 +117,15 @@ class Executor:
         else:
             gate.busy = True
         try:
-            transaction.assert_going_on()
+            if transaction.lost_by is not None or transaction.too_old is not None:
+                transaction.assert_going_on()
             facts = self.policy.facts.of(sql)
             statement = Statement(facts, parameters, execute, atomic=atomic)
             many = atomic or stream
             if self.policy.is_inline(facts, many=many, timeout=timeout) and (
-                not facts.kind.writes or not self.autocommit or transaction.end_is_inline()
+                not facts.kind.writes
+                or not self.autocommit
+                or self.policy.end_is_inline(self.rules.log)
             ):
                 self._pause()
                 statement.inline = True
@@ -167,9 +174,9 @@ class Executor:
         task = asyncio.current_task() if checkout is None else checkout.task
         pause = of_running_loop(LoopBudget).pause(task)
         # SQLAlchemy's own methods insist on an await, even one of no duration.
-        if pause.long or not in_runner():
+        if pause.long or not isinstance(getcurrent(), Spawned):
             self.transaction.wait_for(pause)
-            self.transaction.reading.assert_not_ended()  # meanwhile
+            self.transaction.assert_not_too_old()  # meanwhile
 
     def _read_here(self, statement: Statement) -> Reply | None:
         """Run inline a read that is known to be short.
@@ -182,8 +189,11 @@ class Executor:
         if connection is None:
             return None
         was_open, has_turn = connection.in_transaction, transaction.writing.claim is not None
-        _, needs_turn, plan = self._decide(Kind.READ, has_turn, was_open, atomic=False)
-        if needs_turn or not (has_turn or transaction.reading.begin(transaction.checkout)):
+        alone = self.autocommit or transaction.checkout is None
+        _, needs_turn, plan = decide(
+            Kind.READ, self._performing.role, self._swaps_in, has_turn, alone, was_open, False
+        )
+        if needs_turn or not (has_turn or transaction.begin_read()):
             return None
         transaction.note(statement.sql)
         try:
@@ -202,11 +212,10 @@ class Executor:
         return None
 
     def _decide(self, kind: Kind, has_turn: bool, is_open: bool, *, atomic: bool) -> Decision:
-        transaction, swap_in = self.transaction, self.rules.role is Role.AUTO
         # What runs before the application has the connection (a ping, pool events, the dialect)
         # leaves no transaction open.
-        alone = self.autocommit or transaction.checkout is None
-        return decide(kind, self._performing.role, swap_in, has_turn, alone, is_open, atomic)
+        alone = self.autocommit or self.transaction.checkout is None
+        return decide(kind, self._performing.role, self._swaps_in, has_turn, alone, is_open, atomic)
 
     # -- waiting --------------------------------------------------------------------------------
 
@@ -243,7 +252,7 @@ class Executor:
         try:
             return self.transaction.run(function, timeout=timeout)
         except dbapi.failures(OutOfTime) as error:
-            self.transaction.reading.assert_not_ended()
+            self.transaction.assert_not_too_old()
             self.transaction.note_loss(was_open, error)
             if isinstance(error, OutOfTime):
                 raise self._took_too_long("fetching", timeout) from None
@@ -311,9 +320,9 @@ class Executor:
     def _attempt(self, statement: Statement) -> Reply:
         was_open, kind = self.worker.in_transaction, statement.kind
         try:
-            return self._run(statement)
+            return self._run(statement, was_open)
         except dbapi.failures(OutOfTime) as error:
-            self.transaction.reading.assert_not_ended()
+            self.transaction.assert_not_too_old()
             if isinstance(error, dbapi.Error):
                 self.worker.note_error(error)
                 explain(
@@ -330,7 +339,10 @@ class Executor:
             self._tries_again = True
             raise
         finally:
-            self._remember(statement.sql, kind)
+            if kind.writes or kind in _CHANGES_TRANSACTION:
+                self.transaction.wrote = True
+            if kind.may_change_settings:
+                self._note_settings(statement.sql)
             if self.worker.lent:
                 self.transaction.see_who_began(was_open)
             if not self._tries_again:
@@ -338,19 +350,17 @@ class Executor:
                 if statement.turn_unused:
                     self.transaction.writing.end()
 
-    def _remember(self, sql: str, kind: Kind) -> None:
-        if kind.writes or kind in _CHANGES_TRANSACTION:
-            self.transaction.wrote = True
-        if kind.may_change_settings and changes_settings(sql):
+    def _note_settings(self, sql: str) -> None:
+        if changes_settings(sql):
             self.policy.settings_may_have_changed()
             if self.transaction.checkout is not None:
                 self.settings_changed = True
 
-    def _run(self, statement: Statement) -> Reply:
+    def _run(self, statement: Statement, was_open: bool) -> Reply:
         """Wait for what the statement needs, and run it."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
         refused, waits, plan = self._decide(
-            *(kind, transaction.writing.begun, self.worker.in_transaction), atomic=statement.atomic
+            kind, transaction.writing.claim is not None, was_open, atomic=statement.atomic
         )
         if refused:
             how = " (attach it by on_connect= or in a connect listener)"
@@ -366,25 +376,19 @@ class Executor:
             # wait for the turn would then be to wait for a task that waits for the lock.
             waits = False
         transaction.note(sql)
-        writing, reading, checkout = transaction.writing, transaction.reading, transaction.checkout
+        writing, checkout = transaction.writing, transaction.checkout
         statement.took_turn |= waits
         if waits and not writing.begin_nowait():
-            here = statement.limit is not None or self.worker.lent or transaction.attached.any
-            prepare = None if here else (lambda: self._prepare(in_thread))
-            begun: Job[Reply] | None = transaction.wait_for(
-                writing.begin(self._patience(statement), checkout, prepare)
-            )
+            transaction.wait_for(writing.begin(self._patience(statement), checkout))
             transaction.note(sql)
-            if begun is not None:
-                return transaction.wait_for(begun)
         if statement.databases and transaction.attached.any:
             others = transaction.attached.take_turns(
                 statement.databases, self.rules, self._patience(statement)
             )
             transaction.wait_for(others)
-        while not writing.begun and not reading.begin(checkout):
-            transaction.wait_for(reading.until_no_gap())
-        if statement.inline and self.worker.may_run_inline:
+        while writing.claim is None and not transaction.begin_read():
+            transaction.wait_for(transaction.until_no_gap())
+        if statement.inline and self.worker.idle_connection is not None:
             return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
         limit = statement.limit
         return transaction.run(
@@ -392,15 +396,6 @@ class Executor:
             text=None if facts.steps_are_long else sql,
             timeout=None if limit is None else limit.seconds_left,
         )
-
-    def _prepare(self, function: Callable[[sqlite3.Connection], T]) -> Job[T]:
-        """Return a job for another thread, which checks that the connection is not given up."""
-
-        def checked(connection: sqlite3.Connection) -> T:
-            self.worker.assert_usable()
-            return function(connection)
-
-        return self.worker.prepare(checked)
 
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
         return self.rules.took_too_long(sql, seconds, lost=self.transaction.lost)

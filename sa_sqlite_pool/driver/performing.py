@@ -60,8 +60,11 @@ class Performing:
         try:
             if self._switches:
                 self._switch_query_only(connection, statement.kind)
-            if plan.begin is not None or transaction.savepoints:
+            if transaction.savepoints or (plan.begin is not None and plan.begin != "BEGIN"):
                 self._begin(connection, plan, statement)
+            elif plan.begin is not None:
+                self._sent_savepoints = transaction.savepoints
+                connection.execute("BEGIN")
             if plan.commit or authorizer.compiled_writes or statement.facts.finding is not None:
                 reply = self._execute(connection, plan, statement)
             else:

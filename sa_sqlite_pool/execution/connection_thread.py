@@ -62,6 +62,7 @@ class ConnectionThread:
     """One ``sqlite3`` connection, used by one job at a time, until it is given up.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
+    ``uses`` counts those, and the uses of the connection on the loop.
     ``ended`` says why it can no longer be used; None as long as it can. ``file`` is the real path
     of the database, None for one in memory.
 
@@ -89,6 +90,7 @@ class ConnectionThread:
         "lent",
         "spent",
         "suspect",
+        "uses",
     )
 
     def __init__(
@@ -103,6 +105,7 @@ class ConnectionThread:
         self.file: str | None = None
         self.ended: str | None = None
         self.hops = 0
+        self.uses = 0
         self.lent = False
         self.spent = False
         self.suspect = False
@@ -163,7 +166,9 @@ class ConnectionThread:
     @property
     def doubtful(self) -> bool:
         """True if the connection may be of no use at its next checkout."""
-        return self.suspect or self.spent or self.closed
+        raw = self.aiosqlite_connection
+        closed = self.ended is not None or raw._connection is None or not raw._running
+        return closed or self.suspect or self.spent
 
     @property
     def closed_by_application(self) -> bool:
@@ -231,7 +236,10 @@ class ConnectionThread:
         with ``interruptible=False`` the function runs to its end first. After ``timeout`` seconds
         it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
         """
-        job = self.prepare(function, interruptible=interruptible, timeout=timeout)
+        job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
+        self.hops += 1
+        self.uses += 1
+        self._last_job = job
         shared = None if text is None or self.lent else self._shared
         if shared is not None and text is not None and shared.takes(text):
             shared.submit(job, text)
@@ -239,24 +247,9 @@ class ConnectionThread:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
-    def prepare(
-        self,
-        function: Callable[[sqlite3.Connection], T],
-        *,
-        interruptible: bool = True,
-        timeout: float | None = None,
-    ) -> Job[T]:
-        """Return a job for the caller to run, by calling it in any thread, or to drop.
-
-        Otherwise like :meth:`run`.
-        """
-        job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
-        self.hops += 1
-        self._last_job = job
-        return job
-
     def run_here(self, function: Callable[..., T], *args: Any) -> T:
         """Call ``function(connection, *args)`` in this thread; only if :attr:`may_run_inline`."""
+        self.uses += 1
         raw = self.aiosqlite_connection
         working = rest.working
         working.add(self)

@@ -121,18 +121,6 @@ class Job(Generic[T]):
         return self.stage in LET_GO
 
     @property
-    def started(self) -> bool:
-        """True if the thread has begun the job."""
-        return self.stage is Stage.RUNNING or self.stage is Stage.FINISHED
-
-    def drop(self) -> bool:
-        """Drop the job unless it has begun; return whether it was dropped, now or before."""
-        with self._mutex:
-            if self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
-            return self.stage is Stage.DROPPED
-
-    @property
     def must_stop(self) -> bool:
         """True if a function that nothing interrupts should end: no task awaits it any more."""
         return self._give_up_at is not None or self._loop.is_closed()

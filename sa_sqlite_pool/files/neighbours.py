@@ -118,11 +118,14 @@ def _holders(held: Iterable[ProcessLock], path: str, kind: str, bytes_: range) -
 
 @final
 class Presence:
-    """The sign for other processes that this one uses the package on a log file."""
+    """The sign for other processes that this one uses the package on a log file.
+
+    ``inode`` is that of the file, None while the sign is hidden.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._inode: int | None = None
+        self.inode: int | None = None
         self._close: weakref.finalize[[int], Presence] | None = None
         renew_after_fork(self)
 
@@ -132,10 +135,10 @@ class Presence:
 
     def show(self, inode: int) -> None:
         """Show that the log with this inode is in use. From any thread."""
-        if fcntl is None or inode == self._inode:
+        if fcntl is None or inode == self.inode:
             return
         self.hide()
-        self._inode = inode
+        self.inode = inode
         with contextlib.suppress(OSError):
             # Something else may be there by now, and opening a FIFO would wait.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -144,7 +147,7 @@ class Presence:
 
     def hide(self) -> None:
         """Show that the log is no longer used."""
-        self._inode = None
+        self.inode = None
         if self._close is not None:
             self._close()
             self._close = None

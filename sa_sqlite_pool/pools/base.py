@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
@@ -39,17 +40,12 @@ from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
-from ..turn.whereabouts import caller
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
 from .fitness import is_fit
 from .idle import IdleWatch
-from .kept import KeptConnections
 from .on_file import OnFile
-from .resting import IdleConnections
-
-# Cached values that depend on the file, which may prove to be another than the URL's.
-_OF_FILE = ("database_file", "turn", "_keeper")
+from .resting import IdleConnections, KeptConnections
 
 
 class FairPool(OnFile, AsyncAdaptedQueuePool):
@@ -81,6 +77,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     """
 
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
+    # Cached properties that depend on the file, which may prove to be another than the URL's.
+    _of_file: ClassVar[Sequence[str]] = ("database_file", "_keeper")
     _queue_class = IdleConnections
     _sqla_logger_namespace: ClassVar[str]
     _timeout: float | None  # type: ignore[assignment]
@@ -120,8 +118,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             prepare_dialect(kw.get("dialect"), _connector)
         self._connector = _connector
         self._stock_creator = creator
-        self._line = FairSemaphore(_capacity(pool_size, max_overflow))
-        self._checkouts = Checkouts(self._release)
+        self._own_line = FairSemaphore(_capacity(pool_size, max_overflow))
+        self._checkouts = Checkouts()
         self._idle_watch = IdleWatch(
             self._checkouts,
             _connector.settings.idle_warning,
@@ -167,15 +165,15 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         """Return the seconds that a checkout waits if ``pool_timeout`` is not given."""
         return settings.read_timeout
 
-    def _acquire_nowait(self) -> Permit | None:
-        """Return the permit for a connection if it is free at once, or None."""
-        return self._line.acquire_nowait()
+    @cached_property
+    def _line(self) -> FairSemaphore:
+        """The semaphore that gives the permits for connections."""
+        return self._own_line
 
     async def _acquire(self, waited: float) -> Permit:
         """Wait for the permit for a connection; on time-out, raise an error that names its holders.
 
-        Call after :meth:`_acquire_nowait` has failed. ``waited``: seconds since the checkout's
-        call.
+        Call if there is no free permit. ``waited``: seconds since the checkout's call.
         """
         place = self._line.stand_in_line(self._connector)
         seconds = None if self._timeout is None else max(0.0, self._timeout - waited)
@@ -188,10 +186,6 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
                 "connections sooner, or raise pool_size or pool_timeout"
             )
         return permit
-
-    def _release(self, permit: Permit) -> None:
-        """Pass the permit on to the next in line."""
-        self._line.release(permit)
 
     @property
     def waiting(self) -> int:
@@ -226,13 +220,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
 
     def connect(self) -> PoolProxiedConnection:
         proxied = super().connect()
-        connection, checkout = proxied.dbapi_connection, self._checkouts.of(proxied)
-        if isinstance(connection, SQLiteConnection) and checkout is not None:
-            if checkout.permit.asked_at is None:  # it did not have to wait
-                checkout.permit.asked_at = caller()
-            if not (executor := connection.executor).ready:
-                executor.make_ready()
-            checkout.lend(connection, proxied)
+        checkout = self._checkouts.lend(proxied)
+        if checkout is not None and checkout.permit.loop is not self._idle_watch.loop:
             self._idle_watch.checkout_began()
         return proxied
 
@@ -246,11 +235,14 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             await_only(connector.inspect_site())
         if not connector.knows_file:  # the turn depends on it
             self._find_file()
-        permit = self._acquire_nowait() or await_only(self._acquire(waited))
+        permit = self._line.acquire_nowait() or await_only(self._acquire(waited))
         try:
-            record = self._idle_or_new()
+            try:
+                record = self._pool.get_nowait()
+            except Empty:
+                record = self._one_more()
         except BaseException:
-            self._release(permit)
+            self._line.release(permit)
             raise
         self._checkouts.begin(record, permit, own)
         if connector.refusal is not None:  # it was set during the wait
@@ -265,18 +257,14 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         try:
             if not connector.knows_file:
                 connector.find_file()
-                for name in _OF_FILE:
+                for name in self._of_file:
                     self.__dict__.pop(name, None)
         finally:
             self._first.release(first)
         if connector.site is not site:
             await_only(connector.inspect_site())
 
-    def _idle_or_new(self) -> ConnectionPoolEntry:
-        try:
-            return self._pool.get_nowait()
-        except Empty:
-            pass
+    def _one_more(self) -> ConnectionPoolEntry:
         self._inc_overflow()
         try:
             return self._new_record()
@@ -305,8 +293,8 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             executor = Executor(*kept, rules)
         else:
             executor = await_only(self._connector.finish(self._stock(connection_record), rules))
-        if (log := rules.log) is not None and log.due:  # an earlier process left a large one
-            log.attend()
+        if (log := rules.log) is not None and log.due is not None:
+            log.attend()  # an earlier process has left a large one
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 

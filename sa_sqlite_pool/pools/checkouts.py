@@ -14,6 +14,7 @@ from ..driver.adapter import SQLiteConnection
 from ..execution.loop_budget import LoopBudget
 from ..system.waiting import done_in_time
 from ..turn.permit import Permit
+from ..turn.whereabouts import caller
 
 
 @final
@@ -30,7 +31,15 @@ class Checkout:
                                  | connection back →       | owns the permit
     """
 
-    __slots__ = ("_connection", "_missing", "_on_end", "_proxied", "budget", "permit", "warned")
+    __slots__ = (
+        "_missing",
+        "_on_end",
+        "budget",
+        "connection_reference",
+        "permit",
+        "proxied_reference",
+        "warned",
+    )
 
     def __init__(
         self, permit: Permit, budget: LoopBudget | None, on_end: Callable[[Checkout], None]
@@ -38,8 +47,8 @@ class Checkout:
         self.permit = permit
         self.budget = budget
         # Weak references, so that the garbage collector finds what the application has lost.
-        self._connection: weakref.ref[SQLiteConnection] | None = None
-        self._proxied: weakref.ref[PoolProxiedConnection] | None = None
+        self.connection_reference: weakref.ref[SQLiteConnection] | None = None
+        self.proxied_reference: weakref.ref[PoolProxiedConnection] | None = None
         self.warned = False  # of an idle transaction
         self._on_end = on_end
         self._missing = {"record", "connection"}
@@ -47,19 +56,14 @@ class Checkout:
     @property
     def connection(self) -> SQLiteConnection | None:
         """The connection; None before it is lent, and after it is lost."""
-        return None if self._connection is None else self._connection()
+        return None if self.connection_reference is None else self.connection_reference()
 
     def comes_back_with(self, record: ConnectionPoolEntry) -> bool:
         """Return whether the connection, if any, comes back in the record and not separately."""
-        if self._connection is None:
+        if self.connection_reference is None:
             return True
-        lent, came = self._connection(), cast(object, record.dbapi_connection)
-        return lent is not None and came is lent and not lent.worker.closed
-
-    def lend(self, connection: SQLiteConnection, proxied: PoolProxiedConnection) -> None:
-        self._connection = weakref.ref(connection)
-        self._proxied = weakref.ref(proxied)
-        connection.checked_out(self.permit, self.connection_is_back)
+        lent, came = self.connection_reference(), cast(object, record.dbapi_connection)
+        return lent is not None and came is lent and lent.worker.ended is None
 
     def record_is_back(self) -> None:
         """Note that the record is back, without the connection."""
@@ -76,18 +80,17 @@ class Checkout:
 
     def take_back(self) -> None:
         """End the checkout for a task that will not. Called outside any greenlet."""
-        proxied = None if self._proxied is None else self._proxied()
+        proxied = None if self.proxied_reference is None else self.proxied_reference()
         if proxied is not None:
             proxied.invalidate()
 
 
 @final
 class Checkouts:
-    """The checkouts of one pool. ``release`` passes a permit on."""
+    """The checkouts of one pool."""
 
-    def __init__(self, release: Callable[[Permit], None]) -> None:
-        self._release = release
-        self._by_record: dict[ConnectionPoolEntry, Checkout] = {}
+    def __init__(self) -> None:
+        self._by_record: dict[ConnectionPoolEntry | None, Checkout] = {}
         self._open: set[Checkout] = set()
         self._on_last_end: Callable[[], None] | None = None
 
@@ -104,9 +107,24 @@ class Checkouts:
         if budget is not None:
             budget.begin_work(checkout)
 
+    def lend(self, proxied: PoolProxiedConnection) -> Checkout | None:
+        """Give the connection to the application, after SQLAlchemy's own checkout.
+
+        The connection may have to be set up, which waits.
+        """
+        connection = proxied.dbapi_connection
+        checkout = self._by_record.get(getattr(proxied, "_connection_record", None))
+        if checkout is None or not isinstance(connection, SQLiteConnection):
+            return None
+        if checkout.permit.asked_at is None:  # it did not have to wait
+            checkout.permit.asked_at = caller()
+        connection.checked_out(checkout.permit, checkout.connection_is_back)
+        checkout.connection_reference = weakref.ref(connection)
+        checkout.proxied_reference = weakref.ref(proxied)
+        return checkout
+
     def of(self, proxied: PoolProxiedConnection) -> Checkout | None:
-        record = getattr(proxied, "_connection_record", None)
-        return self._by_record.get(record) if record is not None else None
+        return self._by_record.get(getattr(proxied, "_connection_record", None))
 
     def of_record(self, record: ConnectionPoolEntry) -> Checkout | None:
         """Remove and return the checkout of a record that is coming back."""
@@ -125,15 +143,17 @@ class Checkouts:
         if checkout not in self._open:
             return
         self._open.discard(checkout)
-        checkout.permit.recall = None  # breaks a reference cycle: garbage collection is slow
-        self._release(checkout.permit)
+        permit = checkout.permit
+        permit.recall = None  # breaks a reference cycle: garbage collection is slow
+        assert permit.line is not None
+        permit.line.release(permit)
         if not self._open and self._on_last_end is not None:
             self._on_last_end()
 
     def renew_in_child(self) -> None:
         """Forget the parent's checkouts. No record of them may come back to a pool here."""
         for record in self._by_record:
-            record.fairy_ref = None  # type: ignore[attr-defined]
+            record.fairy_ref = None  # type: ignore[union-attr]
         self._by_record.clear()
         self._open.clear()
 

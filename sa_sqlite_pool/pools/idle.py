@@ -21,8 +21,8 @@ _SHORTEST_WAIT = 0.01
 class IdleWatch:
     """Logs a warning, once per checkout, after a transaction was idle for ``seconds``.
 
-    One timer serves all checkouts, while there are any. ``holds_turn``: a checkout of this pool
-    keeps other tasks from writing even without a transaction.
+    One timer serves all checkouts, in ``loop``, while there are any. ``holds_turn``: a checkout of
+    this pool keeps other tasks from writing even without a transaction.
     """
 
     def __init__(
@@ -39,23 +39,23 @@ class IdleWatch:
         self._label = label
         self._waiting = waiting
         self._holds_turn = holds_turn
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def checkout_began(self) -> None:
-        if self._seconds is not None and (self._loop is None or self._loop.is_closed()):
+        if self._seconds is not None and (self.loop is None or self.loop.is_closed()):
             self._look_in(self._seconds)
 
     def renew_in_child(self) -> None:
-        self._loop = None  # the parent's, which does not run here
+        self.loop = None  # the parent's, which does not run here
 
     def _look_in(self, seconds: float) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         # A weak reference: the timer must not keep an unused pool alive.
-        self._loop.call_later(max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
+        self.loop.call_later(max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
 
     def look(self) -> None:
         """Warn of idle checkouts, and check again when the next may be due."""
-        self._loop = None
+        self.loop = None
         assert self._seconds is not None
         watched = [checkout for checkout in self._checkouts if not checkout.warned]
         for checkout in watched:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigurationError, ReadTimeout
 from ..settings import SWAP_IN_PRAGMAS, ConnectionSettings, Role, check_count
 from ..transactions.locks import write_patience
+from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.write_turn import Place, WriteTurn, place_in_line
 from .base import FairPool
@@ -49,6 +51,7 @@ class WriterPool(FairPool):
     """
 
     role = Role.WRITER
+    _of_file = (*FairPool._of_file, "_line")
 
     def __init__(
         self,
@@ -80,8 +83,9 @@ class WriterPool(FairPool):
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         return settings.write_timeout
 
-    def _acquire_nowait(self) -> Permit | None:
-        return self.database_file.turn.acquire_nowait()
+    @cached_property
+    def _line(self) -> FairSemaphore:
+        return self.turn.line
 
     async def _acquire(self, waited: float) -> Permit:
         if place := place_in_line.get():
@@ -92,9 +96,6 @@ class WriterPool(FairPool):
         if seconds is None:  # a wait without a limit takes nothing from write_timeout
             permit.seconds_waited = 0.0
         return permit
-
-    def _release(self, permit: Permit) -> None:
-        self.database_file.turn.release(permit)
 
 
 class ReaderPool(FairPool):

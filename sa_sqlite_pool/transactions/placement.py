@@ -33,6 +33,7 @@ from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..system.resources import disk_reads
 from .facts import LONG_STEP_SECONDS, SHORT_SECONDS, FactsTable, StatementFacts
 from .own_settings import OwnSettings
+from .rules import Log
 
 T = TypeVar("T")
 
@@ -108,15 +109,19 @@ class PlacementPolicy:
             return False
         return facts.is_short(writes=writes)
 
-    def end_is_inline(self, log_is_quiet: Callable[[], bool]) -> bool:
-        """Return whether COMMIT or ROLLBACK of a transaction that wrote is to run on the loop."""
+    def end_is_inline(self, log: Log | None) -> bool:
+        """Return whether COMMIT or ROLLBACK of a transaction that wrote is to run on the loop.
+
+        It is not without a ``log`` that is quiet.
+        """
         if not self._learns:
             return self._always
         return (
             self._commits.quick
             and self.writes <= _FEW_WRITES
             and self._end.is_short(writes=True)
-            and log_is_quiet()
+            and log is not None
+            and log.is_quiet()
         )
 
     # -- inline ---------------------------------------------------------------------------------

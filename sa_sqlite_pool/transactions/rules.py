@@ -25,8 +25,8 @@ class Log(Protocol):
         """True if SQLite may leave all checkpoints to it."""
 
     @property
-    def due(self) -> bool:
-        """True if something has to be done about the log."""
+    def due(self) -> object:
+        """What has to be done about the log; None if nothing has."""
 
     def is_quiet(self) -> bool:
         """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""

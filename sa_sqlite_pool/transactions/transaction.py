@@ -16,13 +16,15 @@ from sqlalchemy.util.concurrency import in_greenlet
 from ..errors import OwnLockError, TransactionLostError
 from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi, is_busy
+from ..system.forks import rest
 from ..turn.permit import Permit, shorten
+from ..turn.snapshots import Snapshot
 from . import undone_schema
 from .attached import AttachedFiles
 from .locks import Patience, is_own_lock, may_pass
 from .placement import PlacementPolicy
-from .reading import Reading
 from .rules import Rules
+from .streams import CLOSED, TOO_OLD, OpenStream
 from .writing import Writing
 
 T = TypeVar("T")
@@ -35,9 +37,15 @@ class TransactionState:
     Whether one is open is always SQLite's own answer. ``checkout`` is the permit under which the
     connection is checked out of its pool; the running SQL is noted there for messages. ``wrote``
     says that the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
+    ``lost_by`` is why SQLite has ended it by itself, until :meth:`rollback` is called.
     ``begun_by_text`` says that the application has sent its own BEGIN. ``savepoints`` are SAVEPOINT
     statements to be sent with the next BEGIN. ``begun_here`` says, while the raw connection is
     lent, that the open transaction was not begun there.
+
+    ``snapshot`` is its entry in the file's read transactions, None if it needs none. ``too_old()``
+    makes the error of a transaction that was ended early, until its end is known. ``streams`` are
+    the cursors that are open between statements, and keep their snapshot. ``long`` is what the next
+    transaction is declared as.
     """
 
     __slots__ = (
@@ -45,17 +53,21 @@ class TransactionState:
         "_at_end",
         "_ended_here",
         "_gone",
-        "_lost",
         "_policy",
         "_rules",
         "_schema_changes",
+        "_used_at_end",
         "attached",
         "begun_by_text",
         "begun_here",
         "cancelled",
         "checkout",
-        "reading",
+        "long",
+        "lost_by",
         "savepoints",
+        "snapshot",
+        "streams",
+        "too_old",
         "worker",
         "writing",
         "wrote",
@@ -69,7 +81,10 @@ class TransactionState:
         self.cancelled = False
         self.wrote = False
         self.attached = AttachedFiles(policy.authorizer)
-        self.reading = Reading(worker, rules.snapshots, self.after_work)
+        self.snapshot: Snapshot | None = None
+        self.too_old: Callable[[], Exception] | None = None
+        self.long = False
+        self.streams: set[OpenStream] = set()
         self.writing = Writing(rules)
         self.savepoints: list[str] = []
         self.begun_here = False
@@ -79,7 +94,8 @@ class TransactionState:
         self._as_begun: tuple[int, int] | None = None  # counts of changes at its begin
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
-        self._lost: str | None = None  # why SQLite ended it by itself
+        self._used_at_end = -1  # how often the connection was used when the last one ended
+        self.lost_by: str | None = None
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Await, as ``await_only`` does, and note a cancellation."""
@@ -103,9 +119,9 @@ class TransactionState:
 
     def commit(self) -> None:
         """Commit the open transaction; see :meth:`SQLiteConnection.commit`."""
-        self.worker.assert_usable()  # or a rollback meanwhile would look like a commit
-        if lost := self.take_loss():
-            raise lost
+        if self.worker.ended is not None or self.lost_by is not None:
+            self.worker.assert_usable()  # or a rollback meanwhile would look like a commit
+            raise self._take_loss()
         try:
             self._end("COMMIT")
         except Exception as error:
@@ -118,8 +134,10 @@ class TransactionState:
 
     def rollback(self) -> None:
         """Roll back the open transaction. Open streams go on, where SQLite allows it."""
-        self._lost = None
-        self._end("ROLLBACK")
+        self.lost_by = None
+        unused = self._used_at_end == self.worker.uses and not self.worker.lent
+        if not unused or self.savepoints or self.too_old is not None:
+            self._end("ROLLBACK")
 
     def end_read(self) -> None:
         """End the read transaction; an open stream keeps the snapshot until it ends itself."""
@@ -132,38 +150,36 @@ class TransactionState:
             connection.execute(sql)
 
     def _end(self, sql: str) -> None:
-        reading, worker = self.reading, self.worker
-        reading.too_old = None  # its end is known: another transaction follows
+        worker = self.worker
+        self.too_old = None  # its end is known: another transaction follows
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
         connection = worker.idle_connection
+        if connection is None and sql == "COMMIT":
+            worker.assert_usable()  # the application may have closed it
         if not (worker if connection is None else connection).in_transaction:
-            if self.writing.claim is not None or reading.snapshot is not None:
+            if self.writing.claim is not None or self.snapshot is not None:
                 self.after_work()
+            if connection is not None:
+                self._used_at_end = worker.uses
             return
         try:
             if self.wrote or self._rules.doubtful or connection is None:
-                self._send_end(sql)
+                self._send_end(sql, inline=connection is not None and not self._rules.doubtful)
             else:  # SQLite releases a lock and a snapshot: two microseconds
-                self._policy.run_briefly(worker, _SEND[sql])
+                worker.run_here(_SEND[sql])
+            self._used_at_end = worker.uses
         finally:
-            self.after_work()
+            self.after_work(connection)
 
-    def _send_end(self, sql: str) -> None:
+    def _send_end(self, sql: str, *, inline: bool) -> None:
         self.note(sql)
-        inline = self.worker.may_run_inline and not self._rules.doubtful
-        if inline and self.end_is_inline():
+        log = self._rules.log
+        if inline and self._policy.end_is_inline(log):
             self._policy.end_inline(self.worker, self._end_and_look, sql)
         else:
             self._end_in_thread(sql)
-
-    def end_is_inline(self) -> bool:
-        """Return whether the end of a transaction that wrote is to run on the loop."""
-        return self._policy.end_is_inline(self._log_is_quiet)
-
-    def _log_is_quiet(self) -> bool:
-        return self._rules.log is not None and self._rules.log.is_quiet()
 
     def _end_in_thread(self, sql: str) -> None:
         patience = Patience(self._rules, self.checkout, writing=True, commits=sql == "COMMIT")
@@ -187,8 +203,8 @@ class TransactionState:
         if sql == "ROLLBACK" and self._schema_changes != authorizer.schema_changes:
             if connection.in_transaction:
                 undone_schema.roll_back(connection, authorizer, self._rules)
-        else:
-            _end(connection, sql)
+        elif connection.in_transaction:
+            connection.execute(sql)
         self._schema_changes = authorizer.schema_changes
         if sql == "COMMIT":
             self.committed(connection)
@@ -199,17 +215,21 @@ class TransactionState:
                 self._settle(connection)
             self.writing.leave_file()
 
-    def after_work(self) -> None:
-        """Release what has ended, if the connection is at rest and its thread is not running."""
+    def after_work(self, connection: sqlite3.Connection | None = None) -> None:
+        """Release what has ended, if the connection is at rest and its thread is not running.
+
+        ``connection`` is the one that the loop itself has used.
+        """
         if self._gone:
             self.let_go()  # of a turn that was awaited when the connection was given up
-        connection = self.worker.connection_at_rest
+        if connection is None or self.worker.ended is not None:
+            connection = self.worker.connection_at_rest
         if connection is None:
             return  # after a give_up(), the turn is given back after the rollback
         if (checkout := self.checkout) is not None:
             checkout.idle_since = time.monotonic()
-        if self.reading.too_old is not None:
-            self.reading.drop()
+        if self.too_old is not None:
+            self._end_too_old()
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
             self._as_begun = None
@@ -217,8 +237,11 @@ class TransactionState:
                 self._at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
             self._policy.writes = 0
-            self.let_go()
-            if (log := self._rules.log) is not None and log.due:
+            if self.writing.claim or self.writing.permit or self.attached.held:
+                self.let_go()
+            elif self.snapshot is not None:
+                self._leave_snapshot()
+            if (log := self._rules.log) is not None and log.due is not None:
                 log.attend()
 
     def after_read_here(self, connection: sqlite3.Connection) -> None:
@@ -243,14 +266,60 @@ class TransactionState:
             self.attached.give_back()
         if self.writing.claim is not None or self.writing.permit is not None:
             self.writing.end()
-        if self.reading.snapshot is not None:
-            self.reading.end()
+        if self.snapshot is not None:
+            self._leave_snapshot()
+
+    # -- its snapshot ---------------------------------------------------------------------------
+
+    def begin_read(self) -> bool:
+        """Enter a snapshot if there is none; False in a gap: wait for its end and try again."""
+        snapshots = self._rules.snapshots
+        if snapshots is None or self.checkout is None or self.snapshot is not None:
+            return True
+        self.snapshot = snapshots.begin(self.checkout, long=self.long, end_early=self._end_early)
+        return self.snapshot is not None
+
+    async def until_no_gap(self) -> None:
+        if self._rules.snapshots is not None:
+            await self._rules.snapshots.until_no_gap()
+
+    def _leave_snapshot(self) -> None:
+        """Leave the snapshot after the transaction's end, unless a stream keeps it."""
+        if self.snapshot is not None and self._rules.snapshots is not None and not self.streams:
+            snapshot, self.snapshot = self.snapshot, None
+            self._rules.snapshots.end(snapshot)
+
+    def assert_not_too_old(self) -> None:
+        """Raise the error of a transaction that was ended early."""
+        if self.too_old is not None:
+            raise self.too_old() from None
+
+    def _end_early(self, snapshot: Snapshot, error: Callable[[], Exception]) -> None:
+        if self.snapshot is snapshot:  # it has not ended by itself meanwhile
+            self.too_old = error
+            self.worker.stop_job()
+            self.after_work()
+
+    def _end_too_old(self) -> None:
+        """End a transaction that was ended early, on the loop, if the connection is at rest."""
+        if not self.worker.may_run_inline:
+            return
+        with rest():
+            for cursor in self.detach_streams(TOO_OLD):
+                cursor.close()
+            if self.worker.in_transaction:
+                self.worker.connection.execute("ROLLBACK")
+
+    def detach_streams(self, why: str = CLOSED) -> list[sqlite3.Cursor]:
+        """Return the open cursors, for the caller to close; later fetches raise ``why``."""
+        cursors = [stream.detach(why) for stream in list(self.streams)]
+        return [cursor for cursor in cursors if cursor is not None]
 
     # -- what it has changed --------------------------------------------------------------------
 
     def note_begin(self, connection: sqlite3.Connection) -> None:
         """Record its begin. Runs in the thread."""
-        self._as_begun = self._changes(connection)
+        self._as_begun = connection.total_changes, self._policy.authorizer.schema_changes
         self._ended_here = False
 
     def has_only_read(self, connection: sqlite3.Connection) -> bool:
@@ -267,7 +336,7 @@ class TransactionState:
     @property
     def in_the_way(self) -> bool:
         """True if a transaction is open that has written, with no stream beside it."""
-        return self.wrote and self.worker.in_transaction and not self.reading.streams
+        return self.wrote and self.worker.in_transaction and not self.streams
 
     def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
         return connection.total_changes, self._policy.authorizer.schema_changes
@@ -314,25 +383,25 @@ class TransactionState:
     @property
     def lost(self) -> bool:
         """True if SQLite has ended it by itself, and :meth:`rollback` was not called yet."""
-        return self._lost is not None
+        return self.lost_by is not None
 
     def assert_not_lost(self) -> None:
         """Refuse the rest of a transaction that SQLite has ended: it would be autocommitted."""
-        if self._lost is not None:
+        if self.lost_by is not None:
             raise self._transaction_lost()
 
     def assert_going_on(self) -> None:
         """Refuse the rest of a transaction that SQLite has ended, or that was ended early."""
-        if self._lost is not None:
+        if self.lost_by is not None:
             raise self._transaction_lost()
-        if self.reading.too_old is not None:
-            self.reading.assert_not_ended()
+        self.assert_not_too_old()
 
     def take_loss(self) -> TransactionLostError | None:
         """Return, once, the error of a transaction that SQLite has ended; None if it has not."""
-        if self._lost is None:
-            return None
-        lost, self._lost = self._transaction_lost(), None
+        return None if self.lost_by is None else self._take_loss()
+
+    def _take_loss(self) -> TransactionLostError:
+        lost, self.lost_by = self._transaction_lost(), None
         return lost
 
     def note_loss(self, was_open: bool, error: Exception) -> None:
@@ -341,11 +410,11 @@ class TransactionState:
             return
         if was_open and not self.worker.in_transaction and not self.worker.closed:
             out_of = "out of memory" if isinstance(error, MemoryError) else ""
-            self._lost = str(error) or out_of or "the statement was stopped"
+            self.lost_by = str(error) or out_of or "the statement was stopped"
 
     def _transaction_lost(self) -> TransactionLostError:
         return TransactionLostError(
-            f"SQLite has rolled this transaction back by itself ({self._lost}); nothing of it is "
+            f"SQLite has rolled this transaction back by itself ({self.lost_by}); nothing of it is "
             "kept: call rollback() and start again"
         )
 
@@ -361,7 +430,7 @@ class TransactionState:
             )
         if not is_own_lock(error):
             return None
-        streams = [shorten(stream.sql) for stream in self.reading.streams]
+        streams = [shorten(stream.sql) for stream in self.streams]
         which = f"{len(streams)} of its streams: {'; '.join(streams)}" if streams else "a cursor"
         return OwnLockError(
             f"{error}: a result of the same connection is still open ({which}); read it to its "
@@ -406,8 +475,3 @@ class TransactionState:
 
 # Functions in C, unlike lambdas: one of them ends each read.
 _SEND = {sql: methodcaller("execute", sql) for sql in ("COMMIT", "ROLLBACK")}
-
-
-def _end(connection: sqlite3.Connection, sql: str) -> None:
-    if connection.in_transaction:
-        connection.execute(sql)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
-from ..execution.jobs import Job
 from ..settings import Role
 from ..turn.file_turn import FileLockRequest
 from ..turn.permit import Permit
-from ..turn.write_turn import WriteTurn
 from .locks import Patience
 from .rules import Rules
-
-Prepare = Callable[[], "Job[Any]"]
-"""Makes the job of the statement that the turn is for; the thread that gets the turn may run it."""
 
 
 @final
@@ -43,23 +36,19 @@ class Writing:
     def begin_nowait(self) -> bool:
         """Begin if that needs neither a wait nor a permit."""
         turn = self._rules.turn
-        if turn is not None and self._rules.role is Role.WRITER and not turn.courtesy.owed:
-            self._begin(turn.enter_nowait())
-        return self.begun
+        if turn is None or self._rules.role is not Role.WRITER or turn.courtesy.owed:
+            return False
+        self.claim, self._since = turn.enter_nowait(), time.monotonic()
+        return self.claim is not None
 
-    async def begin(
-        self, patience: Patience, checkout: Permit | None, prepare: Prepare | None
-    ) -> Job[Any] | None:
-        """Wait for the turn. A cancellation leaves nothing taken.
-
-        If another process has it, the thread that waits for it runs at once the job that
-        ``prepare`` makes. Return that job if it was run, for the caller to await.
-        """
+    async def begin(self, patience: Patience, checkout: Permit | None) -> None:
+        """Wait for the turn. A cancellation leaves nothing taken."""
         if self._rules.role is Role.WRITER:
             waited = 0.0
             if checkout is not None:  # the checkout's wait counts, once
                 waited, checkout.seconds_waited = checkout.seconds_waited, 0.0
-            return await self._enter(patience.seconds, waited, prepare)
+            await self._enter(patience.seconds, waited)
+            return
         turn = self._rules.turn
         assert turn is not None
         permit = await turn.acquire(patience.seconds_left, self._rules.owner)
@@ -67,65 +56,21 @@ class Writing:
         if checkout is not None:
             permit.recall = checkout.recall
         try:
-            waited = patience.seconds - patience.seconds_left
-            return await self._enter(patience.seconds, waited, prepare)
+            await self._enter(patience.seconds, patience.seconds_gone)
         except BaseException:
-            if not self.begun:
+            if self.claim is None:
                 self.end()
             raise
 
-    async def _enter(
-        self, timeout: float, waited: float, prepare: Prepare | None
-    ) -> Job[Any] | None:
+    async def _enter(self, timeout: float, waited: float) -> None:
         turn = self._rules.turn
         assert turn is not None
-        owes = turn.courtesy.owed > 0
-        claim = turn.enter_nowait()
-        if claim is None and prepare is not None and not owes:
-            return await self._enter_at_once(turn, timeout, waited, prepare)
-        if claim is None:
-            claim = await turn.enter(timeout, self._rules.owner, waited=waited)
-        await self._pause(claim)
-        self._begin(claim)
-        return None
-
-    async def _enter_at_once(
-        self, turn: WriteTurn, timeout: float, waited: float, prepare: Prepare
-    ) -> Job[Any] | None:
-        job = prepare()
+        claim = await turn.enter(timeout, self._rules.owner, waited=waited)
         try:
-            claim = await turn.enter(
-                *(timeout, self._rules.owner),
-                waited=waited,
-                work=lambda claim: self._run(claim, job),
-            )
-        except BaseException:
-            if not job.drop():  # cancelled while it runs
-                job.cancel()
-                with contextlib.suppress(BaseException):
-                    await job
-            raise
-        if not job.drop():
-            return job
-        self._begin(claim)
-        return None
-
-    async def _pause(self, claim: FileLockRequest) -> None:
-        assert self._rules.turn is not None
-        try:
-            await self._rules.turn.courtesy.pause()
+            await turn.courtesy.pause()
         except BaseException:
             claim.release()
             raise
-
-    def _run(self, claim: FileLockRequest, job: Job[Any]) -> None:
-        """Run the job in the thread that has waited for the turn."""
-        self._begin(claim)
-        job()
-        if job.drop():  # the task was cancelled a moment before
-            self.leave_file()
-
-    def _begin(self, claim: FileLockRequest | None) -> None:
         self.claim, self._since = claim, time.monotonic()
 
     def others_had_lock(self, seconds: float) -> None:

@@ -117,8 +117,6 @@ class FairSemaphore:
         self._held: set[Permit] = set()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._returned: deque[Permit] = deque()  # on their way from held to the next waiter
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # of the last holder
-        self._several_loops = False
 
     def __repr__(self) -> str:
         capacity = "" if self._capacity == sys.maxsize else f" of {self._capacity}"
@@ -178,7 +176,8 @@ class FairSemaphore:
         with self._mutex:
             if len(self._held) < self._capacity:
                 assert not self._waiters
-                permit = self._give(task)
+                permit = Permit(task, self._clock(), self)
+                self._held.add(permit)
         if self._returned:
             self._settle()
         if permit is not None:
@@ -255,11 +254,7 @@ class FairSemaphore:
     # -- under the mutex, all of it short -------------------------------------------------------
 
     def _give(self, task: asyncio.Task[object] | None) -> Permit:
-        permit = Permit(task, self._clock())
-        loop = permit.loop
-        if loop is not None and (self._loop is None or self._loop() is not loop):
-            self._several_loops = self._loop is not None
-            self._loop = weakref.ref(loop)
+        permit = Permit(task, self._clock(), self)
         self._held.add(permit)
         return permit
 
@@ -304,8 +299,6 @@ class FairSemaphore:
     # -- permits whose task cannot release them -------------------------------------------------
 
     def _recall_stranded(self, running: asyncio.AbstractEventLoop) -> None:
-        if not self._several_loops and self._loop is not None and self._loop() is running:
-            return  # no other loop was ever served
         for permit in tuple(self._held):
             if permit.loop is running or not permit.stranded:
                 continue

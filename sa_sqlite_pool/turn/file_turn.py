@@ -38,6 +38,7 @@ from typing import final
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import DatabaseNotUsableError
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed
 from ..system.proc_locks import identity, locks, other_processes
 from .lock_file import LockFile, lock_file
 
@@ -78,20 +79,22 @@ class FileLockRequest:
     and by the garbage collector.
     """
 
-    __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "_work", "owner")
+    __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "owner")
 
     def __init__(
         self,
         lock: LockFile | None,
         on_end: Callable[[], None],
         owner: object,
-        work: Callable[[FileLockRequest], None] | None = None,
+        *,
+        granted: bool = False,
     ) -> None:
         self.owner = owner
-        self._work = work
         self._lock = lock
         self._on_end = on_end
         self._answers: dict[str, Answer | Exception] = {}
+        if granted:
+            self._answers["first"] = Answer.GRANTED
         self._returned = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -131,14 +134,10 @@ class FileLockRequest:
         return self.answer(Answer.GRANTED) is Answer.GRANTED
 
     def begin(self) -> None:
-        """In the waiting thread, after :meth:`grant`: do the work, if there is any, and wake the
-        task; if its loop is closed, release the turn.
+        """In the waiting thread, after :meth:`grant`: wake the task; release the turn if its loop
+        is closed.
         """
-        assert self._loop is not None
-        if self._work is not None and not self._loop.is_closed():
-            self._work(self)
-            self._notify()
-        elif not self._notify():
+        if not self._notify():
             self.release()
 
     def dismiss(self, error: Exception) -> None:
@@ -147,11 +146,8 @@ class FileLockRequest:
             self._notify()
 
     def withdraw(self) -> None:
-        """Withdraw the request, whether it was granted or not.
-
-        A turn that was granted is released here, or by the work if there is any.
-        """
-        if self.answer(Answer.WITHDRAWN) is Answer.GRANTED and self._work is None:
+        """Withdraw the request, whether it was granted or not."""
+        if self.answer(Answer.WITHDRAWN) is Answer.GRANTED:
             self.release()
 
     def release(self) -> None:
@@ -163,11 +159,7 @@ class FileLockRequest:
 
     def _notify(self) -> bool:
         assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # the loop is closed: its tasks will never run again
-            return False
-        return True
+        return call_unless_closed(self._loop, self._wake)
 
     def _wake(self) -> None:
         if not self._future.done():
@@ -224,23 +216,16 @@ class FileTurn:
                 return None
         except OSError as error:
             return self._without_locks(error)
-        return self._taken(self._turn)
+        return FileLockRequest(self._turn, self._note_end, None, granted=True)
 
-    async def acquire(
-        self,
-        timeout: float,
-        owner: object = None,
-        work: Callable[[FileLockRequest], None] | None = None,
-    ) -> FileLockRequest | None:
+    async def acquire(self, timeout: float, owner: object = None) -> FileLockRequest | None:
         """Wait for the turn in the kernel, at most ``timeout`` seconds; return None after that.
 
         A cancellation leaves nothing taken. ``owner`` is the object on whose behalf the task waits:
-        see :meth:`send_away`. ``work(request)`` is called in the thread that has waited, as soon as
-        the turn has come, and before the task is woken; from then on ``work`` must release the
-        request, whatever becomes of the task. It is not called if the turn came in another way.
+        see :meth:`send_away`.
         """
         requests = self._waiting_thread()
-        request = FileLockRequest(self._turn_of_thread, self._note_end, owner, work)
+        request = FileLockRequest(self._turn_of_thread, self._note_end, owner)
         request.prepare()
         self._waiting = request
         requests.put(request)
@@ -285,7 +270,9 @@ class FileTurn:
         except (OSError, DatabaseNotUsableError):  # the waiting thread reports the same error
             return None
         self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
-        return self._taken(self._turn) if passed else None
+        if not passed:
+            return None
+        return FileLockRequest(self._turn, self._note_end, None, granted=True)
 
     def _may_take(self) -> bool:
         now = self._clock()
@@ -295,11 +282,6 @@ class FileTurn:
             return False
         self._line.release()
         return True
-
-    def _taken(self, lock: LockFile | None) -> FileLockRequest:
-        request = FileLockRequest(lock, self._note_end, None)
-        request.answer(Answer.GRANTED)
-        return request
 
     def _note_end(self) -> None:
         self._had_at = self._clock()
@@ -320,7 +302,7 @@ class FileTurn:
         if not self._warned and not isinstance(error, FileNotFoundError):
             self._warned = True
             logger.warning(_NO_LOCKS, f"{self._database}-turn", error)
-        return self._taken(None)
+        return FileLockRequest(None, self._note_end, None, granted=True)
 
     def describe(self) -> str:
         """Return the name of the process that has the turn: ``process 4242 (python)``."""

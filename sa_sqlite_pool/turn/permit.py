@@ -6,18 +6,25 @@ import asyncio
 import contextvars
 import weakref
 from collections.abc import Callable
-from typing import final
+from typing import Protocol, final
 
 from .whereabouts import Caller, task_name, whereabouts
+
+
+class Line(Protocol):
+    """What gives permits: a :class:`~.fair_semaphore.FairSemaphore`."""
+
+    def release(self, permit: Permit) -> None: ...
 
 
 @final
 class Permit:
     """The right to go on, and what is known about its holder.
 
-    ``last_sql`` and ``idle_since`` (monotonic seconds; None while a statement runs) are kept up to
-    date by the connection that works under the permit. ``asked_at`` is the line of the application
-    that asked for it, ``seconds_waited`` how long the task has waited for it.
+    ``line`` is the semaphore that has given it, None if none has. ``last_sql`` and ``idle_since``
+    (monotonic seconds; None while a statement runs) are kept up to date by the connection that
+    works under the permit. ``asked_at`` is the line of the application that asked for it,
+    ``seconds_waited`` how long the task has waited for it.
     ``coming_back`` is True once the holder is done and a thread rolls its transaction back,
     ``given_back`` once the permit is released.
     ``ended_task`` is the name of the holder's task once it is known to have ended, and ``task`` is
@@ -34,6 +41,7 @@ class Permit:
         "given_back",
         "idle_since",
         "last_sql",
+        "line",
         "loop",
         "recall",
         "seconds_waited",
@@ -42,10 +50,13 @@ class Permit:
         "waits_for",
     )
 
-    def __init__(self, task: asyncio.Task[object] | None, since: float) -> None:
+    def __init__(
+        self, task: asyncio.Task[object] | None, since: float, line: Line | None = None
+    ) -> None:
         self.task = task
         self.loop = None if task is None else task.get_loop()
         self.since = since
+        self.line = line
         self.seconds_waited = 0.0
         self.asked_at: Caller | None = None
         self.coming_back = False
@@ -108,10 +119,14 @@ _inherited: contextvars.ContextVar[tuple[weakref.ref[Permit], ...]] = contextvar
 )
 
 
+# So many permits are passed on without a look at which of them are held still.
+_FEW = 4
+
+
 def pass_on_to_children(permit: Permit) -> None:
     """Let the tasks that the current task starts know that it holds ``permit``."""
     held = _inherited.get()
-    if held:
+    if len(held) > _FEW:
         held = tuple(filter(_is_held, held))
     _inherited.set((*held, weakref.ref(permit)))
 

@@ -60,17 +60,32 @@ def caller() -> Caller | None:
     For use in a coroutine, whose frames lead back to the task, or in a greenlet started by a
     coroutine, as SQLAlchemy does for each call.
     """
-    frame: FrameType | None = sys._getframe(1)
     parent = greenlet.getcurrent().parent
+    spawned_by = None if parent is None else parent.gr_frame
+    if spawned_by is None:
+        return _innermost(sys._getframe(1))
+    # From the coroutine outwards: inside, there are a dozen frames of SQLAlchemy, and no other
+    # unless the application's own function runs there.
+    frame: FrameType | None = spawned_by
     while frame is not None:
-        if (in_library := _known.get(frame.f_code.co_filename)) is None:
+        code = frame.f_code
+        if (in_library := _known.get(code.co_filename)) is None:
             in_library = _in_library(frame)
         if not in_library:
-            return Caller(frame.f_code, frame.f_lasti)
+            break
+        if code.co_name == "run_sync" and (found := _innermost(sys._getframe(1))):
+            return found
         frame = frame.f_back
-        if frame is None and parent is not None:
-            frame, parent = parent.gr_frame, None
-    return None
+    if frame is spawned_by.f_back and (found := _innermost(sys._getframe(1))):  # greenlet_spawn()
+        return found
+    return None if frame is None else Caller(frame.f_code, frame.f_lasti)
+
+
+def _innermost(frame: FrameType | None) -> Caller | None:
+    """Return the first line of the application from ``frame`` on outwards."""
+    while frame is not None and _in_library(frame):
+        frame = frame.f_back
+    return None if frame is None else Caller(frame.f_code, frame.f_lasti)
 
 
 def _frame(awaited: object) -> FrameType | None:

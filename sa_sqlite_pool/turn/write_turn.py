@@ -85,9 +85,10 @@ class WriteTurnStatistics:
 class WriteTurn:
     """The right to write to one database file; a part of its :class:`.DatabaseFile`.
 
-    ``identity`` is the real path of the file, ``name`` the database's name in messages.
-    ``describe_writer()`` returns what has SQLite's lock now, as far as the system tells, and
-    ``turn_of(path)`` the turn of another file of the process. ``courtesy`` is for connections that
+    ``line`` is the line within the process. ``identity`` is the real path of the file, ``name`` the
+    database's name in messages. ``describe_writer()`` returns what has SQLite's lock now, as far as
+    the system tells, and ``turn_of(path)`` the turn of another file of the process. ``courtesy`` is
+    for connections that
     are about to take SQLite's lock.
     """
 
@@ -102,14 +103,14 @@ class WriteTurn:
         self.name = name
         self.turn_of = turn_of
         self._describe_writer = describe_writer
-        self._line = FairSemaphore(1)
+        self.line = FairSemaphore(1)
         self._file = FileTurn(identity)
         self._shared = False
         self._met_busy_at = float("-inf")
         self.courtesy = Courtesy()
 
     def __repr__(self) -> str:
-        status = "free" if self.holder is None else f"held for {self._line.describe_holders()}"
+        status = "free" if self.holder is None else f"held for {self.line.describe_holders()}"
         return f"<WriteTurn {self.name}, {status}, {self.waiting} waiting>"
 
     def share(self) -> None:
@@ -124,20 +125,20 @@ class WriteTurn:
     @property
     def waiting(self) -> int:
         """The number of tasks of this process that wait in line."""
-        return self._line.waiting
+        return self.line.waiting
 
     @property
     def holder(self) -> Permit | None:
         """The permit of the task that may write now; None if the turn is free."""
-        return next(iter(self._line.permits), None)
+        return next(iter(self.line.permits), None)
 
     def locked(self) -> bool:
         """Return whether a task of this process has the turn."""
-        return self._line.locked()
+        return self.line.locked()
 
     def statistics(self) -> WriteTurnStatistics:
         """Return the state of the turn, with the whereabouts of its holder."""
-        line = self._line.statistics()
+        line = self.line.statistics()
         holder = next(iter(line.holders), None)
         return WriteTurnStatistics(holder, line.seconds_held, line.waiting, self._shared)
 
@@ -152,7 +153,7 @@ class WriteTurn:
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
         """
-        if permit := self._line.acquire_nowait():
+        if permit := self.line.acquire_nowait():
             permit.asked_at = caller()
             return permit
         return await self.wait_in_line(timeout, owner, waited=waited)
@@ -166,9 +167,9 @@ class WriteTurn:
         """
         self.assert_not_held()
         began = time.monotonic()
-        place = self._line.stand_in_line(owner)
+        place = self.line.stand_in_line(owner)
         left = None if timeout is None else max(0.0, timeout - waited)
-        permit = await self._line.wait(place, left)
+        permit = await self.line.wait(place, left)
         if permit is None:
             assert timeout is not None
             raise self.not_in_time(timeout)
@@ -177,10 +178,10 @@ class WriteTurn:
 
     def assert_not_held(self) -> None:
         """Raise ``TurnAlreadyHeldError`` if the current task would wait for itself."""
-        if self._line.held_by(asyncio.current_task()):
+        if self.line.held_by(asyncio.current_task()):
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {self.name} "
-                f"({self._line.describe_holders()}) and would wait for itself; write through the "
+                f"({self.line.describe_holders()}) and would wait for itself; write through the "
                 "session or connection that is open, or end its transaction first"
             )
 
@@ -188,25 +189,25 @@ class WriteTurn:
         """Return the error of a task that waited ``seconds`` while another task had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
-            f"{self._line.describe_holders()}, {self._line.waiting} more in line; "
+            f"{self.line.describe_holders()}, {self.line.waiting} more in line; "
             "shorten that transaction or raise write_timeout"
         )
 
     def stand_in_line(self, owner: object) -> Place:
         """Return a place in line, taken now, where another task may wait without limit."""
-        return Place(self._line, self._line.stand_in_line(owner))
+        return Place(self.line, self.line.stand_in_line(owner))
 
     def acquire_nowait(self) -> Permit | None:
         """Take the turn if it is free, without waiting. For use inside an event loop."""
-        return self._line.acquire_nowait()
+        return self.line.acquire_nowait()
 
     def release(self, permit: Permit) -> None:
         """Release the turn to the next task in line. From any thread."""
-        self._line.release(permit)
+        self.line.release(permit)
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the tasks that wait on behalf of ``owner``."""
-        self._line.send_away(owner, error)
+        self.line.send_away(owner, error)
         self._file.send_away(owner, error)
 
     # -- between processes, for the holder of the turn here -------------------------------------
@@ -216,24 +217,17 @@ class WriteTurn:
         return self._file.acquire_nowait() if self._shared else _ALONE
 
     async def enter(
-        self,
-        timeout: float,
-        owner: object = None,
-        *,
-        waited: float = 0.0,
-        work: Callable[[FileLockRequest], None] | None = None,
+        self, timeout: float, owner: object = None, *, waited: float = 0.0
     ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` less ``waited`` seconds.
 
         Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
-        ``work`` is called as soon as the file comes, if it has to be waited for: see
-        :meth:`FileTurn.acquire`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
         """
         request = self.enter_nowait()
         if request is None:
-            request = await self._wait_for_file(max(0.0, timeout - waited), owner, work)
+            request = await self._wait_for_file(max(0.0, timeout - waited), owner)
         if request is None:
             raise self.file_not_in_time(timeout)
         return request
@@ -242,18 +236,16 @@ class WriteTurn:
         """Return the error of a task that waited ``seconds`` while a process had the turn."""
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; {self._file.describe()} holds "
-            f"the turn, {self._line.waiting} more of this process in line; shorten the "
+            f"the turn, {self.line.waiting} more of this process in line; shorten the "
             "transaction there or raise write_timeout"
         )
 
-    async def _wait_for_file(
-        self, timeout: float, owner: object, work: Callable[[FileLockRequest], None] | None
-    ) -> FileLockRequest | None:
+    async def _wait_for_file(self, timeout: float, owner: object) -> FileLockRequest | None:
         holder = self.holder
         if holder is not None:
             holder.waits_for = self._file.describe
         try:
-            return await self._file.acquire(timeout, owner, work)
+            return await self._file.acquire(timeout, owner)
         finally:
             if holder is not None:
                 holder.waits_for = None

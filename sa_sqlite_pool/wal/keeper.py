@@ -76,7 +76,8 @@ class _Pause:
 class WalKeeper:
     """The keeper of one database file's log, within its limits; a part of :class:`.DatabaseFile`.
 
-    ``settings`` are those of the writing engine that was made last.
+    ``settings`` are those of the writing engine that was made last. ``due`` is what has to be done,
+    None if nothing has.
     """
 
     def __init__(self, location: Location, turn: WriteTurn, snapshots: Snapshots) -> None:
@@ -91,7 +92,7 @@ class WalKeeper:
 
     def renew_in_child(self) -> None:
         """Forget the task and the timer, which are the parent's."""
-        self._due: Action | None = None
+        self.due: Action | None = None
         self._task: asyncio.Future[None] | None = None
         self._ended: Future[None] = Future()
         self._timer_at: float | None = None
@@ -100,7 +101,7 @@ class WalKeeper:
         self._rest_until = 0.0  # after something went wrong
 
     def __repr__(self) -> str:
-        status = "nothing due" if self._due is None else f"{self._due.name.lower()} due"
+        status = "nothing due" if self.due is None else f"{self.due.name.lower()} due"
         return f"<WalKeeper {self._label}, {status}>"
 
     def configure(self, settings: ConnectionSettings) -> None:
@@ -113,10 +114,6 @@ class WalKeeper:
     @property
     def keeps(self) -> bool:
         return self.settings.soft_limit is not None
-
-    @property
-    def due(self) -> bool:
-        return self._due is not None
 
     @property
     def settings(self) -> WalSettings:
@@ -156,21 +153,22 @@ class WalKeeper:
 
         ``size`` is what :meth:`relieve` has returned.
         """
+        monitor = self.monitor
         try:
-            self._look(connection, self.monitor.size() if size is None else size)
+            if size is None:
+                size = monitor.size()
+            monitor.committed(size)
+            if size is None:
+                self.warnings.no_log(connection)
+                return
+            soft = monitor.settings.soft_limit
+            if soft is not None and size >= soft:
+                self._consider()
+                largest = monitor.settings.largest
+                if largest is not None and size >= largest:
+                    self.checkpointing.hurry()
         except Exception as error:
             self.warnings.look_failed(error)
-
-    def _look(self, connection: sqlite3.Connection, size: int | None) -> None:
-        self.monitor.committed_at = time.monotonic()
-        soft, largest = self.settings.soft_limit, self.settings.largest
-        self.monitor.committed(size)
-        if size is None:
-            self.warnings.no_log(connection)
-        elif soft is not None and size >= soft:
-            self._consider()
-            if largest is not None and size >= largest:
-                self.checkpointing.hurry()
 
     def is_quiet(self) -> bool:
         """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""
@@ -180,9 +178,9 @@ class WalKeeper:
         if self._works() or time.monotonic() < self._rest_until:
             return
         action = self.monitor.look()
-        if action is Action.WAIT and (self._due is not None or self._timer_runs()):
+        if action is Action.WAIT and (self.due is not None or self._timer_runs()):
             return
-        self._due = action
+        self.due = action
 
     def _works(self) -> bool:
         task = self._task
@@ -201,7 +199,7 @@ class WalKeeper:
 
     def attend(self) -> None:
         """Start what is due, in the running loop."""
-        due, self._due = self._due, None
+        due, self.due = self.due, None
         if due is Action.WAIT:
             self._look_again(QUIET_SECONDS)
         elif due is not None and not self._works():

@@ -30,8 +30,9 @@ class WalMonitor:
     """The monitor of the log of one database file; it changes nothing but in :meth:`catch_up`.
 
     ``committed_at`` is the time of the last commit of this process, ``checked`` the size of the log
-    at the last checkpoint. Until ``no_gap_until`` a gap between readers would be in vain. Times are
-    monotonic seconds.
+    at the last checkpoint. ``known_quiet`` says that :meth:`is_quiet` was True before this commit:
+    it may run on the loop then. Until ``no_gap_until`` a gap between readers would be in vain.
+    Times are monotonic seconds.
     """
 
     def __init__(self, location: Location, snapshots: Snapshots, warnings: WalWarnings) -> None:
@@ -48,7 +49,7 @@ class WalMonitor:
         self._warnings = warnings
         self._measured_at = 0.0
         self._size: int | None = None  # after the last commit
-        self._known_quiet = False
+        self.known_quiet = False
         self._moved_ns: int | None = None
         self._inode: int | None = None  # of the database
 
@@ -56,16 +57,12 @@ class WalMonitor:
     # commit after one that has moved everything begins the log anew, and syncs it even with
     # synchronous=NORMAL (`sqlite3WalFrames()` in SQLite's wal.c).
 
-    @property
-    def known_quiet(self) -> bool:
-        """True if :meth:`is_quiet` was True before this commit: it may run on the loop then."""
-        return self._known_quiet
-
     def committed(self, size: int | None) -> None:
         """Note a commit: the size of the log, and the time at which the database was changed."""
+        self.committed_at = time.monotonic()
         self._size = size
-        if self._known_quiet:  # a moment ago
-            self._known_quiet = False
+        if self.known_quiet:  # a moment ago
+            self.known_quiet = False
             return
         moved_ns = self._database_changed_ns()
         recent = moved_ns is None or time.time_ns() - moved_ns < _RECENT_NS
@@ -77,29 +74,33 @@ class WalMonitor:
         Then the loop may do what follows a commit, which is to measure the log: twenty reads of
         what is in memory, since it was written a moment ago.
         """
-        largest = self.settings.largest
-        self._known_quiet = (
+        size, soft = self._size, self.settings.soft_limit
+        self.known_quiet = (
             self._moved_ns is not None
-            and largest is not None
-            and self._size is not None
-            and self._size < largest
+            and soft is not None
+            and size is not None
+            and (size < soft or not self._is_larger_than_all(size))
             and self._database_changed_ns() == self._moved_ns
         )
-        return self._known_quiet
+        return self.known_quiet
+
+    def _is_larger_than_all(self, size: int) -> bool:
+        largest = self.settings.largest
+        return largest is not None and size >= largest
 
     def _database_changed_ns(self) -> int | None:
         try:
             found = os.stat(self._database)
         except OSError:
-            self._look_for_replacement(None)
+            if self._inode is not None:
+                self._look_for_replacement(None)
             return None
-        self._look_for_replacement(found.st_ino)
+        if found.st_ino != self._inode:
+            self._look_for_replacement(found.st_ino)
         return found.st_mtime_ns
 
     def _look_for_replacement(self, inode: int | None) -> None:
         """Warn of a replaced file at once; the next checkpoint would find it, but may not come."""
-        if inode == self._inode:
-            return
         self._inode = inode
         try:
             open_files.assert_in_place(self._database)
@@ -118,7 +119,8 @@ class WalMonitor:
         except OSError:
             self.presence.hide()  # its last user has removed it
             return None
-        self.presence.show(log.st_ino)
+        if log.st_ino != self.presence.inode:
+            self.presence.show(log.st_ino)
         return log.st_size
 
     def measure(self) -> LogSize:

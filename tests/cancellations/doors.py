@@ -95,7 +95,7 @@ def _holders(pool: QueuePool) -> str:
 def turn_left(turn: WriteTurn) -> Iterator[str]:
     """Who has the write turn, or waits for it."""
     if turn.holder is not None:
-        yield f"the turn is held for {turn._line.describe_holders()}"
+        yield f"the turn is held for {turn.line.describe_holders()}"
     if turn.waiting:
         yield f"{turn.waiting} wait for the turn"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,20 +44,13 @@ async def test_given_back_right_after_the_commit(db: SQLiteDatabase, path: Path)
 
 
 async def test_another_process_has_the_turn(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
-    """They wait for it together, and run in the thread that has waited; none is lost."""
-    threads: set[str] = set()
-
-    def note(connection: Any, key: int) -> int:
-        threads.add(threading.current_thread().name)
-        return add(connection, key)
-
+    """They wait for it together, and share a transaction; none is lost."""
     with other_process(path):
-        tasks = [asyncio.ensure_future(db.run_write_core(note, key)) for key in (10, 11, 12)]
+        tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11, 12)]
         await until(lambda: turn_of(path).holder is not None)
         await until(lambda: turn_of(path).holder.waits_for is not None)  # type: ignore[union-attr]
         assert "BEGIN IMMEDIATE" not in sent
     assert await asyncio.gather(*tasks) == [10, 11, 12]
-    assert threads == {"sa_sqlite_pool-file-turn"}
     assert sent.starting("COMMIT") == 1
     assert is_free(path)
 

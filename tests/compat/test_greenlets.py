@@ -14,7 +14,7 @@ import pytest
 from greenlet import getcurrent, greenlet
 from sqlalchemy.util import await_only
 
-from sa_sqlite_pool.compat.greenlets import _Spawned, greenlet_spawn, run_to_end
+from sa_sqlite_pool.compat.greenlets import Spawned, greenlet_spawn, run_to_end
 from sa_sqlite_pool.compat.runners import MOST_IDLE
 from tests.conftest import Tasks
 
@@ -24,9 +24,9 @@ VARIABLE = contextvars.ContextVar("variable", default="nothing")
 @pytest.fixture(autouse=True)
 def none_idle() -> Iterator[None]:
     """Only those of the test."""
-    _Spawned.idle.runners.clear()
+    Spawned.idle.runners.clear()
     yield
-    _Spawned.idle.runners.clear()
+    Spawned.idle.runners.clear()
 
 
 async def test_one_after_the_other_in_the_same() -> None:
@@ -48,7 +48,7 @@ async def test_at_the_same_time_in_different_ones() -> None:
     gate.set()
     used = await asyncio.gather(*tasks)
     assert len(set(map(id, used))) == 100
-    assert len(_Spawned.idle.runners) == MOST_IDLE
+    assert len(Spawned.idle.runners) == MOST_IDLE
 
 
 async def test_arguments_and_results() -> None:
@@ -74,7 +74,7 @@ async def test_errors_come_out_and_go_in() -> None:
         with pytest.raises(KeyError, match="outside") as caught:
             await greenlet_spawn(function)
         assert isinstance(caught.value.__cause__, ValueError)
-    assert len(_Spawned.idle.runners) == 1
+    assert len(Spawned.idle.runners) == 1
 
 
 async def test_a_cancellation_goes_in() -> None:
@@ -93,7 +93,7 @@ async def test_a_cancellation_goes_in() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cleaned_up == ["up"]
-    assert len(_Spawned.idle.runners) == 1
+    assert len(Spawned.idle.runners) == 1
 
 
 async def test_context_variables_are_the_tasks() -> None:

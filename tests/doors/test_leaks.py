@@ -354,7 +354,7 @@ async def test_idle_warnings_can_be_switched_off(path: Path, records: Records) -
     async with SQLiteDatabase(path, idle_warning=None) as db, db.write() as session:
         await session.execute(text("SELECT 1"))
         assert isinstance(db.writer_engine.pool, FairPool)
-        assert db.writer_engine.pool._idle_watch._loop is None
+        assert db.writer_engine.pool._idle_watch.loop is None
     assert records.messages == []
 
 
@@ -363,11 +363,11 @@ async def test_the_watch_sleeps_when_nothing_is_on_loan(path: Path) -> None:
     async with SQLiteDatabase(path, idle_warning=0.02) as db:
         assert isinstance(db.writer_engine.pool, FairPool)
         watch = db.writer_engine.pool._idle_watch
-        await until(lambda: watch._loop is None)
+        await until(lambda: watch.loop is None)
         async with db.write() as session:
             await session.execute(text("SELECT 1"))
-            assert watch._loop is asyncio.get_running_loop()
-        await until(lambda: watch._loop is None)
+            assert watch.loop is asyncio.get_running_loop()
+        await until(lambda: watch.loop is None)
 
 
 def test_warnings_of_leaks_are_errors_here() -> None:

@@ -24,7 +24,7 @@ def test_a_function_in_python_there_stops_nobody(
 ) -> None:
     """What comes meanwhile waits in the connection's thread, not for SQLite's mutex.
 
-    Also where the thread that waits for another process would have run it at once.
+    Also where it has waited for another process.
     """
     with Child(works_beside_itself, path, cancelled, others_write) as child:
         assert child.hear() == 1

@@ -50,7 +50,7 @@ async def test_a_reader_s_stream_goes_on(make_engine: MakeEngine) -> None:
         result = await connection.stream(IDS)
         rows = [*(await result.fetchmany(3))]
         await connection.rollback()
-        reading = (await driver(connection)).executor.transaction.reading
+        reading = (await driver(connection)).executor.transaction
         assert reading.snapshot is not None
         rows += await result.fetchall()
         assert reading.snapshot is None
@@ -98,7 +98,7 @@ async def test_no_stream_at_rest(make_engine: MakeEngine) -> None:
     await create_other_row(engine)
     async with engine.connect() as connection:
         assert len((await connection.execute(IDS)).all()) == 4
-        assert not (await driver(connection)).executor.transaction.reading.streams
+        assert not (await driver(connection)).executor.transaction.streams
 
 
 async def create_other_row(engine: AsyncEngine) -> None:

@@ -73,8 +73,8 @@ async def test_an_unfinished_stream_holds_nothing_after_the_return(swap_in: Asyn
         raw = await driver(connection)
         result = await connection.stream(select(Item.id).execution_options(yield_per=10))
         await result.fetchone()
-        assert raw.executor.transaction.reading.streams
-    assert not raw.executor.transaction.reading.streams
+        assert raw.executor.transaction.streams
+    assert not raw.executor.transaction.streams
     async with swap_in.begin() as connection:
         await connection.execute(text("DROP TABLE items"))  # refused while a statement reads it
 

@@ -29,9 +29,9 @@ async def turn_taken(path: Path) -> AsyncIterator[Callable[[], int]]:
 
     holding = asyncio.create_task(hold())
     await taken.wait()
-    before = turn._line.arrivals
+    before = turn.line.arrivals
     try:
-        yield lambda: turn._line.arrivals - before
+        yield lambda: turn.line.arrivals - before
     finally:
         leave.set()
         await holding

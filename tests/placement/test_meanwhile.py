@@ -70,7 +70,7 @@ async def test_the_application_ends_the_transaction_itself(
         assert raw is not None
         await raw.execute("COMMIT")
         transaction = (await driver(connection)).executor.transaction
-        assert transaction.reading.snapshot is not None or transaction.writing.begun
+        assert transaction.snapshot is not None or transaction.writing.begun
         await connection.commit()
         assert not transaction.writing.begun
         assert list(snapshots_of(engine)) == []

@@ -75,7 +75,7 @@ async def test_below_the_soft_limit_nothing_happens(door: Door, path: Path) -> N
     """No task, no timer, no checkpoint."""
     await write(door.writer, 20)
     keeper = keeper_of(path)
-    assert not keeper.due
+    assert keeper.due is None
     assert keeper._task is None
     assert keeper._timer_at is None
     assert keeper.checkpointing.last is None

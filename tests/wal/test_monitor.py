@@ -143,10 +143,10 @@ async def test_what_is_due_is_not_put_off(path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(own.monitor, "look", lambda: next(found))
         own._consider()
         own._consider()
-        assert own._due is Action.MOVE
-        own._due = None
+        assert own.due is Action.MOVE
+        own.due = None
         own._consider()
-        assert own._due is Action.WAIT
+        assert own.due is Action.WAIT
 
 
 async def _session(db: SQLiteDatabase) -> None:

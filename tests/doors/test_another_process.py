@@ -1,12 +1,9 @@
-"""Another process has the turn: the thread that waits for it runs the statement, and wakes the task
-after that.
-"""
+"""Another process has the turn when a statement asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,21 +39,18 @@ def turn_waits(path: Path) -> bool:
     return turn_of(path)._file._waiting is not None
 
 
-class TestAtOnce:
-    """The thread that has waited for the turn runs the statement, before the task is woken."""
+class TestAnotherProcess:
+    """A statement that has waited for another process, in a transaction, runs as any other."""
 
     @pytest.fixture(params=[SQLitePool, WriterPool])
     async def engine(self, request: pytest.FixtureRequest, make_engine: Any) -> AsyncEngine:
-        """Its connections know ``thread()``, the name of the thread that they run in."""
-
-        def on_connect(connection: sqlite3.Connection) -> None:
-            connection.create_function("thread", 0, lambda: threading.current_thread().name)
-            self.sleeping.on_connect(connection)
-
+        """Its connections know ``sleep()``."""
         self.sleeping = SleepingFunction()
-        engine: AsyncEngine = make_engine(request.param, write_timeout=10.0, on_connect=on_connect)
+        engine: AsyncEngine = make_engine(
+            request.param, write_timeout=10.0, on_connect=self.sleeping.on_connect
+        )
         async with engine.begin() as connection:
-            await connection.execute(text("CREATE TABLE t (thread UNIQUE)"))
+            await connection.execute(text("CREATE TABLE t (x UNIQUE)"))
         return engine
 
     async def insert(self, engine: AsyncEngine, sql: str, **options: Any) -> None:
@@ -67,7 +61,7 @@ class TestAtOnce:
 
     async def rows(self, engine: AsyncEngine) -> list[Any]:
         async with engine.connect() as connection:
-            return list(await connection.scalars(text("SELECT thread FROM t")))
+            return list(await connection.scalars(text("SELECT x FROM t")))
 
     async def waiting(self, engine: AsyncEngine, path: Path, sql: str, **options: Any) -> Any:
         task = asyncio.create_task(self.insert(engine, sql, **options))
@@ -78,20 +72,12 @@ class TestAtOnce:
     async def test_the_statement(
         self, engine: AsyncEngine, path: Path, options: dict[str, Any]
     ) -> None:
-        """In a transaction, or as one."""
+        """In a transaction, or as one: it runs once, and the turn comes back."""
         with other_process(path):
-            task = await self.waiting(engine, path, "INSERT INTO t VALUES (thread())", **options)
+            task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)", **options)
         await task
-        assert await self.rows(engine) == ["sa_sqlite_pool-file-turn"]
+        assert await self.rows(engine) == [1]
         assert is_free(path)
-
-    async def test_one_with_a_time_limit(self, engine: AsyncEngine, path: Path) -> None:
-        """Its time begins when it runs, so it is run as always."""
-        sql, limit = "INSERT INTO t VALUES (thread())", {"statement_timeout": 5.0}
-        with other_process(path):
-            task = await self.waiting(engine, path, sql, **limit)
-        await task
-        assert await self.rows(engine) != ["sa_sqlite_pool-file-turn"]
 
     async def test_an_error(self, engine: AsyncEngine, path: Path) -> None:
         """Is raised where the statement is awaited; the transaction goes on, or never began."""
@@ -173,17 +159,15 @@ class TestAtOnce:
         assert await self.rows(engine) == [2]
 
     async def test_past_who_is_stopped_in_line(self, engine: AsyncEngine, path: Path) -> None:
-        """Then the thread has not got the turn, and the statement runs as always, once."""
+        """The thread has not got the turn, and the statement runs once."""
         first = FileTurn(str(path))
         with other_process(path):
             assert first._line.acquire_nowait()
-            sql = "INSERT INTO t VALUES (thread())"
-            task = await self.waiting(engine, path, sql)
+            task = await self.waiting(engine, path, "INSERT INTO t VALUES (1)")
         waiting = turn_of(path)._file._waiting
         assert waiting is not None
         waiting._wake()  # half a second is over
         await task
         first._line.release()
-        assert len(await self.rows(engine)) == 1
-        assert await self.rows(engine) != ["sa_sqlite_pool-file-turn"]
+        assert await self.rows(engine) == [1]
         await until(lambda: is_free(path))
