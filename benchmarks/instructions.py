@@ -1,8 +1,9 @@
 """Whose work a read and a write are: Python's instructions and calls, by who wrote them.
 
 ``python -m benchmarks.instructions``: a point read and a one-row write, through one way after the
-other, by one task. Unlike a time, the count is nearly the same on every machine, however busy.
-SQLite, the kernel and what else is written in C is not in it.
+other, by one task, or by several that wait at the same time (``--tasks 20``). Unlike a time, the
+count is nearly the same on every machine, however busy. SQLite, the kernel and what else is written
+in C is not in it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from typing import Annotated, Any
 import typer
 
 from . import files
-from .contenders import Concurrent, Contender, OneThread
+from .contenders import SYNCHRONOUS, Concurrent, Contender, OneThread
 from .engines import PRAGMAS
 from .loads import items, one_row_writes
 from .output import console, table
 from .steps import Operation
-from .ways import catalogue
+from .ways import catalogue, threads
 
 OWNERS = ("sqlalchemy", "asyncio", "aiosqlite", "sa_sqlite_pool")
 OTHERS = "other Python"
@@ -36,12 +37,16 @@ _NOT_COUNTED = "benchmarks"
 # Before the counting: what is learned of a statement is learned, and caches are warm.
 _WARM_UP = 100
 
+_SESSIONS = OneThread(f"{SYNCHRONOUS}, Session", threads.through(threads.Sessions))
+
 READING: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.readers,
     catalogue.swap_in,
     catalogue.both_engines,
+    *catalogue.READING_CLOSURES,
     catalogue.synchronous,
+    _SESSIONS,
 )
 WRITING: tuple[Contender, ...] = (
     catalogue.stock,
@@ -50,6 +55,7 @@ WRITING: tuple[Contender, ...] = (
     catalogue.both_engines,
     *catalogue.WRITING_CLOSURES,
     catalogue.synchronous,
+    _SESSIONS,
 )
 
 
@@ -112,11 +118,17 @@ class Instructions:
 
 
 def count(
-    contender: Contender, database: Path, operation: Operation, *, writes: bool, times: int
+    contender: Contender,
+    database: Path,
+    operation: Operation,
+    *,
+    writes: bool,
+    times: int,
+    tasks: int = 1,
 ) -> Instructions:
-    """Of ``times`` operations, one after the other."""
+    """Of ``times`` operations by each of ``tasks`` tasks, one after the other."""
     with Instructions() as instructions:
-        asyncio.run(_count(contender, database, operation, writes, times, instructions))
+        asyncio.run(_count(contender, database, operation, writes, times, tasks, instructions))
     return instructions
 
 
@@ -126,6 +138,7 @@ async def _count(
     operation: Operation,
     writes: bool,
     times: int,
+    tasks: int,
     instructions: Instructions,
 ) -> None:
     async with _opened(contender, database, writes=writes) as operate:
@@ -134,8 +147,12 @@ async def _count(
         instructions.begin()
         await operate(operation, 1)
         instructions.forget()
-        for key in range(1, times + 1):
-            await operate(operation, key)
+
+        async def work() -> None:
+            for key in range(1, times + 1):
+                await operate(operation, key)
+
+        await asyncio.gather(*(work() for _ in range(tasks)))
         instructions.end()
 
 
@@ -158,12 +175,13 @@ async def _opened(
 
 
 def main(
-    times: Annotated[int, typer.Option(min=1, help="Operations that are counted.")] = 50,
+    times: Annotated[int, typer.Option(min=1, help="Operations of each task.")] = 50,
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks that work at the same time.")] = 1,
 ) -> None:
     """Count Python's instructions of a read and of a write."""
-    _print("a point read", READING, items.read, items.fill, times, writes=False)
+    _print("a point read", READING, items.read, items.fill, times, tasks, writes=False)
     write, fill = one_row_writes.write, one_row_writes.fill
-    _print("a one-row write", WRITING, write, fill, times, writes=True)
+    _print("a one-row write", WRITING, write, fill, times, tasks, writes=True)
 
 
 def _print(
@@ -172,6 +190,7 @@ def _print(
     operation: Operation,
     fill: Callable[[Any], None],
     times: int,
+    tasks: int,
     *,
     writes: bool,
 ) -> None:
@@ -180,9 +199,10 @@ def _print(
         with TemporaryDirectory(prefix="benchmarks-") as directory:
             database = Path(directory) / "one.db"
             files.create(database, fill)
-            found = count(contender, database, operation, writes=writes, times=times)
+            at_once = 1 if isinstance(contender, OneThread) else tasks
+            found = count(contender, database, operation, writes=writes, times=times, tasks=at_once)
         figures = [*(found.by_owner[name] for name in (*OWNERS, OTHERS)), found.by_owner.total()]
-        each = (f"{figure / times:,.0f}" for figure in (*figures, found.calls))
+        each = (f"{figure / (times * at_once):,.0f}" for figure in (*figures, found.calls))
         made.add_row(contender.name, *each)
     console().print(made)
 

@@ -6,12 +6,12 @@ given to ``run_read()`` or ``run_write()`` takes one hop as a whole.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar, final
 
 from sqlalchemy import Connection, Engine
@@ -19,12 +19,12 @@ from sqlalchemy.engine import FilterResult, Result
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
-from ..compat.greenlets import greenlet_spawn
-from ..driver.adapter import SQLiteConnection
 from ..errors import AwaitableError, ClosureError
+from ..transactions.locks import Patience
 from .grouping import Groups
-from .lending import give_back
-from .one_read import read_here
+from .read_call import ReadCall
+from .read_line import Reads
+from .read_server import Locked
 from .thread_connection import ThreadConnection
 
 P = ParamSpec("P")
@@ -44,7 +44,7 @@ def _begun(engine: Engine, here: ThreadConnection) -> Connection:
 
 def _with_connection(engine: Engine, here: ThreadConnection, call: Callable[[Connection], T]) -> T:
     with _begun(engine, here) as connection, connection.begin():
-        return here.call(lambda: call(connection))
+        return here.call(call, connection)
 
 
 @final
@@ -67,6 +67,7 @@ class Closures:
         self._label = label
         self._session_class = session_class
         self._threads: set[int] = set()  # threads in which a closure runs
+        self._reads = Reads(reader, label, self._threads)
 
     def assert_outside(self) -> None:
         """Raise ClosureError inside a closure: it would wait for its own end."""
@@ -79,6 +80,7 @@ class Closures:
     def refuse(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the calls that have not begun."""
         self._groups.send_away(error)
+        self._reads.send_away(error)
 
     def with_session(
         self, engine: Engine, here: ThreadConnection, call: Callable[[Session], T]
@@ -97,7 +99,7 @@ class Closures:
                 ) as session,
                 session.begin(),
             ):
-                result = here.call(lambda: call(session))
+                result = here.call(call, session)
             if transaction.is_active:  # the session did not use it, or bypassed it
                 transaction.commit()
         return result
@@ -107,18 +109,25 @@ class Closures:
         return self._groups.run(lambda here: door(engine, here, self._checked(call, fn)))
 
     async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:
-        engine, context = self._reader.sync_engine, copy_context()
-        fairy = await greenlet_spawn(engine.raw_connection)
-        connection = fairy.dbapi_connection
-        assert isinstance(connection, SQLiteConnection)
+        engine, line = self._reader.sync_engine, self._reads.line()
+        seconds: float | None = engine.pool.timeout()  # type: ignore[attr-defined]
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
-        def body(here: ThreadConnection) -> T:
-            return context.run(door, engine, here, self._checked(call, fn))
+        def checked(target: Any) -> T:
+            result = call(target)
+            _check_result(result, fn)
+            return result
 
-        try:
-            return await read_here(connection.executor, fairy, body, _name(fn))
-        finally:
-            await give_back(fairy, connection.executor)
+        patience: Patience | None = None
+        while True:
+            one = ReadCall(line, lambda here: door(engine, here, checked), fn, deadline)
+            line.add(one)
+            try:
+                return await one
+            except Locked as locked:
+                deadline = None  # it has come in time; from now on it waits for the lock
+                patience = patience or Patience(locked.rules, None, writing=False)
+                await patience.wait(locked.error)
 
     def _checked(self, call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:
         def checked(target: Any) -> T:

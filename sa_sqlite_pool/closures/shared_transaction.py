@@ -173,6 +173,7 @@ class SharedTransaction:
             on_commit=getcurrent().switch,
             alone=first,
         )
+        here.watch()
         runner = Runner.take()
         runner.gr_context = work.context
         if runner.switch(work.run, (here,), {}) is runner.outcome:  # it has failed

@@ -37,6 +37,7 @@ from ..sqlite.statements import Kind, changes_settings, ends_transaction, may_de
 from ..sqlite.watch import EndWatch
 from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
+from ..turn.snapshots import Snapshot
 from .borrowed import BorrowedConnection
 from .losses import comes_from
 
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 # Steps of SQLite's virtual machine between two calls: some ten milliseconds. Each call waits for
 # the interpreter lock, which a busy loop releases after five.
-_INSTRUCTIONS = 200_000
+PROGRESS_STEPS = 200_000
 
 _BY_DRIVER = "by a statement on the driver's connection"
 
@@ -73,7 +74,7 @@ class ThreadConnection(BorrowedConnection):
     :param alone: whether only the function's own work is lost with the transaction
 
     SQLite rolls the whole transaction back when it stops a statement that writes. So that is only
-    done if the work is the function's own, or if all is lost anyway; see :meth:`_look`.
+    done if the work is the function's own, or if all is lost anyway; see :meth:`look`.
     """
 
     # Class attributes for what few functions need, since each function has a connection.
@@ -84,6 +85,7 @@ class ThreadConnection(BorrowedConnection):
     _changes: int | None = None  # total_changes when the function got the raw connection
     _reads = False  # the running statement writes nothing
     _stops_at: float | None = None
+    _too_old: Callable[[], Exception] | None = None  # makes the error of a read ended early
     committed = False
     defers = False  # COMMIT may find violated foreign keys
     phase = Phase.STARTING
@@ -105,16 +107,19 @@ class ThreadConnection(BorrowedConnection):
         self._alone = alone
         self._thread = threading.get_ident()
         self._streams: set[OpenStream] = set()
-        executor.policy.other_work_begins(sqlite)
-        watch_progress(sqlite, self._look, _INSTRUCTIONS)
+
+    def watch(self) -> None:
+        """Have SQLite ask this object, until the handler is removed, whether to go on."""
+        self._executor.policy.other_work_begins(self.sqlite)
+        watch_progress(self.sqlite, self.look, PROGRESS_STEPS)
 
     # -- the function ---------------------------------------------------------------------------
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Run the function; raise an error if it has ended its transaction itself."""
+    def call(self, function: Callable[[Any], T], target: object) -> T:
+        """Run ``function(target)``; raise an error if it has ended its transaction itself."""
         self.phase = Phase.RUNNING
         try:
-            result = function()
+            result = function(target)
             self._assert_going_on()
         except Exception as error:
             self._raise_what_led_to(error)
@@ -126,6 +131,11 @@ class ThreadConnection(BorrowedConnection):
                 self._close_streams()
             self.phase = Phase.ENDING
         return result
+
+    @property
+    def had_raw_connection(self) -> bool:
+        """True if the function, or a listener, got the raw connection."""
+        return self._changes is not None
 
     def assert_committed(self) -> None:
         """Raise ClosureError if SQLAlchemy has not committed what was written, without an error."""
@@ -235,8 +245,10 @@ class ThreadConnection(BorrowedConnection):
 
     # -- what may go wrong ----------------------------------------------------------------------
 
-    def _look(self) -> bool:
+    def look(self) -> bool:
         """Return whether to stop the running statement. Called by SQLite."""
+        if self._too_old is not None:
+            return True
         if self._stops_at is not None and time.monotonic() >= self._stops_at:
             return True
         worker = self._executor.worker
@@ -265,10 +277,17 @@ class ThreadConnection(BorrowedConnection):
             self.notice_end()
         if self._misuse is not None:
             raise self._misuse
-        transaction = self._executor.transaction
-        transaction.assert_not_lost()
-        transaction.assert_not_too_old()
+        self._executor.transaction.assert_not_lost()
+        self._assert_not_too_old()
         self.assert_wanted()
+
+    def end_early(self, _: Snapshot, error: Callable[[], Exception]) -> None:
+        """Have the function stop at once, and raise ``error()`` from what it executes."""
+        self._too_old = error
+
+    def _assert_not_too_old(self) -> None:
+        if self._too_old is not None:
+            raise self._too_old()
 
     def notice_end(self) -> None:
         """Note a transaction that was ended by something that bypassed this object."""
@@ -308,7 +327,7 @@ class ThreadConnection(BorrowedConnection):
             raise explained from error
         if str(error) != "interrupted":
             return
-        executor.transaction.assert_not_too_old()
+        self._assert_not_too_old()
         self.assert_wanted()
         if self._stops_at is None or time.monotonic() < self._stops_at:
             return  # stopped by a progress handler of the application

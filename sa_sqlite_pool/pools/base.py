@@ -6,6 +6,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -46,6 +47,9 @@ from .fitness import is_fit
 from .idle import IdleWatch
 from .on_file import OnFile
 from .resting import IdleConnections, KeptConnections
+
+# True in a task that borrows a connection for others, which have time limits of their own.
+waits_for_others: ContextVar[bool] = ContextVar("sa_sqlite_pool_for_others", default=False)
 
 
 class FairPool(OnFile, AsyncAdaptedQueuePool):
@@ -176,16 +180,21 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         Call if there is no free permit. ``waited``: seconds since the checkout's call.
         """
         place = self._line.stand_in_line(self._connector)
-        seconds = None if self._timeout is None else max(0.0, self._timeout - waited)
+        unlimited = self._timeout is None or waits_for_others.get()
+        seconds = None if unlimited else max(0.0, self._timeout - waited)  # type: ignore[operator]
         permit = await self._line.wait(place, seconds)
         if permit is None:
-            raise self.timeout_error(
-                f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
-                f"{self._connector.location.label}; they are held for "
-                f"{self._line.describe_holders()}, {self._line.waiting} more in line; return "
-                "connections sooner, or raise pool_size or pool_timeout"
-            )
+            raise self.not_in_time()
         return permit
+
+    def not_in_time(self) -> PoolTimeout:
+        """Return the error of a time-out, which names the holders of the connections."""
+        return self.timeout_error(
+            f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
+            f"{self._connector.location.label}; they are held for "
+            f"{self._line.describe_holders()}, {self._line.waiting} more in line; return "
+            "connections sooner, or raise pool_size or pool_timeout"
+        )
 
     @property
     def waiting(self) -> int:

@@ -1,0 +1,82 @@
+"""One call of ``run_read()``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, final
+
+from ..execution.awaited import Awaited
+from .thread_connection import ThreadConnection
+
+T = TypeVar("T")
+
+# Seconds that a cancellation waits for a running function; then it is left to itself.
+_LET_GO_SECONDS = 1.0
+
+
+class Queue(Protocol):
+    """The calls that wait."""
+
+    def drop(self, call: ReadCall[Any]) -> bool:
+        """Remove ``call``, and return whether it was there: it never runs then."""
+
+
+@final
+class ReadCall(Awaited[T]):
+    """A function that reads, and its outcome. It waits in ``queue`` until it is taken from there.
+
+    ``fn`` is the function as the application has given it, ``deadline`` the loop time until which
+    it waits, None for no limit. ``must_stop`` is True once no task awaits it any more, ``let_go``
+    once its task has gone on although it still ran.
+    """
+
+    __slots__ = ("_body", "_in_context", "_queue", "deadline", "fn", "let_go", "must_stop", "task")
+
+    def __init__(
+        self,
+        queue: Queue,
+        body: Callable[[ThreadConnection], T],
+        fn: object,
+        deadline: float | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue = queue
+        self._body = body
+        self._in_context = contextvars.copy_context().run
+        self.fn = fn
+        self.deadline = deadline
+        self.task = asyncio.current_task()
+        self.must_stop = self.let_go = False
+        self._asyncio_future_blocking = self._cancelled = self._reported = False
+        self._callback = self._context = self._cancel_message = self._error = None
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def run(self, here: ThreadConnection) -> None:
+        self._result = self._in_context(self._body, here)
+
+    def fail(self, error: BaseException) -> None:
+        """Set its outcome, to be reported. In any thread."""
+        self._error = error
+
+    # -- in the loop ----------------------------------------------------------------------------
+
+    def _begin_to_stop(self) -> None:
+        if self._queue.drop(self):
+            self._loop.call_soon(self.report)
+        elif not self.must_stop:
+            self.must_stop = True
+            self._loop.call_later(_LET_GO_SECONDS, self._leave_alone)
+
+    def _leave_alone(self) -> None:
+        if not self._reported:
+            self.let_go = True
+            self.report()
+
+    def report(self) -> None:
+        if self._reported:  # its task has gone on already
+            self._error = None
+        else:
+            super().report()

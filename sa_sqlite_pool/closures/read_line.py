@@ -1,0 +1,342 @@
+"""The line in which calls of ``run_read()`` wait, and the readers that serve them.
+
+One reader at a time serves a line, and goes from one call to the next in its thread without a hop;
+several in several threads would compete for the interpreter lock. A call that runs long would hold
+the others up, so another reader takes over then:
+
+    First reader          | Second reader         | Line
+    runs a, b             |                       | a, b, c, d
+    runs c, which is long |                       | d
+                          | is borrowed, runs d   |
+    ends c, is given back | runs e                | e, …
+
+Functions that were long are remembered: with the next call of one, another reader takes over at
+once. All begin in order of arrival.
+
+    State of the line               | calls | current | coming
+    nothing to do                   | none  | None    | 0
+    a reader is about to look       | any   | None    | > 0
+    a reader runs one after another | any   | it      | any
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..compat.background import start_task
+from ..compat.greenlets import greenlet_spawn
+from ..errors import ReadTimeout
+from ..execution.long_functions import LongFunctions
+from ..execution.mailbox import Mailbox
+from ..pools.base import FairPool, waits_for_others
+from ..system.forks import prepare_before_fork, renew_after_fork
+from ..system.loop_state import call_unless_closed, of_running_loop
+from ..turn.snapshots import Snapshots
+from .lending import give_back
+from .read_call import ReadCall
+from .read_server import ReadServer
+
+# Seconds after which another reader takes over from one whose call holds others up.
+PATIENCE_SECONDS = 0.010
+
+
+@final
+class ReadLine:
+    """The calls of one event loop that wait, and the readers that serve them.
+
+    ``threads`` are the threads in which functions of the application run.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        label: str,
+        long: LongFunctions,
+        threads: set[int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._label = label
+        self._clock = clock
+        self.long = long
+        self.threads = threads
+        self.post = of_running_loop(Mailbox).post
+        self._mutex = threading.Lock()
+        # calls non-empty ⇒ current is not None, or coming > 0, or about to be
+        self._calls: OrderedDict[ReadCall[Any], None] = OrderedDict()
+        self._current: ReadServer | None = None  # the reader that takes the next call
+        self._coming = 0  # readers that are being borrowed, or have ended a hop
+        self._gap: Snapshots | None = None  # where a gap was met that may not have ended
+        self._servers: set[ReadServer] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._watches = False  # a timer looks for a long call
+        self._times = False  # a timer looks at deadlines
+
+    # -- calls that come, and wait no longer ------------------------------------------------------
+
+    def add(self, call: ReadCall[Any]) -> None:
+        """Have ``call`` run after the calls that came before."""
+        with self._mutex:
+            self._calls[call] = None
+            served = self._current is not None
+        if not served:
+            self._see_to_calls()
+        elif not self._watches:
+            self._watch()
+        if not self._times and call.deadline is not None:
+            self._look_at_deadlines_at(call.deadline)
+
+    def drop(self, call: ReadCall[Any]) -> bool:
+        with self._mutex:
+            return self._calls.pop(call, call) is None
+
+    def send_away(self, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` in the calls that wait. In the loop, outside any task."""
+        with self._mutex:
+            waiting = list(self._calls)
+            self._calls.clear()
+        for call in waiting:
+            call.fail(error())
+            call.report()
+
+    def _look_at_deadlines_at(self, deadline: float) -> None:
+        self._times = True
+        _call_at(deadline, self._look_at_deadlines)
+
+    def _look_at_deadlines(self) -> None:
+        self._times = False
+        now, overdue, later = asyncio.get_running_loop().time(), [], None
+        with self._mutex:
+            for call in self._calls:
+                if call.deadline is None or call.deadline > now:
+                    later = call.deadline
+                    break
+                overdue.append(call)
+            for call in overdue:
+                del self._calls[call]
+        for call in overdue:
+            call.fail(self._not_in_time())
+            call.report()
+        if later is not None and not self._times:
+            self._look_at_deadlines_at(later)
+
+    def _not_in_time(self) -> Exception:
+        pool = self._engine.pool
+        assert isinstance(pool, FairPool)
+        if self._gap is not None and self._gap.in_gap:
+            return ReadTimeout(
+                f"waited {pool.timeout():.2f} s to read from {self._label}; no read transaction "
+                "begins while its log is being emptied; raise read_timeout, or lower reader_gap"
+            )
+        return pool.not_in_time()
+
+    # -- readers for them -------------------------------------------------------------------------
+
+    def _see_to_calls(self) -> None:
+        """Borrow a reader if calls wait, and none serves them or is about to. In the loop."""
+        with self._mutex:
+            if not self._calls or self._current is not None or self._coming:
+                return
+            self._coming += 1
+        self._start(self._borrow(), self._borrowed)
+
+    def _start(
+        self, work: Coroutine[Any, Any, None], then: Callable[[asyncio.Future[None]], None]
+    ) -> None:
+        task = start_task(work, f"reads of {self._label}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(then)
+
+    async def _borrow(self) -> None:
+        waits_for_others.set(True)
+        while (gap := self._gap) is not None:
+            self._gap = None
+            await gap.until_no_gap()
+        fairy = await greenlet_spawn(self._engine.raw_connection)
+        server = ReadServer(self, self._engine, fairy, self._clock)
+        self._servers.add(server)
+        self.came_back(server)
+
+    def _borrowed(self, task: asyncio.Future[None]) -> None:
+        """After an error or a cancellation, borrow another for the calls that wait."""
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
+        call = None
+        with self._mutex:
+            self._coming -= 1
+            if not task.cancelled() and self._calls and self._current is None:
+                call, _ = self._calls.popitem(last=False)
+        if call is not None:
+            call.fail(error)
+            call.report()
+        self._see_to_calls()
+
+    def came_back(self, server: ReadServer) -> None:
+        """Have ``server``, which is at rest, serve the line, or give it back. In the loop."""
+        stays = server.may_stay(self._clock())
+        with self._mutex:
+            self._coming -= 1
+            serves = stays and self._current is None and bool(self._calls)
+            if serves:
+                self._current = server
+        if serves and server.serve():
+            self._watch()
+            return
+        if serves:
+            self.leave(server)
+            with self._mutex:
+                self._coming -= 1
+        self._give_back(server)
+        self._see_to_calls()
+
+    def _give_back(self, server: ReadServer) -> None:
+        if server.gap is not None:
+            self._gap = server.gap
+        with self._mutex:
+            self._servers.discard(server)
+            fairy = server.take_fairy()
+        if fairy is None:
+            return
+        if server.given_up:
+            fairy.invalidate()
+        elif server.needs_no_wait:
+            fairy.close()
+        else:
+            self._start(
+                give_back(fairy, server.executor),
+                lambda task: fairy.invalidate() if task.cancelled() and fairy.is_valid else None,
+            )
+
+    def close_readers_at_rest(self) -> None:
+        """Give readers back whose calls have ended, before a fork. In any thread."""
+        with self._mutex:
+            resting = [s for s in self._servers if s is not self._current and s.at_rest]
+            given_back = [fairy for server in resting if (fairy := server.take_fairy())]
+        for fairy in given_back:
+            fairy.close()
+
+    # -- in the readers' threads ------------------------------------------------------------------
+
+    def take(self, server: ReadServer, now: float) -> ReadCall[Any] | None:
+        """Take the next call for ``server``; None if it is not to go on."""
+        with self._mutex:
+            claims = self._current is None
+            if not self._calls or not (claims or self._current is server):
+                return None
+            if not server.may_stay(now):
+                return None
+            call, _ = self._calls.popitem(last=False)
+            server.call, server.since = call, now
+            is_long = call.fn in self.long
+            self._current = None if is_long else server
+            others_wait = bool(self._calls)
+        if others_wait and is_long:
+            self.post(self._see_to_calls)
+        elif others_wait and claims:
+            self.post(self._watch)
+        return call
+
+    def put_back(self, call: ReadCall[Any]) -> None:
+        """Make ``call``, which has not run, the next again."""
+        with self._mutex:
+            self._calls[call] = None
+            self._calls.move_to_end(call, last=False)
+
+    def leave(self, server: ReadServer) -> None:
+        """Note that ``server`` takes no more in this hop, and comes back to the loop."""
+        with self._mutex:
+            server.call = None
+            self._coming += 1
+            if self._current is server:
+                self._current = None
+
+    # -- long calls -------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if not self._watches and self._calls:
+            self._watches = True
+            _call_at(asyncio.get_running_loop().time() + PATIENCE_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Have another reader take over from one whose call holds the others up."""
+        self._watches = False
+        with self._mutex:
+            server = self._current
+            call = None if server is None else server.call
+            if not self._calls or server is None:
+                return
+            seconds = self._clock() - server.since
+            if call is not None and seconds >= PATIENCE_SECONDS:
+                self.long.note(call.fn, seconds)
+                self._current = None
+        self._see_to_calls()
+        self._watch()
+
+
+@final
+class Reads:
+    """The lines of one database, one for each event loop. ``threads`` is as in ReadLine."""
+
+    def __init__(self, engine: AsyncEngine, label: str, threads: set[int]) -> None:
+        self._engine = engine.sync_engine
+        self._label = label
+        self._threads = threads
+        self._long = LongFunctions(PATIENCE_SECONDS)
+        self.renew_in_child()
+        renew_after_fork(self)
+        prepare_before_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Forget the parent's lines."""
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadLine] = WeakKeyDictionary()
+
+    def prepare_for_fork(self) -> None:
+        for line in list(self._lines.values()):
+            line.close_readers_at_rest()
+        pool = self._engine.pool
+        assert isinstance(pool, FairPool)
+        pool.prepare_for_fork()
+
+    def line(self) -> ReadLine:
+        """Return the running loop's line."""
+        loop = asyncio.get_running_loop()
+        found = self._lines.get(loop)
+        if found is None:
+            for other in list(self._lines):
+                if other.is_closed():  # calls that waited there would keep it for ever
+                    self._lines.pop(other, None)
+            found = self._lines[loop] = ReadLine(
+                self._engine, self._label, self._long, self._threads
+            )
+        return found
+
+    def send_away(self, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` in the calls that wait."""
+        for loop, line in list(self._lines.items()):
+            call_unless_closed(loop, line.send_away, error)
+
+
+def _call_at(when: float, method: Callable[[], None]) -> None:
+    """Call a method at a time of the loop, if its object is still there, in an empty context."""
+    asyncio.get_running_loop().call_at(
+        when, _call, weakref.WeakMethod(method), context=contextvars.Context()
+    )
+
+
+def _call(reference: weakref.WeakMethod[Callable[[], None]]) -> None:
+    method = reference()
+    if method is not None:
+        method()

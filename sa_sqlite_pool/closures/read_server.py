@@ -1,0 +1,283 @@
+"""A reader, borrowed from the pool, on which functions run one after the other in its thread.
+
+What SQLAlchemy does at each checkout and check-in, it does once for all of them, so each must leave
+the connection as it has found it. One that has done more than read (it had the raw connection,
+changed a setting, was stopped) is the last on its borrowing: the check-in resets the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, final
+
+from sqlalchemy import Engine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from ..driver.adapter import SQLiteConnection
+from ..execution.jobs import Job
+from ..execution.long_functions import LongFunctions
+from ..pools.base import FairPool
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.shared_hooks import watch_progress
+from ..system.forks import rest
+from ..transactions.locks import NotBegun, is_lock
+from ..transactions.rules import Rules
+from ..turn.snapshots import Snapshots
+from .read_call import ReadCall
+from .thread_connection import PROGRESS_STEPS, ThreadConnection
+
+# Seconds after which a reader is given back if a task stands in line for one, or the engine has
+# another pool.
+SLICE_SECONDS = 0.005
+
+# The most seconds of one borrowing: pool_recycle and pool_pre_ping are the check-out's.
+_LONGEST_SECONDS = 1.0
+
+
+class Locked(NotBegun):
+    """A lock was in the way of a read; the connection with ``rules`` has met it."""
+
+    def __init__(self, error: Exception, rules: Rules) -> None:
+        super().__init__(error)
+        self.rules = rules
+
+
+class Line(Protocol):
+    """The calls to be run, of one event loop."""
+
+    long: LongFunctions
+    threads: set[int]
+
+    @property
+    def post(self) -> Callable[[Callable[[], None]], None]:
+        """Have a function called in the loop."""
+
+    def take(self, server: ReadServer, now: float) -> ReadCall[Any] | None:
+        """Take the next call for ``server``; None if it is not to go on."""
+
+    def put_back(self, call: ReadCall[Any]) -> None:
+        """Make ``call``, which has not run, the next again."""
+
+    def leave(self, server: ReadServer) -> None:
+        """Note that ``server`` takes no more in this hop."""
+
+    def came_back(self, server: ReadServer) -> None:
+        """Decide in the loop what ``server`` does next."""
+
+
+@final
+class ReadServer:
+    """One borrowed reader.
+
+    ``call`` runs on it since ``since`` (monotonic seconds); None if none does. ``gap`` is set if no
+    read transaction may begin for a moment. ``executor`` is its connection's.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_clean",
+        "_clock",
+        "_context",
+        "_ends_at",
+        "_engine",
+        "_fairy",
+        "_here",
+        "_last",
+        "_line",
+        "_look_at",
+        "_permit",
+        "_pool",
+        "_record",
+        "call",
+        "executor",
+        "gap",
+        "given_up",
+        "since",
+    )
+
+    def __init__(
+        self,
+        line: Line,
+        engine: Engine,
+        fairy: PoolProxiedConnection,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        proxied: Any = fairy
+        connection, pool = proxied.dbapi_connection, proxied._pool
+        assert isinstance(connection, SQLiteConnection)
+        assert isinstance(pool, FairPool)
+        self._line = line
+        self._engine = engine
+        self._pool = pool
+        self._fairy: PoolProxiedConnection | None = fairy
+        self._record: Any = proxied._connection_record
+        self.executor = connection.executor
+        permit = self.executor.transaction.checkout
+        assert permit is not None
+        permit.task = None  # the one that has checked it out ends now
+        self._permit = permit
+        self._clock = clock
+        self._look_at = clock() + SLICE_SECONDS
+        self._ends_at = self._look_at + _LONGEST_SECONDS
+        self._context = contextvars.Context()
+        self._clean = True
+        self._here: ThreadConnection | None = None
+        self._last: ReadCall[Any] | None = None
+        self.call: ReadCall[Any] | None = None
+        self.since = 0.0
+        self.given_up = False
+        self.gap: Snapshots | None = None
+
+    # -- in the loop ----------------------------------------------------------------------------
+
+    def serve(self) -> bool:
+        """Run the calls of the line, in one hop; return False if the connection is closed."""
+        try:
+            job = self.executor.worker.run(self._run_calls, interruptible=False)
+        except dbapi.Error:
+            return False
+        job.add_done_callback(self._end_hop, context=self._context)
+        return True
+
+    def _end_hop(self, _: Job[None]) -> None:
+        # The task goes on before it is known whether the reader is given back: its next call, if
+        # there is one at once, needs no other checkout.
+        last, self._last = self._last, None
+        try:
+            if last is not None:
+                last.report()
+        finally:
+            self._line.came_back(self)
+
+    def may_stay(self, now: float) -> bool:
+        """Return whether it may go on with other calls at ``now``. In any thread."""
+        if not self._clean or self._fairy is None or self.executor.worker.doubtful:
+            return False
+        return now < self._look_at or self._may_stay_longer(now)
+
+    def _may_stay_longer(self, now: float) -> bool:
+        if self._pool.waiting or self._engine.pool is not self._pool or now >= self._ends_at:
+            return False
+        self._look_at = now + SLICE_SECONDS
+        return True
+
+    @property
+    def at_rest(self) -> bool:
+        """True if its thread is done with the calls."""
+        return self.executor.worker.at_rest
+
+    @property
+    def needs_no_wait(self) -> bool:
+        """True if nothing waits while it is given back: no listener, nor what was lent."""
+        dispatch = self._pool.dispatch
+        return not (self.executor.worker.lent or dispatch.reset or dispatch.checkin)
+
+    def take_fairy(self) -> PoolProxiedConnection | None:
+        """Return the pool's proxy, to be given back; None the next time."""
+        fairy, self._fairy = self._fairy, None
+        return fairy
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def _run_calls(self, sqlite: sqlite3.Connection) -> None:
+        line, worker, thread = self._line, self.executor.worker, threading.get_ident()
+        self.executor.policy.other_work_begins(sqlite)
+        watch_progress(sqlite, self._look, PROGRESS_STEPS)
+        line.threads.add(thread)
+        now = self._clock()
+        try:
+            while (call := line.take(self, now)) is not None:
+                if self._last is not None:
+                    line.post(self._last.report)
+                self._last = call
+                self._run(sqlite, call)
+                now = self._clock()
+                line.long.note(call.fn, now - self.since)
+                if rest.forking:
+                    worker.between_steps()
+        finally:
+            line.threads.discard(thread)
+            watch_progress(sqlite, None, 0)
+            line.leave(self)
+
+    def _look(self) -> bool:
+        """Return whether to stop the running statement. Called by SQLite."""
+        return self._here is not None and self._here.look()
+
+    def _run(self, sqlite: sqlite3.Connection, call: ReadCall[Any]) -> None:
+        executor, permit, fairy = self.executor, self._permit, self._fairy
+        assert fairy is not None
+        here = self._here = ThreadConnection(
+            *(sqlite, executor, fairy),
+            cancelled=lambda: call.must_stop,
+            on_commit=_nothing,
+            alone=True,
+        )
+        permit.task, permit.since = call.task, self.since
+        permit.last_sql, permit.idle_since = "BEGIN", None
+        snapshots, snapshot = executor.rules.snapshots, None
+        try:
+            if call.must_stop:
+                raise asyncio.CancelledError
+            if snapshots is not None:
+                snapshot = snapshots.begin(permit, end_early=here.end_early)
+                if snapshot is None:
+                    self._meet_gap(call)
+                    return
+            self._begin(sqlite)
+            call.run(here)
+        except BaseException as error:  # raised again where it is awaited
+            call.fail(error)
+        finally:
+            self._end(sqlite, here, call)
+            if snapshots is not None and snapshot is not None:
+                snapshots.end(snapshot)
+
+    def _begin(self, sqlite: sqlite3.Connection) -> None:
+        rules = self.executor.rules
+        sqlite.execute("BEGIN")
+        if rules.readers_in_the_way is None:
+            return
+        try:  # without WAL, the first read takes the lock, and may find it taken
+            with self.executor.policy.authorizer.aside():
+                sqlite.execute("PRAGMA schema_version").fetchone()
+        except dbapi.OperationalError as error:
+            if is_lock(error):
+                raise Locked(error, rules) from error
+            raise
+
+    def _meet_gap(self, call: ReadCall[Any]) -> None:
+        self.gap, self._clean, self._last = self.executor.rules.snapshots, False, None
+        self._line.put_back(call)
+
+    def _end(self, sqlite: sqlite3.Connection, here: ThreadConnection, call: ReadCall[Any]) -> None:
+        """End the transaction; note whether the connection is as it was before."""
+        executor = self.executor
+        try:
+            here.end()
+            if sqlite.in_transaction:
+                sqlite.execute("ROLLBACK")
+            if here.had_raw_connection:
+                sqlite.isolation_level = None  # the function may have set another
+        except BaseException as error:
+            call.fail(error)
+            self._clean = False
+        executor.transaction.lost_by = self._here = self.call = self._permit.task = None
+        if call.let_go:
+            executor.transaction.cancelled = self.given_up = True
+        if (
+            here.had_raw_connection
+            or call.must_stop
+            or executor.settings_changed
+            or self._record.finalize_callback  # execution options, to be reset
+        ):
+            self._clean = False
+
+
+def _nothing() -> None:
+    """A COMMIT of SQLAlchemy's: nothing was written."""
