@@ -208,14 +208,26 @@ class RunsClosures(ABC):
     def _assert_may_run(self, fn: object) -> None:
         self._assert_open()
         self._closures.assert_outside()
-        if inspect.iscoroutinefunction(fn):
+        if _is_coroutine_function(fn):
             raise AwaitableError(
                 f"{_name(fn)} is a coroutine function, and runs in a thread, where nothing can be "
                 "awaited: give a plain function, or use db.write() or db.read()"
             )
 
 
+def _is_coroutine_function(fn: object) -> bool:
+    if type(fn) is types.FunctionType and not fn.__dict__:  # inspect takes a hundred instructions
+        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+    return inspect.iscoroutinefunction(fn)
+
+
+# Results of these types need no look.
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
+
+
 def _check_result(result: object, fn: object) -> None:
+    if type(result) in _PLAIN:
+        return
     if isinstance(result, (Awaitable, types.GeneratorType, types.AsyncGeneratorType)):
         if isinstance(result, (types.CoroutineType, types.GeneratorType)):
             result.close()

@@ -32,7 +32,8 @@ class ReadCall(Awaited[T]):
     once its task has gone on although it still ran.
     """
 
-    __slots__ = ("_body", "_in_context", "_queue", "deadline", "fn", "let_go", "must_stop", "task")
+    must_stop = False
+    let_go = False
 
     def __init__(
         self,
@@ -48,14 +49,15 @@ class ReadCall(Awaited[T]):
         self.fn = fn
         self.deadline = deadline
         self.task = asyncio.current_task()
-        self.must_stop = self.let_go = False
-        self._asyncio_future_blocking = self._cancelled = self._reported = False
-        self._callback = self._context = self._cancel_message = self._error = None
 
     # -- in the thread --------------------------------------------------------------------------
 
     def run(self, here: ThreadConnection) -> None:
         self._result = self._in_context(self._body, here)
+
+    def is_unwanted(self) -> bool:
+        """Return whether no task awaits it, or its loop is closed. In any thread."""
+        return self.must_stop or self._loop.is_closed()
 
     def fail(self, error: BaseException) -> None:
         """Set its outcome, to be reported. In any thread."""

@@ -45,10 +45,7 @@ from ..system.loop_state import call_unless_closed, of_running_loop
 from ..turn.snapshots import Snapshots
 from .lending import give_back
 from .read_call import ReadCall
-from .read_server import ReadServer
-
-# Seconds after which another reader takes over from one whose call holds others up.
-PATIENCE_SECONDS = 0.010
+from .read_server import PATIENCE_SECONDS, ReadServer
 
 
 @final
@@ -71,6 +68,7 @@ class ReadLine:
         self._clock = clock
         self.long = long
         self.threads = threads
+        self.loop = weakref.ref(asyncio.get_running_loop())
         self.post = of_running_loop(Mailbox).post
         self._mutex = threading.Lock()
         # calls non-empty ⇒ current is not None, or coming > 0, or about to be
@@ -89,11 +87,12 @@ class ReadLine:
         """Have ``call`` run after the calls that came before."""
         with self._mutex:
             self._calls[call] = None
-            served = self._current is not None
-        if not served:
+            served, awaited = self._current is not None, self._coming
+        if served:
+            if not self._watches:
+                self._watch()
+        elif not awaited:
             self._see_to_calls()
-        elif not self._watches:
-            self._watch()
         if not self._times and call.deadline is not None:
             self._look_at_deadlines_at(call.deadline)
 
@@ -236,17 +235,15 @@ class ReadLine:
             claims = self._current is None
             if not self._calls or not (claims or self._current is server):
                 return None
-            if not server.may_stay(now):
+            if not server.clean or (now >= server.look_at and not server.may_stay_longer(now)):
                 return None
             call, _ = self._calls.popitem(last=False)
             server.call, server.since = call, now
-            is_long = call.fn in self.long
-            self._current = None if is_long else server
-            others_wait = bool(self._calls)
-        if others_wait and is_long:
-            self.post(self._see_to_calls)
-        elif others_wait and claims:
-            self.post(self._watch)
+            is_long = bool(self.long) and call.fn in self.long
+            if is_long or claims:
+                self._current = None if is_long else server
+                if self._calls:
+                    self.post(self._see_to_calls if is_long else self._watch)
         return call
 
     def put_back(self, call: ReadCall[Any]) -> None:
@@ -302,6 +299,7 @@ class Reads:
     def renew_in_child(self) -> None:
         """Forget the parent's lines."""
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadLine] = WeakKeyDictionary()
+        self._last: ReadLine | None = None  # of the loop that has asked last
 
     def prepare_for_fork(self) -> None:
         for line in list(self._lines.values()):
@@ -312,13 +310,15 @@ class Reads:
 
     def line(self) -> ReadLine:
         """Return the running loop's line."""
-        loop = asyncio.get_running_loop()
-        found = self._lines.get(loop)
+        loop, last = asyncio.get_running_loop(), self._last
+        if last is not None and last.loop() is loop:
+            return last
+        found = self._last = self._lines.get(loop)
         if found is None:
             for other in list(self._lines):
                 if other.is_closed():  # calls that waited there would keep it for ever
                     self._lines.pop(other, None)
-            found = self._lines[loop] = ReadLine(
+            found = self._last = self._lines[loop] = ReadLine(
                 self._engine, self._label, self._long, self._threads
             )
         return found

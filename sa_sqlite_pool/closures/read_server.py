@@ -35,6 +35,9 @@ from .thread_connection import PROGRESS_STEPS, ThreadConnection
 # another pool.
 SLICE_SECONDS = 0.005
 
+# Seconds after which another reader takes over from one whose call holds others up.
+PATIENCE_SECONDS = 0.010
+
 # The most seconds of one borrowing: pool_recycle and pool_pre_ping are the check-out's.
 _LONGEST_SECONDS = 1.0
 
@@ -80,7 +83,6 @@ class ReadServer:
 
     __slots__ = (
         "__weakref__",
-        "_clean",
         "_clock",
         "_context",
         "_ends_at",
@@ -89,14 +91,15 @@ class ReadServer:
         "_here",
         "_last",
         "_line",
-        "_look_at",
         "_permit",
         "_pool",
         "_record",
         "call",
+        "clean",
         "executor",
         "gap",
         "given_up",
+        "look_at",
         "since",
     )
 
@@ -122,10 +125,10 @@ class ReadServer:
         permit.task = None  # the one that has checked it out ends now
         self._permit = permit
         self._clock = clock
-        self._look_at = clock() + SLICE_SECONDS
-        self._ends_at = self._look_at + _LONGEST_SECONDS
+        self.look_at = clock() + SLICE_SECONDS
+        self._ends_at = self.look_at + _LONGEST_SECONDS
         self._context = contextvars.Context()
-        self._clean = True
+        self.clean = True
         self._here: ThreadConnection | None = None
         self._last: ReadCall[Any] | None = None
         self.call: ReadCall[Any] | None = None
@@ -156,14 +159,13 @@ class ReadServer:
 
     def may_stay(self, now: float) -> bool:
         """Return whether it may go on with other calls at ``now``. In any thread."""
-        if not self._clean or self._fairy is None or self.executor.worker.doubtful:
-            return False
-        return now < self._look_at or self._may_stay_longer(now)
+        return self.clean and (now < self.look_at or self.may_stay_longer(now))
 
-    def _may_stay_longer(self, now: float) -> bool:
+    def may_stay_longer(self, now: float) -> bool:
+        """Return whether it may stay for another slice."""
         if self._pool.waiting or self._engine.pool is not self._pool or now >= self._ends_at:
             return False
-        self._look_at = now + SLICE_SECONDS
+        self.look_at = now + SLICE_SECONDS
         return True
 
     @property
@@ -179,7 +181,7 @@ class ReadServer:
 
     def take_fairy(self) -> PoolProxiedConnection | None:
         """Return the pool's proxy, to be given back; None the next time."""
-        fairy, self._fairy = self._fairy, None
+        fairy, self._fairy, self.clean = self._fairy, None, False
         return fairy
 
     # -- in the thread --------------------------------------------------------------------------
@@ -197,7 +199,8 @@ class ReadServer:
                 self._last = call
                 self._run(sqlite, call)
                 now = self._clock()
-                line.long.note(call.fn, now - self.since)
+                if line.long or now - self.since >= PATIENCE_SECONDS:
+                    line.long.note(call.fn, now - self.since)
                 if rest.forking:
                     worker.between_steps()
         finally:
@@ -214,7 +217,7 @@ class ReadServer:
         assert fairy is not None
         here = self._here = ThreadConnection(
             *(sqlite, executor, fairy),
-            cancelled=lambda: call.must_stop,
+            cancelled=call.is_unwanted,
             on_commit=_nothing,
             alone=True,
         )
@@ -222,7 +225,7 @@ class ReadServer:
         permit.last_sql, permit.idle_since = "BEGIN", None
         snapshots, snapshot = executor.rules.snapshots, None
         try:
-            if call.must_stop:
+            if call.is_unwanted():
                 raise asyncio.CancelledError
             if snapshots is not None:
                 snapshot = snapshots.begin(permit, end_early=here.end_early)
@@ -252,7 +255,7 @@ class ReadServer:
             raise
 
     def _meet_gap(self, call: ReadCall[Any]) -> None:
-        self.gap, self._clean, self._last = self.executor.rules.snapshots, False, None
+        self.gap, self.clean, self._last = self.executor.rules.snapshots, False, None
         self._line.put_back(call)
 
     def _end(self, sqlite: sqlite3.Connection, here: ThreadConnection, call: ReadCall[Any]) -> None:
@@ -266,17 +269,19 @@ class ReadServer:
                 sqlite.isolation_level = None  # the function may have set another
         except BaseException as error:
             call.fail(error)
-            self._clean = False
+            self.clean = False
         executor.transaction.lost_by = self._here = self.call = self._permit.task = None
-        if call.let_go:
-            executor.transaction.cancelled = self.given_up = True
         if (
             here.had_raw_connection
             or call.must_stop
             or executor.settings_changed
             or self._record.finalize_callback  # execution options, to be reset
+            or executor.worker.ended is not None
+            or executor.worker.suspect
+            or executor.worker.spent
         ):
-            self._clean = False
+            self.clean = False
+            self.given_up = executor.transaction.cancelled = call.let_go
 
 
 def _nothing() -> None:

@@ -169,7 +169,7 @@ class SharedTransaction:
             sqlite.execute(f"SAVEPOINT {_NAME}")
         here = ThreadConnection(
             *(sqlite, self._executor, self._fairy),
-            cancelled=lambda: work.cancelled,
+            cancelled=lambda: work.cancelled or self._executor.worker.must_stop,
             on_commit=getcurrent().switch,
             alone=first,
         )

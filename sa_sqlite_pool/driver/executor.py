@@ -28,6 +28,7 @@ from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind, changes_settings
 from ..system.loop_state import of_running_loop
+from ..transactions.facts import StatementFacts
 from ..transactions.locks import Patience, TimeLimit, may_pass
 from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Decision, Rules, decide
@@ -299,12 +300,32 @@ class Executor:
             or authorizer.attached
         )
 
-    def read(
-        self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
+    def weigh_read(
+        self,
+        connection: sqlite3.Connection,
+        facts: StatementFacts,
+        parameters: Parameters,
+        execute: Execute,
+        reply: Reply,
     ) -> Reply:
-        """Execute a read of a closure, in the thread in which it runs on a reader."""
-        statement = Statement(self.policy.facts.of(sql), parameters, execute, atomic=False)
-        return self._performing.read(connection, statement)
+        """Decide about a closure's read on a reader that succeeded, although it tried to write.
+
+        Runs in the closure's thread.
+        """
+        statement = Statement(facts, parameters, execute, atomic=False)
+        return self._performing.weigh_read(connection, statement, reply)
+
+    def blame_read(
+        self,
+        connection: sqlite3.Connection,
+        facts: StatementFacts,
+        parameters: Parameters,
+        execute: Execute,
+        error: Exception,
+    ) -> None:
+        """Raise if a closure's read on a reader has failed because it tried to write."""
+        statement = Statement(facts, parameters, execute, atomic=False)
+        self._performing.blame_read(connection, statement, error)
 
     def make_ready(self) -> None:
         """Finish the set-up, before the application has the connection for the first time."""

@@ -87,18 +87,17 @@ class Performing:
             transaction.committed(connection)
         return reply
 
-    def read(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
-        """Execute a read in an open transaction of a reader."""
-        authorizer = self._authorizer
-        try:
-            reply = statement.execute(connection, statement.sql, statement.parameters)
-        except dbapi.OperationalError as error:
-            if authorizer.attempted is not None:
-                self._blame(connection, statement, error)
-            raise
-        if authorizer.attempted is None:
-            return reply
+    def weigh_read(
+        self, connection: sqlite3.Connection, statement: Statement, reply: Reply
+    ) -> Reply:
+        """Decide about a read on a reader that has succeeded, although it tried to write."""
         return self._weigh(connection, Plan(Access.READER), statement, reply)
+
+    def blame_read(
+        self, connection: sqlite3.Connection, statement: Statement, error: Exception
+    ) -> None:
+        """Raise if a read on a reader has failed because it tried to write."""
+        self._blame(connection, statement, error)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
         """Execute it according to the plan, or to SQLite's finding."""

@@ -24,29 +24,18 @@ T = TypeVar("T")
 class Awaited(Generic[T]):
     """An outcome, ``_result`` or ``_error``, that :meth:`report` gives to the task that awaits it.
 
-    Subclasses set the slots.
+    Subclasses set ``_loop``.
     """
 
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "_callback",
-        "_cancel_message",
-        "_cancelled",
-        "_context",
-        "_error",
-        "_loop",
-        "_reported",
-        "_result",
-    )
-
-    _asyncio_future_blocking: bool
-    _callback: Callable[[Any], object] | None
-    _cancel_message: object
-    _cancelled: bool
-    _context: contextvars.Context | None
-    _error: BaseException | None
+    # Class attributes for what is set once or never.
+    _asyncio_future_blocking = False
+    _callback: Callable[[Any], object] | None = None
+    _cancel_message: object = None
+    _cancelled = False
+    _context: contextvars.Context | None = None
+    _error: BaseException | None = None
     _loop: asyncio.AbstractEventLoop
-    _reported: bool
+    _reported = False
     _result: T
 
     def report(self) -> None:
