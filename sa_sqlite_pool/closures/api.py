@@ -6,7 +6,6 @@ given to ``run_read()`` or ``run_write()`` takes one hop as a whole.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 import types
@@ -31,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _Body = Callable[[ThreadConnection], T]
-_Door = Callable[[Engine, ThreadConnection, Callable[[Any], T]], T]
+_Door = Callable[[ThreadConnection, Engine, Callable[[Any], T]], T]
 
 
 def _begun(engine: Engine, here: ThreadConnection) -> Connection:
@@ -42,7 +41,7 @@ def _begun(engine: Engine, here: ThreadConnection) -> Connection:
     return connection
 
 
-def _with_connection(engine: Engine, here: ThreadConnection, call: Callable[[Connection], T]) -> T:
+def _with_connection(here: ThreadConnection, engine: Engine, call: Callable[[Connection], T]) -> T:
     with _begun(engine, here) as connection, connection.begin():
         return here.call(call, connection)
 
@@ -83,7 +82,7 @@ class Closures:
         self._reads.send_away(error)
 
     def with_session(
-        self, engine: Engine, here: ThreadConnection, call: Callable[[Session], T]
+        self, here: ThreadConnection, engine: Engine, call: Callable[[Session], T]
     ) -> T:
         # The transaction is begun for the session, not by it: a `begin` listener must not run in
         # the middle of the function, where BEGIN is refused. The session controls it, so that its
@@ -106,12 +105,11 @@ class Closures:
 
     def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
         engine = self._groups.engine.sync_engine
-        return self._groups.run(lambda here: door(engine, here, self._checked(call, fn)))
+        return self._groups.run(lambda here: door(here, engine, self._checked(call, fn)))
 
     async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:
         engine, line = self._reader.sync_engine, self._reads.line()
-        seconds: float | None = engine.pool.timeout()  # type: ignore[attr-defined]
-        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        deadline = line.deadline()
 
         def checked(target: Any) -> T:
             result = call(target)
@@ -120,7 +118,7 @@ class Closures:
 
         patience: Patience | None = None
         while True:
-            one = ReadCall(line, lambda here: door(engine, here, checked), fn, deadline)
+            one = ReadCall(line, fn, deadline, door, engine, checked)
             line.add(one)
             try:
                 return await one

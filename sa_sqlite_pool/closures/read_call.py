@@ -28,36 +28,35 @@ class ReadCall(Awaited[T]):
     """A function that reads, and its outcome. It waits in ``queue`` until it is taken from there.
 
     ``fn`` is the function as the application has given it, ``deadline`` the loop time until which
-    it waits, None for no limit. ``must_stop`` is True once no task awaits it any more, ``let_go``
+    it waits, None for no limit. ``cancelled`` is True once no task awaits it any more, ``let_go``
     once its task has gone on although it still ran.
     """
 
-    must_stop = False
+    cancelled = False
     let_go = False
 
     def __init__(
         self,
         queue: Queue,
-        body: Callable[[ThreadConnection], T],
         fn: object,
         deadline: float | None,
+        body: Callable[..., T],
+        *arguments: object,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue = queue
         self._body = body
+        self._arguments = arguments
         self._in_context = contextvars.copy_context().run
         self.fn = fn
         self.deadline = deadline
-        self.task = asyncio.current_task()
+        self.task = asyncio.current_task(self._loop)
 
     # -- in the thread --------------------------------------------------------------------------
 
     def run(self, here: ThreadConnection) -> None:
-        self._result = self._in_context(self._body, here)
-
-    def is_unwanted(self) -> bool:
-        """Return whether no task awaits it, or its loop is closed. In any thread."""
-        return self.must_stop or self._loop.is_closed()
+        """Call ``body(here, *arguments)`` in the context of the caller."""
+        self._result = self._in_context(self._body, here, *self._arguments)
 
     def fail(self, error: BaseException) -> None:
         """Set its outcome, to be reported. In any thread."""
@@ -68,17 +67,11 @@ class ReadCall(Awaited[T]):
     def _begin_to_stop(self) -> None:
         if self._queue.drop(self):
             self._loop.call_soon(self.report)
-        elif not self.must_stop:
-            self.must_stop = True
+        elif not self.cancelled:
+            self.cancelled = True
             self._loop.call_later(_LET_GO_SECONDS, self._leave_alone)
 
     def _leave_alone(self) -> None:
         if not self._reported:
             self.let_go = True
             self.report()
-
-    def report(self) -> None:
-        if self._reported:  # its task has gone on already
-            self._error = None
-        else:
-            super().report()

@@ -45,7 +45,7 @@ from ..system.loop_state import call_unless_closed, of_running_loop
 from ..turn.snapshots import Snapshots
 from .lending import give_back
 from .read_call import ReadCall
-from .read_server import PATIENCE_SECONDS, ReadServer
+from .read_server import PATIENCE_SECONDS, TOGETHER_SECONDS, ReadServer
 
 
 @final
@@ -64,6 +64,7 @@ class ReadLine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._seconds: float | None = engine.pool.timeout()  # type: ignore[attr-defined]
         self._label = label
         self._clock = clock
         self.long = long
@@ -80,6 +81,17 @@ class ReadLine:
         self._tasks: set[asyncio.Future[None]] = set()
         self._watches = False  # a timer looks for a long call
         self._times = False  # a timer looks at deadlines
+
+    @property
+    def waiting(self) -> bool:
+        """True if calls wait."""
+        return bool(self._calls)
+
+    def deadline(self) -> float | None:
+        """Return the loop time until which a call that comes now waits; None for no limit."""
+        if self._seconds is None:
+            return None
+        return asyncio.get_running_loop().time() + self._seconds
 
     # -- calls that come, and wait no longer ------------------------------------------------------
 
@@ -239,7 +251,7 @@ class ReadLine:
                 return None
             call, _ = self._calls.popitem(last=False)
             server.call, server.since = call, now
-            is_long = bool(self.long) and call.fn in self.long
+            is_long = self.long.known and self.long.expected(call.fn) >= PATIENCE_SECONDS
             if is_long or claims:
                 self._current = None if is_long else server
                 if self._calls:
@@ -279,6 +291,7 @@ class ReadLine:
             if call is not None and seconds >= PATIENCE_SECONDS:
                 self.long.note(call.fn, seconds)
                 self._current = None
+        server.report_done()
         self._see_to_calls()
         self._watch()
 
@@ -291,7 +304,7 @@ class Reads:
         self._engine = engine.sync_engine
         self._label = label
         self._threads = threads
-        self._long = LongFunctions(PATIENCE_SECONDS)
+        self._long = LongFunctions(TOGETHER_SECONDS)
         self.renew_in_child()
         renew_after_fork(self)
         prepare_before_fork(self)

@@ -12,6 +12,7 @@ import contextvars
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, final
 
@@ -35,6 +36,11 @@ from .thread_connection import PROGRESS_STEPS, ThreadConnection
 # another pool.
 SLICE_SECONDS = 0.005
 
+# Calls that have ended are reported together, so many seconds after the first of them has begun, or
+# when no other waits, or before one that is known to take as long. To report each alone would be to
+# wake the loop each time, which then competes for the interpreter lock.
+TOGETHER_SECONDS = 0.002
+
 # Seconds after which another reader takes over from one whose call holds others up.
 PATIENCE_SECONDS = 0.010
 
@@ -55,6 +61,10 @@ class Line(Protocol):
 
     long: LongFunctions
     threads: set[int]
+
+    @property
+    def waiting(self) -> bool:
+        """True if calls wait."""
 
     @property
     def post(self) -> Callable[[Callable[[], None]], None]:
@@ -85,15 +95,14 @@ class ReadServer:
         "__weakref__",
         "_clock",
         "_context",
+        "_done",
         "_ends_at",
         "_engine",
         "_fairy",
         "_here",
-        "_last",
         "_line",
         "_permit",
         "_pool",
-        "_record",
         "call",
         "clean",
         "executor",
@@ -118,7 +127,6 @@ class ReadServer:
         self._engine = engine
         self._pool = pool
         self._fairy: PoolProxiedConnection | None = fairy
-        self._record: Any = proxied._connection_record
         self.executor = connection.executor
         permit = self.executor.transaction.checkout
         assert permit is not None
@@ -130,7 +138,7 @@ class ReadServer:
         self._context = contextvars.Context()
         self.clean = True
         self._here: ThreadConnection | None = None
-        self._last: ReadCall[Any] | None = None
+        self._done: deque[ReadCall[Any]] = deque()  # calls that have ended, to be reported
         self.call: ReadCall[Any] | None = None
         self.since = 0.0
         self.given_up = False
@@ -148,14 +156,22 @@ class ReadServer:
         return True
 
     def _end_hop(self, _: Job[None]) -> None:
-        # The task goes on before it is known whether the reader is given back: its next call, if
-        # there is one at once, needs no other checkout.
-        last, self._last = self._last, None
+        # Tasks go on before it is known whether the reader is given back: their next calls, if they
+        # come at once, need no other checkout.
         try:
-            if last is not None:
-                last.report()
+            self.report_done()
         finally:
             self._line.came_back(self)
+
+    def report_done(self) -> None:
+        """Resume the tasks of the calls that have ended."""
+        done = self._done
+        try:
+            while done:
+                done.popleft().report()
+        except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
+            self._line.post(self.report_done)
+            raise
 
     def may_stay(self, now: float) -> bool:
         """Return whether it may go on with other calls at ``now``. In any thread."""
@@ -191,20 +207,31 @@ class ReadServer:
         self.executor.policy.other_work_begins(sqlite)
         watch_progress(sqlite, self._look, PROGRESS_STEPS)
         line.threads.add(thread)
-        now = self._clock()
+        done, now, unreported_since = self._done, self._clock(), 0.0
+        # One for all BEGIN and ROLLBACK: sqlite3 makes one for each execute() of a connection.
+        cursor = sqlite.cursor()
         try:
             while (call := line.take(self, now)) is not None:
-                if self._last is not None:
-                    line.post(self._last.report)
-                self._last = call
-                self._run(sqlite, call)
+                if done and (
+                    not line.waiting
+                    or now - unreported_since >= TOGETHER_SECONDS
+                    or (line.long.known and line.long.expected(call.fn))
+                ):
+                    line.post(self.report_done)
+                if not done:
+                    unreported_since = now
+                self._run(sqlite, cursor, call)
+                if self.gap is not None:
+                    return
                 now = self._clock()
-                if line.long or now - self.since >= PATIENCE_SECONDS:
+                if line.long.known or now - self.since >= TOGETHER_SECONDS:
                     line.long.note(call.fn, now - self.since)
+                done.append(call)
                 if rest.forking:
                     worker.between_steps()
         finally:
             line.threads.discard(thread)
+            cursor.close()
             watch_progress(sqlite, None, 0)
             line.leave(self)
 
@@ -212,77 +239,63 @@ class ReadServer:
         """Return whether to stop the running statement. Called by SQLite."""
         return self._here is not None and self._here.look()
 
-    def _run(self, sqlite: sqlite3.Connection, call: ReadCall[Any]) -> None:
+    def _run(self, sqlite: sqlite3.Connection, cursor: sqlite3.Cursor, call: ReadCall[Any]) -> None:
         executor, permit, fairy = self.executor, self._permit, self._fairy
         assert fairy is not None
-        here = self._here = ThreadConnection(
-            *(sqlite, executor, fairy),
-            cancelled=call.is_unwanted,
-            on_commit=_nothing,
-            alone=True,
-        )
+        here = self._here = ThreadConnection(sqlite, executor, fairy, caller=call)
         permit.task, permit.since = call.task, self.since
         permit.last_sql, permit.idle_since = "BEGIN", None
         snapshots, snapshot = executor.rules.snapshots, None
         try:
-            if call.is_unwanted():
+            if call.cancelled:
                 raise asyncio.CancelledError
             if snapshots is not None:
                 snapshot = snapshots.begin(permit, end_early=here.end_early)
                 if snapshot is None:
-                    self._meet_gap(call)
+                    self.gap, self.clean = snapshots, False
+                    self._line.put_back(call)
                     return
-            self._begin(sqlite)
+            cursor.execute("BEGIN")
+            if executor.rules.readers_in_the_way is not None:
+                self._lock(sqlite)
             call.run(here)
         except BaseException as error:  # raised again where it is awaited
             call.fail(error)
         finally:
-            self._end(sqlite, here, call)
-            if snapshots is not None and snapshot is not None:
+            self._end(sqlite, cursor, here, call)
+            if snapshot is not None:
+                assert snapshots is not None
                 snapshots.end(snapshot)
 
-    def _begin(self, sqlite: sqlite3.Connection) -> None:
-        rules = self.executor.rules
-        sqlite.execute("BEGIN")
-        if rules.readers_in_the_way is None:
-            return
-        try:  # without WAL, the first read takes the lock, and may find it taken
+    def _lock(self, sqlite: sqlite3.Connection) -> None:
+        """Take the lock that the first read takes without WAL, and that may be taken."""
+        try:
             with self.executor.policy.authorizer.aside():
                 sqlite.execute("PRAGMA schema_version").fetchone()
         except dbapi.OperationalError as error:
             if is_lock(error):
-                raise Locked(error, rules) from error
+                raise Locked(error, self.executor.rules) from error
             raise
 
-    def _meet_gap(self, call: ReadCall[Any]) -> None:
-        self.gap, self.clean, self._last = self.executor.rules.snapshots, False, None
-        self._line.put_back(call)
-
-    def _end(self, sqlite: sqlite3.Connection, here: ThreadConnection, call: ReadCall[Any]) -> None:
+    def _end(
+        self,
+        sqlite: sqlite3.Connection,
+        cursor: sqlite3.Cursor,
+        here: ThreadConnection,
+        call: ReadCall[Any],
+    ) -> None:
         """End the transaction; note whether the connection is as it was before."""
         executor = self.executor
         try:
             here.end()
             if sqlite.in_transaction:
-                sqlite.execute("ROLLBACK")
-            if here.had_raw_connection:
+                cursor.execute("ROLLBACK")
+            if here.touched:
                 sqlite.isolation_level = None  # the function may have set another
         except BaseException as error:
             call.fail(error)
             self.clean = False
         executor.transaction.lost_by = self._here = self.call = self._permit.task = None
-        if (
-            here.had_raw_connection
-            or call.must_stop
-            or executor.settings_changed
-            or self._record.finalize_callback  # execution options, to be reset
-            or executor.worker.ended is not None
-            or executor.worker.suspect
-            or executor.worker.spent
-        ):
+        if here.touched or call.cancelled or executor.worker.ended is not None:
             self.clean = False
             self.given_up = executor.transaction.cancelled = call.let_go
-
-
-def _nothing() -> None:
-    """A COMMIT of SQLAlchemy's: nothing was written."""

@@ -32,6 +32,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from ..compat.runners import Runner
 from ..driver.executor import Executor
+from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
@@ -62,6 +63,21 @@ class Work(Protocol):
 
     def run(self, here: ThreadConnection) -> None:
         """Run it; return when it is committed, or has failed."""
+
+
+@final
+class _Caller:
+    """Who waits for a function; nobody if the loop is closed."""
+
+    __slots__ = ("_work", "_worker")
+
+    def __init__(self, work: Work, worker: ConnectionThread) -> None:
+        self._work = work
+        self._worker = worker
+
+    @property
+    def cancelled(self) -> bool:
+        return self._work.cancelled or self._worker.must_stop
 
 
 class _Waiting(NamedTuple):
@@ -169,7 +185,7 @@ class SharedTransaction:
             sqlite.execute(f"SAVEPOINT {_NAME}")
         here = ThreadConnection(
             *(sqlite, self._executor, self._fairy),
-            cancelled=lambda: work.cancelled or self._executor.worker.must_stop,
+            caller=_Caller(work, self._executor.worker),
             on_commit=getcurrent().switch,
             alone=first,
         )

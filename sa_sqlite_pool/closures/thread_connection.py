@@ -15,10 +15,10 @@ import asyncio
 import contextlib
 import enum
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, final
+from threading import get_ident
+from typing import Any, Protocol, TypeVar, final
 
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -64,13 +64,22 @@ class Phase(enum.Enum):
     ENDED = enum.auto()
 
 
+class Caller(Protocol):
+    """The call that has a function run."""
+
+    @property
+    def cancelled(self) -> bool:
+        """True if it does not wait for the function any more."""
+
+
 @final
 class ThreadConnection(BorrowedConnection):
     """The connection beneath SQLAlchemy's objects in one closure; the transaction is open already.
 
     :param fairy: the pool's proxy of the connection
-    :param cancelled: returns whether the caller does not wait for the function any more
-    :param on_commit: called when SQLAlchemy commits, after the function has returned
+    :param caller: knows whether it waits for the function still
+    :param on_commit: called when SQLAlchemy commits, after the function has returned; None on a
+        reader
     :param alone: whether only the function's own work is lost with the transaction
 
     SQLite rolls the whole transaction back when it stops a statement that writes. So that is only
@@ -83,6 +92,7 @@ class ThreadConnection(BorrowedConnection):
     _lost_by: BaseException | None = None  # the error with which SQLite ended the transaction
     _wrote = False
     _changes: int | None = None  # total_changes when the function got the raw connection
+    touched = False  # it has done to the connection what only a check-in undoes
     _reads = False  # the running statement writes nothing
     _stops_at: float | None = None
     _too_old: Callable[[], Exception] | None = None  # makes the error of a read ended early
@@ -96,16 +106,16 @@ class ThreadConnection(BorrowedConnection):
         executor: Executor,
         fairy: PoolProxiedConnection,
         *,
-        cancelled: Callable[[], bool],
-        on_commit: Callable[[], None],
-        alone: bool,
+        caller: Caller,
+        on_commit: Callable[[], None] | None = None,
+        alone: bool = True,
     ) -> None:
         super().__init__(executor, fairy)
         self.sqlite = sqlite
-        self._cancelled = cancelled
+        self._caller = caller
         self._on_commit = on_commit
         self._alone = alone
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._streams: set[OpenStream] = set()
 
     def watch(self) -> None:
@@ -120,22 +130,18 @@ class ThreadConnection(BorrowedConnection):
         self.phase = Phase.RUNNING
         try:
             result = function(target)
-            self._assert_going_on()
+            self._assert_usable()
         except Exception as error:
             self._raise_what_led_to(error)
             raise
         finally:
             self._lost_by = None  # with its traceback and this object it is a reference cycle
-            self._take_back()
+            if self._watch is not None:
+                self._take_back()
             if self._streams:  # which may still write, and would be in the way of COMMIT
                 self._close_streams()
             self.phase = Phase.ENDING
         return result
-
-    @property
-    def had_raw_connection(self) -> bool:
-        """True if the function, or a listener, got the raw connection."""
-        return self._changes is not None
 
     def assert_committed(self) -> None:
         """Raise ClosureError if SQLAlchemy has not committed what was written, without an error."""
@@ -148,7 +154,8 @@ class ThreadConnection(BorrowedConnection):
 
     def end(self) -> None:
         """Stop all use of SQLite's connection. A second call does nothing."""
-        self._take_back()
+        if self._watch is not None:
+            self._take_back()
         self.phase = Phase.ENDED
         if self._streams:
             self._close_streams()
@@ -264,7 +271,7 @@ class ThreadConnection(BorrowedConnection):
         if kind is Kind.END and ends_transaction(sql):
             raise self._refused(shorten(sql))
         if kind.may_change_settings and changes_settings(sql):
-            self._executor.settings_changed = True
+            self._executor.settings_changed = self.touched = True
             self._executor.policy.settings_may_have_changed()
         if may_defer(sql):
             self.defers = True
@@ -287,10 +294,10 @@ class ThreadConnection(BorrowedConnection):
         worker = self._executor.worker
         if worker.closed or worker.must_stop:
             return True
-        return self._cancelled() and (self._alone or self._reads)
+        return self._caller.cancelled and (self._alone or self._reads)
 
     def _assert_here(self) -> None:
-        if self._thread != threading.get_ident():
+        if self._thread != get_ident():
             raise ClosureError(
                 f"{self!r} belongs to one thread: use it in the function that it was given to, "
                 "and take with you what you have read"
@@ -302,23 +309,21 @@ class ThreadConnection(BorrowedConnection):
             )
 
     def _assert_usable(self) -> None:
-        if self._thread != threading.get_ident() or self.phase is Phase.ENDED:
-            self._assert_here()
-        self._assert_going_on()
-
-    def _assert_going_on(self) -> None:
         executor = self._executor
-        if (
-            not self.sqlite.in_transaction
+        if (  # what _assert_here() and _assert_going_on() ask, without the calls
+            self._thread != get_ident()
+            or self.phase is Phase.ENDED
+            or not self.sqlite.in_transaction
             or self._misuse is not None
             or self._too_old is not None
             or executor.transaction.lost_by is not None
             or executor.worker.ended is not None
-            or self._cancelled()
+            or self._caller.cancelled
         ):
-            self._raise_why_not()
+            self._assert_here()
+            self._assert_going_on()
 
-    def _raise_why_not(self) -> None:
+    def _assert_going_on(self) -> None:
         self.notice_end()
         if self._misuse is not None:
             raise self._misuse
@@ -355,7 +360,7 @@ class ThreadConnection(BorrowedConnection):
     def assert_wanted(self) -> None:
         """Raise what the caller gets if no task waits for the result."""
         self._executor.worker.assert_usable()
-        if self._cancelled():
+        if self._caller.cancelled:
             raise asyncio.CancelledError
 
     def _explain(self, error: Exception, sql: str, timeout: float | None) -> None:
@@ -396,6 +401,7 @@ class ThreadConnection(BorrowedConnection):
             self._watch = EndWatch(self.sqlite, policy.authorizer, self._note_denied_end)
             self._watch.begin()
             self._changes = self.sqlite.total_changes
+            self.touched = True
         return self.sqlite
 
     def _note_denied_end(self, sql: str) -> None:
@@ -406,9 +412,15 @@ class ThreadConnection(BorrowedConnection):
 
     def _take_back(self) -> None:
         """Allow SQLite's connection to end the transaction again."""
-        if self._watch is not None:
-            self._watch.end()
-            self._watch = None
+        assert self._watch is not None
+        self._watch.end()
+        self._watch = None
+
+    @property
+    def _connection_record(self) -> Any:
+        """The record where SQLAlchemy notes options to be reset at check-in."""
+        self.touched = True
+        return super()._connection_record
 
     @property
     def is_valid(self) -> bool:
@@ -445,8 +457,9 @@ class ThreadConnection(BorrowedConnection):
         if self.phase is Phase.RUNNING:
             self._misuse = self._refused("commit()")
             raise self._misuse
-        if self.phase is Phase.ENDING:
-            self._take_back()
+        if self.phase is Phase.ENDING and self._on_commit is not None:
+            if self._watch is not None:
+                self._take_back()
             self._assert_going_on()
             self._on_commit()
             self.committed = True

@@ -39,7 +39,10 @@ class Awaited(Generic[T]):
     _result: T
 
     def report(self) -> None:
-        """Resume the task. In the loop, outside any task."""
+        """Resume the task, the first time. In the loop, outside any task."""
+        if self._reported:  # it has gone on without the outcome
+            self._error = None
+            return
         self._reported = True
         callback, context = self._callback, self._context
         self._callback = self._context = None

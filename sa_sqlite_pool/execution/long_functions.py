@@ -6,37 +6,43 @@ import functools
 from collections import OrderedDict
 from typing import Any, final
 
-# After so many short runs in a row, a function counts as short again.
-_SHORT_RUNS = 16
+# After so many runs that are shorter, a long one is forgotten.
+_SHORTER_RUNS = 16
 
 _MOST = 512
 
 
 @final
 class LongFunctions:
-    """Functions that ran for ``seconds`` or more, by their code. In any thread."""
+    """The functions that ran for ``least`` seconds or more, by their code. In any thread.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._short_runs_left: OrderedDict[object, int] = OrderedDict()
+    ``known`` is False if there is none.
+    """
 
-    def __len__(self) -> int:
-        return len(self._short_runs_left)
+    def __init__(self, least: float) -> None:
+        self.known = False
+        self._least = least
+        # The longest run in seconds, and how many shorter ones may follow.
+        self._runs: OrderedDict[object, tuple[float, int]] = OrderedDict()
 
-    def __contains__(self, function: object) -> bool:
-        return bool(self._short_runs_left) and _code(function) in self._short_runs_left
+    def expected(self, function: object) -> float:
+        """Return how many seconds the next run may take; 0.0 if no run was long."""
+        return self._runs.get(_code(function), _SHORT)[0]
 
     def note(self, function: object, seconds: float) -> None:
         """Note that ``function`` has run for ``seconds``, and perhaps still does."""
-        if seconds < self._seconds and not self._short_runs_left:
-            return
         code = _code(function)
-        if seconds >= self._seconds:
-            self._short_runs_left[code] = _SHORT_RUNS
-            if len(self._short_runs_left) > _MOST:
-                self._short_runs_left.popitem(last=False)
-        elif (left := self._short_runs_left.pop(code, 0) - 1) > 0:
-            self._short_runs_left[code] = left
+        longest, left = self._runs.pop(code, _SHORT)
+        if seconds >= max(longest, self._least):
+            self._runs[code] = seconds, _SHORTER_RUNS
+            if len(self._runs) > _MOST:
+                self._runs.popitem(last=False)
+        elif left > 1:
+            self._runs[code] = longest, left - 1
+        self.known = bool(self._runs)
+
+
+_SHORT = 0.0, 0
 
 
 def _code(function: Any) -> object:
