@@ -46,6 +46,15 @@ def _with_connection(here: ThreadConnection, engine: Engine, call: Callable[[Con
         return here.call(call, connection)
 
 
+def _reading_connection(
+    here: ThreadConnection, engine: Engine, call: Callable[[Connection], T]
+) -> T:
+    # Nothing is to be committed, and so its end is that of ``with engine.connect()``.
+    with _begun(engine, here) as connection:
+        connection.begin()
+        return here.call(call, connection)
+
+
 @final
 class Closures:
     """Runs closures on the engines of one database.
@@ -89,19 +98,32 @@ class Closures:
         # after_commit event comes after the COMMIT.
         with _begun(engine, here) as connection:
             transaction = connection.begin()
-            with (
-                self._session_class(
-                    connection,
-                    expire_on_commit=False,
-                    close_resets_only=False,
-                    join_transaction_mode="control_fully",
-                ) as session,
-                session.begin(),
-            ):
+            with self._session(connection) as session, session.begin():
                 result = here.call(call, session)
             if transaction.is_active:  # the session did not use it, or bypassed it
                 transaction.commit()
         return result
+
+    def reading_session(
+        self, here: ThreadConnection, engine: Engine, call: Callable[[Session], T]
+    ) -> T:
+        # As ``with Session(engine)`` reads. What is to be flushed is refused where it is flushed.
+        with _begun(engine, here) as connection:
+            connection.begin()
+            with self._session(connection) as session:
+                transaction = session.begin()
+                result = here.call(call, session)
+                if not session._is_clean():
+                    transaction.commit()
+                return result
+
+    def _session(self, connection: Connection) -> Session:
+        return self._session_class(
+            connection,
+            expire_on_commit=False,
+            close_resets_only=False,
+            join_transaction_mode="control_fully",
+        )
 
     def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
         engine = self._groups.engine.sync_engine
@@ -167,7 +189,7 @@ class RunsClosures(ABC):
         """
         self._assert_may_run(fn)
         return self._closures.read(
-            self._closures.with_session, lambda s: fn(s, *args, **kwargs), fn
+            self._closures.reading_session, lambda s: fn(s, *args, **kwargs), fn
         )
 
     def run_write(
@@ -194,7 +216,7 @@ class RunsClosures(ABC):
     ) -> Coroutine[Any, Any, T]:
         """Run ``fn`` as :meth:`run_read` does, with a ``Connection``: faster, without the ORM."""
         self._assert_may_run(fn)
-        return self._closures.read(_with_connection, lambda c: fn(c, *args, **kwargs), fn)
+        return self._closures.read(_reading_connection, lambda c: fn(c, *args, **kwargs), fn)
 
     def run_write_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol, final
 
 from sqlalchemy import Engine
@@ -149,7 +149,7 @@ class ReadServer:
     def serve(self) -> bool:
         """Run the calls of the line, in one hop; return False if the connection is closed."""
         try:
-            job = self.executor.worker.run(self._run_calls, interruptible=False)
+            job = self.executor.worker.run(self._serve, interruptible=False)
         except dbapi.Error:
             return False
         job.add_done_callback(self._end_hop, context=self._context)
@@ -202,38 +202,48 @@ class ReadServer:
 
     # -- in the thread --------------------------------------------------------------------------
 
+    def _serve(self, sqlite: sqlite3.Connection) -> None:
+        thread = get_ident()
+        self._line.threads.add(thread)
+        try:
+            self.executor.policy.other_work_begins(sqlite)
+            watch_progress(sqlite, self._look, PROGRESS_STEPS)
+            self._run_calls(sqlite)
+            watch_progress(sqlite, None, 0)
+        except BaseException as error:
+            self.clean = False
+            if self.call is not None:  # of which the error is none
+                self.call.fail(error)
+                self._done.append(self.call)
+            raise
+        finally:
+            self._line.threads.discard(thread)
+            self._line.leave(self)
+
     def _run_calls(self, sqlite: sqlite3.Connection) -> None:
-        line, worker, thread = self._line, self.executor.worker, threading.get_ident()
-        self.executor.policy.other_work_begins(sqlite)
-        watch_progress(sqlite, self._look, PROGRESS_STEPS)
-        line.threads.add(thread)
-        done, now, unreported_since = self._done, self._clock(), 0.0
+        line, done = self._line, self._done
         # One for all BEGIN and ROLLBACK: sqlite3 makes one for each execute() of a connection.
         cursor = sqlite.cursor()
-        try:
-            while (call := line.take(self, now)) is not None:
-                if done and (
-                    not line.waiting
-                    or now - unreported_since >= TOGETHER_SECONDS
-                    or (line.long.known and line.long.expected(call.fn))
-                ):
-                    line.post(self.report_done)
-                if not done:
-                    unreported_since = now
-                self._run(sqlite, cursor, call)
-                if self.gap is not None:
-                    return
-                now = self._clock()
-                if line.long.known or now - self.since >= TOGETHER_SECONDS:
-                    line.long.note(call.fn, now - self.since)
-                done.append(call)
-                if rest.forking:
-                    worker.between_steps()
-        finally:
-            line.threads.discard(thread)
-            cursor.close()
-            watch_progress(sqlite, None, 0)
-            line.leave(self)
+        now, unreported_since = self._clock(), 0.0
+        while (call := line.take(self, now)) is not None:
+            if done and (
+                not line.waiting
+                or now - unreported_since >= TOGETHER_SECONDS
+                or (line.long.known and line.long.expected(call.fn))
+            ):
+                line.post(self.report_done)
+            if not done:
+                unreported_since = now
+            self._run(sqlite, cursor, call)
+            if self.gap is not None:
+                break
+            now = self._clock()
+            if line.long.known or now - self.since >= TOGETHER_SECONDS:
+                line.long.note(call.fn, now - self.since)
+            done.append(call)
+            if rest.forking:
+                self.executor.worker.between_steps()
+        cursor.close()
 
     def _look(self) -> bool:
         """Return whether to stop the running statement. Called by SQLite."""
