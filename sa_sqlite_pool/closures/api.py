@@ -131,7 +131,6 @@ class Closures:
 
     async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:
         engine, line = self._reader.sync_engine, self._reads.line()
-        deadline = line.deadline()
 
         def checked(target: Any) -> T:
             result = call(target)
@@ -140,12 +139,13 @@ class Closures:
 
         patience: Patience | None = None
         while True:
-            one = ReadCall(line, fn, deadline, door, engine, checked)
+            one = ReadCall(line, fn, door, engine, checked)
+            if patience is not None:  # it has come in time, and now waits for the lock
+                one.deadline = None
             line.add(one)
             try:
                 return await one
             except Locked as locked:
-                deadline = None  # it has come in time; from now on it waits for the lock
                 patience = patience or Patience(locked.rules, None, writing=False)
                 await patience.wait(locked.error)
 

@@ -17,7 +17,9 @@ _LET_GO_SECONDS = 1.0
 
 
 class Queue(Protocol):
-    """The calls that wait."""
+    """The calls that wait, each for ``seconds`` at most; None for no limit."""
+
+    seconds: float | None
 
     def drop(self, call: ReadCall[Any]) -> bool:
         """Remove ``call``, and return whether it was there: it never runs then."""
@@ -28,8 +30,8 @@ class ReadCall(Awaited[T]):
     """A function that reads, and its outcome. It waits in ``queue`` until it is taken from there.
 
     ``fn`` is the function as the application has given it, ``deadline`` the loop time until which
-    it waits, None for no limit. ``cancelled`` is True once no task awaits it any more, ``let_go``
-    once its task has gone on although it still ran.
+    it waits, None for no limit: as the queue has it. ``cancelled`` is True once no task awaits it
+    any more, ``let_go`` once its task has gone on although it still ran.
     """
 
     cancelled = False
@@ -39,18 +41,18 @@ class ReadCall(Awaited[T]):
         self,
         queue: Queue,
         fn: object,
-        deadline: float | None,
         body: Callable[..., T],
         *arguments: object,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._queue = queue
         self._body = body
         self._arguments = arguments
         self._in_context = contextvars.copy_context().run
         self.fn = fn
-        self.deadline = deadline
-        self.task = asyncio.current_task(self._loop)
+        seconds = queue.seconds
+        self.deadline = None if seconds is None else loop.time() + seconds
+        self.task = asyncio.current_task(loop)
 
     # -- in the thread --------------------------------------------------------------------------
 

@@ -52,7 +52,8 @@ from .read_server import PATIENCE_SECONDS, TOGETHER_SECONDS, ReadServer
 class ReadLine:
     """The calls of one event loop that wait, and the readers that serve them.
 
-    ``threads`` are the threads in which functions of the application run.
+    ``threads`` are the threads in which functions of the application run, ``seconds`` is how long
+    a call waits, None for no limit.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class ReadLine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._seconds: float | None = engine.pool.timeout()  # type: ignore[attr-defined]
+        self.seconds: float | None = engine.pool.timeout()  # type: ignore[attr-defined]
         self._label = label
         self._clock = clock
         self.long = long
@@ -87,24 +88,18 @@ class ReadLine:
         """True if calls wait."""
         return bool(self._calls)
 
-    def deadline(self) -> float | None:
-        """Return the loop time until which a call that comes now waits; None for no limit."""
-        if self._seconds is None:
-            return None
-        return asyncio.get_running_loop().time() + self._seconds
-
     # -- calls that come, and wait no longer ------------------------------------------------------
 
     def add(self, call: ReadCall[Any]) -> None:
         """Have ``call`` run after the calls that came before."""
         with self._mutex:
             self._calls[call] = None
-            served, awaited = self._current is not None, self._coming
-        if served:
-            if not self._watches:
-                self._watch()
-        elif not awaited:
-            self._see_to_calls()
+            current, coming = self._current, self._coming
+        if current is None:
+            if not coming:
+                self._see_to_calls()
+        elif not self._watches:
+            self._watch()
         if not self._times and call.deadline is not None:
             self._look_at_deadlines_at(call.deadline)
 
@@ -284,12 +279,10 @@ class ReadLine:
         self._watches = False
         with self._mutex:
             server = self._current
-            call = None if server is None else server.call
             if not self._calls or server is None:
                 return
-            seconds = self._clock() - server.since
-            if call is not None and seconds >= PATIENCE_SECONDS:
-                self.long.note(call.fn, seconds)
+            is_long = self._clock() - server.since >= PATIENCE_SECONDS
+            if server.call is not None and is_long:
                 self._current = None
         server.report_done()
         self._see_to_calls()

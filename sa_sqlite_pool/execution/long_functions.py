@@ -6,7 +6,7 @@ import functools
 from collections import OrderedDict
 from typing import Any, final
 
-# After so many runs that are shorter, a long one is forgotten.
+# After so many runs that are shorter, the longest is forgotten.
 _SHORTER_RUNS = 16
 
 _MOST = 512
@@ -16,33 +16,37 @@ _MOST = 512
 class LongFunctions:
     """The functions that ran for ``least`` seconds or more, by their code. In any thread.
 
-    ``known`` is False if there is none.
+    A single long run says nothing: the processor may have been in use elsewhere. ``known`` is False
+    if there was none.
     """
 
     def __init__(self, least: float) -> None:
         self.known = False
         self._least = least
-        # The longest run in seconds, and how many shorter ones may follow.
+        # The longest run in seconds, and how many shorter ones may follow: 0 after a single one.
         self._runs: OrderedDict[object, tuple[float, int]] = OrderedDict()
 
     def expected(self, function: object) -> float:
-        """Return how many seconds the next run may take; 0.0 if no run was long."""
-        return self._runs.get(_code(function), _SHORT)[0]
+        """Return how many seconds the next run may take; 0.0 if it is not known to be long."""
+        seconds, left = self._runs.get(_code(function), _NONE)
+        return seconds if left else 0.0
 
     def note(self, function: object, seconds: float) -> None:
-        """Note that ``function`` has run for ``seconds``, and perhaps still does."""
-        code = _code(function)
-        longest, left = self._runs.pop(code, _SHORT)
-        if seconds >= max(longest, self._least):
-            self._runs[code] = seconds, _SHORTER_RUNS
+        """Note that ``function`` has run for ``seconds``."""
+        code, is_long = _code(function), seconds >= self._least
+        longest, left = self._runs.pop(code, _NONE)
+        if is_long and longest == 0.0:
+            self._runs[code] = seconds, 0
             if len(self._runs) > _MOST:
                 self._runs.popitem(last=False)
+        elif is_long and (seconds >= longest or left <= 1):
+            self._runs[code] = seconds, _SHORTER_RUNS
         elif left > 1:
             self._runs[code] = longest, left - 1
         self.known = bool(self._runs)
 
 
-_SHORT = 0.0, 0
+_NONE = 0.0, 0
 
 
 def _code(function: Any) -> object:
