@@ -167,9 +167,9 @@ class ReadLine:
 
     async def _borrow(self) -> None:
         waits_for_others.set(True)
-        while (gap := self._gap) is not None:
+        if self._gap is not None:
+            await self._gap.until_no_gap()
             self._gap = None
-            await gap.until_no_gap()
         fairy = await greenlet_spawn(self._engine.raw_connection)
         server = ReadServer(self, self._engine, fairy, self._clock)
         self._servers.add(server)

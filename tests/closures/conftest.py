@@ -35,3 +35,11 @@ async def db(path: Path, sent: Sent) -> AsyncIterator[SQLiteDatabase]:
         await create_items(database.writer_engine)
         sent.clear()
         yield database
+
+
+@pytest.fixture
+async def one(path: Path) -> AsyncIterator[SQLiteDatabase]:
+    """A database with one reader: what waits for it waits until it is given back."""
+    async with SQLiteDatabase(path, readers=1) as database:
+        await create_items(database.writer_engine)
+        yield database

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import threading
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -15,9 +16,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, MissingGreenlet
 from sqlalchemy.util import await_only
 
-from sa_sqlite_pool import ClosureError, SQLiteDatabase
+from sa_sqlite_pool import ClosureError, DatabaseNotUsableError, SQLiteDatabase
 from sa_sqlite_pool.turn.permit import Permit
-from tests.closures.work import add, turn_held
+from tests.closures.work import Inside, add, ids, turn_held
 from tests.helpers import create_items, turn_of, until_waiting
 
 
@@ -97,6 +98,59 @@ async def _line_up(db: SQLiteDatabase, path: Path) -> tuple[Permit, list[asyncio
     tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in (10, 11)]
     await until_waiting(1, turn_of(path))
     return permit, tasks
+
+
+def forks_after_a_read(pipe: Pipe, path: Path) -> None:
+    """Says what a child reads that was forked in the step after a read, and its parent after it."""
+    asyncio.run(_fork_after_a_read(pipe, path))
+
+
+async def _fork_after_a_read(pipe: Pipe, path: Path) -> None:
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        await db.run_read_core(ids)
+        pid = os.fork()
+        if not pid:
+            _in_a_new_thread(lambda: pipe.send(asyncio.run(db.run_read_core(ids))))
+            os._exit(0)
+        os.waitpid(pid, 0)
+        pipe.send(await db.run_read_core(ids))
+
+
+def _in_a_new_thread(function: Callable[[], object]) -> None:
+    """The running loop of the parent is none of the thread's."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def forks_while_reads_wait(pipe: Pipe, path: Path) -> None:
+    """Says what a child is told that was forked while functions waited; what they returned."""
+    asyncio.run(_fork_while_reads_wait(pipe, path))
+
+
+async def _fork_while_reads_wait(pipe: Pipe, path: Path) -> None:
+    async with SQLiteDatabase(path, readers=1) as db:
+        await create_items(db.writer_engine)
+        inside = Inside(ids)
+        tasks = [asyncio.ensure_future(db.run_read_core(inside))]
+        await inside.until_entered()
+        tasks += [asyncio.ensure_future(db.run_read_core(ids)) for _ in range(2)]
+        await asyncio.sleep(0)
+        pid = os.fork()
+        if not pid:
+            _in_a_new_thread(lambda: pipe.send(asyncio.run(_error_of_a_read(db))))
+            os._exit(0)
+        os.waitpid(pid, 0)
+        inside.leave.set()
+        pipe.send(await asyncio.gather(*tasks))
+
+
+async def _error_of_a_read(db: SQLiteDatabase) -> str:
+    try:
+        return str(await db.run_read_core(ids))
+    except DatabaseNotUsableError as error:
+        return str(error)
 
 
 def ends_threads_while_errors_are_collected(pipe: Pipe, path: Path) -> None:

@@ -85,6 +85,18 @@ async def in_line(
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def waiting(db: SQLiteDatabase, *calls: Callable[[Connection], Any]) -> list[Any]:
+    """Have ``calls`` wait, in this order, until one that is in their way has ended."""
+    inside = Inside()
+    first = asyncio.ensure_future(db.run_read_core(inside))
+    await inside.until_entered()
+    tasks = [asyncio.ensure_future(db.run_read_core(call)) for call in calls]
+    await asyncio.sleep(0)
+    inside.leave.set()
+    await first
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
 LONG = text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) "
     "SELECT count(*) FROM n"

@@ -1,0 +1,168 @@
+"""What a function that reads leaves on its connection, and what the next one finds there."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import OperationalError
+
+from sa_sqlite_pool import SQLiteDatabase
+from tests.closures.work import Inside, cancelled, ids, waiting
+from tests.helpers import ENDLESS, create_items
+
+
+def raw(connection: Connection) -> sqlite3.Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
+
+
+def sets_isolation_level(connection: Connection) -> None:
+    raw(connection).isolation_level = "EXCLUSIVE"
+
+
+def leaves_a_cursor_open(connection: Connection) -> None:
+    raw(connection).execute("SELECT id FROM items").fetchone()
+
+
+def leaves_a_stream_open(connection: Connection) -> None:
+    result = connection.execution_options(stream_results=True).execute(text("SELECT * FROM items"))
+    result.fetchone()
+
+
+def leaves_a_savepoint_open(connection: Connection) -> None:
+    connection.begin_nested()
+    connection.execute(text("SELECT 1"))
+
+
+def changes_a_setting(connection: Connection) -> None:
+    connection.execute(text("PRAGMA cache_size = -3000"))
+
+
+def sets_options(connection: Connection) -> None:
+    connection.execution_options(sqlite_long_read=True).execute(text("SELECT 1"))
+
+
+def tries_to_write(connection: Connection) -> None:
+    with pytest.raises(Exception, match="cannot change a database"):
+        connection.execute(text("DELETE FROM items"))
+
+
+def ends_its_transaction(connection: Connection) -> None:
+    connection.rollback()
+
+
+def fails(_: Connection) -> None:
+    raise ZeroDivisionError
+
+
+def makes_a_temp_table(connection: Connection) -> None:
+    connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS scratch (x)"))
+    connection.execute(text("INSERT INTO scratch VALUES (1)"))
+
+
+LEAVERS = [
+    *(sets_isolation_level, leaves_a_cursor_open, leaves_a_stream_open, leaves_a_savepoint_open),
+    *(changes_a_setting, sets_options, tries_to_write, ends_its_transaction, fails),
+    makes_a_temp_table,
+]
+
+
+@pytest.mark.parametrize("leave", LEAVERS)
+async def test_the_next_finds_it_clean(
+    one: SQLiteDatabase, leave: Callable[[Connection], None]
+) -> None:
+    """No transaction, no level, no snapshot of another's: it sees what was committed meanwhile."""
+    seen: list[Any] = []
+
+    def look(connection: Connection) -> list[int]:
+        seen.append((raw(connection).isolation_level, raw(connection).total_changes))
+        return ids(connection)
+
+    inside = Inside()
+    tasks = [asyncio.ensure_future(one.run_read_core(inside))]
+    await inside.until_entered()
+    tasks += [asyncio.ensure_future(one.run_read_core(fn)) for fn in (leave, look, look)]
+    await asyncio.sleep(0)
+    async with one.write() as session:
+        await session.execute(text("INSERT INTO items (id, amount) VALUES (10, 0)"))
+    inside.leave.set()
+    *_, first, second = await asyncio.gather(*tasks, return_exceptions=True)
+    assert first == second == [1, 2, 3, 10]
+    assert {level for level, _ in seen} == {None}
+    async with one.reader_engine.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM items"))).scalar_one() == 4
+        with pytest.raises(OperationalError, match="cannot change a database"):
+            await connection.execute(text("DELETE FROM items"))
+
+
+@pytest.mark.parametrize(
+    ("leave", "times"),
+    [
+        (ids, 1),
+        (tries_to_write, 1),
+        (fails, 1),
+        (makes_a_temp_table, 1),
+        (leaves_a_savepoint_open, 1),
+        (sets_isolation_level, 2),
+        (leaves_a_cursor_open, 2),
+        (changes_a_setting, 2),
+        (sets_options, 2),
+    ],
+)
+async def test_who_ends_the_borrowing(
+    one: SQLiteDatabase, leave: Callable[[Connection], None], times: int
+) -> None:
+    """What only a check-in resets makes the reader go through one before the next function."""
+    told: list[str] = []
+    pool: Any = one.reader_engine.sync_engine.pool
+    event.listen(pool, "checkout", lambda *_: told.append("checkout"))
+    await waiting(one, leave, ids)
+    assert told.count("checkout") == times
+
+
+async def test_options_are_for_one_function(one: SQLiteDatabase) -> None:
+    """A transaction that was declared long is the function's own."""
+
+    def look(connection: Connection) -> bool:
+        found: Any = connection.connection
+        return bool(found.long_read)
+
+    (_, after) = await waiting(one, sets_options, look)
+    assert after is False
+
+
+async def test_one_that_was_stopped(one: SQLiteDatabase) -> None:
+    """The next on the same connection finds no statement of it, and no handler."""
+    inside = Inside(lambda connection: connection.execute(ENDLESS))
+    task = asyncio.ensure_future(one.run_read_core(inside))
+    await inside.until_entered()
+    after = asyncio.ensure_future(one.run_read_core(ids))
+    inside.leave.set()
+    await asyncio.sleep(0)
+    assert await cancelled(task)
+    assert await after == [1, 2, 3]
+
+
+async def test_a_progress_handler_of_its_own(path: Path) -> None:
+    """It stays on the connection, as with the stock driver, and stops nothing of the package's."""
+    calls: list[int] = []
+
+    def watch(connection: Connection) -> None:
+        raw(connection).set_progress_handler(lambda: calls.append(1), 1000)
+
+    async with SQLiteDatabase(path, readers=1) as db:
+        await create_items(db.writer_engine)
+        await db.run_read_core(watch)
+        begun = Inside(lambda connection: connection.execute(ENDLESS))
+        task = asyncio.ensure_future(db.run_read_core(begun))
+        await begun.until_entered()
+        begun.leave.set()
+        assert await cancelled(task)
+        assert await db.run_read_core(ids) == [1, 2, 3]
