@@ -170,8 +170,10 @@ class ReadLine:
         if self._gap is not None:
             await self._gap.until_no_gap()
             self._gap = None
+        pool = self._engine.pool
+        assert isinstance(pool, FairPool)
         fairy = await greenlet_spawn(self._engine.raw_connection)
-        server = ReadServer(self, self._engine, fairy, self._clock)
+        server = ReadServer(self, self._engine, pool, fairy, self._clock)
         self._servers.add(server)
         self.came_back(server)
 

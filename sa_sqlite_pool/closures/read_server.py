@@ -19,7 +19,7 @@ from typing import Any, Protocol, final
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from ..driver.adapter import SQLiteConnection
+from ..driver.executor import Executor
 from ..execution.jobs import Job
 from ..execution.long_functions import LongFunctions
 from ..pools.base import FairPool
@@ -85,7 +85,7 @@ class Line(Protocol):
 
 @final
 class ReadServer:
-    """One borrowed reader.
+    """One reader, borrowed from ``pool``, which was ``engine``'s then.
 
     ``call`` runs on it since ``since`` (monotonic seconds); None if none does. ``gap`` is set if no
     read transaction may begin for a moment. ``executor`` is its connection's.
@@ -116,18 +116,16 @@ class ReadServer:
         self,
         line: Line,
         engine: Engine,
+        pool: FairPool,
         fairy: PoolProxiedConnection,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        proxied: Any = fairy
-        connection, pool = proxied.dbapi_connection, proxied._pool
-        assert isinstance(connection, SQLiteConnection)
-        assert isinstance(pool, FairPool)
+        connection: Any = fairy.dbapi_connection
         self._line = line
         self._engine = engine
         self._pool = pool
         self._fairy: PoolProxiedConnection | None = fairy
-        self.executor = connection.executor
+        self.executor: Executor = connection.executor
         permit = self.executor.transaction.checkout
         assert permit is not None
         permit.task = None  # the one that has checked it out ends now

@@ -208,3 +208,19 @@ def test_how_a_transaction_ends() -> None:
     close = inspect.signature(SessionTransaction.close).parameters
     assert [(name, one.default) for name, one in commit.items()][1:] == [("_to_root", False)]
     assert [(name, one.default) for name, one in close.items()][1:] == [("invalidate", False)]
+
+
+def test_what_is_to_be_flushed(engine: Engine) -> None:
+    """``_is_clean()`` is False as long as a flush would send something: ``closures/api.py``."""
+    with Session(engine) as session:
+        assert session._is_clean()
+        session.add(Item(id=1))
+        assert not session._is_clean()
+        session.flush()
+        assert session._is_clean()
+        item = session.get_one(Item, 1)
+        item.amount = 7
+        assert not session._is_clean()
+        session.flush()
+        session.delete(item)
+        assert not session._is_clean()
