@@ -166,7 +166,10 @@ async def _count(
             for key in range(1, times + 1):
                 await operate(operation, key)
 
-        await asyncio.gather(*(work() for _ in range(tasks)))
+        others = [asyncio.ensure_future(work()) for _ in range(tasks - 1)]
+        await work()
+        for other in others:
+            await other
         instructions.end()
 
 

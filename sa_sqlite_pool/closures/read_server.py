@@ -255,7 +255,7 @@ class ReadServer:
         permit.last_sql, permit.idle_since = "BEGIN", None
         snapshots, snapshot = executor.rules.snapshots, None
         try:
-            if call.cancelled:
+            if call.cancelled or call.get_loop().is_closed():
                 raise asyncio.CancelledError
             if snapshots is not None:
                 snapshot = snapshots.begin(permit, end_early=here.end_early)

@@ -15,7 +15,7 @@ from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
 from tests.children import Child, needs_fork_server
 from tests.closures.programs import forks_after_a_read, forks_while_reads_wait
 from tests.closures.work import Inside, cancelled, ids
-from tests.helpers import Item, create_items, until_waiting
+from tests.helpers import Item, create_items, driver, until, until_waiting
 
 
 async def test_closing_those_that_wait(one: SQLiteDatabase) -> None:
@@ -134,6 +134,39 @@ def test_a_loop_that_is_closed_in_the_middle(path: Path) -> None:
         assert await reads == [1, 2, 3]
         assert never.runs == 0
         await db.close()
+
+    loop.run_until_complete(leave())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    asyncio.run(go_on())
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_nothing_runs_for_a_loop_that_is_closed(path: Path) -> None:
+    """What waited there never runs, also where no other loop wants the reader."""
+    db = SQLiteDatabase(path)
+    inside, never = Inside(), Inside()
+    never.leave.set()
+    loop, tasks, workers = asyncio.new_event_loop(), [], []
+
+    async def leave() -> None:
+        await db.open()
+        await create_items(db.writer_engine)
+        async with db.reader_engine.connect() as connection:
+            workers.append((await driver(connection)).worker)
+        tasks.append(asyncio.ensure_future(db.run_read_core(inside)))
+        await inside.until_entered()
+        (line,) = db._closures._reads._lines.values()
+        line._watches = True  # no other reader takes over
+        tasks.append(asyncio.ensure_future(db.run_read_core(never)))
+        await asyncio.sleep(0)
+
+    async def go_on() -> None:
+        inside.leave.set()
+        await until(lambda: workers[0].at_rest)
+        assert never.runs == 0
+        await db.close(0)
 
     loop.run_until_complete(leave())
     loop.run_until_complete(loop.shutdown_default_executor())
