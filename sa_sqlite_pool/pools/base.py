@@ -80,6 +80,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     # Cached properties that depend on the file, which may prove to be another than the URL's.
     _of_file: ClassVar[Sequence[str]] = ("database_file", "_keeper")
     _queue_class = IdleConnections
+    _pool: IdleConnections
     _sqla_logger_namespace: ClassVar[str]
     _timeout: float | None  # type: ignore[assignment]
 
@@ -237,10 +238,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self._find_file()
         permit = self._line.acquire_nowait() or await_only(self._acquire(waited))
         try:
-            try:
-                record = self._pool.get_nowait()
-            except Empty:
-                record = self._one_more()
+            record = self._pool.take() or self._one_more()
         except BaseException:
             self._line.release(permit)
             raise
