@@ -56,8 +56,8 @@ class RoutedSession(Session):
     ) -> None:
         if kw.get("twophase"):
             raise twophase_refused()
-        self.writer = _sync_engine(writer)
-        self.reader = _sync_engine(reader)
+        self.writer = writer.sync_engine if isinstance(writer, AsyncEngine) else writer
+        self.reader = reader.sync_engine if isinstance(reader, AsyncEngine) else reader
         self.role = Role.parse("role", role)
         self._refuse_stale_writes = refuse_stale_writes
         self._routes = self.role is Role.AUTO and self.writer is not self.reader
@@ -258,7 +258,3 @@ def twophase_refused() -> ConfigurationError:
         "on another cannot be prepared as one; leave it out, or use a stock async_sessionmaker "
         "for transactions over several databases"
     )
-
-
-def _sync_engine(engine: Engine | AsyncEngine) -> Engine:
-    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
