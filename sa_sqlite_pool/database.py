@@ -40,6 +40,7 @@ from .settings import (
     OnConnect,
     Placement,
     PragmaValue,
+    Role,
     WalSettings,
     check_count,
     check_timeout,
@@ -286,7 +287,8 @@ class SQLiteDatabase(RunsClosures):
         return self._sessionmaker
 
     def _assert_usable(self) -> None:
-        self._assert_open()
+        if self._state is not State.OPEN:
+            raise self._not_open()
         self._closures.assert_outside()
 
     def write(self) -> AbstractAsyncContextManager[AsyncSession]:
@@ -299,7 +301,7 @@ class SQLiteDatabase(RunsClosures):
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the same task asks twice. Used
         after the block, the session raises :class:`~sa_sqlite_pool.SessionEndedError`.
         """
-        return SessionBlock(lambda: self._sessionmaker(role="writer"), "db.write()", commits=True)
+        return SessionBlock(self._sessionmaker, {"role": Role.WRITER}, "db.write()")
 
     def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """Return a block's session that reads: ``async with db.read() as session:``.
@@ -312,12 +314,9 @@ class SQLiteDatabase(RunsClosures):
         ``long`` declares that the snapshot is needed for long, for a report, say: it keeps the log
         from shrinking, is named in a warning at the hard limit, and never ended for its age.
         """
-
-        def make() -> AsyncSession:
-            reader = self._long_reader if long else self.reader_engine
-            return self._sessionmaker(role="reader", reader=reader)
-
-        return SessionBlock(make, "db.read()", commits=False)
+        reader = self._long_reader if long else self.reader_engine
+        options = {"role": Role.READER, "reader": reader}
+        return SessionBlock(self._sessionmaker, options, "db.read()")
 
     # -- the log --------------------------------------------------------------------------------
 

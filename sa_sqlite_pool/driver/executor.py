@@ -142,7 +142,12 @@ class Executor:
 
     def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
         statement.began = time.monotonic()
-        if not self._is_plain(statement.kind):
+        kind, authorizer = statement.kind, self.policy.authorizer
+        # Whether the text tells all that must be known of the statement.
+        plain = kind is Kind.READ or (
+            kind is Kind.WRITE and self._performing.role is not Role.READER
+        )
+        if not plain or authorizer.temp_schema or authorizer.attached:
             self._preparation.prepare(statement, self.role, autocommit=self.autocommit)
         while True:
             try:
@@ -158,15 +163,6 @@ class Executor:
                 self._wait_before_next_try(self._patience(statement), error)
             except OutOfTime:
                 raise self._took_too_long(statement.sql, timeout) from None
-
-    def _is_plain(self, kind: Kind) -> bool:
-        """Return whether the text tells all that must be known of the statement."""
-        authorizer = self.policy.authorizer
-        if authorizer.temp_schema or authorizer.attached:
-            return False
-        return kind is Kind.READ or (
-            kind is Kind.WRITE and self._performing.role is not Role.READER
-        )
 
     def _pause(self) -> None:
         """Let other tasks run now and then, before work on the loop."""

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from ..compat.greenlets import greenlet_spawn
+from ..settings import Role
 from .routing import RoutedAsyncSession, RoutedSession
 
 
@@ -32,33 +33,34 @@ class GuardedSessionmaker(async_sessionmaker[AsyncSession]):
 class SessionBlock(AsyncContextDecorator, AbstractAsyncContextManager[AsyncSession, None]):
     """The context of ``db.read()`` and ``db.write()``: a session, which ends with it.
 
-    ``make()`` returns the session, and ``name`` is that of the block, for messages. It is entered
-    once; as a decorator, once for each call. An asynchronous generator in its place would register
-    itself with the event loop each time, which costs more than all of this.
+    The session is made by ``maker`` with ``options``, and ``name`` is that of the block, for
+    messages. It is entered once; as a decorator, once for each call. An asynchronous generator in
+    its place would register itself with the event loop each time, which costs more than all of
+    this.
     """
 
-    __slots__ = ("_commits", "_make", "_name", "_session")
+    __slots__ = ("_maker", "_name", "_options", "_session")
 
-    def __init__(self, make: Callable[[], AsyncSession], name: str, *, commits: bool) -> None:
-        self._make = make
+    def __init__(self, maker: GuardedSessionmaker, options: dict[str, Any], name: str) -> None:
+        self._maker = maker
+        self._options = options
         self._name = name
-        self._commits = commits
         self._session: AsyncSession | None = None
 
     def _recreate_cm(self) -> SessionBlock:
-        return SessionBlock(self._make, self._name, commits=self._commits)
+        return SessionBlock(self._maker, self._options, self._name)
 
     async def __aenter__(self) -> AsyncSession:
         if self._session is not None:
             raise InvalidRequestError(f"this block can be entered once: call {self._name} again")
-        self._session = self._make()
+        self._session = self._maker(**self._options)
         return await self._session.__aenter__()
 
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         session = self._session
         assert session is not None
         try:
-            if type_ is None and self._commits:
+            if type_ is None and self._options["role"] is Role.WRITER:
                 await _commit_and_close(session)
             else:
                 await session.__aexit__(type_, value, traceback)

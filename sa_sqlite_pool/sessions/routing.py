@@ -50,7 +50,7 @@ class RoutedSession(Session):
         *,
         writer: Engine | AsyncEngine,
         reader: Engine | AsyncEngine,
-        role: str = "auto",
+        role: str | Role = "auto",
         refuse_stale_writes: bool = False,
         **kw: Any,
     ) -> None:
@@ -58,7 +58,7 @@ class RoutedSession(Session):
             raise twophase_refused()
         self.writer = writer.sync_engine if isinstance(writer, AsyncEngine) else writer
         self.reader = reader.sync_engine if isinstance(reader, AsyncEngine) else reader
-        self.role = Role.parse("role", role)
+        self.role = role if isinstance(role, Role) else Role.parse("role", role)
         self._refuse_stale_writes = refuse_stale_writes
         self._routes = self.role is Role.AUTO and self.writer is not self.reader
         self._writer_is_bound = False  # by binds=, to some class or table
@@ -219,6 +219,9 @@ class RoutedSession(Session):
         self._ended_after = block
 
 
+_READERS = (Role.READER, Role.READER.value)
+
+
 class RoutedAsyncSession(LeanSession):
     """An ``AsyncSession`` over two engines: see :func:`~sa_sqlite_pool.routing_sessionmaker`."""
 
@@ -232,7 +235,7 @@ class RoutedAsyncSession(LeanSession):
         *,
         writer: AsyncEngine,
         reader: AsyncEngine,
-        role: str = "auto",
+        role: str | Role = "auto",
         sync_session_class: type[Session] | None = None,
         **kw: Any,
     ) -> None:
@@ -241,7 +244,7 @@ class RoutedAsyncSession(LeanSession):
             given: Any = sync_session_class
             kw["sync_session_class"] = composed(given, Session, RoutedSession)
         if bind is None or bind is writer:
-            bind = reader if role == Role.READER.value else writer
+            bind = reader if role in _READERS else writer
         super().__init__(bind, writer=writer, reader=reader, role=role, **kw)
 
     def _translate_for_bind(self, bind: Any) -> Any:
