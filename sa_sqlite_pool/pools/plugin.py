@@ -9,6 +9,12 @@ from sqlalchemy.engine import URL, CreateEnginePlugin
 from .impl import SQLitePool
 
 
+def with_default_pool(options: dict[str, Any]) -> None:
+    """Set ``poolclass=SQLitePool`` in the arguments of an engine if they name no pool."""
+    if options.get("pool") is None and options.get("poolclass") is None:
+        options["poolclass"] = SQLitePool
+
+
 class SQLitePoolPlugin(CreateEnginePlugin):
     """Registered in the entry point group ``sqlalchemy.plugins``.
 
@@ -17,8 +23,7 @@ class SQLitePoolPlugin(CreateEnginePlugin):
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
         super().__init__(url, kwargs)
-        if kwargs.get("pool") is None and kwargs.get("poolclass") is None:
-            kwargs["poolclass"] = SQLitePool
+        with_default_pool(kwargs)
 
     def update_url(self, url: URL) -> URL:
         """Return the URL unchanged: the plugin has no parameters in it."""
