@@ -29,7 +29,8 @@ _USERS = (
 
 # Ours, but no other module has this one by name: it is found again by what it is.
 _ours = FunctionType(greenlet_spawn.__code__, greenlet_spawn.__globals__, _NAME)
-functools.update_wrapper(_ours, greenlet_spawn).__kwdefaults__ = greenlet_spawn.__kwdefaults__
+_ours.__kwdefaults__ = greenlet_spawn.__kwdefaults__
+functools.update_wrapper(_ours, greenlet_spawn)
 
 
 @final

@@ -48,9 +48,7 @@ def _calling(replaced: Mapping[int, object], function: FunctionType) -> Function
     """
     names, code = function.__globals__, function.__code__
     used = {name: id(names.get(name)) for name in code.co_names}
-    renamed = {
-        name: f"_{name}_of_sa_sqlite_pool" for name, object_ in used.items() if object_ in replaced
-    }
+    renamed = {name: f"{__name__}.{name}" for name, object_ in used.items() if object_ in replaced}
     closure = _wrapping(replaced, function)
     if not renamed and closure is function.__closure__:
         return function

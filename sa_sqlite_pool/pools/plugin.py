@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.engine import URL, CreateEnginePlugin
@@ -9,10 +10,9 @@ from sqlalchemy.engine import URL, CreateEnginePlugin
 from .impl import SQLitePool
 
 
-def with_default_pool(options: dict[str, Any]) -> None:
-    """Set ``poolclass=SQLitePool`` in the arguments of an engine if they name no pool."""
-    if options.get("pool") is None and options.get("poolclass") is None:
-        options["poolclass"] = SQLitePool
+def names_pool(options: Mapping[str, Any]) -> bool:
+    """Return whether the arguments of an engine name a pool."""
+    return options.get("pool") is not None or options.get("poolclass") is not None
 
 
 class SQLitePoolPlugin(CreateEnginePlugin):
@@ -23,7 +23,8 @@ class SQLitePoolPlugin(CreateEnginePlugin):
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
         super().__init__(url, kwargs)
-        with_default_pool(kwargs)
+        if not names_pool(kwargs):
+            kwargs["poolclass"] = SQLitePool
 
     def update_url(self, url: URL) -> URL:
         """Return the URL unchanged: the plugin has no parameters in it."""

@@ -14,7 +14,8 @@ from sqlalchemy.ext import asyncio as theirs
 from sqlalchemy.ext.asyncio import async_scoped_session
 
 from ..errors import ConfigurationError
-from ..pools.plugin import with_default_pool
+from ..pools.impl import SQLitePool
+from ..pools.plugin import names_pool
 from .composing import composed
 from .lean import LeanConnection, LeanEngine, LeanSession
 
@@ -43,9 +44,7 @@ def create_async_engine(url: str | URL, **kw: Any) -> AsyncEngine:
     :class:`~sa_sqlite_pool.SQLitePool`, whose options it takes, too. Any other pool and database
     are as with SQLAlchemy's.
     """
-    if make_url(url).drivername == "sqlite+aiosqlite":
-        with_default_pool(kw)
-    return LeanEngine.create(url, **kw)
+    return LeanEngine.create(url, **kw, **_default_pool({"url": url, **kw}))
 
 
 def async_engine_from_config(
@@ -60,8 +59,18 @@ def async_engine_from_config(
         for key, value in configuration.items()
         if key.startswith(prefix)
     }
-    options.update(kwargs, _coerce_config=True)
-    return create_async_engine(options.pop("url"), **options)
+    kwargs.update(_default_pool({**options, **kwargs}))
+    return LeanEngine(
+        theirs.async_engine_from_config(configuration, prefix, **kwargs).sync_engine
+    )
+
+
+def _default_pool(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options of an engine leave open."""
+    url = options.get("url")
+    if url is None or make_url(url).drivername != "sqlite+aiosqlite" or names_pool(options):
+        return {}
+    return {"poolclass": SQLitePool}
 
 
 def reuse_greenlets(class_: type[S]) -> type[S]:
