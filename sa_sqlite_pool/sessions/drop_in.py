@@ -44,7 +44,7 @@ def create_async_engine(url: str | URL, **kw: Any) -> AsyncEngine:
     :class:`~sa_sqlite_pool.SQLitePool`, whose options it takes, too. Any other pool and database
     are as with SQLAlchemy's.
     """
-    return LeanEngine.create(url, **kw, **_default_pool({"url": url, **kw}))
+    return LeanEngine.create(url, **{**kw, **_default_pool({**kw, "url": url})})
 
 
 def async_engine_from_config(
@@ -60,9 +60,7 @@ def async_engine_from_config(
         if key.startswith(prefix)
     }
     kwargs.update(_default_pool({**options, **kwargs}))
-    return LeanEngine(
-        theirs.async_engine_from_config(configuration, prefix, **kwargs).sync_engine
-    )
+    return LeanEngine(theirs.async_engine_from_config(configuration, prefix, **kwargs).sync_engine)
 
 
 def _default_pool(options: dict[str, Any]) -> dict[str, Any]:
