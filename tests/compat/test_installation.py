@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.util import concurrency
 
 from sa_sqlite_pool import ConfigurationError, SQLitePool, install, uninstall
-from sa_sqlite_pool.compat import greenlets, installation
+from sa_sqlite_pool.compat import greenlets
 from sa_sqlite_pool.compat.greenlets import Spawned
 from tests.conftest import MakeEngine
 from tests.helpers import Item, amounts, create_items
@@ -118,7 +118,7 @@ def test_other_modules_have_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     before, meanwhile = types.ModuleType("before_it"), types.ModuleType("meanwhile")
     own = types.ModuleType("own")
     for module in (before, meanwhile, own, types.SimpleNamespace(__name__="no_module")):
-        monkeypatch.setitem(sys.modules, module.__name__, module)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     before.greenlet_spawn = THEIRS  # type: ignore[attr-defined]
     own.greenlet_spawn = own  # type: ignore[attr-defined]
     install()
@@ -128,7 +128,7 @@ def test_other_modules_have_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     uninstall()
     assert vars(before)["greenlet_spawn"] is vars(meanwhile)["greenlet_spawn"] is THEIRS
     assert vars(own)["greenlet_spawn"] is own
-    assert greenlets.greenlet_spawn is installation.greenlet_spawn is not THEIRS
+    assert greenlets.greenlet_spawn is not THEIRS
 
 
 async def test_calls_that_are_on_their_way() -> None:

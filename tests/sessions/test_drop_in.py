@@ -319,8 +319,8 @@ async def test_streams(engine: AsyncEngine) -> None:
         result = await connection.stream(statement)
         assert [row["id"] async for row in result.mappings()] == [1, 2, 3]
     async with AsyncSession(engine) as session:
-        result = await session.stream(select(Item).order_by(Item.id))
-        assert [item.id async for item in result.scalars().unique()] == [1, 2, 3]
+        items = (await session.stream(select(Item).order_by(Item.id))).scalars().unique()
+        assert [item.id async for item in items] == [1, 2, 3]
         assert await (await session.stream_scalars(statement)).all() == [1, 2, 3]
 
 
