@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import (
     AsyncTransaction,
     create_async_engine,
 )
+from sqlalchemy.ext.asyncio.base import ProxyComparable
 
 from ..compat.greenlets import greenlet_spawn, run_to_end
 from ..compat.sqlalchemy_asyncio import in_greenlets_used_again
@@ -55,13 +56,30 @@ class LeanMappingResult(AsyncMappingResult):
     __slots__ = ()
 
 
-class LeanTransaction(AsyncTransaction):
+class _Equal:
+    """Equal to one of SQLAlchemy's that stands for the same, as two of SQLAlchemy's are."""
+
+    __slots__ = ()
+
+    _proxied: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProxyComparable) and bool(self._proxied == other._proxied)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class LeanTransaction(_Equal, AsyncTransaction):
     """An ``AsyncTransaction`` that reuses greenlets."""
 
     __slots__ = ()
 
 
-class LeanConnection(AsyncConnection):
+class LeanConnection(_Equal, AsyncConnection):
     """An ``AsyncConnection`` that reuses greenlets."""
 
     __slots__ = ()
@@ -114,7 +132,7 @@ class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
             await self._connection.__aexit__(type_, value, traceback)
 
 
-class LeanEngine(AsyncEngine):
+class LeanEngine(_Equal, AsyncEngine):
     """An ``AsyncEngine`` that reuses greenlets."""
 
     __slots__ = ()
@@ -198,5 +216,6 @@ _OURS: dict[type, type] = {
     AsyncSessionTransaction: LeanSessionTransaction,
     AsyncSession: LeanSession,
 }
-for _class in _OURS.values():
+for _base, _class in _OURS.items():
     in_greenlets_used_again(_class, _OURS)
+    _class.__name__ = _class.__qualname__ = _base.__name__  # SQLAlchemy's messages have them
