@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         stock: async_sessionmaker[Own] = own
         assert_type(stock(), Own)
         assert_type(sa_sqlite_pool.reuse_greenlets(Own), type[Own])
-        scoped = sa_sqlite_pool.async_scoped_session(own, scopefunc=id)
+        scoped = sa_sqlite_pool.async_scoped_session(own, scopefunc=lambda: 1)
         assert_type(scoped(), Own)
         sa_sqlite_pool.reuse_greenlets(Session)  # type: ignore[type-var]
 

@@ -356,3 +356,16 @@ async def test_scoped_sessions(engine: AsyncEngine) -> None:
     assert sessions[0] is not sessions[1]
     assert {type(session) for session in sessions} == {AsyncSession}
     assert len(await amounts(engine)) == 5
+
+
+async def test_equal_to_sqlalchemy_s(engine: AsyncEngine) -> None:
+    """As two of SQLAlchemy's are that stand for the same; their names are in its messages."""
+    theirs_ = theirs.AsyncEngine(engine.sync_engine)
+    other = create_async_engine(f"{HERE}://")
+    assert engine == theirs_
+    assert theirs_ == engine
+    assert engine != other
+    assert {engine: 1}[engine] == 1
+    with pytest.raises(InvalidRequestError, match="AsyncConnection context has not been started"):
+        engine.connect().begin()
+    assert [AsyncEngine.__name__, AsyncSession.__name__] == ["AsyncEngine", "AsyncSession"]

@@ -51,7 +51,7 @@ def spawning(cls: type) -> dict[str, FunctionType]:
     """SQLAlchemy's methods that spawn a greenlet."""
     return {
         name: method
-        for name, method in vars(cls.__bases__[0]).items()
+        for name, method in vars(cls.__bases__[-1]).items()
         if isinstance(method, FunctionType) and "greenlet_spawn" in method.__code__.co_names
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import sys
@@ -18,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     ConfigurationError,
@@ -168,19 +170,44 @@ async def test_as_a_decorator(engine: AsyncEngine) -> None:
 
 
 async def test_a_begin_of_its_own(engine: AsyncEngine) -> None:
-    """``async_sessionmaker.begin()`` begins as the class does."""
+    """``async_sessionmaker.begin()`` begins and ends as the class does."""
+    ended: list[object] = []
+
+    class Transaction(theirs.AsyncSessionTransaction):
+        async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+            ended.append(type_)
+            await super().__aexit__(type_, value, traceback)
 
     class Begins(theirs.AsyncSession):
-        begun = 0
-
         def begin(self) -> theirs.AsyncSessionTransaction:
-            self.begun += 1
-            return super().begin()
+            return Transaction(self)
 
     async with async_sessionmaker(engine, class_=Begins).begin() as session:
-        assert session.begun == 1
         await session.execute(UPDATE_FIRST)
+    assert ended == [None]
     assert (await amounts(engine))[0] == 1
+
+
+async def test_connections_of_the_application(path: Path) -> None:
+    """A class of its own closes in a task of its own, as SQLAlchemy has it."""
+    closed_in: list[asyncio.Task[Any] | None] = []
+
+    class Connection(AsyncConnection):
+        async def close(self) -> None:
+            closed_in.append(asyncio.current_task())
+            await super().close()
+
+    class Engine(AsyncEngine):
+        _connection_cls = Connection
+
+    engine = Engine(create_async_engine(f"sqlite+aiosqlite:///{path}").sync_engine)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        assert type(connection) is Connection
+        await connection.execute(UPDATE_FIRST)
+    assert len(closed_in) == 2  # one of create_items()
+    assert asyncio.current_task() not in closed_in
+    await engine.dispose()
 
 
 def test_names_that_are_something_else_stay(monkeypatch: pytest.MonkeyPatch) -> None:
