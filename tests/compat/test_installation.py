@@ -117,8 +117,10 @@ def test_other_modules_have_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that imported it before, as SQLModel does, and those that import it meanwhile."""
     before, meanwhile = types.ModuleType("before_it"), types.ModuleType("meanwhile")
     own = types.ModuleType("own")
-    for module in (before, meanwhile, own, types.SimpleNamespace(__name__="no_module")):
+    for module in (before, meanwhile, own):
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    no_module: Any = object()
+    monkeypatch.setitem(sys.modules, "no_module", no_module)
     before.greenlet_spawn = THEIRS  # type: ignore[attr-defined]
     own.greenlet_spawn = own  # type: ignore[attr-defined]
     install()

@@ -16,6 +16,7 @@ from sqlalchemy import NullPool, event, func, make_url, select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext import asyncio as theirs
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
+from sqlalchemy.util import await_only
 
 import sa_sqlite_pool
 from sa_sqlite_pool import (
@@ -282,9 +283,38 @@ async def test_a_commit_that_fails(engine: AsyncEngine) -> None:
     with pytest.raises(ZeroDivisionError):
         async with maker.begin() as session:
             event.listen(session.sync_session, "before_commit", refuse)
+            await session.get(Item, 1)
             session.add(Item(id=4))
+    assert list(session) == []
     assert not session.in_transaction()
     assert await amounts(engine) == [0, 0, 0]
+
+
+async def test_a_commit_is_brought_to_its_end(engine: AsyncEngine) -> None:
+    """As with SQLAlchemy: a cancellation meanwhile is raised when it is done, and has closed."""
+    committing, gate = asyncio.Event(), asyncio.Event()
+    sessions: list[AsyncSession] = []
+
+    @event.listens_for(engine.sync_engine, "commit")
+    def wait(_: Any) -> None:
+        committing.set()
+        await_only(gate.wait())
+
+    async def work() -> None:
+        async with async_sessionmaker(engine).begin() as session:
+            sessions.append(session)
+            await session.get(Item, 1)
+            await session.execute(UPDATE_FIRST)
+
+    task = asyncio.create_task(work())
+    await committing.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list(sessions[0]) == []
+    assert await amounts(engine) == [1, 0, 0]
 
 
 async def test_blocks_need_no_task(path: Path, tasks: Tasks) -> None:

@@ -143,30 +143,6 @@ async def test_cancelled_in_a_statement(app: App, work: Operation) -> None:
     assert await amounts(app.engine) == [0, 0, 0]
 
 
-async def test_a_commit_is_brought_to_its_end(app: App) -> None:
-    """As with SQLAlchemy, the end of ``async_sessionmaker.begin()`` is not cut short.
-
-    A cancellation that comes while it commits is raised when it has, and the session is closed.
-    """
-    number, committed = 1, 0
-
-    async def ends() -> None:
-        async with app.maker.begin() as session:
-            await session.execute(UPDATE_FIRST)
-            leaving.append(True)
-
-    while True:
-        leaving: list[bool] = []
-        if not await cancelled_at(ends(), number, stubborn=False):
-            break
-        await app.come_to_rest()
-        first = (await amounts(app.engine))[0]
-        assert first - committed == len(leaving)
-        committed = first
-        number += 1
-    assert committed > 0 or number == 1
-
-
 async def test_a_coroutine_that_is_thrown_away(app: App) -> None:
     """As when a loop ends in the middle: its greenlet goes with it, and is not used again."""
     async with app.engine.connect() as connection:

@@ -189,10 +189,17 @@ async def test_a_begin_of_its_own(engine: AsyncEngine) -> None:
 
 
 async def test_connections_of_the_application(path: Path) -> None:
-    """A class of its own closes in a task of its own, as SQLAlchemy has it."""
+    """A class of its own is started by ``start()``, and closes in a task of its own, as SQLAlchemy
+    has it.
+    """
     closed_in: list[asyncio.Task[Any] | None] = []
+    started: list[bool] = []
 
     class Connection(AsyncConnection):
+        async def start(self, is_ctxmanager: bool = False) -> theirs.AsyncConnection:
+            started.append(is_ctxmanager)
+            return await super().start(is_ctxmanager)
+
         async def close(self) -> None:
             closed_in.append(asyncio.current_task())
             await super().close()
@@ -205,7 +212,7 @@ async def test_connections_of_the_application(path: Path) -> None:
     async with engine.connect() as connection:
         assert type(connection) is Connection
         await connection.execute(UPDATE_FIRST)
-    assert len(closed_in) == 2  # one of create_items()
+    assert len(closed_in) == len(started) == 2  # the first is that of create_items()
     assert asyncio.current_task() not in closed_in
     await engine.dispose()
 
