@@ -22,7 +22,7 @@ Operation = Callable[["App"], Coroutine[Any, Any, None]]
 
 
 class App:
-    """An engine and a session maker; ``written`` counts the transactions that came through."""
+    """An engine with two connections, and a session maker."""
 
     def __init__(self, names: Any, path: Path) -> None:
         url = f"sqlite+aiosqlite:///{path}"
