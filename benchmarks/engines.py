@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+import sa_sqlite_pool
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 
 BUSY_TIMEOUT_S = 30
@@ -99,6 +100,12 @@ def writer(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
 def swap_in(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
     """The one engine for everything of this package."""
     return _of_this_package(database, pragmas, poolclass=SQLitePool)
+
+
+def drop_in(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
+    """The same by this package's ``create_async_engine``, which reuses greenlets."""
+    url = _url("sqlite+aiosqlite", database)
+    return sa_sqlite_pool.create_async_engine(url, pragmas=pragmas)
 
 
 def swap_in_for_writers(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:

@@ -40,6 +40,7 @@ READING: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.readers,
     catalogue.swap_in,
+    catalogue.drop_in,
     catalogue.both_engines,
     catalogue.synchronous,
 )
@@ -47,6 +48,7 @@ WRITING: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.writer,
     catalogue.swap_in,
+    catalogue.drop_in,
     catalogue.both_engines,
     *catalogue.WRITING_CLOSURES,
     catalogue.synchronous,

@@ -92,12 +92,18 @@ def test_the_readme_function(tmp_path: Path) -> None:
     assert printed_by(program, tmp_path) == "990\n990\n"
 
 
-async def test_the_one_line_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The swap-in engine works as made there."""
+@pytest.mark.parametrize("by_import", [False, True])
+async def test_the_one_line_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_import: bool
+) -> None:
+    """The swap-in engine works as made there; and without ``poolclass`` by the other imports."""
     monkeypatch.chdir(tmp_path)
-    (block,) = code_blocks("One line: the swap-in pool")
+    block, imports = code_blocks("One line: the swap-in pool")
     names: dict[str, AsyncEngine] = {}
+    if by_import:
+        block = imports + block.split("\n", 2)[2].replace(", poolclass=SQLitePool", "")
     exec(block, names)
+    assert ("poolclass" in block) is not by_import
     engine = names["engine"]
     try:
         assert isinstance(engine.pool, SQLitePool)

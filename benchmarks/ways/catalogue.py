@@ -8,6 +8,7 @@ from . import drivers, facade, threads
 from .engines import Connections, Sessions, through
 
 READER, WRITER, SWAP_IN = "ReaderPool", "WriterPool", "SQLitePool"
+DROP_IN = "SQLitePool, imports"
 ENGINES, FACADE = "SQLiteDatabase, Core", "SQLiteDatabase"
 RUN_READ, RUN_WRITE = "run_read", "run_write"
 RUN_READ_CORE, RUN_WRITE_CORE = "run_read_core", "run_write_core"
@@ -29,6 +30,7 @@ readers = Concurrent(READER, through(Connections, engines.readers))
 writer = Concurrent(WRITER, through(Connections, engines.writer))
 swap_in = Concurrent(SWAP_IN, through(Connections, engines.swap_in))
 swap_in_for_writers = Concurrent(SWAP_IN, through(Connections, engines.swap_in_for_writers))
+drop_in = Concurrent(DROP_IN, through(Connections, engines.drop_in))
 both_engines = Concurrent(ENGINES, facade.engines)
 blocks = Concurrent(FACADE, facade.blocks)
 
