@@ -87,6 +87,16 @@ class Performing:
             transaction.committed(connection)
         return reply
 
+    @property
+    def reads_only(self) -> bool:
+        """True if SQLite and its authorizer refuse all writes, with nothing to be switched."""
+        return not self._switches and self._authorizer.access is Access.READER
+
+    def read_alone(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
+        """Execute a read in a transaction of its own; only if it :attr:`reads_only`."""
+        self._authorizer.denied = self._authorizer.attempted = None
+        return self.read(connection, statement)
+
     def read(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
         """Execute a read in an open transaction of a reader."""
         authorizer = self._authorizer

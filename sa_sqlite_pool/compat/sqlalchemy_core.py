@@ -1,0 +1,91 @@
+"""How SQLAlchemy compiles a statement, makes rows of it, and tells whether anything listens.
+
+What a ``Connection`` does for each execution, in parts that can be kept from one to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+from sqlalchemy import ClauseElement, CursorResult, Engine, Row
+from sqlalchemy.engine import Dialect, IteratorResult, Result
+from sqlalchemy.sql.compiler import WARN_LINTING, SQLCompiler
+
+Processor = Callable[[Any], Any]
+
+
+def compile_statement(statement: ClauseElement, dialect: Dialect) -> SQLCompiler:
+    """Compile ``statement`` as ``Connection.execute()`` does, warnings of joins included."""
+    linting = dialect.compiler_linting | WARN_LINTING  # type: ignore[attr-defined]
+    compiled = statement.compile(dialect=dialect, linting=linting)
+    assert isinstance(compiled, SQLCompiler)
+    return compiled
+
+
+def bind_processors(compiled: SQLCompiler) -> Mapping[str, Processor]:
+    """Return what turns a parameter into what the driver takes, by the parameter's name."""
+    processors: Any = compiled._bind_processors
+    found: Mapping[str, Processor] = processors
+    return found
+
+
+def expand(compiled: SQLCompiler, parameters: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return SQL and values of a statement whose text depends on the parameters: ``IN``, mostly.
+
+    ``parameters`` are all of them, as ``construct_params()`` returns them.
+    """
+    state = compiled._process_parameters_for_postcompile(parameters)
+    processors: dict[str, Any] = {**compiled._bind_processors, **state.processors}
+    values = {**parameters, **state.parameters}
+    names = state.positiontup or ()
+    return state.statement, tuple(
+        processors[name](values[name]) if name in processors else values[name] for name in names
+    )
+
+
+def listens(engine: Engine) -> bool:
+    """Return whether anything would notice a statement on ``engine``: a listener, or a log.
+
+    The engine's own listener for ``do_execute`` is the package's, of ``pools/dialect.py``.
+    """
+    pool, dialect = engine.pool, engine.dialect
+    checkouts, statements = pool.dispatch, dialect.dispatch
+    return bool(
+        engine._has_events
+        or checkouts.checkout
+        or checkouts.checkin
+        or checkouts.reset
+        or len(statements.do_execute) > 1
+        or engine._should_log_info()
+        or pool._should_log_debug()
+    )
+
+
+@final
+class Shape:
+    """The columns of a result, from which SQLAlchemy's own rows are made.
+
+    ``description`` is the cursor's, ``processors`` turn the values of the driver into the column's,
+    None if there are none.
+    """
+
+    __slots__ = ("_keys", "_metadata", "description", "processors")
+
+    def __init__(self, result: CursorResult[Any]) -> None:
+        metadata: Any = result._metadata
+        self.description: Any = result.context.cursor.description
+        self.processors: Sequence[Processor | None] | None = metadata._effective_processors
+        self._metadata = metadata
+        self._keys = metadata._key_to_index
+
+    def row(self, values: Sequence[Any]) -> Row[Any]:
+        return Row(self._metadata, self.processors, self._keys, values)
+
+    def rows(self, found: Sequence[Sequence[Any]]) -> list[Row[Any]]:
+        metadata, processors, keys = self._metadata, self.processors, self._keys
+        return [Row(metadata, processors, keys, values) for values in found]
+
+    def result(self, found: Sequence[Sequence[Any]]) -> Result[Any]:
+        """Return a result of SQLAlchemy's own over rows of the driver."""
+        return IteratorResult(self._metadata, iter(found))
