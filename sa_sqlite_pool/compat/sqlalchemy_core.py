@@ -5,20 +5,19 @@ What a ``Connection`` does for each execution, in parts that can be kept from on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, final
 
 from sqlalchemy import ClauseElement, CursorResult, Engine, Row
 from sqlalchemy.engine import Dialect, IteratorResult, Result
-from sqlalchemy.sql.compiler import WARN_LINTING, SQLCompiler
+from sqlalchemy.sql.compiler import SQLCompiler
 
 Processor = Callable[[Any], Any]
 
 
 def compile_statement(statement: ClauseElement, dialect: Dialect) -> SQLCompiler:
-    """Compile ``statement`` as ``Connection.execute()`` does, warnings of joins included."""
-    linting = dialect.compiler_linting | WARN_LINTING  # type: ignore[attr-defined]
-    compiled = statement.compile(dialect=dialect, linting=linting)
+    """Compile ``statement`` as ``Connection.execute()`` does, which warns of what it finds, too."""
+    compiled = statement.compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
     return compiled
 
@@ -30,7 +29,9 @@ def bind_processors(compiled: SQLCompiler) -> Mapping[str, Processor]:
     return found
 
 
-def expand(compiled: SQLCompiler, parameters: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+def expand(
+    compiled: SQLCompiler, parameters: MutableMapping[str, Any]
+) -> tuple[str, tuple[Any, ...]]:
     """Return SQL and values of a statement whose text depends on the parameters: ``IN``, mostly.
 
     ``parameters`` are all of them, as ``construct_params()`` returns them.
@@ -66,24 +67,23 @@ def listens(engine: Engine) -> bool:
 class Shape:
     """The columns of a result, from which SQLAlchemy's own rows are made.
 
-    ``description`` is the cursor's, ``processors`` turn the values of the driver into the column's,
-    None if there are none.
+    ``description`` is the cursor's.
     """
 
-    __slots__ = ("_keys", "_metadata", "description", "processors")
+    __slots__ = ("_keys", "_metadata", "_processors", "description")
 
     def __init__(self, result: CursorResult[Any]) -> None:
         metadata: Any = result._metadata
         self.description: Any = result.context.cursor.description
-        self.processors: Sequence[Processor | None] | None = metadata._effective_processors
+        self._processors: Any = metadata._effective_processors
         self._metadata = metadata
         self._keys = metadata._key_to_index
 
     def row(self, values: Sequence[Any]) -> Row[Any]:
-        return Row(self._metadata, self.processors, self._keys, values)
+        return Row(self._metadata, self._processors, self._keys, values)
 
     def rows(self, found: Sequence[Sequence[Any]]) -> list[Row[Any]]:
-        metadata, processors, keys = self._metadata, self.processors, self._keys
+        metadata, processors, keys = self._metadata, self._processors, self._keys
         return [Row(metadata, processors, keys, values) for values in found]
 
     def result(self, found: Sequence[Sequence[Any]]) -> Result[Any]:

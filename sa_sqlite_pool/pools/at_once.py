@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
 
-from sqlalchemy.util.queue import Empty
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.queue import Empty, QueueCommon
 
 from ..compat.pool_records import is_current
 from ..driver.adapter import SQLiteConnection
@@ -25,13 +26,21 @@ class ReadsAtOnce:
     """
 
     _connector: Connector
-    _line: FairSemaphore
-    _pool: Any
+    _pool: QueueCommon[ConnectionPoolEntry]
     _uses_loop: bool
     _disposed: bool
 
+    @cached_property
+    def _line(self) -> FairSemaphore:
+        raise NotImplementedError
+
     def _close_idle(self) -> None:
         raise NotImplementedError
+
+    @property
+    def reads_on_loop(self) -> bool:
+        """True if statements may run on the event loop."""
+        return self._uses_loop
 
     def read_at_once(
         self,
@@ -47,28 +56,26 @@ class ReadsAtOnce:
         a gap in the log, or a thread. Waiting tasks are never overtaken.
         """
         connector, line = self._connector, self._line
-        if connector.refusal is not None or not connector.knows_file or self._disposed:
+        if connector.refusal is not None or not connector.knows_file:
             return None
-        permit = line.acquire_nowait()
+        permit = line.acquire_for_a_moment()
         if permit is None:
             return None
+        record = None
         try:
-            try:
-                record = self._pool.get_nowait()
-            except Empty:
+            record = self._pool.get_nowait()
+            connection = record.dbapi_connection
+            if not isinstance(connection, SQLiteConnection) or not is_current(record, self):
                 return None
-            try:
-                connection = record.dbapi_connection
-                if not isinstance(connection, SQLiteConnection) or not is_current(record, self):
-                    return None
-                budget.begin_work(record)
-                reply = connection.executor.read_alone(sql, parameters, execute, timeout)
-                budget.end_work(record)
-                return reply
-            finally:
-                # As in FairPool._put_back(): another thread may dispose of the pool.
-                self._pool.put_nowait(record)
-                if self._disposed:
-                    self._close_idle()
+            budget.begin_work(record)
+            reply = connection.executor.read_alone(sql, parameters, execute, timeout)
+            budget.end_work(record)
+            return reply
+        except Empty:
+            return None
         finally:
-            line.release(permit)
+            if record is not None:
+                self._pool.put_nowait(record)
+                if self._disposed:  # by another thread meanwhile: see FairPool._put_back()
+                    self._close_idle()
+            line.release_after_a_moment(permit)

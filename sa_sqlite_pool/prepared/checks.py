@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ClauseElement, CompoundSelect, Executable, TextClause, inspect
+from sqlalchemy import ClauseElement, CompoundSelect, TextClause, inspect
 from sqlalchemy.orm import Bundle, FromStatement
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.lambdas import LambdaElement
@@ -41,7 +41,7 @@ def check_statement(statement: Any) -> ClauseElement:
     return statement
 
 
-def _check_options(statement: Executable) -> None:
+def _check_options(statement: Any) -> None:
     options = statement.get_execution_options()
     for name in _STREAMING:
         if options.get(name):

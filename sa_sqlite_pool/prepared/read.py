@@ -183,11 +183,21 @@ class PreparedRead:
         """
         self._assert_usable()
         shape = self._shape
-        if shape is None or not self._is_unnoticed():
+        pool: Any = self._sync_engine.pool
+        if shape is None or not pool.reads_on_loop:
             return None, None
         budget = of_running_loop(LoopBudget)
         if not budget.enter_nowait():
             return shape, None
+        return self._read_now(budget, shape, parameters, execute)
+
+    def _read_now(
+        self, budget: LoopBudget, shape: Shape, parameters: _Parameters, execute: Execute
+    ) -> tuple[Shape | None, _Rows | None]:
+        """Read on the event loop, which has let the task in."""
+        if not self._is_unnoticed():
+            self._shape = None  # the next call need not be let in for this
+            return None, None
         try:
             sql, values = self._binder.bind(parameters)
         except Exception:  # SQLAlchemy's own of the next try says why
@@ -208,8 +218,10 @@ class PreparedRead:
     ) -> T:
         """Return the result of what was read at once, or read in another way."""
         if shape is not None and rows is None:
-            await of_running_loop(LoopBudget).enter()
-            shape, rows = self._read_at_once(parameters, execute)
+            budget = of_running_loop(LoopBudget)
+            await budget.enter()
+            self._assert_usable()  # it may have been closed meanwhile
+            shape, rows = self._read_now(budget, shape, parameters, execute)
         if rows is None:
             self._binder.assert_known(parameters)
             shape, rows = await self._read_in_line(parameters, execute)
