@@ -24,7 +24,7 @@ def check_statement(statement: Any) -> ClauseElement:
         raise _refused("a lambda", "give the statement that it returns, with bindparam()")
     if isinstance(statement, FromStatement):
         raise _refused("from_statement() loads objects of the ORM", "give the inner statement")
-    if getattr(statement, "is_dml", False) or getattr(statement, "is_ddl", False):
+    if getattr(statement, "is_dml", False):
         raise _writes(statement)
     if not isinstance(statement, (SelectBase, TextClause)):
         raise _refused(_name(statement), "give a select(), a union of them, or a text()")

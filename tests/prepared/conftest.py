@@ -12,6 +12,7 @@ import pytest
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.prepared.read import PreparedRead
+from sa_sqlite_pool.transactions import placement
 from tests.helpers import create_items
 
 
@@ -52,6 +53,13 @@ class Ways:
 
 
 AT_ONCE, IN_LINE, BY_SQLALCHEMY = (1, 0, 0), (0, 1, 0), (0, 0, 1)
+
+
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a statement is short does not depend on how busy the machine is."""
+    monkeypatch.setattr(placement, "SHORT_SECONDS", 60.0)
+    monkeypatch.setattr(placement, "_LONG_SECONDS", 60.0)
 
 
 @pytest.fixture

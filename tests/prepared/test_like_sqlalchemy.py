@@ -30,7 +30,7 @@ METHODS = {
 }
 
 
-@pytest.fixture(params=["auto", "thread", "inline"])
+@pytest.fixture(params=["auto", "thread"])
 async def db(path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SQLiteDatabase]:
     async with SQLiteDatabase(path, readers=1, placement=request.param) as database:
         async with database.writer_engine.begin() as connection:
