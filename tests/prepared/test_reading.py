@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -12,12 +13,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import MultipleResultsFound, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sa_sqlite_pool import DatabaseClosedError, ReadTimeout, SQLiteDatabase
 from sa_sqlite_pool.database_file import database_file
-from sa_sqlite_pool.execution import jobs, loop_budget
+from sa_sqlite_pool.execution import jobs
 from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.prepared.read import PreparedRead
@@ -117,22 +118,21 @@ async def test_no_more_rows_than_are_needed(path: Path, method: str, rows: int) 
     """What is not returned is not even computed."""
     computed: list[int] = []
 
+    def noted(value: int) -> int:
+        computed.append(value)
+        return value
+
     def on_connect(connection: sqlite3.Connection) -> None:
-        connection.create_function("noted", 1, lambda value: computed.append(value) or value)
+        connection.create_function("noted", 1, noted)
 
     async with SQLiteDatabase(path, readers=1, on_connect=on_connect) as db:
         await create_items(db.writer_engine, 50)
         read = db.prepare(text("SELECT noted(id) FROM items WHERE id >= :low"))
         await read.all(low=1)
         computed.clear()
-        with pytest.raises(Exception, match="Multiple") if rows > 1 else _Nothing():
+        with pytest.raises(MultipleResultsFound) if rows > 1 else contextlib.nullcontext():
             await getattr(read, method)(low=1)
         assert len(computed) <= rows + 1  # sqlite3 is one row ahead
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 async def test_a_long_statement_leaves_the_loop_free(db: SQLiteDatabase, ways: Ways) -> None:
@@ -141,7 +141,7 @@ async def test_a_long_statement_leaves_the_loop_free(db: SQLiteDatabase, ways: W
     for _ in range(3):
         assert await read.scalar(rows=10) == 10
     assert ways.taken[0] > 0
-    task = asyncio.create_task(read.scalar(rows=10**12))  # type: ignore[arg-type]
+    task = asyncio.create_task(read.scalar(rows=10**12))
     await until(lambda: ways.taken == IN_LINE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -190,7 +190,7 @@ async def test_fifty_tasks_leave_the_loop_to_others(
     by_id: PreparedRead, ways: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lap of the loop lets in as many as fit into its budget, here one."""
-    monkeypatch.setattr(loop_budget, "_SECONDS", 0.0)
+    monkeypatch.setattr(LoopBudget, "_room_for", lambda *_: 1)
     running, laps = True, 0
 
     async def others() -> None:
@@ -205,14 +205,14 @@ async def test_fifty_tasks_leave_the_loop_to_others(
     running = False
     await other
     assert ways.taken == (50, 0, 0)
-    assert laps >= 50
+    assert laps >= 49
 
 
 async def test_it_waits_for_the_end_of_a_gap(path: Path, by_id: PreparedRead, ways: Ways) -> None:
     """No read begins in a gap, which a checkpoint needs to itself."""
     _ = ways.taken
     with snapshots(path).gap(60):
-        task = asyncio.create_task(by_id.one(id=1))  # type: ignore[arg-type]
+        task = asyncio.create_task(by_id.one(id=1))
         await until(lambda: ways.taken == IN_LINE)
         for _ in range(10):
             await asyncio.sleep(0)
@@ -229,7 +229,7 @@ async def test_in_a_thread_it_is_among_the_snapshots(path: Path) -> None:
         assert await read.scalar() == 1
         sleeping.leave.clear()
         sleeping.inside.clear()
-        task = asyncio.create_task(read.scalar(), name="sleeper")  # type: ignore[arg-type]
+        task = asyncio.create_task(read.scalar(), name="sleeper")
         await until(sleeping.inside.is_set)
         (snapshot,) = snapshots(path)
         assert "sleeper" in snapshot.describe(0)
@@ -303,7 +303,7 @@ async def test_closed_while_it_waits(path: Path) -> None:
     await create_items(db.writer_engine)
     read = await learned(db)
     held: AsyncConnection = await db.reader_engine.connect()
-    task = asyncio.create_task(read.one(id=1))  # type: ignore[arg-type]
+    task = asyncio.create_task(read.one(id=1))
     await until_waiting(1, db.reader_engine.pool)
     closing = asyncio.create_task(db.close())
     with pytest.raises(DatabaseClosedError):
@@ -327,7 +327,7 @@ async def test_a_long_one_is_stopped_by_close(path: Path, ways: Ways, known: boo
         if known:
             await read.scalar(rows=10)
         _ = ways.taken
-        task = asyncio.create_task(read.scalar(rows=10**12))  # type: ignore[arg-type]
+        task = asyncio.create_task(read.scalar(rows=10**12))
         await until(lambda: ways.taken == (IN_LINE if known else BY_SQLALCHEMY))
         pool: Any = db.reader_engine.pool
         await until(lambda: len(pool.checkouts))

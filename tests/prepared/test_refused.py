@@ -133,7 +133,7 @@ async def test_inside_a_closure(db: SQLiteDatabase) -> None:
     read = db.prepare(_BY_ID)
 
     def function(_: Connection) -> None:
-        asyncio.run(read.one(id=1))  # type: ignore[arg-type]
+        asyncio.run(read.one(id=1))
 
     for _ in range(3):
         assert (await read.one(id=1)).id == 1
