@@ -42,6 +42,7 @@ READING: tuple[Contender, ...] = (
     catalogue.swap_in,
     catalogue.both_engines,
     catalogue.synchronous,
+    catalogue.prepared_reads,
 )
 WRITING: tuple[Contender, ...] = (
     catalogue.stock,

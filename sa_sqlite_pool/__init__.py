@@ -26,6 +26,7 @@ from .errors import (
     WriteTimeout,
 )
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
+from .prepared.read import PreparedRead
 from .sessions.maker import routing_sessionmaker
 from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import WalSettings
@@ -55,6 +56,7 @@ __all__ = [
     "OpenReadError",
     "OwnLockError",
     "PoolTimeout",
+    "PreparedRead",
     "ReadLockTimeout",
     "ReadTimeout",
     "ReaderPool",

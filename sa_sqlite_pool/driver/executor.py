@@ -336,11 +336,9 @@ class Executor:
             or (rules.snapshots is not None and rules.snapshots.in_gap)
         ):
             return None
-        statement = Statement(facts, parameters, execute, atomic=False)
+        read = self._performing.read_alone
         try:
-            return policy.run_inline(
-                worker, facts, Kind.READ, self._performing.read_alone, statement
-            )
+            return policy.run_inline(worker, facts, Kind.READ, read, sql, parameters, execute)
         except Exception:  # SQLAlchemy raises its own of the next try
             return None
 

@@ -7,7 +7,7 @@ import sqlite3
 from typing import final
 
 from ..errors import ForbiddenWriteError
-from ..execution.replies import Reply
+from ..execution.replies import Execute, Parameters, Reply
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
@@ -92,10 +92,16 @@ class Performing:
         """True if SQLite and its authorizer refuse all writes, with nothing to be switched."""
         return not self._switches and self._authorizer.access is Access.READER
 
-    def read_alone(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
+    def read_alone(
+        self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
+    ) -> Reply:
         """Execute a read in a transaction of its own; only if it :attr:`reads_only`."""
-        self._authorizer.denied = self._authorizer.attempted = None
-        return self.read(connection, statement)
+        authorizer = self._authorizer
+        authorizer.denied = authorizer.attempted = None
+        reply = execute(connection, sql, parameters)
+        if authorizer.attempted is not None:  # weighed where it runs again
+            raise Misjudged
+        return reply
 
     def read(self, connection: sqlite3.Connection, statement: Statement) -> Reply:
         """Execute a read in an open transaction of a reader."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from time import perf_counter
 
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.queue import Empty, QueueCommon
@@ -67,9 +68,9 @@ class ReadsAtOnce:
             connection = record.dbapi_connection
             if not isinstance(connection, SQLiteConnection) or not is_current(record, self):
                 return None
-            budget.begin_work(record)
+            began = perf_counter()
             reply = connection.executor.read_alone(sql, parameters, execute, timeout)
-            budget.end_work(record)
+            budget.note_work(perf_counter() - began)
             return reply
         except Empty:
             return None

@@ -60,8 +60,11 @@ def snapshots(path: Path) -> Snapshots:
     return database_file(Location(str(path))).snapshots
 
 
-async def test_which_way_it_goes(db: SQLiteDatabase, ways: Ways) -> None:
+async def test_which_way_it_goes(
+    db: SQLiteDatabase, ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first call by SQLAlchemy, whose columns are kept; then on the loop, without a task."""
+    monkeypatch.setattr(LoopBudget, "_room_for", lambda *_: 1_000)
     read = db.prepare(BY_ID)
     await read.one(id=1)
     assert ways.taken == BY_SQLALCHEMY
