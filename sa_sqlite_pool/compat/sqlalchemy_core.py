@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, final
 
-from sqlalchemy import ClauseElement, CursorResult, Engine, Row
+from sqlalchemy import ClauseElement, Connection, CursorResult, Engine, Row
 from sqlalchemy.engine import Dialect, IteratorResult, Result
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -54,6 +54,7 @@ def listens(engine: Engine) -> bool:
     checkouts, statements = pool.dispatch, dialect.dispatch
     return bool(
         engine._has_events
+        or Connection._has_events  # listeners of the class
         or checkouts.checkout
         or checkouts.checkin
         or checkouts.reset
@@ -61,6 +62,11 @@ def listens(engine: Engine) -> bool:
         or engine._should_log_info()
         or pool._should_log_debug()
     )
+
+
+def hears_errors(engine: Engine) -> bool:
+    """Return whether anything but ``pools/dialect.py`` would hear of an error of ``engine``."""
+    return len(engine.dialect.dispatch.handle_error) > 1
 
 
 @final

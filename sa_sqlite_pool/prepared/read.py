@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..closures.lending import give_back
 from ..compat.greenlets import greenlet_spawn
-from ..compat.sqlalchemy_core import Shape, compile_statement, listens
+from ..compat.sqlalchemy_core import Shape, compile_statement, hears_errors, listens
 from ..driver.adapter import SQLiteConnection
 from ..execution.loop_budget import LoopBudget
 from ..execution.replies import Execute, Reply, execute_at_once
@@ -234,7 +234,7 @@ class PreparedRead:
     ) -> tuple[Shape | None, _Rows | None]:
         """Wait for a reader, and read in a thread, or again on the loop."""
         shape = self._shape
-        if shape is None or not self._is_unnoticed():
+        if shape is None or not self._is_unnoticed() or hears_errors(self._sync_engine):
             return None, None
         try:
             sql, values = self._binder.bind(parameters)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     Column,
+    Connection,
     DateTime,
     Engine,
     Integer,
@@ -98,6 +99,18 @@ def test_how_listeners_are_known(engine: Engine) -> None:
         event.remove(pool, name, listener)
     event.listen(engine, "do_execute", listener)
     assert len(dialect.dispatch.do_execute) == 1
+    event.listen(Connection, "before_execute", listener)
+    try:
+        assert Connection._has_events
+        assert sqlalchemy_core.listens(create_engine("sqlite://"))
+    finally:
+        event.remove(Connection, "before_execute", listener)
+        Connection._has_events = False
+    assert not sqlalchemy_core.hears_errors(engine)
+    for _ in range(2):  # one is the package's own
+        event.listen(engine, "handle_error", lambda context: None)
+    assert sqlalchemy_core.hears_errors(engine)
+    assert not engine._has_events
     event.listen(engine, "before_execute", listener)
     assert engine._has_events
     assert sqlalchemy_core.listens(engine)

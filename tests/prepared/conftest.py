@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.pools.base import FairPool
@@ -51,6 +52,12 @@ class Ways:
             counted["_read_by_sqlalchemy"],
         )
 
+
+COUNT_TO = text(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :rows) "
+    "SELECT count(*) FROM n"
+)
+"""As long as it is told to be."""
 
 AT_ONCE, IN_LINE, BY_SQLALCHEMY = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 

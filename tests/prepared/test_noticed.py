@@ -15,7 +15,7 @@ from sqlalchemy.pool import Pool
 from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, StatementTimeout
 from sa_sqlite_pool.prepared.read import PreparedRead
 from tests.helpers import ENDLESS, Item, create_items, driver
-from tests.prepared.conftest import AT_ONCE, BY_SQLALCHEMY, Ways
+from tests.prepared.conftest import AT_ONCE, BY_SQLALCHEMY, COUNT_TO, Ways
 
 
 @pytest.fixture
@@ -110,6 +110,22 @@ async def test_errors_are_told_to_listeners(db: SQLiteDatabase, by_id: PreparedR
     assert heard == [raised.value.orig]
     assert (raised.value.statement or "").startswith("SELECT items.id")
     assert raised.value.params == (1,)
+
+
+async def test_time_outs_are_told_to_listeners(db: SQLiteDatabase) -> None:
+    """What may end in an error runs by SQLAlchemy, if anything wants to hear of that."""
+    heard: list[Any] = []
+    read = db.prepare(COUNT_TO.execution_options(statement_timeout=0.05))
+    for _ in range(3):
+        await read.scalar(rows=10)
+    event.listen(
+        db.reader_engine.sync_engine,
+        "handle_error",
+        lambda context: heard.append(context.original_exception),
+    )
+    with pytest.raises(StatementTimeout) as raised:
+        await read.scalar(rows=10**12)
+    assert heard == [raised.value]
 
 
 @pytest.mark.parametrize("logger", ["sqlalchemy.engine.Engine", "sqlalchemy.pool.impl.ReaderPool"])

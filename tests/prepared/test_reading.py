@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,14 +36,9 @@ from tests.helpers import (
     until,
     until_waiting,
 )
-from tests.prepared.conftest import AT_ONCE, BY_SQLALCHEMY, IN_LINE, Ways
+from tests.prepared.conftest import AT_ONCE, BY_SQLALCHEMY, COUNT_TO, IN_LINE, Ways
 
 BY_ID = select(Item.id, Item.amount).where(Item.id == bindparam("id"))
-
-COUNT_TO = text(
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :rows) "
-    "SELECT count(*) FROM n"
-)
 
 
 async def learned(db: SQLiteDatabase) -> PreparedRead:
@@ -367,3 +365,11 @@ async def test_loops_in_several_threads(busy: SQLiteDatabase) -> None:
     assert pool.checkedin() <= 2
     assert pool.checkedout() == 0
     assert pool._line.statistics().holders == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
+def test_a_forked_child(path: Path) -> None:
+    """It reads by connections of its own, and so does its parent afterwards."""
+    command = [sys.executable, "-m", "tests.prepared.forking", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.split(), done.stderr) == (["child", "3", "parent", "3", "exit", "0"], "")
