@@ -70,7 +70,14 @@ def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
+def placed(request: pytest.FixtureRequest) -> None:
+    """Statements run where they are placed, and not where ``--placement`` says."""
+    if request.config.getoption("--placement") != "auto":
+        pytest.skip("is about where statements run")
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch, placed: None) -> Ways:
     return Ways(monkeypatch)
 
 

@@ -112,6 +112,7 @@ async def test_errors_are_told_to_listeners(db: SQLiteDatabase, by_id: PreparedR
     assert raised.value.params == (1,)
 
 
+@pytest.mark.usefixtures("placed")
 async def test_time_outs_are_told_to_listeners(db: SQLiteDatabase) -> None:
     """What may end in an error runs by SQLAlchemy, if anything wants to hear of that."""
     heard: list[Any] = []

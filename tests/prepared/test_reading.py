@@ -221,6 +221,7 @@ async def test_it_waits_for_the_end_of_a_gap(path: Path, by_id: PreparedRead, wa
     assert (await task).id == 1
 
 
+@pytest.mark.usefixtures("placed")
 async def test_in_a_thread_it_is_among_the_snapshots(path: Path) -> None:
     """A gap waits for it, and messages can name it."""
     sleeping = SleepingFunction()
@@ -243,6 +244,7 @@ async def test_in_a_thread_it_is_among_the_snapshots(path: Path) -> None:
 # -- ends ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("placed")
 @pytest.mark.parametrize("stubborn", [False, True], ids=["once", "again and again"])
 @pytest.mark.parametrize("way", ["by SQLAlchemy", "in a thread", "in line", "in a lap"])
 async def test_cancelled_at_every_await(
