@@ -312,7 +312,8 @@ class Executor:
         """Execute a read that is known to be short, inline and in a transaction of its own.
 
         For a reader that is taken from its pool for this alone, and not checked out. Return None if
-        it must go another way, for whatever reason; nothing has happened then.
+        it must go another way, for whatever reason; nothing has happened then. What it would write
+        is refused by a reader's authorizer, and it calls no function that might hide that.
 
         It needs no BEGIN: "an automatically started transaction is committed when the last SQL
         statement finishes" (https://www.sqlite.org/lang_transaction.html). Nor does it enter the
@@ -328,17 +329,14 @@ class Executor:
         if (
             facts.kind is not Kind.READ
             or connection is None
-            or connection.in_transaction
+            or not self.ready
             or policy.authorizer.busy_timeout
-            or rules.doubtful
-            or not self._performing.reads_only
             or not policy.is_inline(facts, many=False, timeout=timeout)
             or (rules.snapshots is not None and rules.snapshots.in_gap)
         ):
             return None
-        read = self._performing.read_alone
         try:
-            return policy.run_inline(worker, facts, Kind.READ, read, sql, parameters, execute)
+            return policy.run_inline(worker, facts, Kind.READ, execute, sql, parameters)
         except Exception:  # SQLAlchemy raises its own of the next try
             return None
 

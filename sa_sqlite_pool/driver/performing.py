@@ -7,7 +7,7 @@ import sqlite3
 from typing import final
 
 from ..errors import ForbiddenWriteError
-from ..execution.replies import Execute, Parameters, Reply
+from ..execution.replies import Reply
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
@@ -85,22 +85,6 @@ class Performing:
         kind = statement.kind
         if (kind.writes or kind is Kind.END) and not connection.in_transaction:
             transaction.committed(connection)
-        return reply
-
-    @property
-    def reads_only(self) -> bool:
-        """True if SQLite and its authorizer refuse all writes, with nothing to be switched."""
-        return not self._switches and self._authorizer.access is Access.READER
-
-    def read_alone(
-        self, connection: sqlite3.Connection, sql: str, parameters: Parameters, execute: Execute
-    ) -> Reply:
-        """Execute a read in a transaction of its own; only if it :attr:`reads_only`."""
-        authorizer = self._authorizer
-        authorizer.denied = authorizer.attempted = None
-        reply = execute(connection, sql, parameters)
-        if authorizer.attempted is not None:  # weighed where it runs again
-            raise Misjudged
         return reply
 
     def read(self, connection: sqlite3.Connection, statement: Statement) -> Reply:

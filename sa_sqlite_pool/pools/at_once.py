@@ -56,8 +56,8 @@ class ReadsAtOnce:
         Return None, at no cost, if something has to be awaited first: a connection that is at rest,
         a gap in the log, or a thread. Waiting tasks are never overtaken.
         """
-        connector, line = self._connector, self._line
-        if connector.refusal is not None or not connector.knows_file:
+        line = self._line
+        if self._connector.refusal is not None:
             return None
         permit = line.acquire_for_a_moment()
         if permit is None:

@@ -220,7 +220,6 @@ class PreparedRead:
         if shape is not None and rows is None:
             budget = of_running_loop(LoopBudget)
             await budget.enter()
-            self._assert_usable()  # it may have been closed meanwhile
             shape, rows = self._read_now(budget, shape, parameters, execute)
         if rows is None:
             self._binder.assert_known(parameters)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,9 +35,11 @@ _TEXT = "2024-01-02 03:04:05.000000"
 
 
 @pytest.fixture
-def engine() -> Engine:
+def engine() -> Iterator[Engine]:
     """Any engine: an application's, without a pool of this package."""
-    return create_engine("sqlite://")
+    engine = create_engine("sqlite://")
+    yield engine
+    engine.dispose()
 
 
 def test_how_parameters_become_the_drivers() -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.pool import Pool
 from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, StatementTimeout
 from sa_sqlite_pool.prepared.read import PreparedRead
 from tests.helpers import ENDLESS, Item, create_items, driver
-from tests.prepared.conftest import AT_ONCE, BY_SQLALCHEMY, COUNT_TO, Ways
+from tests.prepared.conftest import AT_ONCE, BY_SQLALCHEMY, COUNT_TO, IN_LINE, Ways
 
 
 @pytest.fixture
@@ -255,6 +255,32 @@ async def test_pools_that_look_at_connections_first(
         for _ in range(4):
             assert len(await read.all()) == 3
         assert ways.taken == (0, 3, 1)
+
+
+async def test_a_connection_that_is_not_set_up_yet(
+    db: SQLiteDatabase, by_id: PreparedRead, ways: Ways
+) -> None:
+    """A checkout that failed at its end has left it so; the next one finishes the set-up."""
+    async with db.reader_engine.connect() as connection:
+        executor = (await driver(connection)).executor
+    executor.ready = False
+    _ = ways.taken
+    assert (await by_id.one(id=1)).id == 1
+    assert ways.taken == IN_LINE
+    assert executor.ready
+
+
+async def test_a_busy_timeout_that_a_function_has_set(
+    db: SQLiteDatabase, by_id: PreparedRead, ways: Ways
+) -> None:
+    """The loop does not wait in SQLite: the next call runs in line, which switches it off."""
+    await db.run_read_core(
+        lambda connection: connection.execute(text("PRAGMA busy_timeout = 60000")).all()
+    )
+    for expected in (IN_LINE, AT_ONCE):
+        _ = ways.taken
+        assert (await by_id.one(id=1)).id == 1
+        assert ways.taken == expected
 
 
 async def test_a_raw_connection_that_was_lent(

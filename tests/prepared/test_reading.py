@@ -23,7 +23,9 @@ from sa_sqlite_pool import DatabaseClosedError, ReadTimeout, SQLiteDatabase
 from sa_sqlite_pool.database_file import database_file
 from sa_sqlite_pool.execution import jobs
 from sa_sqlite_pool.execution.loop_budget import LoopBudget
+from sa_sqlite_pool.execution.replies import Reply, execute_at_once
 from sa_sqlite_pool.files.location import Location
+from sa_sqlite_pool.pools import at_once
 from sa_sqlite_pool.prepared.read import PreparedRead
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from sa_sqlite_pool.turn.snapshots import Snapshots
@@ -175,15 +177,17 @@ async def test_it_waits_for_a_reader_in_order(db: SQLiteDatabase, by_id: Prepare
     assert order == ["0", "1", "2", "3"]
 
 
-async def test_it_waits_no_longer_than_read_timeout(path: Path) -> None:
-    """The error names who has the reader."""
+async def test_it_waits_no_longer_than_read_timeout(path: Path, ways: Ways) -> None:
+    """The error names who has the reader, and comes after one wait."""
     async with SQLiteDatabase(path, readers=1, read_timeout=0.05) as db:
         await create_items(db.writer_engine)
         read = await learned(db)
         async with db.reader_engine.connect() as connection:
             await connection.execute(text("SELECT 'the holder'"))
+            _ = ways.taken
             with pytest.raises(ReadTimeout, match=r"waited 0\.05 s.*SELECT 'the holder'"):
                 await read.one(id=1)
+            assert ways.taken == IN_LINE
         assert (await read.one(id=1)).id == 1
 
 
@@ -207,6 +211,18 @@ async def test_fifty_tasks_leave_the_loop_to_others(
     await other
     assert ways.taken == (50, 0, 0)
     assert laps >= 49
+
+
+async def test_the_loop_learns_how_long_they_take(
+    by_id: PreparedRead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that an iteration lets in as many as have room in it."""
+    clock = iter(range(100))
+    monkeypatch.setattr(at_once, "perf_counter", lambda: next(clock))
+    budget = of_running_loop(LoopBudget)
+    before = budget.statistics().mean_seconds
+    await by_id.one(id=1)
+    assert budget.statistics().mean_seconds == pytest.approx(before + (1 - before) / 16)
 
 
 async def test_it_waits_for_the_end_of_a_gap(path: Path, by_id: PreparedRead, ways: Ways) -> None:
@@ -313,6 +329,42 @@ async def test_closed_while_it_waits(path: Path) -> None:
         await task
     await held.close()
     await closing
+
+
+async def test_closed_while_it_waits_for_the_loop(path: Path) -> None:
+    """A call that the loop lets in after close() has begun is sent away, too."""
+    db = await SQLiteDatabase(path, readers=1).open()
+    await create_items(db.writer_engine)
+    read = await learned(db)
+
+    async def wait() -> None:
+        budget = of_running_loop(LoopBudget)
+        while budget.enter_nowait():
+            pass
+        await read.one(id=1)
+
+    found, _ = await asyncio.gather(wait(), db.close(), return_exceptions=True)
+    assert isinstance(found, DatabaseClosedError)
+
+
+async def test_a_pool_that_is_disposed_of_meanwhile(db: SQLiteDatabase, ways: Ways) -> None:
+    """By another thread: its last connection is closed when it comes back."""
+    read = db.prepare(text("SELECT 1"))
+    for _ in range(3):
+        await read.scalar()
+    assert ways.taken[0] > 0
+    pool: Any = db.reader_engine.sync_engine.pool
+
+    def execute(connection: sqlite3.Connection, sql: str, parameters: Any) -> Reply:
+        pool.dispose()
+        return execute_at_once(connection, sql, parameters)
+
+    budget = of_running_loop(LoopBudget)
+    reply = pool.read_at_once(budget, "SELECT 1", (), execute, None)
+    assert reply is not None
+    assert reply.rows == [(1,)]
+    assert pool.checkedin() == 0
+    await db.reader_engine.dispose()
 
 
 async def test_engines_that_are_disposed_of(db: SQLiteDatabase, by_id: PreparedRead) -> None:
