@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import bindparam, select, text
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.database_file import database_file
+from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.prepared.read import PreparedRead
 from sa_sqlite_pool.transactions import placement
-from tests.helpers import create_items
+from sa_sqlite_pool.turn.snapshots import Snapshots
+from tests.helpers import Item, create_items
 
 
 class Ways:
@@ -87,3 +90,23 @@ async def db(path: Path) -> AsyncIterator[SQLiteDatabase]:
     async with SQLiteDatabase(path, readers=1) as database:
         await create_items(database.writer_engine)
         yield database
+
+
+BY_ID = select(Item.id, Item.amount).where(Item.id == bindparam("id"))
+
+
+async def learned(db: SQLiteDatabase) -> PreparedRead:
+    """A read that runs on the loop from now on."""
+    read = db.prepare(BY_ID)
+    for _ in range(3):
+        await read.one(id=1)
+    return read
+
+
+def snapshots(path: Path) -> Snapshots:
+    return database_file(Location(str(path))).snapshots
+
+
+@pytest.fixture
+async def by_id(db: SQLiteDatabase) -> PreparedRead:
+    return await learned(db)
