@@ -327,8 +327,7 @@ class Executor:
             timeout = self.statement_timeout
         facts, connection = policy.facts.of(sql), worker.idle_connection
         if (
-            facts.kind is not Kind.READ
-            or connection is None
+            connection is None
             or not self.ready
             or policy.authorizer.busy_timeout
             or not policy.is_inline(facts, many=False, timeout=timeout)

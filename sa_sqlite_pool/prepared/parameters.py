@@ -59,6 +59,8 @@ class Binder:
         )
 
     def _bind_anew(self, given: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+        if not given.keys() <= self.names:
+            raise KeyError
         parameters = self._compiled.construct_params(given, escape_names=False)
         return expand(self._compiled, parameters)
 

@@ -143,10 +143,6 @@ CASES = [
         select(Thing.id).where(Thing.id >= bindparam("n"), Thing.id <= bindparam("n", 3)),
         [{"n": 2}],
     ),
-    Case(
-        "a default of the same parameter elsewhere",
-        select(Thing.id).where(Thing.id >= bindparam("n"), Thing.id <= bindparam("n", 3)),
-    ),
     Case("a label", select(Thing.id.label("number"), func.upper(Thing.name).label("loud"))),
     Case("names twice", select(Thing.id, Thing.id, _other.id).join(_other, _other.id == Thing.id)),
     Case("nameless", select(Thing.id + 1, func.count(), literal_column("2 + 2"))),

@@ -91,7 +91,6 @@ async def test_the_same_as_sqlalchemy(db: SQLiteDatabase, case: Case) -> None:
 
 LEFT_TO_SQLALCHEMY = {
     "nothing given",
-    "a default of the same parameter elsewhere",
     "of the wrong type",
     "not for SQLite",
     "no such table",

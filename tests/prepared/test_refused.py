@@ -99,6 +99,15 @@ async def test_parameters_that_the_statement_does_not_have(db: SQLiteDatabase) -
         await db.prepare(select(Item.id)).one(id=2)
 
 
+async def test_parameters_that_a_list_does_not_have(db: SQLiteDatabase) -> None:
+    """The same where the text is made anew for each call."""
+    read = db.prepare(select(Item.id).where(Item.id.in_(bindparam("ids"))))
+    for _ in range(4):
+        assert await read.scalars(ids=[1, 2]) == [1, 2]
+        with pytest.raises(ArgumentError, match="no parameter id; it has: ids"):
+            await read.scalars(ids=[1, 2], id=3)
+
+
 async def test_parameters_that_are_missing(db: SQLiteDatabase) -> None:
     """SQLAlchemy's StatementError says which."""
     read = db.prepare(_BY_ID)
@@ -106,6 +115,16 @@ async def test_parameters_that_are_missing(db: SQLiteDatabase) -> None:
         await read.one(id=1)
         with pytest.raises(StatementError, match="value is required for bind parameter 'id'"):
             await read.one()
+
+
+async def test_a_default_that_the_same_parameter_has_elsewhere(db: SQLiteDatabase) -> None:
+    """It is missing all the same, as SQLAlchemy has it."""
+    between = Item.id >= bindparam("id"), Item.id <= bindparam("id", 3)
+    read = db.prepare(select(Item.id).where(*between))
+    for _ in range(3):
+        assert await read.scalars(id=2) == [2]
+        with pytest.raises(StatementError, match="value is required"):
+            await read.scalars()
 
 
 async def test_parameters_of_any_name(db: SQLiteDatabase) -> None:
