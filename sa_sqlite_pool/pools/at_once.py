@@ -53,8 +53,8 @@ class ReadsAtOnce:
     ) -> Reply | None:
         """Read now, in a snapshot of its own; ``budget`` is the loop's, and has let the task in.
 
-        Return None, with nothing done, if something has to be awaited first: a connection that is at rest,
-        a gap in the log, or a thread. Waiting tasks are never overtaken.
+        Return None, with nothing done, if something has to be awaited first: a connection at rest,
+        the end of a gap in the log, or a thread. Waiting tasks are never overtaken.
         """
         line = self._line
         if self._connector.refusal is not None:

@@ -65,14 +65,16 @@ async def test_a_statement_that_is_new_to_a_connection(path: Path, ways: Ways) -
             assert ways.taken == AT_ONCE
 
 
-async def test_what_sqlite_is_told(path: Path) -> None:
+@pytest.mark.parametrize("placement", ["auto", "thread"])
+async def test_what_sqlite_is_told(path: Path, placement: str) -> None:
     """The statement, and nothing around it: neither BEGIN nor ROLLBACK."""
     sent: list[str] = []
 
     def on_connect(connection: sqlite3.Connection) -> None:
         connection.set_trace_callback(sent.append)
 
-    async with SQLiteDatabase(path, readers=1, on_connect=on_connect) as db:
+    options: dict[str, Any] = {"on_connect": on_connect, "placement": placement}
+    async with SQLiteDatabase(path, readers=1, **options) as db:
         await create_items(db.writer_engine)
         read = await learned(db)
         sent.clear()
