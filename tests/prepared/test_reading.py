@@ -190,6 +190,20 @@ async def test_fifty_tasks_leave_the_loop_to_others(
     assert laps >= 49
 
 
+async def test_in_threads_it_does_not_wait_for_the_loop(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``placement="thread"``: nothing of it is work on the loop, which need not let it in."""
+
+    def enter_nowait(_: LoopBudget) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(LoopBudget, "enter_nowait", enter_nowait)
+    async with SQLiteDatabase(path, readers=1, placement="thread") as db:
+        await create_items(db.writer_engine)
+        assert (await (await learned(db)).one(id=1)).id == 1
+
+
 async def test_the_loop_learns_how_long_they_take(
     by_id: PreparedRead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
