@@ -43,6 +43,7 @@ READING: tuple[Contender, ...] = (
     catalogue.drop_in,
     catalogue.both_engines,
     catalogue.synchronous,
+    catalogue.prepared_reads,
 )
 WRITING: tuple[Contender, ...] = (
     catalogue.stock,

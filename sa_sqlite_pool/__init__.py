@@ -27,6 +27,7 @@ from .errors import (
     WriteTimeout,
 )
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
+from .prepared.read import PreparedRead
 from .sessions.drop_in import (
     AsyncConnection,
     AsyncEngine,
@@ -69,6 +70,7 @@ __all__ = [
     "OpenReadError",
     "OwnLockError",
     "PoolTimeout",
+    "PreparedRead",
     "ReadLockTimeout",
     "ReadTimeout",
     "ReaderPool",

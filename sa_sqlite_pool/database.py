@@ -27,6 +27,7 @@ from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url
 from .pools.base import FairPool
 from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
+from .prepared.api import PreparesReads
 from .sessions.given_out import GuardedSessionmaker, SessionBlock
 from .sessions.lean import LeanEngine
 from .sessions.maker import sessionmaker_options
@@ -60,7 +61,7 @@ _HURRY_SECONDS = 0.5
 _CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
 
 
-class SQLiteDatabase(RunsClosures):
+class SQLiteDatabase(RunsClosures, PreparesReads):
     """One SQLite database: a writer engine, a reader engine, and sessions over both.
 
     ::

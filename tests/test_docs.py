@@ -72,6 +72,11 @@ def test_closures(tmp_path: Path) -> None:
     assert run("closures.md", tmp_path) == blocks("closures.md", "text")[0]
 
 
+def test_prepared(tmp_path: Path) -> None:
+    """The program prints what the page says."""
+    assert run("prepared.md", tmp_path) == blocks("prepared.md", "text")[0]
+
+
 def test_drivers(tmp_path: Path) -> None:
     """The program prints what the page says."""
     assert run("drivers.md", tmp_path) == blocks("drivers.md", "text")[0]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 from sqlalchemy.util import IdentitySet
 
 import sa_sqlite_pool
-from sa_sqlite_pool import SQLiteDatabase, migrations, restore, routing_sessionmaker
+from sa_sqlite_pool import (
+    PreparedRead,
+    SQLiteDatabase,
+    migrations,
+    restore,
+    routing_sessionmaker,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -41,6 +47,17 @@ if TYPE_CHECKING:
         await db.run_read(total, "1")  # type: ignore[arg-type]
         await db.run_read(total)  # type: ignore[call-arg]
         await db.run_read(rows)  # type: ignore[arg-type]
+
+    async def prepared(db: SQLiteDatabase) -> None:
+        read = db.prepare(text("SELECT 1 AS one"))
+        assert_type(read, PreparedRead)
+        assert_type((await read.one()).one, Any)
+        for row in await read.all():
+            assert_type(row, Row[Any])
+        for mapping in await read.mappings():
+            assert_type(mapping, RowMapping)
+        assert_type(await read.one_or_none(one=1), Row[Any] | None)
+        db.prepare("SELECT 1")  # type: ignore[arg-type]
 
     async def migrated(db: SQLiteDatabase, engine: AsyncEngine) -> None:
         assert_type(await migrations.current(db, config="alembic.ini"), tuple[str, ...])

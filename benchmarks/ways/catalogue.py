@@ -115,3 +115,5 @@ WRITING_SESSIONS: tuple[Contender, ...] = (
     _synchronous_sessions,
 )
 """For writes through ORM sessions."""
+
+prepared_reads = Concurrent("prepared read", facade.prepared_reads)

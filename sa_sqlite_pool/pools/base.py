@@ -40,6 +40,7 @@ from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
+from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
 from .fitness import is_fit
@@ -48,7 +49,7 @@ from .on_file import OnFile
 from .resting import IdleConnections, KeptConnections
 
 
-class FairPool(OnFile, AsyncAdaptedQueuePool):
+class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
     """Base of this package's pools: a permit first, in order of arrival, then a connection.
 
     ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take the
