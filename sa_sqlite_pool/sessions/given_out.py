@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncContextDecorator
-from typing import Any, final
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import wraps
+from typing import Any, TypeVar, cast, final
 
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -14,6 +15,8 @@ from sqlalchemy.orm import Session
 from ..compat.greenlets import greenlet_spawn
 from ..settings import Role
 from .routing import RoutedAsyncSession, RoutedSession
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 @final
@@ -30,7 +33,7 @@ class GuardedSessionmaker(async_sessionmaker[AsyncSession]):
 
 
 @final
-class SessionBlock(AsyncContextDecorator, AbstractAsyncContextManager[AsyncSession, None]):
+class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
     """The context of ``db.read()`` and ``db.write()``: a session, which ends with it.
 
     The session is made by ``maker`` with ``options``, and ``name`` is that of the block, for
@@ -47,8 +50,15 @@ class SessionBlock(AsyncContextDecorator, AbstractAsyncContextManager[AsyncSessi
         self._name = name
         self._session: AsyncSession | None = None
 
-    def _recreate_cm(self) -> SessionBlock:
-        return SessionBlock(self._maker, self._options, self._name)
+    def __call__(self, function: F) -> F:
+        """Decorate a coroutine function: a block around each call."""
+
+        @wraps(function)
+        async def inner(*args: Any, **kwargs: Any) -> Any:
+            async with SessionBlock(self._maker, self._options, self._name):
+                return await function(*args, **kwargs)
+
+        return cast(F, inner)
 
     async def __aenter__(self) -> AsyncSession:
         if self._session is not None:

@@ -181,7 +181,7 @@ def test_what_a_pool_keeps_at_rest() -> None:
     pool.connect().close()
     pool.status()
     pool.dispose()
-    own = {"_records", "_empty", "__class__", "__dict__"}
+    own = {"_records", "_empty", "take", "__class__", "__dict__"}
     assert asked - own <= {"put", "get", "put_nowait", "get_nowait", "qsize", "maxsize", "use_lifo"}
     assert pool._pool.maxsize == 3
     assert pool._pool.use_lifo is True
