@@ -180,7 +180,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self._executor.run_briefly(lambda: close_abandoned(self._streams))
 
     def create_function(self, *args: Any, **kw: Any) -> None:
-        self._executor.policy.functions_may_have_changed()
+        self._executor.policy.function_registered(args[0] if args else kw.get("name"))
         self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def commit(self) -> None:

@@ -1,8 +1,12 @@
-"""Call what opens an engine's connections: SQLAlchemy's dialect, or the application's creator."""
+"""Call what opens an engine's connections: SQLAlchemy's dialect, or the application's creator.
+
+And the arguments with which that is done.
+"""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import sqlite3
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,10 +17,18 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
-from ..execution.connection_thread import ConnectionThread
+from ..execution.connection_thread import ConnectionThread, connection_class
 from ..execution.shared_thread import SharedThread
+from ..files.images import with_images
+from ..files.location import Location
+from ..files.private_directory import is_private
+from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
+from ..sqlite.isolation import check_connect_args
+from ..sqlite.shared_hooks import sharing_hooks
+
+logger = logging.getLogger("sa_sqlite_pool")
 
 
 @final
@@ -46,6 +58,53 @@ class Opened:
     def give_up(self, shared: SharedThread) -> None:
         """Close it, without a wait."""
         self._use(shared).give_up("it was never used", keep=False, done=lambda _: None)
+
+
+@final
+class Arguments:
+    """The arguments of ``sqlite3.connect`` with which connections of an engine are opened.
+
+    ``convert`` says that converters are called, and ``own_class`` is the class of connections on
+    which nothing was registered; None if they are of a class of the application.
+    """
+
+    def __init__(self) -> None:
+        self.cached_statements = DEFAULT_CACHED_STATEMENTS
+        self.convert = False
+        self.own_class: type[sqlite3.Connection] | None = None
+        self._timeout_said = False
+
+    def complete(
+        self, parameters: dict[str, Any], location: Location, settings: ConnectionSettings
+    ) -> None:
+        """Complete what the application and all listeners have given."""
+        check_connect_args(parameters)
+        self._mind_timeout(parameters.pop("timeout", None), location, settings)
+        parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
+        parameters.update(check_same_thread=False, timeout=0)
+        self.cached_statements = int(parameters["cached_statements"])
+        self.convert = bool(parameters.get("detect_types"))
+        own = "factory" not in parameters
+        base = parameters.get("factory", connection_class())
+        if is_private(location.path):
+            base = parameters["factory"] = with_images(base)
+        if isinstance(base, type):
+            parameters["factory"] = sharing_hooks(base)
+        self.own_class = parameters["factory"] if own else None
+
+    def _mind_timeout(
+        self, timeout: object, location: Location, settings: ConnectionSettings
+    ) -> None:
+        waits = (settings.write_timeout, settings.read_timeout)
+        if timeout is None or timeout in waits or self._timeout_said:
+            return
+        self._timeout_said = True
+        logger.warning(
+            'connect_args={"timeout": %s} of %s is not used: this pool waits write_timeout=%s s '
+            "for the right to write and for SQLite's lock, and read_timeout=%s s to read; give "
+            "those to create_async_engine() instead",
+            *(timeout, location.label, *waits),
+        )
 
 
 @final

@@ -83,7 +83,8 @@ class Site:
         location = self._location
         assert location.path is not None
         location.check()  # first: the first use mounts an automount
-        file = os.path.realpath(location.path)
+        file = location.file
+        assert file is not None
         _check_side_files(file)
         mount = find_mount(file)
         if mount is not None and location.writable:

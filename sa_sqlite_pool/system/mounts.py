@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
@@ -109,15 +110,19 @@ def find_mount(path: str) -> Mount | None:
     return mount_of(path, parse_mounts(mountinfo))
 
 
-def parse_mounts(mountinfo: bytes) -> list[Mount]:
-    """Return the mounts in ``mountinfo``, in their order; skip a line of another form."""
+@lru_cache(maxsize=1)
+def parse_mounts(mountinfo: bytes) -> tuple[Mount, ...]:
+    """Return the mounts in ``mountinfo``, in their order; skip a line of another form.
+
+    The last answer is kept, since mounts seldom change from one opening to the next.
+    """
     mounts = []
     for line in mountinfo.splitlines():
         try:
             mounts.append(_parse(line.split(b" ")))
         except (IndexError, ValueError):
             continue
-    return mounts
+    return tuple(mounts)
 
 
 def _parse(fields: list[bytes]) -> Mount:

@@ -167,9 +167,9 @@ def test_read_only_mounts(path: str, read_only: bool) -> None:
 def test_what_is_not_known_is_not_said() -> None:
     """No root among the mounts, nothing at all, lines of another form."""
     assert mount_of("/app.db", parse_mounts(CHROOT.strip())) is None
-    assert parse_mounts(b"") == []
+    assert parse_mounts(b"") == ()
     assert (
-        parse_mounts(b"1 2 3\nx y 0:1 / / rw - ext4 a rw\n5 4 0:1 / /p rw shared:1 ext4 a rw") == []
+        parse_mounts(b"1 2 3\nx y 0:1 / / rw - ext4 a rw\n5 4 0:1 / /p rw shared:1 ext4 a rw") == ()
     )
 
 
