@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import ReaderPool, WriterPool
+from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from sa_sqlite_pool.transactions import facts, placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, until
@@ -40,8 +40,8 @@ async def test_long_steps_have_a_thread_of_their_own(
 
     Many short steps do better in the thread of all, one after the other.
     """
-    await create_items(make_engine(WriterPool))
-    engine = make_engine()
+    await create_items(make_engine(WriterPool), 200)
+    engine = make_engine(SQLitePool)
     async with engine.connect() as first, engine.connect() as second:
         for connection in (first, second):
             await connection.execute(text("SELECT 1"))
