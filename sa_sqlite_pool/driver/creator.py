@@ -9,7 +9,7 @@ import inspect
 import logging
 import sqlite3
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any, final
 
 import aiosqlite
@@ -115,10 +115,9 @@ class Creator:
         self.early: Opened | None = None
         self._early_info: dict[Any, Any] = {}
         self._call = call
-        names, required = _arguments(call)
         # The engine's own creator is recognized by its one argument, as in QueuePool.
-        self.by_dialect = names == ["connection_record"]
-        self._takes_record = self.by_dialect or required == 1
+        self.by_dialect = _takes_only_record(call)
+        self._takes_record = self.by_dialect or _number_required(call) == 1
 
     def __repr__(self) -> str:
         return repr(self._call)
@@ -149,12 +148,25 @@ class Creator:
         return early
 
 
-def _arguments(call: Callable[..., Any]) -> tuple[list[str], int]:
-    """Return the names of its arguments, and how many positional ones are required."""
+_ANY_NUMBER = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+
+
+def _takes_only_record(call: Callable[..., Any]) -> bool:
+    """Return whether it is a function of ``connection_record`` alone; ``inspect`` takes longer."""
+    code = getattr(call, "__code__", None)
+    return (
+        isinstance(code, CodeType)
+        and code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] == ("connection_record",)
+        and not code.co_flags & _ANY_NUMBER
+        and not hasattr(call, "__wrapped__")
+    )
+
+
+def _number_required(call: Callable[..., Any]) -> int:
+    """Return how many positional arguments are required."""
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):  # some functions in C have no signature
-        return [], 0
+        return 0
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return [p.name for p in parameters], len(required)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from ..errors import DatabaseNotUsableError
-from ..system.mounts import find_mount
+from ..system.mounts import find_mount, real_path_at_hand
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,16 @@ class Location:
         if found is None:
             found = vars(self)["_file"] = os.path.realpath(self.path)
         return found
+
+    def is_at_hand(self) -> bool:
+        """Return whether looking at the file waits for no server and no program, only for disks.
+
+        This itself waits for none. It learns the real path on the way.
+        """
+        found = None if self.path is None else real_path_at_hand(self.path)
+        if found is not None:
+            vars(self)["_file"] = found
+        return found is not None
 
     @property
     def identity(self) -> str:

@@ -1,7 +1,7 @@
 """The check whether a database may be where it is, before anything there is created or changed.
 
 A look at a path waits for its file server, for ever if the server is gone. So a thread does it,
-once for each engine, and the event loop goes on.
+once for each engine, and the event loop goes on. Where no server is asked, the loop itself looks.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class Site:
             raise self._no_answer(wait)
         try:
             if not self.inspected:
-                await self._wait_for_look(wait)
+                if self._location.is_at_hand():
+                    self._look()
+                else:
+                    await self._wait_for_look(wait)
             self.settled = not self._line.waiting
         finally:
             self._line.release(permit)
