@@ -12,6 +12,7 @@ connection is opened early, and SQLite is asked for the file (:meth:`Connector.f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import weakref
@@ -73,7 +74,11 @@ class Connector:
         self._creator = Creator(creator)
         self._dialect: Any = None
         self._database: object = None  # the name that this object told the dialect to open
-        self._own: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()  # opened by that name
+        # What was opened by that name, and its set-up if that was tried already.
+        self._own: weakref.WeakKeyDictionary[aiosqlite.Connection, _SetUp | None] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._rules: Rules | None = None  # of the pool that opens a connection
         self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
         self._prepared = False
@@ -199,8 +204,9 @@ class Connector:
         self._dialect = dialect
         event.listen(dialect, "do_connect", self.on_do_connect)
 
-    def open(self, record: Any) -> Opened:
+    def open(self, record: Any, rules: Rules) -> Opened:
         """Return what the dialect or the application's creator opens. Needs a greenlet."""
+        self._rules = rules
         if early := self._creator.take_early(record):
             return early
         _check_not_inherited(self.location)
@@ -227,9 +233,11 @@ class Connector:
     async def _connect(self, *arguments: Any, **parameters: Any) -> aiosqlite.Connection:
         """Call ``aiosqlite.connect()`` with the arguments as all listeners have left them."""
         self._arguments.complete(parameters, self.location, self.settings)
-        connection = await open_connection(*arguments, **parameters)
-        if arguments[:1] == (self._database,):
-            self._own.add(connection)
+        if arguments[:1] != (self._database,):
+            return await open_connection(arguments, parameters)
+        set_up = self._set_up_own()
+        connection = await open_connection(arguments, parameters, set_up and set_up.at_once)
+        self._own[connection] = set_up
         return connection
 
     def _locate(self, database: str, *, uri: bool) -> Location:
@@ -272,22 +280,20 @@ class Connector:
     # -- after: the set-up in the connection's thread -------------------------------------------
 
     async def finish(self, opened: Opened, rules: Rules) -> Executor:
-        """Set up the connection that :meth:`open` has returned; in one hop, where nothing waits."""
+        """Set up the connection that :meth:`open` has returned, as far as that is left to do."""
         worker, own = self._worker_of(opened)
-        policy = PlacementPolicy(self._placement, Authorizer(), self._arguments.cached_statements)
-        set_up = self._set_up(policy, rules.log, own=own)
+        set_up = self._own.get(opened.raw) or _SetUp(self, self._policy(), rules.log, own=own)
         try:
-            if not await self._is_set_up_at_once(worker, set_up, own=own):
-                await self._try(lambda: worker.run(set_up))
+            await self._set_up(worker, set_up)
             if self.settings.on_connect is not None or self._must_be_made_read_only:
-                await worker.run(lambda connection: self._complete(connection, policy))
+                await worker.run(lambda connection: self._complete(connection, set_up.policy))
         except asyncio.CancelledError:
             worker.give_up("it was never opened", keep=False, done=lambda _: None)
             raise
         except BaseException:
             await worker.close()
             raise
-        return Executor(worker, policy, rules)
+        return Executor(worker, set_up.policy, rules)
 
     def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
         """Return its thread, and whether it was opened with this object's arguments."""
@@ -299,48 +305,44 @@ class Connector:
         self.shared_thread.note_connection()
         return worker, own
 
-    def _set_up(
-        self, policy: PlacementPolicy, log: Log | None, *, own: bool
-    ) -> Callable[[sqlite3.Connection], None]:
-        """Return what sets a new connection up, in its thread; after an error, in a new try."""
-        location, alone, first = self.location, self.site.doubtful, True
+    def _policy(self) -> PlacementPolicy:
+        return PlacementPolicy(self._placement, Authorizer(), self._arguments.cached_statements)
 
-        def set_up(connection: sqlite3.Connection) -> None:
-            nonlocal first
-            if first:
-                first = False
-                dbapi.learn(connection)
-                if not own:
-                    keep_main_greenlet()  # in a thread that was started elsewhere
-                self.isolation_level = take_isolation_level(connection)
-            if not own:
-                self._check_same_file(connection)
-            if self._reads_first(own=own) and not is_prepared(connection, self.settings.pragmas):
-                raise NotPrepared
-            switched = configure(connection, location, self._pragmas(), alone=alone)
-            if log is not None:
-                self._leave_to(log, connection, new=switched)
-            if own and type(connection) is self._arguments.own_class:
-                policy.is_new(connection)
-            install_authorizer(connection, policy.authorizer)
+    def _set_up_own(self) -> _SetUp | None:
+        """Return the set-up of a connection that is opened now; None before the rules are known."""
+        if self._rules is None:
+            return None
+        return _SetUp(self, self._policy(), self._rules.log, own=True)
 
-        return set_up
+    async def _set_up(self, worker: ConnectionThread, set_up: _SetUp) -> None:
+        """Set a connection up, unless that was done when it was opened."""
+        if not set_up.done and self.reads_first(own=set_up.own):
+            try:
+                await worker.run(set_up)
+            except dbapi.failures(NotPrepared):
+                await self._prepare()  # or raise what is wrong
+        if not set_up.done:
+            await self._try(lambda: worker.run(set_up))
 
-    async def _is_set_up_at_once(
-        self, worker: ConnectionThread, set_up: Callable[[sqlite3.Connection], None], *, own: bool
-    ) -> bool:
-        """Try to set the first connection of a reader up; if that fails, prepare the database."""
-        if not self._reads_first(own=own):
-            return False
-        try:
-            await worker.run(set_up)
-        except dbapi.failures(NotPrepared):
-            await self._prepare()  # or raise what is wrong
-            return False
-        self._prepared = True
-        return True
+    def set_up_in_thread(
+        self, connection: sqlite3.Connection, policy: PlacementPolicy, log: Log | None, *, own: bool
+    ) -> None:
+        """Set a connection up, in its thread. It may be called again after an error."""
+        reads_first = self.reads_first(own=own)
+        if not own:
+            self._check_same_file(connection)
+        if reads_first and not is_prepared(connection, self.settings.pragmas):
+            raise NotPrepared
+        alone = self.site.doubtful
+        switched = configure(connection, self.location, self._pragmas(), alone=alone)
+        if log is not None:
+            self._leave_to(log, connection, new=switched)
+        if own and type(connection) is self._arguments.own_class:
+            policy.is_new(connection)
+        install_authorizer(connection, policy.authorizer)
+        self._prepared = self._prepared or reads_first
 
-    def _reads_first(self, *, own: bool) -> bool:
+    def reads_first(self, *, own: bool) -> bool:
         """Return whether it is unknown if the database is as readers need it."""
         return own and self.opens_read_only and self.location.writable and not self._prepared
 
@@ -418,6 +420,40 @@ class Connector:
             policy.settings.switch_off_waiting(connection)
         if self._must_be_made_read_only:
             policy.settings.set_read_only(connection, True)
+
+
+@final
+class _SetUp:
+    """The set-up of one connection, called in its thread in as many tries as it takes.
+
+    ``done`` says that it has succeeded; ``own``, that the connection was opened with the
+    connector's arguments.
+    """
+
+    def __init__(
+        self, connector: Connector, policy: PlacementPolicy, log: Log | None, *, own: bool
+    ) -> None:
+        self.policy = policy
+        self.own = own
+        self.done = False
+        self._connector = connector
+        self._log = log
+        self._begun = False
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        if not self._begun:
+            self._begun = True
+            dbapi.learn(connection)
+            if not self.own:
+                keep_main_greenlet()  # in a thread that was started elsewhere
+            self._connector.isolation_level = take_isolation_level(connection)
+        self._connector.set_up_in_thread(connection, self.policy, self._log, own=self.own)
+        self.done = True
+
+    def at_once(self, connection: sqlite3.Connection) -> None:
+        """Try once, in the hop that opens the connection; the next try raises what is wrong."""
+        with contextlib.suppress(Exception):
+            self(connection)
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe

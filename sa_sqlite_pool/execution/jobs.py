@@ -64,7 +64,8 @@ class Job(Generic[T]):
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
     After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
-    has ended in the meantime. Without a connection, ``interruptible`` must be False.
+    has ended in the meantime. Without a connection, it cannot be interrupted until the function has
+    opened one: see :meth:`may_interrupt`.
     """
 
     __slots__ = (
@@ -126,6 +127,10 @@ class Job(Generic[T]):
         return self._give_up_at is not None or self._loop.is_closed()
 
     # -- in the thread --------------------------------------------------------------------------
+
+    def may_interrupt(self, connection: sqlite3.Connection) -> None:
+        """Let a cancellation interrupt the statements of a connection that was just opened."""
+        self._connection = connection
 
     def let_others_fork(self) -> None:
         """Let a ``fork()`` happen within a long function, while that does not use SQLite."""
@@ -234,8 +239,8 @@ class Job(Generic[T]):
             self._loop.call_later(_REPEAT_SECONDS, self._stop)
 
     def _interrupt(self) -> None:
-        assert self._connection is not None
-        self._connection.interrupt()
+        if self._connection is not None:
+            self._connection.interrupt()
 
     @property
     def _was_stopped(self) -> bool:

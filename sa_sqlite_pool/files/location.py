@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from ..errors import DatabaseNotUsableError
-from ..system.mounts import find_mount, real_path_at_hand
+from ..system.mounts import find_mount
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,9 @@ class Location:
             found = vars(self)["_file"] = os.path.realpath(self.path)
         return found
 
-    def is_at_hand(self) -> bool:
-        """Return whether looking at the file waits for no server and no program, only for disks.
-
-        This itself waits for none. It learns the real path on the way.
-        """
-        found = None if self.path is None else real_path_at_hand(self.path)
-        if found is not None:
-            vars(self)["_file"] = found
-        return found is not None
+    def found_at(self, file: str) -> None:
+        """Learn the real path from a caller that has looked it up."""
+        vars(self)["_file"] = file
 
     @property
     def identity(self) -> str:

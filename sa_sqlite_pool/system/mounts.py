@@ -117,7 +117,7 @@ class Mount:
     @property
     def at_hand(self) -> bool:
         """True if nothing but this machine's kernel and disks is asked about its files."""
-        # The layers of an overlay may be anywhere; but nothing runs in a container without its root.
+        # The layers of an overlay may be anywhere; but no container runs without those of its root.
         return self.type in _AT_HAND and (self.type != "overlay" or self.point == "/")
 
     def holds(self, path: str) -> bool:
@@ -139,8 +139,8 @@ def _all_mounts() -> tuple[Mount, ...]:
         return ()
 
 
-def real_path_at_hand(path: str) -> str | None:
-    """Return the real path, None if a step on the way there may wait for a server or a program.
+def find_at_hand(path: str) -> tuple[str, Mount] | None:
+    """Return the real path and its mount; None if a step there may wait for a server or a program.
 
     Goes from link to link as the kernel does, and reads none beyond a mount that is not at hand.
     """
@@ -167,7 +167,8 @@ def real_path_at_hand(path: str) -> str | None:
                 return None
             real = "" if target.startswith("/") else real
             left += target.split("/")[::-1]
-    return real or "/"
+    mount = mount_of(real or "/", mounts)
+    return None if mount is None else (real or "/", mount)
 
 
 @lru_cache(maxsize=1)

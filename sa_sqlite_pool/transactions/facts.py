@@ -23,9 +23,6 @@ _FORGIVING = 100
 
 _MOST_CALLING = 1_000
 
-# What SQLAlchemy asks the first connection of an engine: SQLite looks at a flag, and at no file.
-_INSTANT = "PRAGMA read_uncommitted"
-
 
 @final
 class StatementFacts:
@@ -36,7 +33,7 @@ class StatementFacts:
     ``calls_functions`` says that it calls a function of the application. ``short`` counts
     consecutive short runs in the thread; ``inline``, runs on the event loop since the last long
     one. ``steps_are_long`` says that SQLite computes for long between two rows, as an aggregate
-    may. ``is_instant`` says that no run need be timed.
+    may.
     """
 
     __slots__ = (
@@ -45,7 +42,6 @@ class StatementFacts:
         "calls_functions",
         "finding",
         "inline",
-        "is_instant",
         "kind",
         "kind_of_text",
         "short",
@@ -61,7 +57,6 @@ class StatementFacts:
         self.short = 0
         self.inline = 0
         self.steps_are_long = False
-        self.is_instant = sql == _INSTANT
         self._barred = 0  # remaining runs that must be in the thread
         self._penalty = 0
 

@@ -114,7 +114,7 @@ class PlacementPolicy:
             return False
         writes = facts.kind is not Kind.READ
         if writes and not (facts.kind is Kind.WRITE and self._commits.to_log):
-            return facts.is_instant
+            return False
         return facts.is_short(writes=writes)
 
     def end_is_inline(self, log: Log | None) -> bool:
