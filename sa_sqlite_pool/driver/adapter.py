@@ -185,13 +185,15 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
 
     def reads_uncommitted(self) -> bool:
-        """Return ``PRAGMA read_uncommitted``, a flag of the connection; costs no hop."""
+        """Return ``PRAGMA read_uncommitted``, a flag of the connection."""
         executor = self._executor
 
         def look() -> bool:
             with executor.policy.authorizer.aside():
                 return bool(ask(self.worker.connection, "read_uncommitted"))
 
+        if executor.policy.keeps_to_thread:
+            return executor.run_in_thread(look)
         return executor.run_briefly(look)
 
     def commit(self) -> None:

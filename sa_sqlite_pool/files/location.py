@@ -64,14 +64,14 @@ class Location:
             return None
         # Not a cached_property: up to Python 3.11 that locks all others of the process meanwhile,
         # and a file server that is gone would hold them up for ever.
-        found: str | None = vars(self).get("_file")
+        found: str | None = vars(self).get("file")
         if found is None:
-            found = vars(self)["_file"] = os.path.realpath(self.path)
+            found = vars(self)["file"] = os.path.realpath(self.path)
         return found
 
     def found_at(self, file: str) -> None:
         """Learn the real path from a caller that has looked it up."""
-        vars(self)["_file"] = file
+        vars(self)["file"] = file
 
     @property
     def identity(self) -> str:

@@ -101,6 +101,11 @@ class PlacementPolicy:
         self.writes = 0
         self._disk_reads = 0.0
 
+    @property
+    def keeps_to_thread(self) -> bool:
+        """True if no statement at all may run on the event loop."""
+        return not (self._learns or self._always)
+
     # -- decisions ------------------------------------------------------------------------------
 
     def is_inline(self, facts: StatementFacts, *, many: bool, timeout: float | None) -> bool:
