@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
+from sa_sqlite_pool.sqlite import configuring
 from tests.conftest import MakeEngine
 from tests.helpers import driver
 
@@ -39,7 +40,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What SQLite is told from the set-up of a connection on."""
     told: list[str] = []
-    configure: Callable[..., bool] = connector.configure
+    configure: Callable[..., bool] = configuring.configure
 
     def traced(connection: sqlite3.Connection, *arguments: Any, **options: Any) -> bool:
         connection.set_trace_callback(told.append)
@@ -97,16 +98,16 @@ async def test_the_facade_opens_two(existing: Path, threads: list[str]) -> None:
 
 @pytest.mark.usefixtures("existing")
 @pytest.mark.parametrize(
-    ("poolclass", "most"), [(SQLitePool, 8), (WriterPool, 10), (ReaderPool, 7)]
+    ("poolclass", "most"), [(SQLitePool, 9), (WriterPool, 11), (ReaderPool, 8)]
 )
 async def test_sqlite_is_told_what_is_needed(
     make_engine: MakeEngine, poolclass: type, most: int, statements: list[str]
 ) -> None:
-    """The settings, whether the file is a database, and SQLAlchemy's question, not the functions."""
+    """The settings, whether it is a database, and SQLAlchemy's question; not its functions."""
     async with make_engine(poolclass).connect() as connection:
         await connection.execute(text("SELECT * FROM items"))
     pragmas = [sql for sql in statements if sql.startswith("PRAGMA")]
-    assert len(pragmas) <= most + 1
+    assert len(pragmas) <= most
     assert "PRAGMA function_list" not in pragmas
     assert pragmas[-1] == "PRAGMA read_uncommitted"
 
