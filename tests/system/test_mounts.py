@@ -283,7 +283,7 @@ def test_a_server_on_the_way_is_left_to_the_thread(
     monkeypatch.setattr(os, "readlink", noted)
     for name in ("server/app.db", "server", "link", "loop"):
         assert find_at_hand(str(tmp_path / name)) is None
-    assert not any("server" in path for path in looked)
+    assert not any(path.startswith(f"{tmp_path}/server") for path in looked)
 
 
 def test_other_roots_are_left_to_the_thread(listing: Path) -> None:
