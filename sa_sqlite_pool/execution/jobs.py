@@ -171,6 +171,23 @@ class Job(Generic[T]):
                 self._interrupt()
             time.sleep(0.001)
 
+    def end_beside(self, reason: Exception) -> None:
+        """Do the same while the job's own thread has more to do, which must not be interrupted."""
+        with self._mutex:
+            if self.stage is Stage.QUEUED:
+                self.stage = Stage.DROPPED
+                self._error = reason
+                self._mailbox.post(self._report)
+        while self._interruptible and self._interrupted():
+            time.sleep(0.001)
+
+    def _interrupted(self) -> bool:
+        with self._mutex:
+            running = self.stage is Stage.RUNNING
+            if running:
+                self._interrupt()
+            return running
+
     # -- in the loop ----------------------------------------------------------------------------
 
     def _report(self) -> None:
