@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
 .PHONY: help demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
-.PHONY: bench bench-docs bench-large bench-cancel bench-instructions bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-docs bench-large bench-cancel bench-instructions bench-opening bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
@@ -126,6 +126,10 @@ bench-docs: $(VENV)/.dev  ## docs/benchmarks.md and its pictures, from what was 
 # Python's instructions of a read and of a write, by whose they are: a few seconds.
 bench-instructions: $(VENV)/.dev  ## Python's instructions of a read and of a write
 	$(BIN)/python -m benchmarks.instructions
+
+# What opening and closing cost, beside stock: some seconds.
+bench-opening: $(VENV)/.dev  ## what opening and closing cost, beside stock: some seconds
+	$(BIN)/python -m benchmarks.opening
 
 # Processes that write the same file, beside stock ones: two minutes and a half.
 bench-processes: $(VENV)/.dev  ## processes that write one file: two minutes and a half

@@ -18,6 +18,7 @@ from ..driver.cursors import Cursor, StreamCursor
 from ..errors import ConfigurationError
 from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..settings import Role
+from ..sqlite.inspection import ask
 from ..sqlite.isolation import check_isolation_level
 from ..transactions.placement import PlacementPolicy
 from ..transactions.streams import GIVEN_BACK, close_abandoned
@@ -182,8 +183,20 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self._executor.run_briefly(lambda: close_abandoned(self._streams))
 
     def create_function(self, *args: Any, **kw: Any) -> None:
-        self._executor.policy.functions_may_have_changed()
+        self._executor.policy.function_registered(args[0] if args else kw.get("name"))
         self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
+
+    def reads_uncommitted(self) -> bool:
+        """Return ``PRAGMA read_uncommitted``, a flag of the connection."""
+        executor = self._executor
+
+        def look() -> bool:
+            with executor.policy.authorizer.aside():
+                return bool(ask(self.worker.connection, "read_uncommitted"))
+
+        if executor.policy.keeps_to_thread:
+            return executor.run_in_thread(look)
+        return executor.run_briefly(look)
 
     def commit(self) -> None:
         """Commit the open transaction; costs nothing if none is open.

@@ -16,6 +16,7 @@ from sqlalchemy.util.queue import Empty
 from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
 from ..driver.connector import Connector
+from ..driver.creator import Opened
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.loop_budget import LoopBudget
@@ -38,6 +39,7 @@ from ..settings import (
 )
 from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
+from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from .at_once import ReadsAtOnce
@@ -291,16 +293,17 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         if kept := self._kept.take():
             executor = Executor(*kept, rules)
         else:
-            executor = await_only(self._connector.finish(self._stock(connection_record), rules))
+            opened = self._stock(connection_record, rules)
+            executor = await_only(self._connector.finish(opened, rules))
         if (log := rules.log) is not None and log.due is not None:
             log.attend()  # an earlier process has left a large one
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 
-    def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
+    def _stock(self, connection_record: ConnectionPoolEntry | None, rules: Rules) -> Opened:
         """Return a connection opened by the dialect, or the application's creator."""
         with rest():  # aiosqlite opens it in a thread of its own
-            return self._connector.open(connection_record)
+            return self._connector.open(connection_record, rules)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
