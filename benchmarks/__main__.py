@@ -85,7 +85,7 @@ def main(
     effort = Effort(1, _QUICK_SECONDS, warm_up_per_task=1) if quick else Effort(rounds, seconds)
     limits = tuple(dict.fromkeys(map(how_many.parse, cores or (how_many.ALL,))))
     effort = replace(effort, cores=limits, run=event_loops.run_loop(uvloop=uvloop))
-    chosen = {name: _chosen(LOADS[name](plan), contenders, quick) for name in loads or ()}
+    chosen = _chosen(loads or (), plan, contenders)
     gc.freeze()  # collections before runs need not look at what was imported
     report = _measure(chosen, plan, effort, event_loops.named(uvloop=uvloop))
     print_report(console(), report)
@@ -94,9 +94,19 @@ def main(
         raise typer.Exit(1)
 
 
-def _chosen(loads: Sequence[Load], contenders: list[str] | None, quick: bool) -> list[Load]:
-    found = [load.shrunk() for load in loads] if quick else list(loads)
-    return [load.among(contenders) for load in found] if contenders else found
+def _chosen(
+    names: Sequence[str], plan: Plan, contenders: Sequence[str] | None
+) -> dict[str, list[Load]]:
+    """The loads of those names, with those contenders, or all."""
+    loads = {name: LOADS[name](plan) for name in names}
+    if plan.quick:
+        loads = {name: [load.shrunk() for load in found] for name, found in loads.items()}
+    if not contenders:
+        return loads
+    there = {one.name for found in loads.values() for load in found for one in load.contenders}
+    if unknown := [name for name in contenders if name not in there]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {'; '.join(sorted(there))}")
+    return {name: [load.among(contenders) for load in found] for name, found in loads.items()}
 
 
 def _measure(

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from .loads.reuse import BY_SIZE, OPEN_OR_REUSE
 from .loads.scaling import READS_BY_TASKS, WRITES_BY_TASKS
 from .page import bars, lines
 from .page.blocks import write
 from .page.finding import MissingError, load, pinned, series
+from .reports import read
 from .results import Report
 
 _DOCS = Path("docs")
@@ -58,16 +58,6 @@ def main(
         raise typer.BadParameter(
             f"{', '.join(map(str, files))}: nothing of {error}; "
             "run `python -m benchmarks` without naming loads"
-        ) from None
-
-
-def read(file: Path) -> Report:
-    """What ``python -m benchmarks --json`` wrote."""
-    try:
-        return TypeAdapter(Report).validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise typer.BadParameter(
-            f"{file} is no report of `python -m benchmarks`: {error}"
         ) from None
 
 

@@ -106,7 +106,7 @@ def _finish(axes: Axes, spreads: Sequence[Spread], marks: Sequence[float]) -> No
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=8.5)
     for place, spread in enumerate(spreads):
-        _annotate(axes, place, spread)
+        _annotate(axes, place, spread.median, max(spread.most, *marks[place : place + 1]))
     tidy(axes, "x")
 
 
@@ -151,10 +151,10 @@ def _errors(spreads: Sequence[Spread]) -> tuple[list[float], list[float]]:
     return below, [spread.most - spread.median for spread in spreads]
 
 
-def _annotate(axes: Axes, place: int, spread: Spread) -> None:
+def _annotate(axes: Axes, place: int, figure: float, beyond: float) -> None:
     axes.annotate(
-        _short(spread.median),
-        (spread.most, place),
+        _short(figure),
+        (beyond, place),
         xytext=(7, 0),
         textcoords="offset points",
         va="center",
