@@ -106,7 +106,7 @@ def _finish(axes: Axes, spreads: Sequence[Spread], marks: Sequence[float]) -> No
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=8.5)
     for place, spread in enumerate(spreads):
-        _annotate(axes, place, spread.median, max(spread.most, *marks[place : place + 1]))
+        _annotate(axes, place, spread.median, max([spread.most, *marks[place : place + 1]]))
     tidy(axes, "x")
 
 
@@ -123,7 +123,7 @@ def _bars(
         xerr=_errors(spreads),
         error_kw=_WHISKERS,
     )
-    most = max(*(spread.most for spread in spreads), *marks)
+    most = max([*(spread.most for spread in spreads), *marks])
     axes.set_xlim(0, (most or 1.0) * 1.17)
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
@@ -137,8 +137,8 @@ def _dots(
     axes.errorbar(
         medians, range(len(spreads)), xerr=_errors(spreads), fmt="none", zorder=4, **_WHISKERS
     )
-    least = min(*(spread.least for spread in spreads), *marks)
-    most = max(*(spread.most for spread in spreads), *marks)
+    least = min([*(spread.least for spread in spreads), *marks])
+    most = max([*(spread.most for spread in spreads), *marks])
     axes.set_xscale("log")
     few_decades = most / least < _TWO_DECADES
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,)))
