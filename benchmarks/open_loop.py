@@ -12,13 +12,12 @@ import gc
 import random
 import sys
 from array import array
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from . import ticking
 from .contenders import Concurrent, Measurement, Measurements, Part, Work, doing, prepare
@@ -30,8 +29,6 @@ _LEAD_S = 0.05
 
 _NAP_S = 0.005
 """Of the probe of the loop: a loop that is mostly idle would be busy with a shorter one."""
-
-_CHUNK_BYTES = 4_096
 
 
 class Arrival(NamedTuple):
@@ -71,7 +68,7 @@ class OpenLoop:
         return work.run(self._run(database, work))
 
     async def _run(self, database: Path, work: Work) -> Measurements:
-        async with _outside() as outside, self.open(database, work.pragmas) as way:
+        async with _Outside.running() as outside, self.open(database, work.pragmas) as way:
             settings = await way.settings(writes=work.writes)
             requests = {part.name: _Requests(way, part, work) for part in work.parts}
             for one in requests.values():
@@ -79,10 +76,7 @@ class OpenLoop:
             gc.collect()
             meter = Meter()
             async with loop_lag(_NAP_S) as overshoots_s:
-                arrivals = schedule(work)
-                started = await _tell(outside, [one.after_s for one in arrivals])
-                meter.start()
-                await _serve(outside, started, arrivals, requests)
+                started = await _serve(outside, schedule(work), requests, meter)
             usage = meter.usage(one.measured for one in requests.values())
         return {
             name: Measurement(
@@ -114,43 +108,76 @@ class _Requests:
             await self._operate(self._part.operation, next(self._keys))
 
 
-@asynccontextmanager
-async def _outside() -> AsyncIterator[Process]:
-    """The process that says when requests arrive; it runs, and waits for their moments."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", ticking.__file__, stdin=PIPE, stdout=PIPE
-    )
-    try:
-        await _reader(process).readexactly(len(ticking.BYTE))
-        yield process
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        await process.communicate()
+async def _serve(
+    outside: _Outside, arrivals: Sequence[Arrival], requests: dict[str, _Requests], meter: Meter
+) -> float:
+    """Begin each request when it has arrived, and wait for all; returns when the time began."""
+    expected, tasks = iter(arrivals), list[asyncio.Task[None]]()
 
+    def on_arrival() -> None:
+        after_s, part = next(expected)
+        tasks.append(asyncio.create_task(requests[part.name].serve(started + after_s)))
 
-async def _tell(outside: Process, after_s: Sequence[float]) -> float:
-    """Returns when the first moment is."""
-    assert outside.stdin is not None
-    started = perf_counter() + _LEAD_S
-    outside.stdin.write(array("d", [started + one for one in after_s]).tobytes())
-    outside.stdin.write_eof()
+    outside.on_arrival = on_arrival
+    started = outside.tell([one.after_s for one in arrivals])
     await asyncio.sleep(started - perf_counter())
+    meter.start()
+    await outside.ended()
+    await asyncio.gather(*tasks)
+    assert len(tasks) == len(arrivals), "the other process has not told them all"
     return started
 
 
-async def _serve(
-    outside: Process, started: float, arrivals: Sequence[Arrival], requests: dict[str, _Requests]
-) -> None:
-    """Begin each request when it has arrived, and wait for all."""
-    reader, expected, tasks = _reader(outside), iter(arrivals), []
-    while arrived := await reader.read(_CHUNK_BYTES):
-        for _byte, (after_s, part) in zip(arrived, expected, strict=False):
-            tasks.append(asyncio.create_task(requests[part.name].serve(started + after_s)))
-    await asyncio.gather(*tasks)
+class _Outside(asyncio.SubprocessProtocol):
+    """The process that says when requests arrive; it runs, and waits for their moments.
 
+    ``on_arrival`` is called once for each of them, as a server's protocol is when there are bytes.
+    """
 
-def _reader(outside: Process) -> asyncio.StreamReader:
-    assert outside.stdout is not None
-    return outside.stdout
+    def __init__(self) -> None:
+        self.on_arrival: Callable[[], None] | None = None
+        loop = asyncio.get_running_loop()
+        self._runs, self._ended = loop.create_future(), loop.create_future()
+        self._transport: asyncio.SubprocessTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's have no base class in common with asyncio's.
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls) -> AsyncIterator[_Outside]:
+        """For as long as the block runs."""
+        loop = asyncio.get_running_loop()
+        command = (sys.executable, "-I", ticking.__file__)
+        transport, outside = await loop.subprocess_exec(cls, *command, stderr=None)
+        try:
+            await outside._runs
+            yield outside
+        finally:
+            transport.close()  # kills it where it has not ended
+            await outside._ended
+
+    def tell(self, after_s: Sequence[float]) -> float:
+        """Begin; returns when the first moment is."""
+        moments = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
+        started = perf_counter() + _LEAD_S
+        moments.write(array("d", [started + one for one in after_s]).tobytes())
+        moments.write_eof()
+        return started
+
+    async def ended(self) -> None:
+        """All moments have come."""
+        await asyncio.shield(self._ended)
+
+    def pipe_data_received(self, _fd: int, data: bytes) -> None:
+        if self.on_arrival is None:
+            self._runs.set_result(None)
+            return
+        for _byte in data:
+            self.on_arrival()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if not self._runs.done():
+            self._runs.set_exception(RuntimeError("the process that tells the time did not start"))
+        self._ended.set_result(None)

@@ -13,6 +13,7 @@ from time import perf_counter
 
 import pytest
 
+from benchmarks import ticking
 from benchmarks.contenders import Pace, Part, Work
 from benchmarks.engines import PRAGMAS, Pragmas
 from benchmarks.loads import LOADS, items
@@ -135,3 +136,17 @@ def test_the_other_process_ends_with_a_run_that_fails(error: type[BaseException]
 
     with pytest.raises(error):
         through(Broken(0)).run(Path(), work(part("reads", Pace(1)), seconds=100.0))
+
+
+@pytest.mark.parametrize(
+    ("program", "error"), [("", RuntimeError), ("print('.', flush=True)", AssertionError)]
+)
+def test_another_process_that_breaks_down_fails_the_run(
+    program: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it has begun, or before it has told all moments: nothing waits for it for ever."""
+    broken = tmp_path / "ticking.py"
+    broken.write_text(program)
+    monkeypatch.setattr(ticking, "__file__", str(broken))
+    with pytest.raises(error):
+        through(Slow(1)).run(Path(), work(part("reads", Pace(100))))
