@@ -73,7 +73,7 @@ def main(
     uvloop: Annotated[bool, typer.Option("--uvloop", help="Run uvloop's event loop.")] = False,
     contenders: Annotated[
         list[str] | None,
-        typer.Option("--contender", help="Run these and those they are compared with; or all."),
+        typer.Option("--contender", help="Run these, stock and synchronous; or all."),
     ] = None,
     json_file: JsonOption = None,
     quick: Annotated[
@@ -97,7 +97,7 @@ def main(
 def _chosen(
     names: Sequence[str], plan: Plan, contenders: Sequence[str] | None
 ) -> dict[str, list[Load]]:
-    """The loads of those names, with those contenders, or all."""
+    """The loads of these names, with ``contenders``, or with all."""
     loads = {name: LOADS[name](plan) for name in names}
     if plan.quick:
         loads = {name: [load.shrunk() for load in found] for name, found in loads.items()}

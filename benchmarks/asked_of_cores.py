@@ -46,7 +46,7 @@ _DOORS = (SWAP_IN, ENGINES, FACADE, "closures", "closures, Core")
 
 
 def asked_of_cores(results: Sequence[LoadResult]) -> list[Asked]:
-    """Of those loads that ran, on those numbers of cores that they ran on."""
+    """Of each load that ran, on each number of cores that it ran on."""
     return [
         *_of_process_time(with_cores(results, 1)),
         *(

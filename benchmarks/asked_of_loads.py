@@ -27,13 +27,13 @@ Ratio = Callable[[Summary], float | None]
 
 
 def asked_of_loads(results: Sequence[LoadResult]) -> list[Asked]:
-    """Of those loads that ran, on all cores."""
+    """Of the loads that ran, on all cores."""
     loads = with_cores(results, None)
     return [*_of_reads(loads), *_of_writes(loads), *_of_mixed(loads), *_of_others(loads)]
 
 
 def with_cores(results: Sequence[LoadResult], cores: Cores) -> Loads:
-    """Those that ran on so many cores."""
+    """The loads that ran on so many cores, by their names."""
     return {result.load: result for result in results if result.cores == cores}
 
 

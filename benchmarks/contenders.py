@@ -59,7 +59,7 @@ class Part:
     :param rows: each operation gets a random key from 1 to this one
     :param writes: whether it is done in a transaction that is committed
     :param pace: how often it is asked for in an open loop, whatever has become of what was asked
-        for before; there, ``tasks`` are those of the warm-up
+        for before; there, ``tasks`` is the number of tasks in the warm-up
     """
 
     name: str
@@ -289,7 +289,7 @@ class OneThread:
             meter = Meter()
             window = _Window(1, work.seconds, meter.start)
             window.enter()
-            while window.is_open:
+            while window.is_open or not measured.latencies_s:
                 _do(way, part, keys, measured)
             usage = meter.usage([measured])
         in_time = window.count(measured)

@@ -32,7 +32,7 @@ _NAP_S = 0.005
 
 
 class Arrival(NamedTuple):
-    """``after_s`` seconds after the start somebody asks for ``part``."""
+    """A request for ``part``, ``after_s`` seconds after the start."""
 
     after_s: float
     part: Part
@@ -89,7 +89,7 @@ class OpenLoop:
 
 
 class _Requests:
-    """Those for one part, and what has become of them."""
+    """The requests for one part, and what has become of them."""
 
     def __init__(self, way: Way, part: Part, work: Work) -> None:
         self.warm_up, self.measured = Tally(), Tally()
@@ -103,7 +103,7 @@ class _Requests:
         await prepare(self._way, self._part, self._count, self._keys, self.warm_up)
 
     async def serve(self, due: float) -> None:
-        """One of them, whose time counts from when it was ``due``."""
+        """Do one of them; its time counts from when it was ``due``."""
         with self.measured.operation(due):
             await self._operate(self._part.operation, next(self._keys))
 

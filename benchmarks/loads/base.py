@@ -60,7 +60,7 @@ class Load:
         return replace(self, parts=tuple(parts), times=1)
 
     def among(self, names: Collection[str]) -> Load:
-        """With those contenders alone, and the two that all are compared with."""
+        """The load with these contenders, the baseline and the synchronous one."""
         first, *others = self.contenders
         wanted = {SYNCHRONOUS, *names}
         return replace(self, contenders=(first, *(one for one in others if one.name in wanted)))

@@ -11,7 +11,7 @@ ROUNDS = 3
 SETTINGS = Settings("pool", 1, 0, {}, "3.40.1")
 
 Figures = Mapping[str, float]
-"""Of one run: those of :class:`Run` that are not 1."""
+"""Of one run: the fields of :class:`Run` that are not 1."""
 
 
 def result(load: str, contenders: Mapping[str, Figures], cores: int | None = None) -> LoadResult:

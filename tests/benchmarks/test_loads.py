@@ -115,13 +115,12 @@ def test_every_contender_runs_and_gets_work_done(report: Json) -> None:
 
 
 def test_process_time_is_measured_everywhere(report: Json) -> None:
-    """By operation, and as a share of cores, of which nobody uses more than there are."""
+    """By operation, and as a share of cores: of one, where the process was pinned to it."""
     for load in report["loads"]:
-        cores = load["cores"] or report["environment"]["cpus"]
         for run in load["runs"]:
-            assert run["process_us"] > 0
-            # Two clocks are not read at the same instant, and a run is short.
-            assert 0 < run["cores_used"] < cores + 0.5, (load["load"], run)
+            assert min(run["process_us"], run["cores_used"]) > 0
+            if load["cores"] == 1:
+                assert run["cores_used"] < 1.1, (load["load"], run)
         for one in load["summaries"]:
             # Several parts at once are nothing that one thread could do.
             apart = load["load"].startswith(("mixed", "open-loop", "turns"))
@@ -191,7 +190,7 @@ def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
 
 
 def test_some_contenders(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that were asked for, and the two that all are compared with; others are refused."""
+    """The ones that were asked for, stock and synchronous; other names are refused."""
     main(["orm-get"], contenders=["asyncio.to_thread"], quick=True)
     shown = re.findall(r"^│ (\S+) ", capsys.readouterr().out, re.MULTILINE)
     assert shown == ["stock", *THREADS]

@@ -68,7 +68,7 @@ def begun(tally: Tally) -> list[float]:
     return sorted(ended - latency for ended, latency in pairs)
 
 
-def test_nobody_waits_for_an_answer() -> None:
+def test_no_request_waits_for_an_answer() -> None:
     """All have asked before the first is answered, and each one's time begins when it came."""
     asked = work(part("reads", Pace(200)), seconds=0.2)
     arrivals = schedule(asked)
@@ -89,7 +89,7 @@ def test_a_request_comes_when_it_is_due() -> None:
 
 
 def test_moments_are_random_and_the_same_for_all() -> None:
-    """Others in each round, those of a pace that is even excepted; all within the time."""
+    """Each round has its own, but for an even pace; all are within the time."""
     paced = (part("reads", Pace(500)), part("scans", Pace(2, evenly=True)))
 
     def moments(seed: int, name: str) -> list[float]:
@@ -105,7 +105,7 @@ def test_moments_are_random_and_the_same_for_all() -> None:
 
 
 def test_gaps_are_exponential() -> None:
-    """As often longer than their mean as those of requests that know nothing of each other."""
+    """As often longer than their mean as gaps between independent requests."""
     moments = list(Pace(100).moments(100.0, random.Random(7)))
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert mean(gaps) == pytest.approx(0.01, rel=0.05)

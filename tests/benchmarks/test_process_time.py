@@ -36,7 +36,7 @@ def test_threads_count() -> None:
 
 
 def test_only_what_came_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And all operations do, those that failed as well."""
+    """And all operations do, failed ones as well."""
     elapsed, processed = iter([100.0, 102.0]), iter([7.0, 8.0])
     monkeypatch.setattr(measuring, "perf_counter", lambda: next(elapsed))
     monkeypatch.setattr(measuring, "process_time", lambda: next(processed))
