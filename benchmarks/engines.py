@@ -73,11 +73,17 @@ def _stock(database: Path, pragmas: Pragmas, **options: Any) -> AsyncEngine:
     return engine
 
 
-def synchronous(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
+def synchronous(database: Path, pragmas: Pragmas = PRAGMAS, **options: Any) -> Engine:
     """The same without asyncio: what SQLAlchemy and SQLite take by themselves."""
-    engine = create_engine(_url("sqlite", database), connect_args={"timeout": BUSY_TIMEOUT_S})
+    connect_args = {"timeout": BUSY_TIMEOUT_S}
+    engine = create_engine(_url("sqlite", database), connect_args=connect_args, **options)
     event.listen(engine, "connect", _setting(pragmas))
     return engine
+
+
+def synchronous_with_null_pool(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
+    """The same with a connection that is opened for each checkout, and closed."""
+    return synchronous(database, pragmas, poolclass=NullPool)
 
 
 def synchronous_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
