@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
 .PHONY: help demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
-.PHONY: bench bench-docs bench-large bench-cancel bench-instructions bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-docs bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
@@ -109,11 +109,30 @@ lint: $(VENV)/.dev  ## ruff
 types: $(VENV)/.dev  ## mypy --strict
 	$(BIN)/mypy
 
-# All loads with all contenders: a quarter of an hour. And the page and the pictures, from what it
-# wrote.
-bench: $(VENV)/.dev  ## all loads with all contenders: a quarter of an hour
+# All loads with all contenders, on all cores and pinned to one: three quarters of an hour. And the
+# page and the pictures, from what it wrote. Where a process cannot be pinned: `make bench CORES=all`;
+# for uvloop's event loop: `make bench BENCH=--uvloop`.
+CORES ?= all 1
+BENCH ?=
+cores = $(CORES:%=--cores %)
+bench: $(VENV)/.dev  ## all loads with all contenders, on all cores and on one: three quarters of an hour
 	mkdir -p build
-	$(BIN)/python -m benchmarks --json build/benchmarks.json
+	$(BIN)/python -m benchmarks $(cores) $(BENCH) --json build/benchmarks.json
+
+# Short loads on each Python that is installed, with asyncio's event loop and with uvloop: two minutes
+# each. For fewer of them: `make bench-pythons PYTHONS=3.13`.
+PYTHONS ?= $(foreach one,3.11 3.12 3.13 3.14,$(if $(call python_of,$(one)),$(one)))
+short := point-reads one-row-writes orm-get --seconds 0.3 --contender asyncio.to_thread \
+	--contender SQLitePool --contender 'SQLiteDatabase, Core' --contender SQLiteDatabase \
+	--contender run_read --contender run_read_core --contender run_write --contender run_write_core
+bench-pythons: $(VENV)/.dev  ## short loads on every Python that is installed, and on uvloop: two minutes each
+	rm -rf build/pythons
+	for one in $(PYTHONS); do $(MAKE) --no-print-directory bench-python-$$one || exit 1; done
+	$(BIN)/python -m benchmarks.pythons $(foreach one,$(PYTHONS),build/pythons/$(one).json build/pythons/$(one)-uvloop.json)
+bench-python-%: .venv-bench-%/.dev
+	mkdir -p build/pythons
+	.venv-bench-$*/bin/python -m benchmarks $(short) $(cores) $(BENCH) --json build/pythons/$*.json
+	.venv-bench-$*/bin/python -m benchmarks $(short) $(cores) $(BENCH) --uvloop --json build/pythons/$*-uvloop.json
 
 # What a connection costs by the size of the file, up to 2 GiB: a minute, and 6 GiB of disk meanwhile.
 bench-large: $(VENV)/.dev  ## files up to 2 GiB: a minute, and 6 GiB of disk
@@ -126,6 +145,10 @@ bench-docs: $(VENV)/.dev  ## docs/benchmarks.md and its pictures, from what was 
 # Python's instructions of a read and of a write, by whose they are: a few seconds.
 bench-instructions: $(VENV)/.dev  ## Python's instructions of a read and of a write
 	$(BIN)/python -m benchmarks.instructions
+
+# What opening and closing cost, beside stock: some seconds.
+bench-opening: $(VENV)/.dev  ## what opening and closing cost, beside stock: some seconds
+	$(BIN)/python -m benchmarks.opening
 
 # Processes that write the same file, beside stock ones: two minutes and a half.
 bench-processes: $(VENV)/.dev  ## processes that write one file: two minutes and a half
@@ -173,7 +196,12 @@ python_of = $(firstword $(foreach one,python$1 $(wildcard ~/.pyenv/versions/$1.*
 sqlite_of = pysqlite3-binary$(if $(filter 3.10,$1),==0.4.6)
 part = $(word $1,$(subst -, ,$2))
 
-.PRECIOUS: .venv-cases-%/.dev
+.PRECIOUS: .venv-bench-%/.dev .venv-cases-%/.dev
+.venv-bench-%/.dev: pyproject.toml
+	$(or $(call python_of,$*),$(error Python $* is not installed; PYTHONS= names the versions to try)) -m venv .venv-bench-$*
+	.venv-bench-$*/bin/python $(PIP_INSTALL) --editable '.[benchmarks]'
+	touch $@
+
 .venv-cases-%/.dev: pyproject.toml tests/real_programs/requirements.txt tests/real_programs/sitecustomize.py
 	$(or $(call python_of,$(call part,1,$*)),$(error Python $(call part,1,$*) is not installed; CASES= names the versions to try)) -m venv .venv-cases-$*
 	.venv-cases-$*/bin/python $(PIP_INSTALL) --editable '.[dev]' 'sqlalchemy[asyncio]==$(call part,2,$*).*' \
@@ -182,4 +210,4 @@ part = $(word $1,$(subst -, ,$2))
 	touch $@
 
 clean:  ## remove the environments and what was built
-	rm -rf .venv .venv-cases-* .venv-sqlalchemy20 .venv-oldest .venv-python313 build/coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench-* .venv-cases-* .venv-sqlalchemy20 .venv-oldest .venv-python313 build/coverage .mypy_cache .pytest_cache .ruff_cache

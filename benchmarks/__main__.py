@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Annotated
@@ -13,6 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from . import cores as how_many
+from . import event_loops
+from .asked_of_cores import asked_of_cores
 from .asked_of_loads import asked_of_loads
 from .environment import Environment
 from .loads import LOADS
@@ -60,6 +64,17 @@ def main(
     large: Annotated[
         bool, typer.Option("--large", callback=room, help="Open a file of 2 GiB, too.")
     ] = False,
+    cores: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run on so many cores, or on `all`; more than once: on each in every round."
+        ),
+    ] = None,
+    uvloop: Annotated[bool, typer.Option("--uvloop", help="Run uvloop's event loop.")] = False,
+    contenders: Annotated[
+        list[str] | None,
+        typer.Option("--contender", help="Run these, stock and synchronous; or all."),
+    ] = None,
     json_file: JsonOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One round, a moment each: does it run?")
@@ -68,27 +83,44 @@ def main(
     """Compare ways of using SQLite under asyncio, on the machine at hand."""
     plan = Plan(quick, large, min(scale, _QUICK_SCALE) if quick else scale)
     effort = Effort(1, _QUICK_SECONDS, warm_up_per_task=1) if quick else Effort(rounds, seconds)
-    chosen = {name: LOADS[name](plan) for name in loads or ()}
-    if quick:
-        chosen = {name: [load.shrunk() for load in found] for name, found in chosen.items()}
+    limits = tuple(dict.fromkeys(map(how_many.parse, cores or (how_many.ALL,))))
+    effort = replace(effort, cores=limits, run=event_loops.run_loop(uvloop=uvloop))
+    chosen = _chosen(loads or (), plan, contenders)
     gc.freeze()  # collections before runs need not look at what was imported
-    report = _measure(chosen, plan, effort)
+    report = _measure(chosen, plan, effort, event_loops.named(uvloop=uvloop))
     print_report(console(), report)
     write_json(report, json_file)
     if not report.books_balance:
         raise typer.Exit(1)
 
 
-def _measure(loads: Mapping[str, Sequence[Load]], plan: Plan, effort: Effort) -> Report:
+def _chosen(
+    names: Sequence[str], plan: Plan, contenders: Sequence[str] | None
+) -> dict[str, list[Load]]:
+    """The loads of these names, with ``contenders``, or with all."""
+    loads = {name: LOADS[name](plan) for name in names}
+    if plan.quick:
+        loads = {name: [load.shrunk() for load in found] for name, found in loads.items()}
+    if not contenders:
+        return loads
+    there = {one.name for found in loads.values() for load in found for one in load.contenders}
+    if unknown := [name for name in contenders if name not in there]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {'; '.join(sorted(there))}")
+    return {name: [load.among(contenders) for load in found] for name, found in loads.items()}
+
+
+def _measure(
+    loads: Mapping[str, Sequence[Load]], plan: Plan, effort: Effort, event_loop: str
+) -> Report:
     with TemporaryDirectory(prefix="benchmarks-") as directory, _progress() as progress:
-        environment = Environment.of(Path(directory))
+        environment = Environment.of(Path(directory), event_loop)
         results = [
             result
             for name, found in loads.items()
             for result in _run(name, found, effort, Path(directory), progress)
         ]
     # What a handful of tasks did for a moment is not judged.
-    asked = [] if plan.quick else asked_of_loads(results)
+    asked = [] if plan.quick else [*asked_of_loads(results), *asked_of_cores(results)]
     return Report(environment, effort.rounds, plan.quick, plan.scale, results, asked)
 
 
@@ -100,20 +132,22 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[running]}"),
         console=Console(stderr=True),
+        auto_refresh=False,  # by a thread, whose processor time would be that of what is measured
     )
 
 
 def _run(
     name: str, loads: Sequence[Load], effort: Effort, directory: Path, progress: Progress
 ) -> list[LoadResult]:
-    total = effort.rounds * sum(len(load.contenders) for load in loads)
+    runs = effort.rounds * len(effort.cores)
+    total = runs * sum(len(load.contenders) for load in loads)
     task = progress.add_task(name, total=total + 1, running="filling the tables")
 
     def on_run(contender: str) -> None:
-        progress.update(task, advance=1, running=contender)
+        progress.update(task, advance=1, running=contender, refresh=True)
 
     results = run_loads(loads, effort, directory, on_run)
-    progress.update(task, completed=total + 1, running="")
+    progress.update(task, completed=total + 1, running="", refresh=True)
     return results
 
 

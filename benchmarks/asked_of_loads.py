@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from .asked import Asked, at_least, at_most
+from .cores import Cores
 from .loads.scaling import FEW, MANY, TURNS
 from .loads.social import POOL_OF_100
 from .results import LoadResult, Run, Summary, ratio
@@ -26,9 +27,14 @@ Ratio = Callable[[Summary], float | None]
 
 
 def asked_of_loads(results: Sequence[LoadResult]) -> list[Asked]:
-    """Of those loads that ran."""
-    loads = {result.load: result for result in results}
+    """Of the loads that ran, on all cores."""
+    loads = with_cores(results, None)
     return [*_of_reads(loads), *_of_writes(loads), *_of_mixed(loads), *_of_others(loads)]
+
+
+def with_cores(results: Sequence[LoadResult], cores: Cores) -> Loads:
+    """The loads that ran on so many cores, by their names."""
+    return {result.load: result for result in results if result.cores == cores}
 
 
 def _to_stock(summary: Summary) -> float | None:
@@ -53,48 +59,48 @@ def _lag(summary: Summary) -> float | None:
 
 def _of_reads(loads: Loads) -> Iterator[Asked]:
     for engine in (ENGINES, READER):
-        yield from _least(loads, "point-reads", engine, "for one of stock's", _to_stock, 5)
-        yield from _least(loads, "point-reads", engine, "of synchronous", _to_synchronous, 0.35)
-    yield from _least(loads, "point-reads", SWAP_IN, "for one of stock's", _to_stock, 4)
+        yield from least(loads, "point-reads", engine, "for one of stock's", _to_stock, 5)
+        yield from least(loads, "point-reads", engine, "of synchronous", _to_synchronous, 0.35)
+    yield from least(loads, "point-reads", SWAP_IN, "for one of stock's", _to_stock, 4)
     for door in (READER, SWAP_IN, FACADE):
-        yield from _least(loads, "orm-get", door, "for one of stock's", _to_stock, 3)
+        yield from least(loads, "orm-get", door, "for one of stock's", _to_stock, 3)
 
 
 def _of_writes(loads: Loads) -> Iterator[Asked]:
     normal, full, sessions = "one-row-writes", "one-row-writes-full", "session-writes"
     for engine in (ENGINES, WRITER):
-        yield from _least(loads, normal, engine, "for one of stock's", _to_stock, 5)
-        yield from _most(loads, normal, engine, "p99, share of stock's", _p99, 0.1)
-    yield from _least(loads, normal, SWAP_IN, "for one of stock's", _to_stock, 4)
+        yield from least(loads, normal, engine, "for one of stock's", _to_stock, 5)
+        yield from most(loads, normal, engine, "p99, share of stock's", _p99, 0.1)
+    yield from least(loads, normal, SWAP_IN, "for one of stock's", _to_stock, 4)
     # With a Session against Core, and each against its like.
     like = ((normal, RUN_WRITE), (normal, RUN_WRITE_CORE), (sessions, RUN_WRITE))
     for load, closures in like:
-        yield from _least(loads, load, closures, "for one of stock's", _to_stock, 10)
-        yield from _least(loads, load, closures, "of synchronous", _to_synchronous, 0.5)
+        yield from least(loads, load, closures, "for one of stock's", _to_stock, 10)
+        yield from least(loads, load, closures, "of synchronous", _to_synchronous, 0.5)
     for closures in (RUN_WRITE, RUN_WRITE_CORE):
-        yield from _least(loads, full, closures, "of synchronous", _to_synchronous, 2)
+        yield from least(loads, full, closures, "of synchronous", _to_synchronous, 2)
 
 
 def _of_mixed(loads: Loads) -> Iterator[Asked]:
     for door in (ENGINES, FACADE):
-        yield from _least(loads, "mixed: reads", door, "for one of stock's", _to_stock, 4)
-        yield from _least(loads, "mixed: writes", door, "for one of stock's", _to_stock, 10)
-        yield from _most(loads, "mixed: scans", door, "p50, share of stock's", _p50, 1)
-        yield from _most(loads, "mixed: reads", door, "loop lag p99, share of stock's", _lag, 1)
+        yield from least(loads, "mixed: reads", door, "for one of stock's", _to_stock, 4)
+        yield from least(loads, "mixed: writes", door, "for one of stock's", _to_stock, 10)
+        yield from most(loads, "mixed: scans", door, "p50, share of stock's", _p50, 1)
+        yield from most(loads, "mixed: reads", door, "loop lag p99, share of stock's", _lag, 1)
 
 
 def _of_others(loads: Loads) -> Iterator[Asked]:
     for name in ("social", "social-counts"):
         for door in (ENGINES, SWAP_IN):
-            found = _throughput(_runs(loads, name, door), _runs(loads, name, POOL_OF_100))
-            yield from _asked(at_least, f"{name}: {door}, for one of {POOL_OF_100}'s", 3, found)
+            found = _throughput(runs_of(loads, name, door), runs_of(loads, name, POOL_OF_100))
+            yield from asked_if(at_least, f"{name}: {door}, for one of {POOL_OF_100}'s", 3, found)
     for door in (ENGINES, WRITER):
         what = f"{TURNS}: {door}, time of one with {MANY:,} tasks, for that with {FEW}"
-        few, many = (_runs(loads, f"{TURNS} {tasks}", door) for tasks in (FEW, MANY))
-        yield from _asked(at_most, what, 1.2, _throughput(few, many))
+        few, many = (runs_of(loads, f"{TURNS} {tasks}", door) for tasks in (FEW, MANY))
+        yield from asked_if(at_most, what, 1.2, _throughput(few, many))
 
 
-def _runs(loads: Loads, load: str, contender: str) -> Sequence[Run]:
+def runs_of(loads: Loads, load: str, contender: str) -> Sequence[Run]:
     """None at all where the load was not asked for, or did not have the contender."""
     return loads[load].runs_of(contender) if load in loads else []
 
@@ -103,18 +109,20 @@ def _throughput(runs: Sequence[Run], others: Sequence[Run]) -> float | None:
     return ratio(runs, others, lambda run: run.throughput) if runs and others else None
 
 
-def _least(
+def least(
     loads: Loads, load: str, contender: str, what: str, figure: Ratio, limit: float
 ) -> Iterator[Asked]:
+    """``figure`` of ``contender`` is to be so much, or more."""
     found = _figure(loads, load, contender, figure)
-    yield from _asked(at_least, f"{load}: {contender}, {what}", limit, found)
+    yield from asked_if(at_least, f"{load}: {contender}, {what}", limit, found)
 
 
-def _most(
+def most(
     loads: Loads, load: str, contender: str, what: str, figure: Ratio, limit: float
 ) -> Iterator[Asked]:
+    """``figure`` of ``contender`` is to be so much, or less."""
     found = _figure(loads, load, contender, figure)
-    yield from _asked(at_most, f"{load}: {contender}, {what}", limit, found)
+    yield from asked_if(at_most, f"{load}: {contender}, {what}", limit, found)
 
 
 def _figure(loads: Loads, load: str, contender: str, figure: Ratio) -> float | None:
@@ -123,11 +131,12 @@ def _figure(loads: Loads, load: str, contender: str, figure: Ratio) -> float | N
     return None if summary is None else figure(summary)
 
 
-def _asked(
+def asked_if(
     judge: Callable[[str, float, Sequence[float]], Asked],
     what: str,
     limit: float,
     found: float | None,
 ) -> Iterator[Asked]:
+    """Nothing where nothing was found."""
     if found is not None:
         yield judge(what, limit, [found])

@@ -17,7 +17,8 @@ from time import perf_counter
 from typing import Protocol
 
 from .engines import Pragmas
-from .measuring import Tally, loop_lag
+from .event_loops import RunLoop
+from .measuring import Meter, Tally, Usage, loop_lag
 from .settings import Settings
 from .steps import Operation
 from .ways.base import Open, OpenSync, SyncWay, Way
@@ -26,6 +27,22 @@ STOCK = "stock"
 """Whom all others are compared with."""
 
 SYNCHRONOUS = "synchronous"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Requests that come ``a_second``, at random moments or evenly. The first comes at once."""
+
+    a_second: float
+    evenly: bool = False
+
+    def moments(self, seconds: float, chooser: random.Random) -> Iterator[float]:
+        """In seconds after the start."""
+        at = 0.0
+        while at < seconds:
+            yield at
+            at += 1 / self.a_second if self.evenly else chooser.expovariate(self.a_second)
+
 
 _KEYS = 10_000
 """Which are drawn for a part; then they come again."""
@@ -41,6 +58,8 @@ class Part:
     :param unit: what is counted a second
     :param rows: each operation gets a random key from 1 to this one
     :param writes: whether it is done in a transaction that is committed
+    :param pace: how often it is asked for in an open loop, whatever has become of what was asked
+        for before; there, ``tasks`` is the number of tasks in the warm-up
     """
 
     name: str
@@ -50,6 +69,7 @@ class Part:
     rows: int
     operation: Operation
     writes: bool = False
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,7 @@ class Work:
         statements are compiled
     :param in_line: each task has done one operation before the clock starts: what is measured is
         not how so many come, but how they wait
+    :param run: runs the event loop
     """
 
     parts: tuple[Part, ...]
@@ -68,6 +89,7 @@ class Work:
     seed: int
     pragmas: Pragmas
     in_line: bool = False
+    run: RunLoop = asyncio.run
 
     @property
     def writes(self) -> bool:
@@ -93,7 +115,7 @@ class Measurement:
     ``seconds`` is the time in which ``in_time`` operations were acknowledged; None for all.
     ``overshoots_s`` is how late the event loop woke its probe each time; None where there is no
     loop. The times of the warm-up are thrown away; its effects are in the file. It is all that has
-    ended when the clock starts.
+    ended when the clock starts. ``usage`` is that of all parts together: a process has one clock.
     """
 
     settings: Settings
@@ -102,6 +124,7 @@ class Measurement:
     measured: Tally
     overshoots_s: list[float] | None
     in_time: int | None = None
+    usage: Usage | None = None
 
 
 Measurements = Mapping[str, Measurement]
@@ -166,7 +189,7 @@ class Concurrent:
     without_wal: bool = False
 
     def run(self, database: Path, work: Work) -> Measurements:
-        return asyncio.run(self._run(database, work))
+        return work.run(self._run(database, work))
 
     async def _run(self, database: Path, work: Work) -> Measurements:
         async with self.open(database, work.pragmas) as way:
@@ -174,11 +197,13 @@ class Concurrent:
             keys = {part.name: work.keys(part) for part in work.parts}
             warm_up = {part.name: Tally() for part in work.parts}
             for part in work.parts:
-                await _warm_up(way, part, work.warm_up(part), keys[part.name], warm_up[part.name])
+                await prepare(way, part, work.warm_up(part), keys[part.name], warm_up[part.name])
             gc.collect()
             measured = {part.name: Tally() for part in work.parts}
+            meter = Meter()
 
             def on_open() -> None:
+                meter.start()
                 for name, tally in warm_up.items():
                     tally.take_over(measured[name])
 
@@ -194,17 +219,21 @@ class Concurrent:
                         for _ in range(part.tasks)
                     )
                 )
+            usage = meter.usage(measured.values())
         return {
             name: Measurement(
-                settings, work.seconds, warm_up[name], tally, overshoots_s, window.count(tally)
+                *(settings, work.seconds, warm_up[name], tally, overshoots_s),
+                in_time=window.count(tally),
+                usage=usage,
             )
             for name, tally in measured.items()
         }
 
 
-async def _warm_up(way: Way, part: Part, count: int, keys: Iterator[int], tally: Tally) -> None:
+async def prepare(way: Way, part: Part, count: int, keys: Iterator[int], tally: Tally) -> None:
+    """Do ``count`` operations of ``part``, which is its warm-up."""
     remaining = iter(range(count))
-    operate = _operate(way, part)
+    operate = doing(way, part)
 
     async def share() -> None:
         for _ in remaining:
@@ -223,7 +252,7 @@ async def _repeat(
     *,
     in_line: bool,
 ) -> None:
-    operate = _operate(way, part)
+    operate = doing(way, part)
     if in_line:
         with tally.operation():
             await operate(part.operation, next(keys))
@@ -233,7 +262,8 @@ async def _repeat(
             await operate(part.operation, next(keys))
 
 
-def _operate(way: Way, part: Part) -> Callable[[Operation, int], Awaitable[None]]:
+def doing(way: Way, part: Part) -> Callable[[Operation, int], Awaitable[None]]:
+    """How ``way`` does what ``part`` is."""
     return way.write if part.writes else way.read
 
 
@@ -256,12 +286,15 @@ class OneThread:
             for _ in range(work.warm_up(part)):
                 _do(way, part, keys, warm_up)
             gc.collect()
-            window = _Window(1, work.seconds)
+            meter = Meter()
+            window = _Window(1, work.seconds, meter.start)
             window.enter()
-            while window.is_open:
+            while window.is_open or not measured.latencies_s:
                 _do(way, part, keys, measured)
+            usage = meter.usage([measured])
         in_time = window.count(measured)
-        return {part.name: Measurement(settings, work.seconds, warm_up, measured, None, in_time)}
+        found = Measurement(settings, work.seconds, warm_up, measured, None, in_time, usage)
+        return {part.name: found}
 
 
 def _do(way: SyncWay, part: Part, keys: Iterator[int], tally: Tally) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+import sa_sqlite_pool
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 
 BUSY_TIMEOUT_S = 30
@@ -72,11 +73,17 @@ def _stock(database: Path, pragmas: Pragmas, **options: Any) -> AsyncEngine:
     return engine
 
 
-def synchronous(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
+def synchronous(database: Path, pragmas: Pragmas = PRAGMAS, **options: Any) -> Engine:
     """The same without asyncio: what SQLAlchemy and SQLite take by themselves."""
-    engine = create_engine(_url("sqlite", database), connect_args={"timeout": BUSY_TIMEOUT_S})
+    connect_args = {"timeout": BUSY_TIMEOUT_S}
+    engine = create_engine(_url("sqlite", database), connect_args=connect_args, **options)
     event.listen(engine, "connect", _setting(pragmas))
     return engine
+
+
+def synchronous_with_null_pool(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
+    """The same with a connection that is opened for each checkout, and closed."""
+    return synchronous(database, pragmas, poolclass=NullPool)
 
 
 def synchronous_immediate(database: Path, pragmas: Pragmas = PRAGMAS) -> Engine:
@@ -99,6 +106,12 @@ def writer(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
 def swap_in(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
     """The one engine for everything of this package."""
     return _of_this_package(database, pragmas, poolclass=SQLitePool)
+
+
+def drop_in(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:
+    """The same by this package's ``create_async_engine``, which reuses greenlets."""
+    url = _url("sqlite+aiosqlite", database)
+    return sa_sqlite_pool.create_async_engine(url, pragmas=pragmas)
 
 
 def swap_in_for_writers(database: Path, pragmas: Pragmas = PRAGMAS) -> AsyncEngine:

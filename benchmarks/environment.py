@@ -25,9 +25,10 @@ class Environment:
     cpus: int
     load_average: float | None
     file_system: str
+    event_loop: str = "asyncio"
 
     @classmethod
-    def of(cls, directory: Path) -> Environment:
+    def of(cls, directory: Path, event_loop: str = "asyncio") -> Environment:
         """The environment of databases in ``directory``."""
         return cls(
             sqlite=sqlite3.sqlite_version,
@@ -41,6 +42,7 @@ class Environment:
             cpus=_cpus(),
             load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             file_system=_file_system(directory),
+            event_loop=event_loop,
         )
 
 

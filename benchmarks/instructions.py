@@ -45,15 +45,18 @@ READING: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.readers,
     catalogue.swap_in,
+    catalogue.drop_in,
     catalogue.both_engines,
     *catalogue.READING_CLOSURES,
     catalogue.synchronous,
+    catalogue.prepared_reads,
     _SESSIONS,
 )
 WRITING: tuple[Contender, ...] = (
     catalogue.stock,
     catalogue.writer,
     catalogue.swap_in,
+    catalogue.drop_in,
     catalogue.both_engines,
     *catalogue.WRITING_CLOSURES,
     catalogue.synchronous,

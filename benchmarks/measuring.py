@@ -7,9 +7,10 @@ import contextlib
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from time import perf_counter
+from dataclasses import dataclass
+from time import perf_counter, process_time
 
 import apsw
 from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
@@ -92,6 +93,34 @@ class Timed:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the whole process has used while ``operations`` were done.
+
+    :param process_s: processor time of all its threads
+    :param elapsed_s: time by the clock
+    """
+
+    process_s: float
+    elapsed_s: float
+    operations: int
+
+
+class Meter:
+    """Reads both clocks when it is started, and once more for the answer."""
+
+    __slots__ = ("_elapsed", "_process")
+
+    def start(self) -> None:
+        """Begin, or begin anew."""
+        self._elapsed, self._process = perf_counter(), process_time()
+
+    def usage(self, tallies: Iterable[Tally]) -> Usage:
+        """Since the start; ``tallies`` have every operation since then."""
+        process_s, elapsed_s = process_time() - self._process, perf_counter() - self._elapsed
+        return Usage(process_s, elapsed_s, sum(len(one.latencies_s) for one in tallies))
+
+
 def _reason(error: Exception) -> str:
     """One line that is the same for the same cause, without the SQL and its parameters."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
@@ -100,13 +129,13 @@ def _reason(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def loop_lag() -> AsyncIterator[list[float]]:
-    """How much later than asked a sleeping task wakes, in seconds, while the block runs.
+async def loop_lag(nap_s: float = NAP_S) -> AsyncIterator[list[float]]:
+    """How much later than asked a task wakes that sleeps for ``nap_s``, while the block runs.
 
-    This is what every other request of a server waits in addition, whatever it does.
+    In seconds. This is what every other request of a server waits in addition, whatever it does.
     """
     overshoots_s: list[float] = []
-    probe = asyncio.create_task(_probe(overshoots_s))
+    probe = asyncio.create_task(_probe(overshoots_s, nap_s))
     await asyncio.sleep(0)  # it is asleep, or what keeps the loop for all the block would go unseen
     try:
         yield overshoots_s
@@ -116,13 +145,13 @@ async def loop_lag() -> AsyncIterator[list[float]]:
             await probe
 
 
-async def _probe(overshoots_s: list[float]) -> None:
+async def _probe(overshoots_s: list[float], nap_s: float) -> None:
     while True:
         started = perf_counter()
         try:
-            await asyncio.sleep(NAP_S)
+            await asyncio.sleep(nap_s)
         finally:
-            overshoot = perf_counter() - started - NAP_S
+            overshoot = perf_counter() - started - nap_s
             if overshoot > 0:  # or it is cancelled before its time
                 overshoots_s.append(overshoot)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_PIPED_WIDTH = 190
+_PIPED_WIDTH = 230
 """Columns of the tables where there is no terminal to ask."""
 
 JsonOption = Annotated[

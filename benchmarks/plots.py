@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from .loads.reuse import BY_SIZE, OPEN_OR_REUSE
 from .loads.scaling import READS_BY_TASKS, WRITES_BY_TASKS
 from .page import bars, lines
 from .page.blocks import write
-from .page.finding import MissingError, load, series
+from .page.finding import MissingError, load, pinned, series
+from .reports import read
 from .results import Report
 
 _DOCS = Path("docs")
@@ -61,25 +61,16 @@ def main(
         ) from None
 
 
-def read(file: Path) -> Report:
-    """What ``python -m benchmarks --json`` wrote."""
-    try:
-        return TypeAdapter(Report).validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise typer.BadParameter(
-            f"{file} is no report of `python -m benchmarks`: {error}"
-        ) from None
-
-
 def together(reports: Sequence[Report]) -> Report:
     """One report of all loads; in everything else it is the first."""
-    loads = {load.load: load for report in reports for load in report.loads}
+    loads = {(load.load, load.cores): load for report in reports for load in report.loads}
     return replace(reports[0], loads=list(loads.values()))
 
 
 def _draw(report: Report, directory: Path) -> None:
     for name, (title, names) in GROUPS.items():
-        bars.draw([load(report, one) for one in names], title, directory, name)
+        loads = [(load(report, one), pinned(report, one, 1)) for one in names]
+        bars.draw(loads, title, directory, name)
     _draw_scaling(report, directory)
     _draw_reuse(report, directory)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .asked import Asked
@@ -31,6 +31,8 @@ class Run:
     """One contender in one round. ``place`` is when in the round it ran, from 0.
 
     ``acknowledged`` includes what came after the time was up, ``throughput`` does not.
+    ``process_us`` is the processor time of the whole process by operation, those of the load's
+    other parts included, and ``cores_used`` the same time by that of the clock.
     """
 
     contender: str
@@ -46,6 +48,8 @@ class Run:
     loop_lag_p99_ms: float | None
     errors: dict[str, int]
     books: Books | None
+    process_us: float | None = None
+    cores_used: float | None = None
 
     @classmethod
     def of(
@@ -54,6 +58,7 @@ class Run:
         """The figures of ``measurement``; ``found`` is how many effects the file has."""
         tally, warm_up = measurement.measured, measurement.warm_up
         overshoots_s = measurement.overshoots_s
+        usage = measurement.usage
         in_time = tally.acknowledged if measurement.in_time is None else measurement.in_time
         return cls(
             contender=contender,
@@ -71,6 +76,8 @@ class Run:
             books=None
             if found is None
             else Books(warm_up.acknowledged + tally.acknowledged, found),
+            process_us=None if usage is None else usage.process_s / usage.operations * 1e6,
+            cores_used=None if usage is None else usage.process_s / usage.elapsed_s,
         )
 
 
@@ -93,13 +100,17 @@ class Summary:
 
     A ratio compares with the baseline's run of the same round, where the machine was in the same
     mood, and is the median over the rounds; None where the baseline has nothing to show.
-    ``synchronous_ratio`` is that of throughput to synchronous SQLAlchemy's.
+    ``synchronous_ratio`` is that of throughput to synchronous SQLAlchemy's, and ``process_ratio``
+    that of process time by operation.
     """
 
     contender: str
     throughput: Spread
     throughput_ratio: float | None
     synchronous_ratio: float | None
+    process_us: Spread | None
+    process_ratio: float | None
+    cores_used: Spread | None
     p50_ms: Spread
     p50_ratio: float | None
     p99_ms: Spread
@@ -126,7 +137,6 @@ class Summary:
         may_lose: bool = False,
     ) -> Summary:
         """``runs`` and those compared with are one contender's each, in the order of rounds."""
-        lags = [run.loop_lag_p99_ms for run in runs if run.loop_lag_p99_ms is not None]
         books = [run.books for run in runs if run.books is not None]
         return cls(
             contender=runs[0].contender,
@@ -135,15 +145,20 @@ class Summary:
             synchronous_ratio=None
             if synchronous is None
             else ratio(runs, synchronous, lambda run: run.throughput),
+            process_us=_spread(run.process_us for run in runs),
+            process_ratio=None
+            if synchronous is None
+            else ratio(runs, synchronous, lambda run: run.process_us or 0.0),
+            cores_used=_spread(run.cores_used for run in runs),
             p50_ms=Spread.of([run.p50_ms for run in runs]),
             p50_ratio=ratio(runs, baseline, lambda run: run.p50_ms),
             p99_ms=Spread.of([run.p99_ms for run in runs]),
             p99_ratio=ratio(runs, baseline, lambda run: run.p99_ms),
             max_ms=Spread.of([run.max_ms for run in runs]),
-            loop_lag_p99_ms=Spread.of(lags) if lags else None,
-            loop_lag_ratio=ratio(runs, baseline, lambda run: run.loop_lag_p99_ms or 0.0)
-            if lags
-            else None,
+            loop_lag_p99_ms=_spread(run.loop_lag_p99_ms for run in runs),
+            loop_lag_ratio=None
+            if all(run.loop_lag_p99_ms is None for run in runs)
+            else ratio(runs, baseline, lambda run: run.loop_lag_p99_ms or 0.0),
             errors=dict(sum((Counter(run.errors) for run in runs), Counter())),
             unbalanced_runs=sum(not one.balance for one in books),
             may_lose=may_lose,
@@ -161,6 +176,12 @@ def ratio(
     return statistics.median(ratios) if ratios else None
 
 
+def _spread(figures: Iterable[float | None]) -> Spread | None:
+    """None where no run has the figure."""
+    known = [one for one in figures if one is not None]
+    return Spread.of(known) if known else None
+
+
 def _distinct(settings: Sequence[Settings]) -> list[Settings]:
     return [one for index, one in enumerate(settings) if one not in settings[:index]]
 
@@ -176,7 +197,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """All contenders of one part of one load. ``baseline`` is whom the ratios refer to."""
+    """All contenders of one part of one load, on so many cores; None for all.
+
+    ``baseline`` is whom the ratios refer to. ``a_second`` is how often it was asked for, in an open
+    loop.
+    """
 
     load: str
     title: str
@@ -187,6 +212,8 @@ class LoadResult:
     baseline: str
     summaries: list[Summary]
     runs: list[Run]
+    cores: int | None = None
+    a_second: float | None = None
 
     def runs_of(self, contender: str) -> list[Run]:
         """In the order of rounds."""

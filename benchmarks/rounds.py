@@ -7,6 +7,8 @@ has the best place.
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from typing import TypeVar
 
 from . import files
 from .contenders import SYNCHRONOUS, Contender, Part, Work
+from .cores import Cores, limited
 from .engines import PRAGMAS
+from .event_loops import RunLoop
 from .loads.base import Load
 from .results import LoadResult, Run, Summary
 
@@ -25,11 +29,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is done: ``rounds`` runs of each contender, ``seconds`` each."""
+    """How much is done: ``rounds`` runs of each contender, ``seconds`` each, and on what.
+
+    :param cores: a run in each round with each of these numbers of cores
+    :param run: runs the event loop
+    """
 
     rounds: int
     seconds: float
     warm_up_per_task: int = 3
+    cores: tuple[Cores, ...] = (None,)
+    run: RunLoop = asyncio.run
 
 
 def run_loads(
@@ -37,22 +47,23 @@ def run_loads(
 ) -> list[LoadResult]:
     """All rounds of ``loads``, on files in ``directory``; ``on_run`` hears who runs next.
 
-    Loads of a series are compared with each other, and so take turns, too. There is one result for
-    each part of each load.
+    Loads of a series are compared with each other, and so take turns, too, as numbers of cores do.
+    There is one result for each part of each load and each number of cores.
     """
-    runs: dict[tuple[str, str], list[Run]] = {
-        (load.name, part.name): [] for load in loads for part in load.parts
-    }
+    runs: dict[tuple[str, str, Cores], list[Run]] = defaultdict(list)
     with TemporaryDirectory(dir=directory) as place:
         templates = [_template(load, Path(place) / str(at)) for at, load in enumerate(loads)]
         for round_ in range(effort.rounds):
             for load, template in rotated(list(zip(loads, templates, strict=True)), round_):
-                for part, run in _round(load, effort, template, round_, on_run):
-                    runs[load.name, part].append(run)
+                for cores in rotated(effort.cores, round_):
+                    with limited(cores):
+                        for part, run in _round(load, effort, template, round_, on_run):
+                            runs[load.name, part, cores].append(run)
     return [
-        _result(load, part, effort.seconds * load.times, runs[load.name, part.name])
+        _result(load, part, effort.seconds * load.times, cores, runs[load.name, part.name, cores])
         for load in loads
         for part in load.parts
+        for cores in effort.cores
     ]
 
 
@@ -86,6 +97,7 @@ def _work(load: Load, effort: Effort, round_: int) -> Work:
         seed=round_,
         pragmas={**PRAGMAS, "synchronous": load.synchronous},
         in_line=load.in_line,
+        run=effort.run,
     )
 
 
@@ -113,7 +125,7 @@ def _file(load: Load, contender: Contender, template: Path) -> Iterator[Path]:
         yield database
 
 
-def _result(load: Load, part: Part, seconds: float, runs: list[Run]) -> LoadResult:
+def _result(load: Load, part: Part, seconds: float, cores: Cores, runs: list[Run]) -> LoadResult:
     names = [contender.name for contender in load.contenders]
     by_name = {name: [run for run in runs if run.contender == name] for name in names}
     baseline, synchronous = by_name[names[0]], by_name.get(SYNCHRONOUS)
@@ -130,4 +142,6 @@ def _result(load: Load, part: Part, seconds: float, runs: list[Run]) -> LoadResu
             for name in names
         ],
         runs=runs,
+        cores=cores,
+        a_second=None if part.pace is None else part.pace.a_second,
     )

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .asked import asked_table
 from .contenders import SYNCHRONOUS
+from .cores import named
 from .environment import Environment
 from .output import table
 from .results import Books, LoadResult, Report, Run, Spread, Summary
@@ -46,8 +47,8 @@ def print_environment(console: Console, environment: Environment, rounds: int) -
 
 def _table(load: LoadResult) -> Table:
     title = (
-        f"{load.load}: {load.title}; {load.tasks:,} tasks, {load.seconds:g} s a round; "
-        f"{journal(load.summaries[0])}"
+        f"{load.load}: {load.title}; {pace(load)}, {load.seconds:g} s a round; "
+        f"{journal(load.summaries[0])}; {named(load.cores)}"
     )
     made = table(
         title,
@@ -55,6 +56,9 @@ def _table(load: LoadResult) -> Table:
         f"{load.unit} (min-max)",
         f"x {load.baseline}",
         f"x {SYNCHRONOUS}",
+        "process µs",
+        f"process x {SYNCHRONOUS}",
+        "cores used",
         "p50 ms",
         "p99 ms (min-max)",
         f"p99 x {load.baseline}",
@@ -66,6 +70,11 @@ def _table(load: LoadResult) -> Table:
     for summary in load.summaries:
         made.add_row(*cells(load, summary))
     return made
+
+
+def pace(load: LoadResult) -> str:
+    """How many ask, or how often in an open loop."""
+    return f"{load.tasks:,} tasks" if load.a_second is None else f"{load.a_second:,.3g} a second"
 
 
 def journal(summary: Summary) -> str:
@@ -92,6 +101,9 @@ def cells(load: LoadResult, summary: Summary) -> Iterator[str]:
     yield with_spread(summary.throughput, decimals=0)
     yield show_ratio(summary.throughput_ratio)
     yield show_ratio(summary.synchronous_ratio)
+    yield median(summary.process_us, decimals=0)
+    yield show_ratio(summary.process_ratio)
+    yield median(summary.cores_used, decimals=2)
     yield median(summary.p50_ms, decimals=2)
     yield with_spread(summary.p99_ms, decimals=1)
     yield show_ratio(summary.p99_ratio)
@@ -197,7 +209,8 @@ def environment_line(environment: Environment, rounds: int) -> str:
     return (
         f"SQLite {environment.sqlite}, {environment.python}, SQLAlchemy {environment.sqlalchemy}, "
         f"aiosqlite {environment.aiosqlite}, aiosqlitepool {environment.aiosqlitepool}, "
-        f"apsw {environment.apsw}, sa-sqlite-pool {environment.sa_sqlite_pool}\n"
+        f"apsw {environment.apsw}, sa-sqlite-pool {environment.sa_sqlite_pool}, "
+        f"event loop of {environment.event_loop}\n"
         f"{environment.system}, {environment.cpus} CPUs{busy}, {environment.file_system}; "
         f"rounds: {rounds}, whose medians are shown; max is the worst of all"
     )

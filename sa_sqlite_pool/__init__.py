@@ -1,6 +1,7 @@
 """Fair writers, free readers and warm connections for SQLAlchemy asyncio on SQLite."""
 
 from .backup.restoring import restore
+from .compat.installation import install, uninstall
 from .database import SQLiteDatabase
 from .errors import (
     AwaitableError,
@@ -26,6 +27,17 @@ from .errors import (
     WriteTimeout,
 )
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
+from .prepared.read import PreparedRead
+from .sessions.drop_in import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_engine_from_config,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+    reuse_greenlets,
+)
 from .sessions.maker import routing_sessionmaker
 from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import WalSettings
@@ -39,6 +51,9 @@ from .statistics import (
 )
 
 __all__ = [
+    "AsyncConnection",
+    "AsyncEngine",
+    "AsyncSession",
     "AwaitableError",
     "Checkpoint",
     "CheckpointMode",
@@ -55,6 +70,7 @@ __all__ = [
     "OpenReadError",
     "OwnLockError",
     "PoolTimeout",
+    "PreparedRead",
     "ReadLockTimeout",
     "ReadTimeout",
     "ReaderPool",
@@ -73,8 +89,15 @@ __all__ = [
     "WalStatistics",
     "WriteTimeout",
     "WriterPool",
+    "async_engine_from_config",
+    "async_scoped_session",
+    "async_sessionmaker",
+    "create_async_engine",
+    "install",
     "restore",
+    "reuse_greenlets",
     "routing_sessionmaker",
+    "uninstall",
 ]
 
 __version__ = "0.1.0"

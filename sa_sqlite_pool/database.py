@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import fields
 from functools import cached_property
 from types import TracebackType
@@ -27,7 +27,8 @@ from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url
 from .pools.base import FairPool
 from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
-from .sessions.given_out import GuardedSessionmaker, end_session
+from .prepared.api import PreparesReads
+from .sessions.given_out import GuardedSessionmaker, SessionBlock
 from .sessions.lean import LeanEngine
 from .sessions.maker import sessionmaker_options
 from .sessions.routing import RoutedAsyncSession, RoutedSession
@@ -40,6 +41,7 @@ from .settings import (
     OnConnect,
     Placement,
     PragmaValue,
+    Role,
     WalSettings,
     check_count,
     check_timeout,
@@ -59,7 +61,7 @@ _HURRY_SECONDS = 0.5
 _CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
 
 
-class SQLiteDatabase(RunsClosures):
+class SQLiteDatabase(RunsClosures, PreparesReads):
     """One SQLite database: a writer engine, a reader engine, and sessions over both.
 
     ::
@@ -286,48 +288,36 @@ class SQLiteDatabase(RunsClosures):
         return self._sessionmaker
 
     def _assert_usable(self) -> None:
-        self._assert_open()
+        if self._state is not State.OPEN:
+            raise self._not_open()
         self._closures.assert_outside()
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
-        """Yield a session that writes: BEGIN IMMEDIATE at its first statement, in the write turn.
+    def write(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return a block's session that writes: ``async with db.write() as session:``.
 
-        It commits when the block ends, and rolls back when it raises; after a ``commit()`` within
-        it, the next statement takes the turn again. Wait at most ``write_timeout`` seconds for the
-        turn, then raise :class:`~sa_sqlite_pool.WriteTimeout`; raise
+        BEGIN IMMEDIATE is sent with its first statement, in the write turn. It commits when the
+        block ends, and rolls back when it raises; after a ``commit()`` within it, the next
+        statement takes the turn again. Wait at most ``write_timeout`` seconds for the turn, then
+        raise :class:`~sa_sqlite_pool.WriteTimeout`; raise
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the same task asks twice. Used
         after the block, the session raises :class:`~sa_sqlite_pool.SessionEndedError`.
         """
-        session = self._sessionmaker(role="writer")
-        try:
-            async with session:
-                yield session
-                # Not by ``session.begin()``: after ``commit()``, SQLAlchemy refuses all use of a
-                # session within its block. As there, what a failed flush has left is rolled back.
-                await (session.commit() if session.is_active else session.rollback())
-        finally:
-            end_session(session, "db.write()")
+        return SessionBlock(self._sessionmaker, {"role": Role.WRITER}, "db.write()")
 
-    @asynccontextmanager
-    async def read(self, *, long: bool = False) -> AsyncIterator[AsyncSession]:
-        """Yield a session that sees one snapshot from its first statement on, and cannot write.
+    def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return a block's session that reads: ``async with db.read() as session:``.
 
-        Wait at most ``read_timeout`` seconds for a reader, then raise
-        :class:`~sa_sqlite_pool.ReadTimeout`. It never waits for a writer. If the log has reached
-        its hard limit, the first statement waits for a moment; see
-        :class:`~sa_sqlite_pool.WalSettings`.
+        It sees one snapshot from its first statement on, and cannot write. Wait at most
+        ``read_timeout`` seconds for a reader, then raise :class:`~sa_sqlite_pool.ReadTimeout`. It
+        never waits for a writer. If the log has reached its hard limit, the first statement waits
+        for a moment; see :class:`~sa_sqlite_pool.WalSettings`.
 
         ``long`` declares that the snapshot is needed for long, for a report, say: it keeps the log
         from shrinking, is named in a warning at the hard limit, and never ended for its age.
         """
         reader = self._long_reader if long else self.reader_engine
-        session = self._sessionmaker(role="reader", reader=reader)
-        try:
-            async with session:
-                yield session
-        finally:
-            end_session(session, "db.read()")
+        options = {"role": Role.READER, "reader": reader}
+        return SessionBlock(self._sessionmaker, options, "db.read()")
 
     # -- the log --------------------------------------------------------------------------------
 

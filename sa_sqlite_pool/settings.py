@@ -279,10 +279,13 @@ class WalSettings:
         return 4 * self.soft_limit if self.hard_limit is None else 2 * self.hard_limit
 
 
+DEFAULT_WAL_SETTINGS = WalSettings()
+
+
 def check_wal_settings(wal: WalSettings | None) -> WalSettings:
     """Return ``wal``, or the defaults; raise :class:`ConfigurationError` for anything else."""
     if wal is None:
-        return WalSettings()
+        return DEFAULT_WAL_SETTINGS
     if not isinstance(wal, WalSettings):
         raise ConfigurationError(f"wal must be a WalSettings, not {wal!r}")
     return wal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import sqlite3
 import subprocess
@@ -71,6 +72,25 @@ def test_closures(tmp_path: Path) -> None:
     assert run("closures.md", tmp_path) == blocks("closures.md", "text")[0]
 
 
+def test_prepared(tmp_path: Path) -> None:
+    """The program prints what the page says."""
+    assert run("prepared.md", tmp_path) == blocks("prepared.md", "text")[0]
+
+
 def test_drivers(tmp_path: Path) -> None:
     """The program prints what the page says."""
     assert run("drivers.md", tmp_path) == blocks("drivers.md", "text")[0]
+
+
+def test_drop_in(tmp_path: Path) -> None:
+    """The program prints what the page says; the imports above it, and SQLModel's, work."""
+    (tmp_path / "drop_in.py").write_text(blocks("drop_in.md", "python")[1])
+    command = [sys.executable, "-W", "error", "drop_in.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == (blocks("drop_in.md", "text")[0], "")
+    others = [block for number, block in enumerate(blocks("drop_in.md", "python")) if number != 1]
+    for block in others:
+        if "sqlmodel" not in block or importlib.util.find_spec("sqlmodel") is not None:
+            subprocess.run([sys.executable, "-c", block], check=True, timeout=60)

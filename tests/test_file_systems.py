@@ -313,6 +313,7 @@ async def test_the_system_is_asked_once(
         return mounts.find_mount(file)
 
     monkeypatch.setattr(site, "find_mount", find)
+    monkeypatch.setattr(site, "find_at_hand", lambda path: None)  # as on a file server
     engine = make_engine(SQLitePool)
     await create_items(engine)
     async with engine.connect(), engine.connect(), engine.connect():

@@ -29,6 +29,7 @@ FLOORS = [
     "pools",
     "sessions",
     "closures",
+    "prepared",
     "backup",
     "database",
     "migrations",

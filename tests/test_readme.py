@@ -83,7 +83,7 @@ def test_the_readme_facade_example(tmp_path: Path) -> None:
 
 def test_the_readme_function(tmp_path: Path) -> None:
     """In the place of the hundred deposits: a withdrawal, as shown."""
-    block, function, _ = code_blocks("The facade: a writer and readers")
+    block, function, *_ = code_blocks("The facade: a writer and readers")
     definition, call = function.split("\n\n\n")
     program = block.replace("async def deposit", f"{definition}\n\n\nasync def deposit")
     program = program.replace("import DeclarativeBase,", "import DeclarativeBase, Session,")
@@ -92,12 +92,29 @@ def test_the_readme_function(tmp_path: Path) -> None:
     assert printed_by(program, tmp_path) == "990\n990\n"
 
 
-async def test_the_one_line_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The swap-in engine works as made there."""
+def test_the_readme_prepared_read(tmp_path: Path) -> None:
+    """After the hundred deposits: the account, read as shown."""
+    block, _, prepared, _ = code_blocks("The facade: a writer and readers")
+    made, call = prepared.strip().split("\n")
+    program = block.replace("async def deposit", f"{made}\n\n\nasync def deposit")
+    program = program.replace("import select", "import bindparam, select")
+    call = f"        {call}\n        print(row)\n"
+    program = program.replace("        async with db.read()", f"{call}        async with db.read()")
+    assert printed_by(program, tmp_path) == "(1, 1000)\n1000\n"
+
+
+@pytest.mark.parametrize("by_import", [False, True])
+async def test_the_one_line_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_import: bool
+) -> None:
+    """The swap-in engine works as made there; and without ``poolclass`` by the other imports."""
     monkeypatch.chdir(tmp_path)
-    (block,) = code_blocks("One line: the swap-in pool")
+    block, imports = code_blocks("One line: the swap-in pool")
     names: dict[str, AsyncEngine] = {}
+    if by_import:
+        block = imports + block.split("\n", 2)[2].replace(", poolclass=SQLitePool", "")
     exec(block, names)
+    assert ("poolclass" in block) is not by_import
     engine = names["engine"]
     try:
         assert isinstance(engine.pool, SQLitePool)

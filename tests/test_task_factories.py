@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy.ext.asyncio as sqlalchemy_asyncio
 from sqlalchemy import Connection, event, func, insert, select, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -17,7 +18,9 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+import sa_sqlite_pool
 from sa_sqlite_pool import (
     ReaderPool,
     SQLiteDatabase,
@@ -320,5 +323,78 @@ def test_a_task_that_a_listener_starts(path: Path, run: Callable[[Work], Any]) -
                 await session.execute(text("UPDATE items SET amount = 2"))
             await others[0]
             assert await db.run_read(lambda session: session.get_one(Item, 10).amount) == 0
+
+    run(program())
+
+
+# -- SQLAlchemy's names ----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["imported", "installed"])
+def names(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """This package's, or SQLAlchemy's with what ``install()`` does to them."""
+    if request.param == "imported":
+        yield sa_sqlite_pool
+    else:
+        sa_sqlite_pool.install()
+        yield sqlalchemy_asyncio
+        sa_sqlite_pool.uninstall()
+
+
+def test_engines_that_reuse_greenlets(path: Path, run: Callable[[Work], Any], names: Any) -> None:
+    """By imports or by ``install()``, on this package's pool and on SQLAlchemy's."""
+
+    async def program() -> None:
+        url = f"sqlite+aiosqlite:///{path}"
+        for pool in (SQLitePool, AsyncAdaptedQueuePool):
+            engine = names.create_async_engine(url, poolclass=pool)
+            maker = names.async_sessionmaker(engine)
+            if pool is SQLitePool:
+                await create_items(engine)
+                await use_engine(engine)
+            await (use_sessions if pool is SQLitePool else use_sessions_alone)(maker)
+            await engine.dispose()
+
+    run(program())
+
+
+async def use_sessions_alone(make: async_sessionmaker[AsyncSession]) -> None:
+    """One after the other: it is the stock driver."""
+    for key in range(40, 43):
+        async with make.begin() as session:
+            session.add(Item(id=key))
+    async with make() as session:
+        result = await session.stream(select(Item.id).where(Item.id >= 40).order_by(Item.id))
+        assert await result.scalars().all() == [40, 41, 42]
+
+
+def test_a_task_that_a_listener_of_theirs_starts(
+    path: Path, run: Callable[[Work], Any], names: Any
+) -> None:
+    """An eager one takes its first step inside a greenlet that is used again, and asks for more."""
+
+    async def program() -> None:
+        engine = names.create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)
+        await create_items(engine)
+        make = names.async_sessionmaker(engine)
+        others: list[asyncio.Future[Any]] = []
+
+        async def other() -> int:
+            async with make() as session:
+                found = await session.scalar(select(func.count()).select_from(Item))
+            async with engine.connect() as connection:
+                rows = await connection.stream(select(Item.id))
+                return int(found) + len([row async for row in rows])
+
+        @event.listens_for(engine.sync_engine, "before_cursor_execute")
+        def start(*_: Any) -> None:
+            if len(others) < 2:
+                others.append(asyncio.ensure_future(other()))
+
+        async with make.begin() as session:
+            await session.execute(text("UPDATE items SET amount = 1"))
+            await session.execute(text("UPDATE items SET amount = 2"))
+        assert await asyncio.gather(*others) == [6, 6]
+        await engine.dispose()
 
     run(program())

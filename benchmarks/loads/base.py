@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ..contenders import Contender, Part
+from ..contenders import SYNCHRONOUS, Contender, Part
 from ..results import Point
 
 _QUICK_TASKS = 4
@@ -58,6 +58,12 @@ class Load:
         """For a plan that is quick."""
         parts = (replace(part, tasks=min(part.tasks, _QUICK_TASKS)) for part in self.parts)
         return replace(self, parts=tuple(parts), times=1)
+
+    def among(self, names: Collection[str]) -> Load:
+        """The load with these contenders, the baseline and the synchronous one."""
+        first, *others = self.contenders
+        wanted = {SYNCHRONOUS, *names}
+        return replace(self, contenders=(first, *(one for one in others if one.name in wanted)))
 
 
 Loads = Callable[[Plan], list[Load]]

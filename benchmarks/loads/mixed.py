@@ -31,27 +31,29 @@ _SCAN = Statement.of(
 _PRICES = 7 * items.ROWS * (items.ROWS + 1) // 2
 
 
-def _scan(times: int, _key: int) -> Steps:
+def scan(times: int, _key: int) -> Steps:
+    """All items, so many times."""
     expected = _PRICES * times * (times + 1) // 2
     check_rows((yield Run(_SCAN, {"times": times})), [(expected,)])
 
 
-def _fill(connection: Connection) -> None:
+def fill(connection: Connection) -> None:
+    """Items to read, and counters to write."""
     items.fill(connection)
     fill_counters(connection)
 
 
-_READS_AND_WRITES = (
+READS_AND_WRITES = (
     replace(READS, title="20 tasks that read a row, beside 10 that write and a scan"),
     replace(WRITES, tasks=10, title="10 tasks that write a row, beside 20 that read and a scan"),
 )
-_SCANS = Part(
+SCANS = Part(
     name="scans",
     title="one scan at a time, beside 20 tasks that read and 10 that write",
     unit="scans/s",
     tasks=1,
     rows=1,
-    operation=partial(_scan, _TIMES),
+    operation=partial(scan, _TIMES),
 )
 
 _CONTENDERS: tuple[Contender, ...] = (
@@ -68,5 +70,5 @@ _CONTENDERS: tuple[Contender, ...] = (
 
 def loads(plan: Plan) -> list[Load]:
     times = _TIMES_QUICK if plan.quick else _TIMES
-    parts = (*_READS_AND_WRITES, replace(_SCANS, operation=partial(_scan, times)))
-    return [Load("mixed", parts, _fill, _CONTENDERS, moved, times=_RUN_TIMES)]
+    parts = (*READS_AND_WRITES, replace(SCANS, operation=partial(scan, times)))
+    return [Load("mixed", parts, fill, _CONTENDERS, moved, times=_RUN_TIMES)]

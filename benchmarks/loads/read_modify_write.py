@@ -44,6 +44,7 @@ _CONTENDERS: tuple[Contender, ...] = (
     catalogue.blocks,
     *catalogue.WRITING_CLOSURES,
     catalogue.synchronous_immediate,
+    catalogue.in_threads_immediate,
     *catalogue.DRIVERS,
 )
 

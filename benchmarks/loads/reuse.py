@@ -55,6 +55,9 @@ _CONTENDERS: tuple[Contender, ...] = (
     catalogue.aiosqlite_connect_each,
     catalogue.aiosqlite,
     catalogue.swap_in,
+    catalogue.synchronous_with_null_pool,
+    catalogue.synchronous,
+    catalogue.in_threads,
 )
 
 

@@ -30,6 +30,8 @@ _READERS: tuple[Contender, ...] = (
     catalogue.swap_in,
     catalogue.both_engines,
     catalogue.run_read,
+    catalogue.synchronous,
+    catalogue.in_threads,
     catalogue.pooled,
 )
 _WRITERS: tuple[Contender, ...] = (
@@ -38,6 +40,8 @@ _WRITERS: tuple[Contender, ...] = (
     catalogue.swap_in,
     catalogue.both_engines,
     catalogue.run_write,
+    catalogue.synchronous,
+    catalogue.in_threads,
     catalogue.pooled,
 )
 _IN_LINE: tuple[Contender, ...] = (

@@ -154,6 +154,7 @@ _CONTENDERS: tuple[Contender, ...] = (
     catalogue.both_engines,
     *catalogue.READING_CLOSURES,
     catalogue.synchronous,
+    catalogue.in_threads,
     catalogue.aiosqlite_connect_each,
     catalogue.pooled,
     Concurrent(POOL_OF_100, drivers.pooled(CONNECTIONS)),

@@ -5,6 +5,9 @@ answers.py     what the figures say, in words
 finding.py     loads of a report
 blocks.py      which part of the page has which
 style.py       colours, and how pictures are saved
+cores.py       one core and all, and why they differ
+open_loop.py   requests at random moments
+pythons.py     several Pythons and event loops
 bars.py        throughput and latency of the contenders of a load
 lines.py       series: more tasks, more schema objects, larger files
 """

@@ -22,7 +22,7 @@ def answers(report: Report) -> str:
 
 
 def _reuse(report: Report) -> str:
-    question = _paragraph(
+    question = paragraph(
         "**From which load does reuse matter?** A stock engine that opens a connection for each "
         "checkout (`NullPool`) takes longer for the same read than one that keeps its connections:"
     )
@@ -51,7 +51,7 @@ def _threads(report: Report) -> str:
         f"{name} {summary(alone, name).p50_ms.median * 1000:,.0f} µs"
         for name in (STOCK, READER, SWAP_IN, POOLED)
     )
-    return _paragraph(
+    return paragraph(
         f"**What do threads cost?** A point read takes synchronous SQLAlchemy {bare_us:,.0f} µs. "
         f"The same read by one task, with nobody to wait for: {', '.join(parts)} (medians). The "
         "difference is the event loop, the hops to a thread and back, and the pool."
@@ -62,7 +62,7 @@ def _journal(report: Report) -> str:
     """Who does not set it, has none of WAL."""
     full = load(report, "one-row-writes-full")
     as_it_comes, stock = summary(full, AS_IT_COMES), summary(full, STOCK)
-    return _paragraph(
+    return paragraph(
         "**Which journal mode was it?** WAL, except where a name says otherwise. SQLAlchemy leaves "
         f"it at SQLite's own: {journal(as_it_comes)}. As it comes, a stock engine does "
         f"{_writes(as_it_comes)}; with {journal(stock)} and 30 s to wait {_writes(stock)}."
@@ -77,5 +77,6 @@ def _writes(one: Summary) -> str:
     )
 
 
-def _paragraph(text: str) -> str:
+def paragraph(text: str) -> str:
+    """In lines that a diff shows."""
     return fill(text, width=100, break_on_hyphens=False)

@@ -1,21 +1,26 @@
-"""Throughput and latency of each contender, with the least and the most of all rounds."""
+"""Throughput, process time and latency of each contender, with the least and most of all rounds.
+
+What was measured on all cores; a diamond is the median on one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ..results import LoadResult, Spread
+from ..results import LoadResult, Spread, Summary
 from ..tables import label
 from .style import KINDS, color, save, settings_of, tidy
 
-_WIDTH_INCHES = 11.5
+_WIDTH_INCHES = 14.5
 _BAR_INCHES = 0.26
 _PANEL_INCHES = 1.0
 _AROUND_INCHES = 0.7
@@ -24,57 +29,90 @@ _AROUND_INCHES = 0.7
 _TWO_DECADES = 100
 
 _WHISKERS: dict[str, Any] = {"ecolor": "black", "elinewidth": 0.9, "capsize": 2.5}
+_DIAMOND: dict[str, Any] = {
+    "marker": "D",
+    "markersize": 4.5,
+    "color": "white",
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.9,
+}
 
 
-def draw(loads: Sequence[LoadResult], title: str, directory: Path, name: str) -> None:
-    """Throughput and latency of each of ``loads``, one below the other."""
-    heights = [_PANEL_INCHES + _BAR_INCHES * len(load.summaries) for load in loads]
+def draw(
+    loads: Sequence[tuple[LoadResult, LoadResult | None]], title: str, directory: Path, name: str
+) -> None:
+    """Each of ``loads``, on all cores and on one if it ran there, one below the other."""
+    heights = [_PANEL_INCHES + _BAR_INCHES * len(load.summaries) for load, _ in loads]
     size = (_WIDTH_INCHES, sum(heights) + _AROUND_INCHES)
     drawn = Figure(figsize=size, layout="constrained")
     drawn.suptitle(title, x=0.01, ha="left", fontsize=14)
     parts = drawn.subfigures(len(loads), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, load in zip(parts, loads, strict=True):
+    for part, (load, on_one) in zip(parts, loads, strict=True):
         part.suptitle(f"{load.title}; {settings_of(load)}", x=0.01, ha="left", fontsize=10)
-        throughput, latency = part.subplots(1, 2)
-        _throughput(throughput, load)
-        _latency(latency, load)
-    kinds = [Patch(color=shade, label=kind) for kind, shade in KINDS.items()]
-    drawn.legend(handles=kinds, loc="outside lower center", ncols=len(kinds), frameon=False)
+        throughput, process_time, latency = part.subplots(1, 3)
+        _throughput(throughput, load, on_one)
+        _process_time(process_time, load, on_one)
+        _latency(latency, load, on_one)
+    handles: list[Artist] = [Patch(color=shade, label=kind) for kind, shade in KINDS.items()]
+    handles += [Line2D([], [], linestyle="", label="one core", **_DIAMOND)]
+    drawn.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     save(drawn, directory, name)
 
 
-def _throughput(axes: Axes, load: LoadResult) -> None:
-    spreads = [summary.throughput for summary in load.summaries]
-    _bars(axes, spreads, _colors(load))
+def _throughput(axes: Axes, load: LoadResult, on_one: LoadResult | None) -> None:
+    spreads, marks = _figures(load, on_one, lambda one: one.throughput)
+    _bars(axes, spreads, marks, _colors(load))
     names = [label(load, summary).replace(" (", "\n(") for summary in load.summaries]
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_xlabel(f"{load.unit}; more is better", fontsize=9)
-    _finish(axes, spreads)
+    _finish(axes, spreads, marks)
 
 
-def _latency(axes: Axes, load: LoadResult) -> None:
-    spreads = [summary.p99_ms for summary in load.summaries]
-    _dots(axes, spreads, _colors(load))
+def _process_time(axes: Axes, load: LoadResult, on_one: LoadResult | None) -> None:
+    spreads, marks = _figures(load, on_one, lambda one: one.process_us)
+    _dots(axes, spreads, marks, _colors(load))
+    axes.set_yticks([])
+    axes.set_xlabel("process time in µs, logarithmic; less is better", fontsize=9)
+    _finish(axes, spreads, marks)
+
+
+def _latency(axes: Axes, load: LoadResult, on_one: LoadResult | None) -> None:
+    spreads, marks = _figures(load, on_one, lambda one: one.p99_ms)
+    _dots(axes, spreads, marks, _colors(load))
     axes.set_yticks([])
     axes.set_xlabel("p99 in ms, logarithmic; less is better", fontsize=9)
-    _finish(axes, spreads)
+    _finish(axes, spreads, marks)
+
+
+def _figures(
+    load: LoadResult, on_one: LoadResult | None, figure: Callable[[Summary], Spread | None]
+) -> tuple[list[Spread], list[float]]:
+    """On all cores, and the medians on one; none where it did not run there."""
+    free, one = (
+        [found for summary in of.summaries if (found := figure(summary))] if of else []
+        for of in (load, on_one)
+    )
+    return free, [spread.median for spread in one]
 
 
 def _colors(load: LoadResult) -> list[str]:
     return [color(summary.contender) for summary in load.summaries]
 
 
-def _finish(axes: Axes, spreads: Sequence[Spread]) -> None:
+def _finish(axes: Axes, spreads: Sequence[Spread], marks: Sequence[float]) -> None:
+    axes.plot(marks, range(len(marks)), linestyle="", zorder=5, **_DIAMOND)
     axes.set_ylim(len(spreads) - 0.4, -0.6)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: _short(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=8.5)
     for place, spread in enumerate(spreads):
-        _annotate(axes, place, spread)
+        _annotate(axes, place, spread.median, max([spread.most, *marks[place : place + 1]]))
     tidy(axes, "x")
 
 
-def _bars(axes: Axes, spreads: Sequence[Spread], colors: Sequence[str]) -> None:
+def _bars(
+    axes: Axes, spreads: Sequence[Spread], marks: Sequence[float], colors: Sequence[str]
+) -> None:
     """From zero."""
     medians = [spread.median for spread in spreads]
     axes.barh(
@@ -85,18 +123,22 @@ def _bars(axes: Axes, spreads: Sequence[Spread], colors: Sequence[str]) -> None:
         xerr=_errors(spreads),
         error_kw=_WHISKERS,
     )
-    axes.set_xlim(0, (max(spread.most for spread in spreads) or 1.0) * 1.17)
+    most = max([*(spread.most for spread in spreads), *marks])
+    axes.set_xlim(0, (most or 1.0) * 1.17)
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _dots(axes: Axes, spreads: Sequence[Spread], colors: Sequence[str]) -> None:
+def _dots(
+    axes: Axes, spreads: Sequence[Spread], marks: Sequence[float], colors: Sequence[str]
+) -> None:
     """A logarithmic axis has no zero where a bar could begin."""
     medians = [spread.median for spread in spreads]
     axes.scatter(medians, range(len(spreads)), s=60, c=colors, zorder=3)
     axes.errorbar(
         medians, range(len(spreads)), xerr=_errors(spreads), fmt="none", zorder=4, **_WHISKERS
     )
-    least, most = min(spread.least for spread in spreads), max(spread.most for spread in spreads)
+    least = min([*(spread.least for spread in spreads), *marks])
+    most = max([*(spread.most for spread in spreads), *marks])
     axes.set_xscale("log")
     few_decades = most / least < _TWO_DECADES
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,)))
@@ -109,10 +151,10 @@ def _errors(spreads: Sequence[Spread]) -> tuple[list[float], list[float]]:
     return below, [spread.most - spread.median for spread in spreads]
 
 
-def _annotate(axes: Axes, place: int, spread: Spread) -> None:
+def _annotate(axes: Axes, place: int, figure: float, beyond: float) -> None:
     axes.annotate(
-        _short(spread.median),
-        (spread.most, place),
+        _short(figure),
+        (beyond, place),
         xytext=(7, 0),
         textcoords="offset points",
         va="center",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from ..loads.open_loop import OPEN_LOOP
 from ..loads.reuse import BY_SIZE, OPEN_OR_REUSE
 from ..loads.scaling import READS_BY_TASKS, TURNS, WRITES_BY_TASKS
 from ..results import Report, Summary
 from . import markdown
 from .answers import answers
-from .finding import load, series
+from .cores import one_core_and_all
+from .finding import series_with_all_cores, with_all_cores
+from .open_loop import open_loop
 
 _BLOCK = re.compile(r"(<!-- from the report: (.+?) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)
 
@@ -25,8 +28,9 @@ def _block(report: Report, name: str) -> str:
         return _GENERAL[name](report)
     if name in _SERIES:
         what, cell = _SERIES[name]
-        return markdown.series_table(series(report, name), what, cell)
-    return markdown.load_table(load(report, name))
+        found = series_with_all_cores(report, name)
+        return "\n\n".join(markdown.series_table(one, what, cell) for one in found)
+    return "\n\n".join(map(markdown.load_table, with_all_cores(report, name)))
 
 
 def _throughput(one: Summary) -> str:
@@ -39,6 +43,8 @@ def _p50(one: Summary) -> str:
 
 _GENERAL: Mapping[str, Callable[[Report], str]] = {
     "answers": answers,
+    "cores": one_core_and_all,
+    OPEN_LOOP: open_loop,
     "asked": lambda report: markdown.asked_table(report.asked),
     "environment": markdown.environment,
     "settings": markdown.settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..cores import Cores
 from ..results import LoadResult, Report, Summary
 
 
@@ -10,18 +11,45 @@ class MissingError(Exception):
 
 
 def load(report: Report, name: str) -> LoadResult:
-    """The load of that name."""
-    for one in report.loads:
-        if one.load == name:
-            return one
-    raise MissingError(name)
+    """The load of that name, on all cores."""
+    found = pinned(report, name, None)
+    if found is None:
+        raise MissingError(name)
+    return found
+
+
+def pinned(report: Report, name: str, cores: Cores) -> LoadResult | None:
+    """The same on so many; None where it did not run on them."""
+    found = (one for one in report.loads if (one.load, one.cores) == (name, cores))
+    return next(found, None)
+
+
+def with_all_cores(report: Report, name: str) -> list[LoadResult]:
+    """The load of that name on all cores, and on each other number of them."""
+    first = load(report, name)
+    return [first, *(one for one in report.loads if one.load == name and one is not first)]
 
 
 def series(report: Report, name: str) -> list[LoadResult]:
-    """The loads of a series, in their order."""
-    found = [one for one in report.loads if one.point is not None and one.point.series == name]
+    """The loads of a series, in their order, on all cores."""
+    found = _series_by_cores(report, name).get(None)
     if not found:
         raise MissingError(name)
+    return found
+
+
+def series_with_all_cores(report: Report, name: str) -> list[list[LoadResult]]:
+    """The same on all cores, and on each other number of them."""
+    first = series(report, name)
+    others = _series_by_cores(report, name).items()
+    return [first, *(found for cores, found in others if cores is not None)]
+
+
+def _series_by_cores(report: Report, name: str) -> dict[Cores, list[LoadResult]]:
+    found: dict[Cores, list[LoadResult]] = {}
+    for one in report.loads:
+        if one.point is not None and one.point.series == name:
+            found.setdefault(one.cores, []).append(one)
     return found
 
 

@@ -61,6 +61,8 @@ def _panel(axes: Axes, panel: Panel) -> None:
     points = [_point(load) for load in panel.series]
     numbers = [point.x for point in points]
     for contender in (one.contender for one in panel.series[0].summaries):
+        if contender not in LOOKS:
+            continue
         color, marker = LOOKS[contender]
         spreads = [panel.figure(summary(load, contender)) for load in panel.series]
         axes.plot(

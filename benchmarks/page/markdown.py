@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..asked import Asked
+from ..cores import named
 from ..results import LoadResult, Report, Summary
 from ..tables import (
     environment_line,
     journal,
     label,
     median,
+    pace,
     settings_by_contender,
     show_ratio,
     worst,
@@ -22,8 +24,8 @@ Cell = Callable[[Summary], str]
 def load_table(load: LoadResult) -> str:
     """All contenders of a load, under a line that says what it is."""
     title = (
-        f"*{load.load}*: {load.title}; {load.tasks:,} tasks; {journal(load.summaries[0])}. "
-        f"Runs of {load.seconds:g} s."
+        f"*{load.load}, {named(load.cores)}*: {load.title}; {pace(load)}; "
+        f"{journal(load.summaries[0])}. Runs of {load.seconds:g} s."
     )
     headings = (
         "",
@@ -31,13 +33,16 @@ def load_table(load: LoadResult) -> str:
         "min-max",
         f"x {load.baseline}",
         "x synchronous",
+        "process µs",
+        "process x synchronous",
+        "cores used",
         "p50 ms",
         "p99 ms",
         "loop lag p99 ms",
         "errors",
         *(["lost"] if _with_books(load) else []),
     )
-    return f"{title}\n\n{_table(headings, (_row(load, one) for one in load.summaries))}"
+    return f"{title}\n\n{table(headings, (_row(load, one) for one in load.summaries))}"
 
 
 def _with_books(load: LoadResult) -> bool:
@@ -52,6 +57,9 @@ def _row(load: LoadResult, one: Summary) -> Iterator[str]:
     yield f"{spread.least:,.{decimals}f}-{spread.most:,.{decimals}f}"
     yield show_ratio(one.throughput_ratio)
     yield show_ratio(one.synchronous_ratio)
+    yield median(one.process_us, decimals=0)
+    yield show_ratio(one.process_ratio)
+    yield median(one.cores_used, decimals=2)
     yield median(one.p50_ms, decimals=2)
     yield median(one.p99_ms, decimals=1)
     yield median(one.loop_lag_p99_ms, decimals=1)
@@ -65,14 +73,15 @@ def series_table(series: Sequence[LoadResult], what: str, cell: Cell) -> str:
     first = series[0]
     of = first.point.of if first.point else ""
     title = (
-        f"{first.title.rpartition(',')[0] or first.title}; {what}; {journal(first.summaries[0])}."
+        f"{first.title.rpartition(',')[0] or first.title}; {what}; "
+        f"{journal(first.summaries[0])}; {named(first.cores)}."
     )
     headings = ("", *(f"{load.point.x:,} {of}" for load in series if load.point))
     rows = (
         (name, *(cell(found) for load in series if (found := load.summary(name))))
         for name in (one.contender for one in first.summaries)
     )
-    return f"{title}\n\n{_table(headings, rows)}"
+    return f"{title}\n\n{table(headings, rows)}"
 
 
 def asked_table(asked: Sequence[Asked]) -> str:
@@ -81,7 +90,7 @@ def asked_table(asked: Sequence[Asked]) -> str:
         (one.what, f"{one.limit:g}", f"{one.measured:.2f}", "yes" if one.kept else "**no**")
         for one in asked
     )
-    return _table(("", "asked", "measured", "kept"), rows)
+    return table(("", "asked", "measured", "kept"), rows)
 
 
 def environment(report: Report) -> str:
@@ -95,12 +104,13 @@ def settings(report: Report) -> str:
         (", ".join(f"“{name}”" for name in names), f"`{line}`")
         for line, names in settings_by_contender(report.loads).items()
     )
-    return _table(("", "pool and PRAGMAs in force"), rows, figures=False)
+    return table(("", "pool and PRAGMAs in force"), rows, figures=False)
 
 
-def _table(
+def table(
     headings: Sequence[str], rows: Iterator[Sequence[str] | Iterator[str]], *, figures: bool = True
 ) -> str:
+    """In Markdown; ``figures`` stand at the right of their columns."""
     ruler = ["---", *(["---:" if figures else "---"] * (len(headings) - 1))]
     lines = [headings, ruler, *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

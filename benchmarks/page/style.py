@@ -30,11 +30,15 @@ LOOKS = {
     "SQLiteDatabase, Core": ("#882255", "o"),
     "run_read": ("#CC79A7", "D"),
     "run_write": ("#CC79A7", "D"),
+    "asyncio.to_thread": ("#4D4D4D", "d"),
     "aiosqlite": ("#000000", "v"),
     "aiosqlite, connect each": ("#56B4E9", "v"),
     "aiosqlitepool": ("#000000", "P"),
 }
-"""The colour and the marker of a contender's line, the same in all pictures."""
+"""The colour and the marker of a contender's line, the same in all pictures.
+
+Synchronous SQLAlchemy has none: one thread has no tasks to be drawn over.
+"""
 
 _DOTS_AN_INCH = 110
 
@@ -43,7 +47,7 @@ def color(contender: str) -> str:
     """By the kind of contender; the names of stock's tell its settings, too."""
     if contender.startswith("stock"):
         return STOCK
-    if contender in {"synchronous", "asyncio.to_thread"}:
+    if contender.startswith(("synchronous", "asyncio.to_thread")):
         return SYNCHRONOUS
     return OTHERS if contender.startswith(("aiosqlite", "apsw")) else OURS
 

@@ -8,11 +8,13 @@ from . import drivers, facade, threads
 from .engines import Connections, Sessions, through
 
 READER, WRITER, SWAP_IN = "ReaderPool", "WriterPool", "SQLitePool"
+DROP_IN = "SQLitePool, imports"
 ENGINES, FACADE = "SQLiteDatabase, Core", "SQLiteDatabase"
 RUN_READ, RUN_WRITE = "run_read", "run_write"
 RUN_READ_CORE, RUN_WRITE_CORE = "run_read_core", "run_write_core"
 STOCK_IMMEDIATE = "stock, BEGIN IMMEDIATE"
 NULL_POOL, AS_IT_COMES = "stock, NullPool", "stock as it comes"
+IN_THREADS = "asyncio.to_thread"
 POOLED = "aiosqlitepool"
 
 stock = Concurrent(STOCK, through(Connections, engines.stock))
@@ -29,14 +31,22 @@ readers = Concurrent(READER, through(Connections, engines.readers))
 writer = Concurrent(WRITER, through(Connections, engines.writer))
 swap_in = Concurrent(SWAP_IN, through(Connections, engines.swap_in))
 swap_in_for_writers = Concurrent(SWAP_IN, through(Connections, engines.swap_in_for_writers))
+drop_in = Concurrent(DROP_IN, through(Connections, engines.drop_in))
 both_engines = Concurrent(ENGINES, facade.engines)
 blocks = Concurrent(FACADE, facade.blocks)
 
-synchronous = OneThread(SYNCHRONOUS, threads.through(threads.Connections))
-synchronous_immediate = OneThread(
-    SYNCHRONOUS, threads.through(threads.Connections, engines.synchronous_immediate)
+_at_once = threads.through(threads.Connections)
+_immediately = threads.through(threads.Connections, engines.synchronous_immediate)
+_sessions_at_once = threads.through(threads.Sessions)
+
+synchronous = OneThread(SYNCHRONOUS, _at_once)
+synchronous_immediate = OneThread(SYNCHRONOUS, _immediately)
+synchronous_with_null_pool = OneThread(
+    "synchronous, NullPool",
+    threads.through(threads.Connections, engines.synchronous_with_null_pool),
 )
-in_threads = Concurrent("asyncio.to_thread", threads.in_threads)
+in_threads = Concurrent(IN_THREADS, threads.in_threads(_at_once))
+in_threads_immediate = Concurrent(IN_THREADS, threads.in_threads(_immediately))
 
 aiosqlite = Concurrent("aiosqlite", drivers.one_connection)
 aiosqlite_connect_each = Concurrent("aiosqlite, connect each", drivers.connect_each_time)
@@ -48,6 +58,7 @@ DRIVERS: tuple[Contender, ...] = (aiosqlite, aiosqlite_connect_each, pooled, aps
 run_read = Concurrent(RUN_READ, facade.closures)
 run_write = Concurrent(RUN_WRITE, facade.closures)
 closures = Concurrent("closures", facade.closures)
+core_closures = Concurrent("closures, Core", facade.core_closures)
 
 READING_CLOSURES: tuple[Contender, ...] = (
     run_read,
@@ -92,7 +103,8 @@ OTHER_STOCK_POOLS: tuple[Contender, ...] = (
 
 _stock_sessions = Concurrent(STOCK, through(Sessions, engines.stock))
 _swap_in_sessions = Concurrent(SWAP_IN, through(Sessions, engines.swap_in))
-_synchronous_sessions = OneThread(SYNCHRONOUS, threads.through(threads.Sessions))
+_synchronous_sessions = OneThread(SYNCHRONOUS, _sessions_at_once)
+_sessions_in_threads = Concurrent(IN_THREADS, threads.in_threads(_sessions_at_once))
 
 GETTING: tuple[Contender, ...] = (
     _stock_sessions,
@@ -101,6 +113,7 @@ GETTING: tuple[Contender, ...] = (
     blocks,
     run_read,
     _synchronous_sessions,
+    _sessions_in_threads,
 )
 """For reads through ORM sessions."""
 
@@ -111,5 +124,8 @@ WRITING_SESSIONS: tuple[Contender, ...] = (
     blocks,
     run_write,
     _synchronous_sessions,
+    _sessions_in_threads,
 )
 """For writes through ORM sessions."""
+
+prepared_reads = Concurrent("prepared read", facade.prepared_reads)

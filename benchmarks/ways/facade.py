@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Executable
 from sqlalchemy.orm import Session
 
-from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool import PreparedRead, SQLiteDatabase
 
 from ..engines import Pragmas
 from ..settings import Settings, settings_of
-from ..steps import Operation, drive, drive_async
+from ..steps import Operation, Run, Step, drive, drive_async
 from .base import Way
 from .engines import execute
 from .threads import execute as execute_in_thread
@@ -104,3 +104,30 @@ async def core_closures(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
     """Functions of a connection."""
     async with SQLiteDatabase(database, pragmas=pragmas) as db:
         yield CoreClosures(db)
+
+
+class PreparedReads(Engines):
+    """``db.prepare(statement)``, once for each statement; writes as :class:`Engines`."""
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        super().__init__(db)
+        self._prepared: dict[Executable, PreparedRead] = {}
+
+    async def read(self, operation: Operation, key: int) -> None:
+        await drive_async(operation(key), self._execute)
+
+    async def _execute(self, step: Step) -> object:
+        assert isinstance(step, Run)
+        assert isinstance(step.parameters, Mapping)
+        prepared = self._prepared.get(step.statement.core)
+        if prepared is None:
+            prepared = self._db.prepare(step.statement.core)
+            self._prepared[step.statement.core] = prepared
+        return await prepared.all(**step.parameters)
+
+
+@asynccontextmanager
+async def prepared_reads(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
+    """Statements that were prepared."""
+    async with SQLiteDatabase(database, pragmas=pragmas) as db:
+        yield PreparedReads(db)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from ..engines import Pragmas, synchronous
 from ..settings import Settings, settings_of
 from ..steps import Get, Operation, Step, drive
-from .base import OpenSync, SyncWay, Way
+from .base import Open, OpenSync, SyncWay, Way
 
 Make = Callable[[Path, Pragmas], Engine]
 
@@ -95,8 +95,12 @@ def through(way: Callable[[Engine], SyncWay], make: Make = synchronous) -> OpenS
     return opened
 
 
-@asynccontextmanager
-async def in_threads(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
-    """Core in the threads of a pool."""
-    with through(Connections)(database, pragmas) as way:
-        yield InThreads(way)
+def in_threads(open_: OpenSync) -> Open:
+    """The same in the threads of a pool."""
+
+    @asynccontextmanager
+    async def opened(database: Path, pragmas: Pragmas) -> AsyncIterator[Way]:
+        with open_(database, pragmas) as way:
+            yield InThreads(way)
+
+    return opened

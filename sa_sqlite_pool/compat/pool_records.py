@@ -27,7 +27,7 @@ another record instead: what SQLAlchemy does to the old one later reaches no tas
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from sqlalchemy.pool.base import _ConnectionRecord
@@ -45,3 +45,18 @@ def lendable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
     if _PERSISTENT in record.__dict__:
         new.__dict__[_PERSISTENT] = record.__dict__[_PERSISTENT]
     return cast(ConnectionPoolEntry, new)
+
+
+def is_current(record: Any, pool: Any) -> bool:
+    """Return whether ``record`` may be lent as it is, without opening its connection anew.
+
+    The conditions are those of ``_ConnectionRecord.get_connection()``, which opens it. A pool that
+    looks at its connections before it lends them (``pool_recycle``, ``pool_pre_ping``) lends none.
+    """
+    began: float = record.starttime
+    return (
+        pool._recycle == -1
+        and not pool._pre_ping
+        and pool._invalidate_time <= began
+        and record._soft_invalidate_time <= began
+    )

@@ -1,32 +1,82 @@
-"""Classes of SQLAlchemy's asyncio layer, with another ``greenlet_spawn``."""
+"""Methods of SQLAlchemy's asyncio layer, with other functions and classes under the same names."""
 
 from __future__ import annotations
 
 import functools
-import sys
-from types import FunctionType
-from typing import TypeVar
+from collections.abc import Mapping
+from types import CellType, FunctionType
+from typing import Any, TypeVar
+
+from sqlalchemy.util import greenlet_spawn as theirs
 
 from .greenlets import greenlet_spawn
 
 C = TypeVar("C", bound=type)
 
 
-def in_greenlets_used_again(cls: C) -> C:
-    """Make the methods that ``cls`` has from SQLAlchemy call our ``greenlet_spawn``, not its own.
+def in_greenlets_used_again(cls: C, instead: Mapping[Any, Any] | None = None) -> C:
+    """Make the methods that ``cls`` inherits call our ``greenlet_spawn``, not SQLAlchemy's.
 
-    A method finds that function by its name in the module: here it gets a copy of the module's
-    names. If a later SQLAlchemy calls it in another way, the methods stay as they are.
+    And use the values of ``instead`` in place of its keys. If a later SQLAlchemy calls the function
+    in another way, the methods stay as they are.
     """
-    origin = cls.__bases__[0]
-    names = {**vars(sys.modules[origin.__module__]), greenlet_spawn.__name__: greenlet_spawn}
-    for name, method in vars(origin).items():
-        if not isinstance(method, FunctionType) or name in vars(cls):
-            continue
-        if greenlet_spawn.__name__ in method.__code__.co_names:
-            copy = FunctionType(
-                method.__code__, names, name, method.__defaults__, method.__closure__
-            )
-            copy.__kwdefaults__ = method.__kwdefaults__
-            setattr(cls, name, functools.update_wrapper(copy, method))
+    replaced = {id(old): new for old, new in {theirs: greenlet_spawn, **(instead or {})}.items()}
+    known = set(vars(cls))
+    for origin in cls.__mro__[1:]:
+        for name, member in vars(origin).items():
+            if name in known:
+                continue
+            known.add(name)
+            if isinstance(member, FunctionType):
+                changed: Any = _calling(replaced, member)
+            elif isinstance(member, classmethod) and isinstance(member.__func__, FunctionType):
+                function = _calling(replaced, member.__func__)
+                changed = member if function is member.__func__ else classmethod(function)
+            else:
+                continue
+            if changed is not member:
+                setattr(cls, name, changed)
     return cls
+
+
+def _calling(replaced: Mapping[int, object], function: FunctionType) -> FunctionType:
+    """Return a copy of ``function`` in which some global names mean other objects.
+
+    Return ``function`` if it uses none of them. The copy looks them up under names of this package
+    in the module of the function: all other names stay those of the module, whatever becomes of
+    them later, also where the module is still being imported.
+    """
+    names, code = function.__globals__, function.__code__
+    used = {name: id(names.get(name)) for name in code.co_names}
+    renamed = {name: f"{__name__}.{name}" for name, object_ in used.items() if object_ in replaced}
+    closure = _wrapping(replaced, function)
+    if not renamed and closure is function.__closure__:
+        return function
+    for name, own in renamed.items():
+        names[own] = replaced[used[name]]
+    code = code.replace(co_names=tuple(renamed.get(name, name) for name in code.co_names))
+    copy = FunctionType(code, names, function.__name__, function.__defaults__, closure)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    functools.update_wrapper(copy, function)
+    return copy
+
+
+def _wrapping(
+    replaced: Mapping[int, object], function: FunctionType
+) -> tuple[CellType, ...] | None:
+    """Return the closure of a function; of one that wraps another, with the copy of that."""
+    closure = function.__closure__
+    wrapped = getattr(function, "__wrapped__", None)
+    if closure is None or not isinstance(wrapped, FunctionType):
+        return closure
+    copy = _calling(replaced, wrapped)
+    if copy is wrapped:
+        return closure
+    return tuple(CellType(copy) if _holds(cell, wrapped) else cell for cell in closure)
+
+
+def _holds(cell: CellType, what: object) -> bool:
+    try:
+        return cell.cell_contents is what
+    except ValueError:  # it is empty
+        return False

@@ -18,6 +18,7 @@ from ..driver.cursors import Cursor, StreamCursor
 from ..errors import ConfigurationError
 from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..settings import Role
+from ..sqlite.inspection import ask
 from ..sqlite.isolation import check_isolation_level
 from ..transactions.placement import PlacementPolicy
 from ..transactions.streams import GIVEN_BACK, close_abandoned
@@ -51,6 +52,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         "_level_at_rest",
         "_on_gone",
         "_streams",
+        "_transaction",
         "worker",
     )
 
@@ -64,6 +66,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.worker = executor.worker
         self._keep = keep
         self._on_gone: Callable[[], None] | None = None
+        self._transaction = executor.transaction
         self._streams = executor.transaction.streams
         self._level = self._level_at_rest = isolation_level
         executor.autocommit = isolation_level is None
@@ -93,7 +96,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         Otherwise each row would be committed at once, and rollback() would undo nothing. Not while
         a listener sets the connection up: that transaction would not be ended.
         """
-        if self._executor.transaction.checkout is not None:
+        if self._transaction.checkout is not None:
             connection: Any = self.worker.connection
             connection.isolation_level = self._level
 
@@ -117,7 +120,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self._executor.autocommit = level is None
         if self.worker.lent:
             self._leave_transactions_to_driver()
-        if self._executor.transaction.checkout is None:
+        if self._transaction.checkout is None:
             self._level_at_rest = level
 
     @property
@@ -148,11 +151,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     @property
     def long_read(self) -> bool:
         """True if read transactions are declared to be long (``sqlite_long_read``)."""
-        return self._executor.transaction.long
+        return self._transaction.long
 
     @long_read.setter
     def long_read(self, value: bool) -> None:
-        self._executor.transaction.long = value
+        self._transaction.long = value
 
     def reset_role(self) -> None:
         """Return to the role of the engine's connections."""
@@ -180,8 +183,20 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self._executor.run_briefly(lambda: close_abandoned(self._streams))
 
     def create_function(self, *args: Any, **kw: Any) -> None:
-        self._executor.policy.functions_may_have_changed()
+        self._executor.policy.function_registered(args[0] if args else kw.get("name"))
         self._executor.run_briefly(lambda: self.worker.connection.create_function(*args, **kw))
+
+    def reads_uncommitted(self) -> bool:
+        """Return ``PRAGMA read_uncommitted``, a flag of the connection."""
+        executor = self._executor
+
+        def look() -> bool:
+            with executor.policy.authorizer.aside():
+                return bool(ask(self.worker.connection, "read_uncommitted"))
+
+        if executor.policy.keeps_to_thread:
+            return executor.run_in_thread(look)
+        return executor.run_briefly(look)
 
     def commit(self) -> None:
         """Commit the open transaction; costs nothing if none is open.
@@ -190,7 +205,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         deferred foreign key, a full disk), the transaction is rolled back before the error is
         raised: SQLAlchemy regards it as ended, and sends no ROLLBACK of its own.
         """
-        self._executor.transaction.commit()
+        self._transaction.commit()
 
     def rollback(self) -> None:
         """Roll back the open transaction; costs nothing if none is open.
@@ -199,16 +214,16 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         as the ROLLBACK does not modify the database schema"
         (https://www.sqlite.org/lang_transaction.html).
         """
-        self._executor.transaction.rollback()
+        self._transaction.rollback()
 
     def end_read(self) -> None:
         """End the read transaction; an open stream keeps the snapshot until it ends itself."""
-        self._executor.transaction.end_read()
+        self._transaction.end_read()
 
     @property
     def has_open_streams(self) -> bool:
         """True while a result is open whose rows are fetched on demand."""
-        return bool(self._executor.transaction.streams)
+        return bool(self._transaction.streams)
 
     @property
     def keeps_others_from_committing(self) -> bool:
@@ -230,9 +245,9 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         executor = self._executor
         if not executor.ready:
             executor.make_ready()
-        executor.transaction.checkout = permit
         executor.settings_changed = False
-        executor.transaction.cancelled = False
+        transaction = self._transaction
+        transaction.checkout, transaction.cancelled = permit, False
         self._on_gone = on_gone
         if self.worker.lent:  # a listener has used the raw connection
             self._leave_transactions_to_driver()
@@ -248,7 +263,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         if self._streams:
             for stream in list(self._streams):
                 stream.close(executor, GIVEN_BACK)
-        executor.transaction.rollback()
+        self._transaction.rollback()
         self._level = level = self._level_at_rest
         executor.autocommit = level is None
         if executor.worker.lent and not self.given_up:
@@ -256,7 +271,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
                 take_back(executor)
             else:  # close() of engine.raw_connection(), which cannot wait
                 self.give_up("it was given back outside of a greenlet", keep=False)
-        executor.transaction.checkout = None
+        self._transaction.checkout = None
 
     def close(self) -> None:
         """Close, and wait for it; give up without a wait outside a greenlet."""
@@ -275,13 +290,13 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         finds it. SQLite's connection is still good then: the running statement is stopped, the
         transaction rolled back, and the connection kept for the next checkout.
         """
-        innocent = self._executor.transaction.cancelled or not in_greenlet()
+        innocent = self._transaction.cancelled or not in_greenlet()
         self.give_up("it was closed", keep=innocent and self._executor.is_as_opened)
 
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
-        self._executor.transaction.permits_come_back()
-        cursors = self._executor.transaction.detach_streams()
+        self._transaction.permits_come_back()
+        cursors = self._transaction.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:
@@ -291,7 +306,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     def _gone(self, successor: ConnectionThread | None) -> None:
         if successor is not None:
             self._keep(successor, self._executor.policy)
-        self._executor.transaction.gone()
+        self._transaction.gone()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()
@@ -310,7 +325,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        rules, checkout = self._executor.rules, self._executor.transaction.checkout
+        rules, checkout = self._executor.rules, self._transaction.checkout
         kind = "" if rules.role is Role.AUTO else f" {rules.role.value}"
         status = "at rest" if checkout is None else f"checked out at {checkout.asked_at}"
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"

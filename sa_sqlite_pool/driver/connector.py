@@ -12,11 +12,11 @@ connection is opened early, and SQLite is asked for the file (:meth:`Connector.f
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Awaitable, Callable, Mapping, MutableSequence
 from functools import cached_property
 from typing import Any, final
 
@@ -28,28 +28,24 @@ from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import ConfigurationError, DatabaseNotUsableError
 from ..execution.connection_thread import (
     ConnectionThread,
-    connection_class,
     inherited_files,
     open_connection,
 )
 from ..execution.shared_thread import SharedThread
-from ..files.images import with_images
 from ..files.location import Location
-from ..files.private_directory import PrivateDirectory, is_private
+from ..files.private_directory import PrivateDirectory
 from ..files.site import Site
-from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, Placement, Role
+from ..settings import ConnectionSettings, Placement, Role
 from ..sqlite.authorizer import Authorizer
-from ..sqlite.configuring import configure, file_of
+from ..sqlite.configuring import NotPrepared, configure, file_of, is_prepared
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.isolation import check_connect_args, take_isolation_level
-from ..sqlite.shared_hooks import install_authorizer, sharing_hooks
+from ..sqlite.isolation import take_isolation_level
+from ..sqlite.shared_hooks import install_authorizer
 from ..transactions.locks import is_lock, keep_trying
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Log, Rules
-from .creator import Creator, Opened
+from .creator import Arguments, Creator, Opened
 from .executor import Executor
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 # PRAGMAs of the file or the writer; a reader neither needs nor may set them.
 _WRITER_PRAGMAS = frozenset(
@@ -74,17 +70,19 @@ class Connector:
         self.isolation_level: str | None = ""
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
-        self._cached_statements = DEFAULT_CACHED_STATEMENTS
-        self._converts = False
+        self._arguments = Arguments()
         self._creator = Creator(creator)
         self._dialect: Any = None
         self._database: object = None  # the name that this object told the dialect to open
-        self._own: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()  # opened by that name
+        # What was opened by that name, and its set-up if that was tried already.
+        self._own: weakref.WeakKeyDictionary[aiosqlite.Connection, _SetUp | None] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._rules: Rules | None = None  # of the pool that opens a connection
         self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
         self._prepared = False
         self._probing = False
-        self._timeout_said = False
 
     # -- before: the location -------------------------------------------------------------------
 
@@ -147,7 +145,12 @@ class Connector:
             self.__dict__.pop("site", None)
 
     def dispose(self) -> None:
-        """Close the connection that was opened early, if it was not used."""
+        """Close the connection that was opened early, if it was not used.
+
+        The next pool looks the real path up again: a link may lead to another file by then.
+        """
+        if isinstance(location := vars(self).get("location"), Location):
+            self.location = location.looked_up_again()
         if early := self._creator.take_early(None):
             early.give_up(self.shared_thread)
 
@@ -201,8 +204,9 @@ class Connector:
         self._dialect = dialect
         event.listen(dialect, "do_connect", self.on_do_connect)
 
-    def open(self, record: Any) -> Opened:
+    def open(self, record: Any, rules: Rules) -> Opened:
         """Return what the dialect or the application's creator opens. Needs a greenlet."""
+        self._rules = rules
         if early := self._creator.take_early(record):
             return early
         _check_not_inherited(self.location)
@@ -218,7 +222,8 @@ class Connector:
         location.check()
         _check_not_inherited(location)
         if self.role is Role.READER and location.path is not None:
-            self._prepare_for_readers()
+            if not self._prepared and (self.site.doubtful or not location.has_pages()):
+                await_only(self._prepare())  # a reader could not even open it
             location = location.with_parameter("mode", "ro")
         if location.path is not None:
             args[0], parameters["uri"] = location.sqlite_uri, True
@@ -227,34 +232,13 @@ class Connector:
 
     async def _connect(self, *arguments: Any, **parameters: Any) -> aiosqlite.Connection:
         """Call ``aiosqlite.connect()`` with the arguments as all listeners have left them."""
-        check_connect_args(parameters)
-        self._mind_timeout(parameters.pop("timeout", None))
-        parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
-        parameters.update(check_same_thread=False, timeout=0)
-        self._cached_statements = int(parameters["cached_statements"])
-        self._converts = bool(parameters.get("detect_types"))
-        base = parameters.get("factory", connection_class())
-        if is_private(self.location.path):
-            base = parameters["factory"] = with_images(base)
-        if isinstance(base, type):
-            parameters["factory"] = sharing_hooks(base)
-        connection = await open_connection(*arguments, **parameters)
-        if arguments[:1] == (self._database,):
-            self._own.add(connection)
+        self._arguments.complete(parameters, self.location, self.settings)
+        if arguments[:1] != (self._database,):
+            return await open_connection(arguments, parameters)
+        set_up = self._set_up_own()
+        connection = await open_connection(arguments, parameters, set_up and set_up.at_once)
+        self._own[connection] = set_up
         return connection
-
-    def _mind_timeout(self, timeout: object) -> None:
-        settings = self.settings
-        waits = (settings.write_timeout, settings.read_timeout)
-        if timeout is None or timeout in waits or self._timeout_said:
-            return
-        self._timeout_said = True
-        logger.warning(
-            'connect_args={"timeout": %s} of %s is not used: this pool waits write_timeout=%s s '
-            "for the right to write and for SQLite's lock, and read_timeout=%s s to read; give "
-            "those to create_async_engine() instead",
-            *(timeout, self.location.label, *waits),
-        )
 
     def _locate(self, database: str, *, uri: bool) -> Location:
         """Return the location; a private database in memory becomes a temporary file.
@@ -275,39 +259,41 @@ class Connector:
             self._private_directory = PrivateDirectory(self)
         return Location(self._private_directory.database)
 
-    def _prepare_for_readers(self) -> None:
+    async def _prepare(self) -> None:
         """Create the database that readers open, in the right journal mode, if need be.
 
         ``mode=ro`` creates no file and cannot switch the mode, and a reader may come first.
         """
-        if self._prepared or not self.location.writable:
-            return
-        await_only(self._prepare())
-        self._prepared = True
+        location, pragmas, alone = self.location, self.settings.pragmas, self.site.doubtful
 
-    async def _prepare(self) -> None:
-        worker = await ConnectionThread.open(self.location.sqlite_uri, self.location.file)
-        try:
-            await self._configure(worker, self.settings.pragmas, own=True)
-        finally:
-            await worker.close()
+        def set_up(connection: sqlite3.Connection) -> None:
+            configure(connection, location, pragmas, alone=alone)
+
+        if location.writable:
+            worker = await ConnectionThread.open(location.sqlite_uri, location.file)
+            try:
+                await self._try(lambda: worker.run(set_up))
+            finally:
+                await worker.close()
+        self._prepared = True
 
     # -- after: the set-up in the connection's thread -------------------------------------------
 
     async def finish(self, opened: Opened, rules: Rules) -> Executor:
-        """Set up the connection that :meth:`open` has returned."""
+        """Set up the connection that :meth:`open` has returned, as far as that is left to do."""
         worker, own = self._worker_of(opened)
-        policy = PlacementPolicy(self._placement, Authorizer(), self._cached_statements)
+        set_up = self._own.get(opened.raw) or _SetUp(self, self._policy(), rules.log, own=own)
         try:
-            await self._configure(worker, self._pragmas(), own=own)
-            await worker.run(lambda connection: self._complete(connection, policy, rules.log))
+            await self._set_up(worker, set_up)
+            if self.settings.on_connect is not None or self._must_be_made_read_only:
+                await worker.run(lambda connection: self._complete(connection, set_up.policy))
         except asyncio.CancelledError:
             worker.give_up("it was never opened", keep=False, done=lambda _: None)
             raise
         except BaseException:
             await worker.close()
             raise
-        return Executor(worker, policy, rules)
+        return Executor(worker, set_up.policy, rules)
 
     def _worker_of(self, opened: Opened) -> tuple[ConnectionThread, bool]:
         """Return its thread, and whether it was opened with this object's arguments."""
@@ -316,25 +302,57 @@ class Connector:
             opened.raw, threadsafe=own, shared=self.shared_thread
         )
         worker.belongs_to(self.location.file)
+        self.shared_thread.note_connection()
         return worker, own
 
-    async def _configure(
-        self, worker: ConnectionThread, pragmas: Mapping[str, Any], *, own: bool
+    def _policy(self) -> PlacementPolicy:
+        return PlacementPolicy(self._placement, Authorizer(), self._arguments.cached_statements)
+
+    def _set_up_own(self) -> _SetUp | None:
+        """Return the set-up of a connection that is opened now; None before the rules are known."""
+        if self._rules is None:
+            return None
+        return _SetUp(self, self._policy(), self._rules.log, own=True)
+
+    async def _set_up(self, worker: ConnectionThread, set_up: _SetUp) -> None:
+        """Set a connection up, unless that was done when it was opened."""
+        if not set_up.done and self.reads_first(own=set_up.own):
+            try:
+                await worker.run(set_up)
+            except dbapi.failures(NotPrepared):
+                await self._prepare()  # or raise what is wrong
+        if not set_up.done:
+            await self._try(lambda: worker.run(set_up))
+
+    def set_up_in_thread(
+        self, connection: sqlite3.Connection, policy: PlacementPolicy, log: Log | None, *, own: bool
     ) -> None:
-        location, alone = self.location, self.site.doubtful
+        """Set a connection up, in its thread. It may be called again after an error."""
+        reads_first = self.reads_first(own=own)
+        if not own:
+            self._check_same_file(connection)
+        if reads_first and not is_prepared(connection, self.settings.pragmas):
+            raise NotPrepared
+        alone = self.site.doubtful
+        switched = configure(connection, self.location, self._pragmas(), alone=alone)
+        if log is not None:
+            self._leave_to(log, connection, new=switched)
+        if own and type(connection) is self._arguments.own_class:
+            policy.is_new(connection)
+        install_authorizer(connection, policy.authorizer)
+        self._prepared = self._prepared or reads_first
 
-        def set_up(connection: sqlite3.Connection) -> None:
-            dbapi.learn(connection)
-            if not own:
-                keep_main_greenlet()  # in a thread that was started elsewhere
-                self._check_same_file(connection)
-            configure(connection, location, pragmas, alone=alone)
+    def reads_first(self, *, own: bool) -> bool:
+        """Return whether it is unknown if the database is as readers need it."""
+        return own and self.opens_read_only and self.location.writable and not self._prepared
 
-        # The first statements may meet a recovery, the close of the last connection of another
-        # process, or other starting processes that switch to WAL.
+    async def _try(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Wait for locks: of a recovery, or of the close of another process's last connection.
+
+        Or of other starting processes, which switch to WAL.
+        """
         try:
-            self.isolation_level = await worker.run(take_isolation_level)
-            await keep_trying(lambda: worker.run(set_up), self._seconds)
+            await keep_trying(attempt, self._seconds)
         except dbapi.OperationalError as error:
             if not is_lock(error):
                 raise
@@ -373,7 +391,7 @@ class Connector:
     def _placement(self) -> Placement:
         placement = self.settings.placement
         # A remote server may delay any statement, and so may a converter of the application.
-        unknown = self.site.doubtful or self._converts
+        unknown = self.site.doubtful or self._arguments.convert
         return Placement.THREAD if placement is Placement.AUTO and unknown else placement
 
     @property
@@ -381,22 +399,61 @@ class Connector:
         """True if SQLite itself opens the file read-only."""
         return self.role is Role.READER and self._opens_itself and self.location.path is not None
 
-    def _complete(
-        self, connection: sqlite3.Connection, policy: PlacementPolicy, log: Log | None
-    ) -> None:
-        if log is not None:
-            if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
-                connection.execute("PRAGMA wal_autocheckpoint = 0")
-            connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the log
-            log.found()
-        install_authorizer(connection, policy.authorizer)
+    @property
+    def _must_be_made_read_only(self) -> bool:
+        return self.role is Role.READER and not self.opens_read_only
+
+    def _leave_to(self, log: Log, connection: sqlite3.Connection, *, new: bool) -> None:
+        """Leave checkpoints to the keeper of the log."""
+        if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+        if new:
+            connection.execute("PRAGMA schema_version").fetchone()  # the first read creates it
+        log.found()
+
+    def _complete(self, connection: sqlite3.Connection, policy: PlacementPolicy) -> None:
         if self.settings.on_connect is not None:
+            policy.functions_may_have_changed()
             self.settings.on_connect(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
             policy.settings.switch_off_waiting(connection)
-        if self.role is Role.READER and not self.opens_read_only:
+        if self._must_be_made_read_only:
             policy.settings.set_read_only(connection, True)
+
+
+@final
+class _SetUp:
+    """The set-up of one connection, called in its thread in as many tries as it takes.
+
+    ``done`` says that it has succeeded; ``own``, that the connection was opened with the
+    connector's arguments.
+    """
+
+    def __init__(
+        self, connector: Connector, policy: PlacementPolicy, log: Log | None, *, own: bool
+    ) -> None:
+        self.policy = policy
+        self.own = own
+        self.done = False
+        self._connector = connector
+        self._log = log
+        self._begun = False
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        if not self._begun:
+            self._begun = True
+            dbapi.learn(connection)
+            if not self.own:
+                keep_main_greenlet()  # in a thread that was started elsewhere
+            self._connector.isolation_level = take_isolation_level(connection)
+        self._connector.set_up_in_thread(connection, self.policy, self._log, own=self.own)
+        self.done = True
+
+    def at_once(self, connection: sqlite3.Connection) -> None:
+        """Try once, in the hop that opens the connection; the next try raises what is wrong."""
+        with contextlib.suppress(Exception):
+            self(connection)
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe

@@ -1,11 +1,15 @@
-"""Call what opens an engine's connections: SQLAlchemy's dialect, or the application's creator."""
+"""Call what opens an engine's connections: SQLAlchemy's dialect, or the application's creator.
+
+And the arguments with which that is done.
+"""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import sqlite3
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any, final
 
 import aiosqlite
@@ -13,10 +17,18 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
-from ..execution.connection_thread import ConnectionThread
+from ..execution.connection_thread import ConnectionThread, connection_class
 from ..execution.shared_thread import SharedThread
+from ..files.images import with_images
+from ..files.location import Location
+from ..files.private_directory import is_private
+from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
+from ..sqlite.isolation import check_connect_args
+from ..sqlite.shared_hooks import sharing_hooks
+
+logger = logging.getLogger("sa_sqlite_pool")
 
 
 @final
@@ -49,6 +61,53 @@ class Opened:
 
 
 @final
+class Arguments:
+    """The arguments of ``sqlite3.connect`` with which connections of an engine are opened.
+
+    ``convert`` says that converters are called, and ``own_class`` is the class of connections on
+    which nothing was registered; None if they are of a class of the application.
+    """
+
+    def __init__(self) -> None:
+        self.cached_statements = DEFAULT_CACHED_STATEMENTS
+        self.convert = False
+        self.own_class: type[sqlite3.Connection] | None = None
+        self._timeout_said = False
+
+    def complete(
+        self, parameters: dict[str, Any], location: Location, settings: ConnectionSettings
+    ) -> None:
+        """Complete what the application and all listeners have given."""
+        check_connect_args(parameters)
+        self._mind_timeout(parameters.pop("timeout", None), location, settings)
+        parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
+        parameters.update(check_same_thread=False, timeout=0)
+        self.cached_statements = int(parameters["cached_statements"])
+        self.convert = bool(parameters.get("detect_types"))
+        own = "factory" not in parameters
+        base = parameters.get("factory", connection_class())
+        if is_private(location.path):
+            base = parameters["factory"] = with_images(base)
+        if isinstance(base, type):
+            parameters["factory"] = sharing_hooks(base)
+        self.own_class = parameters["factory"] if own else None
+
+    def _mind_timeout(
+        self, timeout: object, location: Location, settings: ConnectionSettings
+    ) -> None:
+        waits = (settings.write_timeout, settings.read_timeout)
+        if timeout is None or timeout in waits or self._timeout_said:
+            return
+        self._timeout_said = True
+        logger.warning(
+            'connect_args={"timeout": %s} of %s is not used: this pool waits write_timeout=%s s '
+            "for the right to write and for SQLite's lock, and read_timeout=%s s to read; give "
+            "those to create_async_engine() instead",
+            *(timeout, location.label, *waits),
+        )
+
+
+@final
 class Creator:
     """Calls the creator, as ``QueuePool`` does, and keeps one connection that was opened early."""
 
@@ -56,10 +115,9 @@ class Creator:
         self.early: Opened | None = None
         self._early_info: dict[Any, Any] = {}
         self._call = call
-        names, required = _arguments(call)
         # The engine's own creator is recognized by its one argument, as in QueuePool.
-        self.by_dialect = names == ["connection_record"]
-        self._takes_record = self.by_dialect or required == 1
+        self.by_dialect = _takes_only_record(call)
+        self._takes_record = self.by_dialect or _number_required(call) == 1
 
     def __repr__(self) -> str:
         return repr(self._call)
@@ -90,12 +148,25 @@ class Creator:
         return early
 
 
-def _arguments(call: Callable[..., Any]) -> tuple[list[str], int]:
-    """Return the names of its arguments, and how many positional ones are required."""
+_ANY_NUMBER = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+
+
+def _takes_only_record(call: Callable[..., Any]) -> bool:
+    """Return whether it is a function of ``connection_record`` alone; ``inspect`` takes longer."""
+    code = getattr(call, "__code__", None)
+    return (
+        isinstance(code, CodeType)
+        and code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] == ("connection_record",)
+        and not code.co_flags & _ANY_NUMBER
+        and not hasattr(call, "__wrapped__")
+    )
+
+
+def _number_required(call: Callable[..., Any]) -> int:
+    """Return how many positional arguments are required."""
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):  # some functions in C have no signature
-        return [], 0
+        return 0
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return [p.name for p in parameters], len(required)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)

@@ -23,7 +23,7 @@ from ..execution.jobs import OutOfTime
 from ..execution.loop_budget import LoopBudget
 from ..execution.one_at_a_time import OneAtATime
 from ..execution.replies import Execute, Parameters, Reply, execute_at_once
-from ..settings import Role
+from ..settings import NotGiven, Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind, changes_settings
@@ -143,7 +143,12 @@ class Executor:
 
     def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
         statement.began = time.monotonic()
-        if not self._is_plain(statement.kind):
+        kind, authorizer = statement.kind, self.policy.authorizer
+        # Whether the text tells all that must be known of the statement.
+        plain = kind is Kind.READ or (
+            kind is Kind.WRITE and self._performing.role is not Role.READER
+        )
+        if not plain or authorizer.temp_schema or authorizer.attached:
             self._preparation.prepare(statement, self.role, autocommit=self.autocommit)
         while True:
             try:
@@ -159,15 +164,6 @@ class Executor:
                 self._wait_before_next_try(self._patience(statement), error)
             except OutOfTime:
                 raise self._took_too_long(statement.sql, timeout) from None
-
-    def _is_plain(self, kind: Kind) -> bool:
-        """Return whether the text tells all that must be known of the statement."""
-        authorizer = self.policy.authorizer
-        if authorizer.temp_schema or authorizer.attached:
-            return False
-        return kind is Kind.READ or (
-            kind is Kind.WRITE and self._performing.role is not Role.READER
-        )
 
     def _pause(self) -> None:
         """Let other tasks run now and then, before work on the loop."""
@@ -326,6 +322,39 @@ class Executor:
         """Raise if a closure's read on a reader has failed because it tried to write."""
         statement = Statement(facts, parameters, execute, atomic=False)
         self._performing.blame_read(connection, statement, error)
+
+    def read_alone(
+        self, sql: str, parameters: Parameters, execute: Execute, timeout: float | NotGiven | None
+    ) -> Reply | None:
+        """Execute a read that is known to be short, inline and in a transaction of its own.
+
+        For a reader that is taken from its pool for this alone, and not checked out. Return None if
+        it must go another way, for whatever reason; nothing has happened then. What it would write
+        is refused by a reader's authorizer, and it calls no function that might hide that.
+
+        It needs no BEGIN: "an automatically started transaction is committed when the last SQL
+        statement finishes" (https://www.sqlite.org/lang_transaction.html). Nor does it enter the
+        snapshots of the file: nothing of this event loop can come between its begin and its end,
+        so no gap of this loop finds it running, and one that another loop announces meanwhile meets
+        it as it meets the readers of other processes: SQLite says "busy" to a checkpoint that
+        comes in these microseconds, and the keeper tries again.
+        """
+        worker, policy, rules = self.worker, self.policy, self.rules
+        if isinstance(timeout, NotGiven):
+            timeout = self.statement_timeout
+        facts, connection = policy.facts.of(sql), worker.idle_connection
+        if (
+            connection is None
+            or not self.ready
+            or policy.authorizer.busy_timeout
+            or not policy.is_inline(facts, many=False, timeout=timeout)
+            or (rules.snapshots is not None and rules.snapshots.in_gap)
+        ):
+            return None
+        try:
+            return policy.run_inline(worker, facts, Kind.READ, execute, sql, parameters)
+        except Exception:  # SQLAlchemy raises its own of the next try
+            return None
 
     def make_ready(self) -> None:
         """Finish the set-up, before the application has the connection for the first time."""

@@ -127,25 +127,25 @@ class Performing:
         if begin == "BEGIN":
             connection.execute(begin)
         elif not self._transaction.attached.any:
-            self._begin_immediate(connection)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except dbapi.OperationalError as error:
+                self._begin_otherwise(connection, error)
         elif self.role is Role.WRITER and (not statement.databases or 0 in statement.databases):
             begin_and_lock_main(connection, self._authorizer)
         else:  # the statement, which writes, takes the locks that it needs
             connection.execute("BEGIN")
         if self.role is Role.WRITER:
-            self._transaction.note_begin(connection)
+            self._transaction.changes.begin(connection)
         self._sent_savepoints = self._transaction.savepoints
         if self._sent_savepoints:
             self._transaction.begin_savepoints(connection)
 
-    def _begin_immediate(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except dbapi.OperationalError as error:
-            # The application has set PRAGMA query_only, and reads. SQLite refuses writes then.
-            if not is_read_only(error) or not ask(connection, "query_only"):
-                raise
-            connection.execute("BEGIN")
+    def _begin_otherwise(self, connection: sqlite3.Connection, error: Exception) -> None:
+        # The application has set PRAGMA query_only, and reads. SQLite refuses writes then.
+        if not is_read_only(error) or not ask(connection, "query_only"):
+            raise error
+        connection.execute("BEGIN")
 
     def _see_to(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, error: Exception

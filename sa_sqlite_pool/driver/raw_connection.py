@@ -91,7 +91,7 @@ class _ForeignKeys:
             return False
         if wanted is self._on or self._transaction.begun_raw:
             return False
-        if self._transaction.has_changed_rows(self._connection):
+        if self._transaction.changes.rows(self._connection):
             return False  # then a transaction is open on the stock driver, too
         logger.error(
             "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "

@@ -7,6 +7,7 @@ own outcome, and so may be cancelled, and may find its loop closed, without endi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -80,6 +81,7 @@ class ConnectionThread:
     __slots__ = (
         "__weakref__",
         "_here",
+        "_in_own_thread",
         "_last_job",
         "_shared",
         "_threadsafe",
@@ -112,6 +114,7 @@ class ConnectionThread:
         self._here = threading.Lock()  # held while the loop itself uses the connection
         self._shared = shared if threadsafe else None
         self._last_job: Job[Any] | None = None
+        self._in_own_thread = False  # a statement that the own thread runs, the last job
         self._threadsafe = threadsafe
         _open_connections.add(connection)
         self.belongs_to(file)
@@ -242,8 +245,10 @@ class ConnectionThread:
         self._last_job = job
         shared = None if text is None or self.lent else self._shared
         if shared is not None and text is not None and shared.takes(text):
+            self._in_own_thread = False
             shared.submit(job, text)
         else:
+            self._in_own_thread = text is not None
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
@@ -333,9 +338,23 @@ class ConnectionThread:
         if keep and idle:
             done(self._successor())
         else:
+            self._stop_in_own_thread()
             self.aiosqlite_connection._tx.put_nowait(
                 (None, lambda: self._give_up_in_thread(keep, done, list(cursors)))
             )
+
+    def _stop_in_own_thread(self) -> None:
+        """Stop a statement behind which the rest would wait."""
+        job = self._last_job
+        if self._in_own_thread and job is not None and not job.let_go:
+            stop = threading.Thread(
+                target=job.end_beside,
+                args=(self._no_connection(),),
+                name="sa_sqlite_pool-stop",
+                daemon=True,
+            )
+            with contextlib.suppress(RuntimeError):  # the interpreter ends
+                stop.start()
 
     def _give_up_in_thread(
         self,

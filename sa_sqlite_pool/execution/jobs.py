@@ -64,7 +64,8 @@ class Job(Generic[T]):
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
     After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
-    has ended in the meantime. Without a connection, ``interruptible`` must be False.
+    has ended in the meantime. Without a connection, it cannot be interrupted until the function has
+    opened one: see :meth:`may_interrupt`.
     """
 
     __slots__ = (
@@ -127,6 +128,10 @@ class Job(Generic[T]):
 
     # -- in the thread --------------------------------------------------------------------------
 
+    def may_interrupt(self, connection: sqlite3.Connection) -> None:
+        """Let a cancellation interrupt the statements of a connection that was just opened."""
+        self._connection = connection
+
     def let_others_fork(self) -> None:
         """Let a ``fork()`` happen within a long function, while that does not use SQLite."""
         rest.end(self)
@@ -165,6 +170,23 @@ class Job(Generic[T]):
             if self._interruptible:
                 self._interrupt()
             time.sleep(0.001)
+
+    def end_beside(self, reason: Exception) -> None:
+        """Do the same while the job's own thread has more to do, which must not be interrupted."""
+        with self._mutex:
+            if self.stage is Stage.QUEUED:
+                self.stage = Stage.DROPPED
+                self._error = reason
+                self._mailbox.post(self._report)
+        while self._interruptible and self._interrupted():
+            time.sleep(0.001)
+
+    def _interrupted(self) -> bool:
+        with self._mutex:
+            running = self.stage is Stage.RUNNING
+            if running:
+                self._interrupt()
+            return running
 
     # -- in the loop ----------------------------------------------------------------------------
 
@@ -234,8 +256,8 @@ class Job(Generic[T]):
             self._loop.call_later(_REPEAT_SECONDS, self._stop)
 
     def _interrupt(self) -> None:
-        assert self._connection is not None
-        self._connection.interrupt()
+        if self._connection is not None:
+            self._connection.interrupt()
 
     @property
     def _was_stopped(self) -> bool:

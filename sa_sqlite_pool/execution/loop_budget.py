@@ -125,6 +125,11 @@ class LoopBudget:
             self._worked += seconds
             self._mean += _WEIGHT * (seconds - self._mean)
 
+    def note_work(self, seconds: float) -> None:
+        """Note that a task has worked for so long since it was let in, without awaiting."""
+        self._worked += seconds
+        self._mean += _WEIGHT * (seconds - self._mean)
+
     def _room_for(self, seconds: float) -> int:
         return max(1, round(seconds / self._mean))
 

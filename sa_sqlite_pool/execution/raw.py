@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import ctypes
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty
 from typing import Any, final
 
@@ -33,6 +33,7 @@ from ..compat.main_greenlets import keep_main_greenlet
 from ..system.loop_state import call_unless_closed
 from .jobs import Job
 
+Then = Callable[[sqlite3.Connection], None]
 Item = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
 
 
@@ -42,35 +43,52 @@ def connection_class() -> type[sqlite3.Connection]:
     return found
 
 
-async def open_connection(*arguments: Any, **parameters: Any) -> aiosqlite.Connection:
+async def open_connection(
+    arguments: Sequence[Any], parameters: Mapping[str, Any], then: Then | None = None
+) -> aiosqlite.Connection:
     """Open a connection as ``aiosqlite.connect()`` does; a cancellation leaves nothing.
 
     With aiosqlite's own, the thread would go on to open the file, and report to a loop that may be
-    closed. Here the cancellation is raised when the connection is closed again.
+    closed. Here the cancellation is raised when the connection is closed again; one that meanwhile
+    runs ``then`` for long is closed by its thread when that ends.
+
+    ``then`` is called with the open connection in the same hop.
     """
-    return await open_as(aiosqlite.connect(*arguments, **parameters))
+    return await open_as(aiosqlite.connect(*arguments, **parameters), then)
 
 
-async def open_as(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+async def open_as(
+    connection: aiosqlite.Connection, then: Then | None = None
+) -> aiosqlite.Connection:
     """Open ``connection`` in its thread, in the same way."""
     connection._thread.daemon = True
 
     def open_file(_: None) -> None:
         keep_main_greenlet()
-        connection._connection = connection._connector()
+        opened = connection._connection = connection._connector()
+        if then is not None:
+            job.may_interrupt(opened)
+            then(opened)
 
-    job = Job(open_file, None, interruptible=False)
+    job = Job(open_file, None, interruptible=then is not None)
     connection._thread.start()
     connection._tx.put_nowait((None, job))
     try:
         await job
     except BaseException:
-        if connection._connection is not None:
-            connection._connection.close()
-            connection._connection = None
-        end_queue(connection)
+        if job.let_go:
+            _close_unused(connection)
+        else:
+            connection._tx.put_nowait((None, lambda: _close_unused(connection)))
         raise
     return connection
+
+
+def _close_unused(connection: aiosqlite.Connection) -> None:
+    if connection._connection is not None:
+        connection._connection.close()
+        connection._connection = None
+    end_queue(connection)
 
 
 def mark_closed(connection: aiosqlite.Connection) -> None:

@@ -9,7 +9,8 @@ under load goes from one to the next without ever sleeping.
 A long statement would hold the others up. When one has run for ``patience`` seconds while others
 wait, another thread takes the place of the shared one, and the statement's text is remembered: from
 then on it runs in its connection's own thread, as everything does that is not a statement. So does
-COMMIT on a disk that takes long to sync.
+COMMIT on a disk that takes long to sync. And so do the statements of an engine that has opened one
+connection so far, since its thread has none to compete with.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class SharedThread:
         self._clock = clock
         self._idle: list[_Runner] = []
         self._generation = 0  # counts the calls of stop()
+        self._connections = 0
         self._slow: OrderedDict[str, None] = OrderedDict()
         self.renew_in_child()
         renew_after_fork(self)
@@ -113,9 +115,16 @@ class SharedThread:
                 self._runner is not None, len(self._queue), len(self._idle), len(self._slow)
             )
 
+    def note_connection(self) -> None:
+        """Note that the engine has opened a connection."""
+        self._connections += 1
+
     def takes(self, text: str) -> bool:
-        """Return whether statements with this text are short, as far as is known."""
-        return text not in self._slow
+        """Return whether statements with this text belong here: they are short, as far as is known.
+
+        False as long as the engine has opened a single connection.
+        """
+        return self._connections != 1 and text not in self._slow
 
     def submit(self, job: Job[Any], text: str) -> None:
         """Run ``job`` after the jobs that came before."""
@@ -133,6 +142,7 @@ class SharedThread:
         """
         with self._mutex:
             self._generation += 1
+            self._connections = 0
             idle, self._idle[:] = self._idle[:], []
         _stop_all(idle)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -12,11 +13,12 @@ from ..errors import DatabaseNotUsableError
 from ..system.mounts import find_mount
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Location:
     """The location of a database: the ``path`` of its file, None in memory; URI ``parameters``.
 
-    ``name`` is the URI's own name for a database in memory, which connections may share.
+    ``name`` is the URI's own name for a database in memory, which connections may share. The real
+    path, ``file``, is looked up once: see :meth:`looked_up_again`.
     """
 
     path: str | None
@@ -51,26 +53,48 @@ class Location:
         parameters = dict(self.parameters)
         return parameters.get("cache") == "shared" or parameters.get("vfs") == "memdb"
 
+    def looked_up_again(self) -> Location:
+        """Return the same location; its real path is looked up anew when it is needed."""
+        return replace(self)
+
     @property
     def file(self) -> str | None:
         """The real path of the file; None in memory."""
-        return None if self.path is None else os.path.realpath(self.path)
+        if self.path is None:
+            return None
+        # Not a cached_property: up to Python 3.11 that locks all others of the process meanwhile,
+        # and a file server that is gone would hold them up for ever.
+        found: str | None = vars(self).get("file")
+        if found is None:
+            found = vars(self)["file"] = os.path.realpath(self.path)
+        return found
+
+    def found_at(self, file: str) -> None:
+        """Learn the real path from a caller that has looked it up."""
+        vars(self)["file"] = file
 
     @property
     def identity(self) -> str:
         """A string that is the same for every name of the same database."""
         return self.file or f"memory:{self.name}"
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The name of the database in messages."""
-        return Path(self.path).name if self.path else (self.name or ":memory:")
+        return os.path.basename(self.path) if self.path else (self.name or ":memory:")
 
-    @property
+    @cached_property
     def writable(self) -> bool:
         """True if the URI itself allows writing."""
         parameters = dict(self.parameters)
         return parameters.get("mode") != "ro" and parameters.get("immutable", "0") in {"0", "false"}
+
+    def has_pages(self) -> bool:
+        """Return whether the file is there, and not empty."""
+        try:
+            return self.path is not None and os.stat(self.path).st_size > 0
+        except OSError:
+            return False
 
     def with_parameter(self, key: str, value: str) -> Location:
         return replace(self, parameters=tuple({**dict(self.parameters), key: value}.items()))
@@ -84,7 +108,7 @@ class Location:
 
     def check(self) -> None:
         """Raise, before any write, an error where SQLite would say "unable to open"."""
-        if self.path is None:
+        if self.path is None or (self.writable and _is_writable(self.path)):
             return
         path = Path(self.path)
         if path.is_dir():
@@ -99,6 +123,18 @@ class Location:
 
 def _in_memory(parameters: dict[str, str]) -> bool:
     return parameters.get("mode") == "memory" or parameters.get("vfs") == "memdb"
+
+
+def _is_writable(path: str) -> bool:
+    """Return whether :func:`_check_writable` would find nothing, by three system calls."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # a file that is not there yet, for example
+        return False
+    directory = os.path.dirname(path)
+    return (
+        regular and os.access(path, os.R_OK | os.W_OK) and os.access(directory, os.W_OK | os.X_OK)
+    )
 
 
 def _check_writable(path: Path) -> None:

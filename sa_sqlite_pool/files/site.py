@@ -1,7 +1,7 @@
 """The check whether a database may be where it is, before anything there is created or changed.
 
 A look at a path waits for its file server, for ever if the server is gone. So a thread does it,
-once for each engine, and the event loop goes on.
+once for each engine, and the event loop goes on. Where no server is asked, the loop itself looks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import final
 
 from ..errors import DatabaseNotUsableError
 from ..system.forks import renew_after_fork
-from ..system.mounts import Mount, find_mount
+from ..system.mounts import Mount, find_at_hand, find_mount
 from ..system.waiting import done_in_time
 from ..turn.fair_semaphore import FairSemaphore
 from .location import Location
@@ -66,10 +66,21 @@ class Site:
             raise self._no_answer(wait)
         try:
             if not self.inspected:
-                await self._wait_for_look(wait)
+                await self._find_out(wait)
             self.settled = not self._line.waiting
         finally:
             self._line.release(permit)
+
+    async def _find_out(self, wait: float) -> None:
+        path = self._location.path
+        assert path is not None
+        if (found := find_at_hand(path)) is None:
+            await self._wait_for_look(wait)
+            return
+        file, mount = found
+        self._location.found_at(file)
+        self._location.check()
+        self._assess(file, mount)
 
     async def _wait_for_look(self, wait: float) -> None:
         looking = self._looking
@@ -83,9 +94,13 @@ class Site:
         location = self._location
         assert location.path is not None
         location.check()  # first: the first use mounts an automount
-        file = os.path.realpath(location.path)
+        file = location.file
+        assert file is not None
+        self._assess(file, find_mount(file))
+
+    def _assess(self, file: str, mount: Mount | None) -> None:
         _check_side_files(file)
-        mount = find_mount(file)
+        location = self._location
         if mount is not None and location.writable:
             if mount.doubt is not None and self._journal_mode == "WAL":
                 raise self._refused(mount)

@@ -17,6 +17,7 @@ from sqlalchemy.util.queue import Empty
 from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
 from ..driver.connector import Connector
+from ..driver.creator import Opened
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.loop_budget import LoopBudget
@@ -39,8 +40,10 @@ from ..settings import (
 )
 from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
+from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
+from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
 from .fitness import is_fit
@@ -52,7 +55,7 @@ from .resting import IdleConnections, KeptConnections
 waits_for_others: ContextVar[bool] = ContextVar("sa_sqlite_pool_for_others", default=False)
 
 
-class FairPool(OnFile, AsyncAdaptedQueuePool):
+class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
     """Base of this package's pools: a permit first, in order of arrival, then a connection.
 
     ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take the
@@ -84,6 +87,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
     # Cached properties that depend on the file, which may prove to be another than the URL's.
     _of_file: ClassVar[Sequence[str]] = ("database_file", "_keeper")
     _queue_class = IdleConnections
+    _pool: IdleConnections
     _sqla_logger_namespace: ClassVar[str]
     _timeout: float | None  # type: ignore[assignment]
 
@@ -246,10 +250,7 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
             self._find_file()
         permit = self._line.acquire_nowait() or await_only(self._acquire(waited))
         try:
-            try:
-                record = self._pool.get_nowait()
-            except Empty:
-                record = self._one_more()
+            record = self._pool.take() or self._one_more()
         except BaseException:
             self._line.release(permit)
             raise
@@ -301,16 +302,17 @@ class FairPool(OnFile, AsyncAdaptedQueuePool):
         if kept := self._kept.take():
             executor = Executor(*kept, rules)
         else:
-            executor = await_only(self._connector.finish(self._stock(connection_record), rules))
+            opened = self._stock(connection_record, rules)
+            executor = await_only(self._connector.finish(opened, rules))
         if (log := rules.log) is not None and log.due is not None:
             log.attend()  # an earlier process has left a large one
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 
-    def _stock(self, connection_record: ConnectionPoolEntry | None) -> Any:
+    def _stock(self, connection_record: ConnectionPoolEntry | None, rules: Rules) -> Opened:
         """Return a connection opened by the dialect, or the application's creator."""
         with rest():  # aiosqlite opens it in a thread of its own
-            return self._connector.open(connection_record)
+            return self._connector.open(connection_record, rules)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:

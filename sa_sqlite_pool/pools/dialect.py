@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import event
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 
@@ -22,6 +23,8 @@ def prepare_dialect(dialect: Any, connector: Connector) -> None:
             "leave poolclass out for other databases"
         )
     connector.listen(dialect)
+    if type(dialect).get_isolation_level is SQLiteDialect.get_isolation_level:
+        dialect.get_default_isolation_level = _default_isolation_level
     for name in ("do_execute", "do_executemany"):
         event.listen(dialect, name, _set_timeout)
     event.listen(dialect, "do_execute_no_params", _set_timeout_without_parameters)
@@ -29,6 +32,14 @@ def prepare_dialect(dialect: Any, connector: Connector) -> None:
     dialect.connection_characteristics = dialect.connection_characteristics.union(
         {"sqlite_role": RoleCharacteristic(), "sqlite_long_read": LongReadCharacteristic()}
     )
+
+
+def _default_isolation_level(connection: Any) -> str:
+    """Return what ``SQLiteDialect.get_isolation_level()`` does, for an engine's first connection.
+
+    That sends a statement, which takes a hop.
+    """
+    return "READ UNCOMMITTED" if connection.reads_uncommitted() else "SERIALIZABLE"
 
 
 def _set_timeout(cursor: Any, statement: str, parameters: Any, context: Any) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.engine import URL, CreateEnginePlugin
 
 from .impl import SQLitePool
+
+
+def names_pool(options: Mapping[str, Any]) -> bool:
+    """Return whether the arguments of an engine name a pool."""
+    return options.get("pool") is not None or options.get("poolclass") is not None
 
 
 class SQLitePoolPlugin(CreateEnginePlugin):
@@ -17,7 +23,7 @@ class SQLitePoolPlugin(CreateEnginePlugin):
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
         super().__init__(url, kwargs)
-        if kwargs.get("pool") is None and kwargs.get("poolclass") is None:
+        if not names_pool(kwargs):
             kwargs["poolclass"] = SQLitePool
 
     def update_url(self, url: URL) -> URL:

@@ -47,7 +47,8 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
     ) -> None:
         self.put_nowait(item)
 
-    def get_nowait(self) -> ConnectionPoolEntry:
+    def take(self) -> ConnectionPoolEntry | None:
+        """Return the next connection, or None."""
         try:
             return self._records.pop() if self.use_lifo else self._records.popleft()
         except IndexError:
@@ -55,7 +56,12 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
         try:
             return self._empty.pop()
         except IndexError:
-            raise Empty from None
+            return None
+
+    def get_nowait(self) -> ConnectionPoolEntry:
+        if (record := self.take()) is None:
+            raise Empty
+        return record
 
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
         return self.get_nowait()

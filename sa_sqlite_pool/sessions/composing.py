@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from ..compat.sqlalchemy_asyncio import in_greenlets_used_again
+
 
 @cache
 def composed(class_: Any, base: type, mixin: type) -> Any:
@@ -19,6 +21,9 @@ def composed(class_: Any, base: type, mixin: type) -> Any:
 
 
 def derived(class_: type, *mixins: type, **attributes: Any) -> Any:
-    """Return a class derived from all of these, under the name of the first."""
+    """Return a class derived from all of these, under the name of the first.
+
+    Methods of ``class_`` that call SQLAlchemy's ``greenlet_spawn`` reuse greenlets.
+    """
     own = {"__module__": class_.__module__, "__doc__": class_.__doc__, **attributes}
-    return type(class_.__name__, (class_, *mixins), own)
+    return in_greenlets_used_again(type(class_.__name__, (class_, *mixins), own))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, final
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import wraps
+from typing import Any, TypeVar, cast, final
 
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
 
-from .routing import RoutedSession
+from ..compat.greenlets import greenlet_spawn
+from ..settings import Role
+from .routing import RoutedAsyncSession, RoutedSession
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 @final
@@ -23,7 +32,71 @@ class GuardedSessionmaker(async_sessionmaker[AsyncSession]):
         return super().__call__(**local_kw)
 
 
-def end_session(session: AsyncSession, block: str) -> None:
-    """Let the session of ``block``, which has ended, refuse further use."""
-    assert isinstance(session.sync_session, RoutedSession)
-    session.sync_session.refuse_use_after(block)
+@final
+class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
+    """The context of ``db.read()`` and ``db.write()``: a session, which ends with it.
+
+    The session is made by ``maker`` with ``options``, and ``name`` is that of the block, for
+    messages. It is entered once; as a decorator, once for each call. An asynchronous generator in
+    its place would register itself with the event loop each time, which costs more than all of
+    this.
+    """
+
+    __slots__ = ("_maker", "_name", "_options", "_session")
+
+    def __init__(self, maker: GuardedSessionmaker, options: dict[str, Any], name: str) -> None:
+        self._maker = maker
+        self._options = options
+        self._name = name
+        self._session: AsyncSession | None = None
+
+    def __call__(self, function: F) -> F:
+        """Decorate a coroutine function: a block around each call."""
+
+        @wraps(function)
+        async def inner(*args: Any, **kwargs: Any) -> Any:
+            async with SessionBlock(self._maker, self._options, self._name):
+                return await function(*args, **kwargs)
+
+        return cast(F, inner)
+
+    async def __aenter__(self) -> AsyncSession:
+        if self._session is not None:
+            raise InvalidRequestError(f"this block can be entered once: call {self._name} again")
+        self._session = self._maker(**self._options)
+        return await self._session.__aenter__()
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        session = self._session
+        assert session is not None
+        try:
+            if type_ is None and self._options["role"] is Role.WRITER:
+                await _commit_and_close(session)
+            else:
+                await session.__aexit__(type_, value, traceback)
+        finally:
+            assert isinstance(session.sync_session, RoutedSession)
+            session.sync_session.refuse_use_after(self._name)
+
+
+async def _commit_and_close(session: AsyncSession) -> None:
+    # Not by ``session.begin()``: after ``commit()``, SQLAlchemy refuses all use of a session within
+    # its block. As there, what a failed flush has left is rolled back.
+    try:
+        if type(session) is RoutedAsyncSession:
+            await greenlet_spawn(_commit_and_close_here, session.sync_session)
+            return
+        await (session.commit() if session.is_active else session.rollback())
+    except BaseException:
+        await session.__aexit__(*sys.exc_info())
+        raise
+    await session.__aexit__(None, None, None)
+
+
+def _commit_and_close_here(session: Session) -> None:
+    """Do both in one greenlet."""
+    if session.is_active:
+        session.commit()
+    else:
+        session.rollback()
+    session.close()

@@ -6,12 +6,15 @@ Their methods are SQLAlchemy's own, with three differences:
 * a block that ends gives its connection back at once, unless something has to be awaited for that,
   and not in a task of its own, an iteration of the loop later, for which the next in line waits;
 * ``engine.begin()`` connects and begins in one greenlet.
+
+What they make is of these classes, too: transactions, and the results of streams.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, TypeVar, final
 
 from sqlalchemy import URL, Transaction
@@ -19,11 +22,15 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
+    AsyncMappingResult,
+    AsyncResult,
+    AsyncScalarResult,
     AsyncSession,
     AsyncSessionTransaction,
     AsyncTransaction,
     create_async_engine,
 )
+from sqlalchemy.ext.asyncio.base import ProxyComparable
 
 from ..compat.greenlets import greenlet_spawn, run_to_end
 from ..compat.sqlalchemy_asyncio import in_greenlets_used_again
@@ -31,26 +38,51 @@ from ..compat.sqlalchemy_asyncio import in_greenlets_used_again
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
-@in_greenlets_used_again
-class LeanTransaction(AsyncTransaction):
+class LeanResult(AsyncResult[Any]):
+    """An ``AsyncResult`` that reuses greenlets: one for each row or chunk."""
+
+    __slots__ = ()
+
+
+class LeanScalarResult(AsyncScalarResult[Any]):
+    """An ``AsyncScalarResult`` that reuses greenlets."""
+
+    __slots__ = ()
+
+
+class LeanMappingResult(AsyncMappingResult):
+    """An ``AsyncMappingResult`` that reuses greenlets."""
+
+    __slots__ = ()
+
+
+class _Equal:
+    """Equal to one of SQLAlchemy's that stands for the same, as two of SQLAlchemy's are."""
+
+    __slots__ = ()
+
+    _proxied: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProxyComparable) and bool(self._proxied == other._proxied)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class LeanTransaction(_Equal, AsyncTransaction):
     """An ``AsyncTransaction`` that reuses greenlets."""
 
     __slots__ = ()
 
 
-@in_greenlets_used_again
-class LeanConnection(AsyncConnection):
+class LeanConnection(_Equal, AsyncConnection):
     """An ``AsyncConnection`` that reuses greenlets."""
 
     __slots__ = ()
-
-    def begin(self) -> AsyncTransaction:
-        assert self._proxied
-        return LeanTransaction(self)
-
-    def begin_nested(self) -> AsyncTransaction:
-        assert self._proxied
-        return LeanTransaction(self, nested=True)
 
     async def start_begun(self) -> Transaction:
         """Call ``start()``, and return a transaction, entered already: leave it by ``__exit__``."""
@@ -66,7 +98,10 @@ class LeanConnection(AsyncConnection):
             raise
 
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
-        await run_to_end(self._proxied.close)
+        if type(self).close is LeanConnection.close:
+            await run_to_end(self._proxied.close)
+        else:  # the application's, which may await anything, and use its task
+            await super().__aexit__(type_, value, traceback)
 
 
 @final
@@ -97,8 +132,7 @@ class _Begun(AbstractAsyncContextManager[AsyncConnection, None]):
             await self._connection.__aexit__(type_, value, traceback)
 
 
-@in_greenlets_used_again
-class LeanEngine(AsyncEngine):
+class LeanEngine(_Equal, AsyncEngine):
     """An ``AsyncEngine`` that reuses greenlets."""
 
     __slots__ = ()
@@ -111,31 +145,77 @@ class LeanEngine(AsyncEngine):
         return cls(create_async_engine(url, **options).sync_engine)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:  # type: ignore[override]
-        return _Begun(LeanConnection(self))
+        connection = self.connect()
+        if type(connection) is LeanConnection:
+            return _Begun(connection)
+        return super().begin()  # with the connections of a subclass
 
-    def execution_options(self, **opt: Any) -> AsyncEngine:
-        return type(self)(self.sync_engine.execution_options(**opt))
 
-
-@in_greenlets_used_again
 class LeanSessionTransaction(AsyncSessionTransaction):
     """An ``AsyncSessionTransaction`` that reuses greenlets."""
 
     __slots__ = ()
 
 
-@in_greenlets_used_again
 class LeanSession(AsyncSession):
     """An ``AsyncSession`` that reuses greenlets."""
 
-    def begin(self) -> AsyncSessionTransaction:
-        return LeanSessionTransaction(self)
-
-    def begin_nested(self) -> AsyncSessionTransaction:
-        return LeanSessionTransaction(self, nested=True)
+    async def connection(
+        self, bind_arguments: Any = None, execution_options: Any = None, **kw: Any
+    ) -> AsyncConnection:
+        connection = await greenlet_spawn(
+            self.sync_session.connection,
+            bind_arguments=bind_arguments,
+            execution_options=execution_options,
+            **kw,
+        )
+        return LeanConnection._retrieve_proxy_for_target(connection)
 
     async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
         if type(self).close is LeanSession.close:
             await run_to_end(self.sync_session.close)
         else:  # the application's, which may await anything, and use its task
             await super().__aexit__(type_, value, traceback)
+
+    def _maker_context_manager(self) -> Any:  # of sessionmaker.begin()
+        if type(self).begin is LeanSession.begin:
+            return _SessionBlock(self)
+        return super()._maker_context_manager()
+
+
+@final
+class _SessionBlock:
+    """The context of ``async_sessionmaker.begin()``: a session with its transaction."""
+
+    __slots__ = ("_session", "_transaction")
+
+    def __init__(self, session: LeanSession) -> None:
+        self._session = session
+
+    async def __aenter__(self) -> LeanSession:
+        self._transaction = self._session.begin()
+        await self._transaction.__aenter__()
+        return self._session
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        transaction = self._transaction.sync_transaction
+        assert transaction is not None
+        try:
+            await run_to_end(partial(transaction.__exit__, type_, value, traceback))
+        finally:
+            await self._session.__aexit__(type_, value, traceback)
+
+
+_OURS: dict[type, type] = {
+    AsyncResult: LeanResult,
+    AsyncScalarResult: LeanScalarResult,
+    AsyncMappingResult: LeanMappingResult,
+    AsyncTransaction: LeanTransaction,
+    AsyncConnection: LeanConnection,
+    AsyncEngine: LeanEngine,
+    AsyncSessionTransaction: LeanSessionTransaction,
+    AsyncSession: LeanSession,
+}
+for _base, _class in _OURS.items():
+    in_greenlets_used_again(_class, _OURS)
+    _class.__name__ = _class.__qualname__ = _base.__name__  # SQLAlchemy's messages have them

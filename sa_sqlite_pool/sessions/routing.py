@@ -50,15 +50,15 @@ class RoutedSession(Session):
         *,
         writer: Engine | AsyncEngine,
         reader: Engine | AsyncEngine,
-        role: str = "auto",
+        role: str | Role = "auto",
         refuse_stale_writes: bool = False,
         **kw: Any,
     ) -> None:
         if kw.get("twophase"):
             raise twophase_refused()
-        self.writer = _sync_engine(writer)
-        self.reader = _sync_engine(reader)
-        self.role = Role.parse("role", role)
+        self.writer = writer.sync_engine if isinstance(writer, AsyncEngine) else writer
+        self.reader = reader.sync_engine if isinstance(reader, AsyncEngine) else reader
+        self.role = role if isinstance(role, Role) else Role.parse("role", role)
         self._refuse_stale_writes = refuse_stale_writes
         self._routes = self.role is Role.AUTO and self.writer is not self.reader
         self._writer_is_bound = False  # by binds=, to some class or table
@@ -219,6 +219,9 @@ class RoutedSession(Session):
         self._ended_after = block
 
 
+_READERS = (Role.READER, Role.READER.value)
+
+
 class RoutedAsyncSession(LeanSession):
     """An ``AsyncSession`` over two engines: see :func:`~sa_sqlite_pool.routing_sessionmaker`."""
 
@@ -232,7 +235,7 @@ class RoutedAsyncSession(LeanSession):
         *,
         writer: AsyncEngine,
         reader: AsyncEngine,
-        role: str = "auto",
+        role: str | Role = "auto",
         sync_session_class: type[Session] | None = None,
         **kw: Any,
     ) -> None:
@@ -241,7 +244,7 @@ class RoutedAsyncSession(LeanSession):
             given: Any = sync_session_class
             kw["sync_session_class"] = composed(given, Session, RoutedSession)
         if bind is None or bind is writer:
-            bind = reader if role == Role.READER.value else writer
+            bind = reader if role in _READERS else writer
         super().__init__(bind, writer=writer, reader=reader, role=role, **kw)
 
     def _translate_for_bind(self, bind: Any) -> Any:
@@ -258,7 +261,3 @@ def twophase_refused() -> ConfigurationError:
         "on another cannot be prepared as one; leave it out, or use a stock async_sessionmaker "
         "for transactions over several databases"
     )
-
-
-def _sync_engine(engine: Engine | AsyncEngine) -> Engine:
-    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine

@@ -27,8 +27,11 @@ def configure(
     pragmas: Mapping[str, Any],
     *,
     alone: bool,
-) -> None:
-    """Set the connection up for ``pragmas``. ``alone``: no other connection has the file open."""
+) -> bool:
+    """Set the connection up for ``pragmas``; return whether the journal mode was switched.
+
+    ``alone``: no other connection has the file open.
+    """
     connection.execute("PRAGMA busy_timeout = 0")  # tasks wait for locks instead, in order
     switches = location.writable and "journal_mode" in pragmas
     if switches and alone:
@@ -36,12 +39,23 @@ def configure(
         # set prior to the first WAL-mode database access": https://www.sqlite.org/wal.html#noshm
         connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
     _check_is_database(connection, location.label)
-    if switches:
-        _switch_journal_mode(connection, pragmas, location.label)
+    switched = switches and _switch_journal_mode(connection, pragmas, location.label)
     if switches and alone:
         connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
         connection.execute("PRAGMA schema_version").fetchone()  # releases the exclusive lock
     _set_pragmas(connection, pragmas, location.label)
+    return switched
+
+
+class NotPrepared(Exception):  # noqa: N818 - no error: it is prepared then
+    """The database that a reader has opened is not in the journal mode that was asked for."""
+
+
+def is_prepared(connection: sqlite3.Connection, pragmas: Mapping[str, Any]) -> bool:
+    """Return whether the database has the journal mode of ``pragmas``, if that names one."""
+    if "journal_mode" not in pragmas:
+        return True
+    return _journal_mode(connection) in {str(pragmas["journal_mode"]).lower(), "memory"}
 
 
 def _check_is_database(connection: sqlite3.Connection, label: str) -> None:
@@ -58,11 +72,11 @@ def _check_is_database(connection: sqlite3.Connection, label: str) -> None:
 
 def _switch_journal_mode(
     connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str
-) -> None:
+) -> bool:
     wanted = str(pragmas["journal_mode"]).lower()
     mode = _journal_mode(connection)
     if mode in {wanted, "memory"}:
-        return
+        return False
     for name in _BEFORE_JOURNAL_MODE:
         if name in pragmas:
             connection.execute(f"PRAGMA {name} = {pragmas[name]}")
@@ -73,6 +87,7 @@ def _switch_journal_mode(
             'memory, which network file systems lack: pragmas={"journal_mode": "TRUNCATE"} '
             "does without"
         )
+    return True
 
 
 def _journal_mode(connection: sqlite3.Connection, change: str = "") -> str:

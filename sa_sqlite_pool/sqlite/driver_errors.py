@@ -66,11 +66,19 @@ class DriverErrors:
         objects as attributes" (PEP 249, optional extensions); where they are not, the module of the
         connection's class has them. A proxy has the class of the connection that it wraps.
         """
+        kind = type(source)
+        if kind in _learned:
+            return
+        if issubclass(kind, sqlite3.Connection):  # and no proxy, each of which may wrap another
+            _learned.add(kind)
         for family in self.__slots__:
             known = getattr(self, family)
             found = _class_of(source, family)
             if found is not None and not issubclass(found, known):
                 setattr(self, family, (*known, found))
+
+
+_learned: set[type] = set()
 
 
 def _class_of(source: object, family: str) -> type[Exception] | None:

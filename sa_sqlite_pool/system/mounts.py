@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
@@ -59,6 +60,26 @@ _OF_HOST = frozenset(
         "vmhgfs-fuse",
     }
 )
+# The kernel answers for these by itself; at most it waits for a disk.
+_AT_HAND = frozenset(
+    {
+        "bcachefs",
+        "btrfs",
+        "devtmpfs",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "overlay",
+        "ramfs",
+        "rootfs",
+        "tmpfs",
+        "xfs",
+        "zfs",
+    }
+)
+# Symbolic links that the kernel follows in one path (path_resolution(7)).
+_MOST_LINKS = 40
 # A block device, say of NTFS, or the layers of a container: no other machine can have them mounted.
 # The kernel itself keeps the locks and maps the memory.
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs"})
@@ -93,6 +114,12 @@ class Mount:
             )
         return None
 
+    @property
+    def at_hand(self) -> bool:
+        """True if nothing but this machine's kernel and disks is asked about its files."""
+        # The layers of an overlay may be anywhere; but no container runs without those of its root.
+        return self.type in _AT_HAND and (self.type != "overlay" or self.point == "/")
+
     def holds(self, path: str) -> bool:
         """Return whether ``path`` is the mount point, or below it."""
         return path == self.point or path.startswith(self.point.rstrip("/") + "/")
@@ -102,22 +129,61 @@ def find_mount(path: str) -> Mount | None:
     """Return the mount of a real path, None if the system does not tell. Never touches it."""
     if os.name == "nt":
         return windows_share(path)
+    return mount_of(path, _all_mounts())
+
+
+def _all_mounts() -> tuple[Mount, ...]:
     try:
-        mountinfo = _MOUNTINFO.read_bytes()
+        return parse_mounts(_MOUNTINFO.read_bytes())
     except OSError:
+        return ()
+
+
+def find_at_hand(path: str) -> tuple[str, Mount] | None:
+    """Return the real path and its mount; None if a step there may wait for a server or a program.
+
+    Goes from link to link as the kernel does, and reads none beyond a mount that is not at hand.
+    """
+    mounts = _all_mounts()
+    away = {mount.point for mount in mounts if not mount.at_hand}
+    if not mounts or "/" in away or not path.startswith("/"):
         return None
-    return mount_of(path, parse_mounts(mountinfo))
+    real, left, links = "", path.split("/")[::-1], 0
+    while left:
+        name = left.pop()
+        if name == "..":
+            real = real.rpartition("/")[0]
+        elif name not in {"", "."}:
+            step = f"{real}/{name}"
+            if step in away:
+                return None
+            try:
+                target = os.readlink(step)
+            except OSError:  # it is no link, or is not there yet
+                real = step
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                return None
+            real = "" if target.startswith("/") else real
+            left += target.split("/")[::-1]
+    mount = mount_of(real or "/", mounts)
+    return None if mount is None else (real or "/", mount)
 
 
-def parse_mounts(mountinfo: bytes) -> list[Mount]:
-    """Return the mounts in ``mountinfo``, in their order; skip a line of another form."""
+@lru_cache(maxsize=1)
+def parse_mounts(mountinfo: bytes) -> tuple[Mount, ...]:
+    """Return the mounts in ``mountinfo``, in their order; skip a line of another form.
+
+    The last answer is kept, since mounts seldom change from one opening to the next.
+    """
     mounts = []
     for line in mountinfo.splitlines():
         try:
             mounts.append(_parse(line.split(b" ")))
         except (IndexError, ValueError):
             continue
-    return mounts
+    return tuple(mounts)
 
 
 def _parse(fields: list[bytes]) -> Mount:
@@ -149,7 +215,7 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
     """
     left = list(mounts)
     known = {mount.id for mount in left}
-    left = [mount for mount in left if mount.holds(path)]
+    left = [mount for mount in left if path.startswith(mount.point) and mount.holds(path)]
     found: Mount | None = None
     while True:
         steps = [mount for mount in left if _is_next(mount, found, known)]

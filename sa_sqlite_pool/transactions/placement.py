@@ -27,7 +27,15 @@ from ..execution.connection_thread import ConnectionThread
 from ..settings import Placement
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.inspection import Commits, commits_of, has_own_collations, may_execute, own_functions
+from ..sqlite.inspection import (
+    OF_SQLALCHEMY,
+    Commits,
+    commits_of,
+    functions_of_new,
+    has_own_collations,
+    may_execute,
+    own_functions,
+)
 from ..sqlite.shared_hooks import install_authorizer, own_progress_handler, watch_progress
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..system.resources import disk_reads
@@ -92,6 +100,11 @@ class PlacementPolicy:
         self._armed = False
         self.writes = 0
         self._disk_reads = 0.0
+
+    @property
+    def keeps_to_thread(self) -> bool:
+        """True if no statement at all may run on the event loop."""
+        return not (self._learns or self._always)
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -216,7 +229,7 @@ class PlacementPolicy:
         if not self._learns:
             self._learn_in_any_case(connection)
             return function(connection, *args)
-        self._prepare_in_thread(connection)
+        self._prepare_in_thread(connection, writes=kind is not Kind.READ)
         self.authorizer.called = False
         cpu = time.thread_time()
         result = function(connection, *args)
@@ -244,22 +257,22 @@ class PlacementPolicy:
         """Run COMMIT or ROLLBACK in the thread, and learn from it."""
         if not self._learns:
             return function(connection, *args)
-        self._prepare_in_thread(connection)
+        self._prepare_in_thread(connection, writes=True)
         cpu = time.thread_time()
         result = function(connection, *args)
         self._end.ran_in_thread(short=time.thread_time() - cpu <= SHORT_SECONDS)
         return result
 
-    def _prepare_in_thread(self, connection: sqlite3.Connection) -> None:
+    def _prepare_in_thread(self, connection: sqlite3.Connection, *, writes: bool) -> None:
         if self._armed:
             self._arm(connection, False)
-        if self._functions_known and self._commits_known:
+        if self._functions_known and (self._commits_known or not writes):
             return
         with self.authorizer.aside():
             if not self._functions_known:
                 self._learn_functions(connection)
                 self._functions_known = True
-            if not self._commits_known:
+            if writes and not self._commits_known:
                 self._commits = commits_of(connection)
                 self._commits_known = True
 
@@ -291,6 +304,27 @@ class PlacementPolicy:
         return getattr(result, "rowcount", 0) <= _FEW_ROWS
 
     # -- changes of the connection --------------------------------------------------------------
+
+    def is_new(self, connection: sqlite3.Connection) -> None:
+        """Learn at once that a connection has the functions of every new one, and no collations.
+
+        Runs in the thread of a connection that this package has opened a moment ago.
+        """
+        functions = self.authorizer.functions = functions_of_new(connection)
+        self._functions_known = self._understood = functions is not None
+
+    def function_registered(self, name: object) -> None:
+        """Learn the name of a function that is about to be registered.
+
+        No statement that is compiled already can call it: if it takes the place of another with as
+        many arguments, SQLite compiles again what is compiled (``sqlite3CreateFunc()`` in main.c).
+        """
+        known = self.authorizer.functions
+        if known is None or not self._functions_known or not isinstance(name, str):
+            self.functions_may_have_changed()
+            return
+        self.authorizer.functions = known | {name.lower()}
+        self.authorizer.functions_may_write |= name.lower() not in OF_SQLALCHEMY
 
     def functions_may_have_changed(self) -> None:
         """Learn again after a function was registered, or the raw connection was used."""

@@ -21,6 +21,7 @@ from ..turn.permit import Permit, shorten
 from ..turn.snapshots import Snapshot
 from . import undone_schema
 from .attached import AttachedFiles
+from .changes import Changes
 from .locks import Patience, is_own_lock, may_pass
 from .placement import PlacementPolicy
 from .rules import Rules
@@ -49,18 +50,17 @@ class TransactionState:
     """
 
     __slots__ = (
-        "_as_begun",
         "_at_end",
         "_ended_here",
         "_gone",
         "_policy",
         "_rules",
-        "_schema_changes",
         "_used_at_end",
         "attached",
         "begun_by_text",
         "begun_here",
         "cancelled",
+        "changes",
         "checkout",
         "long",
         "lost_by",
@@ -80,6 +80,7 @@ class TransactionState:
         self.checkout: Permit | None = None
         self.cancelled = False
         self.wrote = False
+        self.changes = Changes(policy.authorizer)
         self.attached = AttachedFiles(policy.authorizer)
         self.snapshot: Snapshot | None = None
         self.too_old: Callable[[], Exception] | None = None
@@ -90,8 +91,6 @@ class TransactionState:
         self.begun_here = False
         self.begun_by_text = False
         self._at_end: dict[str, str] = {}  # PRAGMAs, by name
-        self._schema_changes = policy.authorizer.schema_changes  # at the last transaction's end
-        self._as_begun: tuple[int, int] | None = None  # counts of changes at its begin
         self._ended_here = False  # for a moment
         self._gone = False  # given up, and its transaction has ended
         self._used_at_end = -1  # how often the connection was used when the last one ended
@@ -126,7 +125,7 @@ class TransactionState:
             self._end("COMMIT")
         except Exception as error:
             explained = self.own_lock(error)
-            self._schema_changes = self._policy.authorizer.schema_changes  # the error says enough
+            self.changes.settle_schema()  # the error says enough
             self._end("ROLLBACK")
             if explained is None:
                 raise
@@ -135,8 +134,10 @@ class TransactionState:
     def rollback(self) -> None:
         """Roll back the open transaction. Open streams go on, where SQLite allows it."""
         self.lost_by = None
-        unused = self._used_at_end == self.worker.uses and not self.worker.lent
-        if not unused or self.savepoints or self.too_old is not None:
+        worker = self.worker
+        used = self._used_at_end != worker.uses or worker.lent
+        holds = self.writing.claim is not None or self.snapshot is not None
+        if used or holds or self.savepoints or self.too_old is not None:
             self._end("ROLLBACK")
 
     def end_read(self) -> None:
@@ -199,13 +200,12 @@ class TransactionState:
                 self.wait_for(patience.wait(error))
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
-        authorizer = self._policy.authorizer
-        if sql == "ROLLBACK" and self._schema_changes != authorizer.schema_changes:
+        if sql == "ROLLBACK" and self.changes.schema:
             if connection.in_transaction:
-                undone_schema.roll_back(connection, authorizer, self._rules)
+                undone_schema.roll_back(connection, self._policy.authorizer, self._rules)
         elif connection.in_transaction:
             connection.execute(sql)
-        self._schema_changes = authorizer.schema_changes
+        self.changes.settle_schema()
         if sql == "COMMIT":
             self.committed(connection)
             if self.attached.held:
@@ -232,7 +232,7 @@ class TransactionState:
             self._end_too_old()
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
-            self._as_begun = None
+            self.changes.as_begun = None
             if self._at_end:  # SQLite has ended the transaction, or refuses the PRAGMA
                 self._at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
@@ -318,8 +318,8 @@ class TransactionState:
     # -- what it has changed --------------------------------------------------------------------
 
     def note_begin(self, connection: sqlite3.Connection) -> None:
-        """Record its begin. Runs in the thread."""
-        self._as_begun = connection.total_changes, self._policy.authorizer.schema_changes
+        """Note its begin. Runs in the thread."""
+        self.changes.begin(connection)
         self._ended_here = False
 
     def has_only_read(self, connection: sqlite3.Connection) -> bool:
@@ -327,19 +327,12 @@ class TransactionState:
 
         This counts statements here, functions in them, and the raw connection while it is lent.
         """
-        return not self.wrote and self._as_begun == self._changes(connection)
-
-    def has_changed_rows(self, connection: sqlite3.Connection) -> bool:
-        """Return whether rows were changed since it began, as far as its begin was noted."""
-        return self._as_begun is not None and self._as_begun[0] != connection.total_changes
+        return not self.wrote and self.changes.nothing(connection)
 
     @property
     def in_the_way(self) -> bool:
         """True if a transaction is open that has written, with no stream beside it."""
         return self.wrote and self.worker.in_transaction and not self.streams
-
-    def _changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
-        return connection.total_changes, self._policy.authorizer.schema_changes
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
         """End one that has only read, for a statement outside transactions. Runs in the thread."""

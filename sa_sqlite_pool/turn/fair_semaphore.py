@@ -117,6 +117,7 @@ class FairSemaphore:
         self._held: set[Permit] = set()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._returned: deque[Permit] = deque()  # on their way from held to the next waiter
+        self._for_moments: list[Permit] = []  # used one after the other
 
     def __repr__(self) -> str:
         capacity = "" if self._capacity == sys.maxsize else f" of {self._capacity}"
@@ -183,6 +184,34 @@ class FairSemaphore:
         if permit is not None:
             pass_on_to_children(permit)
         return permit
+
+    def acquire_for_a_moment(self) -> Permit | None:
+        """Return a permit if one is free, for work that ends before its task awaits anything.
+
+        No task of this event loop can find it taken, so it is not made anew each time, and knows no
+        task. Give it back by :meth:`release_after_a_moment`, in the same thread.
+        """
+        try:
+            permit = self._for_moments.pop()
+        except IndexError:
+            permit = Permit(None, 0.0, self)
+        with self._mutex:
+            if len(self._held) < self._capacity:
+                permit.since = self._clock()
+                self._held.add(permit)
+                return permit
+        self._for_moments.append(permit)
+        return None
+
+    def release_after_a_moment(self, permit: Permit) -> None:
+        """Take a permit back, for the first in line if a task of another loop has joined it."""
+        with self._mutex:
+            self._held.discard(permit)
+            if self._waiters:
+                self._pass_on()
+        if self._returned:
+            self._settle()
+        self._for_moments.append(permit)
 
     async def acquire(self, timeout: float | None, owner: object = None) -> Permit | None:
         """Wait in line for a permit, at most ``timeout`` seconds (None: no limit).

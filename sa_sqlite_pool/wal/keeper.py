@@ -84,6 +84,7 @@ class WalKeeper:
         self.snapshots = snapshots
         self.warnings = WalWarnings(location.label)
         self.monitor = WalMonitor(location, self.snapshots, self.warnings)
+        self.is_quiet = self.monitor.is_quiet
         self.checkpointing = Checkpointing(location, turn, self.snapshots)
         self._label = location.label
         self._turn = turn
@@ -169,10 +170,6 @@ class WalKeeper:
                     self.checkpointing.hurry()
         except Exception as error:
             self.warnings.look_failed(error)
-
-    def is_quiet(self) -> bool:
-        """Return whether a COMMIT now only appends to the log, and needs no checkpoint."""
-        return self.monitor.is_quiet()
 
     def _consider(self) -> None:
         if self._works() or time.monotonic() < self._rest_until:

@@ -11,7 +11,7 @@ from ..files.location import Location
 from ..files.log_file import LogSize, measure
 from ..files.neighbours import Presence
 from ..files.open_files import FileReplacedError, open_files
-from ..settings import WalSettings
+from ..settings import DEFAULT_WAL_SETTINGS
 from ..turn.snapshots import Snapshot, Snapshots
 from .checkpoints import move_after_commit
 from .policy import Action, Situation, decide, just_checked
@@ -37,7 +37,7 @@ class WalMonitor:
 
     def __init__(self, location: Location, snapshots: Snapshots, warnings: WalWarnings) -> None:
         assert location.file is not None
-        self.settings = WalSettings()
+        self.settings = DEFAULT_WAL_SETTINGS
         self.committed_at = 0.0
         self.checked = LogSize()
         self.no_gap_until = 0.0

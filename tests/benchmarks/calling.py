@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 240.0
+
+CORES = (None, 1) if sys.platform == "linux" else (None,)
+"""Numbers of them that a process can be pinned to here, None for all; and as they are asked for."""
+
+ON_ALL_CORES = ("--cores", "all", "--cores", "1") if sys.platform == "linux" else ()
 
 Json = dict[str, Any]
 

@@ -2,59 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
 from benchmarks.asked_of_loads import asked_of_loads
-from benchmarks.results import LoadResult, Run, Summary
-from benchmarks.settings import Settings
 
-ROUNDS = 3
-SETTINGS = Settings("pool", 1, 0, {}, "3.40.1")
-
-Figures = Mapping[str, float]
-"""Of one run: those of :class:`Run` that are not 1."""
-
-
-def result(load: str, contenders: Mapping[str, Figures]) -> LoadResult:
-    """A load in which each contender has the same figures in each round."""
-    runs = {
-        name: [run(name, number, found) for number in range(ROUNDS)]
-        for name, found in contenders.items()
-    }
-    stock, synchronous = runs.get("stock", next(iter(runs.values()))), runs.get("synchronous")
-    return LoadResult(
-        load=load,
-        title="",
-        unit="",
-        tasks=1,
-        seconds=1.0,
-        point=None,
-        baseline="stock",
-        summaries=[Summary.of(found, stock, synchronous) for found in runs.values()],
-        runs=[one for found in runs.values() for one in found],
-    )
-
-
-def run(contender: str, round_: int, figures: Figures) -> Run:
-    """Rounds differ by a factor that all contenders share: the machine's mood."""
-    mood = 1.0 + round_
-    one = {"throughput": 1.0, "p50_ms": 1.0, "p99_ms": 1.0, "loop_lag_p99_ms": 1.0, **figures}
-    moody = {name: value * mood for name, value in one.items()}
-    return Run(
-        contender=contender,
-        round=round_,
-        place=0,
-        settings=SETTINGS,
-        seconds=1.0,
-        acknowledged=1,
-        max_ms=1.0,
-        errors={},
-        books=None,
-        **moody,
-    )
-
+from .asked import result
 
 ASKED = {
     "point-reads: ReaderPool, for one of stock's (at least)": (
@@ -147,6 +99,11 @@ def test_turns(many: float, kept: bool) -> None:
     [one] = asked_of_loads([few, result("turns 5000", {"WriterPool": {"throughput": many}})])
     assert (one.limit, one.kept) == (1.2, kept)
     assert one.measured == pytest.approx(100 / many)
+
+
+def test_it_was_asked_of_all_cores() -> None:
+    """A run on one says nothing about it."""
+    assert asked_of_loads([result("point-reads", {"stock": {}, "SQLitePool": {}}, cores=1)]) == []
 
 
 def test_nothing_is_said_of_loads_that_did_not_run() -> None:

@@ -6,6 +6,7 @@ How fast anything is, is not asserted: that depends on who else uses the machine
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from benchmarks.loads import LOADS, one_row_writes
 from benchmarks.loads.base import Load, Plan
 from benchmarks.rounds import Effort, run_loads
 
-from .calling import Json
+from .calling import CORES, Json
 
 DRIVERS = ["aiosqlite", "aiosqlite, connect each", "aiosqlitepool", "apsw"]
 STOCK_POOLS = ["stock, NullPool", "stock, one connection", "stock as it comes"]
@@ -37,31 +38,37 @@ MIXED = [
     *("stock", "SQLitePool", "SQLiteDatabase, Core", "SQLiteDatabase", "closures"),
     *("asyncio.to_thread", "aiosqlitepool", "stock as it comes"),
 ]
+OPEN_LOOP = [*MIXED[:5], "closures, Core", "asyncio.to_thread"]
 SOCIAL = [
     *("stock", "stock, 100 connections", "ReaderPool", "SQLitePool", "SQLiteDatabase, Core"),
-    *(*RUN_READ, "synchronous"),
+    *(*RUN_READ, "synchronous", "asyncio.to_thread"),
     *("aiosqlite, connect each", "aiosqlitepool", "aiosqlitepool, 100 connections"),
 ]
-REUSE = ["stock, NullPool", "stock", "aiosqlite, connect each", "aiosqlite", "SQLitePool"]
+REUSE = [
+    *("stock, NullPool", "stock", "aiosqlite, connect each", "aiosqlite", "SQLitePool"),
+    *("synchronous, NullPool", "synchronous", "asyncio.to_thread"),
+]
+THREADS = ["synchronous", "asyncio.to_thread"]
 OURS = ["SQLitePool", "SQLiteDatabase, Core"]
-MORE_READS = ["stock", "ReaderPool", *OURS, *RUN_READ[:1], "aiosqlitepool"]
-MORE_WRITES = ["stock", "WriterPool", *OURS, *RUN_WRITE[:1], "aiosqlitepool"]
+MORE_READS = ["stock", "ReaderPool", *OURS, *RUN_READ[:1], *THREADS, "aiosqlitepool"]
+MORE_WRITES = ["stock", "WriterPool", *OURS, *RUN_WRITE[:1], *THREADS, "aiosqlitepool"]
 
 CONTENDERS = {
     "point-reads": READING + STOCK_POOLS,
-    "orm-get": [*READING[:3], "SQLiteDatabase", *RUN_READ[:1], "synchronous"],
+    "orm-get": [*READING[:3], "SQLiteDatabase", *RUN_READ[:1], *THREADS],
     "join": READING,
     "one-row-writes": WRITING + STOCK_POOLS,
     "one-row-writes-full": [*WRITING, "stock as it comes"],
-    "session-writes": [*WRITING[:3], "SQLiteDatabase", *RUN_WRITE[:1], "synchronous"],
+    "session-writes": [*WRITING[:3], "SQLiteDatabase", *RUN_WRITE[:1], *THREADS],
     "read-modify-write": [
         *("stock", "stock, BEGIN IMMEDIATE", "WriterPool", "SQLitePool", "SQLiteDatabase"),
-        *(*RUN_WRITE, "synchronous", *DRIVERS),
+        *(*RUN_WRITE, *THREADS, *DRIVERS),
     ],
     "bulk-inserts": WRITING,
     "mixed: reads": MIXED,
     "mixed: writes": MIXED,
     "mixed: scans": MIXED,
+    **{f"open-loop: {part}": OPEN_LOOP for part in ("reads", "writes", "scans")},
     "social": SOCIAL,
     "social-counts": SOCIAL,
     "open-or-reuse 10": REUSE,
@@ -73,7 +80,12 @@ CONTENDERS = {
 }
 WITH_BOOKS = {
     *("one-row-writes", "one-row-writes-full", "session-writes", "read-modify-write"),
-    *("bulk-inserts", "mixed: writes", *(f"writes-by-tasks {tasks}" for tasks in (1, 10))),
+    *(
+        "bulk-inserts",
+        "mixed: writes",
+        "open-loop: writes",
+        *(f"writes-by-tasks {tasks}" for tasks in (1, 10)),
+    ),
     *("turns 50", "turns 5000"),
 }
 NOT_OURS = ("stock", "synchronous", "asyncio.to_thread", "aiosqlite", "apsw")
@@ -91,11 +103,28 @@ def runs(report: Json) -> Iterator[tuple[str, Json]]:
 
 
 def test_every_contender_runs_and_gets_work_done(report: Json) -> None:
-    """Each load has all its contenders, and each of them work that was acknowledged."""
-    found = {load["load"]: load["summaries"] for load in report["loads"]}
-    names = {load: [one["contender"] for one in summaries] for load, summaries in found.items()}
-    assert names == CONTENDERS
+    """Each load has all its contenders, and each of them work that was acknowledged; on all cores
+    and on one.
+    """
+    names = {
+        (load["load"], load["cores"]): [one["contender"] for one in load["summaries"]]
+        for load in report["loads"]
+    }
+    assert names == {(load, cores): CONTENDERS[load] for load in CONTENDERS for cores in CORES}
     assert [(load, run["contender"]) for load, run in runs(report) if not run["acknowledged"]] == []
+
+
+def test_process_time_is_measured_everywhere(report: Json) -> None:
+    """By operation, and as a share of cores: of one, where the process was pinned to it."""
+    for load in report["loads"]:
+        for run in load["runs"]:
+            assert min(run["process_us"], run["cores_used"]) > 0
+            if load["cores"] == 1:
+                assert run["cores_used"] < 1.1, (load["load"], run)
+        for one in load["summaries"]:
+            # Several parts at once are nothing that one thread could do.
+            apart = load["load"].startswith(("mixed", "open-loop", "turns"))
+            assert (one["process_ratio"] is None) == apart, (load["load"], one)
 
 
 def test_ratios_refer_to_stock_and_to_synchronous(report: Json) -> None:
@@ -105,6 +134,8 @@ def test_ratios_refer_to_stock_and_to_synchronous(report: Json) -> None:
         assert ratios[load["baseline"]]["p99_ratio"] == 1
         if (synchronous := ratios.get("synchronous")) and synchronous["synchronous_ratio"]:
             assert synchronous["synchronous_ratio"] == 1
+        if synchronous:
+            assert synchronous["process_ratio"] == 1
 
 
 def test_all_have_the_same_settings(report: Json) -> None:
@@ -146,9 +177,9 @@ def test_the_package_has_no_errors(report: Json) -> None:
 
 
 def test_loop_lag_is_measured_where_there_is_a_loop(report: Json) -> None:
-    """Each asyncio contender has one, the synchronous one has none."""
+    """Each asyncio contender has one, the synchronous ones have none."""
     for _, run in runs(report):
-        assert (run["loop_lag_p99_ms"] is None) == (run["contender"] == "synchronous")
+        assert (run["loop_lag_p99_ms"] is None) == run["contender"].startswith("synchronous")
 
 
 def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
@@ -156,6 +187,15 @@ def test_an_unknown_load_is_refused_with_the_known_ones() -> None:
     with pytest.raises(typer.BadParameter, match="'point-read' is none of point-reads, orm-get"):
         known(["turns", "point-read"])
     assert known(None) == list(LOADS)
+
+
+def test_some_contenders(capsys: pytest.CaptureFixture[str]) -> None:
+    """The ones that were asked for, stock and synchronous; other names are refused."""
+    main(["orm-get"], contenders=["asyncio.to_thread"], quick=True)
+    shown = re.findall(r"^│ (\S+) ", capsys.readouterr().out, re.MULTILINE)
+    assert shown == ["stock", *THREADS]
+    with pytest.raises(typer.BadParameter, match="'to_thread' is none of ReaderPool; SQLiteData"):
+        main(["orm-get"], contenders=["to_thread"], quick=True)
 
 
 def test_large_files_need_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic import TypeAdapter
 
+from benchmarks.cores import named
 from benchmarks.loads import LOADS
 from benchmarks.page import blocks
-from benchmarks.plots import main, read, together
+from benchmarks.plots import main, together
+from benchmarks.reports import read
+from benchmarks.results import Report, Summary
 
-from .calling import ROOT, Json, call
+from .calling import CORES, ROOT, Json, call
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 BLOCK = re.compile(r"<!-- from the report: (.+?) -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -43,8 +47,8 @@ def test_every_load_is_on_the_page() -> None:
     """By its name, or that of its series; the loads of several parts by that of each."""
     on_page = {name for name, _ in BLOCK.findall(PAGE.read_text())}
     parts = {f"mixed: {part}" for part in ("reads", "writes", "scans")}
-    expected = (LOADS.keys() - {"mixed"}) | parts | {"answers", "asked", "environment", "settings"}
-    assert on_page == expected
+    others = {"answers", "asked", "cores", "environment", "settings"}
+    assert on_page == (LOADS.keys() - {"mixed"}) | parts | others
 
 
 def test_the_tables_are_those_of_the_report(place: Path, written: Path) -> None:
@@ -54,12 +58,33 @@ def test_the_tables_are_those_of_the_report(place: Path, written: Path) -> None:
     assert report["environment"]["sqlalchemy"] in tables["environment"]
     for load in report["loads"]:
         point = load["point"]
-        block = tables[load["load"] if point is None else point["series"]]
-        lines = {line.split(" | ")[0].removeprefix("| "): line for line in block.splitlines()}
+        block = tables[load["load"].split(":")[0] if open_loop(load) else series(load)]
+        lines = lines_of(block, load["cores"])
         for summary in load["summaries"]:
             line = lines[shown(summary)]
-            if point is None and summary["throughput"]["median"] >= 10:
+            if point is None and not open_loop(load) and summary["throughput"]["median"] >= 10:
                 assert f"| {summary['throughput']['median']:,.0f} |" in line
+            if point is None:
+                assert f"| {summary['process_us']['median']:,.0f} |" in line
+
+
+def open_loop(load: Json) -> bool:
+    """Its parts share a table, without throughput: that is the same for all."""
+    found: bool = load["load"].startswith("open-loop")
+    return found
+
+
+def series(load: Json) -> str:
+    """The name of the load, or that of its series."""
+    name: str = load["load"] if load["point"] is None else load["point"]["series"]
+    return name
+
+
+def lines_of(block: str, cores: int | None) -> dict[str, str]:
+    """The lines of the table for so many cores, by the contender."""
+    tables = re.split(r"\n\n(?=[^|])", block.strip())
+    [table] = [one for one in tables if named(cores) in one.splitlines()[0]]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines()}
 
 
 def shown(summary: Json) -> str:
@@ -82,6 +107,43 @@ def test_the_page_of_the_project_has_its_pictures() -> None:
     """Those that it shows are in the repository."""
     for name in re.findall(r"\]\((benchmarks/.+?)\)", PAGE.read_text()):
         assert (PAGE.parent / name).exists(), name
+
+
+def test_one_core_and_all_stand_side_by_side(place: Path, written: Path) -> None:
+    """Throughput and process time of each contender on both, and why they differ."""
+    report = read(written)
+    block = dict(BLOCK.findall((place / PAGE.name).read_text()))["cores"]
+    assert "under the interpreter lock" in block.replace("\n", " ")
+    for name in ("point-reads", "orm-get", "one-row-writes", "session-writes"):
+        for contender in ("stock", "asyncio.to_thread"):
+            found = [
+                load.summary(contender)
+                for cores in CORES
+                for load in report.loads
+                if (load.load, load.cores) == (name, cores)
+            ]
+            figures = [shown_of(one) for one in found if one]
+            assert len(figures) == len(CORES)
+            assert f"| {contender} | {' | '.join(figures)} |" in block
+
+
+def shown_of(one: Summary) -> str:
+    """Throughput, process time, and its ratio to synchronous SQLAlchemy's."""
+    assert one.process_us
+    process_us, ratio = one.process_us.median, one.process_ratio
+    return f"{one.throughput.median:,.0f} | {process_us:,.0f} | {ratio:.2f}"
+
+
+def test_a_report_of_all_cores_alone_is_enough(written: Path, tmp_path: Path) -> None:
+    """Not every system can pin a process."""
+    report = read(written)
+    free = replace(report, loads=[load for load in report.loads if load.cores is None])
+    file = tmp_path / "free.json"
+    file.write_bytes(TypeAdapter(Report).dump_json(free))
+    shutil.copy(PAGE, tmp_path)
+    page = write(file, tmp_path / PAGE.name, tmp_path / "benchmarks")
+    assert "no figures of one core" in page
+    assert ", one core*" not in page
 
 
 @pytest.mark.parametrize("missing", ["point-reads", "turns"])
@@ -134,8 +196,9 @@ def test_of_two_loads_of_a_name_the_later_counts(written: Path) -> None:
     first = read(written)
     later = replace(first.loads[0], seconds=99.0)
     extra = replace(first.loads[0], load="another")
-    other = replace(first, rounds=first.rounds + 1, loads=[later, extra])
+    pinned = replace(first.loads[0], cores=7)
+    other = replace(first, rounds=first.rounds + 1, loads=[later, extra, pinned])
     both = together([first, other])
-    assert both.loads == [later, *first.loads[1:], extra]
+    assert both.loads == [later, *first.loads[1:], extra, pinned]
     assert both.rounds == first.rounds
     assert together([first]) == first

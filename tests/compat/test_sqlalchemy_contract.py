@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from greenlet import getcurrent, greenlet
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, util
 from sqlalchemy.exc import MissingGreenlet, StatementError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import (
     AsyncSession,
     AsyncSessionTransaction,
     AsyncTransaction,
+    async_sessionmaker,
     create_async_engine,
 )
 from sqlalchemy.sql.functions import FunctionElement
@@ -120,13 +121,16 @@ def test_methods_look_up_greenlet_spawn(theirs: Any, ours: Any, names: set[str])
     """Coroutine methods call ``greenlet_spawn`` by its name in their module.
 
     ``compat/sqlalchemy_asyncio.py`` copies those that do, and leaves the others alone: a SQLAlchemy
-    that calls it otherwise is slower, and right.
+    that calls it otherwise is slower, and right. ``compat/installation.py`` replaces it there, and
+    refuses to if it is another one.
     """
+    assert util.greenlet_spawn is greenlet_spawn
+    assert greenlet_spawn.__module__.startswith("sqlalchemy.util.")
     for name in names:
         method = vars(theirs)[name]
         assert isinstance(method, types.FunctionType), name
         assert "greenlet_spawn" in method.__code__.co_names, name
-        assert vars(ours)[name].__globals__ is not method.__globals__, name
+        assert "greenlet_spawn" not in vars(ours)[name].__code__.co_names, name
 
 
 async def test_the_class_of_an_engines_connections(path: Path) -> None:
@@ -175,6 +179,39 @@ async def test_begin_is_a_decorator_too(make_engine: MakeEngine) -> None:
         return "done"
 
     assert await work() == "done"
+
+
+async def test_the_proxy_of_a_connection(make_engine: MakeEngine) -> None:
+    """``_retrieve_proxy_for_target()`` finds an asynchronous connection, or makes one.
+
+    ``sessions/lean.py``: ``session.connection()``. SQLAlchemy's own would be slower, and right.
+    """
+    engine = make_engine()
+    async with engine.connect() as connection:
+        assert connection.sync_connection is not None
+        found = AsyncConnection._retrieve_proxy_for_target(connection.sync_connection)
+        assert found is connection
+    async with AsyncSession(engine) as session:
+        synchronous = await session.run_sync(lambda sync: sync.connection())
+        made = lean.LeanConnection._retrieve_proxy_for_target(synchronous)
+        assert type(made) is lean.LeanConnection
+        assert made.sync_connection is synchronous
+        assert await session.connection() is made
+
+
+async def test_what_begins_a_session_with_its_transaction(make_engine: MakeEngine) -> None:
+    """``async_sessionmaker.begin()`` asks ``session._maker_context_manager()``.
+
+    ``sessions/lean.py``: the block ends without a task. SQLAlchemy's has one.
+    """
+
+    class Own(AsyncSession):
+        def _maker_context_manager(self) -> Any:
+            return self
+
+    maker = async_sessionmaker(make_engine(), class_=Own)
+    async with maker.begin() as session:
+        assert type(session) is Own
 
 
 @pytest.mark.skipif(BEFORE_21, reason="there is no get_async_bind()")

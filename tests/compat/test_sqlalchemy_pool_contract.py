@@ -16,6 +16,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util.queue import Empty, Queue, QueueCommon
 
+from sa_sqlite_pool.compat.pool_records import is_current
 from sa_sqlite_pool.pools.resting import IdleConnections
 from tests.conftest import MakeEngine
 
@@ -180,7 +181,7 @@ def test_what_a_pool_keeps_at_rest() -> None:
     pool.connect().close()
     pool.status()
     pool.dispose()
-    own = {"_records", "_empty", "__class__", "__dict__"}
+    own = {"_records", "_empty", "take", "__class__", "__dict__"}
     assert asked - own <= {"put", "get", "put_nowait", "get_nowait", "qsize", "maxsize", "use_lifo"}
     assert pool._pool.maxsize == 3
     assert pool._pool.use_lifo is True
@@ -285,3 +286,29 @@ def test_the_logger_of_a_pool() -> None:
 
     pool = make_pool(Own)
     assert logging.getLogger("sqlalchemy.pool.impl.Own") is pool.logger
+
+
+def test_when_a_connection_is_opened_anew() -> None:
+    """A record compares when it was opened with two moments, and ``pool_recycle`` is -1 if not set.
+
+    ``compat/pool_records.py``: ``is_current()`` does so without opening anything.
+    """
+    pool = Noted(Driver, dialect=Dialect())
+    pool.connect().close()
+    record: Any = pool._do_get()
+    assert (pool._recycle, pool._pre_ping) == (-1, False)
+    assert is_current(record, pool)
+    first = record.get_connection()
+    assert record.get_connection() is first
+    pool._invalidate_time = record.starttime + 1
+    assert not is_current(record, pool)
+    assert record.get_connection() is not first
+    pool._invalidate_time = 0.0
+    assert is_current(record, pool)
+    second = record.get_connection()
+    record._soft_invalidate_time = record.starttime + 1
+    assert not is_current(record, pool)
+    assert record.get_connection() is not second
+    for options in ({"recycle": 5}, {"pre_ping": True}):
+        careful = Noted(Driver, dialect=Dialect(), **options)
+        assert not is_current(careful._do_get(), careful)

@@ -273,8 +273,8 @@ def test_frames_lead_to_the_caller() -> None:
     assert frame.f_back is not None
 
 
-def test_a_function_can_have_other_globals() -> None:
-    """``FunctionType(code, names)`` looks up its globals in ``names``; ``co_names`` lists them.
+def test_a_function_can_have_other_names() -> None:
+    """``code.replace(co_names=...)``: the same function, with other global names in their place.
 
     ``compat/sqlalchemy_asyncio.py``: methods of SQLAlchemy with another ``greenlet_spawn``. What
     does not list it is left alone.
@@ -283,9 +283,11 @@ def test_a_function_can_have_other_globals() -> None:
     async def method(self: object, *, value: int = 1) -> tuple[object, int]:
         return looked_up(self), value  # type: ignore[name-defined]  # noqa: F821
 
-    assert "looked_up" in method.__code__.co_names
+    code = method.__code__
+    assert "looked_up" in code.co_names
+    names = tuple("any name" if name == "looked_up" else name for name in code.co_names)
     copy = types.FunctionType(
-        method.__code__, {"looked_up": id}, "copy", method.__defaults__, method.__closure__
+        code.replace(co_names=names), {"any name": id}, "copy", method.__defaults__
     )
     copy.__kwdefaults__ = method.__kwdefaults__
     one = object()

@@ -158,13 +158,14 @@ async def test_those_at_rest_go_with_it(path: Path, make_engine: MakeEngine) -> 
             await session.execute(text("SELECT 1"))
         readers = db.reader_engine.pool
         assert isinstance(readers, FairPool)
-        [at_rest] = [record.dbapi_connection for record in readers._pool._records]  # type: ignore[attr-defined]
+        [at_rest] = [record.dbapi_connection for record in readers._pool._records]
         other = make_engine(SQLitePool, url=f"sqlite+aiosqlite:///{path}-other")
         await create_items(other)
         async with other.connect() as connection:
             elsewhere = await driver(connection)
         async with db.writer_engine.connect() as connection:
             (await driver(connection)).worker.suspect = True
+        assert at_rest is not None
         assert at_rest.worker.closed
         assert not elsewhere.worker.closed
         assert await amounts(db.reader_engine) == [0, 0, 0]

@@ -356,6 +356,7 @@ async def test_the_first_look_keeps_the_order(
 
     newcomers: list[asyncio.Task[None]] = []
     monkeypatch.setattr(site.Site, "_wait_for_look", wait_long)
+    monkeypatch.setattr(site, "find_at_hand", lambda path: None)  # as on a file server
     await use("first")
     await newcomers[0]
     assert order == ["first", "newcomer"]

@@ -9,7 +9,7 @@ import pytest
 
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.shared_thread import SharedThread
-from tests.execution.workers import Gate, give_up, open_worker, outcome
+from tests.execution.workers import ENDLESS, Gate, give_up, open_worker, outcome
 
 
 async def test_giving_up_closes(worker: ConnectionThread) -> None:
@@ -99,3 +99,16 @@ async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThr
     await long
     await other.close()
     shared.stop()
+
+
+async def test_a_statement_in_its_own_thread_is_stopped() -> None:
+    """The rollback does not wait for the end of a statement that the same thread runs."""
+    worker = await open_worker()
+    running = asyncio.create_task(outcome(worker.run(lambda raw: raw.execute(ENDLESS), text="x")))
+    await asyncio.sleep(0)
+    successor = await asyncio.wait_for(give_up(worker, keep=True), 10)
+    with pytest.raises(sqlite3.OperationalError, match=r"interrupted|no active connection"):
+        await running
+    assert successor is not None
+    assert await successor.run(lambda raw: raw.execute("SELECT 1").fetchone()) == (1,)
+    await successor.close()

@@ -9,9 +9,13 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from sa_sqlite_pool import SQLitePool
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.shared_thread import SharedThread, SharedThreadStatistics
 from tests.execution.workers import Gate, open_worker, outcome
@@ -282,3 +286,23 @@ async def test_statistics(shared: SharedThread, workers: list[ConnectionThread])
     await second
     await until(lambda: not shared.statistics().busy)
     assert shared.statistics() == SharedThreadStatistics(False, 0, 1, 1)
+
+
+async def test_a_single_connection_does_without(path: Path) -> None:
+    """Its own thread serves the statements until the engine opens another connection."""
+    before = shared_threads()
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool, placement="thread"
+    )
+    async with engine.connect() as first:
+        await first.execute(text("SELECT 1"))
+        assert shared_threads() == before
+        async with engine.connect() as second:
+            await second.execute(text("SELECT 1"))
+            assert len(shared_threads() - before) == 1
+    await engine.dispose()
+    await until(lambda: shared_threads() == before)
+    async with engine.connect() as again:
+        await again.execute(text("SELECT 1"))
+    assert shared_threads() == before
+    await engine.dispose()

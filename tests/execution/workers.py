@@ -18,7 +18,9 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 
 async def open_worker(shared: SharedThread | None = None) -> ConnectionThread:
-    connection = await open_connection(":memory:", isolation_level=None, check_same_thread=False)
+    connection = await open_connection(
+        [":memory:"], {"isolation_level": None, "check_same_thread": False}
+    )
     return ConnectionThread(connection, threadsafe=True, shared=shared)
 
 

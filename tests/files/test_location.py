@@ -7,7 +7,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from sa_sqlite_pool import WriterPool
 from sa_sqlite_pool.files.location import Location
 
 ODD_NAMES = ["a b.db", "naïve-ß-数据.db", "what?.db", "item#1.db", "100%.db", "a&b=c.db", "a'b.db"]
@@ -59,3 +61,21 @@ def test_databases_in_memory(database: str, private: bool) -> None:
     location = Location.parse(database, uri=database.startswith("file:"))
     assert location.path is None
     assert location.private is private
+
+
+async def test_a_link_that_leads_elsewhere_after_dispose(tmp_path: Path) -> None:
+    """The next pool of an engine takes the turn of the file that it opens."""
+    link = tmp_path / "app.db"
+    (tmp_path / "first.db").touch()
+    (tmp_path / "second.db").touch()
+    link.symlink_to("first.db")
+    engine = create_async_engine(f"sqlite+aiosqlite:///{link}", poolclass=WriterPool)
+    files = []
+    for target in ("first.db", "second.db"):
+        link.unlink()
+        link.symlink_to(target)
+        async with engine.connect():
+            assert isinstance(engine.pool, WriterPool)
+            files.append(engine.pool.database_file.file)
+        await engine.dispose()
+    assert files == [str(tmp_path / "first.db"), str(tmp_path / "second.db")]

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import ReaderPool, WriterPool
+from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from sa_sqlite_pool.transactions import facts, placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, until
@@ -34,12 +34,17 @@ async def test_a_long_read(
 
 @pytest.mark.parametrize(("rows", "shared"), [(1, False), (4, True)])
 async def test_long_steps_have_a_thread_of_their_own(
-    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, rows: int, shared: bool
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, rows: int, shared: bool
 ) -> None:
     """What computes for long from one row to the next does not hold up the other connections.
 
     Many short steps do better in the thread of all, one after the other.
     """
+    await create_items(make_engine(WriterPool), 200)
+    engine = make_engine(SQLitePool)
+    async with engine.connect() as first, engine.connect() as second:
+        for connection in (first, second):
+            await connection.execute(text("SELECT 1"))
     monkeypatch.setattr(placement, "SHORT_SECONDS", 0.5)
     monkeypatch.setattr(placement, "LONG_STEP_SECONDS", 0.2)
     monkeypatch.setattr(time, "thread_time", itertools.count().__next__)  # a second each

@@ -27,7 +27,6 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.compat.greenlets import greenlet_spawn
 from sa_sqlite_pool.sessions.lean import LeanSession
 from sa_sqlite_pool.sessions.maker import routed_class
 from tests.helpers import Base, Item, create_items
@@ -142,7 +141,6 @@ def test_it_keeps_what_makes_sessions_lean() -> None:
     """SQLAlchemy's own methods run in greenlets that are used again; the class's come first."""
     routed: Any = routed_class(Own)
     assert routed.execute is LeanSession.execute
-    assert routed.execute.__globals__["greenlet_spawn"] is greenlet_spawn
     assert routed.close is LeanSession.close
     assert routed.commit is Own.commit
     assert routed.__name__ == "Own"

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool.system import mounts
-from sa_sqlite_pool.system.mounts import Mount, find_mount, mount_of, parse_mounts, windows_share
+from sa_sqlite_pool.system.mounts import (
+    Mount,
+    find_at_hand,
+    find_mount,
+    mount_of,
+    parse_mounts,
+    windows_share,
+)
 
 SERVER = rb"""
 23 30 0:22 / /proc rw,nosuid,nodev,noexec,relatime shared:14 - proc proc rw
@@ -167,9 +174,9 @@ def test_read_only_mounts(path: str, read_only: bool) -> None:
 def test_what_is_not_known_is_not_said() -> None:
     """No root among the mounts, nothing at all, lines of another form."""
     assert mount_of("/app.db", parse_mounts(CHROOT.strip())) is None
-    assert parse_mounts(b"") == []
+    assert parse_mounts(b"") == ()
     assert (
-        parse_mounts(b"1 2 3\nx y 0:1 / / rw - ext4 a rw\n5 4 0:1 / /p rw shared:1 ext4 a rw") == []
+        parse_mounts(b"1 2 3\nx y 0:1 / / rw - ext4 a rw\n5 4 0:1 / /p rw shared:1 ext4 a rw") == ()
     )
 
 
@@ -228,3 +235,64 @@ def test_the_kernel_says_the_same(name: str) -> None:
     mount = find_mount(os.path.realpath(path))
     assert mount is not None
     assert mount.id == mount_id(path)
+
+
+@pytest.fixture
+def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mountinfo with an ext4 root and a file server at ``server``."""
+    listing = tmp_path / "mountinfo"
+    lines = [
+        "1 0 0:1 / / rw - ext4 /dev/root rw",
+        f"2 1 0:2 / {tmp_path}/server rw - nfs4 nas:/ rw",
+    ]
+    listing.write_text("\n".join(lines))
+    monkeypatch.setattr(mounts, "_MOUNTINFO", listing)
+    return listing
+
+
+@pytest.mark.usefixtures("listing")
+def test_what_is_at_hand_is_found_without_a_wait(tmp_path: Path) -> None:
+    """Links are followed as the kernel does, also of a file that is not there yet."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "absolute").symlink_to(tmp_path / "link" / "app.db")
+    for path in (
+        tmp_path / "link" / "app.db",
+        tmp_path / "absolute",
+        tmp_path / "link/../real/app.db",
+    ):
+        found = find_at_hand(str(path))
+        assert found is not None
+        assert found[0] == str(tmp_path / "real" / "app.db") == os.path.realpath(path)
+        assert found[1].type == "ext4"
+
+
+@pytest.mark.usefixtures("listing")
+def test_a_server_on_the_way_is_left_to_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing beyond its mount is looked at, whether the path or a link leads there."""
+    (tmp_path / "link").symlink_to("server/app.db")
+    (tmp_path / "loop").symlink_to("loop")
+    looked, readlink = list[str](), os.readlink
+
+    def noted(path: str) -> str:
+        looked.append(path)
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", noted)
+    for name in ("server/app.db", "server", "link", "loop"):
+        assert find_at_hand(str(tmp_path / name)) is None
+    assert not any(path.startswith(f"{tmp_path}/server") for path in looked)
+
+
+def test_other_roots_are_left_to_the_thread(listing: Path) -> None:
+    """An overlay is at hand where the process runs from it; nothing is without a list of mounts."""
+    listing.write_text("1 0 0:1 / / rw - overlay overlay rw")
+    assert find_at_hand("/app.db") is not None
+    listing.write_text("1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /o rw - overlay overlay rw")
+    assert find_at_hand("/o/app.db") is None
+    listing.write_text("1 0 0:1 / / rw - fuse.program a rw")
+    assert find_at_hand("/app.db") is None
+    listing.unlink()
+    assert find_at_hand("/app.db") is None

@@ -1,0 +1,36 @@
+"""The event loop under all contenders: asyncio's own, or uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Protocol, TypeVar, cast
+
+import typer
+
+T = TypeVar("T")
+
+
+class RunLoop(Protocol):
+    """``asyncio.run``, or what does the same on another loop."""
+
+    def __call__(self, main: Coroutine[Any, Any, T], /) -> T: ...
+
+
+def run_loop(*, uvloop: bool) -> RunLoop:
+    """Raises :class:`typer.BadParameter` where uvloop is wanted and missing."""
+    if not uvloop:
+        return asyncio.run
+    try:
+        return cast("RunLoop", import_module("uvloop").run)
+    except ModuleNotFoundError:
+        raise typer.BadParameter(
+            "uvloop is not installed: `pip install uvloop`, or leave --uvloop out"
+        ) from None
+
+
+def named(*, uvloop: bool) -> str:
+    """The loop and its version; asyncio's is Python's."""
+    return f"uvloop {version('uvloop')}" if uvloop else "asyncio"

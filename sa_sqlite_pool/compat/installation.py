@@ -1,0 +1,157 @@
+"""Greenlets that are used again, under SQLAlchemy's own asyncio classes: for a whole process."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from types import FunctionType, ModuleType
+from typing import Any, NoReturn, final
+
+from sqlalchemy import __version__ as _sqlalchemy
+from sqlalchemy.util import await_only
+
+from ..errors import ConfigurationError
+from .greenlets import greenlet_spawn
+
+_NAME = "greenlet_spawn"
+_HOME = "sqlalchemy.util.concurrency"
+# Where SQLAlchemy has the function by name.
+_USERS = (
+    "sqlalchemy.util",
+    "sqlalchemy.ext.asyncio.engine",
+    "sqlalchemy.ext.asyncio.result",
+    "sqlalchemy.ext.asyncio.session",
+)
+
+# Ours, but no other module has this one by name: it is found again by what it is.
+_ours = FunctionType(greenlet_spawn.__code__, greenlet_spawn.__globals__, _NAME)
+_ours.__kwdefaults__ = greenlet_spawn.__kwdefaults__
+functools.update_wrapper(_ours, greenlet_spawn)
+
+
+@final
+class _Installation:
+    """The one of the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._replaced: Callable[..., Any] | None = None  # None ⇔ it is not installed
+
+    def install(self) -> None:
+        with self._lock:
+            if self._replaced is None:
+                theirs = _expected_function()
+                _replace(theirs, _ours)
+                self._replaced = theirs
+
+    def uninstall(self) -> None:
+        with self._lock:
+            if self._replaced is not None:
+                _replace(_ours, self._replaced)
+                self._replaced = None
+
+
+_installation = _Installation()
+
+
+def install() -> None:
+    """Let SQLAlchemy's own asyncio classes reuse greenlets, in this process, for every database.
+
+    For programs whose engines and sessions are made elsewhere; where imports can be changed,
+    ``from sa_sqlite_pool import create_async_engine, async_sessionmaker, AsyncSession`` saves more.
+    Call it when the program starts, from any thread, before or after engines are made: it holds for
+    each call of SQLAlchemy's that begins afterwards. Calling it twice is calling it once.
+
+    Replaced is ``greenlet_spawn`` in each module that has it by that name, SQLModel's among them.
+    Its ``_require_await``, by which SQLAlchemy notices a driver that blocks the event loop, has no
+    effect then. :func:`uninstall` undoes it.
+
+    Raises :class:`~sa_sqlite_pool.ConfigurationError`, and changes nothing, if SQLAlchemy does not
+    have that function where it is expected, or another library has replaced it already.
+    """
+    _installation.install()
+
+
+def uninstall() -> None:
+    """Undo :func:`install`; do nothing if it was not called.
+
+    What another library has put there since stays.
+    """
+    _installation.uninstall()
+
+
+def _replace(old: object, new: object) -> None:
+    for names in _namespaces():
+        if names.get(_NAME) is old:
+            names[_NAME] = new
+
+
+def _namespaces() -> Iterator[dict[str, Any]]:
+    """Yield the names of each imported module, of which some are loaded when they are asked."""
+    for module in list(sys.modules.values()):
+        if issubclass(type(module), ModuleType):
+            yield object.__getattribute__(module, "__dict__")
+
+
+def _expected_function() -> Callable[..., Any]:
+    """Return SQLAlchemy's function if it is the one that ours can stand for; raise otherwise."""
+    home = importlib.import_module(_HOME)
+    theirs: Any = getattr(home, _NAME, None)
+    if theirs is None:
+        _refuse(f"has no {_HOME}.{_NAME}")
+    for user in _USERS:
+        found = getattr(importlib.import_module(user), _NAME, None)
+        if found is None:
+            _refuse(f"has no {user}.{_NAME}")
+        if found is not theirs:
+            _refuse(f"has another {_NAME} in {user} than in {_HOME}: some library has replaced it")
+    if not getattr(theirs, "__module__", "").startswith("sqlalchemy.util."):
+        _refuse(f"has {theirs!r} as {_HOME}.{_NAME}: some library has replaced it")
+    if not inspect.iscoroutinefunction(theirs) or not _takes_the_same(theirs):
+        _refuse(f"has a {_NAME} with other arguments")
+    if not _works():
+        _refuse("does not let its functions await in greenlets that are used again")
+    return theirs  # type: ignore[no-any-return]
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise ConfigurationError(
+        f"install() cannot be used here: SQLAlchemy {_sqlalchemy} {reason}; leave it out, which "
+        "costs time and nothing else"
+    )
+
+
+def _takes_the_same(theirs: Callable[..., Any]) -> bool:
+    kinds, own = (
+        [(one.kind, one.name) for one in inspect.signature(function).parameters.values()]
+        for function in (theirs, greenlet_spawn)
+    )
+    return kinds[1:] == own[1:]  # the name of the first differs, and is never given
+
+
+class _Question:
+    """What is awaited to try it out."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self)
+
+
+def _works() -> bool:
+    """Return whether SQLAlchemy's ``await_only()`` waits in our greenlets."""
+    question = _Question()
+    trial: Any = greenlet_spawn(await_only, question)
+    try:
+        if trial.send(None) is not question:
+            return False
+        trial.send("answer")
+    except StopIteration as ended:
+        return bool(ended.value == "answer")
+    except Exception:
+        return False
+    finally:
+        trial.close()
+    return False

@@ -1,0 +1,97 @@
+"""How SQLAlchemy compiles a statement, makes rows of it, and tells whether anything listens.
+
+What a ``Connection`` does for each execution, in parts that can be kept from one to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, final
+
+from sqlalchemy import ClauseElement, Connection, CursorResult, Engine, Row
+from sqlalchemy.engine import Dialect, IteratorResult, Result
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Processor = Callable[[Any], Any]
+
+
+def compile_statement(statement: ClauseElement, dialect: Dialect) -> SQLCompiler:
+    """Compile ``statement`` as ``Connection.execute()`` does, which warns of what it finds, too."""
+    compiled = statement.compile(dialect=dialect)
+    assert isinstance(compiled, SQLCompiler)
+    return compiled
+
+
+def bind_processors(compiled: SQLCompiler) -> Mapping[str, Processor]:
+    """Return what turns a parameter into what the driver takes, by the parameter's name."""
+    processors: Any = compiled._bind_processors
+    found: Mapping[str, Processor] = processors
+    return found
+
+
+def expand(
+    compiled: SQLCompiler, parameters: MutableMapping[str, Any]
+) -> tuple[str, tuple[Any, ...]]:
+    """Return SQL and values of a statement whose text depends on the parameters: ``IN``, mostly.
+
+    ``parameters`` are all of them, as ``construct_params()`` returns them.
+    """
+    state = compiled._process_parameters_for_postcompile(parameters)
+    processors: dict[str, Any] = {**compiled._bind_processors, **state.processors}
+    values = {**parameters, **state.parameters}
+    names = state.positiontup or ()
+    return state.statement, tuple(
+        processors[name](values[name]) if name in processors else values[name] for name in names
+    )
+
+
+def listens(engine: Engine) -> bool:
+    """Return whether anything would notice a statement on ``engine``: a listener, or a log.
+
+    The engine's own listener for ``do_execute`` is the package's, of ``pools/dialect.py``.
+    """
+    pool, dialect = engine.pool, engine.dialect
+    checkouts, statements = pool.dispatch, dialect.dispatch
+    return bool(
+        engine._has_events
+        or Connection._has_events  # listeners of the class
+        or checkouts.checkout
+        or checkouts.checkin
+        or checkouts.reset
+        or len(statements.do_execute) > 1
+        or engine._should_log_info()
+        or pool._should_log_debug()
+    )
+
+
+def hears_errors(engine: Engine) -> bool:
+    """Return whether anything but ``pools/dialect.py`` would hear of an error of ``engine``."""
+    return len(engine.dialect.dispatch.handle_error) > 1
+
+
+@final
+class Shape:
+    """The columns of a result, from which SQLAlchemy's own rows are made.
+
+    ``description`` is the cursor's.
+    """
+
+    __slots__ = ("_keys", "_metadata", "_processors", "description")
+
+    def __init__(self, result: CursorResult[Any]) -> None:
+        metadata: Any = result._metadata
+        self.description: Any = result.context.cursor.description
+        self._processors: Any = metadata._effective_processors
+        self._metadata = metadata
+        self._keys = metadata._key_to_index
+
+    def row(self, values: Sequence[Any]) -> Row[Any]:
+        return Row(self._metadata, self._processors, self._keys, values)
+
+    def rows(self, found: Sequence[Sequence[Any]]) -> list[Row[Any]]:
+        metadata, processors, keys = self._metadata, self._processors, self._keys
+        return [Row(metadata, processors, keys, values) for values in found]
+
+    def result(self, found: Sequence[Sequence[Any]]) -> Result[Any]:
+        """Return a result of SQLAlchemy's own over rows of the driver."""
+        return IteratorResult(self._metadata, iter(found))

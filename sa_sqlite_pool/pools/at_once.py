@@ -1,0 +1,82 @@
+"""Reads that begin and end at once, on the event loop, without a checkout of SQLAlchemy's."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from time import perf_counter
+
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.queue import Empty, QueueCommon
+
+from ..compat.pool_records import is_current
+from ..driver.adapter import SQLiteConnection
+from ..driver.connector import Connector
+from ..execution.loop_budget import LoopBudget
+from ..execution.replies import Execute, Parameters, Reply
+from ..settings import NotGiven
+from ..turn.fair_semaphore import FairSemaphore
+
+
+class ReadsAtOnce:
+    """The part of a pool that reads without a checkout.
+
+    A checkout records a holder, for messages and for :meth:`SQLiteDatabase.close`, and prepares a
+    connection for a transaction of any length. A read that has ended before anything else of its
+    event loop runs needs none of that: a permit, so that other loops find as many connections as
+    there are, and a connection at rest.
+    """
+
+    _connector: Connector
+    _pool: QueueCommon[ConnectionPoolEntry]
+    _uses_loop: bool
+    _disposed: bool
+
+    @cached_property
+    def _line(self) -> FairSemaphore:
+        raise NotImplementedError
+
+    def _close_idle(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def reads_on_loop(self) -> bool:
+        """True if statements may run on the event loop."""
+        return self._uses_loop
+
+    def read_at_once(
+        self,
+        budget: LoopBudget,
+        sql: str,
+        parameters: Parameters,
+        execute: Execute,
+        timeout: float | NotGiven | None,
+    ) -> Reply | None:
+        """Read now, in a snapshot of its own; ``budget`` is the loop's, and has let the task in.
+
+        Return None, with nothing done, if something has to be awaited first: a connection at rest,
+        the end of a gap in the log, or a thread. Waiting tasks are never overtaken.
+        """
+        line = self._line
+        if self._connector.refusal is not None:
+            return None
+        permit = line.acquire_for_a_moment()
+        if permit is None:
+            return None
+        record = None
+        try:
+            record = self._pool.get_nowait()
+            connection = record.dbapi_connection
+            if not isinstance(connection, SQLiteConnection) or not is_current(record, self):
+                return None
+            began = perf_counter()
+            reply = connection.executor.read_alone(sql, parameters, execute, timeout)
+            budget.note_work(perf_counter() - began)
+            return reply
+        except Empty:
+            return None
+        finally:
+            if record is not None:
+                self._pool.put_nowait(record)
+                if self._disposed:  # by another thread meanwhile: see FairPool._put_back()
+                    self._close_idle()
+            line.release_after_a_moment(permit)

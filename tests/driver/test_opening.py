@@ -1,0 +1,143 @@
+"""What opening costs, counted in hops, threads and statements: it must not grow unnoticed."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.driver import connector
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
+from sa_sqlite_pool.sqlite import configuring
+from tests.conftest import MakeEngine
+from tests.helpers import driver
+
+POOLS = [SQLitePool, WriterPool, ReaderPool]
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that are started."""
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def noted(self: threading.Thread) -> None:
+        started.append(self.name)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    return started
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What SQLite is told from the set-up of a connection on."""
+    told: list[str] = []
+    configure: Callable[..., bool] = configuring.configure
+
+    def traced(connection: sqlite3.Connection, *arguments: Any, **options: Any) -> bool:
+        connection.set_trace_callback(told.append)
+        return configure(connection, *arguments, **options)
+
+    monkeypatch.setattr(connector, "configure", traced)
+    return told
+
+
+@pytest.fixture
+def existing(path: Path) -> Path:
+    """A database in WAL mode."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE items (id)")
+    return path
+
+
+async def hops_of_first_read(make_engine: MakeEngine, poolclass: type) -> int:
+    engine = make_engine(poolclass)
+    async with engine.connect() as connection:
+        worker = (await driver(connection)).worker
+        assert isinstance(worker, ConnectionThread)
+        opening = worker.hops  # besides the one that opens the file
+        await connection.execute(text("SELECT * FROM items"))
+    return opening
+
+
+@pytest.mark.usefixtures("existing")
+@pytest.mark.parametrize("poolclass", POOLS)
+async def test_a_first_connection_takes_one_hop_and_one_thread(
+    make_engine: MakeEngine, poolclass: type, threads: list[str]
+) -> None:
+    """It is opened and set up in one, on a file that is as it should be; a reader, too."""
+    assert await hops_of_first_read(make_engine, poolclass) == 0
+    assert len(threads) == 1
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+async def test_a_new_file_takes_no_more(
+    make_engine: MakeEngine, path: Path, poolclass: type, threads: list[str]
+) -> None:
+    async with make_engine(poolclass).connect() as connection:
+        assert (await driver(connection)).worker.hops == 0
+    assert len(threads) == 1
+    assert path.exists()
+
+
+async def test_the_facade_opens_two(existing: Path, threads: list[str]) -> None:
+    """One thread for the writer, one for the first reader."""
+    async with SQLiteDatabase(existing) as db, db.read() as session:
+        await session.execute(text("SELECT * FROM items"))
+    assert len(threads) == 2
+
+
+@pytest.mark.usefixtures("existing")
+@pytest.mark.parametrize(
+    ("poolclass", "most"), [(SQLitePool, 9), (WriterPool, 11), (ReaderPool, 8)]
+)
+async def test_sqlite_is_told_what_is_needed(
+    make_engine: MakeEngine, poolclass: type, most: int, statements: list[str]
+) -> None:
+    """The settings, whether it is a database, and SQLAlchemy's question; not its functions."""
+    async with make_engine(poolclass).connect() as connection:
+        await connection.execute(text("SELECT * FROM items"))
+    pragmas = [sql for sql in statements if sql.startswith("PRAGMA")]
+    assert len(pragmas) <= most
+    assert "PRAGMA function_list" not in pragmas
+    assert pragmas[-1] == "PRAGMA read_uncommitted"
+
+
+async def test_a_reader_that_comes_first_prepares_the_file(
+    make_engine: MakeEngine, path: Path
+) -> None:
+    """A file in another mode is switched to WAL, and an empty or missing one is created so."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE items (id)")
+    async with make_engine(ReaderPool).connect() as reader:
+        await reader.execute(text("SELECT * FROM items"))
+        assert await reader.scalar(text("PRAGMA journal_mode")) == "wal"
+
+
+async def test_functions_of_the_application_are_known(make_engine: MakeEngine, path: Path) -> None:
+    """Those of ``on_connect`` are asked for, and those registered later are noted."""
+    engine = make_engine(
+        SQLitePool, on_connect=lambda raw: raw.create_function("early", 0, lambda: 1)
+    )
+    async with engine.connect() as connection:
+        own = await driver(connection)
+        await connection.run_sync(lambda _: own.create_function("Late", 0, lambda: 2))
+        assert await connection.scalar(text("SELECT early() + late()")) == 3
+        assert own.executor.policy.authorizer.functions is not None
+        assert {"early", "late"} <= own.executor.policy.authorizer.functions
+        assert own.executor.policy.authorizer.called
+    plain = make_engine(SQLitePool)
+    async with plain.connect() as connection:
+        own = await driver(connection)
+        await connection.run_sync(lambda _: own.create_function("Late", 0, lambda: 2))
+        assert await connection.scalar(text("SELECT late()")) == 2
+        assert own.executor.policy.authorizer.called

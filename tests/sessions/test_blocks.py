@@ -1,0 +1,38 @@
+"""The contexts of ``db.read()`` and ``db.write()``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import InvalidRequestError
+
+from sa_sqlite_pool import SQLiteDatabase
+from tests.helpers import Item, create_items
+
+
+@pytest.mark.parametrize("name", ["read", "write"])
+async def test_a_block_is_entered_once(path: Path, name: str) -> None:
+    """A second time it says so; its session goes on meanwhile."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        block = getattr(db, name)()
+        async with block as session:
+            with pytest.raises(InvalidRequestError, match=rf"entered once: call db\.{name}\(\)"):
+                await block.__aenter__()
+            assert await session.get(Item, 1) is not None
+
+
+async def test_a_block_decorates_a_function(path: Path) -> None:
+    """Each call is a block of its own, as with any asynchronous context manager."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        calls: list[int] = []
+
+        @db.write()  # type: ignore[operator]
+        async def count(number: int) -> int:
+            calls.append(number)
+            return number
+
+        assert await count(1) + await count(2) == 3
+        assert calls == [1, 2]
