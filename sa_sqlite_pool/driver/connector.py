@@ -78,7 +78,7 @@ class Connector:
         self._own: weakref.WeakKeyDictionary[aiosqlite.Connection, _SetUp | None] = (
             weakref.WeakKeyDictionary()
         )
-        self._rules: Rules | None = None  # of the pool that opens a connection
+        self._rules: Rules | None = None  # of the pool, while it opens a connection
         self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
         self._prepared = False
@@ -206,11 +206,15 @@ class Connector:
 
     def open(self, record: Any, rules: Rules) -> Opened:
         """Return what the dialect or the application's creator opens. Needs a greenlet."""
-        self._rules = rules
         if early := self._creator.take_early(record):
             return early
         _check_not_inherited(self.location)
-        return self._creator.open(record)
+        self._rules = rules
+        try:
+            return self._creator.open(record)
+        finally:
+            # Compiled statements keep the dialect, and so this object, for as long as their tables.
+            self._rules = None
 
     def on_do_connect(
         self, dialect: Any, record: Any, args: MutableSequence[Any], parameters: dict[str, Any]
@@ -283,6 +287,8 @@ class Connector:
         """Set up the connection that :meth:`open` has returned, as far as that is left to do."""
         worker, own = self._worker_of(opened)
         set_up = self._own.get(opened.raw) or _SetUp(self, self._policy(), rules.log, own=own)
+        if own:
+            self._own[opened.raw] = None
         try:
             await self._set_up(worker, set_up)
             if self.settings.on_connect is not None or self._must_be_made_read_only:
