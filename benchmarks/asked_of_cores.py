@@ -14,9 +14,11 @@ from .cores import Cores, named
 from .loads.open_loop import OPEN_LOOP
 from .results import LoadResult, Run, Summary, ratio
 from .ways.catalogue import (
+    DROP_IN,
     ENGINES,
     FACADE,
     IN_THREADS,
+    PREPARED,
     RUN_READ,
     RUN_READ_CORE,
     RUN_WRITE,
@@ -26,10 +28,13 @@ from .ways.catalogue import (
 
 _PROCESS_TIME = {
     ("point-reads", ENGINES): 1.6,
+    ("point-reads", DROP_IN): 1.9,
     ("point-reads", RUN_READ_CORE): 1.25,
+    ("point-reads", PREPARED): 0.6,
     ("orm-get", FACADE): 1.4,
     ("orm-get", RUN_READ): 1.3,
     ("one-row-writes", ENGINES): 1.8,
+    ("one-row-writes", DROP_IN): 2.3,
     ("one-row-writes", RUN_WRITE_CORE): 1.1,
     ("session-writes", RUN_WRITE): 1.2,
 }

@@ -29,7 +29,7 @@ _GETS = Part(
 
 def in_core(_plan: Plan) -> list[Load]:
     """In Core, and without SQLAlchemy."""
-    contenders = (*catalogue.READING, *catalogue.OTHER_STOCK_POOLS)
+    contenders = (*catalogue.READING, catalogue.prepared_reads, *catalogue.OTHER_STOCK_POOLS)
     return [Load("point-reads", (READS,), items.fill, contenders)]
 
 

@@ -8,7 +8,7 @@ from . import drivers, facade, threads
 from .engines import Connections, Sessions, through
 
 READER, WRITER, SWAP_IN = "ReaderPool", "WriterPool", "SQLitePool"
-DROP_IN = "SQLitePool, imports"
+DROP_IN, PREPARED = "SQLitePool, imports", "prepared read"
 ENGINES, FACADE = "SQLiteDatabase, Core", "SQLiteDatabase"
 RUN_READ, RUN_WRITE = "run_read", "run_write"
 RUN_READ_CORE, RUN_WRITE_CORE = "run_read_core", "run_write_core"
@@ -69,10 +69,13 @@ WRITING_CLOSURES: tuple[Contender, ...] = (
     Concurrent(RUN_WRITE_CORE, facade.core_closures),
 )
 
+prepared_reads = Concurrent(PREPARED, facade.prepared_reads)
+
 READING: tuple[Contender, ...] = (
     stock,
     readers,
     swap_in,
+    drop_in,
     both_engines,
     blocks,
     *READING_CLOSURES,
@@ -86,6 +89,7 @@ WRITING: tuple[Contender, ...] = (
     stock,
     writer,
     swap_in,
+    drop_in,
     both_engines,
     blocks,
     *WRITING_CLOSURES,
@@ -127,5 +131,3 @@ WRITING_SESSIONS: tuple[Contender, ...] = (
     _sessions_in_threads,
 )
 """For writes through ORM sessions."""
-
-prepared_reads = Concurrent("prepared read", facade.prepared_reads)
