@@ -27,11 +27,13 @@ STOCK_POOLS = ["stock, NullPool", "stock, one connection", "stock as it comes"]
 RUN_READ = ["run_read", "run_read_core"]
 RUN_WRITE = ["run_write", "run_write_core"]
 READING = [
-    *("stock", "ReaderPool", "SQLitePool", "SQLiteDatabase, Core", "SQLiteDatabase", *RUN_READ),
+    *("stock", "ReaderPool", "SQLitePool", "SQLitePool, imports", "SQLiteDatabase, Core"),
+    *("SQLiteDatabase", *RUN_READ),
     *("synchronous", "asyncio.to_thread", *DRIVERS),
 ]
 WRITING = [
-    *("stock", "WriterPool", "SQLitePool", "SQLiteDatabase, Core", "SQLiteDatabase", *RUN_WRITE),
+    *("stock", "WriterPool", "SQLitePool", "SQLitePool, imports", "SQLiteDatabase, Core"),
+    *("SQLiteDatabase", *RUN_WRITE),
     *("synchronous", "asyncio.to_thread", *DRIVERS),
 ]
 MIXED = [
@@ -54,7 +56,7 @@ MORE_READS = ["stock", "ReaderPool", *OURS, *RUN_READ[:1], *THREADS, "aiosqlitep
 MORE_WRITES = ["stock", "WriterPool", *OURS, *RUN_WRITE[:1], *THREADS, "aiosqlitepool"]
 
 CONTENDERS = {
-    "point-reads": READING + STOCK_POOLS,
+    "point-reads": [*READING, "prepared read", *STOCK_POOLS],
     "orm-get": [*READING[:3], "SQLiteDatabase", *RUN_READ[:1], *THREADS],
     "join": READING,
     "one-row-writes": WRITING + STOCK_POOLS,
