@@ -1,15 +1,5 @@
 """A function that runs in a connection's thread and is awaited from an event loop.
 
-The task awaits the job itself: a job follows the protocol of ``asyncio.Future`` that
-``asyncio.Task`` uses (``_asyncio_future_blocking``, see ``Task.__step`` in CPython's
-``asyncio/tasks.py``), for two reasons:
-
-* **A hop takes one lap of the loop.** A future that is set by ``call_soon_threadsafe`` schedules
-  its task for one more lap. A job resumes the task in the callback that reports. On a busy loop,
-  where a lap takes milliseconds, that halves the time of a hop.
-* **Clean cancellation.** Cancelling a future wakes its task at once, while the statement still
-  runs. A cancelled job stops its statement and wakes the task when the thread is done with it.
-
 ``sqlite3_interrupt()`` stops a statement, and "a call to sqlite3_interrupt(D) that occurs when
 there are no running SQL statements is a no-op" (https://www.sqlite.org/c3ref/interrupt.html): a
 call a moment before the statement begins, or between two statements of a job, is lost. So it is
@@ -19,16 +9,16 @@ repeated until the thread is done.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import enum
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar, final
+from collections.abc import Callable
+from typing import Any, TypeVar, final
 
 from ..system.forks import rest
 from ..system.loop_state import of_running_loop
+from .awaited import Awaited
 from .mailbox import Mailbox
 
 T = TypeVar("T")
@@ -58,7 +48,7 @@ LET_GO = (Stage.FINISHED, Stage.DROPPED)
 
 
 @final
-class Job(Generic[T]):
+class Job(Awaited[T]):
     """A call of ``function(connection)`` in a thread, and its outcome. One task awaits it, once.
 
     A cancellation before it runs drops it. A cancellation while it runs interrupts its statement,
@@ -67,27 +57,6 @@ class Job(Generic[T]):
     has ended in the meantime. Without a connection, it cannot be interrupted until the function has
     opened one: see :meth:`may_interrupt`.
     """
-
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "_callback",
-        "_cancel_message",
-        "_cancelled",
-        "_connection",
-        "_context",
-        "_error",
-        "_function",
-        "_give_up_at",
-        "_interruptible",
-        "_loop",
-        "_mailbox",
-        "_mutex",
-        "_out_of_time",
-        "_reported",
-        "_result",
-        "_timer",
-        "stage",
-    )
 
     def __init__(
         self,
@@ -104,14 +73,6 @@ class Job(Generic[T]):
         self._interruptible = interruptible
         self._mutex = threading.Lock()
         self.stage = Stage.QUEUED
-        self._result: T
-        self._error: BaseException | None = None
-        self._reported = False
-        self._cancelled = False
-        self._cancel_message: object = None
-        self._callback: Callable[[Any], object] | None = None
-        self._context: contextvars.Context | None = None
-        self._asyncio_future_blocking = False
         self._out_of_time = False
         self._give_up_at: float | None = None  # set once it must stop
         self._timer = None if timeout is None else loop.call_later(timeout, self.time_is_over)
@@ -155,7 +116,7 @@ class Job(Generic[T]):
             rest.end(self)
         with self._mutex:
             self.stage = Stage.FINISHED
-        self._mailbox.post(self._report)
+        self._mailbox.post(self.report)
 
     def end_in_thread(self, reason: Exception) -> None:
         """Fail with ``reason`` if the job has not begun; otherwise stop it, and wait until its
@@ -165,7 +126,7 @@ class Job(Generic[T]):
             if self.stage is Stage.QUEUED:
                 self.stage = Stage.DROPPED
                 self._error = reason
-                self._mailbox.post(self._report)
+                self._mailbox.post(self.report)
         while not self.let_go:
             if self._interruptible:
                 self._interrupt()
@@ -177,7 +138,7 @@ class Job(Generic[T]):
             if self.stage is Stage.QUEUED:
                 self.stage = Stage.DROPPED
                 self._error = reason
-                self._mailbox.post(self._report)
+                self._mailbox.post(self.report)
         while self._interruptible and self._interrupted():
             time.sleep(0.001)
 
@@ -190,46 +151,10 @@ class Job(Generic[T]):
 
     # -- in the loop ----------------------------------------------------------------------------
 
-    def _report(self) -> None:
-        self._reported = True
+    def report(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        callback, context = self._callback, self._context
-        self._callback = self._context = None
-        if callback is None or context is None:
-            return
-        if self._loop.get_debug():  # for asyncio's "Executing <Task …> took", of callbacks only
-            self._loop.call_soon(callback, self, context=context)
-        else:
-            context.run(callback, self)
-
-    def __await__(self) -> Generator[Any, None, T]:
-        if not self._reported:
-            self._asyncio_future_blocking = True
-            yield self
-        result = self.result()
-        del self._result  # nor are the rows kept
-        return result
-
-    # -- what asyncio.Task asks of a future -----------------------------------------------------
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    def add_done_callback(
-        self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None
-    ) -> None:
-        assert self._callback is None, "a job is awaited by one task"
-        self._callback = callback
-        self._context = contextvars.copy_context() if context is None else context
-
-    def cancel(self, msg: object = None) -> bool:
-        """Stop the job. True: the task is woken, with ``CancelledError``, when it has stopped."""
-        if self._reported:
-            return False
-        self._cancelled, self._cancel_message = True, msg
-        self._begin_to_stop()
-        return True
+        super().report()
 
     def time_is_over(self) -> None:
         """Stop the job: ``OutOfTime`` is raised where it is awaited, unless it ends before."""
@@ -251,7 +176,7 @@ class Job(Generic[T]):
                 self.stage = Stage.DROPPED
         assert self._give_up_at is not None
         if self.stage is Stage.DROPPED or self._loop.time() >= self._give_up_at:
-            self._loop.call_soon(self._report)
+            self._loop.call_soon(self.report)
         elif self.stage is Stage.RUNNING:
             self._loop.call_later(_REPEAT_SECONDS, self._stop)
 
@@ -264,15 +189,6 @@ class Job(Generic[T]):
         return self.stage is not Stage.FINISHED or str(self._error) == "interrupted"
 
     def result(self) -> T:
-        if self._cancelled:
-            raise asyncio.CancelledError(*filter(None, [self._cancel_message]))
-        if self._out_of_time and self._was_stopped:
+        if self._out_of_time and self._was_stopped and not self._cancelled:
             raise OutOfTime
-        if self._error is not None:
-            # Not kept: error, traceback, this frame and the job would be a cycle.
-            error, self._error = self._error, None
-            try:
-                raise error
-            finally:
-                del error
-        return self._result
+        return super().result()

@@ -23,7 +23,7 @@ TASKS = [asyncio.Task, _PyTask]
 
 
 class Awaited:
-    """What ``execution/jobs.py`` makes of a job: as much of a future as a task needs."""
+    """What ``execution/awaited.py`` makes of a job: as much of a future as a task needs."""
 
     _asyncio_future_blocking = False
 
@@ -87,7 +87,7 @@ async def begin(kind: Any, seen: list[Any]) -> tuple[Any, Awaited]:
 async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
     """A task takes what it is given for a future by ``_asyncio_future_blocking``, and clears it.
 
-    ``execution/jobs.py``: a job is awaited without a future. Its one callback resumes the task at
+    ``execution/awaited.py``: a job is awaited without a future. Its one callback resumes the task at
     once, in the context that came with it; by ``call_soon`` a hop would take another lap.
     """
     seen: list[Any] = []
@@ -103,7 +103,7 @@ async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
 async def test_an_error_is_raised_where_it_is_awaited(kind: Any) -> None:
     """The task asks ``result()`` first; what that raises is thrown into the coroutine.
 
-    ``execution/jobs.py``: errors of SQLite, and ``CancelledError``, come to the task in this way.
+    ``execution/awaited.py``: errors of SQLite, and ``CancelledError``, come to the task in this way.
     """
     seen: list[Any] = []
     task, awaited = await begin(kind, seen)
@@ -123,7 +123,7 @@ async def test_a_cancellation_is_the_awaited_ones_business(kind: Any) -> None:
     """``task.cancel()`` calls ``cancel(msg)`` of what it waits for, and wakes nothing by itself.
 
     Tasks in C give the message by position, those in Python by name.
-    ``execution/jobs.py``: the statement is stopped first, and the task woken when the thread has
+    ``execution/awaited.py``: the statement is stopped first, and the task woken when the thread has
     let go of it.
     """
     seen: list[Any] = []
