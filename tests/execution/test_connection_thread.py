@@ -48,7 +48,7 @@ async def test_a_hop_takes_one_lap_of_the_loop(
     """The task goes on in the callback that reports, not a lap later."""
     laps = 0
     reported_in: list[int] = []
-    loop, report = asyncio.get_running_loop(), Job._report
+    loop, report = asyncio.get_running_loop(), Job.report
 
     def noted(job: Job[None]) -> None:
         reported_in.append(laps)
@@ -63,7 +63,7 @@ async def test_a_hop_takes_one_lap_of_the_loop(
         await worker.run(lambda _: None)
         reported_in.append(laps)
 
-    monkeypatch.setattr(Job, "_report", noted)
+    monkeypatch.setattr(Job, "report", noted)
     loop.call_soon(count)
     await hop()
     reported, went_on = reported_in
