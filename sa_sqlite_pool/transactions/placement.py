@@ -157,6 +157,8 @@ class PlacementPolicy:
         authorizer, reads, answers = self.authorizer, kind is Kind.READ, self._answers
         if reads is not self._armed:
             self._arm(worker.connection, reads)
+        if authorizer.busy_timeout:  # a function in a thread has set it
+            self.settings.switch_off_waiting(worker.connection)
         answers[:] = _ANSWERS
         authorizer.called, authorizer.inline = False, True
         cpu, clock = time.thread_time(), time.perf_counter()

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.closures.read_line import ReadLine
-from tests.closures.work import Inside, cancelled, ids, waiting
-from tests.helpers import ENDLESS, create_items
+from tests.closures.work import Inside, Sent, cancelled, ids, waiting
+from tests.helpers import ENDLESS, create_items, until
 
 
 def raw(connection: Connection) -> sqlite3.Connection:
@@ -44,6 +44,10 @@ def leaves_a_savepoint_open(connection: Connection) -> None:
 
 def changes_a_setting(connection: Connection) -> None:
     connection.execute(text("PRAGMA cache_size = -3000"))
+
+
+def sets_a_busy_timeout(connection: Connection) -> None:
+    connection.execute(text("PRAGMA busy_timeout = 5"))
 
 
 def sets_options(connection: Connection) -> None:
@@ -171,3 +175,19 @@ async def test_a_progress_handler_of_its_own(path: Path) -> None:
         begun.leave.set()
         assert await cancelled(task)
         assert await db.run_read_core(ids) == [1, 2, 3]
+
+
+async def test_a_function_that_sets_a_busy_timeout(db: SQLiteDatabase, sent: Sent) -> None:
+    """The next statement on its reader, which may run on the loop, waits for no lock in SQLite."""
+
+    async def seven() -> None:
+        async with db.reader_engine.connect() as connection:
+            await connection.execute(text("SELECT 7"))
+
+    for _ in range(5):  # until it is known to be short
+        await seven()
+    await db.run_read_core(sets_a_busy_timeout)
+    await until(lambda: not db.reader_engine.sync_engine.pool.checkedout())  # type: ignore[attr-defined]
+    sent.clear()
+    await seven()
+    assert sent.index("PRAGMA busy_timeout = 0") < sent.index("SELECT 7")
