@@ -106,7 +106,7 @@ def test_the_module_it_connects_with() -> None:
 def test_items_of_the_queue_run_in_order(connection: aiosqlite.Connection) -> None:
     """``_tx.put_nowait((None, function))`` runs it in ``_thread``, one after the other.
 
-    ``execution/worker.py`` sends its jobs in this way. Without a future nothing is reported, and
+    ``execution/connection_thread.py`` sends its jobs in this way. Without a future nothing is reported, and
     an error ends nothing.
     """
     opened(connection)
