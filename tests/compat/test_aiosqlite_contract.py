@@ -106,8 +106,8 @@ def test_the_module_it_connects_with() -> None:
 def test_items_of_the_queue_run_in_order(connection: aiosqlite.Connection) -> None:
     """``_tx.put_nowait((None, function))`` runs it in ``_thread``, one after the other.
 
-    ``execution/connection_thread.py`` sends its jobs in this way. Without a future nothing is reported, and
-    an error ends nothing.
+    ``execution/connection_thread.py`` sends its jobs in this way. Without a future nothing is
+    reported, and an error ends nothing.
     """
     opened(connection)
     ran: list[object] = []
@@ -165,7 +165,7 @@ async def test_what_users_ask_goes_through_the_queue(connection: aiosqlite.Conne
     """``execute()``, ``close()`` and ``stop()`` put ``(future, function)`` into ``_tx``.
 
     ``execution/raw.py``: ``EndedQueue`` answers them at once after the thread's end, and
-    ``execution/worker.py`` takes everything in ``_tx`` for work of the thread.
+    ``execution/connection_thread.py`` takes everything in ``_tx`` for work of the thread.
     """
     opened(connection)
     items: list[Any] = []
@@ -189,8 +189,8 @@ async def test_what_users_ask_goes_through_the_queue(connection: aiosqlite.Conne
 async def test_a_stopped_connection_refuses(connection: aiosqlite.Connection) -> None:
     """``_running = False``, or ``_connection = None``, is a closed connection to its users.
 
-    ``execution/worker.py`` gives connections up in this way. SQLAlchemy's dialect knows the words
-    of the errors and opens another connection.
+    ``execution/connection_thread.py`` gives connections up in this way. SQLAlchemy's dialect knows
+    the words of the errors and opens another connection.
     """
     raw = opened(connection)._connection
     for running, inside in ((False, raw), (True, None)):
@@ -205,7 +205,7 @@ async def test_a_stopped_connection_refuses(connection: aiosqlite.Connection) ->
 async def test_stop_and_close_leave_marks(path: Path) -> None:
     """``stop()`` sets ``_running`` to False at once, and ``close()`` ``_connection`` to None.
 
-    ``execution/worker.py``: ``closed_by_application`` looks at nothing else.
+    ``execution/connection_thread.py``: ``closed_by_application`` looks at nothing else.
     """
     stopped, closed = await aiosqlite.connect(path), await aiosqlite.connect(path)
     future = stopped.stop()
@@ -222,7 +222,8 @@ async def test_stop_and_close_leave_marks(path: Path) -> None:
 async def test_closing_a_closed_connection(connection: aiosqlite.Connection) -> None:
     """``close()`` of what has ``_connection = None`` does nothing.
 
-    ``execution/worker.py`` sets that where the package has closed it, and users close it again.
+    ``execution/connection_thread.py`` sets that where the package has closed it, and users close it
+    again.
     """
     raw = opened(connection)._connection
     assert raw is not None
@@ -235,7 +236,8 @@ async def test_closing_a_closed_connection(connection: aiosqlite.Connection) -> 
 async def test_the_finalizer_stops_the_thread(path: Path) -> None:
     """A connection that is dropped while ``_connection`` is set warns, and ends its thread.
 
-    ``execution/worker.py`` keeps open connections in a set: they have work to do there yet.
+    ``execution/connection_thread.py`` keeps open connections in a set: they have work to do there
+    yet.
     """
     connection = await aiosqlite.connect(path)
     thread = connection._thread
@@ -252,7 +254,8 @@ async def test_the_finalizer_stops_the_thread(path: Path) -> None:
 async def test_the_finalizer_leaves_others_alone(connection: aiosqlite.Connection) -> None:
     """With ``_connection = None`` the finalizer neither warns nor stops anything.
 
-    ``execution/worker.py`` sets that in a child process, whose parent has the connection.
+    ``execution/connection_thread.py`` sets that in a child process, whose parent has the
+    connection.
     """
     assert connection._connection is None
     finalize: Any = connection.__del__

@@ -87,8 +87,8 @@ async def begin(kind: Any, seen: list[Any]) -> tuple[Any, Awaited]:
 async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
     """A task takes what it is given for a future by ``_asyncio_future_blocking``, and clears it.
 
-    ``execution/awaited.py``: a job is awaited without a future. Its one callback resumes the task at
-    once, in the context that came with it; by ``call_soon`` a hop would take another lap.
+    ``execution/awaited.py``: a job is awaited without a future. Its one callback resumes the task
+    at once, in the context that came with it; by ``call_soon`` a hop would take another lap.
     """
     seen: list[Any] = []
     task, awaited = await begin(kind, seen)
@@ -103,7 +103,8 @@ async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
 async def test_an_error_is_raised_where_it_is_awaited(kind: Any) -> None:
     """The task asks ``result()`` first; what that raises is thrown into the coroutine.
 
-    ``execution/awaited.py``: errors of SQLite, and ``CancelledError``, come to the task in this way.
+    ``execution/awaited.py``: errors of SQLite, and ``CancelledError``, come to the task in this
+    way.
     """
     seen: list[Any] = []
     task, awaited = await begin(kind, seen)

@@ -116,7 +116,8 @@ async def test_the_engines_creator(make_engine: MakeEngine) -> None:
 def test_what_the_dialect_takes_for_a_disconnect() -> None:
     """An OperationalError that begins with "no active connection" means that it is gone.
 
-    ``execution/worker.py`` says so of a connection that was given up; SQLAlchemy opens another.
+    ``execution/connection_thread.py`` says so of a connection that was given up; SQLAlchemy opens
+    another.
     """
     one = dialect.dialect(dbapi=dialect.dialect.import_dbapi())
     error: Any = sqlite3.OperationalError("no active connection: it was closed")

@@ -37,8 +37,8 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
 def test_connections_are_made_by_their_class(connection: sqlite3.Connection) -> None:
     """``sqlite3.Connection(…)`` takes what ``connect()`` takes, and a URI.
 
-    ``execution/worker.py`` and ``files/images.py`` open their own in this way, which tracers that
-    replace ``connect()`` do not see.
+    ``execution/connection_thread.py`` and ``files/images.py`` open their own in this way, which
+    tracers that replace ``connect()`` do not see.
     """
     assert connection.execute("SELECT 1").fetchone() == (1,)
     assert connection.isolation_level is None
@@ -82,7 +82,8 @@ def test_the_other_switch_is_off(connection: sqlite3.Connection) -> None:
 def test_state_is_told_in_any_thread(connection: sqlite3.Connection) -> None:
     """``in_transaction`` and ``total_changes`` need no lock of SQLite's, in whatever thread.
 
-    ``execution/worker.py`` asks on the event loop, while a statement may run in a thread.
+    ``execution/connection_thread.py`` asks on the event loop, while a statement may run in a
+    thread.
     """
     connection.execute("BEGIN")
     found: list[object] = []
