@@ -19,6 +19,7 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     WriterPool,
 )
+from sa_sqlite_pool import database as facade
 from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
@@ -87,8 +88,11 @@ async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["read", "write"])
 @pytest.mark.needs_thread
-async def test_running_statements_are_stopped(db: SQLiteDatabase, path: Path, kind: str) -> None:
+async def test_running_statements_are_stopped(
+    db: SQLiteDatabase, path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When their time is over; the task gets an error and not a hang."""
+    monkeypatch.setattr(facade, "_HURRY_SECONDS", 20.0)  # a busy machine takes its time
     started = asyncio.Event()
 
     async def work() -> None:

@@ -54,7 +54,7 @@ def listens(engine: Engine) -> bool:
     checkouts, statements = pool.dispatch, dialect.dispatch
     return bool(
         engine._has_events
-        or Connection._has_events  # listeners of the class
+        or getattr(Connection, "_has_events", False)  # listeners of the class
         or checkouts.checkout
         or checkouts.checkin
         or checkouts.reset

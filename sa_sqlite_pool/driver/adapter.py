@@ -46,6 +46,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     __slots__ = (
         "__weakref__",
+        "_being_given_up",
         "_executor",
         "_keep",
         "_level",
@@ -66,6 +67,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.worker = executor.worker
         self._keep = keep
         self._on_gone: Callable[[], None] | None = None
+        self._being_given_up = False
         self._transaction = executor.transaction
         self._streams = executor.transaction.streams
         self._level = self._level_at_rest = isolation_level
@@ -275,6 +277,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def close(self) -> None:
         """Close, and wait for it; give up without a wait outside a greenlet."""
+        if self._being_given_up:
+            return  # its thread tells when its transaction has ended
         if not in_greenlet():
             self.give_up("it was closed", keep=False)
             return
@@ -295,6 +299,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def give_up(self, reason: str, *, keep: bool) -> None:
         """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
+        self._being_given_up = True
         self._transaction.permits_come_back()
         cursors = self._transaction.detach_streams()
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from tests.conftest import MakeEngine
 from tests.doors.turns import outcome, turn_taken
-from tests.helpers import ENDLESS, UPDATE_FIRST, create_items, driver, until, until_free
+from tests.helpers import (
+    ENDLESS,
+    UPDATE_FIRST,
+    SleepingFunction,
+    create_items,
+    driver,
+    until,
+    until_free,
+)
 
 pytestmark = pytest.mark.needs_thread
 
@@ -199,3 +210,22 @@ async def test_a_reader_is_one_again(
     await house.come_to_rest()
     async with engine.connect() as connection:
         assert "cannot change" in await outcome(connection, str(UPDATE_FIRST))
+
+
+async def test_closed_while_it_is_given_up(make_engine: MakeEngine, path: Path) -> None:
+    """Its checkout ends when its thread has rolled back, and not with a ``close()`` before."""
+    sleeping = SleepingFunction()
+    house = House(make_engine, path, on_connect=sleeping.on_connect)
+    async with house.engine.connect() as connection:
+        raw = await driver(connection)
+        gone = threading.Event()
+        raw.checked_out(raw._transaction.checkout, gone.set)
+        task = asyncio.create_task(connection.execute(text("SELECT sleep()")))
+        await until(sleeping.inside.is_set)
+        raw.give_up("it was taken back", keep=True)
+        await greenlet_spawn(raw.close)
+        assert not gone.is_set()
+        sleeping.leave.set()
+        await until(gone.is_set)
+        with pytest.raises(DBAPIError):
+            await task
