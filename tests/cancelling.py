@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+import pytest
+
 
 class Cancelling:
     """Awaits ``operation``, and cancels the task while it is suspended for the n-th time.
@@ -56,3 +58,18 @@ async def cancelled_at(operation: Coroutine[Any, Any, None], number: int, stubbo
 
     await asyncio.gather(asyncio.create_task(run()), return_exceptions=True)
     return cancelling.suspensions >= number
+
+
+async def some_laps() -> None:
+    """Let what was started come to where it waits, or to another thread."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+async def cancelled(work: Coroutine[Any, Any, Any]) -> None:
+    """``work``, cancelled after a while, raises that where it is awaited."""
+    task = asyncio.ensure_future(work)
+    await some_laps()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

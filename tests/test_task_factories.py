@@ -29,6 +29,7 @@ from sa_sqlite_pool import (
     WriterPool,
     routing_sessionmaker,
 )
+from tests.cancelling import cancelled, some_laps
 from tests.helpers import ENDLESS, Item, create_items, turn_of, until, until_free, until_waiting
 
 Work = Coroutine[Any, Any, Any]
@@ -123,15 +124,6 @@ def run(request: pytest.FixtureRequest) -> Callable[[Work], Any]:
 
 
 # -- programs -------------------------------------------------------------------------------------
-
-
-async def cancelled(work: Work) -> None:
-    """It is raised where it is awaited."""
-    task = asyncio.ensure_future(work)
-    await asyncio.sleep(0.02)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
 
 
 async def use_engine(engine: AsyncEngine) -> None:
@@ -289,7 +281,7 @@ def test_closed_while_it_is_used(path: Path, run: Callable[[Work], Any]) -> None
             asyncio.ensure_future(db.run_read_core(Connection.execute, ENDLESS)),
             asyncio.ensure_future(db.run_write_core(Connection.execute, ENDLESS)),
         ]
-        await asyncio.sleep(0.02)
+        await some_laps()
         await cancelled(db.close())
         await asyncio.gather(db.close(), db.close())
         ended = await asyncio.gather(*running, return_exceptions=True)

@@ -77,13 +77,18 @@ async def test_one_connection_for_one_task(path: Path, make_engine: MakeEngine) 
     """Tasks that come first together open one each."""
     opened: list[Path] = []
     engine = make_engine(SQLitePool, url=NOWHERE, async_creator=counting(path, opened))
+    inside, all_inside = 0, asyncio.Event()
 
-    async def use(number: int) -> None:
+    async def use() -> None:
+        nonlocal inside
         async with engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
-            await asyncio.sleep(0.01)
+            inside += 1
+            if inside == 3:
+                all_inside.set()
+            await all_inside.wait()
 
-    await asyncio.gather(*(use(number) for number in range(3)))
+    await asyncio.gather(*(use() for _ in range(3)))
     assert len(opened) == 3
 
 

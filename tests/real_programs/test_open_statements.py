@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_sqlite_pool import TurnAlreadyHeldError
 
-from .doors import ENGINES, FACADE, OURS, SWAP_IN, Application, Door, at_once
+from .doors import ENGINES, FACADE, OURS, SWAP_IN, Application, Door, at_once, until_it_waits
 
 without_stock = pytest.mark.parametrize("door", OURS, indirect=True)
 INSERT = "INSERT INTO t (x) VALUES (1), (2), (3) RETURNING id"
@@ -150,7 +150,7 @@ async def test_a_reader_of_another_task_is_waited_for_without_wal(door: Door) ->
     reader = asyncio.create_task(read())
     await reading.wait()
     writer = asyncio.create_task(app.write("UPDATE t SET x = 0"))
-    await asyncio.sleep(0.05)
+    await until_it_waits()
     assert not writer.done()
     stop.set()
     await reader
