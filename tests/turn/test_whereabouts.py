@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import pytest
+from sqlalchemy.util import greenlet_spawn
 
+from sa_sqlite_pool.compat.greenlets import greenlet_spawn as reused_spawn
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
 from sa_sqlite_pool.turn.permit import Permit
 from sa_sqlite_pool.turn.whereabouts import Caller, caller
@@ -60,3 +63,44 @@ async def test_a_permit_knows_who_asked(waits: bool) -> None:
     assert str(permit.asked_at).startswith("test_whereabouts.py:")
     assert "this task was started under it" in told[0]
     line.release(permit)
+
+
+def line_of(function: Any) -> str:
+    """The place of the last line of ``function``."""
+    lines, start = inspect.getsourcelines(function)
+    return f"test_whereabouts.py:{start + len(lines) - 1}"
+
+
+@pytest.mark.parametrize("spawn", [greenlet_spawn, reused_spawn])
+async def test_who_asks_in_a_greenlet(spawn: Any) -> None:
+    """The line in the coroutine; a function of the application's that runs in there comes first."""
+    asked: list[object] = []
+
+    space: dict[str, Any] = {"asked": asked, "caller": caller, "spawn": spawn}
+    # As in a file of SQLAlchemy's: `work` asks, `run_sync` has a function of the application run.
+    source = (
+        "def work(): asked.append(caller())\n"
+        "async def execute(): await spawn(work)\n"
+        "async def run_sync(function): await spawn(function, work)\n"
+    )
+    exec(compile(source, "/site-packages/sqlalchemy/made_up.py", "exec"), space)
+
+    async def executes() -> None:
+        await space["execute"]()
+
+    def in_greenlet(work: Any) -> None:
+        work()
+
+    async def runs_sync() -> None:
+        await space["run_sync"](in_greenlet)
+
+    async def spawns() -> None:
+        await spawn(in_greenlet, space["work"])
+
+    for program in (executes, runs_sync, spawns):
+        await program()
+    assert [str(one) for one in asked] == [
+        line_of(executes),
+        line_of(in_greenlet),
+        line_of(in_greenlet),
+    ]
