@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class Awaited(Generic[T]):
+class Awaited(ABC, Generic[T]):
     """An outcome, ``_result`` or ``_error``, that :meth:`report` gives to the task that awaits it.
 
     Subclasses set ``_loop``.
@@ -81,9 +82,9 @@ class Awaited(Generic[T]):
         self._begin_to_stop()
         return True
 
+    @abstractmethod
     def _begin_to_stop(self) -> None:
         """Have it end soon, and :meth:`report` called then."""
-        raise NotImplementedError
 
     def result(self) -> T:
         if self._cancelled:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from time import perf_counter
-
-from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.util.queue import Empty, QueueCommon
+from typing import TYPE_CHECKING
 
 from ..compat.pool_records import is_current
 from ..driver.adapter import SQLiteConnection
@@ -15,6 +13,7 @@ from ..execution.loop_budget import LoopBudget
 from ..execution.replies import Execute, Parameters, Reply
 from ..settings import NotGiven
 from ..turn.fair_semaphore import FairSemaphore
+from .resting import IdleConnections
 
 
 class ReadsAtOnce:
@@ -27,16 +26,16 @@ class ReadsAtOnce:
     """
 
     _connector: Connector
-    _pool: QueueCommon[ConnectionPoolEntry]
+    _pool: IdleConnections
     _uses_loop: bool
     _disposed: bool
 
-    @cached_property
-    def _line(self) -> FairSemaphore:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # the pool has them
 
-    def _close_idle(self) -> None:
-        raise NotImplementedError
+        @cached_property
+        def _line(self) -> FairSemaphore: ...
+
+        def _close_idle(self) -> None: ...
 
     @property
     def reads_on_loop(self) -> bool:
@@ -64,7 +63,9 @@ class ReadsAtOnce:
             return None
         record = None
         try:
-            record = self._pool.get_nowait()
+            record = self._pool.take()
+            if record is None:
+                return None
             connection = record.dbapi_connection
             if not isinstance(connection, SQLiteConnection) or not is_current(record, self):
                 return None
@@ -72,8 +73,6 @@ class ReadsAtOnce:
             reply = connection.executor.read_alone(sql, parameters, execute, timeout)
             budget.note_work(perf_counter() - began)
             return reply
-        except Empty:
-            return None
         finally:
             if record is not None:
                 self._pool.put_nowait(record)
