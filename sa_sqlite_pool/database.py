@@ -48,7 +48,8 @@ from .settings import (
     check_wal_settings,
     merge_pragmas,
 )
-from .statistics import Checkpoint, CheckpointMode, CheckpointOutcome, DatabaseStatistics
+from .stats.database import DatabaseStatistics
+from .stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .system.life import State
 from .wal.keeper import WalKeeper
 
@@ -374,7 +375,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
     def statistics(self) -> DatabaseStatistics:
         """Return the state of the database now. Reads a few bytes of the ``-wal`` file."""
         self._assert_open()
-        return DatabaseStatistics(None if self._keeper is None else self._keeper.statistics())
+        wal = None if self._keeper is None else self._keeper.statistics()
+        return DatabaseStatistics(name=self._label, wal=wal)
 
     def __repr__(self) -> str:
         return f"<SQLiteDatabase {self._label} {self._status()}>"

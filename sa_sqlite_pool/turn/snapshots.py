@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
-from ..statistics import ReaderStatistics
+from ..stats.log import ReaderStatistics
 from ..system.forks import renew_after_fork
 from .permit import Permit
 

@@ -13,7 +13,7 @@ from ..errors import WriteTimeout
 from ..files.location import Location
 from ..files.neighbours import describe_writer, outside_readers, outside_writers
 from ..settings import PragmaValue
-from ..statistics import Checkpoint, CheckpointMode, CheckpointOutcome
+from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..transactions.locks import may_pass, pause
 from ..turn.fair_semaphore import FairSemaphore
