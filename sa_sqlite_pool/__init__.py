@@ -27,6 +27,7 @@ from .errors import (
     WriteTimeout,
 )
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
+from .pools.statistics import statistics
 from .prepared.read import PreparedRead
 from .sessions.drop_in import (
     AsyncConnection,
@@ -41,11 +42,21 @@ from .sessions.drop_in import (
 from .sessions.maker import routing_sessionmaker
 from .sessions.routing import RoutedAsyncSession, RoutedSession
 from .settings import WalSettings
-from .statistics import (
+from .stats.database import DatabaseStatistics, FunctionsStatistics
+from .stats.engines import (
+    ConnectionsStatistics,
+    EngineStatistics,
+    StatementsStatistics,
+    TextStatistics,
+    TransactionsStatistics,
+)
+from .stats.lines import Holder, TurnStatistics, Waits
+from .stats.log import (
     Checkpoint,
     CheckpointMode,
     CheckpointOutcome,
-    DatabaseStatistics,
+    CheckpointsStatistics,
+    GapsStatistics,
     ReaderStatistics,
     WalStatistics,
 )
@@ -58,14 +69,20 @@ __all__ = [
     "Checkpoint",
     "CheckpointMode",
     "CheckpointOutcome",
+    "CheckpointsStatistics",
     "ClosureError",
     "ConfigurationError",
+    "ConnectionsStatistics",
     "DamagedDatabaseError",
     "DatabaseClosedError",
     "DatabaseInUseError",
     "DatabaseNotUsableError",
     "DatabaseStatistics",
+    "EngineStatistics",
     "ForbiddenWriteError",
+    "FunctionsStatistics",
+    "GapsStatistics",
+    "Holder",
     "NotADatabaseError",
     "OpenReadError",
     "OwnLockError",
@@ -83,8 +100,13 @@ __all__ = [
     "SnapshotTooOldError",
     "StaleReadError",
     "StatementTimeout",
+    "StatementsStatistics",
+    "TextStatistics",
     "TransactionLostError",
+    "TransactionsStatistics",
     "TurnAlreadyHeldError",
+    "TurnStatistics",
+    "Waits",
     "WalSettings",
     "WalStatistics",
     "WriteTimeout",
@@ -97,6 +119,7 @@ __all__ = [
     "restore",
     "reuse_greenlets",
     "routing_sessionmaker",
+    "statistics",
     "uninstall",
 ]
 

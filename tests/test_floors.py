@@ -15,7 +15,7 @@ PACKAGE = Path(sa_sqlite_pool.__file__).parent
 FLOORS = [
     "errors",
     "settings",
-    "statistics",
+    "stats",
     "system",
     "compat",
     "turn",

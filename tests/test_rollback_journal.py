@@ -24,7 +24,7 @@ from sa_sqlite_pool import (
     WriterPool,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.statistics import CheckpointOutcome
+from sa_sqlite_pool.stats.log import CheckpointOutcome
 from tests.conftest import MakeEngine
 from tests.helpers import (
     UPDATE_FIRST,

@@ -34,7 +34,7 @@ from ..files.location import Location
 from ..files.log_file import measure, sync_file, sync_open_file
 from ..files.open_files import open_files
 from ..settings import PragmaValue
-from ..statistics import Checkpoint, CheckpointMode, CheckpointOutcome
+from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from ..transactions.locks import keep_trying, may_pass
 from .reset_bug import has_reset_bug
 

@@ -22,7 +22,7 @@ from ..files.location import Location
 from ..files.log_file import LogSize
 from ..files.open_files import FileReplacedError
 from ..settings import ConnectionSettings, WalSettings
-from ..statistics import (
+from ..stats.log import (
     Checkpoint,
     CheckpointMode,
     CheckpointOutcome,

@@ -9,7 +9,7 @@ from typing import final
 
 from ..files.open_files import FileReplacedError
 from ..sqlite.inspection import ask
-from ..statistics import Checkpoint
+from ..stats.log import Checkpoint
 from ..turn.snapshots import Snapshot
 from .reset_bug import FIXED_VERSIONS, has_reset_bug
 

@@ -11,7 +11,7 @@ import pytest
 
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
-from sa_sqlite_pool.statistics import CheckpointMode, CheckpointOutcome
+from sa_sqlite_pool.stats.log import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints
 from sa_sqlite_pool.wal.checkpoints import Checkpointer, Numbers, move_after_commit
 from tests.execution.workers import Gate, outcome

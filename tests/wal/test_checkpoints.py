@@ -15,7 +15,7 @@ import pytest
 
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread, _open_connections
 from sa_sqlite_pool.settings import PragmaValue
-from sa_sqlite_pool.statistics import CheckpointMode, CheckpointOutcome
+from sa_sqlite_pool.stats.log import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints
 from sa_sqlite_pool.wal.checkpoints import Checkpointer, outcome_of
 from tests.helpers import until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool.files import log_file
-from sa_sqlite_pool.statistics import CheckpointMode, CheckpointOutcome
+from sa_sqlite_pool.stats.log import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal.checkpoints import Checkpointer
 from tests.helpers import until
 from tests.wal.checkpointing import Database, open_checkpointer

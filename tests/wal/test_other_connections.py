@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.statistics import CheckpointOutcome
+from sa_sqlite_pool.stats.log import CheckpointOutcome
 from sa_sqlite_pool.wal import checkpoints, wal_warnings
 from tests.helpers import until
 from tests.wal.facade import HARD, SMALL, SOFT, add, count, log_size, pragma, said

@@ -1,11 +1,12 @@
-"""Statistics of a database: frozen values."""
+"""Statistics of the write-ahead log and its checkpoints."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
+from .snapshot import Snapshot, counter
 
 
 class CheckpointMode(enum.Enum):
@@ -103,12 +104,27 @@ class WalStatistics:
     outside_writers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseStatistics:
-    """The result of :meth:`~sa_sqlite_pool.SQLiteDatabase.statistics`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointsStatistics(Snapshot):
+    """The checkpoints of this process, by outcome, and how long they have kept writers waiting."""
 
-    ``wal`` is None if there is no write-ahead log: in another journal mode, or if the file cannot
-    be written.
+    moved_all: int = counter()
+    truncated: int = counter()
+    held_back: int = counter()
+    busy: int = counter()
+    seconds: float = counter(0.0)
+    longest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapsStatistics(Snapshot):
+    """Gaps between read transactions, in which a checkpoint can truncate the log.
+
+    ``gaps`` have lasted ``seconds`` in all; ``readers_waited`` is how often a read waited for the
+    end of one.
     """
 
-    wal: WalStatistics | None
+    gaps: int = counter()
+    seconds: float = counter(0.0)
+    longest_seconds: float = 0.0
+    readers_waited: int = counter()

@@ -1,0 +1,59 @@
+"""Statistics of a database: all that there is to see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .engines import EngineStatistics
+from .lines import TurnStatistics
+from .log import CheckpointsStatistics, GapsStatistics, ReaderStatistics, WalStatistics
+from .snapshot import Snapshot, counter, rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionsStatistics(Snapshot):
+    """Functions given to ``run_read()``, ``run_write()`` and their ``_core`` forms.
+
+    ``reads`` have run in ``read_hops`` hops to a thread. ``writes`` were committed, in ``groups``
+    with one COMMIT each; ``largest_group`` is the most that have shared one.
+    """
+
+    reads: int = counter()
+    read_hops: int = counter()
+    writes: int = counter()
+    groups: int = counter()
+    largest_group: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseStatistics(Snapshot):
+    """A snapshot of a database in this process.
+
+    It is the result of :meth:`~sa_sqlite_pool.SQLiteDatabase.statistics` and of
+    :func:`~sa_sqlite_pool.statistics`. Counters begin with the engines, those of the file (the
+    turn, gaps, checkpoints) with the first engine on it, and only grow. ``later - earlier`` is what
+    has happened in between, and its ``seconds`` how long that was: ``.commits / .seconds`` is a
+    rate.
+
+    ``seconds`` is the age of the counters. ``reading`` is the number of read transactions, and
+    ``oldest_reader`` the oldest of them. ``wal`` is None if there is no write-ahead log: in another
+    journal mode, or if the file cannot be written.
+    """
+
+    name: str
+    seconds: float = counter(0.0)
+    turn: TurnStatistics = field(default_factory=TurnStatistics)
+    engines: tuple[EngineStatistics, ...] = rows("role")
+    reading: int = 0
+    oldest_reader: ReaderStatistics | None = None
+    gaps: GapsStatistics = field(default_factory=GapsStatistics)
+    checkpoints: CheckpointsStatistics = field(default_factory=CheckpointsStatistics)
+    functions: FunctionsStatistics = field(default_factory=FunctionsStatistics)
+    wal: WalStatistics | None = None
+
+    def engine(self, role: str) -> EngineStatistics:
+        """Return the statistics of the engine of ``role``; raise ``KeyError`` if it has none."""
+        for found in self.engines:
+            if found.role == role:
+                return found
+        raise KeyError(role)
