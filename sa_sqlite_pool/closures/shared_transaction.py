@@ -32,18 +32,19 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from ..compat.runners import Runner
 from ..driver.executor import Executor
-from ..execution.connection_thread import ConnectionThread
+from ..execution.jobs import Job
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys
-from .thread_connection import ThreadConnection
+from .thread_connection import PROGRESS_STEPS, ThreadConnection
 
 # Bounds of one transaction. The rest comes next, before all later calls.
 MOST_WORK = 64
 LONGEST_SECONDS = 0.005
 
 _NAME = "sa_sqlite_pool"
+_SAVEPOINT = f"SAVEPOINT {_NAME}"
 
 
 class Work(Protocol):
@@ -67,17 +68,17 @@ class Work(Protocol):
 
 @final
 class _Caller:
-    """Who waits for a function; nobody if the loop is closed."""
+    """Who waits for a function, which ``job`` runs; nobody if the loop is closed."""
 
-    __slots__ = ("_work", "_worker")
+    __slots__ = ("_job", "_work")
 
-    def __init__(self, work: Work, worker: ConnectionThread) -> None:
+    def __init__(self, work: Work, job: Job[Any]) -> None:
         self._work = work
-        self._worker = worker
+        self._job = job
 
     @property
     def cancelled(self) -> bool:
-        return self._work.cancelled or self._worker.must_stop
+        return self._work.cancelled or self._job.must_stop
 
 
 class _Waiting(NamedTuple):
@@ -107,6 +108,7 @@ class SharedTransaction:
 
     :param fairy: the pool's proxy of the connection
     :param take_next: takes the next call in line, for this object only; None if there is none
+    :param ended: called when all that were taken have their outcomes
     :param deferred_keys: tells whether COMMIT may find violated foreign keys
     """
 
@@ -115,6 +117,7 @@ class SharedTransaction:
         executor: Executor,
         fairy: PoolProxiedConnection,
         take_next: Callable[[], Work | None],
+        ended: Callable[[], None],
         deferred_keys: DeferredKeys,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,10 +125,12 @@ class SharedTransaction:
         self._transaction = executor.transaction
         self._fairy = fairy
         self._take_next = take_next
+        self._ended = ended
         self._deferred_keys = deferred_keys
         self._clock = clock
         self._defers = False
         self._waiting: list[_Waiting] = []
+        self._here: ThreadConnection | None = None  # that of the function that runs
 
     def __call__(self, sqlite: sqlite3.Connection) -> None:
         """Run the calls in line, as many as may share it, and COMMIT.
@@ -137,6 +142,8 @@ class SharedTransaction:
         assert checkout is not None
         leader = checkout.task
         try:
+            self._executor.policy.other_work_begins(sqlite)
+            watch_progress(sqlite, self._look, PROGRESS_STEPS)
             self._run_all(sqlite)
             self._commit(sqlite)
         except BaseException as error:
@@ -148,6 +155,11 @@ class SharedTransaction:
             self._transaction.take_loss()
             _roll_back(sqlite)
             sqlite.isolation_level = None  # a closure may have set another
+            self._ended()
+
+    def _look(self) -> bool:
+        """Return whether to stop the running statement. Called by SQLite."""
+        return self._here is not None and self._here.look()
 
     # -- the work -------------------------------------------------------------------------------
 
@@ -182,17 +194,21 @@ class SharedTransaction:
         self._transaction.checkout.task = work.task
         first = not self._waiting
         if not first:
-            sqlite.execute(f"SAVEPOINT {_NAME}")
-        here = ThreadConnection(
+            sqlite.execute(_SAVEPOINT)
+        job = self._executor.worker.running_job
+        here = self._here = ThreadConnection(
             *(sqlite, self._executor, self._fairy),
-            caller=_Caller(work, self._executor.worker),
+            caller=_Caller(work, job),
             on_commit=getcurrent().switch,
             alone=first,
         )
-        here.watch()
         runner = Runner.take()
         runner.gr_context = work.context
-        if runner.switch(work.run, (here,), {}) is runner.outcome:  # it has failed
+        failed = runner.switch(work.run, (here,), {}) is runner.outcome
+        self._here = None
+        if here.touched:  # on a connection of another class, its handler has replaced this one
+            watch_progress(sqlite, self._look, PROGRESS_STEPS)
+        if failed:
             runner.finish()
             here.notice_end()
             here.end()

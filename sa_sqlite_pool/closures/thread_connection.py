@@ -31,8 +31,7 @@ from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi, is_read_only
-from ..sqlite.shared_hooks import watch_progress
-from ..sqlite.statements import Kind, changes_settings, ends_transaction, may_defer
+from ..sqlite.statements import Kind, changes_settings, ends_transaction
 from ..sqlite.watch import EndWatch
 from ..transactions.facts import StatementFacts
 from ..transactions.streams import OpenStream
@@ -118,11 +117,6 @@ class ThreadConnection(BorrowedConnection):
         self._thread = get_ident()
         self._streams: set[OpenStream] = set()
 
-    def watch(self) -> None:
-        """Have SQLite ask this object, until the handler is removed, whether to go on."""
-        self._executor.policy.other_work_begins(self.sqlite)
-        watch_progress(self.sqlite, self.look, PROGRESS_STEPS)
-
     # -- the function ---------------------------------------------------------------------------
 
     def call(self, function: Callable[[Any], T], target: object) -> T:
@@ -190,29 +184,43 @@ class ThreadConnection(BorrowedConnection):
         executor = self._executor
         facts = executor.policy.facts.of(sql)
         kind = facts.kind_of_text
-        if kind is Kind.READ and executor.role is Role.READER:
-            return self._read(facts, parameters, execute, timeout)
-        self._admit(sql, kind)
+        if kind is Kind.READ:
+            self._reads = True
+        elif kind is Kind.WRITE and not facts.may_defer and executor.role is not Role.READER:
+            self._wrote, self._reads = True, False
+        else:
+            return self._run_special(facts, kind, parameters, execute, timeout)
+        if (checkout := executor.transaction.checkout) is not None:
+            checkout.last_sql = sql
+        return self._execute(facts, parameters, execute, timeout)
+
+    def _run_special(
+        self,
+        facts: StatementFacts,
+        kind: Kind,
+        parameters: Parameters,
+        execute: Execute,
+        timeout: float | None,
+    ) -> Reply:
+        """Run what needs a look at its text before or after."""
+        executor, sql = self._executor, facts.sql
+        self._admit(facts, kind)
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
             # Sent by a listener of the `begin` event, as SQLAlchemy's documentation shows.
             return NO_REPLY
         self._wrote = self._wrote or kind.writes
+        self._reads = False
         executor.transaction.note(sql)
-        self._reads = kind is Kind.READ
         if kind is Kind.SETTING:
             execute = switching_in_function(sql, executor.rules, execute)
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
-            return self._run_counted(facts, parameters, execute, timeout)
+            return self._execute(facts, parameters, execute, timeout)
 
-    def _read(
+    def _execute(
         self, facts: StatementFacts, parameters: Parameters, execute: Execute, timeout: float | None
     ) -> Reply:
-        """Run a read on a reader: what :meth:`run_statement` does, in fewer calls."""
-        executor, sql, sqlite = self._executor, facts.sql, self.sqlite
-        authorizer, checkout = executor.policy.authorizer, executor.transaction.checkout
-        if checkout is not None:
-            checkout.last_sql = sql
-        self._reads = True
+        executor, sql, sqlite, runs = self._executor, facts.sql, self.sqlite, facts.runs
+        authorizer = executor.policy.authorizer
         if timeout is not None:
             self._stops_at = time.monotonic() + timeout
         authorizer.denied = authorizer.attempted = None
@@ -222,15 +230,15 @@ class ThreadConnection(BorrowedConnection):
             try:
                 reply = execute(sqlite, sql, parameters)
             except dbapi.OperationalError as error:
-                if authorizer.attempted is not None:
+                if self._is_tried_again(facts):
                     executor.blame_read(sqlite, facts, parameters, execute, error)
                 raise
-            if authorizer.attempted is not None:
+            if authorizer.attempted is not None and self._is_tried_again(facts):
                 reply = executor.weigh_read(sqlite, facts, parameters, execute, reply)
-            facts.runs.ran_in_thread(time.perf_counter() - clock)
+            runs.ran_in_thread(time.perf_counter() - clock)
             return reply
         except dbapi.failures() as error:
-            facts.runs.failed += 1
+            runs.failed += 1
             self._explain(error, sql, timeout)
             raise
         finally:
@@ -238,47 +246,35 @@ class ThreadConnection(BorrowedConnection):
             if authorizer.called:
                 facts.calls_functions = True
 
-    def _run_counted(
-        self, facts: StatementFacts, parameters: Parameters, execute: Execute, timeout: float | None
-    ) -> Reply:
-        clock, runs = time.perf_counter(), facts.runs
-        try:
-            reply = self._run(
-                lambda: execute(self.sqlite, facts.sql, parameters), facts.sql, timeout
-            )
-        except dbapi.failures():
-            runs.failed += 1
-            raise
-        runs.ran_in_thread(time.perf_counter() - clock)
-        return reply
+    def _is_tried_again(self, facts: StatementFacts) -> bool:
+        """Return whether a read on a reader has tried to write: it runs again to find out."""
+        executor = self._executor
+        return (
+            executor.policy.authorizer.attempted is not None
+            and executor.role is Role.READER
+            and facts.kind_of_text is Kind.READ
+        )
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         self._assert_usable()
-        return self._run(call, "fetching", timeout)
+        if timeout is not None:
+            self._stops_at = time.monotonic() + timeout
+        authorizer = self._executor.policy.authorizer
+        authorizer.denied = authorizer.attempted = None
+        try:
+            return call()
+        except dbapi.failures() as error:
+            self._explain(error, "fetching", timeout)
+            raise
+        finally:
+            self._stops_at = None
 
     def run_briefly(self, call: Callable[[], T]) -> T:
         self._assert_here()
         return call()
 
-    def _run(self, call: Callable[[], T], sql: str, timeout: float | None) -> T:
-        if timeout is not None:
-            self._stops_at = time.monotonic() + timeout
-        authorizer = self._executor.policy.authorizer
-        authorizer.denied = authorizer.attempted = None
-        authorizer.called = False
-        try:
-            return call()
-        except dbapi.failures() as error:
-            self._explain(error, sql, timeout)
-            raise
-        finally:
-            self._stops_at = None
-            if authorizer.called:
-                self._executor.policy.facts.of(sql).calls_functions = True
-
-    def _admit(self, sql: str, kind: Kind) -> None:
-        if kind is Kind.READ:
-            return
+    def _admit(self, facts: StatementFacts, kind: Kind) -> None:
+        sql = facts.sql
         reader = self._executor.role is Role.READER
         if reader and (kind is Kind.BEGIN_WRITE or kind is Kind.MAINTENANCE):
             raise self._executor.rules.forbidden(shorten(sql))
@@ -290,7 +286,7 @@ class ThreadConnection(BorrowedConnection):
         if kind.may_change_settings and changes_settings(sql):
             self._executor.settings_changed = self.touched = True
             self._executor.policy.settings_may_have_changed()
-        if may_defer(sql):
+        if facts.may_defer:
             self.defers = True
 
     @contextlib.contextmanager
@@ -477,7 +473,7 @@ class ThreadConnection(BorrowedConnection):
         if self.phase is Phase.ENDING and self._on_commit is not None:
             if self._watch is not None:
                 self._take_back()
-            self._assert_going_on()
+            self._assert_usable()
             self._on_commit()
             self.committed = True
 
