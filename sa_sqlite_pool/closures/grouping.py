@@ -176,7 +176,7 @@ class Group:
         """Run one transaction, for as many calls as may share it."""
         shared = SharedTransaction(
             *(executor, fairy, self._take_next, self._have_run),
-            self._groups.deferred_keys,
+            *(self._groups.deferred_keys, self._groups.threads),
         )
         try:
             if not executor.transaction.writing.begun:
@@ -279,11 +279,12 @@ class Group:
 class Groups:
     """All calls of ``run_write()`` on one writer engine. ``together``: they may share a COMMIT.
 
-    Tasks of any number of event loops may share it.
+    ``threads`` are those in which a function runs. Tasks of any number of event loops may share it.
     """
 
     def __init__(self, engine: AsyncEngine, timeout: float, *, together: bool) -> None:
         self.engine = engine
+        self.threads: set[int] = set()
         self.timeout = timeout
         self.deferred_keys = DeferredKeys()
         self._together = together

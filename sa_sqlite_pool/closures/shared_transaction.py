@@ -25,6 +25,7 @@ import copy
 import sqlite3
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, NamedTuple, Protocol, final
 
 from greenlet import getcurrent
@@ -32,7 +33,6 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from ..compat.runners import Runner
 from ..driver.executor import Executor
-from ..execution.jobs import Job
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
@@ -66,21 +66,6 @@ class Work(Protocol):
         """Run it; return when it is committed, or has failed."""
 
 
-@final
-class _Caller:
-    """Who waits for a function, which ``job`` runs; nobody if the loop is closed."""
-
-    __slots__ = ("_job", "_work")
-
-    def __init__(self, work: Work, job: Job[Any]) -> None:
-        self._work = work
-        self._job = job
-
-    @property
-    def cancelled(self) -> bool:
-        return self._work.cancelled or self._job.must_stop
-
-
 class _Waiting(NamedTuple):
     """A function that has run, up to its COMMIT."""
 
@@ -110,6 +95,7 @@ class SharedTransaction:
     :param take_next: takes the next call in line, for this object only; None if there is none
     :param ended: called when all that were taken have their outcomes
     :param deferred_keys: tells whether COMMIT may find violated foreign keys
+    :param threads: the threads in which functions run
     """
 
     def __init__(
@@ -119,6 +105,7 @@ class SharedTransaction:
         take_next: Callable[[], Work | None],
         ended: Callable[[], None],
         deferred_keys: DeferredKeys,
+        threads: set[int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
@@ -127,6 +114,7 @@ class SharedTransaction:
         self._take_next = take_next
         self._ended = ended
         self._deferred_keys = deferred_keys
+        self._threads = threads
         self._clock = clock
         self._defers = False
         self._waiting: list[_Waiting] = []
@@ -140,7 +128,8 @@ class SharedTransaction:
         """
         checkout = self._transaction.checkout
         assert checkout is not None
-        leader = checkout.task
+        leader, thread = checkout.task, get_ident()
+        self._threads.add(thread)
         try:
             self._executor.policy.other_work_begins(sqlite)
             watch_progress(sqlite, self._look, PROGRESS_STEPS)
@@ -150,6 +139,7 @@ class SharedTransaction:
             self._fail(error)
             raise
         finally:
+            self._threads.discard(thread)
             checkout.task = leader
             watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
@@ -195,10 +185,9 @@ class SharedTransaction:
         first = not self._waiting
         if not first:
             sqlite.execute(_SAVEPOINT)
-        job = self._executor.worker.running_job
         here = self._here = ThreadConnection(
             *(sqlite, self._executor, self._fairy),
-            caller=_Caller(work, job),
+            caller=work,
             on_commit=getcurrent().switch,
             alone=first,
         )

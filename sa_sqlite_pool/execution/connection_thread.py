@@ -280,12 +280,6 @@ class ConnectionThread:
             self._last_job.time_is_over()
 
     @property
-    def running_job(self) -> Job[Any]:
-        """The job that runs in the thread. Call in the thread."""
-        assert self._last_job is not None
-        return self._last_job
-
-    @property
     def must_stop(self) -> bool:
         """True if the running job was cancelled or timed out, or its loop is closed."""
         return self._last_job is not None and self._last_job.must_stop
