@@ -26,6 +26,7 @@ FLOORS = [
     "execution",
     "transactions",
     "driver",
+    "opening",
     "wal",
     "database_file",
     "pools",
@@ -129,7 +130,7 @@ def test_few_know_aiosqlite() -> None:
     """Its connections and threads are a matter of these; types and error families are named."""
     users = {module for module, targets in IMPORTS.items() if "aiosqlite" in targets}
     in_its_thread = {"execution.raw", "execution.connection_thread"}
-    assert users == {*in_its_thread, "driver.adapter", "driver.creator", "driver.connector"}
+    assert users == {*in_its_thread, "driver.adapter", "opening.creator", "opening.connector"}
 
 
 def test_extras_are_imported_by_nothing() -> None:

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
+from sa_sqlite_pool.opening import connector
 from sa_sqlite_pool.sqlite import configuring
 from tests.conftest import MakeEngine
 from tests.helpers import driver

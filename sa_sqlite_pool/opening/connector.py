@@ -25,6 +25,7 @@ from sqlalchemy import event
 from sqlalchemy.util import await_only
 
 from ..compat.main_greenlets import keep_main_greenlet
+from ..driver.executor import Executor
 from ..errors import ConfigurationError, DatabaseNotUsableError
 from ..execution.connection_thread import (
     ConnectionThread,
@@ -45,7 +46,6 @@ from ..transactions.locks import is_lock, keep_trying
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Log, Rules
 from .creator import Arguments, Creator, Opened
-from .executor import Executor
 
 # PRAGMAs of the file or the writer; a reader neither needs nor may set them.
 _WRITER_PRAGMAS = frozenset(
