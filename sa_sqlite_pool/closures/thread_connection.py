@@ -39,7 +39,7 @@ from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
 from ..turn.snapshots import Snapshot
 from .borrowed import BorrowedConnection
-from .losses import comes_from
+from .early_end import comes_from
 
 T = TypeVar("T")
 
