@@ -19,9 +19,8 @@ from ..sqlite.driver_errors import dbapi, is_busy
 from ..system.forks import rest
 from ..turn.permit import Permit, shorten
 from ..turn.snapshots import Snapshot
-from . import undone_schema
 from .attached import AttachedFiles
-from .changes import Changes
+from .changes import Changes, roll_back_schema
 from .locks import Patience, is_own_lock, may_pass
 from .placement import PlacementPolicy
 from .rules import Rules
@@ -202,7 +201,7 @@ class TransactionState:
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
         if sql == "ROLLBACK" and self.changes.schema:
             if connection.in_transaction:
-                undone_schema.roll_back(connection, self._policy.authorizer, self._rules)
+                roll_back_schema(connection, self._policy.authorizer, self._rules)
         elif connection.in_transaction:
             connection.execute(sql)
         self.changes.settle_schema()
