@@ -135,11 +135,10 @@ class Group:
             # Until it begins, or else the caller would be taken for the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None
             self._place.hand_to(task)
-        # Not in the first caller's context, which the timer would keep.
-        self._timer = self._loop.call_at(
-            first.deadline, self._look_at_deadlines, context=contextvars.Context()
-        )
-        self._leader.add_done_callback(self._led)
+        # Not in the first caller's context, which these would keep.
+        context = contextvars.Context()
+        self._timer = self._loop.call_at(first.deadline, self._look_at_deadlines, context=context)
+        self._leader.add_done_callback(self._led, context=context)
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Return whether another call may join, and overtake no other request."""

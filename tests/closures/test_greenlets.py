@@ -19,7 +19,7 @@ from sqlalchemy.util import await_only
 
 from sa_sqlite_pool import ClosureError, SQLiteDatabase
 from tests.closures.work import add, added, bump, in_line
-from tests.helpers import UPDATE_FIRST, Item, create_items, until, until_free
+from tests.helpers import UPDATE_FIRST, Item, create_items, until
 
 VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("variable", default=None)
 
@@ -70,9 +70,7 @@ async def test_those_that_share_a_commit_in_different_ones(db: SQLiteDatabase, p
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_context_variables_are_not_kept(
-    db: SQLiteDatabase, path: Path, fails: bool
-) -> None:
+async def test_context_variables_are_not_kept(db: SQLiteDatabase, fails: bool) -> None:
     """Nor what the function returned or raised, once its caller has it."""
 
     def function(_: Connection, thing: Thing) -> Thing:
@@ -93,9 +91,12 @@ async def test_context_variables_are_not_kept(
         return weakref.ref(thing)
 
     reference = await asyncio.create_task(call())
-    await until_free(path)  # the thread has left the transaction
-    gc.collect()
-    assert reference() is None
+
+    def is_gone() -> bool:
+        gc.collect()
+        return reference() is None
+
+    await until(is_gone)  # the thread has left the transaction, and the group has ended
 
 
 async def test_nothing_can_be_awaited(db: SQLiteDatabase) -> None:
