@@ -14,17 +14,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores as how_many
-from . import event_loops
-from .asked_of_cores import asked_of_cores
-from .asked_of_loads import asked_of_loads
-from .environment import Environment
+from .asked.cores import asked_of_cores
+from .asked.loads import asked_of_loads
 from .loads import LOADS
 from .loads.base import Load, Plan
-from .output import JsonOption, console, write_json
-from .results import LoadResult, Report
+from .measuring import cores as how_many
+from .measuring import event_loops
+from .measuring.environment import Environment
+from .report.output import JsonOption, console, write_json
+from .report.results import LoadResult, Report
+from .report.tables import print_report
 from .rounds import Effort, run_loads
-from .tables import print_report
 
 _QUICK_SECONDS = 0.005
 _QUICK_SCALE = 0.001

@@ -21,8 +21,8 @@ import typer
 from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from . import engines
-from .output import console, table
+from .report.output import console, table
+from .ways import engines
 
 _COUNT = text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :steps) "

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from sa_sqlite_pool import SQLiteDatabase, WalSettings
 
-from . import engines, files
-from .environment import Environment
-from .output import JsonOption, console, table, write_json
-from .tables import (
+from .databases import files
+from .measuring.environment import Environment
+from .report.output import JsonOption, console, table, write_json
+from .report.tables import (
     median,
     print_environment,
     print_problems,
@@ -29,10 +29,11 @@ from .tables import (
     with_spread,
     worst,
 )
-from .wal import rows
 from .wal.doors import Make, facade, stock
-from .wal.latency import CLOSED, PACED, Load, race
-from .wal.latency_results import LatencyReport, LatencyResult, LatencyRun, LatencySummary
+from .wal.latency import rows
+from .wal.latency.latency import CLOSED, PACED, Load, race
+from .wal.latency.results import LatencyReport, LatencyResult, LatencyRun, LatencySummary
+from .ways import engines
 
 _OFF = WalSettings(soft_limit=None)
 _BASELINE = "no checkpoints"

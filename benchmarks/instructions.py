@@ -24,13 +24,13 @@ import typer
 
 from sa_sqlite_pool.closures import read_line, read_server
 
-from . import files
-from .contenders import SYNCHRONOUS, Concurrent, Contender, OneThread
-from .engines import PRAGMAS
-from .loads import items, one_row_writes
-from .output import console, table
-from .steps import Operation
+from .databases import files, items
+from .loads import one_row_writes
+from .report.output import console, table
 from .ways import catalogue, threads
+from .ways.contenders import SYNCHRONOUS, Concurrent, Contender, OneThread
+from .ways.engines import PRAGMAS
+from .ways.steps import Operation
 
 OWNERS = ("sqlalchemy", "asyncio", "aiosqlite", "sa_sqlite_pool")
 OTHERS = "other Python"

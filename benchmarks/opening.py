@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 
-from .output import console, table
+from .report.output import console, table
 
 READ = text("SELECT count(*) FROM items")
 _CREATE = "CREATE TABLE items (id INTEGER PRIMARY KEY)"

@@ -17,8 +17,8 @@ from .loads.scaling import READS_BY_TASKS, WRITES_BY_TASKS
 from .page import bars, lines
 from .page.blocks import write
 from .page.finding import MissingError, load, pinned, series
-from .reports import read
-from .results import Report
+from .report.reports import read
+from .report.results import Report
 
 _DOCS = Path("docs")
 

@@ -17,11 +17,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from . import files
-from .asked import asked_table
-from .environment import Environment
+from .databases import files
 from .loads.one_row_writes import fill, moved
-from .output import JsonOption, console, table, write_json
+from .measuring.environment import Environment
 from .processes_load.doors import FACADE, STOCK, SWAP_IN
 from .processes_load.results import (
     ProcessesReport,
@@ -32,8 +30,9 @@ from .processes_load.results import (
 )
 from .processes_load.running import run_processes
 from .processes_load.work import Load
-from .rounds import rotated
-from .tables import (
+from .report.asked import asked_table
+from .report.output import JsonOption, console, table, write_json
+from .report.tables import (
     median,
     print_environment,
     print_problems,
@@ -42,6 +41,7 @@ from .tables import (
     with_spread,
     worst,
 )
+from .rounds import rotated
 
 WITH_OUTSIDER = "with an outsider"
 

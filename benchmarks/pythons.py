@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .page import pythons
-from .reports import read
+from .report.reports import read
 
 
 def main(

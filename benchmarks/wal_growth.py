@@ -16,18 +16,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import files
-from .asked import asked_table
-from .environment import Environment
-from .output import JsonOption, console, table, write_json
+from .databases import files
+from .measuring.environment import Environment
+from .report.asked import asked_table
+from .report.output import JsonOption, console, table, write_json
+from .report.tables import median, print_environment, print_problems, with_spread, worst
 from .rounds import rotated
-from .tables import (
-    median,
-    print_environment,
-    print_problems,
-    with_spread,
-    worst,
-)
 from .wal import pages
 from .wal.doors import Make, facade, stock
 from .wal.growth import grow

@@ -18,16 +18,16 @@ import typer
 
 from sa_sqlite_pool import WalSettings
 
-from . import files
-from .environment import Environment
-from .output import JsonOption, console, table, write_json
-from .tables import print_environment, print_problems
+from .databases import files
+from .measuring.environment import Environment
+from .report.output import JsonOption, console, table, write_json
+from .report.tables import print_environment, print_problems
 from .wal import pages
 from .wal.doors import Make, facade, stock
-from .wal.hour import Hour, live
-from .wal.hour_results import HourReport, HourRun
-from .wal.phases import HOUR
-from .wal.picture import draw
+from .wal.hour.hour import Hour, live
+from .wal.hour.phases import HOUR
+from .wal.hour.picture import draw
+from .wal.hour.results import HourReport, HourRun
 
 _PICTURE = Path("docs") / "wal_hour.png"
 _MINUTE_S = 60

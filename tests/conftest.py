@@ -24,7 +24,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import connector
+from sa_sqlite_pool.opening import set_up
 from sa_sqlite_pool.settings import Placement
 from sa_sqlite_pool.transactions.placement import PlacementPolicy
 
@@ -165,5 +165,5 @@ def placement(request: pytest.FixtureRequest) -> Iterator[None]:
         return PlacementPolicy(default if asked is Placement.AUTO else asked, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connector, "PlacementPolicy", policy)
+        patch.setattr(set_up, "PlacementPolicy", policy)
         yield

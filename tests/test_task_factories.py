@@ -158,7 +158,7 @@ async def use_sessions(make: async_sessionmaker[AsyncSession]) -> None:
         async with make() as session, session.begin():
             session.add(Item(id=99))
             await session.flush()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     await asyncio.gather(*(add(key) for key in range(10, 14)))
     await cancelled(left())

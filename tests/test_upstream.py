@@ -89,7 +89,7 @@ async def test_what_the_page_says() -> None:
 
     def left() -> None:
         try:
-            await_only(asyncio.sleep(60))
+            await_only(asyncio.Event().wait())
         finally:
             ended.append("by GreenletExit or GeneratorExit")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ..contenders import SYNCHRONOUS, Contender, Part
-from ..results import Point
+from ..report.results import Point
+from ..ways.contenders import SYNCHRONOUS, Contender, Part
 
 _QUICK_TASKS = 4
 

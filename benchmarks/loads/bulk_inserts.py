@@ -6,11 +6,11 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, insert
 
-from ..contenders import Part
-from ..files import ask
-from ..steps import Run, Statement, Steps
+from ..databases import items
+from ..databases.files import ask
 from ..ways import catalogue
-from . import items
+from ..ways.contenders import Part
+from ..ways.steps import Run, Statement, Steps
 from .base import Load, Plan
 
 _ROWS = 1_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, ForeignKey, Integer, Table, bindparam, select, text
 
-from ..contenders import Part
-from ..steps import Run, Statement, Steps, check_rows
+from ..databases import items
 from ..ways import catalogue
-from . import items
+from ..ways.contenders import Part
+from ..ways.steps import Run, Statement, Steps, check_rows
 from .base import Load, Plan
 
 _ORDERS = 1_000

@@ -7,10 +7,10 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
-from ..contenders import Contender, Part
-from ..steps import Run, Statement, Steps, check_rows
+from ..databases import items
 from ..ways import catalogue
-from . import items
+from ..ways.contenders import Contender, Part
+from ..ways.steps import Run, Statement, Steps, check_rows
 from .base import Load, Plan
 from .one_row_writes import WRITES, moved
 from .one_row_writes import fill as fill_counters

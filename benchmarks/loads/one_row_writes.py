@@ -17,10 +17,10 @@ from sqlalchemy import (
     update,
 )
 
-from ..contenders import Part
-from ..files import total
-from ..steps import Run, Statement, Steps, check_count
+from ..databases.files import total
 from ..ways import catalogue
+from ..ways.contenders import Part
+from ..ways.steps import Run, Statement, Steps, check_count
 from .base import Load, Plan
 
 ROWS = 10_000

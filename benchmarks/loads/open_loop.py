@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from ..contenders import Contender, Pace
-from ..open_loop import OpenLoop
 from ..ways import catalogue
+from ..ways.contenders import Contender, Pace
+from ..ways.open_loop import OpenLoop
 from .base import Load, Plan
 from .mixed import READS_AND_WRITES, SCANS, fill, scan
 from .one_row_writes import moved

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..contenders import Part
+from ..databases import items
 from ..ways import catalogue
-from . import items
+from ..ways.contenders import Part
 from .base import Load, Plan
 
 TASKS = 20

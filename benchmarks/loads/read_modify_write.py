@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, select, update
 
-from ..contenders import STOCK, Contender, Part
-from ..steps import Run, Statement, Steps, check_count
 from ..ways import catalogue
+from ..ways.contenders import STOCK, Contender, Part
+from ..ways.steps import Run, Statement, Steps, check_count
 from .base import Load, Plan
 from .one_row_writes import COUNTERS, fill, moved
 

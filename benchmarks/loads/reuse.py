@@ -18,11 +18,11 @@ from sqlalchemy import (
     text,
 )
 
-from ..contenders import Contender, Part
-from ..results import Point
-from ..steps import Run, Statement, Steps, check_rows
+from ..databases import items
+from ..report.results import Point
 from ..ways import catalogue
-from . import items
+from ..ways.contenders import Contender, Part
+from ..ways.steps import Run, Statement, Steps, check_rows
 from .base import Load, Plan
 from .point_reads import READS
 

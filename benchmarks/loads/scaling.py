@@ -8,10 +8,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ..contenders import Contender, Part
-from ..results import Point
+from ..databases import items
+from ..report.results import Point
 from ..ways import catalogue
-from . import items
+from ..ways.contenders import Contender, Part
 from .base import Load, Plan
 from .one_row_writes import WRITES, fill, moved
 from .point_reads import READS

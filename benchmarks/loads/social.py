@@ -25,11 +25,10 @@ from sqlalchemy import (
     select,
 )
 
-from .. import engines
-from ..contenders import Concurrent, Contender, Part
-from ..steps import Run, Statement, Steps, check_rows
-from ..ways import catalogue, drivers
-from ..ways.engines import Connections, through
+from ..ways import catalogue, drivers, engines
+from ..ways.asynchronous import Connections, through
+from ..ways.contenders import Concurrent, Contender, Part
+from ..ways.steps import Run, Statement, Steps, check_rows
 from .base import Load, Plan
 
 CONNECTIONS = 100

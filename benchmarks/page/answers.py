@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from textwrap import fill
 
-from ..contenders import STOCK, SYNCHRONOUS
 from ..loads.reuse import OPEN_OR_REUSE
 from ..loads.scaling import READS_BY_TASKS
-from ..results import LoadResult, Report, Summary
-from ..tables import journal
+from ..report.results import LoadResult, Report, Summary
+from ..report.tables import journal
 from ..ways.catalogue import AS_IT_COMES, NULL_POOL, POOLED, READER, SWAP_IN
+from ..ways.contenders import STOCK, SYNCHRONOUS
 from .finding import load, series, summary
 
 _SHARE = 0.01

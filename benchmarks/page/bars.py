@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ..results import LoadResult, Spread, Summary
-from ..tables import label
+from ..report.results import LoadResult, Spread, Summary
+from ..report.tables import label
 from .style import KINDS, color, save, settings_of, tidy
 
 _WIDTH_INCHES = 14.5

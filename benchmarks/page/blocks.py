@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from ..loads.open_loop import OPEN_LOOP
 from ..loads.reuse import BY_SIZE, OPEN_OR_REUSE
 from ..loads.scaling import READS_BY_TASKS, TURNS, WRITES_BY_TASKS
-from ..results import Report, Summary
+from ..report.results import Report, Summary
 from . import markdown
 from .answers import answers
 from .cores import one_core_and_all

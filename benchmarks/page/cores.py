@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..cores import Cores
-from ..results import LoadResult, Report, Summary
-from ..tables import median, show_ratio
+from ..measuring.cores import Cores
+from ..report.results import LoadResult, Report, Summary
+from ..report.tables import median, show_ratio
 from ..ways.catalogue import ENGINES, IN_THREADS
 from . import markdown
 from .answers import paragraph

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..cores import Cores
-from ..results import LoadResult, Report, Summary
+from ..measuring.cores import Cores
+from ..report.results import LoadResult, Report, Summary
 
 
 class MissingError(Exception):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..results import LoadResult, Point, Spread, Summary
+from ..report.results import LoadResult, Point, Spread, Summary
 from .finding import summary
 from .style import LOOKS, save, settings_of, tidy
 

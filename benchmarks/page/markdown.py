@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..asked import Asked
-from ..cores import named
-from ..results import LoadResult, Report, Summary
-from ..tables import (
+from ..measuring.cores import named
+from ..report.asked import Asked
+from ..report.results import LoadResult, Report, Summary
+from ..report.tables import (
     environment_line,
     journal,
     label,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..cores import named
 from ..loads.open_loop import OPEN_LOOP
-from ..results import LoadResult, Report
-from ..tables import journal, label, median
+from ..measuring.cores import named
+from ..report.results import LoadResult, Report
+from ..report.tables import journal, label, median
 from . import markdown
 from .finding import summary, with_all_cores
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ..cores import named
-from ..results import LoadResult, Report
-from ..tables import show_ratio
+from ..measuring.cores import named
+from ..report.results import LoadResult, Report
+from ..report.tables import show_ratio
 from . import markdown
 
 _BLOCK = re.compile(r"(<!-- from several Pythons -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL)

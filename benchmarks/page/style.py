@@ -8,8 +8,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..results import LoadResult
-from ..tables import journal
+from ..report.results import LoadResult
+from ..report.tables import journal
 
 OURS, STOCK, SYNCHRONOUS, OTHERS = "#0072B2", "#D55E00", "#4D4D4D", "#B5B5B5"
 """Of the palette of Okabe and Ito, which people who see no red or no green can tell apart."""

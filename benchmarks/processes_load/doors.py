@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from sa_sqlite_pool import SQLiteDatabase
 
-from .. import engines
+from ..ways import engines
 
 Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """A session whose transaction is committed at the end of the block."""

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ..asked import Asked, at_least, at_most
-from ..environment import Environment
-from ..measuring import percentile
-from ..results import Books, Spread
-from ..settings import Settings
+from ..measuring.clocks import percentile
+from ..measuring.environment import Environment
+from ..report.asked import Asked, at_least, at_most
+from ..report.results import Books, Spread
+from ..ways.settings import Settings
 from .work import Share
 
 

@@ -14,9 +14,9 @@ from typing import Any, cast
 from sqlalchemy import CursorResult
 
 from ..loads.one_row_writes import ADD_ONE, ROWS
-from ..measuring import Tally, loop_lag
-from ..settings import Settings, settings_of
-from ..steps import check_count
+from ..measuring.clocks import Tally, loop_lag
+from ..ways.settings import Settings, settings_of
+from ..ways.steps import check_count
 from .doors import DOORS, Begin
 
 

@@ -1,4 +1,5 @@
 """What becomes of the log file, and what keeping it small costs.
 
-Three commands use it: ``wal_growth``, ``checkpoint_latency`` and ``wal_hour``, one floor up.
+Three commands, one floor up, use it: ``wal_growth``, and ``checkpoint_latency`` and ``wal_hour``,
+which have folders of their own here.
 """

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from sa_sqlite_pool import SQLiteDatabase
 
-from .. import engines
+from ..ways import engines
 
 _BEGIN = text("BEGIN")
 

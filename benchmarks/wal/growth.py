@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from time import perf_counter
 
-from ..measuring import Tally
+from ..measuring.clocks import Tally
 from .doors import Door, Make
 from .log_size import log_size, sampled
 from .pages import batches, update_rows

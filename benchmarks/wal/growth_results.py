@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..asked import Asked, at_least, at_most
-from ..environment import Environment
-from ..measuring import percentile
-from ..results import Books, Spread
+from ..measuring.clocks import percentile
+from ..measuring.environment import Environment
+from ..report.asked import Asked, at_least, at_most
+from ..report.results import Books, Spread
 from .growth import Growth
 from .log_size import MIB
 

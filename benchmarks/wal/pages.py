@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ..files import total
+from ..databases.files import total
 
 ROWS = 50_000
 ROWS_A_TRANSACTION = 500

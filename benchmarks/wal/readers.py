@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from ..measuring import Tally, WrongAnswerError
+from ..measuring.clocks import Tally, WrongAnswerError
 from .doors import Door
 from .pages import look
 

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from ..engines import Pragmas
-from ..settings import Settings
-from ..steps import Operation
+from .engines import Pragmas
+from .settings import Settings
+from .steps import Operation
 
 
 class Way(Protocol):

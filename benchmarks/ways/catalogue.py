@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .. import engines
-from ..contenders import STOCK, SYNCHRONOUS, Concurrent, Contender, OneThread
-from . import drivers, facade, threads
-from .engines import Connections, Sessions, through
+from . import drivers, engines, facade, threads
+from .asynchronous import Connections, Sessions, through
+from .contenders import STOCK, SYNCHRONOUS, Concurrent, Contender, OneThread
 
 READER, WRITER, SWAP_IN = "ReaderPool", "WriterPool", "SQLitePool"
 DROP_IN, PREPARED = "SQLitePool, imports", "prepared read"

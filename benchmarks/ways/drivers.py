@@ -14,10 +14,10 @@ import apsw
 import apsw.aio
 from aiosqlitepool import SQLiteConnectionPool
 
-from ..engines import BUSY_TIMEOUT_S, Pragmas
-from ..settings import Settings, settings_by
-from ..steps import Operation, Step, as_run, drive_async
 from .base import Open, Way
+from .engines import BUSY_TIMEOUT_S, Pragmas
+from .settings import Settings, settings_by
+from .steps import Operation, Step, as_run, drive_async
 
 POOL_SIZE = 5
 """aiosqlitepool's default."""

@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import PreparedRead, SQLiteDatabase
 
-from ..engines import Pragmas
-from ..settings import Settings, settings_of
-from ..steps import Operation, Run, Step, drive, drive_async
+from .asynchronous import execute
 from .base import Way
-from .engines import execute
+from .engines import Pragmas
+from .settings import Settings, settings_of
+from .steps import Operation, Run, Step, drive, drive_async
 from .threads import execute as execute_in_thread
 
 

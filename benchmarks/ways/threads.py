@@ -12,10 +12,10 @@ from typing import Any, cast
 from sqlalchemy import Connection, CursorResult, Engine
 from sqlalchemy.orm import Session
 
-from ..engines import Pragmas, synchronous
-from ..settings import Settings, settings_of
-from ..steps import Get, Operation, Step, drive
 from .base import Open, OpenSync, SyncWay, Way
+from .engines import Pragmas, synchronous
+from .settings import Settings, settings_of
+from .steps import Get, Operation, Step, drive
 
 Make = Callable[[Path, Pragmas], Engine]
 

@@ -74,12 +74,11 @@ class Closures:
         self._reader = reader
         self._label = label
         self._session_class = session_class
-        self._threads: set[int] = set()  # threads in which a closure runs
-        self._reads = Reads(reader, label, self._threads)
+        self._reads = Reads(reader, label, groups.threads)
 
     def assert_outside(self) -> None:
         """Raise ClosureError inside a closure: it would wait for its own end."""
-        if threading.get_ident() in self._threads:
+        if threading.get_ident() in self._groups.threads:
             raise ClosureError(
                 f"{self._label} was used inside a function given to run_write() or run_read(): it "
                 "would wait for itself; use the session or connection that the function was given"
@@ -127,16 +126,12 @@ class Closures:
 
     def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
         engine = self._groups.engine.sync_engine
-        return self._groups.run(lambda here: door(here, engine, self._checked(call, fn)))
+        checked = _checked(call, fn)
+        return self._groups.run(lambda here: door(here, engine, checked))
 
     async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:
         engine, line = self._reader.sync_engine, self._reads.line()
-
-        def checked(target: Any) -> T:
-            result = call(target)
-            _check_result(result, fn)
-            return result
-
+        checked = _checked(call, fn)
         patience: Patience | None = None
         while True:
             one = ReadCall(line, fn, door, engine, checked)
@@ -149,18 +144,15 @@ class Closures:
                 patience = patience or Patience(locked.rules, None, writing=False)
                 await patience.wait(locked.error)
 
-    def _checked(self, call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:
-        def checked(target: Any) -> T:
-            thread = threading.get_ident()
-            self._threads.add(thread)
-            try:
-                result = call(target)
-            finally:
-                self._threads.discard(thread)
-            _check_result(result, fn)
-            return result
 
-        return checked
+def _checked(call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:
+    def checked(target: Any) -> T:
+        result = call(target)
+        if type(result) not in _PLAIN:
+            _check_result(result, fn)
+        return result
+
+    return checked
 
 
 class RunsClosures(ABC):
@@ -246,8 +238,6 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict}
 
 
 def _check_result(result: object, fn: object) -> None:
-    if type(result) in _PLAIN:
-        return
     if isinstance(result, (Awaitable, types.GeneratorType, types.AsyncGeneratorType)):
         if isinstance(result, (types.CoroutineType, types.GeneratorType)):
             result.close()

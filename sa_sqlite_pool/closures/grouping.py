@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, final
+from typing import Any, TypeVar, final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
@@ -33,9 +33,11 @@ from ..compat.background import start_task
 from ..compat.greenlets import greenlet_spawn
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
+from ..execution.awaited import Awaited
+from ..execution.mailbox import Mailbox
 from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
-from ..system.loop_state import call_unless_closed
+from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import NotBegun, Patience, pause
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
@@ -48,49 +50,31 @@ T = TypeVar("T")
 # Seconds that a cancellation waits for a running function; then it is left to itself.
 _LET_GO_SECONDS = 1.0
 
+# Seconds for which calls may join a group: pool_recycle and pool_pre_ping are the check-out's.
+_LONGEST_SECONDS = 1.0
+
 # The leader waits as long as any call of the group does; each call has its own deadline.
 _FOR_EVER_SECONDS = 1_000_000.0
 
 
 @final
-class Call(Generic[T]):
+class Call(Awaited[T]):
     """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
 
-    ``deadline`` is the loop time until which it waits.
+    ``deadline`` is the loop time until which it waits, ``group`` the one that it waits in.
+    ``cancelled`` is True once no task awaits it any more.
     """
 
-    __slots__ = (
-        "_body",
-        "_error",
-        "_future",
-        "_on_drop",
-        "_result",
-        "_settled",
-        "_taken",
-        "cancelled",
-        "context",
-        "deadline",
-        "loop",
-        "task",
-    )
+    cancelled = False
+    group: Group
 
-    def __init__(
-        self,
-        body: Callable[[ThreadConnection], T],
-        loop: asyncio.AbstractEventLoop,
-        timeout: float,
-    ) -> None:
+    def __init__(self, body: Callable[[ThreadConnection], T], timeout: float) -> None:
+        self._loop = loop = asyncio.get_running_loop()
         self._body = body
-        self.loop = loop
         self.deadline = loop.time() + timeout
         self.task = asyncio.current_task(loop)
         self.context = contextvars.copy_context()
-        self.cancelled = False
         self._taken = threading.Lock()
-        self._settled = False
-        self._result: T
-        self._error: BaseException | None = None
-        self._future: asyncio.Future[None] = loop.create_future()
 
     @property
     def taken(self) -> bool:
@@ -112,47 +96,19 @@ class Call(Generic[T]):
     # -- in the loop ----------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
-        """Settle a call that has not run, and never will."""
+        """End a call that has not run, and never will. Outside any task."""
         self._error = error
-        self.settle()
+        self.report()
 
-    def settle(self) -> None:
-        """Report that the outcome is known."""
-        self._settled = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    async def outcome(self) -> T:
-        try:
-            await self._future
-        except asyncio.CancelledError:
-            self.cancelled = True
-            if not self.take():
-                await self._until_settled()
-            raise
-        if self._error is not None:
-            # Not kept: error, traceback, this frame and the call would be a reference cycle.
-            error, self._error = self._error, None
-            try:
-                raise error
-            finally:
-                del error
-        return self._result
-
-    async def _until_settled(self) -> None:
-        give_up = self.loop.time() + _LET_GO_SECONDS
-        while not self._settled and self.loop.time() < give_up:
-            self._future = self.loop.create_future()
-            timer = self.loop.call_at(give_up, self._wake)
-            try:
-                await self._future
-            except asyncio.CancelledError:
-                continue  # cancelled again: the outcome is on its way
-            finally:
-                timer.cancel()
+    def _begin_to_stop(self) -> None:
+        if self.cancelled:
+            return
+        self.cancelled = True
+        if self.take():
+            self._loop.call_soon(self.report)
+        else:
+            self._loop.call_later(_LET_GO_SECONDS, self.report)
+        self.group.end_if_unwanted()
 
 
 @final
@@ -161,8 +117,11 @@ class Group:
 
     def __init__(self, groups: Groups, first: Call[Any]) -> None:
         self._groups = groups
-        self._loop = first.loop
+        self._loop = first.get_loop()
+        self._post = of_running_loop(Mailbox).post
+        self._takes_until = self._loop.time() + _LONGEST_SECONDS
         self._calls: deque[Call[Any]] = deque([first])
+        first.group = self
         self._running: list[Call[Any]] = []
         self._closed = False
         pool = groups.pool
@@ -176,18 +135,23 @@ class Group:
             # Until it begins, or else the caller would be taken for the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None
             self._place.hand_to(task)
-        # Not in the first caller's context, which the timer would keep.
-        self._timer = self._loop.call_at(
-            first.deadline, self._look_at_deadlines, context=contextvars.Context()
-        )
-        self._leader.add_done_callback(self._led)
+        # Not in the first caller's context, which these would keep.
+        context = contextvars.Context()
+        self._timer = self._loop.call_at(first.deadline, self._look_at_deadlines, context=context)
+        self._leader.add_done_callback(self._led, context=context)
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Return whether another call may join, and overtake no other request."""
-        return self._loop is loop and not self._closed and self._place.is_last
+        return (
+            self._loop is loop
+            and not self._closed
+            and self._place.is_last
+            and loop.time() < self._takes_until
+        )
 
     def add(self, call: Call[Any]) -> None:
         self._calls.append(call)
+        call.group = self
 
     # -- its leader -----------------------------------------------------------------------------
 
@@ -209,7 +173,10 @@ class Group:
 
     async def _share(self, executor: Executor, fairy: PoolProxiedConnection) -> None:
         """Run one transaction, for as many calls as may share it."""
-        shared = SharedTransaction(executor, fairy, self._take_next, self._groups.deferred_keys)
+        shared = SharedTransaction(
+            *(executor, fairy, self._take_next, self._have_run),
+            *(self._groups.deferred_keys, self._groups.threads),
+        )
         try:
             if not executor.transaction.writing.begun:
                 await self._begin(executor)
@@ -217,10 +184,6 @@ class Group:
         except NotBegun:
             await self._wait_for_lock(executor)
             return
-        finally:
-            running, self._running = self._running, []
-            for call in running:
-                call.settle()
         executor.transaction.after_work()
 
     async def _begin(self, executor: Executor) -> None:
@@ -250,6 +213,21 @@ class Group:
                 self._running.append(call)
                 return call
         return None
+
+    def _have_run(self) -> None:
+        """Have the calls that were taken go on. Runs in the thread."""
+        if self._running:
+            self._post(self._report)
+
+    def _report(self) -> None:
+        # Before the leader goes on: calls that their tasks make at once are the next of the group.
+        running = self._running
+        try:
+            while running:
+                running.pop(0).report()
+        except BaseException:  # KeyboardInterrupt in a task: the others still get theirs
+            self._post(self._report)
+            raise
 
     def _led(self, leader: asyncio.Future[None]) -> None:
         """Close the group after its leader has ended, in whatever way."""
@@ -300,11 +278,12 @@ class Group:
 class Groups:
     """All calls of ``run_write()`` on one writer engine. ``together``: they may share a COMMIT.
 
-    Tasks of any number of event loops may share it.
+    ``threads`` are those in which a function runs. Tasks of any number of event loops may share it.
     """
 
     def __init__(self, engine: AsyncEngine, timeout: float, *, together: bool) -> None:
         self.engine = engine
+        self.threads: set[int] = set()
         self.timeout = timeout
         self.deferred_keys = DeferredKeys()
         self._together = together
@@ -329,23 +308,18 @@ class Groups:
         before it has begun drops it; later it is rolled back, unless its COMMIT has been sent.
         """
         self.pool.turn.assert_not_held()
-        call = Call(body, asyncio.get_running_loop(), self.timeout)
-        group = self.add(call)
-        try:
-            return await call.outcome()
-        finally:
-            if call.cancelled:
-                group.end_if_unwanted()
+        call = Call(body, self.timeout)
+        self.add(call)
+        return await call
 
-    def add(self, call: Call[Any]) -> Group:
-        """Give the call its place in line, and return its group."""
+    def add(self, call: Call[Any]) -> None:
+        """Give the call its place in line."""
         group = self._last
-        if group is None or not self._together or not group.takes(call.loop):
+        if group is None or not self._together or not group.takes(call.get_loop()):
             group = self._last = Group(self, call)
             self._groups.add(group)
         else:
             group.add(call)
-        return group
 
     def forget(self, group: Group) -> None:
         self._groups.discard(group)

@@ -25,6 +25,7 @@ import copy
 import sqlite3
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, NamedTuple, Protocol, final
 
 from greenlet import getcurrent
@@ -32,18 +33,18 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from ..compat.runners import Runner
 from ..driver.executor import Executor
-from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys
-from .thread_connection import ThreadConnection
+from .thread_connection import PROGRESS_STEPS, ThreadConnection
 
 # Bounds of one transaction. The rest comes next, before all later calls.
 MOST_WORK = 64
 LONGEST_SECONDS = 0.005
 
 _NAME = "sa_sqlite_pool"
+_SAVEPOINT = f"SAVEPOINT {_NAME}"
 
 
 class Work(Protocol):
@@ -63,21 +64,6 @@ class Work(Protocol):
 
     def run(self, here: ThreadConnection) -> None:
         """Run it; return when it is committed, or has failed."""
-
-
-@final
-class _Caller:
-    """Who waits for a function; nobody if the loop is closed."""
-
-    __slots__ = ("_work", "_worker")
-
-    def __init__(self, work: Work, worker: ConnectionThread) -> None:
-        self._work = work
-        self._worker = worker
-
-    @property
-    def cancelled(self) -> bool:
-        return self._work.cancelled or self._worker.must_stop
 
 
 class _Waiting(NamedTuple):
@@ -107,7 +93,9 @@ class SharedTransaction:
 
     :param fairy: the pool's proxy of the connection
     :param take_next: takes the next call in line, for this object only; None if there is none
+    :param ended: called when all that were taken have their outcomes
     :param deferred_keys: tells whether COMMIT may find violated foreign keys
+    :param threads: the threads in which functions run
     """
 
     def __init__(
@@ -115,17 +103,22 @@ class SharedTransaction:
         executor: Executor,
         fairy: PoolProxiedConnection,
         take_next: Callable[[], Work | None],
+        ended: Callable[[], None],
         deferred_keys: DeferredKeys,
+        threads: set[int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
         self._transaction = executor.transaction
         self._fairy = fairy
         self._take_next = take_next
+        self._ended = ended
         self._deferred_keys = deferred_keys
+        self._threads = threads
         self._clock = clock
         self._defers = False
         self._waiting: list[_Waiting] = []
+        self._here: ThreadConnection | None = None  # that of the function that runs
 
     def __call__(self, sqlite: sqlite3.Connection) -> None:
         """Run the calls in line, as many as may share it, and COMMIT.
@@ -135,19 +128,28 @@ class SharedTransaction:
         """
         checkout = self._transaction.checkout
         assert checkout is not None
-        leader = checkout.task
+        leader, thread = checkout.task, get_ident()
+        self._threads.add(thread)
         try:
+            self._executor.policy.other_work_begins(sqlite)
+            watch_progress(sqlite, self._look, PROGRESS_STEPS)
             self._run_all(sqlite)
             self._commit(sqlite)
         except BaseException as error:
             self._fail(error)
             raise
         finally:
+            self._threads.discard(thread)
             checkout.task = leader
             watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
             _roll_back(sqlite)
             sqlite.isolation_level = None  # a closure may have set another
+            self._ended()
+
+    def _look(self) -> bool:
+        """Return whether to stop the running statement. Called by SQLite."""
+        return self._here is not None and self._here.look()
 
     # -- the work -------------------------------------------------------------------------------
 
@@ -182,17 +184,20 @@ class SharedTransaction:
         self._transaction.checkout.task = work.task
         first = not self._waiting
         if not first:
-            sqlite.execute(f"SAVEPOINT {_NAME}")
-        here = ThreadConnection(
+            sqlite.execute(_SAVEPOINT)
+        here = self._here = ThreadConnection(
             *(sqlite, self._executor, self._fairy),
-            caller=_Caller(work, self._executor.worker),
+            caller=work,
             on_commit=getcurrent().switch,
             alone=first,
         )
-        here.watch()
         runner = Runner.take()
         runner.gr_context = work.context
-        if runner.switch(work.run, (here,), {}) is runner.outcome:  # it has failed
+        failed = runner.switch(work.run, (here,), {}) is runner.outcome
+        self._here = None
+        if here.touched:  # on a connection of another class, its handler has replaced this one
+            watch_progress(sqlite, self._look, PROGRESS_STEPS)
+        if failed:
             runner.finish()
             here.notice_end()
             here.end()

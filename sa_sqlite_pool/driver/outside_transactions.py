@@ -99,7 +99,7 @@ def setting_within(
     name, wanted = pragma.name, is_on(pragma.value)
 
     def at_end(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
-        transaction.forget_setting(name)
+        transaction.at_end.pop(name, None)  # it is set in another way
         if name == "foreign_keys":
             if bool(ask(connection, name)) is wanted:
                 return execute(connection, sql, parameters)
@@ -110,7 +110,7 @@ def setting_within(
                     "this one was begun by BEGIN, has written (CREATE and DROP count) or has a "
                     "savepoint; commit or roll back first, or send the PRAGMA before that",
                 )
-        transaction.set_at_end(name, sql)
+        transaction.at_end[name] = sql
         return NO_REPLY
 
     return at_end

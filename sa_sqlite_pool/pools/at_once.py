@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..compat.pool_records import is_current
 from ..driver.adapter import SQLiteConnection
-from ..driver.connector import Connector
 from ..execution.loop_budget import LoopBudget
 from ..execution.replies import Execute, Parameters, Reply
+from ..opening.connector import Connector
 from ..settings import NotGiven
 from ..turn.fair_semaphore import FairSemaphore
 from .resting import IdleConnections

@@ -16,12 +16,12 @@ from sqlalchemy.util.queue import Empty
 
 from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
-from ..driver.connector import Connector
-from ..driver.creator import Opened
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
 from ..execution.counts import EngineCounts
 from ..execution.loop_budget import LoopBudget
+from ..opening.connector import Connector
+from ..opening.creator import Opened
 from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,

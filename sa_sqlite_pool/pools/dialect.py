@@ -9,9 +9,9 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 
-from ..driver.connector import Connector
 from ..driver.executor import Executor
 from ..errors import ConfigurationError
+from ..opening.connector import Connector
 from ..settings import check_limit
 
 

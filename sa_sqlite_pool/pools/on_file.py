@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from ..database_file import DatabaseFile, database_file
-from ..driver.connector import Connector
+from ..opening.connector import Connector
 from ..settings import Role
 from ..transactions.rules import Rules
 from ..wal.keeper import WalKeeper

@@ -7,7 +7,7 @@ from typing import final
 
 from ..execution.counts import ConnectionCounts, Runs
 from ..sqlite.examination import Finding
-from ..sqlite.statements import LONGEST_REMEMBERED, classify
+from ..sqlite.statements import LONGEST_REMEMBERED, classify, may_defer
 
 # CPU seconds that a short statement takes at most in the thread, and
 SHORT_SECONDS = 0.000_3
@@ -33,7 +33,8 @@ class StatementFacts:
     (``kind_of_text``), or to SQLite's ``finding``, which is None while the text tells all.
     ``calls_functions`` says that it calls a function of the application. ``short`` counts
     consecutive short runs in the thread; ``inline``, runs on the event loop since the last long
-    one. ``steps_are_long`` says that SQLite computes for long between two rows, as an aggregate
+    one. ``may_defer`` says that foreign keys may be checked at COMMIT because of it.
+    ``steps_are_long`` says that SQLite computes for long between two rows, as an aggregate
     may. ``runs`` counts its runs.
     """
 
@@ -45,6 +46,7 @@ class StatementFacts:
         "inline",
         "kind",
         "kind_of_text",
+        "may_defer",
         "runs",
         "short",
         "sql",
@@ -55,6 +57,7 @@ class StatementFacts:
         self.sql = sql
         self.runs = runs
         self.kind = self.kind_of_text = classify(sql)
+        self.may_defer = may_defer(sql)
         self.finding: Finding | None = None
         self.calls_functions = False
         self.short = 0

@@ -2,12 +2,14 @@
 
 * ``busy_timeout``: SQLite itself must not wait for a lock, since it may run on the event loop. The
   application's value is remembered, and returned when it is queried.
-* ``query_only``: a swap-in connection is read-only as long as its role is "reader". * A reader
-attaches other files read-only, and ``PRAGMA optimize`` does nothing on it.
+* ``query_only``: a swap-in connection is read-only as long as its role is "reader".
+* A reader attaches other files read-only, and ``PRAGMA optimize`` does nothing on it.
+* What SQLite ignores within a transaction is sent at its end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from typing import final
 
@@ -203,6 +205,23 @@ class OwnSettings:
     def attached_for_writing(self) -> bool:
         """True if a file may have been attached otherwise than by a statement here."""
         return self._attached != self._authorizer.attached
+
+
+@final
+class SettingsAtEnd(dict[str, str]):
+    """PRAGMAs, by name, that take effect at the end of the transaction."""
+
+    __slots__ = ()
+
+    def send(self, connection: sqlite3.Connection, authorizer: Authorizer) -> None:
+        """Send the PRAGMAs that waited for the end. Runs in the thread.
+
+        An error here would look like one of the COMMIT, which has succeeded.
+        """
+        with contextlib.suppress(*dbapi.Error), authorizer.aside():
+            for name, sql in list(self.items()):
+                connection.execute(sql).close()
+                del self[name]
 
 
 # PRAGMAs of one connection that affect all connections to the file.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -13,16 +12,17 @@ from typing import Any, TypeVar, final
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..errors import OwnLockError, TransactionLostError
+from ..errors import OwnLockError
 from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi, is_busy
 from ..system.forks import rest
 from ..turn.permit import Permit, shorten
 from ..turn.snapshots import Snapshot
-from . import undone_schema
 from .attached import AttachedFiles
-from .changes import Changes
+from .changes import Changes, roll_back_schema
 from .locks import Patience, is_own_lock, may_pass
+from .losses import Losses
+from .own_settings import SettingsAtEnd
 from .placement import PlacementPolicy
 from .rules import Rules
 from .streams import CLOSED, TOO_OLD, OpenStream
@@ -32,30 +32,27 @@ T = TypeVar("T")
 
 
 @final
-class TransactionState:
+class TransactionState(Losses):
     """The transactions of one connection, one after the other.
 
     Whether one is open is always SQLite's own answer. ``checkout`` is the permit under which the
     connection is checked out of its pool; the running SQL is noted there for messages. ``wrote``
     says that the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
-    ``lost_by`` is why SQLite has ended it by itself, until :meth:`rollback` is called.
     ``begun_by_text`` says that the application has sent its own BEGIN. ``savepoints`` are SAVEPOINT
     statements to be sent with the next BEGIN. ``begun_here`` says, while the raw connection is
     lent, that the open transaction was not begun there.
 
-    ``snapshot`` is its entry in the file's read transactions, None if it needs none. ``too_old()``
-    makes the error of a transaction that was ended early, until its end is known. ``streams`` are
-    the cursors that are open between statements, and keep their snapshot. ``long`` is what the next
-    transaction is declared as.
+    ``snapshot`` is its entry in the file's read transactions, None if it needs none. ``streams``
+    are the cursors that are open between statements, and keep their snapshot. ``long`` is what the
+    next transaction is declared as. ``at_end`` are settings that are sent at its end.
     """
 
     __slots__ = (
-        "_at_end",
-        "_ended_here",
         "_gone",
         "_policy",
         "_rules",
         "_used_at_end",
+        "at_end",
         "attached",
         "begun_by_text",
         "begun_here",
@@ -63,18 +60,15 @@ class TransactionState:
         "changes",
         "checkout",
         "long",
-        "lost_by",
         "savepoints",
         "snapshot",
         "streams",
-        "too_old",
-        "worker",
         "writing",
         "wrote",
     )
 
     def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
-        self.worker = worker
+        super().__init__(worker, policy.counts)
         self._policy = policy
         self._rules = rules
         self.checkout: Permit | None = None
@@ -83,18 +77,15 @@ class TransactionState:
         self.changes = Changes(policy.authorizer)
         self.attached = AttachedFiles(policy.authorizer)
         self.snapshot: Snapshot | None = None
-        self.too_old: Callable[[], Exception] | None = None
         self.long = False
         self.streams: set[OpenStream] = set()
         self.writing = Writing(rules)
         self.savepoints: list[str] = []
         self.begun_here = False
         self.begun_by_text = False
-        self._at_end: dict[str, str] = {}  # PRAGMAs, by name
-        self._ended_here = False  # for a moment
+        self.at_end = SettingsAtEnd()
         self._gone = False  # given up, and its transaction has ended
         self._used_at_end = -1  # how often the connection was used when the last one ended
-        self.lost_by: str | None = None
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Await, as ``await_only`` does, and note a cancellation."""
@@ -210,7 +201,7 @@ class TransactionState:
             counts.committed(time.perf_counter() - began)
         else:
             if self.changes.schema:
-                undone_schema.roll_back(connection, self._policy.authorizer, self._rules)
+                roll_back_schema(connection, self._policy.authorizer, self._rules)
             else:
                 connection.execute(sql)
             counts.rollbacks += 1
@@ -220,8 +211,8 @@ class TransactionState:
             if self.attached.held:
                 self.attached.look_at_logs(connection)
         else:
-            if self._at_end:
-                self._settle(connection)
+            if self.at_end:
+                self.at_end.send(connection, self._policy.authorizer)
             self.writing.leave_file()
 
     def after_work(self, connection: sqlite3.Connection | None = None) -> None:
@@ -242,8 +233,8 @@ class TransactionState:
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
             self.changes.as_begun = None
-            if self._at_end:  # SQLite has ended the transaction, or refuses the PRAGMA
-                self._at_end.clear()
+            if self.at_end:  # SQLite has ended the transaction, or refuses the PRAGMA
+                self.at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None
             self._policy.writes = 0
             if self.writing.claim or self.writing.permit or self.attached.held:
@@ -298,11 +289,6 @@ class TransactionState:
             snapshot, self.snapshot = self.snapshot, None
             self._rules.snapshots.end(snapshot)
 
-    def assert_not_too_old(self) -> None:
-        """Raise the error of a transaction that was ended early."""
-        if self.too_old is not None:
-            raise self.too_old() from None
-
     def _end_early(self, snapshot: Snapshot, error: Callable[[], Exception]) -> None:
         if self.snapshot is snapshot:  # it has not ended by itself meanwhile
             self.too_old = error
@@ -348,26 +334,6 @@ class TransactionState:
         connection.execute("COMMIT")
         self._ended_here = True
 
-    # -- settings for after its end -------------------------------------------------------------
-
-    def set_at_end(self, name: str, sql: str) -> None:
-        """Have a PRAGMA sent at the end of the transaction."""
-        self._at_end[name] = sql
-
-    def forget_setting(self, name: str) -> None:
-        """Drop the PRAGMA that was to be sent at the end: it is set in another way."""
-        self._at_end.pop(name, None)
-
-    def _settle(self, connection: sqlite3.Connection) -> None:
-        """Send the PRAGMAs that waited for the end. Runs in the thread.
-
-        An error here would look like one of the COMMIT, which has succeeded.
-        """
-        with contextlib.suppress(*dbapi.Error), self._policy.authorizer.aside():
-            for name, sql in list(self._at_end.items()):
-                connection.execute(sql).close()
-                del self._at_end[name]
-
     # -- the raw connection ---------------------------------------------------------------------
 
     @property
@@ -379,47 +345,6 @@ class TransactionState:
         """Note, after a statement that found a transaction open or not, where it was begun."""
         is_open = self.worker.in_transaction
         self.begun_here = is_open and (self.begun_here or not was_open)
-
-    # -- ended by SQLite ------------------------------------------------------------------------
-
-    @property
-    def lost(self) -> bool:
-        """True if SQLite has ended it by itself, and :meth:`rollback` was not called yet."""
-        return self.lost_by is not None
-
-    def assert_not_lost(self) -> None:
-        """Refuse the rest of a transaction that SQLite has ended: it would be autocommitted."""
-        if self.lost_by is not None:
-            raise self._transaction_lost()
-
-    def assert_going_on(self) -> None:
-        """Refuse the rest of a transaction that SQLite has ended, or that was ended early."""
-        if self.lost_by is not None:
-            raise self._transaction_lost()
-        self.assert_not_too_old()
-
-    def take_loss(self) -> TransactionLostError | None:
-        """Return, once, the error of a transaction that SQLite has ended; None if it has not."""
-        return None if self.lost_by is None else self._take_loss()
-
-    def _take_loss(self) -> TransactionLostError:
-        lost, self.lost_by = self._transaction_lost(), None
-        return lost
-
-    def note_loss(self, was_open: bool, error: Exception) -> None:
-        """Note, after an error, whether SQLite has ended a transaction that was open."""
-        if self._ended_here:
-            return
-        if was_open and not self.worker.in_transaction and not self.worker.closed:
-            out_of = "out of memory" if isinstance(error, MemoryError) else ""
-            self.lost_by = str(error) or out_of or "the statement was stopped"
-            self._policy.counts.lost += 1
-
-    def _transaction_lost(self) -> TransactionLostError:
-        return TransactionLostError(
-            f"SQLite has rolled this transaction back by itself ({self.lost_by}); nothing of it is "
-            "kept: call rollback() and start again"
-        )
 
     # -- locks of its own -----------------------------------------------------------------------
 
@@ -456,8 +381,8 @@ class TransactionState:
 
         A checkpoint that cannot wait comes first, since each runs in the turn.
         """
-        if self._at_end:
-            self._settle(connection)
+        if self.at_end:
+            self.at_end.send(connection, self._policy.authorizer)
         log = self._rules.log
         size = None if log is None else log.relieve(connection)
         self.writing.leave_file()

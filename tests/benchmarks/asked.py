@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.results import LoadResult, Run, Summary
-from benchmarks.settings import Settings
+from benchmarks.report.results import LoadResult, Run, Summary
+from benchmarks.ways.settings import Settings
 
 ROUNDS = 3
 SETTINGS = Settings("pool", 1, 0, {}, "3.40.1")

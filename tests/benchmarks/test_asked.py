@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.asked_of_loads import asked_of_loads
+from benchmarks.asked.loads import asked_of_loads
 
 from .asked import result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.asked_of_cores import asked_of_cores
+from benchmarks.asked.cores import asked_of_cores
 
 from .asked import result
 

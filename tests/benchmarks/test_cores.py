@@ -10,7 +10,7 @@ import threading
 import pytest
 import typer
 
-from benchmarks.cores import limited, named, parse
+from benchmarks.measuring.cores import limited, named, parse
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no os.sched_setaffinity()")
 

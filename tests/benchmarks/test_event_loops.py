@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmarks.event_loops import run_loop
+from benchmarks.measuring.event_loops import run_loop
 
 from .calling import call
 

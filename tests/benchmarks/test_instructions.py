@@ -11,11 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import files, instructions
-from benchmarks.contenders import Contender
+from benchmarks import instructions
+from benchmarks.databases import files, items
 from benchmarks.instructions import OWNERS, count
-from benchmarks.loads import items, one_row_writes
+from benchmarks.loads import one_row_writes
 from benchmarks.ways import catalogue
+from benchmarks.ways.contenders import Contender
 
 _TIMES = 3
 

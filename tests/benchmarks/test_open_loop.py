@@ -13,15 +13,16 @@ from time import perf_counter
 
 import pytest
 
-from benchmarks import ticking
-from benchmarks.contenders import Pace, Part, Work
-from benchmarks.engines import PRAGMAS, Pragmas
-from benchmarks.loads import LOADS, items
+from benchmarks.databases import items
+from benchmarks.loads import LOADS
 from benchmarks.loads.base import Plan
-from benchmarks.measuring import Tally
-from benchmarks.open_loop import OpenLoop, schedule
-from benchmarks.settings import Settings
-from benchmarks.steps import Operation
+from benchmarks.measuring import ticking
+from benchmarks.measuring.clocks import Tally
+from benchmarks.ways.contenders import Pace, Part, Work
+from benchmarks.ways.engines import PRAGMAS, Pragmas
+from benchmarks.ways.open_loop import OpenLoop, schedule
+from benchmarks.ways.settings import Settings
+from benchmarks.ways.steps import Operation
 
 
 def part(name: str, pace: Pace, *, writes: bool = False) -> Part:

@@ -12,12 +12,12 @@ import pytest
 import typer
 from pydantic import TypeAdapter
 
-from benchmarks.cores import named
 from benchmarks.loads import LOADS
+from benchmarks.measuring.cores import named
 from benchmarks.page import blocks
 from benchmarks.plots import main, together
-from benchmarks.reports import read
-from benchmarks.results import Report, Summary
+from benchmarks.report.reports import read
+from benchmarks.report.results import Report, Summary
 
 from .calling import CORES, ROOT, Json, call
 

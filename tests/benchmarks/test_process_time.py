@@ -7,11 +7,11 @@ from time import process_time
 
 import pytest
 
-from benchmarks import measuring
-from benchmarks.contenders import Measurement
-from benchmarks.measuring import Meter, Tally, Usage
-from benchmarks.results import Run, Summary
-from benchmarks.settings import Settings
+from benchmarks.measuring import clocks
+from benchmarks.measuring.clocks import Meter, Tally, Usage
+from benchmarks.report.results import Run, Summary
+from benchmarks.ways.contenders import Measurement
+from benchmarks.ways.settings import Settings
 
 SETTINGS = Settings("pool", 1, 0, {}, "3.40.1")
 
@@ -38,8 +38,8 @@ def test_threads_count() -> None:
 def test_only_what_came_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """And all operations do, failed ones as well."""
     elapsed, processed = iter([100.0, 102.0]), iter([7.0, 8.0])
-    monkeypatch.setattr(measuring, "perf_counter", lambda: next(elapsed))
-    monkeypatch.setattr(measuring, "process_time", lambda: next(processed))
+    monkeypatch.setattr(clocks, "perf_counter", lambda: next(elapsed))
+    monkeypatch.setattr(clocks, "process_time", lambda: next(processed))
     meter, tally = Meter(), Tally()
     meter.start()
     tally.latencies_s += [0.1, 0.2, 0.3, 0.4]

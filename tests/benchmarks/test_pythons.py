@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from benchmarks.page import pythons
-from benchmarks.reports import read
-from benchmarks.results import Report
+from benchmarks.report.reports import read
+from benchmarks.report.results import Report
 
 from .calling import CORES, ROOT, call
 

@@ -13,16 +13,18 @@ import pytest
 from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
 from sqlalchemy import select, text
 
-from benchmarks import contenders, files, measuring, rounds
-from benchmarks.contenders import STOCK, Concurrent, Contender, Measurement, Part, Work
-from benchmarks.engines import PRAGMAS, Pragmas
-from benchmarks.loads import LOADS, items, one_row_writes, read_modify_write
+from benchmarks import rounds
+from benchmarks.databases import files, items
+from benchmarks.loads import LOADS, one_row_writes, read_modify_write
 from benchmarks.loads.base import Plan
-from benchmarks.measuring import Tally, WrongAnswerError
+from benchmarks.measuring import clocks
+from benchmarks.measuring.clocks import Tally, WrongAnswerError
 from benchmarks.rounds import Effort
-from benchmarks.settings import Settings
-from benchmarks.steps import Operation, Run, Statement, Steps, check_count, check_rows
-from benchmarks.ways import catalogue
+from benchmarks.ways import catalogue, contenders
+from benchmarks.ways.contenders import STOCK, Concurrent, Contender, Measurement, Part, Work
+from benchmarks.ways.engines import PRAGMAS, Pragmas
+from benchmarks.ways.settings import Settings
+from benchmarks.ways.steps import Operation, Run, Statement, Steps, check_count, check_rows
 
 READERS = (*catalogue.READING, *catalogue.OTHER_STOCK_POOLS[:2])
 WRITERS = (
@@ -177,7 +179,7 @@ def test_all_have_had_a_turn_before_the_clock_starts(
 ) -> None:
     """What has ended until then is not measured, what is under way is; nothing is lost."""
     clock = Clock()
-    for module in (contenders, measuring):
+    for module in (contenders, clocks):
         monkeypatch.setattr(module, "perf_counter", clock)
     lines: list[Line] = []
 

@@ -73,6 +73,7 @@ def _slowly(
 
     def linger() -> None:
         counts["windows"] += 1
+        # Other processes need real time to come in between; a checkpoint has no events to wait for.
         time.sleep(rng.uniform(0, _WINDOW_SECONDS))
 
     return Window(database, linger) if why_not() is None else contextlib.nullcontext()

@@ -124,7 +124,7 @@ class Campaign:
             if now >= next_end:
                 self._replace_one()
                 next_end = self._next_end()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS)  # a campaign goes on for so long; it waits for nothing
             self._on_progress(time.monotonic() - now)
 
     def _next_end(self) -> float:

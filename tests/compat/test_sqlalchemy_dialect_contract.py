@@ -107,7 +107,7 @@ async def test_how_the_dialect_connects(make_engine: MakeEngine, path: Path) -> 
 async def test_the_engines_creator(make_engine: MakeEngine) -> None:
     """The creator that an engine gives its pool takes one argument, ``connection_record``.
 
-    ``driver/creator.py`` knows by that whether the dialect opens connections, or the application.
+    ``opening/creator.py`` knows by that whether the dialect opens connections, or the application.
     """
     pool: Any = make_engine().pool
     assert list(inspect.signature(pool._creator).parameters) == ["connection_record"]

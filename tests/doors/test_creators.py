@@ -208,7 +208,7 @@ async def test_a_creator_s_file_that_was_inherited(
     used, fresh = (make_engine(SQLitePool, url=NOWHERE, async_creator=creator) for _ in range(2))
     async with used.connect() as connection:
         await connection.invalidate()
-    monkeypatch.setattr("sa_sqlite_pool.driver.connector.inherited_files", {str(path)})
+    monkeypatch.setattr("sa_sqlite_pool.opening.connector.inherited_files", {str(path)})
     for engine in (used, fresh, fresh):
         with pytest.raises(OperationalError, match="it was forked while a connection"):
             await engine.connect()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sa_sqlite_pool.sqlite.driver_errors import dbapi
 from tests.conftest import MakeEngine
 from tests.doors.other_drivers import MODULES, TracedConnection, creator_of
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, turn_of
+from tests.waiting import pauses
 
 IDS = text("SELECT id FROM items ORDER BY id")
 
@@ -216,10 +218,8 @@ async def test_locks_of_other_programs(
         waiting = make(pool)
         async with waiting.connect() as connection:
             await connection.rollback()
-        task = asyncio.create_task(update(waiting))
-        await asyncio.sleep(0.02)
-        outside.execute("ROLLBACK")
-        await task
+        with pauses(partial(outside.execute, "ROLLBACK")):
+            await update(waiting)
     outside.close()
 
 

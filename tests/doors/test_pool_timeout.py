@@ -21,16 +21,18 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.settings import LONGEST_SECONDS, check_timeout
 from sa_sqlite_pool.turn.file_turn import FileTurn
+from tests.cancelling import some_laps
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, until
+from tests.waiting import put_forward
 
 DOORS: dict[str, dict[str, Any]] = {
     "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
     "reader": {"poolclass": ReaderPool, "pool_size": 1},
     "writer": {"poolclass": WriterPool},
 }
-SHORT = {"write_timeout": 0.01, "read_timeout": 0.01}
-FIVE_TIMES_AS_LONG = 0.05
+HOUR = 3600.0
+AN_HOUR = {"write_timeout": HOUR, "read_timeout": HOUR}
 
 
 def pool_of(engine: AsyncEngine) -> FairPool:
@@ -39,7 +41,7 @@ def pool_of(engine: AsyncEngine) -> FairPool:
 
 
 async def wait_behind_another(engine: AsyncEngine) -> None:
-    """One has the only connection, for much longer than the engine's other time-outs."""
+    """One has the only connection, for longer than the engine's other time-outs."""
     waiting = pool_of(engine)
 
     async def use() -> None:
@@ -49,7 +51,8 @@ async def wait_behind_another(engine: AsyncEngine) -> None:
     async with engine.connect():
         task = asyncio.ensure_future(use())
         await until(lambda: waiting.waiting or task.done())
-        await asyncio.sleep(FIVE_TIMES_AS_LONG)
+        put_forward(2 * HOUR)
+        await some_laps()
     await task
 
 
@@ -57,7 +60,7 @@ async def wait_behind_another(engine: AsyncEngine) -> None:
 async def test_none_waits_as_long_as_it_takes(make_engine: MakeEngine, door: str) -> None:
     """As in SQLAlchemy's pools; so does the pool that ``dispose()`` puts in its place."""
     await create_items(make_engine(WriterPool))
-    engine = make_engine(**DOORS[door], **SHORT, pool_timeout=None)
+    engine = make_engine(**DOORS[door], **AN_HOUR, pool_timeout=None)
     await wait_behind_another(engine)
     await engine.dispose()
     await wait_behind_another(engine)
@@ -67,8 +70,8 @@ async def test_none_waits_as_long_as_it_takes(make_engine: MakeEngine, door: str
 async def test_not_given_is_the_other_time_out(make_engine: MakeEngine, door: str) -> None:
     """Of the right to write for writers, else of reading."""
     await create_items(make_engine(WriterPool))
-    engine = make_engine(**DOORS[door], **SHORT)
-    with pytest.raises(exc.TimeoutError, match=r"waited 0\.01 s"):
+    engine = make_engine(**DOORS[door], **AN_HOUR)
+    with pytest.raises(exc.TimeoutError, match=r"waited 3600\.00 s"):
         await wait_behind_another(engine)
 
 
@@ -91,7 +94,6 @@ async def test_a_checkout_without_limit_leaves_the_limit_of_the_write(
     async with engine.connect():
         task = asyncio.ensure_future(write())
         await until(lambda: pool_of(engine).waiting)
-        await asyncio.sleep(FIVE_TIMES_AS_LONG)
     has_it.release()
     await task
     assert await amounts(engine) == [1, 0, 0]

@@ -19,6 +19,7 @@ from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.files import site
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_free
+from tests.waiting import pauses
 
 
 def outsider(path: Path) -> sqlite3.Connection:
@@ -82,8 +83,8 @@ async def test_opening_waits_for_a_lock(path: Path, swap_in: AsyncEngine) -> Non
     shell = outsider(path)
     shell.execute("PRAGMA locking_mode = EXCLUSIVE")
     shell.execute("UPDATE items SET amount = 7")
-    asyncio.get_running_loop().call_later(0.05, shell.close)
-    assert await amounts(swap_in) == [7, 7, 7]
+    with pauses(shell.close):
+        assert await amounts(swap_in) == [7, 7, 7]
 
 
 async def test_a_raw_connection_given_back_with_a_transaction_frees_the_turn(

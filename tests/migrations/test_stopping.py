@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,13 @@ async def test_the_callers_context_reaches_the_revisions(
 async def cancelled_at(db: SQLiteDatabase, scripts: Scripts, number: int) -> str | None:
     """Cancel an upgrade at its ``number``-th call of SQLite; what was called, None: it was over."""
     loop, called = asyncio.get_running_loop(), list[str]()
+
+    def after_laps(count: int, function: Callable[[], None]) -> None:
+        if count:
+            loop.call_soon(after_laps, count - 1, function)
+        else:
+            function()
+
     migrating = asyncio.create_task(upgrade(db, "head", config=scripts.ini))
 
     def note(statement: str) -> None:
@@ -99,7 +107,7 @@ async def cancelled_at(db: SQLiteDatabase, scripts: Scripts, number: int) -> str
         if len(called) == number:
             arrived = threading.Event()
             loop.call_soon_threadsafe(migrating.cancel)
-            loop.call_soon_threadsafe(lambda: loop.call_later(0.001, arrived.set))
+            loop.call_soon_threadsafe(after_laps, 20, arrived.set)
             assert arrived.wait(10)
 
     def on_execute(_conn: object, _cursor: object, statement: str, *_: object) -> None:

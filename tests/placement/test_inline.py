@@ -188,24 +188,42 @@ async def test_a_cancellation_comes_before_or_after(
         assert not (await driver(connection)).in_transaction
 
 
+class WatchedLock:
+    """A lock; ``asked`` is set when a thread finds it taken."""
+
+    def __init__(self, asked: threading.Event) -> None:
+        self._lock, self._asked = threading.Lock(), asked
+        self.locked = self._lock.locked
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._asked.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 async def test_a_connection_that_is_given_up_meanwhile(engine: AsyncEngine, path: Path) -> None:
     """By another thread, in the middle of a statement: that is over before the rollback."""
     await learn(engine, WRITE)
     connection = await engine.connect()
     raw = await driver(connection)
     order: list[str] = []
-    worker, gone = raw.worker, threading.Event()
+    worker, gone, came = raw.worker, threading.Event(), threading.Event()
+    worker._here = WatchedLock(came)  # type: ignore[assignment]
 
     def done(_: object) -> None:
         order.append("gone")
         gone.set()
+        came.set()
 
     def use(_: sqlite3.Connection) -> None:
         taking = threading.Thread(target=lambda: worker.give_up("taken", keep=True, done=done))
         taking.start()
         taking.join()
         assert not worker.may_run_inline
-        assert not gone.wait(0.05)
+        assert came.wait(10)  # the thread, to where it waits, or beyond
         order.append("used")
 
     worker.run_here(use)

@@ -30,6 +30,9 @@ OURS = (SWAP_IN, ENGINES, FACADE)
 # Seconds; a program that waits as long as this has failed.
 PATIENCE = 5.0
 
+# Less than that, and longer than a program takes which does not wait, on a machine that is busy.
+_AT_ONCE = 4.0
+
 Executor = AsyncConnection | AsyncSession
 Listen = Callable[[AsyncEngine], None]
 Way = Callable[["Application"], AbstractAsyncContextManager[Executor]]
@@ -199,7 +202,7 @@ def _in_its_thread(function: Callable[[Any], None], connection: Any, _record: An
 async def at_once(work: Coroutine[Any, Any, T]) -> T:
     """The outcome of ``work``, in a task of its own, which waits for nobody's lock or turn."""
     task = asyncio.ensure_future(work)
-    await asyncio.wait([task], timeout=1.5)
+    await asyncio.wait([task], timeout=_AT_ONCE)
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
@@ -212,15 +215,6 @@ def outside(path: Path) -> Iterator[sqlite3.Connection]:
     """A plain connection of another program, which waits for no lock."""
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         yield connection
-
-
-async def until_it_waits() -> None:
-    """Let the loop run for long enough that a task which waits is seen to wait."""
-    for _ in range(200):
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.05)
-    for _ in range(200):
-        await asyncio.sleep(0)
 
 
 def is_locked(path: Path) -> bool:

@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from .doors import OURS, SWAP_IN, Application, Door, at_once, is_locked, outside, until_it_waits
+from tests.helpers import turn_of, until_waiting
+
+from .doors import OURS, SWAP_IN, Application, Door, at_once, is_locked, outside
 from .listeners import executing
 
 without_stock = pytest.mark.parametrize("door", OURS, indirect=True)
@@ -61,7 +63,7 @@ async def test_the_turn_of_the_attached_file(door: Door) -> None:
     async with other.writer.connect() as busy:
         await busy.execute(text("INSERT INTO o VALUES (1)"))
         task = asyncio.create_task(app.write("INSERT INTO other.o VALUES (2)"))
-        await until_it_waits()
+        await until_waiting(1, turn_of(other.path))
         assert not task.done()
         await busy.commit()
     await task

@@ -52,7 +52,9 @@ async def cancel_after(work: Coroutine[Any, Any, Any], steps: int, pause: float)
     task = asyncio.ensure_future(work)
     for _ in range(steps):
         await asyncio.sleep(0)
-    time.sleep(pause)  # the application computes, while threads finish what they were asked
+    # The application computes, while threads may finish what they were asked. Nothing is
+    # expected of the moment: what holds has to hold at each.
+    time.sleep(pause)
     if not task.cancel():
         await task
         return True

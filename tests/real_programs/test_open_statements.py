@@ -9,8 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_sqlite_pool import TurnAlreadyHeldError
+from tests.waiting import pauses
 
-from .doors import ENGINES, FACADE, OURS, SWAP_IN, Application, Door, at_once, until_it_waits
+from .doors import ENGINES, FACADE, OURS, SWAP_IN, Application, Door, at_once
 
 without_stock = pytest.mark.parametrize("door", OURS, indirect=True)
 INSERT = "INSERT INTO t (x) VALUES (1), (2), (3) RETURNING id"
@@ -149,10 +150,7 @@ async def test_a_reader_of_another_task_is_waited_for_without_wal(door: Door) ->
 
     reader = asyncio.create_task(read())
     await reading.wait()
-    writer = asyncio.create_task(app.write("UPDATE t SET x = 0"))
-    await until_it_waits()
-    assert not writer.done()
-    stop.set()
+    with pauses(stop.set):
+        await app.write("UPDATE t SET x = 0")
     await reader
-    await writer
     assert await app.value("SELECT count(*) FROM t WHERE x = 0") == 500

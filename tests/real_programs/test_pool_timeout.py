@@ -9,6 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from tests.cancelling import some_laps
+from tests.waiting import put_forward
+
 from .doors import FACADE, STOCK, SWAP_IN, Application, Door
 
 
@@ -40,10 +43,12 @@ async def hold(app: Application, *, writes: bool) -> tuple[asyncio.Task[None], a
 @pytest.mark.parametrize("writes", [False, True], ids=["reader", "writer"])
 async def test_none_waits_as_long_as_it_takes(door: Door, writes: bool) -> None:
     """It is served when the connection comes back, however long the other time-outs are."""
-    app = await opened(door, None, read_timeout=0.1, write_timeout=0.1)
+    app = await opened(door, None, read_timeout=1.0, write_timeout=1.0)
     holder, release = await hold(app, writes=writes)
     waiter = asyncio.create_task((await_read, await_write)[writes](app))
-    await asyncio.sleep(0.3)
+    await some_laps()
+    put_forward(3.0)  # less than these tests have for a program
+    await some_laps()
     assert not waiter.done()
     release.set()
     await holder

@@ -19,6 +19,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.errors import OwnLockError
+from tests.waiting import pauses
 
 _numbers = itertools.count()
 
@@ -86,13 +87,13 @@ async def test_other_tasks_wait(door: str, url: str) -> None:
 
         async def read() -> int | None:
             async with reader.connect() as connection:
-                asyncio.get_running_loop().call_later(0.01, go_on.set)
                 count: int | None = await connection.scalar(text("SELECT count(*) FROM item"))
                 return count
 
         writing = asyncio.create_task(write())
         await wrote.wait()
-        assert await read() in {0, 1}
+        with pauses(go_on.set):
+            assert await read() in {0, 1}
         await writing
         assert await read() == 1
 
@@ -135,8 +136,8 @@ async def test_its_own_reading_is_not_to_blame_for_the_lock_of_others(door: str,
             await stream.fetchone()
             writing = asyncio.create_task(write())
             await wrote.wait()
-            async with reader.connect() as connection:
-                asyncio.get_running_loop().call_later(0.01, go_on.set)
-                assert await connection.scalar(text("SELECT count(*) FROM item")) in {0, 1}
+            with pauses(go_on.set):
+                async with reader.connect() as connection:
+                    assert await connection.scalar(text("SELECT count(*) FROM item")) in {0, 1}
             await stream.close()
         await writing

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ForbiddenWriteError
+from tests.helpers import turn_of, until_waiting
 
 from .doors import (
     ENGINES,
@@ -20,7 +21,6 @@ from .doors import (
     Executor,
     at_once,
     is_locked,
-    until_it_waits,
 )
 
 SCRATCH = [
@@ -180,7 +180,7 @@ async def test_it_waits_for_its_turn(door: Door, statements: list[str]) -> None:
     async with app.writer.connect() as other:
         await other.execute(text("UPDATE t SET x = x"))
         go.set()
-        await until_it_waits()
+        await until_waiting(1, turn_of(app.path))
         assert not task.done()
         await other.commit()
     await task

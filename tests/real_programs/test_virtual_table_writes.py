@@ -10,8 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ForbiddenWriteError
+from tests.helpers import turn_of, until_waiting
 
-from .doors import READERS, Door, is_locked, outside, until_it_waits
+from .doors import READERS, Door, is_locked, outside
 from .parameters import first
 from .test_virtual_tables import CHANGES, Expected, expected
 
@@ -43,7 +44,7 @@ async def test_it_waits_for_its_turn(door: Door, expected: Expected, sql: str) -
     async with app.writer.connect() as writer:
         await writer.execute(text("INSERT INTO busy VALUES (1)"))
         task = asyncio.create_task(app.write(sql))
-        await until_it_waits()
+        await until_waiting(1, turn_of(app.path))
         assert not task.done()
         await writer.commit()
     await task

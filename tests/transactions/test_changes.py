@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.sqlite.authorizer import Authorizer
-from sa_sqlite_pool.transactions import undone_schema
+from sa_sqlite_pool.transactions import changes
 
 
 def test_it_is_rolled_back_whatever_a_question_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,12 +18,12 @@ def test_it_is_rolled_back_whatever_a_question_says(monkeypatch: pytest.MonkeyPa
     def ask(_connection: sqlite3.Connection, _pragma: str) -> int:
         raise MemoryError
 
-    monkeypatch.setattr(undone_schema, "ask", ask)
+    monkeypatch.setattr(changes, "ask", ask)
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute("BEGIN")
     connection.execute("CREATE TABLE item (i)")
     rules: Any = SimpleNamespace(owner=connection, label="app.db")
     with pytest.raises(MemoryError):
-        undone_schema.roll_back(connection, Authorizer(), rules)
+        changes.roll_back_schema(connection, Authorizer(), rules)
     assert not connection.in_transaction
     connection.close()

@@ -14,8 +14,8 @@ from matplotlib.ticker import MultipleLocator
 
 from sa_sqlite_pool import WalSettings
 
+from ..log_size import MIB
 from .hour import Hour
-from .log_size import MIB
 from .phases import HOUR, Phase
 
 _INCHES = (12.0, 6.5)

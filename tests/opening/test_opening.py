@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
+from sa_sqlite_pool.opening import connector, set_up
 from sa_sqlite_pool.sqlite import configuring
 from tests.conftest import MakeEngine
 from tests.helpers import driver
@@ -46,7 +46,8 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         connection.set_trace_callback(told.append)
         return configure(connection, *arguments, **options)
 
-    monkeypatch.setattr(connector, "configure", traced)
+    for module in (connector, set_up):
+        monkeypatch.setattr(module, "configure", traced)
     return told
 
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from .. import files
-from ..measuring import Tally
-from ..rounds import rotated
-from ..settings import Settings, settings_of
-from .doors import Door, Make
-from .log_size import sampled
+from ...databases import files
+from ...measuring.clocks import Tally
+from ...rounds import rotated
+from ...ways.settings import Settings, settings_of
+from ..doors import Door, Make
+from ..log_size import sampled
+from ..schedule import arrivals
+from ..watching import checkpoints, watched
 from .rows import Move, move_row, moves
-from .schedule import arrivals
-from .watching import checkpoints, watched
 
 TASKS = 50
 PACE = 100

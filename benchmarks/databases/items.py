@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped
 
-from ..steps import Get, Run, Statement, Steps, check_rows
+from ..ways.steps import Get, Run, Statement, Steps, check_rows
 
 ROWS = 100_000
 

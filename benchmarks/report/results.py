@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from ..measuring.clocks import percentile
+from ..measuring.environment import Environment
+from ..ways.contenders import Measurement
+from ..ways.settings import Settings
 from .asked import Asked
-from .contenders import Measurement
-from .environment import Environment
-from .measuring import percentile
-from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

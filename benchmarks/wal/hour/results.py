@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..environment import Environment
-from ..measuring import percentile
+from ...measuring.clocks import percentile
+from ...measuring.environment import Environment
+from ..log_size import MIB
 from .hour import Hour
-from .log_size import MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from .asked import Asked, at_least, at_most
-from .cores import Cores
-from .loads.scaling import FEW, MANY, TURNS
-from .loads.social import POOL_OF_100
-from .results import LoadResult, Run, Summary, ratio
-from .ways.catalogue import (
-    ENGINES,
-    FACADE,
-    READER,
-    RUN_WRITE,
-    RUN_WRITE_CORE,
-    SWAP_IN,
-    WRITER,
-)
+from ..loads.scaling import FEW, MANY, TURNS
+from ..loads.social import POOL_OF_100
+from ..measuring.cores import Cores
+from ..report.asked import Asked, at_least, at_most
+from ..report.results import LoadResult, Run, Summary, ratio
+from ..ways.catalogue import ENGINES, FACADE, READER, RUN_WRITE, RUN_WRITE_CORE, SWAP_IN, WRITER
 
 Loads = dict[str, LoadResult]
 Ratio = Callable[[Summary], float | None]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ClauseElement, Executable, Select, TextClause
 from sqlalchemy.dialects import sqlite
 
-from .measuring import WrongAnswerError
+from ..measuring.clocks import WrongAnswerError
 
 _NAMED = sqlite.dialect(paramstyle="named")
 """``:name``, which every driver takes."""

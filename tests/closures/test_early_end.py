@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import SQLiteDatabase, TransactionLostError
-from sa_sqlite_pool.closures.losses import comes_from
+from sa_sqlite_pool.closures.early_end import comes_from
 from tests.closures.work import add, added, in_line
 from tests.helpers import Item
 

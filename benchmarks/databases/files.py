@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from .engines import synchronous
+from ..ways.engines import synchronous
 
 
 def create(template: Path, fill: Callable[[Connection], None]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..contenders import Measurement
-from ..environment import Environment
-from ..results import Run, Spread, Summary
+from ...measuring.environment import Environment
+from ...report.results import Run, Spread, Summary
+from ...ways.contenders import Measurement
+from ..log_size import MIB
 from . import rows
 from .latency import Entrant
-from .log_size import MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
+from ..measuring.clocks import Meter, Tally, Usage, loop_lag
+from ..measuring.event_loops import RunLoop
+from .base import Open, OpenSync, SyncWay, Way
 from .engines import Pragmas
-from .event_loops import RunLoop
-from .measuring import Meter, Tally, Usage, loop_lag
 from .settings import Settings
 from .steps import Operation
-from .ways.base import Open, OpenSync, SyncWay, Way
 
 STOCK = "stock"
 """Whom all others are compared with."""

@@ -1,4 +1,4 @@
-"""How a connection is opened: arguments, PRAGMAs, the switch to WAL, functions, the authorizer.
+"""How a connection is opened: where the database is, with which arguments, and in which tries.
 
 SQLAlchemy's dialect opens the aiosqlite connection itself, so that ``do_connect`` listeners,
 ``async_creator`` and ``connect_args`` of the application work as they do without this package. The
@@ -12,11 +12,10 @@ connection is opened early, and SQLite is asked for the file (:meth:`Connector.f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sqlite3
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, MutableSequence
+from collections.abc import Awaitable, Callable, MutableSequence
 from functools import cached_property
 from typing import Any, final
 
@@ -24,7 +23,7 @@ import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
-from ..compat.main_greenlets import keep_main_greenlet
+from ..driver.executor import Executor
 from ..errors import ConfigurationError, DatabaseNotUsableError
 from ..execution.connection_thread import (
     ConnectionThread,
@@ -36,29 +35,19 @@ from ..execution.shared_thread import SharedThread
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
 from ..files.site import Site
-from ..settings import ConnectionSettings, Placement, Role
-from ..sqlite.authorizer import Authorizer
-from ..sqlite.configuring import NotPrepared, configure, file_of, is_prepared
+from ..settings import ConnectionSettings, Role
+from ..sqlite.configuring import NotPrepared, configure
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.isolation import take_isolation_level
-from ..sqlite.shared_hooks import install_authorizer
 from ..transactions.locks import is_lock, keep_trying
-from ..transactions.placement import PlacementPolicy
-from ..transactions.rules import Log, Rules
+from ..transactions.rules import Rules
 from .creator import Arguments, Creator, Opened
-from .executor import Executor
-
-# PRAGMAs of the file or the writer; a reader neither needs nor may set them.
-_WRITER_PRAGMAS = frozenset(
-    {"auto_vacuum", "journal_mode", "journal_size_limit", "page_size", "wal_autocheckpoint"}
-)
+from .set_up import SetUp, SetUps
 
 
 @final
 class Connector:
     """Opens the connections of one engine. It outlives the pool, which ``dispose()`` replaces.
 
-    ``isolation_level`` is the level of the connection opened last; None is autocommit.
     ``knows_file`` says that ``location`` is the file in use; until then, call :meth:`find_file`.
     """
 
@@ -69,21 +58,20 @@ class Connector:
         self.settings = settings
         self.shared_thread = SharedThread()
         self.counts = EngineCounts()
-        self.isolation_level: str | None = ""
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._arguments = Arguments()
         self._creator = Creator(creator)
+        self._set_ups = SetUps(role, settings, self._arguments, self._creator, self.counts)
         self._dialect: Any = None
         self._database: object = None  # the name that this object told the dialect to open
         # What was opened by that name, and its set-up if that was tried already.
-        self._own: weakref.WeakKeyDictionary[aiosqlite.Connection, _SetUp | None] = (
+        self._own: weakref.WeakKeyDictionary[aiosqlite.Connection, SetUp | None] = (
             weakref.WeakKeyDictionary()
         )
         self._rules: Rules | None = None  # of the pool, while it opens a connection
         self._opens_itself = self._creator.by_dialect
         self._private_directory: PrivateDirectory | None = None
-        self._prepared = False
         self._probing = False
 
     # -- before: the location -------------------------------------------------------------------
@@ -195,6 +183,11 @@ class Connector:
         await self.site.inspect(self._seconds)
 
     @property
+    def isolation_level(self) -> str | None:
+        """The level of the connection opened last; None is autocommit."""
+        return self._set_ups.isolation_level
+
+    @property
     def in_memory(self) -> bool:
         """True for a database in memory, which is gone with its last connection."""
         return self.location.path is None
@@ -228,7 +221,7 @@ class Connector:
         location.check()
         _check_not_inherited(location)
         if self.role is Role.READER and location.path is not None:
-            if not self._prepared and (self.site.doubtful or not location.has_pages()):
+            if not self._set_ups.prepared and (self.site.doubtful or not location.has_pages()):
                 await_only(self._prepare())  # a reader could not even open it
             location = location.with_parameter("mode", "ro")
         if location.path is not None:
@@ -241,7 +234,8 @@ class Connector:
         self._arguments.complete(parameters, self.location, self.settings)
         if arguments[:1] != (self._database,):
             return await open_connection(arguments, parameters)
-        set_up = self._set_up_own()
+        # Without the rules of a pool, the connection is opened early.
+        set_up = None if self._rules is None else self._new_set_up(self._rules, own=True)
         connection = await open_connection(arguments, parameters, set_up and set_up.at_once)
         self._own[connection] = set_up
         return connection
@@ -281,20 +275,20 @@ class Connector:
                 await self._try(lambda: worker.run(set_up))
             finally:
                 await worker.close()
-        self._prepared = True
+        self._set_ups.prepared = True
 
     # -- after: the set-up in the connection's thread -------------------------------------------
 
     async def finish(self, opened: Opened, rules: Rules) -> Executor:
         """Set up the connection that :meth:`open` has returned, as far as that is left to do."""
         worker, own = self._worker_of(opened)
-        set_up = self._own.get(opened.raw) or _SetUp(self, self._policy(), rules.log, own=own)
+        set_up = self._own.get(opened.raw) or self._new_set_up(rules, own=own)
         if own:
             self._own[opened.raw] = None
         try:
             await self._set_up(worker, set_up)
-            if self.settings.on_connect is not None or self._must_be_made_read_only:
-                await worker.run(lambda connection: self._complete(connection, set_up.policy))
+            if set_up.is_incomplete:
+                await worker.run(set_up.complete)
         except asyncio.CancelledError:
             worker.give_up("it was never opened", keep=False, done=lambda _: None)
             raise
@@ -313,48 +307,25 @@ class Connector:
         self.shared_thread.note_connection()
         return worker, own
 
-    def _policy(self) -> PlacementPolicy:
-        return PlacementPolicy(
-            self._placement, Authorizer(), self._arguments.cached_statements, self.counts
+    def _new_set_up(self, rules: Rules, *, own: bool) -> SetUp:
+        return SetUp(
+            self._set_ups,
+            self.location,
+            self.site,
+            rules.log,
+            own=own,
+            read_only=self.opens_read_only,
         )
 
-    def _set_up_own(self) -> _SetUp | None:
-        """Return the set-up of a connection that is opened now; None before the rules are known."""
-        if self._rules is None:
-            return None
-        return _SetUp(self, self._policy(), self._rules.log, own=True)
-
-    async def _set_up(self, worker: ConnectionThread, set_up: _SetUp) -> None:
+    async def _set_up(self, worker: ConnectionThread, set_up: SetUp) -> None:
         """Set a connection up, unless that was done when it was opened."""
-        if not set_up.done and self.reads_first(own=set_up.own):
+        if not set_up.done and set_up.reads_first:
             try:
                 await worker.run(set_up)
             except dbapi.failures(NotPrepared):
                 await self._prepare()  # or raise what is wrong
         if not set_up.done:
             await self._try(lambda: worker.run(set_up))
-
-    def set_up_in_thread(
-        self, connection: sqlite3.Connection, policy: PlacementPolicy, log: Log | None, *, own: bool
-    ) -> None:
-        """Set a connection up, in its thread. It may be called again after an error."""
-        reads_first = self.reads_first(own=own)
-        if not own:
-            self._check_same_file(connection)
-        if reads_first and not is_prepared(connection, self.settings.pragmas):
-            raise NotPrepared
-        alone = self.site.doubtful
-        switched = configure(connection, self.location, self._pragmas(), alone=alone)
-        if log is not None:
-            self._leave_to(log, connection, new=switched)
-        if own and type(connection) is self._arguments.own_class:
-            policy.is_new(connection)
-        install_authorizer(connection, policy.authorizer)
-        self._prepared = self._prepared or reads_first
-
-    def reads_first(self, *, own: bool) -> bool:
-        """Return whether it is unknown if the database is as readers need it."""
-        return own and self.opens_read_only and self.location.writable and not self._prepared
 
     async def _try(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Wait for locks: of a recovery, or of the close of another process's last connection.
@@ -367,15 +338,6 @@ class Connector:
             if not is_lock(error):
                 raise
             raise self._locked_out(error) from error
-
-    def _check_same_file(self, connection: sqlite3.Connection) -> None:
-        path = file_of(connection)
-        if (None if path is None else os.path.realpath(path)) != self.location.file:
-            raise ConfigurationError(
-                f"{self._creator!r}, or a do_connect listener, has opened {path or ':memory:'}, "
-                f"and {self.location.label} before; this pool is for one database, whose file has "
-                "one turn: make an engine for each"
-            )
 
     @property
     def _seconds(self) -> float:
@@ -391,79 +353,10 @@ class Connector:
             "on the file the same journal_mode, or raise write_timeout or read_timeout"
         )
 
-    def _pragmas(self) -> Mapping[str, Any]:
-        pragmas = self.settings.pragmas
-        if self.role is Role.READER:
-            return {k: v for k, v in pragmas.items() if k not in _WRITER_PRAGMAS}
-        return pragmas
-
-    @property
-    def _placement(self) -> Placement:
-        placement = self.settings.placement
-        # A remote server may delay any statement, and so may a converter of the application.
-        unknown = self.site.doubtful or self._arguments.convert
-        return Placement.THREAD if placement is Placement.AUTO and unknown else placement
-
     @property
     def opens_read_only(self) -> bool:
         """True if SQLite itself opens the file read-only."""
         return self.role is Role.READER and self._opens_itself and self.location.path is not None
-
-    @property
-    def _must_be_made_read_only(self) -> bool:
-        return self.role is Role.READER and not self.opens_read_only
-
-    def _leave_to(self, log: Log, connection: sqlite3.Connection, *, new: bool) -> None:
-        """Leave checkpoints to the keeper of the log."""
-        if log.keeps and "wal_autocheckpoint" not in self.settings.pragmas:
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
-        if new:
-            connection.execute("PRAGMA schema_version").fetchone()  # the first read creates it
-        log.found()
-
-    def _complete(self, connection: sqlite3.Connection, policy: PlacementPolicy) -> None:
-        if self.settings.on_connect is not None:
-            policy.functions_may_have_changed()
-            self.settings.on_connect(connection)
-            if connection.in_transaction:
-                connection.execute("COMMIT")
-            policy.settings.switch_off_waiting(connection)
-        if self._must_be_made_read_only:
-            policy.settings.set_read_only(connection, True)
-
-
-@final
-class _SetUp:
-    """The set-up of one connection, called in its thread in as many tries as it takes.
-
-    ``done`` says that it has succeeded; ``own``, that the connection was opened with the
-    connector's arguments.
-    """
-
-    def __init__(
-        self, connector: Connector, policy: PlacementPolicy, log: Log | None, *, own: bool
-    ) -> None:
-        self.policy = policy
-        self.own = own
-        self.done = False
-        self._connector = connector
-        self._log = log
-        self._begun = False
-
-    def __call__(self, connection: sqlite3.Connection) -> None:
-        if not self._begun:
-            self._begun = True
-            dbapi.learn(connection)
-            if not self.own:
-                keep_main_greenlet()  # in a thread that was started elsewhere
-            self._connector.isolation_level = take_isolation_level(connection)
-        self._connector.set_up_in_thread(connection, self.policy, self._log, own=self.own)
-        self.done = True
-
-    def at_once(self, connection: sqlite3.Connection) -> None:
-        """Try once, in the hop that opens the connection; the next try raises what is wrong."""
-        with contextlib.suppress(Exception):
-            self(connection)
 
 
 class _Found(Exception):  # noqa: N818 - no error: the answer of a probe

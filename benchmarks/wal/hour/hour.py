@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from ..measuring import Tally
+from ...measuring.clocks import Tally
+from ..doors import Door, Make
+from ..log_size import sampled
+from ..pages import ROWS, add_rows, update_rows
+from ..readers import overlap, read
+from ..schedule import arrivals
+from ..watching import Sight, watched
 from . import outsider
-from .doors import Door, Make
-from .log_size import sampled
-from .pages import ROWS, add_rows, update_rows
 from .phases import Phase, Reader
-from .readers import overlap, read
-from .schedule import arrivals
-from .watching import Sight, watched
 
 _IMPORTS_A_MIB = 2
 _STAYS = 0.8

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from .asked import Asked, at_least, at_most
-from .asked_of_loads import Loads, asked_if, most, runs_of, with_cores
-from .contenders import STOCK
-from .cores import Cores, named
-from .loads.open_loop import OPEN_LOOP
-from .results import LoadResult, Run, Summary, ratio
-from .ways.catalogue import (
+from ..loads.open_loop import OPEN_LOOP
+from ..measuring.cores import Cores, named
+from ..report.asked import Asked, at_least, at_most
+from ..report.results import LoadResult, Run, Summary, ratio
+from ..ways.catalogue import (
     DROP_IN,
     ENGINES,
     FACADE,
@@ -25,6 +23,8 @@ from .ways.catalogue import (
     RUN_WRITE_CORE,
     SWAP_IN,
 )
+from ..ways.contenders import STOCK
+from .loads import Loads, asked_if, most, runs_of, with_cores
 
 _PROCESS_TIME = {
     ("point-reads", ENGINES): 1.6,

@@ -19,10 +19,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple, cast
 
-from . import ticking
+from ..measuring import ticking
+from ..measuring.clocks import Meter, Tally, loop_lag
+from .base import Open, Way
 from .contenders import Concurrent, Measurement, Measurements, Part, Work, doing, prepare
-from .measuring import Meter, Tally, loop_lag
-from .ways.base import Open, Way
 
 _LEAD_S = 0.05
 """From when the other process is told the moments to the first of them."""

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ..files import total
+from ...databases.files import total
 
 ROWS = 100_000
 _FAR = 2**31

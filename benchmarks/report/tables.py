@@ -8,13 +8,13 @@ from typing import Protocol
 from rich.console import Console
 from rich.table import Table
 
+from ..measuring.cores import named
+from ..measuring.environment import Environment
+from ..ways.contenders import SYNCHRONOUS
+from ..ways.settings import Settings
 from .asked import asked_table
-from .contenders import SYNCHRONOUS
-from .cores import named
-from .environment import Environment
 from .output import table
 from .results import Books, LoadResult, Report, Run, Spread, Summary
-from .settings import Settings
 
 _NOTHING = "-"
 

@@ -1,0 +1,71 @@
+"""Transactions that end otherwise than by their commit or rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import TransactionLostError
+from ..execution.connection_thread import ConnectionThread
+from ..execution.counts import ConnectionCounts
+
+
+class Losses:
+    """What else has ended the transaction of one connection, and the error of what goes on with it.
+
+    ``lost_by`` is why SQLite has ended it by itself, until the rollback is called. ``too_old()``
+    makes the error of a transaction that was ended early, until its end is known. ``counts`` are
+    the counters of the connection.
+    """
+
+    __slots__ = ("_counts", "_ended_here", "lost_by", "too_old", "worker")
+
+    def __init__(self, worker: ConnectionThread, counts: ConnectionCounts) -> None:
+        self.worker = worker
+        self._counts = counts
+        self.lost_by: str | None = None
+        self.too_old: Callable[[], Exception] | None = None
+        self._ended_here = False  # for a moment, by the package
+
+    @property
+    def lost(self) -> bool:
+        """True if SQLite has ended it by itself, and :meth:`rollback` was not called yet."""
+        return self.lost_by is not None
+
+    def assert_not_lost(self) -> None:
+        """Refuse the rest of a transaction that SQLite has ended: it would be autocommitted."""
+        if self.lost_by is not None:
+            raise self._transaction_lost()
+
+    def assert_going_on(self) -> None:
+        """Refuse the rest of a transaction that SQLite has ended, or that was ended early."""
+        if self.lost_by is not None:
+            raise self._transaction_lost()
+        self.assert_not_too_old()
+
+    def take_loss(self) -> TransactionLostError | None:
+        """Return, once, the error of a transaction that SQLite has ended; None if it has not."""
+        return None if self.lost_by is None else self._take_loss()
+
+    def _take_loss(self) -> TransactionLostError:
+        lost, self.lost_by = self._transaction_lost(), None
+        return lost
+
+    def note_loss(self, was_open: bool, error: Exception) -> None:
+        """Note, after an error, whether SQLite has ended a transaction that was open."""
+        if self._ended_here:
+            return
+        if was_open and not self.worker.in_transaction and not self.worker.closed:
+            out_of = "out of memory" if isinstance(error, MemoryError) else ""
+            self.lost_by = str(error) or out_of or "the statement was stopped"
+            self._counts.lost += 1
+
+    def _transaction_lost(self) -> TransactionLostError:
+        return TransactionLostError(
+            f"SQLite has rolled this transaction back by itself ({self.lost_by}); nothing of it is "
+            "kept: call rollback() and start again"
+        )
+
+    def assert_not_too_old(self) -> None:
+        """Raise the error of a transaction that was ended early."""
+        if self.too_old is not None:
+            raise self.too_old() from None
