@@ -67,7 +67,7 @@ class Work(Protocol):
 
 @final
 class _Caller:
-    """The task that waits for a function; none does once its loop is closed."""
+    """Who waits for a function; nobody if the loop is closed."""
 
     __slots__ = ("_work", "_worker")
 
