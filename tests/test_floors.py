@@ -44,6 +44,16 @@ EXCEPTIONS = {("__init__", "integrations.fastapi")}
 # Files of one folder, __init__.py among them.
 MOST_FILES = 12
 
+# Modules of tests that sleep, and why: a campaign takes the time that it is given, another process
+# is polled, a program computes, and a virtual clock jumps.
+SLEEPS = {
+    "checkpoints/process.py",
+    "checkpoints/run.py",
+    "helpers.py",
+    "real_programs/test_cancelled.py",
+    "sqlalchemy_suite/run.py",
+}
+
 # Of a file of tests: a longer one has found a second subject.
 MOST_LINES = 400
 
@@ -117,6 +127,26 @@ def test_a_file_of_tests_can_be_overlooked() -> None:
     """Nor is one longer than can be read at once; its helpers are in a module beside it."""
     for path in Path(__file__).parent.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= MOST_LINES, path
+
+
+def test_no_test_waits_for_time() -> None:
+    """Tests wait for events, laps of the loop or a condition: time decides nothing."""
+    here = Path(__file__).parent
+    found = {
+        path.relative_to(here).as_posix()
+        for path in here.rglob("*.py")
+        if any(map(sleeps, ast.walk(ast.parse(path.read_text()))))
+    }
+    assert found == SLEEPS
+
+
+def sleeps(node: ast.AST) -> bool:
+    """Whether it is a call of ``asyncio.sleep()`` or ``time.sleep()`` for longer than a lap."""
+    match node:
+        case ast.Call(func=ast.Attribute(ast.Name("asyncio" | "time"), "sleep")):
+            first = node.args[0]
+            return not (isinstance(first, ast.Constant) and first.value == 0)
+    return False
 
 
 def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:
