@@ -1,7 +1,7 @@
 """Counters of an engine's statements and transactions.
 
 Each connection has counters of its own: one thread at a time uses it, so that nothing is locked and
-no run is lost. They are added up when somebody asks.
+no run is lost. They are added up when asked.
 """
 
 from __future__ import annotations
