@@ -219,6 +219,16 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         return self._connector.counts.began
 
     @property
+    def has_begun(self) -> bool:
+        """True once the engine knows its file, with its first checkout."""
+        return self._connector.knows_file
+
+    @property
+    def owner(self) -> object:
+        """The object on whose behalf tasks wait in lines; ``dispose()`` does not change it."""
+        return self._connector
+
+    @property
     def line(self) -> FairSemaphore:
         """The line for its connections."""
         return self._line
