@@ -37,6 +37,7 @@ from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed
 from ..transactions.locks import NotBegun, Patience, pause
+from ..turn.observers import NOTHING, WaitFor, observed, waits_are_observed
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
 from .lending import give_back
@@ -56,7 +57,8 @@ _FOR_EVER_SECONDS = 1_000_000.0
 class Call(Generic[T]):
     """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
 
-    ``deadline`` is the loop time until which it waits.
+    ``deadline`` is the loop time until which it waits, and ``taken_at`` the monotonic time at which
+    it was taken to run; None if it was not.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Call(Generic[T]):
         "context",
         "deadline",
         "loop",
+        "taken_at",
         "task",
     )
 
@@ -86,6 +89,7 @@ class Call(Generic[T]):
         self.task = asyncio.current_task(loop)
         self.context = contextvars.copy_context()
         self.cancelled = False
+        self.taken_at: float | None = None
         self._taken = threading.Lock()
         self._settled = False
         self._result: T
@@ -247,6 +251,7 @@ class Group:
         while self._calls:
             call = self._calls.popleft()
             if call.take():
+                call.taken_at = time.monotonic()
                 self._running.append(call)
                 return call
         return None
@@ -328,11 +333,16 @@ class Groups:
         Raise :class:`~sa_sqlite_pool.WriteTimeout` if it could not begin in time. A cancellation
         before it has begun drops it; later it is rolled back, unless its COMMIT has been sent.
         """
-        self.pool.turn.assert_not_held()
+        pool, turn = self.pool, self.pool.turn
+        turn.assert_not_held()
         call = Call(body, asyncio.get_running_loop(), self.timeout)
+        wait = NOTHING
+        if waits_are_observed() and turn.locked():
+            wait = observed(pool.owner, WaitFor.TURN, turn.name, turn.line, lambda: call.taken_at)
         group = self.add(call)
         try:
-            return await call.outcome()
+            with wait:
+                return await call.outcome()
         finally:
             if call.cancelled:
                 group.end_if_unwanted()

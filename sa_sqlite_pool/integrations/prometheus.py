@@ -141,5 +141,3 @@ def _add(family: _Family, labels: list[str], value: float | Waits) -> None:
     else:
         assert not isinstance(value, Waits)
         family.add_metric(labels, value)
-
-

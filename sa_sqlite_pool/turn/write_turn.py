@@ -17,6 +17,7 @@ from ..stats.lines import TurnStatistics
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import FileLockRequest, FileTurn
+from .observers import WaitFor, observed
 from .permit import Permit
 from .waits import WaitCounter
 from .whereabouts import caller
@@ -55,6 +56,7 @@ class Place:
         self._used = True
         permit = await self._line.wait(self._waiter, None)
         assert permit is not None
+        permit.seconds_waited = time.monotonic() - self._waiter.since
         return permit
 
     def leave(self) -> None:
@@ -168,10 +170,11 @@ class WriteTurn:
         began = time.monotonic()
         place = self.line.stand_in_line(owner)
         left = None if timeout is None else max(0.0, timeout - waited)
-        permit = await self.line.wait(place, left)
-        if permit is None:
-            assert timeout is not None
-            raise self.not_in_time(timeout)
+        with observed(owner, WaitFor.TURN, self.name, self.line):
+            permit = await self.line.wait(place, left)
+            if permit is None:
+                assert timeout is not None
+                raise self.not_in_time(timeout)
         permit.seconds_waited = time.monotonic() - began
         return permit
 
@@ -231,10 +234,14 @@ class WriteTurn:
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
         """
         request = self.enter_nowait()
-        if request is None:
+        if request is not None:
+            return request
+        # The calls for which a place was taken in advance are observed themselves.
+        observed_owner = owner if place_in_line.get() is None else None
+        with observed(observed_owner, WaitFor.PROCESS, self.name, self._file.describe):
             request = await self._wait_for_file(max(0.0, timeout - waited), owner)
-        if request is None:
-            raise self.file_not_in_time(timeout)
+            if request is None:
+                raise self.file_not_in_time(timeout)
         return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:

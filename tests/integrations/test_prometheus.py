@@ -215,9 +215,9 @@ async def test_unregister(db: SQLiteDatabase, swap_in: AsyncEngine, server: Serv
     prometheus.register(swap_in, server.registry, name="swap-in")
     await create_items(swap_in)
     prometheus.unregister(db, server.registry)
-    databases = {labels["database"] for labels, _ in (await server.scrape())[
-        "sa_sqlite_pool_turn_waiting"
-    ]}
+    databases = {
+        labels["database"] for labels, _ in (await server.scrape())["sa_sqlite_pool_turn_waiting"]
+    }
     assert databases == {"swap-in"}
     prometheus.unregister(swap_in, server.registry)
     prometheus.unregister(swap_in, server.registry)
