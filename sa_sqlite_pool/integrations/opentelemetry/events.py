@@ -9,36 +9,16 @@ from typing import Any, final
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..sources import pool_of
 from .instruments import InstrumentedEngine, Instruments
 
 # https://www.sqlite.org/lang.html; others are not recorded, so that there is an end of names.
 _OPERATIONS = frozenset(
-    [
-        "ALTER",
-        "ANALYZE",
-        "ATTACH",
-        "BEGIN",
-        "COMMIT",
-        "CREATE",
-        "DELETE",
-        "DETACH",
-        "DROP",
-        "EXPLAIN",
-        "INSERT",
-        "PRAGMA",
-        "REINDEX",
-        "RELEASE",
-        "REPLACE",
-        "ROLLBACK",
-        "SAVEPOINT",
-        "SELECT",
-        "UPDATE",
-        "VACUUM",
-        "VALUES",
-    ]
+    (  # noqa: SIM905
+        "ALTER ANALYZE ATTACH BEGIN COMMIT CREATE DELETE DETACH DROP EXPLAIN INSERT PRAGMA REINDEX "
+        "RELEASE REPLACE ROLLBACK SAVEPOINT SELECT UPDATE VACUUM VALUES"
+    ).split()
 )
 _FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
 
@@ -118,13 +98,13 @@ class Listeners:
         seconds = max(0.0, time.time() - record.starttime)
         self._instruments.create_time.record(seconds, self._engine.of_pool)
 
-    def _checked_out(self, _connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+    def _checked_out(self, _connection: Any, record: Any, _proxy: Any) -> None:
         permit = pool_of(self._engine.engine).checkouts.permit_of(record)
         if permit is not None:
             self._instruments.wait_time.record(permit.seconds_waited, self._engine.of_pool)
-            record.record_info[_BEGAN] = time.perf_counter()
+            record.record_info[_BEGAN] = time.perf_counter()  # info is emptied with a connection
 
-    def _checked_in(self, _connection: Any, record: ConnectionPoolEntry) -> None:
+    def _checked_in(self, _connection: Any, record: Any) -> None:
         began = record.record_info.pop(_BEGAN, None)
         if began is not None:
             self._instruments.use_time.record(time.perf_counter() - began, self._engine.of_pool)

@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+from sqlalchemy.exc import TimeoutError
 
-from ...errors import ConfigurationError, PoolTimeout
+from ...errors import ConfigurationError
 from ...pools.impl import WriterPool
 from ...turn.observers import ObservedWait, WaitFor, forget_observer, observe_waits
 from ..sources import Monitored, Source, pool_of
@@ -121,7 +122,7 @@ class _Observer:
         for_connection = wait.what is WaitFor.CONNECTION or isinstance(
             pool_of(engine.engine), WriterPool
         )
-        if for_connection and isinstance(wait.error, PoolTimeout):
+        if for_connection and isinstance(wait.error, TimeoutError):
             instruments.timeouts.add(1, engine.of_pool)
         self._trace(wait)
 
