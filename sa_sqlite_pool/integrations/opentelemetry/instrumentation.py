@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
-from sqlalchemy.exc import TimeoutError
+from sqlalchemy import exc
 
 from ...errors import ConfigurationError
 from ...pools.impl import WriterPool
@@ -119,10 +119,9 @@ class _Observer:
             instruments.turn_wait.record(wait.seconds, engine.of_database)
         elif wait.what is WaitFor.PROCESS:
             instruments.process_wait.record(wait.seconds, engine.of_database)
-        for_connection = wait.what is WaitFor.CONNECTION or isinstance(
-            pool_of(engine.engine), WriterPool
-        )
-        if for_connection and isinstance(wait.error, TimeoutError):
+        # The turn is the checkout of a writer.
+        gives = WaitFor.TURN if isinstance(pool_of(engine.engine), WriterPool) else None
+        if wait.what in {WaitFor.CONNECTION, gives} and isinstance(wait.error, exc.TimeoutError):
             instruments.timeouts.add(1, engine.of_pool)
         self._trace(wait)
 
@@ -143,7 +142,8 @@ def _describe(span: Span, wait: ObservedWait) -> None:
     found: dict[str, Any] = {}
     if wait.holder is not None:
         found["holder.task"] = wait.holder.task
-        found["holder.line"] = wait.holder.now_at or wait.holder.asked_at
+        found["holder.asked_at"] = wait.holder.asked_at
+        found["holder.now_at"] = wait.holder.now_at
         found["holder.seconds"] = wait.holder.seconds
     found["holder.process"] = wait.process
     for key, value in found.items():
