@@ -61,7 +61,7 @@ class Metrics:
     def names(self) -> set[str]:
         return {name for name, points in self.points().items() if points}
 
-    def units(self) -> dict[str, str]:
+    def units(self) -> dict[str, str | None]:
         data = self._reader.get_metrics_data()
         assert data is not None
         scopes = data.resource_metrics[0].scope_metrics
@@ -120,7 +120,7 @@ async def test_statements_by_operation(
         await session.execute(text("WITH one AS (SELECT 1) SELECT * FROM one"))
     await db.run_read(lambda session: session.scalars(select(Item)).all())
     await db.run_write(lambda session: session.execute(insert(Item).values(id=30)) and None)
-    counts = {
+    counts: dict[str | None, int] = {
         point.attributes.get("db.operation.name"): point.count
         for point in metrics.points()[DURATION]
     }
@@ -223,12 +223,12 @@ async def test_time_outs(path: Path, metrics: Metrics, record: Record) -> None:
         async with db.write() as writing, db.read() as reading:
             await writing.execute(UPDATE_FIRST)
             await reading.execute(text("SELECT 1"))
-            for wait in (lambda: add_one(db), lambda: db.run_write(lambda _: None)):
+            for write in (add_one(db), db.run_write(lambda _: None)):
                 with pytest.raises(WriteTimeout):
-                    await asyncio.create_task(wait())
-            for wait in (lambda: read(db), lambda: db.run_read(lambda _: None)):
+                    await asyncio.create_task(write)
+            for reads in (read(db), db.run_read(lambda _: None)):
                 with pytest.raises(ReadTimeout):
-                    await asyncio.create_task(wait())
+                    await asyncio.create_task(reads)
         assert metrics.value(f"{CONNECTION}timeouts", name="app.db/writer") == 2
         assert metrics.value(f"{CONNECTION}timeouts", name="app.db/reader") == 2
 

@@ -355,7 +355,7 @@ async def test_a_wait_in_vain(path: Path, spans: Spans, traced: Traced) -> None:
                     await asyncio.create_task(wait(db))  # type: ignore[arg-type]
             for wait in (read, lambda db: db.run_read(lambda _: None)):
                 with pytest.raises(ReadTimeout):
-                    await asyncio.create_task(wait(db))  # type: ignore[arg-type]
+                    await asyncio.create_task(wait(db))
     found = spans.named(WAIT)
     assert [span.attributes["error.type"] for span in found if span.attributes] == [
         *("WriteTimeout", "WriteTimeout", "ReadTimeout", "ReadTimeout")
