@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,6 +17,9 @@ from typing import Final, TypeAlias, final
 
 from ..stats.lines import Holder
 from .fair_semaphore import FairSemaphore
+
+
+_log = logging.getLogger("sa_sqlite_pool")
 
 
 class WaitFor(enum.Enum):
@@ -109,7 +113,9 @@ class _Block:
 
     def __enter__(self) -> None:
         self._began, self._began_ns = time.monotonic(), time.time_ns()
-        self._holder = self._describe()
+        self._holder: tuple[Holder | None, str | None] = (None, None)
+        with _never_failing():
+            self._holder = self._describe()
 
     def _describe(self) -> tuple[Holder | None, str | None]:
         if not isinstance(self._held, FairSemaphore):
@@ -125,15 +131,30 @@ class _Block:
     ) -> None:
         if isinstance(error, GeneratorExit):
             return  # its loop is gone, and the garbage collector calls this
-        (what, database), (holder, process), taken_at = self._what, self._holder, self._taken_at()
+        taken_at = self._taken_at()
+        ended, in_vain = (time.monotonic(), error) if taken_at is None else (taken_at, None)
+        with _never_failing():
+            self._report(ended - self._began, in_vain)
+
+    def _report(self, seconds: float, error: BaseException | None) -> None:
+        (what, database), (holder, process) = self._what, self._holder
         self._observe(
             ObservedWait(
                 what=what,
                 database=database,
                 began_ns=self._began_ns,
-                seconds=(time.monotonic() if taken_at is None else taken_at) - self._began,
+                seconds=seconds,
                 holder=holder,
                 process=process,
-                error=error if taken_at is None else None,
+                error=error,
             )
         )
+
+
+@contextlib.contextmanager
+def _never_failing() -> Iterator[None]:
+    """Log an error of an observer: what was waited for would be lost otherwise."""
+    try:
+        yield
+    except Exception:
+        _log.warning("a wait was not recorded", exc_info=True)

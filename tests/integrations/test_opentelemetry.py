@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -306,6 +308,19 @@ async def test_uninstrument(
         )
         assert not list(engine.pool.dispatch.checkout)
     record(db)
+
+
+async def test_a_closed_database_is_not_kept(path: Path, metrics: Metrics, record: Record) -> None:
+    """The next one that is instrumented takes its place."""
+    async with SQLiteDatabase(path) as db:
+        instrument(db, metrics.provider)
+    gone = weakref.ref(db)
+    del db
+    async with SQLiteDatabase(path) as successor:
+        record(successor)
+        gc.collect()
+        assert gone() is None
+        assert metrics.value("sa_sqlite_pool.turn.waiting") == 0
 
 
 async def test_other_pools_are_refused(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
 from sa_sqlite_pool.turn.observers import (
     NOTHING,
@@ -18,6 +20,7 @@ from sa_sqlite_pool.turn.observers import (
     observed,
     waits_are_observed,
 )
+from tests.helpers import UPDATE_FIRST, create_items, turn_of, until_waiting
 
 OWNER, OTHER = object(), object()
 
@@ -72,9 +75,9 @@ async def test_the_holder_is_the_one_at_the_beginning(waits: list[ObservedWait])
 def test_a_wait_that_ended_before_its_block(waits: list[ObservedWait]) -> None:
     """It is as long as the wait, and what the block raises is none of the wait's."""
     began = time.monotonic()
-    with pytest.raises(ValueError, match="later"):
-        with observed(OWNER, WaitFor.TURN, "app.db", FairSemaphore(1), lambda: began + 60.0):
-            raise ValueError("later")
+    block = observed(OWNER, WaitFor.TURN, "app.db", FairSemaphore(1), lambda: began + 60.0)
+    with pytest.raises(ValueError, match="later"), block:
+        raise ValueError("later")
     (wait,) = waits
     assert wait.holder is None
     assert wait.error is None
@@ -83,12 +86,39 @@ def test_a_wait_that_ended_before_its_block(waits: list[ObservedWait]) -> None:
 
 def test_a_wait_in_vain(waits: list[ObservedWait]) -> None:
     """It has the error, and the process that was in the way."""
-    with pytest.raises(TimeoutError):
-        with observed(OWNER, WaitFor.PROCESS, "app.db", lambda: "process 7"):
-            raise TimeoutError
+    block = observed(OWNER, WaitFor.PROCESS, "app.db", lambda: "process 7")
+    with pytest.raises(TimeoutError), block:
+        raise TimeoutError
     (wait,) = waits
     assert wait.process == "process 7"
     assert isinstance(wait.error, TimeoutError)
+
+
+async def test_an_observer_that_fails_loses_no_turn(
+    db: SQLiteDatabase, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its error is logged, and the task that has waited goes on."""
+
+    def fail(_: ObservedWait) -> None:
+        raise ValueError("of the observer")
+
+    async def write() -> None:
+        async with db.write() as session:
+            await session.execute(UPDATE_FIRST)
+
+    await create_items(db.writer_engine)
+    owner = db.writer_engine.pool.owner  # type: ignore[attr-defined]
+    observe_waits(owner, fail)
+    try:
+        async with db.write() as session:
+            await session.execute(UPDATE_FIRST)
+            task = asyncio.create_task(write())
+            await until_waiting(1, turn_of(path))
+        await task
+    finally:
+        forget_observer(owner)
+    await write()
+    assert "of the observer" in caplog.text
 
 
 def test_a_coroutine_that_is_dropped_is_none(waits: list[ObservedWait]) -> None:

@@ -43,6 +43,9 @@ def instrument(
     engine with another pool.
     """
     source = Source(monitored, name)
+    for earlier in tuple(_instrumentations):
+        if earlier.source.is_over:
+            earlier.uninstrument()
     tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
     with _mutex:
         taken = {id(engine) for one in _instrumentations for engine in one.source.engines}
