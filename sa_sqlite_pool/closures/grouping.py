@@ -232,6 +232,7 @@ class Group:
         if writing.begin_nowait():
             return
         self._not_in_time = self._turn.file_not_in_time
+        self._place.context = self._calls[0].context if self._calls else None
         await writing.begin(
             Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS), checkout
         )

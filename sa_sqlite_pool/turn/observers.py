@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from contextvars import Context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, TypeAlias, final
@@ -18,8 +19,7 @@ from typing import Final, TypeAlias, final
 from ..stats.lines import Holder
 from .fair_semaphore import FairSemaphore
 
-
-_log = logging.getLogger("sa_sqlite_pool")
+logger = logging.getLogger("sa_sqlite_pool")
 
 
 class WaitFor(enum.Enum):
@@ -81,22 +81,34 @@ def observed(
     database: str,
     held: FairSemaphore | Callable[[], str | None],
     taken_at: Callable[[], float | None] = lambda: None,
+    context: Context | None = None,
 ) -> AbstractContextManager[None]:
     """Return a block for a wait, which is left with the error if the wait was in vain.
 
     ``held`` is the line that is waited in, or describes the process that is waited for.
     ``taken_at()`` is the monotonic time at which the wait has ended before its block does, None if
-    it has not.
+    it has not. ``context`` is that of the task on whose behalf another one waits.
     """
     observer = _observers.get(owner) if _observers else None
-    return NOTHING if observer is None else _Block(observer, what, database, held, taken_at)
+    if observer is None:
+        return NOTHING
+    return _Block(observer, what, database, held, taken_at, context)
 
 
 @final
 class _Block:
     """One wait that is observed."""
 
-    __slots__ = ("_began", "_began_ns", "_held", "_holder", "_observe", "_taken_at", "_what")
+    __slots__ = (
+        "_began",
+        "_began_ns",
+        "_context",
+        "_held",
+        "_holder",
+        "_observe",
+        "_taken_at",
+        "_what",
+    )
 
     def __init__(
         self,
@@ -105,11 +117,13 @@ class _Block:
         database: str,
         held: FairSemaphore | Callable[[], str | None],
         taken_at: Callable[[], float | None],
+        context: Context | None,
     ) -> None:
         self._observe = observer
         self._what = what, database
         self._held = held
         self._taken_at = taken_at
+        self._context = context
 
     def __enter__(self) -> None:
         self._began, self._began_ns = time.monotonic(), time.time_ns()
@@ -134,20 +148,22 @@ class _Block:
         taken_at = self._taken_at()
         ended, in_vain = (time.monotonic(), error) if taken_at is None else (taken_at, None)
         with _never_failing():
-            self._report(ended - self._began, in_vain)
+            wait = self._ended(ended - self._began, in_vain)
+            if self._context is None:
+                self._observe(wait)
+            else:
+                self._context.run(self._observe, wait)
 
-    def _report(self, seconds: float, error: BaseException | None) -> None:
+    def _ended(self, seconds: float, error: BaseException | None) -> ObservedWait:
         (what, database), (holder, process) = self._what, self._holder
-        self._observe(
-            ObservedWait(
-                what=what,
-                database=database,
-                began_ns=self._began_ns,
-                seconds=seconds,
-                holder=holder,
-                process=process,
-                error=error,
-            )
+        return ObservedWait(
+            what=what,
+            database=database,
+            began_ns=self._began_ns,
+            seconds=seconds,
+            holder=holder,
+            process=process,
+            error=error,
         )
 
 
@@ -157,4 +173,4 @@ def _never_failing() -> Iterator[None]:
     try:
         yield
     except Exception:
-        _log.warning("a wait was not recorded", exc_info=True)
+        logger.warning("a wait was not recorded", exc_info=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
@@ -32,12 +32,16 @@ _BUSY_SECONDS = 0.1
 
 @final
 class Place:
-    """A place in line for the turn, taken before there is a task that waits in it."""
+    """A place in line for the turn, taken before there is a task that waits in it.
+
+    ``context`` is that of the call for which the task works, None if for none.
+    """
 
     def __init__(self, line: FairSemaphore, waiter: Waiter) -> None:
         self._line = line
         self._waiter = waiter
         self._used = False
+        self.context: Context | None = None
 
     @property
     def is_last(self) -> bool:
@@ -236,9 +240,9 @@ class WriteTurn:
         request = self.enter_nowait()
         if request is not None:
             return request
-        # The calls for which a place was taken in advance are observed themselves.
-        observed_owner = owner if place_in_line.get() is None else None
-        with observed(observed_owner, WaitFor.PROCESS, self.name, self._file.describe):
+        context = None if (place := place_in_line.get()) is None else place.context
+        describe = self._file.describe
+        with observed(owner, WaitFor.PROCESS, self.name, describe, context=context):
             request = await self._wait_for_file(max(0.0, timeout - waited), owner)
             if request is None:
                 raise self.file_not_in_time(timeout)

@@ -12,8 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
-from sa_sqlite_pool import ReadTimeout, SQLiteDatabase, SQLitePool, WriteTimeout
-from tests.conftest import MakeEngine
+from sa_sqlite_pool import ReadTimeout, SQLiteDatabase, WriteTimeout
 from tests.helpers import UPDATE_FIRST, create_items, turn_of, until_waiting
 from tests.turn.locks import blocked, other_process
 
@@ -119,20 +118,15 @@ async def test_a_wait_of_a_swap_in_connection(
     assert spans.ancestors(span) == ["waiting"]
 
 
+@pytest.mark.parametrize("wait", [update, run_update])
 async def test_a_wait_for_another_process(
-    make_engine: MakeEngine, path: Path, spans: Spans, traced: Traced
+    db: SQLiteDatabase, path: Path, spans: Spans, traced: Traced, wait: Callable[..., Any]
 ) -> None:
     """It has the turn, and is named as far as the system tells."""
-    engine = make_engine(SQLitePool)
-    await create_items(engine)
-    traced(engine)
-
-    async def write() -> None:
-        async with engine.begin() as connection:
-            await connection.execute(UPDATE_FIRST)
-
+    await create_items(db.writer_engine)
+    traced(db)
     with other_process(path) as request:
-        task = asyncio.create_task(spans.under("waiting", write))
+        task = asyncio.create_task(spans.under("waiting", lambda: wait(db)))
         while not blocked(path):
             await asyncio.sleep(0)
         request.release()
