@@ -38,7 +38,7 @@ _FAMILIES: dict[FigureKind, type[_Family]] = {
     FigureKind.HISTOGRAM: HistogramMetricFamily,
 }
 # https://prometheus.io/docs/practices/naming/
-_UNITS = {"s": "_seconds", "By": "_bytes"}
+_UNITS = {"s": "seconds", "By": "bytes"}
 _BOUNDS = [*(str(bound) for bound in BOUNDS_SECONDS), "+Inf"]
 
 
@@ -78,8 +78,10 @@ def unregister(monitored: Monitored, registry: CollectorRegistry = REGISTRY) -> 
 
 def metric_name(figure: Figure) -> str:
     """Return the name of a figure in Prometheus, without the suffixes of its samples."""
-    words = figure.name.replace(".", "_")
-    return f"{PREFIX}_{words}{_UNITS.get(figure.unit, '')}"
+    words = [PREFIX, *figure.name.split(".")]
+    if figure.unit in _UNITS:
+        words.append(_UNITS[figure.unit])
+    return "_".join(words)
 
 
 _collectors: WeakKeyDictionary[CollectorRegistry, DatabaseCollector] = WeakKeyDictionary()

@@ -13,7 +13,6 @@ from ..files.urls import locate
 from ..pools.base import FairPool
 from ..pools.statistics import statistics
 from ..stats.database import DatabaseStatistics
-from ..system.life import State
 
 Monitored = SQLiteDatabase | AsyncEngine | Engine
 
@@ -44,8 +43,8 @@ class Source:
 
     @property
     def is_over(self) -> bool:
-        """True if it is a database that is closed, and stays so."""
-        return self._database is not None and self._database._state is State.CLOSED
+        """True if it is a database that is closed, or being closed, and stays so."""
+        return self._database is not None and pool_of(self.engines[0]).refuses
 
     def statistics(self) -> DatabaseStatistics | None:
         """Return its statistics; None if it is not open.

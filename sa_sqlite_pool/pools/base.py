@@ -231,6 +231,11 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         return self._connector.knows_file
 
     @property
+    def refuses(self) -> bool:
+        """True once :meth:`refuse` was called: its database is being closed, or is closed."""
+        return self._connector.refusal is not None
+
+    @property
     def owner(self) -> object:
         """The object on whose behalf tasks wait in lines; ``dispose()`` does not change it."""
         return self._connector

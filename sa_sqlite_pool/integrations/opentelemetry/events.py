@@ -22,7 +22,7 @@ _OPERATIONS = frozenset(
 )
 _FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
 
-_BEGAN = "_sa_sqlite_pool_began"
+_BEGAN = "sa_sqlite_pool_began"
 
 
 @final
