@@ -1,104 +1,41 @@
-"""OpenTelemetry: the metrics that its SDK collects."""
+"""OpenTelemetry: statements as its SDK collects them; how databases come and go."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.orm import Session
 
-from sa_sqlite_pool import ConfigurationError, ReadTimeout, SQLiteDatabase, WriteTimeout
+from sa_sqlite_pool import ConfigurationError, SQLiteDatabase
 from sa_sqlite_pool.stats.figures import FIGURES
 from tests.conftest import MakeEngine
-from tests.helpers import ENDLESS, UPDATE_FIRST, Item, create_items, turn_of, until, until_waiting
+from tests.helpers import ENDLESS, Item, create_items, until
 
 pytest.importorskip("opentelemetry.sdk")
 
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from sa_sqlite_pool.integrations.opentelemetry import Instrumentation, instrument
+from sa_sqlite_pool.integrations.opentelemetry import instrument
 from sa_sqlite_pool.turn import observers
+from tests.integrations.collected import (
+    CONNECTION,
+    DURATION,
+    Metrics,
+    Record,
+    add_one,
+    metrics,
+    read,
+    record,
+)
 
-
-def short_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes by the last words of their names."""
-    return {key.rpartition(".")[2]: value for key, value in attributes.items()}
-
-
-class Metrics:
-    """What an in-memory reader of the SDK has collected."""
-
-    def __init__(self) -> None:
-        self._reader = InMemoryMetricReader()
-        self.provider = MeterProvider([self._reader])
-
-    def points(self) -> dict[str, list[Any]]:
-        data = self._reader.get_metrics_data()
-        scopes = [] if data is None else data.resource_metrics[0].scope_metrics
-        return {m.name: list(m.data.data_points) for scope in scopes for m in scope.metrics}
-
-    def point(self, name: str, /, **attributes: str) -> Any:
-        """Return the only point of a metric with these attributes, given by their last words."""
-        found = [
-            point
-            for point in self.points().get(name, [])
-            if attributes.items() <= short_keys(point.attributes).items()
-        ]
-        assert len(found) == 1, (name, found)
-        return found[0]
-
-    def value(self, name: str, /, **attributes: str) -> float:
-        return float(self.point(name, **attributes).value)
-
-    def names(self) -> set[str]:
-        return {name for name, points in self.points().items() if points}
-
-    def units(self) -> dict[str, str | None]:
-        data = self._reader.get_metrics_data()
-        assert data is not None
-        scopes = data.resource_metrics[0].scope_metrics
-        return {metric.name: metric.unit for scope in scopes for metric in scope.metrics}
-
-
-@pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
-
-
-Record = Callable[..., Instrumentation]
-
-
-@pytest.fixture
-def record(metrics: Metrics) -> Iterator[Record]:
-    """``instrument()`` with the SDK's in-memory reader, undone afterwards."""
-    made = []
-
-    def instrumented(monitored: Any, **options: Any) -> Instrumentation:
-        made.append(instrument(monitored, metrics.provider, **options))
-        return made[-1]
-
-    yield instrumented
-    for one in made:
-        one.uninstrument()
-
-
-async def add_one(db: SQLiteDatabase) -> None:
-    async with db.write() as session:
-        await session.execute(UPDATE_FIRST)
-
-
-DURATION = "db.client.operation.duration"
-CONNECTION = "db.client.connection."
+__all__ = ["metrics", "record"]
 
 
 async def test_statements_by_operation(
@@ -181,82 +118,6 @@ async def test_a_cancelled_statement_counts(
     assert metrics.point(DURATION).attributes["error.type"] == "CancelledError"
 
 
-async def test_connections_by_the_conventions(path: Path, metrics: Metrics, record: Record) -> None:
-    """Those that there are, may be, are waited for; and how long each thing took."""
-    async with SQLiteDatabase(path, readers=2) as db:
-        await create_items(db.writer_engine)
-        record(db)
-        async with db.read() as one, db.read() as two:
-            await one.execute(text("SELECT 1"))
-            await two.execute(text("SELECT 1"))
-            waiting = asyncio.create_task(db.run_read(lambda session: session.get(Item, 1)))
-            third = asyncio.create_task(read(db))
-            await until_waiting(2, db.reader_engine.pool.line)  # type: ignore[attr-defined]
-            reader = {"name": "app.db/reader"}
-            assert metrics.value(f"{CONNECTION}count", state="used", **reader) == 2
-            assert metrics.value(f"{CONNECTION}count", state="idle", **reader) == 0
-            assert metrics.value(f"{CONNECTION}max", **reader) == 2
-            assert metrics.value(f"{CONNECTION}idle.max", **reader) == 2
-            assert metrics.value(f"{CONNECTION}pending_requests", **reader) == 2
-            assert metrics.value(f"{CONNECTION}pending_requests", name="app.db/writer") == 0
-        await asyncio.gather(waiting, third)
-        assert metrics.value(f"{CONNECTION}count", state="idle", **reader) == 2
-        opened = metrics.point(f"{CONNECTION}create_time", **reader)
-        assert (opened.count, opened.sum > 0) == (1, True)
-        waited = metrics.point(f"{CONNECTION}wait_time", **reader)
-        assert waited.count == 4
-        assert waited.min == 0
-        assert waited.max > 0
-        used = metrics.point(f"{CONNECTION}use_time", **reader)
-        assert used.count == 4
-        assert used.min > 0
-
-
-async def read(db: SQLiteDatabase) -> None:
-    async with db.read() as session:
-        await session.execute(text("SELECT 1"))
-
-
-async def test_time_outs(path: Path, metrics: Metrics, record: Record) -> None:
-    """In every way to wait for a connection: sessions and functions."""
-    async with SQLiteDatabase(path, readers=1, write_timeout=0.01, read_timeout=0.01) as db:
-        await create_items(db.writer_engine)
-        record(db)
-        async with db.write() as writing, db.read() as reading:
-            await writing.execute(UPDATE_FIRST)
-            await reading.execute(text("SELECT 1"))
-            for write in (add_one(db), db.run_write(lambda _: None)):
-                with pytest.raises(WriteTimeout):
-                    await asyncio.create_task(write)
-            for reads in (read(db), db.run_read(lambda _: None)):
-                with pytest.raises(ReadTimeout):
-                    await asyncio.create_task(reads)
-        assert metrics.value(f"{CONNECTION}timeouts", name="app.db/writer") == 2
-        assert metrics.value(f"{CONNECTION}timeouts", name="app.db/reader") == 2
-
-
-async def test_waits_for_the_turn(
-    swap_in: AsyncEngine, path: Path, metrics: Metrics, record: Record
-) -> None:
-    """A histogram of how long they were; none for a turn that was free."""
-    await create_items(swap_in)
-    record(swap_in)
-
-    async def write() -> None:
-        async with swap_in.begin() as connection:
-            await connection.execute(UPDATE_FIRST)
-
-    async with swap_in.begin() as connection:
-        await connection.execute(UPDATE_FIRST)
-        task = asyncio.create_task(write())
-        await until_waiting(1, turn_of(path))
-        assert metrics.value("sa_sqlite_pool.turn.waiting") == 1
-    await task
-    point = metrics.point("sa_sqlite_pool.turn.wait", namespace="app.db")
-    assert (point.count, point.sum > 0) == (1, True)
-    assert metrics.value("sa_sqlite_pool.turn.requests", outcome="waited") == 1
-
-
 async def test_a_database_before_and_after_it_is_open(
     path: Path, metrics: Metrics, record: Record
 ) -> None:
@@ -283,6 +144,43 @@ async def test_several_databases(
             record(other)
         first.uninstrument()
         assert metrics.value(f"{CONNECTION}max", name="other.db/reader") == 7
+
+
+def test_global_providers_that_are_set_later(tmp_path: Path) -> None:
+    """A module instruments its database when it is imported, and the program decides afterwards."""
+    program = """
+import asyncio
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from sqlalchemy import text
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.integrations.opentelemetry import instrument
+one, two = SQLiteDatabase("one.db"), SQLiteDatabase("two.db")
+instrument(one)
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+instrument(two, metrics.get_meter_provider())
+async def main():
+    async with one, two:
+        for db in one, two:
+            async with db.read() as session:
+                await session.execute(text("SELECT 1"))
+        (found,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+        for metric in found.metrics:
+            if metric.name in {"db.client.operation.duration", "sa_sqlite_pool.turn.waiting"}:
+                print(metric.name, *(p.attributes["db.namespace"] for p in metric.data.data_points))
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines()) == [
+        "db.client.operation.duration one.db two.db",
+        "sa_sqlite_pool.turn.waiting one.db two.db",
+    ]
 
 
 async def test_uninstrument(
@@ -369,22 +267,3 @@ async def test_every_figure_has_an_instrument(
             assert units[name] in {figure.unit, "{request}"}
         elif figure.kind.value != "histogram":
             assert units[f"sa_sqlite_pool.{figure.name}"] == figure.unit
-
-
-async def test_waits_of_functions_that_share_a_commit(
-    db: SQLiteDatabase, metrics: Metrics, path: Path, record: Record
-) -> None:
-    """Each call has waited, although they stand in line together."""
-    await create_items(db.writer_engine)
-    record(db)
-
-    def add(session: Session) -> None:
-        session.execute(UPDATE_FIRST)
-
-    async with db.write() as session:
-        await session.execute(UPDATE_FIRST)
-        calls = [asyncio.create_task(db.run_write(add)) for _ in range(3)]
-        await until_waiting(1, turn_of(path))
-    await asyncio.gather(*calls)
-    assert metrics.point("sa_sqlite_pool.turn.wait").count == 3
-    assert metrics.point(f"{CONNECTION}wait_time", name="app.db/writer").count == 2

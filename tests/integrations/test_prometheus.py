@@ -6,6 +6,7 @@ import asyncio
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from tests.helpers import UPDATE_FIRST, create_items, turn_of, until_waiting
 pytest.importorskip("prometheus_client")
 
 import prometheus_client
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from sa_sqlite_pool.integrations import prometheus
@@ -56,10 +60,11 @@ class Server:
         self._server, self._thread = prometheus_client.start_http_server(
             0, "127.0.0.1", self.registry
         )
+        self.url = f"http://127.0.0.1:{self._server.server_port}/metrics"
 
-    async def text(self) -> str:
-        url = f"http://127.0.0.1:{self._server.server_port}/metrics"
-        return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+    async def text(self, accept: str = "text/plain") -> str:
+        request = urllib.request.Request(self.url, headers={"Accept": accept})
+        return await asyncio.to_thread(lambda: urllib.request.urlopen(request).read().decode())
 
     async def scrape(self) -> Scraped:
         return Scraped(await self.text())
@@ -248,6 +253,33 @@ async def test_a_scrape_opens_nothing_but_the_log(db: SQLiteDatabase, server: Se
     assert {Path(name).name for name in opened} <= {"app.db-wal", "locks"}
     assert [engine.statements.runs for engine in done.engines] == [0, 0]
     assert [engine.connections.checkouts for engine in done.engines] == [0, 0]
+
+
+async def test_the_format_that_prometheus_asks_for(
+    db: SQLiteDatabase, server: Server, swap_in: AsyncEngine
+) -> None:
+    """OpenMetrics, whose parser is strict: of names, buckets, and the order of samples."""
+    prometheus.register(db, server.registry)
+    prometheus.register(swap_in, server.registry, name="swap-in")
+    await create_items(swap_in)
+    exposition = await server.text("application/openmetrics-text; version=1.0.0")
+    assert exposition.endswith("# EOF\n")
+    families = {family.name: family for family in openmetrics(exposition)}  # type: ignore[no-untyped-call]
+    assert families["sa_sqlite_pool_turn_wait_seconds"].type == "histogram"
+    assert families["sa_sqlite_pool_transactions"].type == "counter"
+    assert len(families) == len(FIGURES)
+
+
+async def test_a_scrape_while_the_loop_is_blocked(db: SQLiteDatabase, server: Server) -> None:
+    """It waits for nothing, and sees the tasks that the loop holds up."""
+    prometheus.register(db, server.registry)
+    await create_items(db.writer_engine)
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+        url = server.url
+        with ThreadPoolExecutor(1) as thread:
+            scraped = thread.submit(lambda: urllib.request.urlopen(url).read().decode()).result()
+    assert Scraped(scraped).value("turn_held_seconds") > 0
 
 
 async def test_no_label_has_unbounded_values(db: SQLiteDatabase, server: Server) -> None:
