@@ -106,6 +106,11 @@ async def test_a_scrape_tells_who_holds_the_turn_and_who_waits(
     assert during.value("turn_waiting", database="app.db") == 2
     assert during.value("turn_held_seconds") > 0
     assert during.value("connections", role="writer", state="on_loan") == 1
+    for name in (
+        "connections_waiting",
+        "connections_wait_seconds_sum",
+    ):  # the turn's is the writer's
+        assert [labels["role"] for labels, _ in during[f"sa_sqlite_pool_{name}"]] == ["reader"]
     assert after.value("turn_wait_seconds_count") == 2
     assert after.value("turn_wait_seconds_bucket", le="+Inf") == 2
     assert after.value("turn_wait_seconds_sum") > 0
