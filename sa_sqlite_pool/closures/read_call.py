@@ -31,8 +31,8 @@ class ReadCall(Awaited[T]):
 
     ``fn`` is the function as the application has given it, ``deadline`` the loop time until which
     it waits, None for no limit: as the queue has it. ``taken_at`` is the monotonic time at which it
-    was taken to run, None if it was not. ``cancelled`` is True once no task awaits it
-    any more, ``let_go`` once its task has gone on although it still ran.
+    was taken to run, None if it was not. ``cancelled`` is True once no task awaits it any more,
+    ``let_go`` once its task has gone on although it still ran.
     """
 
     cancelled = False

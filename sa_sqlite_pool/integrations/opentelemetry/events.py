@@ -120,10 +120,7 @@ def _operation(sql: str, context: Any) -> str | None:
         return "DELETE"
     first = _FIRST_WORD.match(sql)
     word = None if first is None else first[1].upper()
-    if (
-        word == "WITH"
-        and getattr(getattr(context, "compiled", None), "statement", None) is not None
-    ):
+    if word == "WITH" and context.compiled is not None:
         return "SELECT" if context.compiled.statement.is_select else None
     return word if word in _OPERATIONS else None
 
