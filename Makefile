@@ -29,7 +29,7 @@ test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs
 # them. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
 # so does ONE_IN=1, before a release.
 ONE_IN ?= 4
-VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/execution tests/placement \
+VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/execution tests/integrations tests/placement \
 	tests/real_programs tests/sessions tests/sqlite tests/transactions tests/test_closing.py \
 	tests/test_database.py tests/test_disconnect.py tests/test_exit.py tests/test_fastapi.py tests/test_fork.py \
 	tests/test_loops.py tests/test_migrations_example.py tests/test_repr.py tests/test_task_factories.py

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -18,10 +20,10 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def run(page: str, directory: Path, program: str = "") -> str:
-    """What the program of a page prints."""
+def run(page: str, directory: Path, program: str = "", number: int = 0) -> str:
+    """What a program of a page prints."""
     program = program or Path(page).with_suffix(".py").name
-    (directory / program).write_text(blocks(page, "python")[0])
+    (directory / program).write_text(blocks(page, "python")[number])
     done = subprocess.run(
         [sys.executable, program],
         cwd=directory,
@@ -100,3 +102,18 @@ def test_statistics(tmp_path: Path) -> None:
     """The program prints what the page says; seconds apart."""
     output = re.sub(r"\d+\.\d+(e-\d+)?", "N", run("statistics.md", tmp_path, "app.py"))
     assert output == blocks("statistics.md", "text")[0]
+
+
+@pytest.mark.parametrize(("number", "needs"), [(0, "prometheus_client"), (1, "opentelemetry.sdk")])
+def test_metrics(tmp_path: Path, number: int, needs: str) -> None:
+    """The programs print what the page says."""
+    pytest.importorskip(needs)
+    output = run("metrics.md", tmp_path, number=number)
+    assert output == blocks("metrics.md", "text")[number]
+
+
+def test_tracing(tmp_path: Path) -> None:
+    """The program prints what the page says, line numbers included."""
+    pytest.importorskip("opentelemetry.sdk")
+    pytest.importorskip("opentelemetry.instrumentation.sqlalchemy")
+    assert run("tracing.md", tmp_path) == blocks("tracing.md", "text")[0]

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import AwaitableError, ClosureError
 from ..transactions.locks import Patience
+from ..turn.observers import NOTHING, waits_are_observed
 from .grouping import Groups
 from .read_call import ReadCall
 from .read_line import Reads
@@ -137,9 +138,11 @@ class Closures:
             one = ReadCall(line, fn, door, engine, checked)
             if patience is not None:  # it has come in time, and now waits for the lock
                 one.deadline = None
+            wait = line.observe_wait(one) if waits_are_observed() else NOTHING
             line.add(one)
             try:
-                return await one
+                with wait:
+                    return await one
             except Locked as locked:
                 patience = patience or Patience(locked.rules, None, writing=False)
                 await patience.wait(locked.error)

@@ -39,6 +39,7 @@ from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import NotBegun, Patience, pause
+from ..turn.observers import NOTHING, WaitFor, observed, waits_are_observed
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
 from .lending import give_back
@@ -61,11 +62,13 @@ _FOR_EVER_SECONDS = 1_000_000.0
 class Call(Awaited[T]):
     """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
 
-    ``deadline`` is the loop time until which it waits, ``group`` the one that it waits in.
+    ``deadline`` is the loop time until which it waits, ``group`` the one that it waits in, and
+    ``taken_at`` the monotonic time at which it was taken to run; None if it was not.
     ``cancelled`` is True once no task awaits it any more.
     """
 
     cancelled = False
+    taken_at: float | None = None
     group: Group
 
     def __init__(self, body: Callable[[ThreadConnection], T], timeout: float) -> None:
@@ -191,9 +194,12 @@ class Group:
         if writing.begin_nowait():
             return
         self._not_in_time = self._turn.file_not_in_time
-        await writing.begin(
-            Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS), checkout
-        )
+        self._place.context = self._calls[0].context if self._calls else None
+        patience = Patience(executor.rules, checkout, writing=True, seconds=_FOR_EVER_SECONDS)
+        try:
+            await writing.begin(patience, checkout)
+        finally:
+            self._place.context = None
         self._not_in_time = self._turn.not_in_time
 
     async def _wait_for_lock(self, executor: Executor) -> None:
@@ -210,6 +216,7 @@ class Group:
         while self._calls:
             call = self._calls.popleft()
             if call.take():
+                call.taken_at = time.monotonic()
                 self._running.append(call)
                 return call
         return None
@@ -307,10 +314,15 @@ class Groups:
         Raise :class:`~sa_sqlite_pool.WriteTimeout` if it could not begin in time. A cancellation
         before it has begun drops it; later it is rolled back, unless its COMMIT has been sent.
         """
-        self.pool.turn.assert_not_held()
+        pool, turn = self.pool, self.pool.turn
+        turn.assert_not_held()
         call = Call(body, self.timeout)
+        wait = NOTHING
+        if waits_are_observed() and turn.locked():
+            wait = observed(pool.owner, WaitFor.TURN, turn.name, turn.line, lambda: call.taken_at)
         self.add(call)
-        return await call
+        with wait:
+            return await call
 
     def add(self, call: Call[Any]) -> None:
         """Give the call its place in line."""

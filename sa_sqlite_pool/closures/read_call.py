@@ -30,12 +30,14 @@ class ReadCall(Awaited[T]):
     """A function that reads, and its outcome. It waits in ``queue`` until it is taken from there.
 
     ``fn`` is the function as the application has given it, ``deadline`` the loop time until which
-    it waits, None for no limit: as the queue has it. ``cancelled`` is True once no task awaits it
-    any more, ``let_go`` once its task has gone on although it still ran.
+    it waits, None for no limit: as the queue has it. ``taken_at`` is the monotonic time at which it
+    was taken to run, None if it was not. ``cancelled`` is True once no task awaits it any more,
+    ``let_go`` once its task has gone on although it still ran.
     """
 
     cancelled = False
     let_go = False
+    taken_at: float | None = None
 
     def __init__(
         self,

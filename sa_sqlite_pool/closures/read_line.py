@@ -28,6 +28,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -42,6 +43,7 @@ from ..execution.mailbox import Mailbox
 from ..pools.base import FairPool, waits_for_others
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
+from ..turn.observers import WaitFor, observed
 from ..turn.snapshots import Snapshots
 from .lending import give_back
 from .read_call import ReadCall
@@ -102,6 +104,14 @@ class ReadLine:
             self._watch()
         if not self._times and call.deadline is not None:
             self._look_at_deadlines_at(call.deadline)
+
+    def observe_wait(self, call: ReadCall[Any]) -> AbstractContextManager[None]:
+        """Return a block for the wait of ``call``, which is added now."""
+        pool = self._engine.pool
+        assert isinstance(pool, FairPool)
+        waits_for = pool.owner if pool.line.locked() else None
+        what = WaitFor.CONNECTION
+        return observed(waits_for, what, self._label, pool.line, lambda: call.taken_at)
 
     def drop(self, call: ReadCall[Any]) -> bool:
         with self._mutex:
@@ -248,6 +258,7 @@ class ReadLine:
                 return None
             call, _ = self._calls.popitem(last=False)
             server.call, server.since = call, now
+            call.taken_at = now
             is_long = self.long.known and self.long.expected(call.fn) >= PATIENCE_SECONDS
             if is_long or claims:
                 self._current = None if is_long else server
@@ -257,6 +268,7 @@ class ReadLine:
 
     def put_back(self, call: ReadCall[Any]) -> None:
         """Make ``call``, which has not run, the next again."""
+        call.taken_at = None
         with self._mutex:
             self._calls[call] = None
             self._calls.move_to_end(call, last=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
@@ -43,6 +44,7 @@ from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
 from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
+from ..turn.observers import WaitFor, observed
 from ..turn.permit import Permit
 from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
@@ -185,11 +187,16 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         Call if there is no free permit. ``waited``: seconds since the checkout's call.
         """
         place = self._line.stand_in_line(self._connector)
-        unlimited = self._timeout is None or waits_for_others.get()
+        for_others = waits_for_others.get()
+        unlimited = self._timeout is None or for_others
         seconds = None if unlimited else max(0.0, self._timeout - waited)  # type: ignore[operator]
-        permit = await self._line.wait(place, seconds)
-        if permit is None:
-            raise self.not_in_time()
+        observed_owner = None if for_others else self.owner
+        label = self._connector.location.label
+        with observed(observed_owner, WaitFor.CONNECTION, label, self._line):
+            permit = await self._line.wait(place, seconds)
+            if permit is None:
+                raise self.not_in_time()
+        permit.seconds_waited = time.monotonic() - place.since
         return permit
 
     def not_in_time(self) -> PoolTimeout:
@@ -217,6 +224,21 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
     def created_at(self) -> float:
         """When the counters began, in monotonic seconds."""
         return self._connector.counts.began
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the engine knows its file, with its first checkout."""
+        return self._connector.knows_file
+
+    @property
+    def refuses(self) -> bool:
+        """True once :meth:`refuse` was called: its database is being closed, or is closed."""
+        return self._connector.refusal is not None
+
+    @property
+    def owner(self) -> object:
+        """The object on whose behalf tasks wait in lines; ``dispose()`` does not change it."""
+        return self._connector
 
     @property
     def line(self) -> FairSemaphore:

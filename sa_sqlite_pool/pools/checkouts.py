@@ -132,6 +132,11 @@ class Checkouts:
     def of(self, proxied: PoolProxiedConnection) -> Checkout | None:
         return self._by_record.get(getattr(proxied, "_connection_record", None))
 
+    def permit_of(self, record: ConnectionPoolEntry) -> Permit | None:
+        """Return the permit under which a record is checked out."""
+        found = self._by_record.get(record)
+        return None if found is None else found.permit
+
     def of_record(self, record: ConnectionPoolEntry) -> Checkout | None:
         """Remove and return the checkout of a record that is coming back."""
         return self._by_record.pop(record, None)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, final
 
 from sqlalchemy import URL, Transaction
 from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext import asyncio as theirs
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -28,7 +29,6 @@ from sqlalchemy.ext.asyncio import (
     AsyncSession,
     AsyncSessionTransaction,
     AsyncTransaction,
-    create_async_engine,
 )
 from sqlalchemy.ext.asyncio.base import ProxyComparable
 
@@ -141,8 +141,11 @@ class LeanEngine(_Equal, AsyncEngine):
 
     @classmethod
     def create(cls, url: str | URL, **options: Any) -> LeanEngine:
-        """Return an engine, as ``create_async_engine`` does."""
-        return cls(create_async_engine(url, **options).sync_engine)
+        """Return an engine, as ``create_async_engine`` does: what is there by that name now.
+
+        OpenTelemetry's instrumentation, and others, have put a function of their own there.
+        """
+        return cls(theirs.create_async_engine(url, **options).sync_engine)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:  # type: ignore[override]
         connection = self.connect()

@@ -26,11 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+from ..stats.wait_counter import WaitCounter
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
-from .waits import WaitCounter
 from .whereabouts import caller
 
 

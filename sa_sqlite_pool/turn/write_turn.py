@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..stats.lines import TurnStatistics
+from ..stats.wait_counter import WaitCounter
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import FileLockRequest, FileTurn
+from .observers import WaitFor, observed
 from .permit import Permit
-from .waits import WaitCounter
 from .whereabouts import caller
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
@@ -31,12 +32,16 @@ _BUSY_SECONDS = 0.1
 
 @final
 class Place:
-    """A place in line for the turn, taken before there is a task that waits in it."""
+    """A place in line for the turn, taken before there is a task that waits in it.
+
+    ``context`` is that of the call for which the task works, None if for none.
+    """
 
     def __init__(self, line: FairSemaphore, waiter: Waiter) -> None:
         self._line = line
         self._waiter = waiter
         self._used = False
+        self.context: Context | None = None
 
     @property
     def is_last(self) -> bool:
@@ -55,6 +60,7 @@ class Place:
         self._used = True
         permit = await self._line.wait(self._waiter, None)
         assert permit is not None
+        permit.seconds_waited = time.monotonic() - self._waiter.since
         return permit
 
     def leave(self) -> None:
@@ -168,10 +174,11 @@ class WriteTurn:
         began = time.monotonic()
         place = self.line.stand_in_line(owner)
         left = None if timeout is None else max(0.0, timeout - waited)
-        permit = await self.line.wait(place, left)
-        if permit is None:
-            assert timeout is not None
-            raise self.not_in_time(timeout)
+        with observed(owner, WaitFor.TURN, self.name, self.line):
+            permit = await self.line.wait(place, left)
+            if permit is None:
+                assert timeout is not None
+                raise self.not_in_time(timeout)
         permit.seconds_waited = time.monotonic() - began
         return permit
 
@@ -231,10 +238,14 @@ class WriteTurn:
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
         """
         request = self.enter_nowait()
-        if request is None:
+        if request is not None:
+            return request
+        context = None if (place := place_in_line.get()) is None else place.context
+        describe = self._file.describe
+        with observed(owner, WaitFor.PROCESS, self.name, describe, context=context):
             request = await self._wait_for_file(max(0.0, timeout - waited), owner)
-        if request is None:
-            raise self.file_not_in_time(timeout)
+            if request is None:
+                raise self.file_not_in_time(timeout)
         return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:

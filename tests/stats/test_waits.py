@@ -8,8 +8,8 @@ import pytest
 
 from sa_sqlite_pool import SQLiteDatabase, TurnAlreadyHeldError, Waits
 from sa_sqlite_pool.stats.lines import BOUNDS_SECONDS
+from sa_sqlite_pool.stats.wait_counter import WaitCounter
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
-from sa_sqlite_pool.turn.waits import WaitCounter
 from tests.helpers import UPDATE_FIRST, create_items, until_waiting
 
 

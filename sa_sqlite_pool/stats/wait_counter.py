@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import final
 
-from ..stats.lines import BOUNDS_SECONDS, Waits
+from .lines import BOUNDS_SECONDS, Waits
 
 
 @final

@@ -1,0 +1,18 @@
+"""Metrics and spans for OpenTelemetry, by its semantic conventions.
+
+::
+
+    from sa_sqlite_pool.integrations import opentelemetry
+
+    db = SQLiteDatabase("sqlite+aiosqlite:///app.db")
+    instrumentation = opentelemetry.instrument(db)
+
+It records ``db.client.operation.duration`` and ``db.client.connection.*``
+(https://opentelemetry.io/docs/specs/semconv/db/database-metrics/), what the package counts, as
+``sa_sqlite_pool.*``, and a span ``sa_sqlite_pool.wait`` for each wait in line. Spans of statements
+are the matter of OpenTelemetry's own ``opentelemetry-instrumentation-sqlalchemy``.
+"""
+
+from .instrumentation import Instrumentation, instrument
+
+__all__ = ["Instrumentation", "instrument"]

@@ -1,0 +1,158 @@
+"""What of a database, or of an engine, is recorded for OpenTelemetry, and until when."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+from sqlalchemy import exc
+
+from ...errors import ConfigurationError
+from ...pools.impl import WriterPool
+from ...turn.observers import ObservedWait, WaitFor, forget_observer, observe_waits
+from ..sources import Monitored, Source, pool_of
+from .events import Listeners, error_type
+from .instruments import SCOPE, InstrumentedEngine, Instruments
+
+_NANOSECONDS = 1_000_000_000
+
+
+def instrument(
+    monitored: Monitored,
+    meter_provider: MeterProvider | None = None,
+    tracer_provider: TracerProvider | None = None,
+    *,
+    name: str | None = None,
+) -> Instrumentation:
+    """Record metrics and waits of a database, or of an engine of one's own, from now on.
+
+    It may be called before the database is open, and before the providers are set. Any number of
+    databases may be instrumented; ``db.namespace`` tells them apart.
+
+    :param monitored: a :class:`~sa_sqlite_pool.SQLiteDatabase`, or an engine with a pool of this
+        package
+    :param meter_provider: records the metrics, by default the global one
+    :param tracer_provider: records the spans, by default the global one
+    :param name: the value of ``db.namespace``; by default the name of the file
+
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` if it is instrumented already, and for an
+    engine with another pool.
+    """
+    source = Source(monitored, name)
+    for earlier in tuple(_instrumentations):
+        if earlier.source.is_over:
+            earlier.uninstrument()
+    tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
+    with _mutex:
+        taken = {id(engine) for one in _instrumentations for engine in one.source.engines}
+        if any(id(engine) in taken for engine in source.engines):
+            raise ConfigurationError(
+                f"{source.name!r} is instrumented already; call uninstrument() of the earlier first"
+            )
+        found = Instrumentation(source, _instruments_of(meter_provider), tracer)
+        _instrumentations.add(found)
+    return found
+
+
+@final
+class Instrumentation:
+    """What :func:`instrument` has done; :meth:`uninstrument` undoes it."""
+
+    def __init__(self, source: Source, instruments: Instruments, tracer: trace.Tracer) -> None:
+        self.source = source
+        self._instruments = instruments
+        self._tracer = tracer
+        self._engines = [InstrumentedEngine(source.name, engine) for engine in source.engines]
+        self._listeners = [Listeners(engine, instruments) for engine in self._engines]
+        for engine in self._engines:
+            observe_waits(pool_of(engine.engine).owner, _Observer(engine, instruments, tracer))
+        instruments.add(source, self._engines)
+
+    def uninstrument(self) -> None:
+        """Record nothing of it any more. Calling it again does nothing."""
+        with _mutex:
+            if self not in _instrumentations:
+                return
+            _instrumentations.discard(self)
+        self._instruments.remove(self.source)
+        for listeners in self._listeners:
+            listeners.remove()
+        for engine in self._engines:
+            forget_observer(pool_of(engine.engine).owner)
+
+
+_instrumentations: set[Instrumentation] = set()
+_mutex = threading.Lock()
+
+# An instrument of OpenTelemetry keeps its callbacks for ever, and one of a name that it knows takes
+# none: each provider has one set, for all databases.
+_by_provider: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
+_global: list[Instruments] = []
+
+
+def _instruments_of(provider: MeterProvider | None) -> Instruments:
+    if provider is None or provider is metrics.get_meter_provider():
+        if not _global:  # its provider may be set later
+            _global.append(Instruments(metrics.get_meter(SCOPE)))
+        return _global[0]
+    found = _by_provider.get(provider)
+    if found is None:
+        found = _by_provider[provider] = Instruments(provider.get_meter(SCOPE))
+    return found
+
+
+@final
+class _Observer:
+    """Records the waits on behalf of one engine."""
+
+    def __init__(
+        self, engine: InstrumentedEngine, instruments: Instruments, tracer: trace.Tracer
+    ) -> None:
+        self._engine = engine
+        self._instruments = instruments
+        self._tracer = tracer
+
+    def __call__(self, wait: ObservedWait) -> None:
+        instruments, engine = self._instruments, self._engine
+        if wait.what is WaitFor.TURN:
+            instruments.turn_wait.record(wait.seconds, engine.of_database)
+        elif wait.what is WaitFor.PROCESS:
+            instruments.process_wait.record(wait.seconds, engine.of_database)
+        # The turn is the checkout of a writer.
+        gives = WaitFor.TURN if isinstance(pool_of(engine.engine), WriterPool) else None
+        if wait.what in {WaitFor.CONNECTION, gives} and isinstance(wait.error, exc.TimeoutError):
+            instruments.timeouts.add(1, engine.of_pool)
+        self._trace(wait)
+
+    def _trace(self, wait: ObservedWait) -> None:
+        span = self._tracer.start_span(
+            f"{SCOPE}.wait",
+            kind=SpanKind.INTERNAL,
+            attributes={**self._engine.of_database, f"{SCOPE}.waits_for": wait.what.value},
+            start_time=wait.began_ns,
+        )
+        if span.is_recording():
+            _describe(span, wait)
+        span.end(wait.began_ns + int(wait.seconds * _NANOSECONDS))
+
+
+def _describe(span: Span, wait: ObservedWait) -> None:
+    """Add the holder, as it was when the wait began, and how the wait ended."""
+    found: dict[str, Any] = {}
+    if wait.holder is not None:
+        found["holder.task"] = wait.holder.task
+        found["holder.asked_at"] = wait.holder.asked_at
+        found["holder.now_at"] = wait.holder.now_at
+        found["holder.seconds"] = wait.holder.seconds
+    found["holder.process"] = wait.process
+    for key, value in found.items():
+        if value is not None:
+            span.set_attribute(f"{SCOPE}.{key}", value)
+    if wait.error is not None:
+        span.set_attribute("error.type", error_type(wait.error))
+        if isinstance(wait.error, Exception):  # or it is a cancellation
+            span.set_status(Status(StatusCode.ERROR, str(wait.error)))

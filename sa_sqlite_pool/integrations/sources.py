@@ -1,0 +1,81 @@
+"""What is monitored: a database of the facade, or an engine of the application's own."""
+
+from __future__ import annotations
+
+from typing import final
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..database import SQLiteDatabase
+from ..errors import ConfigurationError, DatabaseClosedError
+from ..files.urls import locate
+from ..pools.base import FairPool
+from ..pools.statistics import statistics
+from ..stats.database import DatabaseStatistics
+
+Monitored = SQLiteDatabase | AsyncEngine | Engine
+
+
+@final
+class Source:
+    """A database, or an engine, with the ``name`` by which it is told apart from others.
+
+    That is the name of its file, unless another is given.
+    """
+
+    def __init__(self, monitored: Monitored, name: str | None) -> None:
+        database, engines = None, []
+        if isinstance(monitored, SQLiteDatabase):
+            database = monitored
+            engines = [database.reader_engine.sync_engine, database.writer_engine.sync_engine]
+        else:
+            engines = [_checked(monitored)]
+        self._database = database
+        self.engines = engines
+        self.name = name or locate(engines[0].url).label
+
+    def is_of(self, monitored: Monitored) -> bool:
+        """Return whether it is ``monitored`` that this stands for."""
+        if isinstance(monitored, SQLiteDatabase):
+            return self._database is monitored
+        return self._database is None and self.engines[0] is _sync(monitored)
+
+    @property
+    def is_over(self) -> bool:
+        """True if it is a database that is closed, or being closed, and stays so."""
+        return self._database is not None and pool_of(self.engines[0]).refuses
+
+    def statistics(self) -> DatabaseStatistics | None:
+        """Return its statistics; None if it is not open.
+
+        An engine is open from its first connection on: it may not know its file before, and would
+        open a connection to learn it.
+        """
+        if self._database is None:
+            return statistics(self.engines[0]) if pool_of(self.engines[0]).has_begun else None
+        try:
+            return self._database.statistics()
+        except DatabaseClosedError:
+            return None
+
+
+def pool_of(engine: Engine) -> FairPool:
+    """Return the pool that ``engine`` has now."""
+    pool = engine.pool
+    assert isinstance(pool, FairPool)
+    return pool
+
+
+def _sync(engine: AsyncEngine | Engine) -> Engine:
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+
+def _checked(engine: AsyncEngine | Engine) -> Engine:
+    found = _sync(engine)
+    if not isinstance(found.pool, FairPool):
+        raise ConfigurationError(
+            f"an engine with a {type(found.pool).__name__} cannot be monitored: give a "
+            "SQLiteDatabase, or an engine made with poolclass=SQLitePool, ReaderPool or WriterPool"
+        )
+    return found
