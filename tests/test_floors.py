@@ -17,6 +17,7 @@ FLOORS = [
     "settings",
     "statistics",
     "system",
+    "reporting",
     "compat",
     "turn",
     "files",

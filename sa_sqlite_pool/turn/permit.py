@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol, final
 
-from .whereabouts import Caller, task_name, whereabouts
+from ..reporting.events import HolderFields
+from .whereabouts import Caller, describe_task, whereabouts
 
 
 class Line(Protocol):
@@ -72,13 +73,18 @@ class Permit:
         """True if the holder's event loop is closed: its task will never run again."""
         return self.loop is not None and self.loop.is_closed()
 
+    @property
+    def task_name(self) -> str | None:
+        """The name of the holder's task, also if it has ended; None for code outside any task."""
+        return self.ended_task if self.task is None else self.task.get_name()
+
     def forget_ended_task(self) -> None:
         """Drop the reference to the task, which has ended.
 
         A task keeps its exception, and the exception's traceback keeps every frame with its
         variables: through its own permit, a connection lost there would never be garbage.
         """
-        self.ended_task, self.task = task_name(self.task), None
+        self.ended_task, self.task = self.task_name, None
 
     def describe(self, now: float) -> str:
         """Return ``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""
@@ -86,9 +92,18 @@ class Permit:
 
     def describe_holder(self) -> str:
         """Return ``task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""
-        name = self.ended_task or task_name(self.task)
+        name = describe_task(self.task_name)
         details = ", ".join(self._details())
         return f"{name} ({details})" if details else name
+
+    def fields(self) -> HolderFields:
+        """Return what is known of the holder, for the record of an event."""
+        return HolderFields(
+            task=self.task_name,
+            asked_at=None if self.asked_at is None else str(self.asked_at),
+            now_at=whereabouts(self.task),
+            sql=None if self.last_sql is None else shorten(self.last_sql),
+        )
 
     def _details(self) -> list[str]:
         details = []

@@ -17,8 +17,9 @@ _GENERATED = "<sqlalchemy generated"
 _NAMELESS = "<string>"
 
 
-def task_name(task: asyncio.Task[object] | None) -> str:
-    return "code outside any task" if task is None else f"task {task.get_name()!r}"
+def describe_task(name: str | None) -> str:
+    """Return ``task 'import-42'``, the task of that name, or of none."""
+    return "code outside any task" if name is None else f"task {name!r}"
 
 
 def whereabouts(task: asyncio.Task[object] | None) -> str | None:
