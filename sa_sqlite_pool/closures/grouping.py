@@ -56,7 +56,8 @@ _FOR_EVER_SECONDS = 1_000_000.0
 class Call(Generic[T]):
     """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
 
-    ``deadline`` is the loop time until which it waits.
+    ``deadline`` is the loop time until which it waits, and ``taken_at`` the monotonic time at which
+    it was taken to run; None if it was not.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class Call(Generic[T]):
         "context",
         "deadline",
         "loop",
+        "taken_at",
         "task",
     )
 
@@ -86,6 +88,7 @@ class Call(Generic[T]):
         self.task = asyncio.current_task(loop)
         self.context = contextvars.copy_context()
         self.cancelled = False
+        self.taken_at: float | None = None
         self._taken = threading.Lock()
         self._settled = False
         self._result: T
@@ -247,6 +250,7 @@ class Group:
         while self._calls:
             call = self._calls.popleft()
             if call.take():
+                call.taken_at = time.monotonic()
                 self._running.append(call)
                 return call
         return None
@@ -328,11 +332,13 @@ class Groups:
         Raise :class:`~sa_sqlite_pool.WriteTimeout` if it could not begin in time. A cancellation
         before it has begun drops it; later it is rolled back, unless its COMMIT has been sent.
         """
-        self.pool.turn.assert_not_held()
+        pool = self.pool
+        pool.turn.assert_not_held()
         call = Call(body, asyncio.get_running_loop(), self.timeout)
         group = self.add(call)
         try:
-            return await call.outcome()
+            with pool.turn.watch(pool.slow_waits, lambda: call.taken_at):
+                return await call.outcome()
         finally:
             if call.cancelled:
                 group.end_if_unwanted()

@@ -42,6 +42,7 @@ from ..execution.mailbox import Mailbox
 from ..pools.base import FairPool, waits_for_others
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
+from ..turn.slow_waits import WaitedFor
 from ..turn.snapshots import Snapshots
 from .lending import give_back
 from .read_call import ReadCall
@@ -65,7 +66,10 @@ class ReadLine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self.seconds: float | None = engine.pool.timeout()  # type: ignore[attr-defined]
+        pool = engine.pool
+        assert isinstance(pool, FairPool)
+        self.seconds: float | None = pool.timeout()
+        self._slow = pool.slow_waits
         self._label = label
         self._clock = clock
         self.long = long
@@ -82,6 +86,7 @@ class ReadLine:
         self._tasks: set[asyncio.Future[None]] = set()
         self._watches = False  # a timer looks for a long call
         self._times = False  # a timer looks at deadlines
+        self._notes = False  # a timer looks for calls that have waited for long
 
     @property
     def waiting(self) -> bool:
@@ -102,6 +107,8 @@ class ReadLine:
             self._watch()
         if not self._times and call.deadline is not None:
             self._look_at_deadlines_at(call.deadline)
+        if not self._notes and self._slow.limit is not None:
+            self._note_holders_in(self._slow.limit)
 
     def drop(self, call: ReadCall[Any]) -> bool:
         with self._mutex:
@@ -136,6 +143,44 @@ class ReadLine:
             call.report()
         if later is not None and not self._times:
             self._look_at_deadlines_at(later)
+
+    def _note_holders_in(self, seconds: float) -> None:
+        self._notes = True
+        _call_at(asyncio.get_running_loop().time() + seconds, self._note_holders)
+
+    def _note_holders(self) -> None:
+        """Note what is in the way of the calls that have waited for long by now."""
+        self._notes = False
+        limit = self._slow.limit
+        assert limit is not None
+        now, later = time.monotonic(), None
+        with self._mutex:
+            calls = [call for call in self._calls if call.held_by is None]
+        for call in calls:
+            if now - call.began < limit:
+                later = call.began + limit - now
+                break
+            call.held_by = self._describe_holders()
+        if later is not None:
+            self._note_holders_in(later)
+
+    def _describe_holders(self) -> str:
+        if self._gap is not None and self._gap.in_gap:
+            return "no reader: the log is being emptied"
+        pool = self._engine.pool
+        assert isinstance(pool, FairPool)
+        return pool.describe_holders()
+
+    def report_wait(self, call: ReadCall[Any], error: BaseException | None) -> None:
+        """Log the wait of ``call`` for a reader, which was long. In the coroutine of its task."""
+        assert call.held_by is not None
+        if isinstance(error, GeneratorExit):
+            return  # its loop is gone, and the garbage collector calls this
+        ended = time.monotonic() if call.taken_at is None else call.taken_at
+        self._slow.report(
+            *(self._label, WaitedFor.READER, ended - call.began, call.held_by),
+            None if call.taken_at is not None else error,
+        )
 
     def _not_in_time(self) -> Exception:
         pool = self._engine.pool
@@ -248,6 +293,7 @@ class ReadLine:
                 return None
             call, _ = self._calls.popitem(last=False)
             server.call, server.since = call, now
+            call.taken_at = now
             is_long = self.long.known and self.long.expected(call.fn) >= PATIENCE_SECONDS
             if is_long or claims:
                 self._current = None if is_long else server
@@ -257,6 +303,7 @@ class ReadLine:
 
     def put_back(self, call: ReadCall[Any]) -> None:
         """Make ``call``, which has not run, the next again."""
+        call.taken_at = None
         with self._mutex:
             self._calls[call] = None
             self._calls.move_to_end(call, last=False)

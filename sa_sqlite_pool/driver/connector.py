@@ -44,6 +44,7 @@ from ..sqlite.shared_hooks import install_authorizer
 from ..transactions.locks import is_lock, keep_trying
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Log, Rules
+from ..turn.slow_waits import SlowWaits
 from .creator import Arguments, Creator, Opened
 from .executor import Executor
 
@@ -67,6 +68,7 @@ class Connector:
         self.role = role
         self.settings = settings
         self.shared_thread = SharedThread()
+        self.slow_waits = SlowWaits(settings.slow_wait_warning)
         self.isolation_level: str | None = ""
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout

@@ -58,6 +58,7 @@ class OnFile:
             read_timeout=settings.read_timeout,
             statement_timeout=settings.statement_timeout,
             owner=own,
+            slow_waits=own.slow_waits,
             snapshots=file.snapshots if reads and known else None,
             log=keeper if writes else None,
             file=file.file,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, final
@@ -18,6 +19,7 @@ from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import FileLockRequest, FileTurn
 from .permit import Permit
+from .slow_waits import NOT_WATCHED, SlowWaits, WaitedFor
 from .whereabouts import caller
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
@@ -144,11 +146,19 @@ class WriteTurn:
 
     # -- within the process ---------------------------------------------------------------------
 
-    async def acquire(self, timeout: float, owner: object = None, *, waited: float = 0.0) -> Permit:
+    async def acquire(
+        self,
+        timeout: float,
+        owner: object = None,
+        *,
+        waited: float = 0.0,
+        slow: SlowWaits = NOT_WATCHED,
+    ) -> Permit:
         """Wait for the turn, in order of arrival, at most ``timeout`` less ``waited`` seconds.
 
         Costs no await where the turn is free. A cancellation leaves no turn taken. ``owner`` is
-        the object on whose behalf the task waits: see :meth:`send_away`.
+        the object on whose behalf the task waits: see :meth:`send_away`. ``slow`` logs the wait if
+        it takes long.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
@@ -156,10 +166,15 @@ class WriteTurn:
         if permit := self.line.acquire_nowait():
             permit.asked_at = caller()
             return permit
-        return await self.wait_in_line(timeout, owner, waited=waited)
+        return await self.wait_in_line(timeout, owner, waited=waited, slow=slow)
 
     async def wait_in_line(
-        self, timeout: float | None, owner: object = None, *, waited: float = 0.0
+        self,
+        timeout: float | None,
+        owner: object = None,
+        *,
+        waited: float = 0.0,
+        slow: SlowWaits = NOT_WATCHED,
     ) -> Permit:
         """Wait as :meth:`acquire` does, after :meth:`acquire_nowait` has returned None.
 
@@ -169,12 +184,19 @@ class WriteTurn:
         began = time.monotonic()
         place = self.line.stand_in_line(owner)
         left = None if timeout is None else max(0.0, timeout - waited)
-        permit = await self.line.wait(place, left)
-        if permit is None:
-            assert timeout is not None
-            raise self.not_in_time(timeout)
+        with self.watch(slow):
+            permit = await self.line.wait(place, left)
+            if permit is None:
+                assert timeout is not None
+                raise self.not_in_time(timeout)
         permit.seconds_waited = time.monotonic() - began
         return permit
+
+    def watch(
+        self, slow: SlowWaits, taken_at: Callable[[], float | None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """Return a block for a wait for the turn; see :meth:`SlowWaits.watch`."""
+        return slow.watch(self.name, WaitedFor.TURN, self.line.describe_holders, taken_at)
 
     def assert_not_held(self) -> None:
         """Raise ``TurnAlreadyHeldError`` if the current task would wait for itself."""
@@ -217,19 +239,29 @@ class WriteTurn:
         return self._file.acquire_nowait() if self._shared else _ALONE
 
     async def enter(
-        self, timeout: float, owner: object = None, *, waited: float = 0.0
+        self,
+        timeout: float,
+        owner: object = None,
+        *,
+        waited: float = 0.0,
+        slow: SlowWaits = NOT_WATCHED,
     ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` less ``waited`` seconds.
 
-        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken. ``slow``
+        is as in :meth:`acquire`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
         """
         request = self.enter_nowait()
-        if request is None:
+        if request is not None:
+            return request
+        # The calls for which a place was taken in advance are watched themselves.
+        slow = slow if place_in_line.get() is None else NOT_WATCHED
+        with slow.watch(self.name, WaitedFor.PROCESS, self._file.describe):
             request = await self._wait_for_file(max(0.0, timeout - waited), owner)
-        if request is None:
-            raise self.file_not_in_time(timeout)
+            if request is None:
+                raise self.file_not_in_time(timeout)
         return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:
