@@ -38,6 +38,7 @@ from ..transactions.facts import StatementFacts
 from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
 from ..turn.snapshots import Snapshot
+from ..turn.whereabouts import caller_in_thread
 from .borrowed import BorrowedConnection
 from .losses import comes_from
 
@@ -46,6 +47,8 @@ T = TypeVar("T")
 # Steps of SQLite's virtual machine between two calls: some ten milliseconds. Each call waits for
 # the interpreter lock, which a busy loop releases after five.
 PROGRESS_STEPS = 200_000
+
+_FETCHING = "fetching"  # for a statement that is known no more
 
 _BY_DRIVER = "by a statement on the driver's connection"
 
@@ -217,6 +220,7 @@ class ThreadConnection(BorrowedConnection):
             self._stops_at = time.monotonic() + timeout
         authorizer.denied = authorizer.attempted = None
         authorizer.called = False
+        began = time.perf_counter()
         try:
             try:
                 reply = execute(sqlite, sql, parameters)
@@ -234,10 +238,12 @@ class ThreadConnection(BorrowedConnection):
             self._stops_at = None
             if authorizer.called:
                 facts.calls_functions = True
+            if time.perf_counter() - began >= executor.policy.slow_after:
+                self._note_slow(sql, time.perf_counter() - began)
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         self._assert_usable()
-        return self._run(call, "fetching", timeout)
+        return self._run(call, _FETCHING, timeout)
 
     def run_briefly(self, call: Callable[[], T]) -> T:
         self._assert_here()
@@ -249,6 +255,7 @@ class ThreadConnection(BorrowedConnection):
         authorizer = self._executor.policy.authorizer
         authorizer.denied = authorizer.attempted = None
         authorizer.called = False
+        began = time.perf_counter()
         try:
             return call()
         except dbapi.failures() as error:
@@ -258,6 +265,14 @@ class ThreadConnection(BorrowedConnection):
             self._stops_at = None
             if authorizer.called:
                 self._executor.policy.facts.of(sql).calls_functions = True
+            if time.perf_counter() - began >= self._executor.policy.slow_after:
+                self._note_slow(sql, time.perf_counter() - began)
+
+    def _note_slow(self, sql: str, seconds: float) -> None:
+        if sql is not _FETCHING:
+            rules, permit = self._executor.rules, self._executor.transaction.checkout
+            place = caller_in_thread()
+            rules.slow_statements.report(rules.label, sql, seconds, permit, place)
 
     def _admit(self, sql: str, kind: Kind) -> None:
         if kind is Kind.READ:

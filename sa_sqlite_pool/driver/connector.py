@@ -32,6 +32,7 @@ from ..execution.connection_thread import (
     open_connection,
 )
 from ..execution.shared_thread import SharedThread
+from ..execution.slow_statements import SlowStatements
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
 from ..files.site import Site
@@ -69,6 +70,7 @@ class Connector:
         self.settings = settings
         self.shared_thread = SharedThread()
         self.slow_waits = SlowWaits(settings.slow_wait_warning)
+        self.slow_statements = SlowStatements(settings.slow_statement_warning)
         self.isolation_level: str | None = ""
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout

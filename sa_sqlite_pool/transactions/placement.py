@@ -18,8 +18,10 @@ inline, runs in the thread for a while, longer each time.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
@@ -80,8 +82,10 @@ class PlacementPolicy:
 
     A ``placement`` other than AUTO is final. ``writes`` counts the statements of the open
     transaction that wrote. ``size`` is how many texts are known, and statements ``sqlite3`` keeps
-    compiled.
+    compiled. ``note_slow(sql, seconds)`` is told of statements that ran for ``slow_after`` seconds.
     """
+
+    note_slow: weakref.WeakMethod[Callable[[str, float], None]]
 
     def __init__(self, placement: Placement, authorizer: Authorizer, size: int) -> None:
         self.authorizer = authorizer
@@ -99,6 +103,7 @@ class PlacementPolicy:
         self._answers = list(_ANSWERS)
         self._armed = False
         self.writes = 0
+        self.slow_after = math.inf
         self._disk_reads = 0.0
 
     @property
@@ -153,7 +158,8 @@ class PlacementPolicy:
         """
         if not self._learns:
             self._learn_in_any_case(worker.connection)
-            return worker.run_here(function, *args)
+            found: T = self._timed(facts, worker.run_here, function, *args)
+            return found
         authorizer, reads, answers = self.authorizer, kind is Kind.READ, self._answers
         if reads is not self._armed:
             self._arm(worker.connection, reads)
@@ -174,9 +180,10 @@ class PlacementPolicy:
             authorizer.inline = False
             answers[:] = _ANSWERS  # what comes next is short, or switches the handler off
         few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
-        if few_rows and (
-            time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu)  # the slower check
-        ):
+        seconds = time.perf_counter() - clock
+        if seconds >= self.slow_after:
+            self._tell_slow(facts, seconds)
+        if few_rows and (seconds < _LONG_SECONDS or self._was_short(cpu)):  # the slower check
             facts.inline += 1
         else:
             facts.ran_too_long()
@@ -230,17 +237,30 @@ class PlacementPolicy:
             self.note_long_text(connection, facts.sql)
         if not self._learns:
             self._learn_in_any_case(connection)
-            return function(connection, *args)
+            return self._timed(facts, function, connection, *args)
         self._prepare_in_thread(connection, writes=kind is not Kind.READ)
         self.authorizer.called = False
         cpu = time.thread_time()
-        result = function(connection, *args)
+        result = self._timed(facts, function, connection, *args)
         seconds = time.thread_time() - cpu
         facts.ran_in_thread(
             short=self._note(facts, kind, result) and seconds <= SHORT_SECONDS,
             steps_are_long=seconds / (len(getattr(result, "rows", ())) + 1) > LONG_STEP_SECONDS,
         )
         return result
+
+    def _timed(self, facts: StatementFacts, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function(*args)``, which runs the statement, and tell if that took long."""
+        clock = time.perf_counter()
+        try:
+            return function(*args)
+        finally:
+            if (seconds := time.perf_counter() - clock) >= self.slow_after:
+                self._tell_slow(facts, seconds)
+
+    def _tell_slow(self, facts: StatementFacts, seconds: float) -> None:
+        if (note := self.note_slow()) is not None:
+            note(facts.sql, seconds)
 
     def note_long_text(self, connection: sqlite3.Connection, sql: str) -> None:
         """Keep the memory of compiled statements within bounds. Runs in the thread.

@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from ..errors import ForbiddenWriteError, StatementTimeout
+from ..execution.slow_statements import NOT_TIMED, SlowStatements
 from ..files.neighbours import describe_writer
 from ..settings import Role
 from ..sqlite.authorizer import Access
@@ -60,7 +61,8 @@ class Rules:
 
     ``turn`` is taken at the first write and given back at the end of the transaction; None if
     nothing can be written. A checkout of a writer includes the turn within the process. ``owner``
-    stands for the engine in line for it, whose long waits ``slow_waits`` logs. Read transactions
+    stands for the engine in line for it, whose long waits ``slow_waits`` logs, and
+    ``slow_statements`` its slow statements. Read transactions
     enter ``snapshots``; None if they need no entry. ``log`` is told of commits; None if SQLite
     keeps the log by itself. ``file`` is the real path of the database, None in memory.
     ``readers_in_the_way`` are the read transactions that a commit waits for; None in WAL mode,
@@ -77,6 +79,7 @@ class Rules:
     statement_timeout: float | None
     owner: object
     slow_waits: SlowWaits = NOT_WATCHED
+    slow_statements: SlowStatements = NOT_TIMED
     snapshots: Snapshots | None = None
     log: Log | None = None
     file: str | None = None

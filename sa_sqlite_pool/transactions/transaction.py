@@ -50,6 +50,7 @@ class TransactionState:
     """
 
     __slots__ = (
+        "__weakref__",
         "_at_end",
         "_ended_here",
         "_gone",
@@ -113,6 +114,11 @@ class TransactionState:
         if not in_greenlet():
             await_only(asyncio.sleep(0))
         return self.wait_for(self.worker.run(function, **options))
+
+    def note_slow(self, sql: str, seconds: float) -> None:
+        """Log a statement that ran for long. In the thread where it has run."""
+        rules = self._rules
+        rules.slow_statements.report(rules.label, sql, seconds, self.checkout)
 
     # -- its end --------------------------------------------------------------------------------
 
