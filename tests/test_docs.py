@@ -18,9 +18,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def run(page: str, directory: Path) -> str:
-    """What the program of a page prints."""
-    program = Path(page).with_suffix(".py").name
+def run(page: str, directory: Path, program: str | None = None) -> str:
+    """What the program of a page prints; its name is that of the page."""
+    program = program or Path(page).with_suffix(".py").name
     (directory / program).write_text(blocks(page, "python")[0])
     done = subprocess.run(
         [sys.executable, program],
@@ -39,6 +39,14 @@ def test_stopping(tmp_path: Path) -> None:
     """The program prints what the page says, line numbers included."""
     output = re.sub(r"idle for \d\.\d s", "idle for 0.5 s", run("stopping.md", tmp_path))
     assert output == blocks("stopping.md", "text")[0]
+
+
+def test_logging(tmp_path: Path) -> None:
+    """The program prints what the page says; seconds apart. logging.py would hide Python's."""
+    output = re.sub(r"\d+\.\d+ s", "N s", run("logging.md", tmp_path, "notes.py"))
+    output = re.sub(r'("seconds_\w+": )\d+\.\d+', r"\1N", output)
+    shown = re.sub(r"\d+\.\d+ s", "N s", blocks("logging.md", "text")[0])
+    assert output == re.sub(r'("seconds_\w+": )\d+\.\d+', r"\1N", shown)
 
 
 def test_wal(tmp_path: Path) -> None:

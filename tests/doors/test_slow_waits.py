@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def line(function: Callable[..., object], part: str) -> str:
 
 
 async def behind(
-    holding: Callable[[asyncio.Event], Awaitable[None]], waiting: Any, way: Any
+    holding: Callable[[asyncio.Event], Coroutine[Any, Any, None]], waiting: Any, way: Any
 ) -> Any:
     """What ``way()`` returns, which waits behind ``holding()`` for so long."""
     leave = asyncio.Event()

@@ -83,7 +83,7 @@ def test_fields(event: type[Event]) -> None:
 
 def test_the_page_has_the_table() -> None:
     """Names, levels and fields, in the same order."""
-    rows = re.findall(r"^\| `([a-z_]+)` \| ([A-Z]+) \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([A-Z]+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     assert [
         (name, level, re.findall("`([a-z_]+)`", described)) for name, level, described in rows
     ] == [
