@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import sys
 import threading
 import time
 from collections import deque
@@ -37,6 +38,7 @@ from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed
 from ..transactions.locks import NotBegun, Patience, pause
+from ..turn.slow_waits import WaitedFor
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
 from .lending import give_back
@@ -56,8 +58,10 @@ _FOR_EVER_SECONDS = 1_000_000.0
 class Call(Generic[T]):
     """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
 
-    ``deadline`` is the loop time until which it waits, and ``taken_at`` the monotonic time at which
-    it was taken to run; None if it was not.
+    ``deadline`` is the loop time until which it waits, and ``due`` that at which its group has to
+    look at it: the deadline, or before that ``long`` seconds after its begin. ``began`` and
+    ``taken_at`` are the monotonic times at which its wait began, and ended because it was taken to
+    run; ``held_by`` is what was in the way when it had waited for long, None if it had not.
     """
 
     __slots__ = (
@@ -68,9 +72,12 @@ class Call(Generic[T]):
         "_result",
         "_settled",
         "_taken",
+        "began",
         "cancelled",
         "context",
         "deadline",
+        "due",
+        "held_by",
         "loop",
         "taken_at",
         "task",
@@ -81,10 +88,16 @@ class Call(Generic[T]):
         body: Callable[[ThreadConnection], T],
         loop: asyncio.AbstractEventLoop,
         timeout: float,
+        long: float | None,
     ) -> None:
         self._body = body
         self.loop = loop
-        self.deadline = loop.time() + timeout
+        now = loop.time()
+        self.deadline = self.due = now + timeout
+        if long is not None and long < timeout:
+            self.due = now + long
+        self.began = time.monotonic()
+        self.held_by: str | None = None
         self.task = asyncio.current_task(loop)
         self.context = contextvars.copy_context()
         self.cancelled = False
@@ -168,6 +181,7 @@ class Group:
         self._calls: deque[Call[Any]] = deque([first])
         self._running: list[Call[Any]] = []
         self._closed = False
+        self._timer: asyncio.TimerHandle | None = None  # due before any call that waits
         pool = groups.pool
         self._turn = pool.turn
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
@@ -179,10 +193,7 @@ class Group:
             # Until it begins, or else the caller would be taken for the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None
             self._place.hand_to(task)
-        # Not in the first caller's context, which the timer would keep.
-        self._timer = self._loop.call_at(
-            first.deadline, self._look_at_deadlines, context=contextvars.Context()
-        )
+        self._look_at(first.due)
         self._leader.add_done_callback(self._led)
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -191,6 +202,11 @@ class Group:
 
     def add(self, call: Call[Any]) -> None:
         self._calls.append(call)
+        if self._timer is not None and call.due < self._timer.when():
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._look_at(call.due)
 
     # -- its leader -----------------------------------------------------------------------------
 
@@ -258,7 +274,8 @@ class Group:
     def _led(self, leader: asyncio.Future[None]) -> None:
         """Close the group after its leader has ended, in whatever way."""
         self._closed = True
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._place.leave()
         self._groups.forget(self)
         if leader.cancelled():
@@ -283,15 +300,30 @@ class Group:
             if call.take():
                 call.fail(error())
 
-    def _look_at_deadlines(self) -> None:
-        now = self._loop.time()
+    def _look_at(self, when: float) -> None:
+        # Not in the caller's context, which the timer would keep.
+        context = contextvars.Context()
+        self._timer = self._loop.call_at(when, self._look_at_calls, context=context)
+
+    def _look_at_calls(self) -> None:
+        """Fail the calls that are overdue; note what is in the way of those that wait for long."""
+        now, next_due, failed = self._loop.time(), float("inf"), False
+        self._timer = None
         for call in tuple(self._calls):
-            if call.deadline > now:
-                self._timer = self._loop.call_at(call.deadline, self._look_at_deadlines)
-                break
-            if call.take():
+            if call.deadline <= now and call.take():
                 call.fail(self._not_in_time(self._groups.timeout))
-        self.end_if_unwanted()
+                failed = True
+            if call.taken:
+                continue
+            if call.due <= now:
+                call.held_by, call.due = self._turn.line.describe_holders(), call.deadline
+            next_due = min(next_due, call.due)
+            if call.held_by is None:  # nor have those behind it waited for long
+                break
+        if next_due < float("inf"):
+            self._look_at(next_due)
+        if failed:
+            self.end_if_unwanted()
 
     def end_if_unwanted(self) -> None:
         """Leave the line if none of its calls waits any more. What runs comes to its end first."""
@@ -334,14 +366,16 @@ class Groups:
         """
         pool = self.pool
         pool.turn.assert_not_held()
-        call = Call(body, asyncio.get_running_loop(), self.timeout)
+        slow = pool.slow_waits
+        call = Call(body, asyncio.get_running_loop(), self.timeout, slow.limit)
         group = self.add(call)
         try:
-            with pool.turn.watch(pool.slow_waits, lambda: call.taken_at):
-                return await call.outcome()
+            return await call.outcome()
         finally:
             if call.cancelled:
                 group.end_if_unwanted()
+            if call.held_by is not None:
+                slow.report_call(pool.turn.name, WaitedFor.TURN, call, sys.exc_info()[1])
 
     def add(self, call: Call[Any]) -> Group:
         """Give the call its place in line, and return its group."""

@@ -173,14 +173,7 @@ class ReadLine:
 
     def report_wait(self, call: ReadCall[Any], error: BaseException | None) -> None:
         """Log the wait of ``call`` for a reader, which was long. In the coroutine of its task."""
-        assert call.held_by is not None
-        if isinstance(error, GeneratorExit):
-            return  # its loop is gone, and the garbage collector calls this
-        ended = time.monotonic() if call.taken_at is None else call.taken_at
-        self._slow.report(
-            *(self._label, WaitedFor.READER, ended - call.began, call.held_by),
-            None if call.taken_at is not None else error,
-        )
+        self._slow.report_call(self._label, WaitedFor.READER, call, error)
 
     def _not_in_time(self) -> Exception:
         pool = self._engine.pool

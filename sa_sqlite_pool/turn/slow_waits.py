@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import final
+from typing import Protocol, final
 
 from ..reporting.events import SlowWait, log
 from ..reporting.repeats import Repeats, others_left_out
@@ -38,6 +38,23 @@ _PURPOSES = {
     WaitedFor.CONNECTION: "for a connection to",
 }
 
+
+class WaitingCall(Protocol):
+    """A call of a function that waits until it is taken to run. Times are monotonic."""
+
+    @property
+    def began(self) -> float:
+        """The time at which its wait began."""
+
+    @property
+    def taken_at(self) -> float | None:
+        """The time at which it was taken to run; None if it was not."""
+
+    @property
+    def held_by(self) -> str | None:
+        """What was in the way when it had waited for long; None if it had not."""
+
+
 _SERVED = "served"
 _NOT_SEEN = "not known, since the event loop was busy"
 _nothing: AbstractContextManager[None] = contextlib.nullcontext()
@@ -56,20 +73,23 @@ class SlowWaits:
         self._repeats = Repeats(clock)
 
     def watch(
-        self,
-        database: str,
-        what: WaitedFor,
-        describe_holders: Callable[[], str],
-        taken_at: Callable[[], float | None] = lambda: None,
+        self, database: str, what: WaitedFor, describe_holders: Callable[[], str]
     ) -> AbstractContextManager[None]:
-        """Return a block for a wait of the running task, which is logged at its end if it was long.
-
-        ``taken_at()`` is the time of the clock at which the wait has ended before its block does;
-        None if it has not.
-        """
+        """Return a block for a wait of the running task, which is logged if it is long."""
         if self.limit is None:
             return _nothing
-        return _Watch(self, self.limit, database, what, describe_holders, taken_at)
+        return _Watch(self, self.limit, database, what, describe_holders)
+
+    def report_call(
+        self, database: str, what: WaitedFor, call: WaitingCall, error: BaseException | None
+    ) -> None:
+        """Log the wait of a call, which was long, after its end. In the coroutine of its task."""
+        if isinstance(error, GeneratorExit):
+            return  # its loop is gone, and the garbage collector calls this
+        assert call.held_by is not None
+        ended, served = call.taken_at or self.clock(), call.taken_at is not None
+        seconds = ended - call.began
+        self.report(database, what, seconds, call.held_by, None if served else error)
 
     def report(
         self,
@@ -119,7 +139,6 @@ class _Watch:
         "_describe_holders",
         "_held_by",
         "_limit",
-        "_taken_at",
         "_waits",
         "_what",
     )
@@ -131,14 +150,12 @@ class _Watch:
         database: str,
         what: WaitedFor,
         describe_holders: Callable[[], str],
-        taken_at: Callable[[], float | None],
     ) -> None:
         self._waits = waits
         self._limit = limit
         self._database = database
         self._what = what
         self._describe_holders = describe_holders
-        self._taken_at = taken_at
         self._held_by: str | None = None
 
     def __enter__(self) -> None:
@@ -147,8 +164,7 @@ class _Watch:
         self._deadlines.add(self._limit, self._note_holders)
 
     def _note_holders(self) -> None:
-        if self._taken_at() is None:
-            self._held_by = self._describe_holders()
+        self._held_by = self._describe_holders()
 
     def __exit__(
         self,
@@ -157,16 +173,10 @@ class _Watch:
         traceback: TracebackType | None,
     ) -> None:
         self._deadlines.discard(self._limit, self._note_holders)
-        taken_at = self._taken_at()
-        seconds = (self._waits.clock() if taken_at is None else taken_at) - self._began
-        if seconds < self._limit:
-            return
-        if isinstance(exc, GeneratorExit):
-            return  # its loop is gone, and the garbage collector calls this
-        self._waits.report(
-            *(self._database, self._what, seconds, self._held_by or _NOT_SEEN),
-            None if taken_at is not None else exc,
-        )
+        seconds = self._waits.clock() - self._began
+        if seconds < self._limit or isinstance(exc, GeneratorExit):
+            return  # or its loop is gone, and the garbage collector calls this
+        self._waits.report(self._database, self._what, seconds, self._held_by or _NOT_SEEN, exc)
 
 
 NOT_WATCHED = SlowWaits(None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, final
@@ -184,19 +183,13 @@ class WriteTurn:
         began = time.monotonic()
         place = self.line.stand_in_line(owner)
         left = None if timeout is None else max(0.0, timeout - waited)
-        with self.watch(slow):
+        with slow.watch(self.name, WaitedFor.TURN, self.line.describe_holders):
             permit = await self.line.wait(place, left)
             if permit is None:
                 assert timeout is not None
                 raise self.not_in_time(timeout)
         permit.seconds_waited = time.monotonic() - began
         return permit
-
-    def watch(
-        self, slow: SlowWaits, taken_at: Callable[[], float | None] = lambda: None
-    ) -> AbstractContextManager[None]:
-        """Return a block for a wait for the turn; see :meth:`SlowWaits.watch`."""
-        return slow.watch(self.name, WaitedFor.TURN, self.line.describe_holders, taken_at)
 
     def assert_not_held(self) -> None:
         """Raise ``TurnAlreadyHeldError`` if the current task would wait for itself."""
