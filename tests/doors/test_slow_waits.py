@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -169,8 +170,8 @@ async def test_for_a_reader(path: Path, records: Records, way: str) -> None:
         pool = db.reader_engine.pool
         assert isinstance(pool, FairPool)
         await behind(reads.hold, pool._line, getattr(reads, way))
-    (found,) = (one for one in records.of(SlowWait) if one["task"] == "request-7")
-    assert found["waited_for"] == "reader"
+    (found,) = records.of(SlowWait)  # and none of a task that borrows readers for functions
+    assert (found["task"], found["waited_for"]) == ("request-7", "reader")
     assert found["asked_at"] == line(getattr(Reads, way), "# waits")
     assert "by task 'import-42' (now at test_slow_waits.py:" in found["held_by"]
     assert found["message"].startswith("task 'request-7' waited 0.")
@@ -217,6 +218,69 @@ async def test_for_another_process(path: Path, make_engine: MakeEngine, records:
     assert (found["task"], found["outcome"]) == ("request-7", "served")
     assert found["asked_at"] == line(update, "# waits")
     assert "process" in found["held_by"]
+
+
+async def test_a_function_for_another_process(path: Path, records: Records) -> None:
+    """The task that leads its group waits for it, and only the function's own task is logged."""
+    async with one_reader(path) as db:
+        records.lines.clear()
+        request = taken(process(path))
+        waiter = asyncio.create_task(Writes(db, db.writer_engine).run_write(), name="request-7")
+        turn = turn_of(path)
+        await until(lambda: turn.holder is not None and turn.holder.waits_for is not None)
+        await laps()
+        request.release()
+        await waiter
+    (found,) = records.of(SlowWait)
+    assert (found["task"], found["waited_for"]) == ("request-7", "write turn")
+
+
+async def test_functions_that_come_later(path: Path, records: Records) -> None:
+    """In one group: each is looked at when it has waited for long, and when it is overdue."""
+    async with one_reader(path, slow_wait_warning=0.01, write_timeout=0.1) as db:
+        writes = Writes(db, db.writer_engine)
+        async with db.write() as session:
+            await session.execute(UPDATE_FIRST)
+            first = asyncio.create_task(writes.run_write(), name="first")
+            await until_waiting(1, turn_of(path))
+            (group,) = db._closures._groups._groups
+            await until(lambda: group._calls[0].held_by)
+            second = asyncio.create_task(writes.run_write_core(), name="second")
+            await until(lambda: len(group._calls) == 2)
+            await until(lambda: group._calls[1].held_by)
+            for waiter in (first, second):
+                with pytest.raises(WriteTimeout):
+                    await waiter
+        await writes.run_write()
+    found = records.of(SlowWait)
+    assert [one["task"] for one in found] == ["first", "second"]
+    assert {one["outcome"] for one in found} == {"WriteTimeout"}
+    assert all(one["seconds_waited"] >= 0.1 for one in found)
+
+
+async def test_a_function_that_joins_one_that_runs_long(path: Path, records: Records) -> None:
+    """Its group has looked at no call for a while, and looks at this one in time."""
+    async with one_reader(path, slow_wait_warning=0.01, write_timeout=0.1) as db:
+        begun, leave = threading.Event(), threading.Event()
+
+        def work(_: object) -> None:
+            begun.set()
+            leave.wait(30)
+
+        writes = Writes(db, db.writer_engine)
+        running = asyncio.create_task(db.run_write(work))
+        await until(begun.is_set)
+        (group,) = db._closures._groups._groups
+        await until(lambda: group._timer is None)
+        waiter = asyncio.create_task(writes.run_write(), name="request-7")
+        await until(lambda: group._calls)
+        with pytest.raises(WriteTimeout):
+            await waiter
+        leave.set()
+        await running
+        await writes.run_write_core()
+    (found,) = records.of(SlowWait)
+    assert (found["task"], found["outcome"]) == ("request-7", "WriteTimeout")
 
 
 # -- in vain ---------------------------------------------------------------------------------------
