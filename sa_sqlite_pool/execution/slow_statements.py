@@ -13,6 +13,9 @@ from ..reporting.repeats import Repeats, others_left_out
 from ..turn.permit import Permit, shorten
 from ..turn.whereabouts import Caller, caller, describe_task, whereabouts
 
+# Milliseconds to wait until a task awaits what it has sent to a thread; more, if its loop is busy.
+_TRIES = 10
+
 
 @final
 class SlowStatements:
@@ -46,7 +49,7 @@ class SlowStatements:
         name = _name(task) if permit is None else permit.task_name
         if place is None and running is not None:
             place = caller()
-        line = whereabouts(task) if place is None else str(place)
+        line = _line_in_thread(task) if place is None else str(place)
         if line is None and permit is not None and permit.asked_at is not None:
             line = str(permit.asked_at)
         event = SlowStatement(
@@ -67,6 +70,16 @@ class SlowStatements:
 
 NOT_TIMED = SlowStatements(None)
 """For connections of no engine."""
+
+
+def _line_in_thread(task: asyncio.Task[Any] | None) -> str | None:
+    """Return the line at which ``task`` awaits what has run in this thread; None if unknown."""
+    # It may have been quick: then the task, in its own thread, is about to await it.
+    for _ in range(_TRIES):
+        if task is None or not getattr(task.get_coro(), "cr_running", False):
+            return whereabouts(task)
+        time.sleep(0.001)
+    return None
 
 
 def _name(task: asyncio.Task[Any] | None) -> str | None:

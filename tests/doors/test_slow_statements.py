@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.reporting.events import SlowStatement
 from sa_sqlite_pool.reporting.repeats import Repeats
 from tests.conftest import MakeEngine
-from tests.helpers import ENDLESS, create_items, until
+from tests.helpers import ENDLESS, Item, create_items, until
 from tests.reporting.records import Records
 
 READ = text("SELECT id FROM items WHERE id < 3")
@@ -74,6 +74,12 @@ class Ways:
 
         await self.db.run_read(work)
 
+    async def run_read_stream(self) -> None:
+        def work(session: Any) -> None:
+            session.execute(READ, execution_options={"yield_per": 1}).all()  # here
+
+        await self.db.run_read(work)
+
     async def run_write(self) -> None:
         def work(session: Any) -> None:
             session.execute(WRITE)  # here
@@ -85,6 +91,11 @@ class Ways:
             connection.execute(WRITE)  # here
 
         await self.db.run_write_core(work)
+
+
+async def nested(way: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """What is executed is not in the task's own coroutine."""
+    await way()
 
 
 WAYS = [name for name in vars(Ways) if not name.startswith("_")]
@@ -107,17 +118,29 @@ async def test_each_way(
         await create_items(db.writer_engine)
         ways = Ways(db, make_engine(SQLitePool, **options))
         for times in range(1, 6):
-            await asyncio.create_task(getattr(ways, way)(), name="request-7")
-            found = [
-                one
-                for one in records.of(SlowStatement)
-                if one["sql"] in {READ.text, WRITE.text} and one["task"] == "request-7"
-            ]
+            await asyncio.create_task(nested(getattr(ways, way)), name="request-7")
+            of_task = [one for one in records.of(SlowStatement) if one["task"] == "request-7"]
+            found = [one for one in of_task if one["sql"] in {READ.text, WRITE.text}]
             assert len(found) == times
+            assert "fetching" not in {one["sql"] for one in of_task}
     assert {one["asked_at"] for one in found} == {line(getattr(Ways, way))}
     assert all(0 <= one["seconds_run"] < 30 for one in found)
     assert found[0]["message"].startswith("a statement on app.db ran for 0.0")
     assert f"executed by task 'request-7' at {found[0]['asked_at']}" in found[0]["message"]
+
+
+async def test_what_no_line_of_a_function_executes(path: Path, records: Records) -> None:
+    """A flush at its end is the line's that has it run."""
+
+    async def add() -> None:
+        await db.run_write(lambda session: session.add(Item(id=7)))  # here
+
+    async with SQLiteDatabase(path, slow_statement_warning=0.0) as db:
+        await create_items(db.writer_engine)
+        await asyncio.create_task(nested(add), name="request-7")
+    (found,) = (one for one in records.of(SlowStatement) if one["task"] == "request-7")
+    assert found["sql"].startswith("INSERT INTO items")
+    assert found["asked_at"] == line(add)
 
 
 @pytest.mark.parametrize("limit", [None, 60.0])
