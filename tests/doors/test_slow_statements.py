@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +131,22 @@ async def test_each_way(
 
 
 async def test_what_no_line_of_a_function_executes(path: Path, records: Records) -> None:
-    """A flush at its end is the line's that has it run."""
+    """A flush at its end, or a function in C: it is the line's that has it run."""
 
     async def add() -> None:
         await db.run_write(lambda session: session.add(Item(id=7)))  # here
 
+    async def read() -> None:
+        await db.run_read(methodcaller("scalar", READ))  # here
+
     async with SQLiteDatabase(path, slow_statement_warning=0.0) as db:
         await create_items(db.writer_engine)
-        await asyncio.create_task(nested(add), name="request-7")
-    (found,) = (one for one in records.of(SlowStatement) if one["task"] == "request-7")
-    assert found["sql"].startswith("INSERT INTO items")
-    assert found["asked_at"] == line(add)
+        for way in (add, read):
+            await asyncio.create_task(nested(way), name="request-7")
+    added, found = (one for one in records.of(SlowStatement) if one["task"] == "request-7")
+    assert added["sql"].startswith("INSERT INTO items")
+    assert found["sql"] == READ.text
+    assert (added["asked_at"], found["asked_at"]) == (line(add), line(read))
 
 
 @pytest.mark.parametrize("limit", [None, 60.0])
