@@ -164,7 +164,10 @@ class _Watch:
         self._deadlines.add(self._limit, self._note_holders)
 
     def _note_holders(self) -> None:
-        self._held_by = self._describe_holders()
+        try:
+            self._held_by = self._describe_holders()
+        except Exception as error:  # the timer has others to wake, of whose wait this is the limit
+            self._held_by = f"not known ({error!r})"
 
     def __exit__(
         self,

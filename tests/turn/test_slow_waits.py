@@ -112,6 +112,30 @@ def test_a_task_whose_loop_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
+def test_a_description_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The same timer ends other waits, and does so."""
+
+    async def main() -> None:
+        line, slow = watched()
+        assert line.acquire_nowait() is not None
+
+        def describe() -> str:
+            raise OSError("no /proc")
+
+        async def wait_and_fail() -> None:
+            with slow.watch("app.db", WaitedFor.TURN, describe):
+                await line.wait(line.stand_in_line(None), 2.0)
+
+        first = asyncio.create_task(wait_and_fail())
+        await until_waiting(1, line)
+        assert await line.acquire(1.0) is None
+        await first
+
+    run_in_virtual_time(main())
+    (record,) = caplog.records
+    assert vars(record)["held_by"] == "not known (OSError('no /proc'))"
+
+
 def test_no_limit() -> None:
     """Costs no timer: it is the same block each time, which does nothing."""
     line = FairSemaphore(1)
