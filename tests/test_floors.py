@@ -20,6 +20,7 @@ FLOORS = [
     "reporting",
     "compat",
     "turn",
+    "slow_statements",
     "files",
     "sqlite",
     "execution",

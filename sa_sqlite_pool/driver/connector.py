@@ -32,11 +32,11 @@ from ..execution.connection_thread import (
     open_connection,
 )
 from ..execution.shared_thread import SharedThread
-from ..execution.slow_statements import SlowStatements
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
 from ..files.site import Site
 from ..settings import ConnectionSettings, Placement, Role
+from ..slow_statements import SlowStatements
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.configuring import NotPrepared, configure, file_of, is_prepared
 from ..sqlite.driver_errors import dbapi

@@ -8,9 +8,9 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from ..errors import ForbiddenWriteError, StatementTimeout
-from ..execution.slow_statements import NOT_TIMED, SlowStatements
 from ..files.neighbours import describe_writer
 from ..settings import Role
+from ..slow_statements import NOT_TIMED, SlowStatements
 from ..sqlite.authorizer import Access
 from ..sqlite.statements import Kind
 from ..turn.permit import shorten

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any, final
 
-from ..reporting.events import SlowStatement, log
-from ..reporting.repeats import Repeats, others_left_out
-from ..turn.permit import Permit, shorten
-from ..turn.whereabouts import Caller, caller, describe_task, whereabouts
+from .reporting.events import SlowStatement, log
+from .reporting.repeats import Repeats, others_left_out
+from .turn.permit import Permit, shorten
+from .turn.whereabouts import Caller, caller, describe_task, whereabouts
 
 # Milliseconds to wait until a task awaits what it has sent to a thread; more, if its loop is busy.
 _TRIES = 10
