@@ -38,6 +38,7 @@ from .settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
     DEFAULT_PRAGMAS,
+    DEFAULT_SLOW_WAIT_WARNING,
     DEFAULT_TIMEOUT,
     ConnectionSettings,
     OnConnect,
@@ -86,6 +87,10 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         same name is for one statement
     :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
         names its task and the place of its checkout; None for never
+    :param slow_wait_warning: seconds a task may wait for the write turn or a reader before the same
+        logger names it, its line, and what was in the way; None for never
+    :param slow_statement_warning: seconds a statement may run before the same logger names it, and
+        the line of its execution; None for never
     :param close_timeout: seconds that :meth:`close` lets running work go on
     :param wal: how large the write-ahead log may grow, and what readers may be asked to do for that
     :param file_turn: wait in line with the writers of other processes, too, by locks on two files
@@ -123,6 +128,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         wal: WalSettings | None = None,
         file_turn: bool = True,
         placement: str = DEFAULT_PLACEMENT,
+        slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING,
+        slow_statement_warning: float | None = None,
         keep_wal: bool = False,
         group_commit: bool = True,
         session_class: type[AsyncSession] = RoutedAsyncSession,
@@ -151,6 +158,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
             check_wal_settings(wal),
             file_turn,
             Placement.parse(placement),
+            slow_wait_warning,
+            slow_statement_warning,
         )
         self._write_timeout = settings.write_timeout
         self._keep_wal = keep_wal

@@ -162,6 +162,7 @@ NOT_GIVEN = NotGiven.NOT_GIVEN
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_IDLE_WARNING = 10.0
+DEFAULT_SLOW_WAIT_WARNING = 1.0
 DEFAULT_CACHED_STATEMENTS = 512
 
 
@@ -291,6 +292,9 @@ def check_wal_settings(wal: WalSettings | None) -> WalSettings:
     return wal
 
 
+_LIMITS = ("statement_timeout", "idle_warning", "slow_wait_warning", "slow_statement_warning")
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
@@ -308,13 +312,15 @@ class ConnectionSettings:
     wal: WalSettings = field(default_factory=WalSettings)
     file_turn: bool = True
     placement: Placement = Placement.AUTO
+    slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING
+    slow_statement_warning: float | None = None
 
     def __post_init__(self) -> None:
         checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}
         object.__setattr__(self, "pragmas", MappingProxyType(checked))
         for name in ("write_timeout", "read_timeout"):
             object.__setattr__(self, name, check_timeout(name, getattr(self, name)))
-        for name in ("statement_timeout", "idle_warning"):
+        for name in _LIMITS:
             object.__setattr__(self, name, check_limit(name, getattr(self, name)))
         if self.on_connect is not None and not callable(self.on_connect):
             raise ConfigurationError(

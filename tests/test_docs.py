@@ -43,6 +43,14 @@ def test_stopping(tmp_path: Path) -> None:
     assert output == blocks("stopping.md", "text")[0]
 
 
+def test_logging(tmp_path: Path) -> None:
+    """The program prints what the page says; seconds apart. logging.py would hide Python's."""
+    output = re.sub(r"\d+\.\d+ s", "N s", run("logging.md", tmp_path, "notes.py"))
+    output = re.sub(r'("seconds_\w+": )\d+\.\d+', r"\1N", output)
+    shown = re.sub(r"\d+\.\d+ s", "N s", blocks("logging.md", "text")[0])
+    assert output == re.sub(r'("seconds_\w+": )\d+\.\d+', r"\1N", shown)
+
+
 def test_wal(tmp_path: Path) -> None:
     """The program prints what the page says; sizes and seconds apart."""
     output = re.sub(r"\d+\.\d (MiB|s)", r"N \1", run("wal.md", tmp_path))

@@ -18,7 +18,6 @@ database that SQLite can open, is replaced as a whole.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from ..execution.connection_thread import ConnectionThread
 from ..files.location import Location
 from ..files.neighbours import tells_users, users
 from ..files.urls import locate, parse_url
+from ..reporting.events import DamagedDatabaseKept, log
 from ..system.atomic_file import AtomicFile
 from ..transactions.locks import keep_trying, may_pass
 from .backup import (
@@ -56,8 +56,6 @@ from .copying import (
     write_copy,
     write_over,
 )
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 # A connection that closes has the database locked for a moment, and a process takes one to end.
 _MOMENT_SECONDS = 0.5
@@ -235,8 +233,10 @@ class _Restoring:
                 "since there is such a file; move that away, and restore again"
             ) from error
         atomic.replace()
-        logger.warning(
-            "%s was not a database that SQLite can read; it is kept as %s", self._path, kept
+        log(
+            DamagedDatabaseKept(database=os.path.basename(self._path), kept_as=kept),
+            "%s was not a database that SQLite can read; it is kept as %s",
+            *(self._path, kept),
         )
 
 

@@ -7,6 +7,7 @@ given to ``run_read()`` or ``run_write()`` takes one hop as a whole.
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import types
 from abc import ABC, abstractmethod
@@ -146,6 +147,9 @@ class Closures:
             except Locked as locked:
                 patience = patience or Patience(locked.rules, None, writing=False)
                 await patience.wait(locked.error)
+            finally:
+                if one.held_by is not None:
+                    line.report_wait(one, sys.exc_info()[1])
 
 
 def _checked(call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import sys
 import threading
 import time
 from collections import deque
@@ -40,6 +41,7 @@ from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import NotBegun, Patience, pause
 from ..turn.observers import NOTHING, WaitFor, observed, waits_are_observed
+from ..turn.slow_waits import WaitedFor
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
 from .lending import give_back
@@ -62,19 +64,28 @@ _FOR_EVER_SECONDS = 1_000_000.0
 class Call(Awaited[T]):
     """One ``run_write()``. It is taken once: to run it, or to make sure that it never runs.
 
-    ``deadline`` is the loop time until which it waits, ``group`` the one that it waits in, and
-    ``taken_at`` the monotonic time at which it was taken to run; None if it was not.
+    ``deadline`` is the loop time until which it waits, and ``due`` that at which its ``group`` has
+    to look at it: the deadline, or before that ``long`` seconds after its begin. ``began`` and
+    ``taken_at`` are the monotonic times at which its wait began, and ended because it was taken to
+    run; ``held_by`` is what was in the way when it had waited for long, None if it had not.
     ``cancelled`` is True once no task awaits it any more.
     """
 
     cancelled = False
+    held_by: str | None = None
     taken_at: float | None = None
     group: Group
 
-    def __init__(self, body: Callable[[ThreadConnection], T], timeout: float) -> None:
+    def __init__(
+        self, body: Callable[[ThreadConnection], T], timeout: float, long: float | None
+    ) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._body = body
-        self.deadline = loop.time() + timeout
+        now = loop.time()
+        self.deadline = self.due = now + timeout
+        if long is not None and long < timeout:
+            self.due = now + long
+        self.began = time.monotonic()
         self.task = asyncio.current_task(loop)
         self.context = contextvars.copy_context()
         self._taken = threading.Lock()
@@ -127,6 +138,7 @@ class Group:
         first.group = self
         self._running: list[Call[Any]] = []
         self._closed = False
+        self._timer: asyncio.TimerHandle | None = None  # due before any call that waits
         pool = groups.pool
         self._turn = pool.turn
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
@@ -138,10 +150,9 @@ class Group:
             # Until it begins, or else the caller would be taken for the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None
             self._place.hand_to(task)
-        # Not in the first caller's context, which these would keep.
-        context = contextvars.Context()
-        self._timer = self._loop.call_at(first.deadline, self._look_at_deadlines, context=context)
-        self._leader.add_done_callback(self._led, context=context)
+        self._look_at(first.due)
+        # Not in the first caller's context, which it would keep.
+        self._leader.add_done_callback(self._led, context=contextvars.Context())
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Return whether another call may join, and overtake no other request."""
@@ -155,6 +166,11 @@ class Group:
     def add(self, call: Call[Any]) -> None:
         self._calls.append(call)
         call.group = self
+        if self._timer is not None and call.due < self._timer.when():
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._look_at(call.due)
 
     # -- its leader -----------------------------------------------------------------------------
 
@@ -239,7 +255,8 @@ class Group:
     def _led(self, leader: asyncio.Future[None]) -> None:
         """Close the group after its leader has ended, in whatever way."""
         self._closed = True
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._place.leave()
         self._groups.forget(self)
         if leader.cancelled():
@@ -264,15 +281,30 @@ class Group:
             if call.take():
                 call.fail(error())
 
-    def _look_at_deadlines(self) -> None:
-        now = self._loop.time()
+    def _look_at(self, when: float) -> None:
+        # Not in the caller's context, which the timer would keep.
+        context = contextvars.Context()
+        self._timer = self._loop.call_at(when, self._look_at_calls, context=context)
+
+    def _look_at_calls(self) -> None:
+        """Fail the calls that are overdue; note what is in the way of those that wait for long."""
+        now, next_due, failed = self._loop.time(), float("inf"), False
+        self._timer = None
         for call in tuple(self._calls):
-            if call.deadline > now:
-                self._timer = self._loop.call_at(call.deadline, self._look_at_deadlines)
-                break
-            if call.take():
+            if call.deadline <= now and call.take():
                 call.fail(self._not_in_time(self._groups.timeout))
-        self.end_if_unwanted()
+                failed = True
+            if call.taken:
+                continue
+            if call.due <= now:
+                call.held_by, call.due = self._turn.line.describe_holders(), call.deadline
+            next_due = min(next_due, call.due)
+            if call.held_by is None:  # nor have those behind it waited for long
+                break
+        if next_due < float("inf"):
+            self._look_at(next_due)
+        if failed:
+            self.end_if_unwanted()
 
     def end_if_unwanted(self) -> None:
         """Leave the line if none of its calls waits any more. What runs comes to its end first."""
@@ -316,13 +348,17 @@ class Groups:
         """
         pool, turn = self.pool, self.pool.turn
         turn.assert_not_held()
-        call = Call(body, self.timeout)
-        wait = NOTHING
+        slow, wait = pool.slow_waits, NOTHING
+        call = Call(body, self.timeout, slow.limit)
         if waits_are_observed() and turn.locked():
             wait = observed(pool.owner, WaitFor.TURN, turn.name, turn.line, lambda: call.taken_at)
         self.add(call)
-        with wait:
-            return await call
+        try:
+            with wait:
+                return await call
+        finally:
+            if call.held_by is not None:
+                slow.report_call(turn.name, WaitedFor.TURN, call, sys.exc_info()[1])
 
     def add(self, call: Call[Any]) -> None:
         """Give the call its place in line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, final
 
@@ -30,14 +31,16 @@ class ReadCall(Awaited[T]):
     """A function that reads, and its outcome. It waits in ``queue`` until it is taken from there.
 
     ``fn`` is the function as the application has given it, ``deadline`` the loop time until which
-    it waits, None for no limit: as the queue has it. ``taken_at`` is the monotonic time at which it
-    was taken to run, None if it was not. ``cancelled`` is True once no task awaits it any more,
-    ``let_go`` once its task has gone on although it still ran.
+    it waits, None for no limit: as the queue has it. ``began`` and ``taken_at`` are the monotonic
+    times at which its wait began, and ended because it was taken to run; ``held_by`` is what was in
+    the way when it had waited for long, None if it had not. ``cancelled`` is True once no task
+    awaits it any more, ``let_go`` once its task has gone on although it still ran.
     """
 
     cancelled = False
     let_go = False
     taken_at: float | None = None
+    held_by: str | None = None
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class ReadCall(Awaited[T]):
         self._arguments = arguments
         self._in_context = contextvars.copy_context().run
         self.fn = fn
+        self.began = time.monotonic()
         seconds = queue.seconds
         self.deadline = None if seconds is None else loop.time() + seconds
         self.task = asyncio.current_task(loop)

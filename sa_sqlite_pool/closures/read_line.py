@@ -44,6 +44,7 @@ from ..pools.base import FairPool, waits_for_others
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..turn.observers import WaitFor, observed
+from ..turn.slow_waits import WaitedFor
 from ..turn.snapshots import Snapshots
 from .lending import give_back
 from .read_call import ReadCall
@@ -67,7 +68,10 @@ class ReadLine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self.seconds: float | None = engine.pool.timeout()  # type: ignore[attr-defined]
+        pool = engine.pool
+        assert isinstance(pool, FairPool)
+        self.seconds: float | None = pool.timeout()
+        self._slow = pool.slow_waits
         self._label = label
         self._clock = clock
         self.long = long
@@ -84,6 +88,7 @@ class ReadLine:
         self._tasks: set[asyncio.Future[None]] = set()
         self._watches = False  # a timer looks for a long call
         self._times = False  # a timer looks at deadlines
+        self._notes = False  # a timer looks for calls that have waited for long
 
     @property
     def waiting(self) -> bool:
@@ -104,6 +109,8 @@ class ReadLine:
             self._watch()
         if not self._times and call.deadline is not None:
             self._look_at_deadlines_at(call.deadline)
+        if not self._notes and self._slow.limit is not None:
+            self._note_holders_in(self._slow.limit)
 
     def observe_wait(self, call: ReadCall[Any]) -> AbstractContextManager[None]:
         """Return a block for the wait of ``call``, which is added now."""
@@ -146,6 +153,37 @@ class ReadLine:
             call.report()
         if later is not None and not self._times:
             self._look_at_deadlines_at(later)
+
+    def _note_holders_in(self, seconds: float) -> None:
+        self._notes = True
+        _call_at(asyncio.get_running_loop().time() + seconds, self._note_holders)
+
+    def _note_holders(self) -> None:
+        """Note what is in the way of the calls that have waited for long by now."""
+        self._notes = False
+        limit = self._slow.limit
+        assert limit is not None
+        now, later = time.monotonic(), None
+        with self._mutex:
+            calls = [call for call in self._calls if call.held_by is None]
+        for call in calls:
+            if now - call.began < limit:
+                later = call.began + limit - now
+                break
+            call.held_by = self._describe_holders()
+        if later is not None:
+            self._note_holders_in(later)
+
+    def _describe_holders(self) -> str:
+        if self._gap is not None and self._gap.in_gap:
+            return "no reader: the log is being emptied"
+        pool = self._engine.pool
+        assert isinstance(pool, FairPool)
+        return pool.describe_holders()
+
+    def report_wait(self, call: ReadCall[Any], error: BaseException | None) -> None:
+        """Log the wait of ``call`` for a reader, which was long. In the coroutine of its task."""
+        self._slow.report_call(self._label, WaitedFor.READER, call, error)
 
     def _not_in_time(self) -> Exception:
         pool = self._engine.pool

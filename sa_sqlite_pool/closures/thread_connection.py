@@ -33,6 +33,7 @@ from ..sqlite.watch import EndWatch
 from ..transactions.facts import StatementFacts
 from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
+from ..turn.whereabouts import caller_in_thread
 from .early_end import Caller, Guarded, Phase
 
 T = TypeVar("T")
@@ -212,6 +213,13 @@ class ThreadConnection(Guarded):
             self._stops_at = None
             if authorizer.called:
                 facts.calls_functions = True
+            if (seconds := time.perf_counter() - clock) >= executor.policy.slow_after:
+                self._note_slow(sql, seconds)
+
+    def _note_slow(self, sql: str, seconds: float) -> None:
+        rules, permit = self._executor.rules, self._executor.transaction.checkout
+        place = caller_in_thread()
+        rules.slow_statements.report(rules.label, sql, seconds, permit, place)
 
     def _is_tried_again(self, facts: StatementFacts) -> bool:
         """Return whether a read on a reader has tried to write: it runs again to find out."""

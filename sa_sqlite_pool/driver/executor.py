@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from typing import TypeVar, final
 
@@ -77,6 +78,8 @@ class Executor:
         self.settings_changed = False
         self.statement_timeout = rules.statement_timeout  # the default of cursors
         self.transaction = TransactionState(worker, policy, rules)
+        policy.slow_after = rules.slow_statements.limit
+        policy.note_slow = weakref.WeakMethod(self.transaction.note_slow)
         self._gate = OneAtATime()
         self._swaps_in = rules.role is Role.AUTO
         self._tries_again = False  # and keeps its turn until the next try

@@ -6,11 +6,11 @@ begins transactions before DML.
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from typing import final
 
+from ..reporting.events import ForeignKeysRefused, log
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.configuring import file_of
@@ -19,8 +19,6 @@ from ..sqlite.statements import is_on
 from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState
 from .executor import Executor
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 
 def lend(executor: Executor) -> None:
@@ -93,11 +91,11 @@ class _ForeignKeys:
             return False
         if self._transaction.changes.rows(self._connection):
             return False  # then a transaction is open on the stock driver, too
-        logger.error(
+        log(
+            ForeignKeysRefused(database=self._rules.label, value=value),
             "PRAGMA foreign_keys = %s on the raw connection of %s is refused: SQLite ignores it "
             "within a transaction, and this one was begun by an earlier statement of SQLAlchemy's; "
             "send it by connection.execute(), or after commit() or rollback()",
-            value,
-            self._rules.label,
+            *(value, self._rules.label),
         )
         return True

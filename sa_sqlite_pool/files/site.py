@@ -6,7 +6,6 @@ once for each engine, and the event loop goes on. Where no server is asked, the 
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import threading
@@ -15,18 +14,17 @@ from concurrent.futures import Future
 from typing import final
 
 from ..errors import DatabaseNotUsableError
+from ..reporting.events import DoubtfulLocks, Event, MountedAlone, log
 from ..system.forks import renew_after_fork
 from ..system.mounts import Mount, find_at_hand, find_mount
 from ..system.waiting import done_in_time
 from ..turn.fair_semaphore import FairSemaphore
 from .location import Location
 
-logger = logging.getLogger("sa_sqlite_pool")
-
 # A server that fails over takes a moment, however short the caller's timeout is.
 _LEAST_SECONDS = 1.0
 
-_warned: set[tuple[str, str]] = set()  # real paths, with the subjects of their warnings
+_warned: set[tuple[str, str]] = set()  # real paths, with the events that were logged
 
 
 @final
@@ -118,13 +116,15 @@ class Site:
         label = self._location.label
         if mount.doubt is not None:
             _once(
-                *(file, "locks"),
+                file,
+                DoubtfulLocks(database=label, mount=str(mount)),
                 f"{label} is on {mount}: {mount.doubt}. With journal_mode={self._journal_mode} it "
                 "works as long as file locks do; let one machine alone use it",
             )
         if mount.point == file:
             _once(
-                *(file, "alone"),
+                file,
+                MountedAlone(database=label, mount_point=mount.point),
                 f"{label} is mounted by itself, at {mount.point}, so its journal or log is kept "
                 "elsewhere, and what was committed last goes with that, or the database breaks, "
                 "when the container does; mount its directory instead",
@@ -158,10 +158,10 @@ def _check_side_files(file: str) -> None:
             )
 
 
-def _once(file: str, what: str, message: str) -> None:
-    if (file, what) not in _warned:
-        _warned.add((file, what))
-        logger.warning("%s", message)
+def _once(file: str, event: Event, message: str) -> None:
+    if (file, event.name) not in _warned:
+        _warned.add((file, event.name))
+        log(event, "%s", message)
 
 
 def _in_thread(function: Callable[[], None]) -> Future[None]:

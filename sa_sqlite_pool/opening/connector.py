@@ -36,10 +36,12 @@ from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
 from ..files.site import Site
 from ..settings import ConnectionSettings, Role
+from ..slow_statements import SlowStatements
 from ..sqlite.configuring import NotPrepared, configure
 from ..sqlite.driver_errors import dbapi
 from ..transactions.locks import is_lock, keep_trying
 from ..transactions.rules import Rules
+from ..turn.slow_waits import SlowWaits
 from .creator import Arguments, Creator, Opened
 from .set_up import SetUp, SetUps
 
@@ -58,6 +60,8 @@ class Connector:
         self.settings = settings
         self.shared_thread = SharedThread()
         self.counts = EngineCounts()
+        self.slow_waits = SlowWaits(settings.slow_wait_warning)
+        self.slow_statements = SlowStatements(settings.slow_statement_warning)
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._arguments = Arguments()

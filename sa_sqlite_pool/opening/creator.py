@@ -6,7 +6,6 @@ And the arguments with which that is done.
 from __future__ import annotations
 
 import inspect
-import logging
 import sqlite3
 from collections.abc import Callable
 from types import CodeType, SimpleNamespace
@@ -22,13 +21,12 @@ from ..execution.shared_thread import SharedThread
 from ..files.images import with_images
 from ..files.location import Location
 from ..files.private_directory import is_private
+from ..reporting.events import TimeoutNotUsed, log
 from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.isolation import check_connect_args
 from ..sqlite.shared_hooks import sharing_hooks
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 
 @final
@@ -99,7 +97,13 @@ class Arguments:
         if timeout is None or timeout in waits or self._timeout_said:
             return
         self._timeout_said = True
-        logger.warning(
+        log(
+            TimeoutNotUsed(
+                database=location.label,
+                timeout=str(timeout),
+                seconds_to_write=settings.write_timeout,
+                seconds_to_read=settings.read_timeout,
+            ),
             'connect_args={"timeout": %s} of %s is not used: this pool waits write_timeout=%s s '
             "for the right to write and for SQLite's lock, and read_timeout=%s s to read; give "
             "those to create_async_engine() instead",

@@ -27,6 +27,7 @@ from ..settings import (
     DEFAULT_IDLE_WARNING,
     DEFAULT_PLACEMENT,
     DEFAULT_PRAGMAS,
+    DEFAULT_SLOW_WAIT_WARNING,
     DEFAULT_TIMEOUT,
     NOT_GIVEN,
     ConnectionSettings,
@@ -46,6 +47,7 @@ from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.observers import WaitFor, observed
 from ..turn.permit import Permit
+from ..turn.slow_waits import NOT_WATCHED, SlowWaits, WaitedFor
 from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
@@ -77,6 +79,10 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         The execution option of the same name is for one statement, connection or engine
     :param idle_warning: seconds a transaction may sit idle before the logger ``sa_sqlite_pool``
         names its task and the place of its checkout; None: never
+    :param slow_wait_warning: seconds a task may wait for the write turn or a connection before the
+        same logger names it, its line, and what was in the way; None: never
+    :param slow_statement_warning: seconds a statement may run before the same logger names it, and
+        the line of its execution; None: never
     :param wal: how large the write-ahead log may grow. All engines of the process on a file share
         one keeper of its log, with the settings of the writing engine that was created last
     :param file_turn: wait in line with the writers of other processes, too, by locks on two files
@@ -110,6 +116,8 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         wal: WalSettings | None = None,
         file_turn: bool = True,
         placement: str = DEFAULT_PLACEMENT,
+        slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING,
+        slow_statement_warning: float | None = None,
         _connector: Connector | None = None,
         **kw: Any,
     ) -> None:
@@ -124,6 +132,8 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
                 check_wal_settings(wal),
                 file_turn,
                 Placement.parse(placement),
+                slow_wait_warning,
+                slow_statement_warning,
             )
             _connector = Connector(self.role, settings, creator)
             prepare_dialect(kw.get("dialect"), _connector)
@@ -171,6 +181,7 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         cls._sqla_logger_namespace = f"sqlalchemy.pool.impl.{cls.__name__}"
 
     timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
+    waited_for: ClassVar[WaitedFor] = WaitedFor.CONNECTION
 
     def _default_timeout(self, settings: ConnectionSettings) -> float:
         """Return the seconds that a checkout waits if ``pool_timeout`` is not given."""
@@ -191,20 +202,33 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         unlimited = self._timeout is None or for_others
         seconds = None if unlimited else max(0.0, self._timeout - waited)  # type: ignore[operator]
         observed_owner = None if for_others else self.owner
+        slow = NOT_WATCHED if for_others else self.slow_waits
         label = self._connector.location.label
-        with observed(observed_owner, WaitFor.CONNECTION, label, self._line):
+        with (
+            observed(observed_owner, WaitFor.CONNECTION, label, self._line),
+            slow.watch(label, self.waited_for, self.describe_holders),
+        ):
             permit = await self._line.wait(place, seconds)
             if permit is None:
                 raise self.not_in_time()
         permit.seconds_waited = time.monotonic() - place.since
         return permit
 
+    def describe_holders(self) -> str:
+        """Return the holders of the connections, and for how long they hold them."""
+        return self._line.describe_holders()
+
+    @property
+    def slow_waits(self) -> SlowWaits:
+        """The engine's, which logs long waits."""
+        return self._connector.slow_waits
+
     def not_in_time(self) -> PoolTimeout:
         """Return the error of a time-out, which names the holders of the connections."""
         return self.timeout_error(
             f"waited {self._timeout:.2f} s for one of the {self._line.capacity} connections of "
             f"{self._connector.location.label}; they are held for "
-            f"{self._line.describe_holders()}, {self._line.waiting} more in line; return "
+            f"{self.describe_holders()}, {self._line.waiting} more in line; return "
             "connections sooner, or raise pool_size or pool_timeout"
         )
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import weakref
 from collections.abc import Callable
 from typing import final
 
+from ..reporting.events import IdleTransaction, log
 from .checkouts import Checkout, Checkouts
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 # Seconds between two checks at least.
 _SHORTEST_WAIT = 0.01
@@ -77,11 +75,19 @@ class IdleWatch:
     def _warn(self, checkout: Checkout) -> None:
         checkout.warned = True
         what = "the write turn" if self._holds_turn else "a transaction"
-        logger.warning(
+        permit, label = checkout.permit, self._label()
+        seconds, waiting = self._seconds_idle(checkout), self._waiting()
+        log(
+            IdleTransaction(
+                database=label,
+                seconds_idle=seconds,
+                has_turn=self._holds_turn,
+                waiting=waiting,
+                **permit.fields(),
+            ),
             "%s: %s of %s has been idle for %.1f s, held by %s, which asked for it at %s; "
             "%d more in line; end it before awaiting anything else",
-            *("SQLite", what, self._label(), self._seconds_idle(checkout)),
-            *(checkout.permit.describe_holder(), checkout.permit.asked_at, self._waiting()),
+            *("SQLite", what, label, seconds, permit.describe_holder(), permit.asked_at, waiting),
         )
 
 

@@ -11,6 +11,7 @@ from ..settings import SWAP_IN_PRAGMAS, ConnectionSettings, Role, check_count
 from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
+from ..turn.slow_waits import WaitedFor
 from ..turn.write_turn import Place, WriteTurn, place_in_line
 from .base import FairPool
 
@@ -92,7 +93,9 @@ class WriterPool(FairPool):
             return await place.wait()
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
-        permit = await self.turn.wait_in_line(seconds, self._connector, waited=waited)
+        permit = await self.turn.wait_in_line(
+            seconds, self._connector, waited=waited, slow=self._connector.slow_waits
+        )
         if seconds is None:  # a wait without a limit takes nothing from write_timeout
             permit.seconds_waited = 0.0
         return permit
@@ -112,6 +115,7 @@ class ReaderPool(FairPool):
 
     role = Role.READER
     timeout_error = ReadTimeout
+    waited_for = WaitedFor.READER
 
     def __init__(
         self,

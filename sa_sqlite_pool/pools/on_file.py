@@ -58,6 +58,8 @@ class OnFile:
             read_timeout=settings.read_timeout,
             statement_timeout=settings.statement_timeout,
             owner=own,
+            slow_waits=own.slow_waits,
+            slow_statements=own.slow_statements,
             snapshots=file.snapshots if reads and known else None,
             log=keeper if writes else None,
             file=file.file,

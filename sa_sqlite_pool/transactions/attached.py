@@ -95,9 +95,10 @@ class AttachedFiles:
         turn = main.turn_of(file)
         if main.shared:
             turn.share()
-        permit = await turn.acquire(patience.seconds, rules.owner, waited=patience.seconds_gone)
+        seconds, owner, slow = patience.seconds, rules.owner, rules.slow_waits
+        permit = await turn.acquire(seconds, owner, waited=patience.seconds_gone, slow=slow)
         try:
-            request = await turn.enter(patience.seconds, rules.owner, waited=patience.seconds_gone)
+            request = await turn.enter(seconds, owner, waited=patience.seconds_gone, slow=slow)
         except BaseException:
             turn.release(permit)
             raise

@@ -8,17 +8,15 @@ if the connection is given back without ``commit()``. A warning says so.
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 import weakref
 from typing import final
 
+from ..reporting.events import SchemaChangeUndone, log
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
 from .rules import Rules
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 _told: weakref.WeakSet[object] = weakref.WeakSet()  # engines that were warned
 
@@ -77,11 +75,12 @@ def roll_back_schema(connection: sqlite3.Connection, authorizer: Authorizer, rul
         and before != after
     ):
         _told.add(rules.owner)
-        logger.warning(
+        change = authorizer.schema_change or "a change of the schema"
+        log(
+            SchemaChangeUndone(database=rules.label, change=change),
             "%s on %s was rolled back with its transaction, of which it is a part here; the stock "
             "driver commits it at once. To keep it, call commit(), or use engine.begin()",
-            authorizer.schema_change or "a change of the schema",
-            rules.label,
+            *(change, rules.label),
         )
 
 

@@ -18,8 +18,10 @@ inline, runs in the thread for a while, longer each time.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
@@ -81,8 +83,11 @@ class PlacementPolicy:
 
     A ``placement`` other than AUTO is final. ``writes`` counts the statements of the open
     transaction that wrote. ``size`` is how many texts are known, and statements ``sqlite3`` keeps
-    compiled. ``counts`` are the connection's, a part of the engine's.
+    compiled. ``counts`` are the connection's, a part of the engine's. ``note_slow(sql, seconds)``
+    is told of statements that ran for ``slow_after`` seconds.
     """
+
+    note_slow: weakref.WeakMethod[Callable[[str, float], None]]
 
     def __init__(
         self, placement: Placement, authorizer: Authorizer, size: int, counts: EngineCounts
@@ -103,6 +108,7 @@ class PlacementPolicy:
         self._answers = list(_ANSWERS)
         self._armed = False
         self.writes = 0
+        self.slow_after = math.inf
         self._disk_reads = 0.0
 
     @property
@@ -159,7 +165,10 @@ class PlacementPolicy:
             self._learn_in_any_case(worker.connection)
             clock = time.perf_counter()
             result = worker.run_here(function, *args)
-            facts.runs.ran_inline(time.perf_counter() - clock)
+            seconds = time.perf_counter() - clock
+            facts.runs.ran_inline(seconds)
+            if seconds >= self.slow_after:
+                self._tell_slow(facts, seconds)
             return result
         authorizer, reads, answers = self.authorizer, kind is Kind.READ, self._answers
         if reads is not self._armed:
@@ -186,6 +195,8 @@ class PlacementPolicy:
         runs.seconds += seconds
         runs.longest = max(runs.longest, seconds)
         few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
+        if seconds >= self.slow_after:
+            self._tell_slow(facts, seconds)
         if few_rows and (seconds < _LONG_SECONDS or self._was_short(cpu)):  # the slower check
             facts.inline += 1
         else:
@@ -241,21 +252,32 @@ class PlacementPolicy:
             self.note_long_text(connection, facts.sql)
         if not self._learns:
             self._learn_in_any_case(connection)
-            clock = time.perf_counter()
-            result = function(connection, *args)
-            facts.runs.ran_in_thread(time.perf_counter() - clock)
-            return result
+            return self._timed(facts, function, connection, *args)
         self._prepare_in_thread(connection, writes=kind is not Kind.READ)
         self.authorizer.called = False
-        cpu, clock = time.thread_time(), time.perf_counter()
-        result = function(connection, *args)
+        cpu = time.thread_time()
+        result = self._timed(facts, function, connection, *args)
         seconds = time.thread_time() - cpu
-        facts.runs.ran_in_thread(time.perf_counter() - clock)
         facts.ran_in_thread(
             short=self._note(facts, kind, result) and seconds <= SHORT_SECONDS,
             steps_are_long=seconds / (len(getattr(result, "rows", ())) + 1) > LONG_STEP_SECONDS,
         )
         return result
+
+    def _timed(self, facts: StatementFacts, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function(*args)``, which runs the statement; count it, tell if that took long."""
+        clock = time.perf_counter()
+        try:
+            result = function(*args)
+            facts.runs.ran_in_thread(time.perf_counter() - clock)
+            return result
+        finally:
+            if (seconds := time.perf_counter() - clock) >= self.slow_after:
+                self._tell_slow(facts, seconds)
+
+    def _tell_slow(self, facts: StatementFacts, seconds: float) -> None:
+        if (note := self.note_slow()) is not None:
+            note(facts.sql, seconds)
 
     def note_long_text(self, connection: sqlite3.Connection, sql: str) -> None:
         """Keep the memory of compiled statements within bounds. Runs in the thread.

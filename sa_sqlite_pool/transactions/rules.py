@@ -10,9 +10,11 @@ from typing import NamedTuple, Protocol
 from ..errors import ForbiddenWriteError, StatementTimeout
 from ..files.neighbours import describe_writer
 from ..settings import Role
+from ..slow_statements import NOT_TIMED, SlowStatements
 from ..sqlite.authorizer import Access
 from ..sqlite.statements import Kind
 from ..turn.permit import shorten
+from ..turn.slow_waits import NOT_WATCHED, SlowWaits
 from ..turn.snapshots import Snapshots
 from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
 
@@ -59,13 +61,14 @@ class Rules:
 
     ``turn`` is taken at the first write and given back at the end of the transaction; None if
     nothing can be written. A checkout of a writer includes the turn within the process. ``owner``
-    stands for the engine in line for it. Read transactions enter ``snapshots``; None if they need
-    no entry. ``log`` is told of commits; None if SQLite keeps the log by itself. ``file`` is the
-    real path of the database, None in memory. ``readers_in_the_way`` are the read transactions that
-    a commit waits for; None in WAL mode, where it waits for none. ``writer`` and ``readers`` hold
-    SQLite's locks in this process: the turn and the read transactions. ``doubtful`` says that even
-    the end of a read may wait for a file server. ``opened_read_only`` says that SQLite has opened
-    the file with ``mode=ro``.
+    stands for the engine in line for it, whose long waits ``slow_waits`` logs, and
+    ``slow_statements`` its slow statements. Read transactions
+    enter ``snapshots``; None if they need no entry. ``log`` is told of commits; None if SQLite
+    keeps the log by itself. ``file`` is the real path of the database, None in memory.
+    ``readers_in_the_way`` are the read transactions that a commit waits for; None in WAL mode,
+    where it waits for none. ``writer`` and ``readers`` hold SQLite's locks in this process: the
+    turn and the read transactions. ``doubtful`` says that even the end of a read may wait for a
+    file server. ``opened_read_only`` says that SQLite has opened the file with ``mode=ro``.
     """
 
     role: Role
@@ -75,6 +78,8 @@ class Rules:
     read_timeout: float
     statement_timeout: float | None
     owner: object
+    slow_waits: SlowWaits = NOT_WATCHED
+    slow_statements: SlowStatements = NOT_TIMED
     snapshots: Snapshots | None = None
     log: Log | None = None
     file: str | None = None

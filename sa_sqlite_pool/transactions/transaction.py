@@ -48,6 +48,7 @@ class TransactionState(Losses):
     """
 
     __slots__ = (
+        "__weakref__",
         "_gone",
         "_policy",
         "_rules",
@@ -104,6 +105,11 @@ class TransactionState(Losses):
         if not in_greenlet():
             await_only(asyncio.sleep(0))
         return self.wait_for(self.worker.run(function, **options))
+
+    def note_slow(self, sql: str, seconds: float) -> None:
+        """Log a statement that ran for long. In the thread where it has run."""
+        rules = self._rules
+        rules.slow_statements.report(rules.label, sql, seconds, self.checkout)
 
     # -- its end --------------------------------------------------------------------------------
 

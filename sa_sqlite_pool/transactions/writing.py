@@ -51,7 +51,9 @@ class Writing:
             return
         turn = self._rules.turn
         assert turn is not None
-        permit = await turn.acquire(patience.seconds_left, self._rules.owner)
+        permit = await turn.acquire(
+            patience.seconds_left, self._rules.owner, slow=self._rules.slow_waits
+        )
         self.permit = permit
         if checkout is not None:
             permit.recall = checkout.recall
@@ -65,7 +67,9 @@ class Writing:
     async def _enter(self, timeout: float, waited: float) -> None:
         turn = self._rules.turn
         assert turn is not None
-        claim = await turn.enter(timeout, self._rules.owner, waited=waited)
+        claim = await turn.enter(
+            timeout, self._rules.owner, waited=waited, slow=self._rules.slow_waits
+        )
         try:
             await turn.courtesy.pause()
         except BaseException:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import logging
+import os
 import queue
 import threading
 import time
@@ -37,12 +37,11 @@ from typing import final
 
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import DatabaseNotUsableError
+from ..reporting.events import TurnNotLocked, log
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed
 from ..system.proc_locks import identity, locks, other_processes
 from .lock_file import LockFile, lock_file
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 # A process in the kernel's line is awake some 50 us after the turn is free, or a millisecond on a
 # busy machine. For that time after its release, a process looks at the line first,
@@ -301,7 +300,10 @@ class FileTurn:
         """Return a request without a lock: SQLite's own protects the data, but keeps no order."""
         if not self._warned and not isinstance(error, FileNotFoundError):
             self._warned = True
-            logger.warning(_NO_LOCKS, f"{self._database}-turn", error)
+            file = f"{self._database}-turn"
+            name = os.path.basename(self._database)
+            event = TurnNotLocked(database=name, file=file, error=str(error))
+            log(event, _NO_LOCKS, file, error)
         return FileLockRequest(None, self._note_end, None, granted=True)
 
     def describe(self) -> str:

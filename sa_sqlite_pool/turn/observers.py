@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,10 +15,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, TypeAlias, final
 
+from ..reporting.events import ObserverFailed, log
 from ..stats.lines import Holder
 from .fair_semaphore import FairSemaphore
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 
 class WaitFor(enum.Enum):
@@ -128,7 +126,7 @@ class _Block:
     def __enter__(self) -> None:
         self._began, self._began_ns = time.monotonic(), time.time_ns()
         self._holder: tuple[Holder | None, str | None] = (None, None)
-        with _never_failing():
+        with _never_failing(self._what[1]):
             self._holder = self._describe()
 
     def _describe(self) -> tuple[Holder | None, str | None]:
@@ -147,7 +145,7 @@ class _Block:
             return  # its loop is gone, and the garbage collector calls this
         taken_at = self._taken_at()
         ended, in_vain = (time.monotonic(), error) if taken_at is None else (taken_at, None)
-        with _never_failing():
+        with _never_failing(self._what[1]):
             wait = self._ended(ended - self._began, in_vain)
             if self._context is None:
                 self._observe(wait)
@@ -168,9 +166,9 @@ class _Block:
 
 
 @contextlib.contextmanager
-def _never_failing() -> Iterator[None]:
+def _never_failing(database: str) -> Iterator[None]:
     """Log an error of an observer: what was waited for would be lost otherwise."""
     try:
         yield
-    except Exception:
-        logger.warning("a wait was not recorded", exc_info=True)
+    except Exception as error:
+        log(ObserverFailed(database=database), "a wait was not recorded", error=error)

@@ -8,8 +8,9 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol, final
 
+from ..reporting.events import HolderFields
 from ..stats.lines import Holder
-from .whereabouts import Caller, task_name, whereabouts
+from .whereabouts import Caller, describe_task, whereabouts
 
 
 class Line(Protocol):
@@ -73,13 +74,18 @@ class Permit:
         """True if the holder's event loop is closed: its task will never run again."""
         return self.loop is not None and self.loop.is_closed()
 
+    @property
+    def task_name(self) -> str | None:
+        """The name of the holder's task, also if it has ended; None for code outside any task."""
+        return self.ended_task if self.task is None else self.task.get_name()
+
     def forget_ended_task(self) -> None:
         """Drop the reference to the task, which has ended.
 
         A task keeps its exception, and the exception's traceback keeps every frame with its
         variables: through its own permit, a connection lost there would never be garbage.
         """
-        self.ended_task, self.task = task_name(self.task), None
+        self.ended_task, self.task = self.task_name, None
 
     def describe(self, now: float) -> str:
         """Return ``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""
@@ -87,7 +93,7 @@ class Permit:
 
     def describe_holder(self) -> str:
         """Return ``task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""
-        name = self.ended_task or task_name(self.task)
+        name = describe_task(self.task_name)
         details = ", ".join(self._details())
         return f"{name} ({details})" if details else name
 
@@ -95,13 +101,22 @@ class Permit:
         """Return what is known of the holder, as a value."""
         asked_at, idle_since, waits_for = self.asked_at, self.idle_since, self.waits_for
         return Holder(
-            task=self.ended_task or task_name(self.task),
+            task=describe_task(self.task_name),
             seconds=now - self.since,
             asked_at=None if asked_at is None else str(asked_at),
             now_at=whereabouts(self.task),
             sql=None if self.last_sql is None else shorten(self.last_sql),
             idle_seconds=None if idle_since is None else now - idle_since,
             waits_for=None if waits_for is None else waits_for(),
+        )
+
+    def fields(self) -> HolderFields:
+        """Return what is known of the holder, for the record of an event."""
+        return HolderFields(
+            task=self.task_name,
+            asked_at=None if self.asked_at is None else str(self.asked_at),
+            now_at=whereabouts(self.task),
+            sql=None if self.last_sql is None else shorten(self.last_sql),
         )
 
     def _details(self) -> list[str]:

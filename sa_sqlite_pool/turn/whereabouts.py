@@ -11,14 +11,18 @@ from typing import NamedTuple
 import greenlet
 
 # Frames inside these show how a task waits, not which line of the application waits.
-_LIBRARIES = ("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet")
+_LIBRARIES = (
+    *("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet"),
+    *("aiosqlite", "threading.py"),  # below a function that runs in a connection's thread
+)
 # File names of code that SQLAlchemy generates: 2.1's, and 2.0's, which is also ``python -c``'s.
 _GENERATED = "<sqlalchemy generated"
 _NAMELESS = "<string>"
 
 
-def task_name(task: asyncio.Task[object] | None) -> str:
-    return "code outside any task" if task is None else f"task {task.get_name()!r}"
+def describe_task(name: str | None) -> str:
+    """Return ``task 'import-42'``, the task of that name, or of none."""
+    return "code outside any task" if name is None else f"task {name!r}"
 
 
 def whereabouts(task: asyncio.Task[object] | None) -> str | None:
@@ -79,6 +83,11 @@ def caller() -> Caller | None:
     if frame is spawned_by.f_back and (found := _innermost(sys._getframe(1))):  # greenlet_spawn()
         return found
     return None if frame is None else Caller(frame.f_code, frame.f_lasti)
+
+
+def caller_in_thread() -> Caller | None:
+    """Return the line of the application's function that runs in a connection's thread."""
+    return _innermost(sys._getframe(1))
 
 
 def _innermost(frame: FrameType | None) -> Caller | None:

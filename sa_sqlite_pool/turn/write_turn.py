@@ -20,6 +20,7 @@ from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import FileLockRequest, FileTurn
 from .observers import WaitFor, observed
 from .permit import Permit
+from .slow_waits import NOT_WATCHED, SlowWaits, WaitedFor
 from .whereabouts import caller
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
@@ -149,11 +150,19 @@ class WriteTurn:
 
     # -- within the process ---------------------------------------------------------------------
 
-    async def acquire(self, timeout: float, owner: object = None, *, waited: float = 0.0) -> Permit:
+    async def acquire(
+        self,
+        timeout: float,
+        owner: object = None,
+        *,
+        waited: float = 0.0,
+        slow: SlowWaits = NOT_WATCHED,
+    ) -> Permit:
         """Wait for the turn, in order of arrival, at most ``timeout`` less ``waited`` seconds.
 
         Costs no await where the turn is free. A cancellation leaves no turn taken. ``owner`` is
-        the object on whose behalf the task waits: see :meth:`send_away`.
+        the object on whose behalf the task waits: see :meth:`send_away`. ``slow`` logs the wait if
+        it takes long.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
@@ -161,10 +170,15 @@ class WriteTurn:
         if permit := self.line.acquire_nowait():
             permit.asked_at = caller()
             return permit
-        return await self.wait_in_line(timeout, owner, waited=waited)
+        return await self.wait_in_line(timeout, owner, waited=waited, slow=slow)
 
     async def wait_in_line(
-        self, timeout: float | None, owner: object = None, *, waited: float = 0.0
+        self,
+        timeout: float | None,
+        owner: object = None,
+        *,
+        waited: float = 0.0,
+        slow: SlowWaits = NOT_WATCHED,
     ) -> Permit:
         """Wait as :meth:`acquire` does, after :meth:`acquire_nowait` has returned None.
 
@@ -174,7 +188,10 @@ class WriteTurn:
         began = time.monotonic()
         place = self.line.stand_in_line(owner)
         left = None if timeout is None else max(0.0, timeout - waited)
-        with observed(owner, WaitFor.TURN, self.name, self.line):
+        with (
+            observed(owner, WaitFor.TURN, self.name, self.line),
+            slow.watch(self.name, WaitedFor.TURN, self.line.describe_holders),
+        ):
             permit = await self.line.wait(place, left)
             if permit is None:
                 assert timeout is not None
@@ -229,20 +246,30 @@ class WriteTurn:
         return request
 
     async def enter(
-        self, timeout: float, owner: object = None, *, waited: float = 0.0
+        self,
+        timeout: float,
+        owner: object = None,
+        *,
+        waited: float = 0.0,
+        slow: SlowWaits = NOT_WATCHED,
     ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` less ``waited`` seconds.
 
-        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken. ``slow``
+        is as in :meth:`acquire`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
         """
         request = self.enter_nowait()
         if request is not None:
             return request
-        context = None if (place := place_in_line.get()) is None else place.context
-        describe = self._file.describe
-        with observed(owner, WaitFor.PROCESS, self.name, describe, context=context):
+        place, describe = place_in_line.get(), self._file.describe
+        # The calls for which a place was taken in advance are watched themselves.
+        context, slow = (None, slow) if place is None else (place.context, NOT_WATCHED)
+        with (
+            observed(owner, WaitFor.PROCESS, self.name, describe, context=context),
+            slow.watch(self.name, WaitedFor.PROCESS, describe),
+        ):
             request = await self._wait_for_file(max(0.0, timeout - waited), owner)
             if request is None:
                 raise self.file_not_in_time(timeout)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from typing import final
 
 from ..files.open_files import FileReplacedError
+from ..reporting.events import (
+    CheckpointFailed,
+    CheckpointHeldBack,
+    DatabaseReplaced,
+    Event,
+    JournalModeChanged,
+    LogCannotShrink,
+    LogDeleted,
+    LogLookFailed,
+    OtherWriters,
+    ReadEnded,
+    log,
+)
 from ..sqlite.inspection import ask
 from ..stats.log import Checkpoint
 from ..turn.snapshots import Snapshot
 from .reset_bug import FIXED_VERSIONS, has_reset_bug
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 _MIB = 1024 * 1024
 
@@ -36,83 +46,99 @@ class WalWarnings:
             if snapshot.long
             else "end read transactions sooner, or set max_snapshot_age"
         )
-        logger.warning(
+        now, permit = time.monotonic(), snapshot.permit
+        log(
+            LogCannotShrink(
+                database=self._label,
+                log_bytes=used,
+                seconds_open=now - snapshot.since,
+                declared_long=snapshot.long,
+                **permit.fields(),
+            ),
             "the log of %s is %.1f MiB and cannot shrink: a read transaction has been open for %s, "
             "which asked for it at %s; %s",
-            *(self._label, used / _MIB, snapshot.describe(time.monotonic())),
-            *(snapshot.permit.asked_at, remedy),
+            *(self._label, used / _MIB, snapshot.describe(now), permit.asked_at, remedy),
         )
 
     def ended(self, snapshot: Snapshot, used: int) -> None:
         """Warn of a read transaction that was ended for its age."""
-        logger.warning(
+        now, permit = time.monotonic(), snapshot.permit
+        log(
+            ReadEnded(
+                database=self._label,
+                log_bytes=used,
+                seconds_open=now - snapshot.since,
+                **permit.fields(),
+            ),
             "the log of %s is %.1f MiB; ended a read transaction that was older than "
             "max_snapshot_age: open for %s, which asked for it at %s",
-            *(self._label, used / _MIB, snapshot.describe(time.monotonic())),
-            snapshot.permit.asked_at,
+            *(self._label, used / _MIB, snapshot.describe(now), permit.asked_at),
         )
 
     def held_back_outside(self, result: Checkpoint) -> None:
         """Warn of a checkpoint that was held back, but by no known reader of this process."""
         self._once(
-            "outside reader",
+            CheckpointHeldBack(database=self._label, held_back_by=result.held_back_by),
             f"the log of {self._label} cannot be truncated, although no reader of this process is "
             f"in the way: {result.held_back_by}; end its transaction",
         )
 
     def failed(self, error: Exception) -> None:
         self._once(
-            "failed",
+            CheckpointFailed(database=self._label, error=str(error)),
             f"a checkpoint of {self._label} failed ({error}); nothing that was committed is lost, "
             "and it is tried again; make room on the disk, or see to what else the error says",
         )
 
     def replaced(self, error: FileReplacedError) -> None:
         """Warn that another file, or none, has the name of the database."""
-        self._once("replaced", str(error))
+        self._once(DatabaseReplaced(database=self._label, error=str(error)), str(error))
 
     def look_failed(self, error: Exception) -> None:
         """Log an unexpected error."""
-        logger.error("looking at the log of %s failed", self._label, exc_info=error)
+        event = LogLookFailed(database=self._label, error=str(error))
+        log(event, "looking at the log of %s failed", self._label, error=error)
 
     def no_log(self, connection: sqlite3.Connection) -> None:
         """Warn that there is no log after a commit."""
-        if "no log" in self._said:
+        if not self._said.isdisjoint({LogDeleted.name, JournalModeChanged.name}):
             return
         mode = ask(connection, "journal_mode")
         if mode == "wal":
-            text = (
+            self._once(
+                LogDeleted(database=self._label),
                 f"the log of {self._label} was deleted by another program while it was in use: "
                 "what was committed since may be lost; end all programs that use the database, "
-                "make a copy of it, and check it"
+                "make a copy of it, and check it",
             )
         else:
-            text = (
+            self._once(
+                JournalModeChanged(database=self._label, journal_mode=str(mode)),
                 f"journal_mode of {self._label} was changed to {mode}, so that readers and writers "
                 "keep each other waiting; it is switched back when the writer's connection is "
-                "opened anew"
+                "opened anew",
             )
-        self._once("no log", text)
 
     def outside_writers(self, names: list[str]) -> None:
         """Warn of processes outside this package that write, if this SQLite can lose commits."""
         if has_reset_bug(sqlite3.sqlite_version_info):
+            version = sqlite3.sqlite_version
             self._once(
-                "outside writers",
+                OtherWriters(database=self._label, processes=list(names), sqlite_version=version),
                 f"{self._label} is written by another program too, {', '.join(names)}; SQLite "
-                f"{sqlite3.sqlite_version} can lose commits when several programs write and "
+                f"{version} can lose commits when several programs write and "
                 "checkpoint at the same instant (https://www.sqlite.org/wal.html#walresetbug): use "
                 f"SQLite {FIXED_VERSIONS}, wherever the file is opened",
             )
 
     def succeeded(self) -> None:
         """Warn again when a checkpoint fails the next time."""
-        self._said -= {"failed", "replaced"}
+        self._said -= {CheckpointFailed.name, DatabaseReplaced.name}
 
     def truncated(self) -> None:
-        self._said.discard("outside reader")
+        self._said.discard(CheckpointHeldBack.name)
 
-    def _once(self, what: str, message: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
-            logger.warning("%s", message)
+    def _once(self, event: Event, message: str) -> None:
+        if event.name not in self._said:
+            self._said.add(event.name)
+            log(event, "%s", message)

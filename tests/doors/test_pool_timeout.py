@@ -127,6 +127,7 @@ async def test_every_time_out_at_once(make_engine: MakeEngine, door: str, second
     """Through each door, with the raw connection, whose waiting SQLite does itself."""
     await create_items(make_engine(WriterPool))
     names = ["pool_timeout", "write_timeout", "read_timeout", "statement_timeout", "idle_warning"]
+    names += ["slow_wait_warning", "slow_statement_warning"]
     engine = make_engine(**DOORS[door], **dict.fromkeys(names, seconds))
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"), execution_options={"statement_timeout": seconds})

@@ -1,0 +1,1 @@
+"""What the package logs: all events, with their fields, and how often each is logged."""

@@ -1,0 +1,69 @@
+"""A warning that may come at any rate is logged once a minute, and the others are counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import final
+
+from ..system.forks import renew_after_fork
+
+# Seconds for which warnings that are equal to one that was logged are counted, and not logged.
+PAUSE_SECONDS = 60.0
+
+# The number of warnings that are remembered. The one that was not logged for longest is dropped.
+MOST_REMEMBERED = 512
+
+
+@final
+class _Logged:
+    """A warning that was logged ``at`` a time, and how many equal ones were left out since."""
+
+    __slots__ = ("at", "left_out")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.left_out = 0
+
+
+@final
+class Repeats:
+    """The warnings that were logged in the last minute. From any thread.
+
+    ``clock`` returns monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def __len__(self) -> int:
+        return len(self._logged)
+
+    def renew_in_child(self) -> None:
+        """Begin anew: a thread of the parent process may have held the mutex."""
+        # Reentrant: the garbage collector may run any code in the middle of a method.
+        self._mutex = threading.RLock()
+        self._logged: OrderedDict[Hashable, _Logged] = OrderedDict()
+
+    def admit(self, key: Hashable) -> int | None:
+        """Return how many warnings equal in ``key`` were left out before; None: leave this out."""
+        now = self._clock()
+        with self._mutex:
+            logged = self._logged.get(key)
+            if logged is not None and now - logged.at < PAUSE_SECONDS:
+                logged.left_out += 1
+                return None
+            self._logged[key] = _Logged(now)
+            self._logged.move_to_end(key)
+            if len(self._logged) > MOST_REMEMBERED:
+                self._logged.popitem(last=False)
+        return 0 if logged is None else logged.left_out
+
+
+def others_left_out(count: int) -> str:
+    """Return the end of a message: how many equal warnings were not logged."""
+    return f"; {count} more since the last such warning were not logged" if count else ""

@@ -1,0 +1,15 @@
+"""Fixture: what the package logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.reporting.records import Records
+
+
+@pytest.fixture
+def records() -> Iterator[Records]:
+    with Records() as kept:
+        yield kept

@@ -1,0 +1,130 @@
+"""The table of events: nothing goes around it, and any formatter can write its fields."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool.reporting import events
+from sa_sqlite_pool.reporting.events import EVENTS, Event, LogLookFailed, log
+from tests.reporting.records import OF_EVERY_RECORD, Records
+from tests.test_floors import MODULES
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "logging.md"
+
+# What the names of the fields end in, or begin with, that are a measure.
+UNITS = ("seconds_", "_bytes")
+
+
+def test_no_module_logs_by_itself() -> None:
+    """All of the package's records are made by log(); SQLAlchemy's pool has a logger of its own."""
+    importing = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(a.name == "logging" for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "logging")
+    }
+    assert importing == {"reporting.events"}
+    users = {
+        (name, ast.unparse(node.func))
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and "logger" in ast.unparse(node.func)
+    }
+    assert users == {
+        ("pools.base", "self.logger.info"),
+        ("reporting.events", "logger.isEnabledFor"),
+        ("reporting.events", "logger.log"),
+    }
+
+
+def test_log_is_given_an_event_of_the_table() -> None:
+    """Each call names its event, where it stands or a line above."""
+    named = {event.__name__ for event in EVENTS}
+    for name, tree in MODULES.items():
+        calls = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
+        if any(call.func.id == "log" for call in calls if isinstance(call.func, ast.Name)):
+            assert {call.func.id for call in calls if isinstance(call.func, ast.Name)} & named, name
+
+
+def test_the_table_has_all() -> None:
+    """Names are unique, and there is no event beside it."""
+
+    def below(event: type[Event]) -> set[type[Event]]:
+        found = {event} if hasattr(event, "name") else set()
+        return found.union(*map(below, event.__subclasses__()))
+
+    assert below(Event) == set(EVENTS)
+    assert len({event.name for event in EVENTS}) == len(EVENTS)
+    assert all(re.fullmatch("[a-z]+(_[a-z]+)+", event.name) for event in EVENTS)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
+def test_fields(event: type[Event]) -> None:
+    """They hide no attribute of a record, are plain, and say their units."""
+    names = {field.name for field in fields(event)}
+    assert not names & {*OF_EVERY_RECORD, "event"}
+    for field in fields(event):
+        plain = set(str(field.type).replace("list[str]", "str").split(" | "))
+        assert plain <= {"str", "int", "float", "bool", "None"}, field
+        if "float" in plain:
+            assert any(unit in field.name for unit in UNITS), field
+
+
+def test_the_page_has_the_table() -> None:
+    """Names, levels and fields, in the same order."""
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([A-Z]+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    assert [
+        (name, level, re.findall("`([a-z_]+)`", described)) for name, level, described in rows
+    ] == [
+        (
+            event.name,
+            logging.getLevelName(event.level),
+            [field.name for field in fields(event) if field.name != "database"],
+        )
+        for event in EVENTS
+    ]
+
+
+def test_a_record_names_its_caller(records: Records) -> None:
+    """As if it had called the logger itself; an error comes with its traceback."""
+    error = ValueError("broken")
+    log(LogLookFailed(database="app.db", error="broken"), "%s failed", "it", error=error)
+    (record,) = records.all
+    assert (record.name, record.levelno) == ("sa_sqlite_pool", logging.ERROR)
+    assert (record.filename, record.funcName) == (
+        "test_events.py",
+        "test_a_record_names_its_caller",
+    )
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+    assert records.lines == [
+        {
+            "message": "it failed",
+            "event": "log_look_failed",
+            "database": "app.db",
+            "error": "broken",
+        }
+    ]
+
+
+def test_what_nobody_hears_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attributes are made for records only."""
+    monkeypatch.setattr(events.logger, "level", logging.CRITICAL)
+    events.logger.manager._clear_cache()  # type: ignore[attr-defined]
+    try:
+        monkeypatch.setattr(Event, "extra", lambda _: pytest.fail("it was made"))
+        log(LogLookFailed(database="app.db", error="broken"), "it failed")
+    finally:
+        monkeypatch.undo()
+        events.logger.manager._clear_cache()  # type: ignore[attr-defined]

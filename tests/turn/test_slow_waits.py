@@ -1,0 +1,145 @@
+"""What is watched of a wait, by a clock that the tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+
+import pytest
+
+from sa_sqlite_pool.system.loop_state import of_running_loop
+from sa_sqlite_pool.turn.deadlines import Deadlines
+from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
+from sa_sqlite_pool.turn.slow_waits import NOT_WATCHED, SlowWaits, WaitedFor
+from tests.helpers import run_in_virtual_time, time_passes, until_waiting
+
+
+def watched() -> tuple[FairSemaphore, SlowWaits]:
+    """A line, and what logs waits of a second in it, by the clock of the running loop."""
+    clock = asyncio.get_running_loop().time
+    return FairSemaphore(1, clock), SlowWaits(1.0, clock)
+
+
+async def wait(line: FairSemaphore, slow: SlowWaits, timeout: float | None = None) -> None:
+    with slow.watch("app.db", WaitedFor.TURN, line.describe_holders):
+        permit = await line.wait(line.stand_in_line(None), timeout)
+    if permit is not None:
+        line.release(permit)
+
+
+def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the one before, nor the one after; the seconds are those of the whole wait."""
+
+    async def main() -> None:
+        line, slow = watched()
+
+        async def hold(seconds: float) -> None:
+            permit = line.acquire_nowait() or await line.wait(line.stand_in_line(None), None)
+            assert permit is not None
+            await time_passes(seconds)
+            line.release(permit)
+
+        tasks = [
+            asyncio.create_task(hold(seconds), name=f"holder-{seconds}")
+            for seconds in (0.75, 0.5, 2.0)
+        ]
+        await until_waiting(2, line)
+        await asyncio.gather(asyncio.create_task(wait(line, slow), name="waiter"), *tasks)
+
+    run_in_virtual_time(main())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("task 'waiter' waited 3.25 s to write to app.db at test_")
+    assert "when 1.00 s had passed: 0.2 s by task 'holder-0.5'" in record.getMessage()
+
+
+@pytest.mark.parametrize(("seconds", "logged"), [(0.99, 0), (1.0, 1)])
+def test_from_the_limit_on(seconds: float, logged: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A shorter wait leaves nothing, not even a timer."""
+
+    async def main() -> None:
+        line, slow = watched()
+        assert line.acquire_nowait() is not None
+        task = asyncio.create_task(wait(line, slow, seconds))
+        await task
+        assert of_running_loop(Deadlines)._queues == {}
+
+    run_in_virtual_time(main())
+    assert len(caplog.records) == logged
+
+
+def test_a_loop_that_was_busy(caplog: pytest.LogCaptureFixture) -> None:
+    """No timer came to see who had the turn, and the record says so."""
+
+    async def main() -> None:
+        now = 0.0
+        line, slow = FairSemaphore(1), SlowWaits(1.0, lambda: now)
+        permit = line.acquire_nowait()
+        assert permit is not None
+        task = asyncio.create_task(wait(line, slow))
+        await until_waiting(1, line)
+        now = 5.0
+        line.release(permit)
+        await task
+
+    asyncio.run(main())
+    (record,) = caplog.records
+    assert vars(record)["held_by"] == "not known, since the event loop was busy"
+    assert vars(record)["seconds_waited"] == 5.0
+
+
+def test_a_task_whose_loop_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    """The garbage collector ends its wait, and nothing is logged in there."""
+    now = [0.0]
+
+    async def main() -> asyncio.Task[None]:
+        line, slow = FairSemaphore(1), SlowWaits(1.0, lambda: now[0])
+        assert line.acquire_nowait() is not None
+        task = asyncio.create_task(wait(line, slow))
+        await until_waiting(1, line)
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(main())
+    loop.close()
+    coroutine = task.get_coro()
+    assert coroutine is not None
+    now[0] = 5.0
+    coroutine.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    gc.collect()
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_a_description_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The same timer ends other waits, and does so."""
+
+    async def main() -> None:
+        line, slow = watched()
+        assert line.acquire_nowait() is not None
+
+        def describe() -> str:
+            raise OSError("no /proc")
+
+        async def wait_and_fail() -> None:
+            with slow.watch("app.db", WaitedFor.TURN, describe):
+                await line.wait(line.stand_in_line(None), 2.0)
+
+        first = asyncio.create_task(wait_and_fail())
+        await until_waiting(1, line)
+        assert await line.acquire(1.0) is None
+        await first
+
+    run_in_virtual_time(main())
+    (record,) = caplog.records
+    assert vars(record)["held_by"] == "not known (OSError('no /proc'))"
+
+
+def test_no_limit() -> None:
+    """Costs no timer: it is the same block each time, which does nothing."""
+    line = FairSemaphore(1)
+    one, other = (
+        NOT_WATCHED.watch("app.db", WaitedFor.TURN, line.describe_holders) for _ in range(2)
+    )
+    assert one is other
