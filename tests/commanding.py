@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple
+
+import sa_sqlite_pool.cli.app  # noqa: F401 - before the children are forked
+from sa_sqlite_pool.cli import main
+from tests.children import Child
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,17 +29,37 @@ connection.close()
 """
 
 
-def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m sa_sqlite_pool`` in the directory."""
-    return subprocess.run(
-        [sys.executable, "-m", "sa_sqlite_pool", *arguments],
-        cwd=directory,
-        env=_environment(environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+class Done(NamedTuple):
+    """What a command has come to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(directory: Path, *arguments: str) -> Done:
+    """Run the command in the directory, in a process that need not import it first."""
+    with Child(_run, directory, arguments) as child:
+        return Done(*child.hear(60))
+
+
+def _run(pipe: Connection, directory: Path, arguments: tuple[str, ...]) -> None:
+    os.chdir(directory)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open(os.devnull, "rb") as nothing, TemporaryFile() as out, TemporaryFile() as err:
+        for number, file in enumerate((nothing, out, err)):
+            os.dup2(file.fileno(), number)
+        sys.argv = ["sa-sqlite-pool", *arguments]
+        code: object = None
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        printed = (os.pread(file.fileno(), 10**6, 0).decode() for file in (out, err))
+        pipe.send((code, *printed))
 
 
 def answer(directory: Path, *arguments: str, code: int = 0) -> dict[str, Any]:

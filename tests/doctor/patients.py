@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sa_sqlite_pool.doctor import Finding, Severity, examine
+from tests.children import Child
 from tests.commanding import shell
 
 SCHEMA = (
@@ -75,26 +77,14 @@ def mended(path: Path, finding: Finding, *, left: Iterable[str] = ()) -> None:
 
 def as_nobody(path: Path) -> list[str]:
     """The identifiers and messages of what another user finds. Root steps down to be one."""
-    program = (
-        "import os, sys\n"
-        "from sa_sqlite_pool.doctor import examine\n"
-        "if os.getuid() == 0:\n"
-        "    os.setgid(65534); os.setuid(65534)\n"
-        "for finding in examine(sys.argv[1]).findings:\n"
-        "    print(finding.id, finding.message, finding.mend)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout.splitlines()
+    with Child(_as_nobody, path) as child:
+        found: list[str] = child.hear()
+    return found
 
 
-def open_to_others(directory: Path) -> None:
-    """Let other users reach it."""
-    for parent in (directory, *directory.parents[:3]):
-        if parent.stat().st_uid == os.getuid() and parent not in {Path("/tmp"), Path("/dev/shm")}:
-            parent.chmod(0o755)
+def _as_nobody(pipe: Connection, path: Path) -> None:
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    findings = examine(path).findings
+    pipe.send([f"{finding.id} {finding.message} {finding.mend}" for finding in findings])

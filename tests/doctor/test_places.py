@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,7 +20,6 @@ from tests.doctor.patients import (
     healthy,
     ids,
     killed,
-    open_to_others,
 )
 from tests.wal.others import PACKAGE, OtherProcess
 
@@ -77,14 +78,19 @@ def test_mounted_read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- permissions -----------------------------------------------------------------------------------
 
 
-def test_a_read_only_directory(path: Path) -> None:
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory of all users. Pytest closes its own to others, whenever it starts."""
+    with TemporaryDirectory() as directory:
+        os.chmod(directory, 0o777)
+        yield Path(directory)
+
+
+def test_a_read_only_directory(open_directory: Path) -> None:
     """It is examined all the same, and nothing appears in it."""
-    closed = path.parent / "closed"
-    closed.mkdir()
-    path = closed / "app.db"
+    closed, path = open_directory, open_directory / "app.db"
     healthy(path)
     path.chmod(0o666)
-    open_to_others(path.parent)
     closed.chmod(0o555)
     (line,) = as_nobody(path)
     assert line.startswith(f"read-only-directory the directory {closed} is not writable for this")
@@ -94,10 +100,9 @@ def test_a_read_only_directory(path: Path) -> None:
     assert as_nobody(path) == []
 
 
-def test_a_read_only_file(path: Path) -> None:
+def test_a_read_only_file(open_directory: Path) -> None:
+    path = open_directory / "app.db"
     healthy(path)
-    open_to_others(path.parent)
-    path.parent.chmod(0o777)
     path.chmod(0o444)
     (line,) = as_nobody(path)
     assert line.startswith(f"read-only-file {path} is not readable and writable for this user")
@@ -107,11 +112,10 @@ def test_a_read_only_file(path: Path) -> None:
 
 
 @as_root
-def test_a_log_that_this_user_may_not_read(path: Path) -> None:
+def test_a_log_that_this_user_may_not_read(open_directory: Path) -> None:
     """What SQLite says is passed on, beside the permissions."""
+    path = open_directory / "app.db"
     healthy(path)
-    open_to_others(path.parent)
-    path.parent.chmod(0o777)
     path.chmod(0o666)
     killed(path, "INSERT INTO parents VALUES (3, 'c')")
     for side in ("-wal", "-shm"):
