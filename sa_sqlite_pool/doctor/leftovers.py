@@ -99,7 +99,7 @@ def _check_log(subject: Subject, header: Header, page_size: int) -> Iterator[Fin
         "foreign-log",
         Severity.ERROR,
         f"{subject.path}-wal is the log of another database: {why}. SQLite would apply it to this "
-        "one, and corrupt it. The content was not examined",
+        "one, and corrupt it. The content was not read",
         "before anything opens the database, move the log away: "
         + _move([f"{subject.path}-wal"], also=[f"{subject.path}-shm"]),
     )

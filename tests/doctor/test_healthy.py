@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.doctor import Report, examine
-from tests.doctor.patients import SCHEMA, WAL, execute, healthy, killed, numbers
+from tests.doctor.patients import SCHEMA, WAL, execute, healthy, killed, numbers, on_linux
 from tests.helpers import create_items
 from tests.wal.others import OtherProcess
 
@@ -60,6 +60,7 @@ def test_of_a_killed_process(path: Path) -> None:
     assert report.log_bytes > 0
 
 
+@on_linux
 def test_in_use(path: Path) -> None:
     """Another process has it open; its lock is in the report."""
     healthy(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -11,9 +10,12 @@ import pytest
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase
 from sa_sqlite_pool.doctor import Severity, examine
 from tests.commanding import shell
-from tests.doctor.patients import SCHEMA, execute, found, healthy, ids, killed, mended
+from tests.doctor.patients import SCHEMA, execute, found, healthy, ids, killed, mended, on_linux
 from tests.helpers import create_items
 from tests.wal.others import OtherProcess
+
+fcntl = pytest.importorskip("fcntl", reason="there are no such locks here")
+pytestmark = on_linux
 
 
 def missing(path: Path) -> bool:

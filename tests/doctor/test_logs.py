@@ -11,7 +11,18 @@ import pytest
 
 from sa_sqlite_pool.doctor import Severity, examine, log
 from tests.commanding import shell
-from tests.doctor.patients import SCHEMA, WAL, execute, found, healthy, ids, killed, mended, numbers
+from tests.doctor.patients import (
+    SCHEMA,
+    WAL,
+    execute,
+    found,
+    healthy,
+    ids,
+    killed,
+    mended,
+    numbers,
+    on_linux,
+)
 from tests.wal.others import OtherProcess
 
 MUCH = f"{numbers(700)} INSERT INTO parents (name) SELECT randomblob(3000) FROM n"
@@ -31,6 +42,7 @@ def test_journal_mode(path: Path, mode: str) -> None:
     mended(path, finding)
 
 
+@on_linux
 def test_a_log_that_a_reader_pins(path: Path, low_limit: None) -> None:
     """The process that reads is named; without it, the command truncates the log."""
     healthy(path)
@@ -111,6 +123,7 @@ def test_a_hot_journal(path: Path) -> None:
     mended(path, finding, left=["journal-mode"])
 
 
+@on_linux
 def test_a_journal_in_use(path: Path) -> None:
     """That of a transaction which goes on is none of those."""
     execute(path, *SCHEMA)
