@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.doctor import Severity, examine, log
+from sa_sqlite_pool.doctor import Severity, examine, examining, log
 from tests.commanding import shell
 from tests.doctor.patients import (
     SCHEMA,
@@ -132,6 +132,17 @@ def test_a_journal_in_use(path: Path) -> None:
         assert writer.execute("INSERT INTO parents VALUES (3, 'c')") == "[]"
         assert Path(f"{path}-journal").exists()
         assert ids(path) == ["journal-mode", "write-lock"]
+
+
+@on_linux
+def test_a_journal_that_is_written_to_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is that of a transaction which is too large for its cache, and locks all others out."""
+    monkeypatch.setattr(examining, "BUSY_SECONDS", 0.05)
+    execute(path, *SCHEMA)
+    with OtherProcess(path) as writer:
+        for statement in ("PRAGMA cache_size = 1", "BEGIN IMMEDIATE", MUCH):
+            assert writer.execute(statement) == "[]"
+        assert ids(path) == ["exclusive-lock", "write-lock"]
 
 
 def test_opened_while_it_is_examined(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
