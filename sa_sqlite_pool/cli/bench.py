@@ -38,12 +38,7 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Measure a read of yours: stock SQLAlchemy, this package, synchronous SQLAlchemy."""
-    with bar() as progress, _left_as_found(file):
-        task = progress.add_task("bench", total=None)
-
-        def step(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
+    with bar("bench") as step, _left_as_found(file):
         rows, results = asyncio.run(_run(file, statement, seconds, tasks, step))
     if json:
         write_json(

@@ -81,8 +81,8 @@ def examine(
     subject = Subject(given, os.path.realpath(given))
     if (missing := _check_file(subject)) is not None:
         return missing
-    if os.path.getsize(subject.file) == 0 and not os.path.exists(f"{subject.file}-wal"):
-        return _report(subject, [_empty(subject)])
+    if os.path.getsize(subject.file) == 0:
+        return _report(subject, [*check_beside_missing(subject)] or [_empty(subject)])
     return _Examination(subject, read_header(subject.file), quick, on_progress).run()
 
 

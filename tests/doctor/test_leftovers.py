@@ -48,6 +48,25 @@ def test_a_log_that_is_put_back(path: Path) -> None:
     assert ids(path) == []
 
 
+def test_a_log_beside_an_empty_file(path: Path) -> None:
+    """As after ``> app.db``, or a copy that failed; SQLite would delete the log."""
+    healthy(path)
+    killed(path, "INSERT INTO parents VALUES (3, 'c')")
+    path.write_bytes(b"")
+    finding = found(path, "database-missing", Severity.ERROR)
+    assert f"{path}-wal, and nothing in {path}: " in finding.message
+    assert Path(f"{path}-wal").stat().st_size > 0
+
+
+def test_a_database_that_is_being_created(path: Path) -> None:
+    """Its journal is no leftover."""
+    with OtherProcess(path) as other:
+        for statement in ("BEGIN IMMEDIATE", "CREATE TABLE t (id)"):
+            assert other.execute(statement) == "[]"
+        assert (path.stat().st_size, Path(f"{path}-journal").exists()) == (0, True)
+        assert ids(path) == ["empty"]
+
+
 def test_a_journal_beside_no_database(path: Path) -> None:
     execute(path, *SCHEMA)
     killed(path, "PRAGMA cache_size = 1", "BEGIN IMMEDIATE", "DELETE FROM parents")
