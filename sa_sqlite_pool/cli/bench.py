@@ -16,6 +16,7 @@ from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
 from ..database import SQLiteDatabase
+from ..doctor.findings import plural
 from ..errors import ConfigurationError, ForbiddenWriteError
 from .contenders import Contender, Measured, ReaderEngine, RunReadCore, Stock, Synchronous
 from .files import FileArgument, pragmas_of, url_of
@@ -132,7 +133,7 @@ def _left_as_found(file: Path) -> Iterator[None]:
 
 def _show(rows: int, results: Results) -> None:
     stock = median(one.per_second for one in results["stock"])
-    table = Table(title=f"{rows:,} rows each time", title_justify="left")
+    table = Table(title=f"{plural(rows, 'row')} each time", title_justify="left")
     table.add_column("contender")
     for heading in ("reads/s", "times stock", "process time each"):
         table.add_column(heading, justify="right")
