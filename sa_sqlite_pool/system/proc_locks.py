@@ -66,7 +66,13 @@ def processes(pids: Iterable[int]) -> list[str]:
 def _name(pid: int) -> str:
     if pid == os.getpid():
         return "this process"
+    name = program_of(pid)
+    return f"process {pid}" if name is None else f"process {pid} ({name})"
+
+
+def program_of(pid: int) -> str | None:
+    """Return the name of the program that a process runs; None if the system does not tell."""
     try:
-        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return f"process {pid}"
+        return None

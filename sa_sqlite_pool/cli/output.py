@@ -1,0 +1,78 @@
+"""What the command prints: results to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+from sqlalchemy import exc
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")
+]
+
+
+class ExitCode(enum.IntEnum):
+    """The exit codes of all sub-commands. 0 is for done, and for nothing to mend."""
+
+    WARNING = 1
+    """A warning was found, or something was in the way of a checkpoint."""
+    ERROR = 2
+    """An error was found."""
+    FAILED = 3
+    """It could not be done, nor examined; stderr says why."""
+    USAGE = 4
+    """The command line is wrong."""
+    INTERRUPTED = 130
+    """Ctrl-C, as shells have it."""
+
+
+console = Console(highlight=False)
+
+
+def write_json(command: str, result: Mapping[str, object]) -> None:
+    sys.stdout.write(json.dumps({"command": command, **result}, indent=2) + "\n")
+
+
+def write_line(text: str | Text) -> None:
+    """Write one line as it is: a command in it can be copied, however narrow the terminal is."""
+    console.print(Text(text) if isinstance(text, str) else text, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr within the block, and nothing where that is no terminal.
+
+    Yields the function to call with what is done and what there is; until then it only moves.
+    """
+    stderr = Console(stderr=True)
+    if not stderr.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def sentence(error: Exception) -> str:
+    """Return what an error says, in one line, without the statement and links around it."""
+    text = str(error)
+    if isinstance(error, exc.TimeoutError):  # the holder is in its own message
+        text = str(error.args[0])
+    elif isinstance(error, exc.DBAPIError):
+        text = str(error.orig)
+    return " ".join(text.split())
+
+
+def fail(message: str, code: ExitCode) -> NoReturn:
+    sys.stderr.write(f"sa-sqlite-pool: {message}\n")
+    raise SystemExit(int(code))
