@@ -11,7 +11,7 @@ import typer
 
 from ..doctor.findings import mebibytes
 from ..errors import ConfigurationError
-from ..statistics import Checkpoint, CheckpointMode, CheckpointOutcome
+from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .files import FileArgument, existing_database
 from .output import ExitCode, JsonOption, write_json, write_line
 
