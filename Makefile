@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
 .PHONY: help demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
-.PHONY: bench bench-docs bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-docs bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
@@ -29,7 +29,8 @@ test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs
 # them. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
 # so does ONE_IN=1, before a release.
 ONE_IN ?= 4
-VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/execution tests/integrations tests/placement \
+VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/execution \
+	$(filter-out %_browser.py %_history.py,$(wildcard tests/integrations/test_*.py)) tests/placement \
 	tests/real_programs tests/sessions tests/sqlite tests/transactions tests/test_closing.py \
 	tests/test_database.py tests/test_disconnect.py tests/test_exit.py tests/test_fastapi.py tests/test_fork.py \
 	tests/test_loops.py tests/test_migrations_example.py tests/test_repr.py tests/test_task_factories.py
@@ -149,6 +150,10 @@ bench-instructions: $(VENV)/.dev  ## Python's instructions of a read and of a wr
 # What opening and closing cost, beside stock: some seconds.
 bench-opening: $(VENV)/.dev  ## what opening and closing cost, beside stock: some seconds
 	$(BIN)/python -m benchmarks.opening
+
+# What the live page costs beside 1,000 statements a second: half a minute.
+bench-live: $(VENV)/.dev  ## what the live page costs, beside 1,000 statements a second: half a minute
+	$(BIN)/python -m benchmarks.live_page
 
 # Processes that write the same file, beside stock ones: two minutes and a half.
 bench-processes: $(VENV)/.dev  ## processes that write one file: two minutes and a half

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from .app import LIVE_PATH
 from .load import WARM_UP_S
 from .processes import ShopError
 from .report import print_report
@@ -89,10 +90,14 @@ def _run_one(
     database = Path(shutil.copyfile(template, template.with_name(f"{kind.value}.db")))
     task = progress.add_task(kind.value, total=WARM_UP_S + load.seconds, requests=0)
 
+    def on_ready(url: str) -> None:
+        if kind is EngineKind.SA_SQLITE_POOL:
+            progress.console.print(f"what it does now: {url}{LIVE_PATH}/", highlight=False)
+
     def on_tick(tick: Tick) -> None:
         progress.update(task, completed=tick.elapsed_s, requests=tick.requests)
 
-    return run_engine(kind, database, seeded, load, on_tick)
+    return run_engine(kind, database, seeded, load, on_ready, on_tick)
 
 
 def _fail_on_problems(console: Console, runs: list[Run]) -> None:

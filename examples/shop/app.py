@@ -12,11 +12,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.integrations.live import live_page
+
 from .endpoints import router
 from .stores import EngineKind, open_store
 
 DATABASE_VARIABLE = "SHOP_DATABASE"
 ENGINE_VARIABLE = "SHOP_ENGINE"
+LIVE_PATH = "/sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,10 @@ class Settings:
 def create_app() -> FastAPI:
     """The application, its store open from start to end."""
     settings = Settings.from_environment()
+    store = open_store(settings.engine, settings.database)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store = open_store(settings.engine, settings.database)
         await store.open()
         app.state.store = store
         try:
@@ -53,8 +57,16 @@ def create_app() -> FastAPI:
     app = FastAPI(title="shop", lifespan=lifespan)
     app.state.engine = settings.engine.value
     app.include_router(router)
+    if isinstance(store, SQLiteDatabase):
+        app.mount(LIVE_PATH, live_page(store, allow=_on_this_machine))
     app.add_exception_handler(SQLAlchemyError, _database_unavailable)
     return app
+
+
+def _on_this_machine(request: Request) -> bool:
+    """From this machine, and by its name: another name may be a trap set for the browser."""
+    ours = request.url.hostname in {"127.0.0.1", "localhost"}
+    return ours and request.client is not None and request.client.host == "127.0.0.1"
 
 
 async def _database_unavailable(_request: Request, error: Exception) -> JSONResponse:

@@ -52,15 +52,22 @@ class Run:
 
 
 def run_engine(
-    engine: EngineKind, database: Path, seeded: Seeded, load: Load, on_tick: Callable[[Tick], None]
+    engine: EngineKind,
+    database: Path,
+    seeded: Seeded,
+    load: Load,
+    on_ready: Callable[[str], None],
+    on_tick: Callable[[Tick], None],
 ) -> Run:
     """Serve that database with that engine under load, then check its books.
 
+    `on_ready` is told the server's address, `on_tick` how far the load is.
     Takes about three seconds more than `load.seconds`; ShopError where a process fails outright.
     """
     server = Server(Settings(database, engine), database.with_suffix(".log"))
     try:
         about = server.wait_ready()
+        on_ready(server.url)
         result = _visit(server.url, seeded, load, on_tick)
         server.require_running()
     finally:

@@ -1,1 +1,1 @@
-"""Integrations, one file for each library; no other module of the package imports them."""
+"""Integrations, one file or folder for each library; no other part of the package imports them."""

@@ -1,0 +1,137 @@
+"""The live page as an ASGI application: the access to it, and its answers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from importlib.resources import files
+from typing import Final, TypeAlias
+
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from ...errors import ConfigurationError
+from .feed import Feed
+from .sources import Watched, sources_of
+
+Allow: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
+
+# Nothing from anywhere else, nothing inline, no frame around it.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# "This can be used to disable buffering of responses": nginx, X-Accel-Buffering.
+# https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
+_FEED_HEADERS: Final = {**_HEADERS, "X-Accel-Buffering": "no"}
+
+_FILES: Final = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/charts.js": ("charts.js", "text/javascript"),
+    "/elements.js": ("elements.js", "text/javascript"),
+    "/panels.js": ("panels.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+_ALLOW_NEEDED: Final = (
+    "live_page() needs allow=, a function of the request that returns True if it may see the page, "
+    "which shows SQL, names of tasks and lines of the application: allow=lambda request: "
+    "request.client.host == '127.0.0.1' for this machine, or one that asks the application's "
+    "session, such as allow=lambda request: request.user.is_admin"
+)
+
+
+def live_page(
+    databases: Watched | Mapping[str, Watched], *, allow: Allow | None = None
+) -> LivePage:
+    """Return an ASGI application that shows what databases do now: to look at, not to change.
+
+    ::
+
+        app.mount("/sqlite", live_page(db, allow=may_see))
+        app.mount("/sqlite", live_page({"shop": db, "jobs": engine}, allow=may_see))
+
+    :param databases: an :class:`~sa_sqlite_pool.SQLiteDatabase`, which need not be open, or an
+        ``AsyncEngine`` on a pool of this package, or several by their names on the page
+    :param allow: a function of the ``starlette.requests.Request``, plain or ``async``, that returns
+        True for requests that may see the page; all others get 403. An exception of it, such as
+        ``HTTPException``, goes to the application. It is asked for each file, and again at least
+        every ten seconds while a page is open. A plain function runs on the event loop
+
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` without ``allow``, and for something else than
+    a database. The page needs nothing but this application, and runs nothing while no page is open.
+    """
+    if not callable(allow):
+        raise ConfigurationError(_ALLOW_NEEDED)
+    return LivePage(Feed(sources_of(databases)), allow)
+
+
+class LivePage:
+    """The ASGI application that :func:`live_page` returns."""
+
+    def __init__(self, feed: Feed, allow: Allow) -> None:
+        self._feed, self._allow = feed, allow
+        routes = [Route(path, _file(*named)) for path, named in _FILES.items()]
+        routes.append(Route("/feed", self._events))
+        self._router = Router(routes, redirect_slashes=False)
+        # Without an application around it, nothing else answers an HTTPException.
+        self._alone = ExceptionMiddleware(self._answer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        within = "starlette.exception_handlers" in scope
+        await (self._answer if within else self._alone)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not await self._allowed(Request(scope, receive)):
+            response = PlainTextResponse("Forbidden", 403, headers=_HEADERS)
+            await response(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+    async def _allowed(self, request: Request) -> bool:
+        allowed = self._allow(request)
+        if inspect.isawaitable(allowed):
+            allowed = await allowed
+        if not isinstance(allowed, bool):  # a method that was not called is true, too
+            raise ConfigurationError(f"allow= of live_page() returned {allowed!r}, not a bool")
+        return allowed
+
+    async def _events(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream", headers=_FEED_HEADERS)
+        last = request.query_params.get("after") or request.headers.get("Last-Event-ID")
+        return _Events(self._feed, last)
+
+
+class _Events(StreamingResponse):
+    """The stream of a viewer, which has left when the response ends, however it does."""
+
+    def __init__(self, feed: Feed, last: str | None) -> None:
+        self._events = feed.events(last)
+        super().__init__(self._events, media_type="text/event-stream", headers=_FEED_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
+def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    content = files(__package__).joinpath(name).read_bytes()
+
+    async def answer(_request: Request) -> Response:
+        return Response(content, media_type=media_type, headers=_HEADERS)
+
+    return answer

@@ -1,0 +1,13 @@
+"""What the live page costs is measured."""
+
+from __future__ import annotations
+
+from .calling import call
+
+
+def test_a_short_run() -> None:
+    """Each figure is there."""
+    done = call("--rounds", "1", "--seconds", "0.5", "--rate", "50", module="benchmarks.live_page")
+    assert done.returncode == 0, done.stderr
+    for name in ("a sample a second", "with one", "the page answers", "first event"):
+        assert name in done.stdout

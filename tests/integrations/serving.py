@@ -1,0 +1,86 @@
+"""A real uvicorn, and a client that reads server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+
+
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event."""
+
+    kind: str
+    id: str
+    data: dict[str, Any]
+
+    @property
+    def now(self) -> dict[str, Any]:
+        """The state of the only database."""
+        (one,) = self.data["databases"]
+        return dict(one["now"])
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The points of the only database."""
+        (one,) = self.data["databases"]
+        return [dict(zip(self.data["columns"], point, strict=True)) for point in one["points"]]
+
+
+async def events(response: httpx.Response) -> AsyncIterator[Event]:
+    """https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    found: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            found[name] = value
+        elif "data" in found:
+            kind, data = found.get("event", "message"), json.loads(found["data"])
+            yield Event(kind, found.get("id", ""), data)
+            found = {}
+
+
+class Server:
+    """uvicorn in this loop, as ``uvicorn.run()`` has it in a process of its own."""
+
+    def __init__(self, app: Any, port: int = 0, **options: Any) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(app, log_level="error", ws="none", **options)
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+
+    async def started(self) -> None:
+        """Wait until it answers; raise what it was that prevented it."""
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+            await asyncio.sleep(0.01)
+
+    async def stop(self, *, seconds: float = 10) -> None:
+        """Ask it to exit, as SIGTERM does, and wait until it has."""
+        self._server.should_exit = True
+        await asyncio.wait_for(self._serving, seconds)
+
+
+@asynccontextmanager
+async def serve(app: Any, **options: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Server]]:
+    """A client of a server that runs the application."""
+    server = Server(app, **options)
+    try:
+        await server.started()
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as client:
+            yield client, server
+    finally:
+        await server.stop()
