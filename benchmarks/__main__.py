@@ -24,7 +24,7 @@ from .measuring.environment import Environment
 from .report.output import JsonOption, console, write_json
 from .report.results import LoadResult, Report
 from .report.tables import print_report
-from .rounds import Effort, run_loads
+from .running.rounds import Effort, run_loads
 
 _QUICK_SECONDS = 0.005
 _QUICK_SCALE = 0.001

@@ -41,7 +41,7 @@ from .report.tables import (
     with_spread,
     worst,
 )
-from .rounds import rotated
+from .running.rounds import rotated
 
 WITH_OUTSIDER = "with an outsider"
 

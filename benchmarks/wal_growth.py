@@ -21,7 +21,7 @@ from .measuring.environment import Environment
 from .report.asked import asked_table
 from .report.output import JsonOption, console, table, write_json
 from .report.tables import median, print_environment, print_problems, with_spread, worst
-from .rounds import rotated
+from .running.rounds import rotated
 from .wal import pages
 from .wal.doors import Make, facade, stock
 from .wal.growth import grow

@@ -55,6 +55,7 @@ SLEEPS = {
     "checkpoints/process.py",
     "checkpoints/run.py",
     "helpers.py",
+    "integrations/chromium.py",
     "real_programs/test_cancelled.py",
     "sqlalchemy_suite/run.py",
 }

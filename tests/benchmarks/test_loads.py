@@ -18,7 +18,7 @@ import typer
 from benchmarks.__main__ import known, main, room
 from benchmarks.loads import LOADS, one_row_writes
 from benchmarks.loads.base import Load, Plan
-from benchmarks.rounds import Effort, run_loads
+from benchmarks.running.rounds import Effort, run_loads
 
 from .calling import CORES, Json
 

@@ -13,13 +13,13 @@ import pytest
 from aiosqlitepool.exceptions import PoolConnectionAcquireTimeoutError
 from sqlalchemy import select, text
 
-from benchmarks import rounds
 from benchmarks.databases import files, items
 from benchmarks.loads import LOADS, one_row_writes, read_modify_write
 from benchmarks.loads.base import Plan
 from benchmarks.measuring import clocks
 from benchmarks.measuring.clocks import Tally, WrongAnswerError
-from benchmarks.rounds import Effort
+from benchmarks.running import rounds
+from benchmarks.running.rounds import Effort
 from benchmarks.ways import catalogue, contenders
 from benchmarks.ways.contenders import STOCK, Concurrent, Contender, Measurement, Part, Work
 from benchmarks.ways.engines import PRAGMAS, Pragmas

@@ -16,7 +16,7 @@ from time import perf_counter
 
 from ...databases import files
 from ...measuring.clocks import Tally
-from ...rounds import rotated
+from ...running.rounds import rotated
 from ...ways.settings import Settings, settings_of
 from ..doors import Door, Make
 from ..log_size import sampled

@@ -16,13 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from .databases import files
-from .loads.base import Load
-from .measuring.cores import Cores, limited
-from .measuring.event_loops import RunLoop
-from .report.results import LoadResult, Run, Summary
-from .ways.contenders import SYNCHRONOUS, Contender, Part, Work
-from .ways.engines import PRAGMAS
+from ..databases import files
+from ..loads.base import Load
+from ..measuring.cores import Cores, limited
+from ..measuring.event_loops import RunLoop
+from ..report.results import LoadResult, Run, Summary
+from ..ways.contenders import SYNCHRONOUS, Contender, Part, Work
+from ..ways.engines import PRAGMAS
 
 T = TypeVar("T")
 

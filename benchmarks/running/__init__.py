@@ -1,0 +1,1 @@
+"""How contenders take turns."""
