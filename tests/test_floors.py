@@ -56,6 +56,7 @@ SLEEPS = {
     "checkpoints/run.py",
     "helpers.py",
     "integrations/chromium.py",
+    "integrations/serving.py",
     "real_programs/test_cancelled.py",
     "sqlalchemy_suite/run.py",
 }
