@@ -292,6 +292,7 @@ class Group:
         self._timer = None
         for call in tuple(self._calls):
             if call.deadline <= now and call.take():
+                self._groups.pool.counts.functions_timed_out += 1
                 call.fail(self._not_in_time(self._groups.timeout))
                 failed = True
             if call.taken:

@@ -95,6 +95,13 @@ class ReadLine:
         """True if calls wait."""
         return bool(self._calls)
 
+    @property
+    def _pool(self) -> FairPool:
+        """The engine's pool, of which ``dispose()`` makes another."""
+        pool = self._engine.pool
+        assert isinstance(pool, FairPool)
+        return pool
+
     # -- calls that come, and wait no longer ------------------------------------------------------
 
     def add(self, call: ReadCall[Any]) -> None:
@@ -114,8 +121,7 @@ class ReadLine:
 
     def observe_wait(self, call: ReadCall[Any]) -> AbstractContextManager[None]:
         """Return a block for the wait of ``call``, which is added now."""
-        pool = self._engine.pool
-        assert isinstance(pool, FairPool)
+        pool = self._pool
         waits_for = pool.owner if pool.line.locked() else None
         what = WaitFor.CONNECTION
         return observed(waits_for, what, self._label, pool.line, lambda: call.taken_at)
@@ -149,6 +155,7 @@ class ReadLine:
             for call in overdue:
                 del self._calls[call]
         for call in overdue:
+            self._pool.counts.functions_timed_out += 1
             call.fail(self._not_in_time())
             call.report()
         if later is not None and not self._times:
@@ -177,17 +184,14 @@ class ReadLine:
     def _describe_holders(self) -> str:
         if self._gap is not None and self._gap.in_gap:
             return "no reader: the log is being emptied"
-        pool = self._engine.pool
-        assert isinstance(pool, FairPool)
-        return pool.describe_holders()
+        return self._pool.describe_holders()
 
     def report_wait(self, call: ReadCall[Any], error: BaseException | None) -> None:
         """Log the wait of ``call`` for a reader, which was long. In the coroutine of its task."""
         self._slow.report_call(self._label, WaitedFor.READER, call, error)
 
     def _not_in_time(self) -> Exception:
-        pool = self._engine.pool
-        assert isinstance(pool, FairPool)
+        pool = self._pool
         if self._gap is not None and self._gap.in_gap:
             return ReadTimeout(
                 f"waited {pool.timeout():.2f} s to read from {self._label}; no read transaction "
@@ -218,8 +222,7 @@ class ReadLine:
         if self._gap is not None:
             await self._gap.until_no_gap()
             self._gap = None
-        pool = self._engine.pool
-        assert isinstance(pool, FairPool)
+        pool = self._pool
         fairy = await greenlet_spawn(self._engine.raw_connection)
         server = ReadServer(self, self._engine, pool, fairy, self._clock)
         self._servers.add(server)

@@ -164,8 +164,9 @@ class ConnectionCounts:
 class EngineCounts:
     """The counters of the connections of one engine; of those that are gone, added up.
 
-    ``opened`` is the number of connections that were opened, ``checkouts`` that of checkouts, since
-    ``began``, in monotonic seconds.
+    ``opened`` is the number of connections that were opened, ``checkouts`` that of checkouts, and
+    ``functions_timed_out`` that of closures whose wait was too long, since ``began``, in monotonic
+    seconds.
     """
 
     def __init__(self) -> None:
@@ -176,7 +177,7 @@ class EngineCounts:
         """Begin anew: the connections are the parent's."""
         self._mutex = threading.Lock()  # a thread of the parent process may have held it
         self.began = time.monotonic()
-        self.opened = self.checkouts = 0
+        self.opened = self.checkouts = self.functions_timed_out = 0
         self._past = ConnectionCounts()
         self._connections: list[tuple[weakref.ref[object], ConnectionCounts]] = []
 

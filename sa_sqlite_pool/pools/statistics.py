@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Engine
@@ -56,11 +56,17 @@ def statistics_of(pools: Sequence[FairPool]) -> DatabaseStatistics:
             writes=sum(one.functions for one in others),
             groups=sum(one.hops for one in others),
             largest_group=max((one.most_together for one in others), default=0),
+            reads_timed_out=_timed_out(pool for pool in pools if pool.role is Role.READER),
+            writes_timed_out=_timed_out(pool for pool in pools if pool.role is not Role.READER),
         ),
     )
     if keeper is None:
         return found
     return replace(found, checkpoints=keeper.checkpointing.statistics(), wal=keeper.statistics())
+
+
+def _timed_out(pools: Iterable[FairPool]) -> int:
+    return sum(pool.counts.functions_timed_out for pool in pools)
 
 
 def engine_statistics(pool: FairPool, now: float) -> EngineStatistics:

@@ -15,7 +15,8 @@ class FunctionsStatistics(Snapshot):
     """Functions given to ``run_read()``, ``run_write()`` and their ``_core`` forms.
 
     ``reads`` have run in ``read_hops`` hops to a thread. ``writes`` were committed, in ``groups``
-    with one COMMIT each; ``largest_group`` is the most that have shared one.
+    with one COMMIT each; ``largest_group`` is the most that have shared one. The ``…_timed_out``
+    have not run: in a line, a group of functions is one wait, which they do not end.
     """
 
     reads: int = counter()
@@ -23,6 +24,8 @@ class FunctionsStatistics(Snapshot):
     writes: int = counter()
     groups: int = counter()
     largest_group: int = 0
+    reads_timed_out: int = counter()
+    writes_timed_out: int = counter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

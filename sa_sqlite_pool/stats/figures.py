@@ -348,6 +348,15 @@ _by(
     write=lambda found: found.functions.groups,
 )
 
+_by(
+    "kind",
+    "functions.timed_out",
+    "{function}",
+    "Functions that have not run, since their wait was too long",
+    read=lambda found: found.functions.reads_timed_out,
+    write=lambda found: found.functions.writes_timed_out,
+)
+
 # -- readers and the log ------------------------------------------------------------------------
 
 _of_database(

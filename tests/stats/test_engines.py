@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sa_sqlite_pool import (
     ConfigurationError,
     DatabaseStatistics,
+    ReadTimeout,
     SQLiteDatabase,
     SQLitePool,
     WriterPool,
+    WriteTimeout,
     statistics,
 )
 from tests.conftest import MakeEngine
@@ -127,6 +129,23 @@ async def test_functions_that_share_a_commit(db: SQLiteDatabase) -> None:
     done = db.statistics() - before
     assert (done.functions.writes, done.functions.groups, done.functions.largest_group) == (7, 1, 7)
     assert done.engine("writer").transactions.commits == 2
+
+
+async def test_functions_that_waited_too_long(path: Path) -> None:
+    """They are counted by themselves: in the turn's line, a group is one wait, which it gave up."""
+    async with SQLiteDatabase(path, write_timeout=0.0, read_timeout=0.0, readers=1) as db:
+        await create_items(db.writer_engine)
+        before = db.statistics()
+        async with db.write() as writing, db.read() as reading:
+            await writing.execute(UPDATE_FIRST)
+            await reading.execute(READ)
+            waiting = [db.run_write(lambda _: None) for _ in range(2)]
+            waiting += [db.run_read(lambda _: None) for _ in range(3)]
+            errors = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in errors] == [WriteTimeout] * 2 + [ReadTimeout] * 3
+        done = (db.statistics() - before).functions
+        assert (done.writes_timed_out, done.reads_timed_out) == (2, 3)
+        assert (done.writes, done.reads) == (0, 0)
 
 
 async def test_transactions_by_their_end(swap_in: AsyncEngine) -> None:
