@@ -27,6 +27,7 @@ from .errors import (
     WriteTimeout,
 )
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
+from .pools.statistics import statistics
 from .prepared.read import PreparedRead
 from .sessions.drop_in import (
     AsyncConnection,
@@ -118,6 +119,7 @@ __all__ = [
     "restore",
     "reuse_greenlets",
     "routing_sessionmaker",
+    "statistics",
     "uninstall",
 ]
 

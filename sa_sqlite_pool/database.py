@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +28,7 @@ from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url
 from .pools.base import FairPool
 from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
+from .pools.statistics import statistics_of
 from .prepared.api import PreparesReads
 from .publishing.publisher import Publisher
 from .sessions.given_out import GuardedSessionmaker, SessionBlock
@@ -386,10 +388,13 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         await self._backups.make(path, progress, pages_per_step)
 
     def statistics(self) -> DatabaseStatistics:
-        """Return the state of the database now. Reads a few bytes of the ``-wal`` file."""
+        """Return what the database has done so far, and does now; see :func:`.statistics`.
+
+        ``later - earlier`` is what has happened in between. Waits for nothing; callable in any
+        thread, also while the event loop is blocked.
+        """
         self._assert_open()
-        wal = None if self._keeper is None else self._keeper.statistics()
-        return DatabaseStatistics(name=self._label, wal=wal)
+        return statistics_of(self._pools)
 
     def __repr__(self) -> str:
         return f"<SQLiteDatabase {self._label} {self._status()}>"
@@ -398,9 +403,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         if self._state is not State.OPEN:
             return str(self._state.value)
         readers, writer = self._pools
-        turn = writer.turn.statistics()
-        seconds = turn.seconds_held
-        status = "idle" if seconds is None else f"busy({seconds:.1f}s)"
+        turn, holder = writer.turn, writer.turn.holder
+        status = "idle" if holder is None else f"busy({time.monotonic() - holder.since:.1f}s)"
         return (
             f"open writer={status} waiting={turn.waiting} "
             f"readers={readers.checkedout()}/{readers.size()}"

@@ -26,7 +26,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.driver import connector
 from sa_sqlite_pool.settings import Placement
-from sa_sqlite_pool.sqlite.authorizer import Authorizer
 from sa_sqlite_pool.transactions.placement import PlacementPolicy
 
 # A shell has what it starts in the background ignore SIGINT, and so would the tests' own processes.
@@ -162,8 +161,8 @@ def placement(request: pytest.FixtureRequest) -> Iterator[None]:
     """As the option says, in the process of the tests."""
     default = Placement(request.config.getoption("--placement"))
 
-    def policy(asked: Placement, authorizer: Authorizer, size: int) -> PlacementPolicy:
-        return PlacementPolicy(default if asked is Placement.AUTO else asked, authorizer, size)
+    def policy(asked: Placement, *rest: Any) -> PlacementPolicy:
+        return PlacementPolicy(default if asked is Placement.AUTO else asked, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connector, "PlacementPolicy", policy)

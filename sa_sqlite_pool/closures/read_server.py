@@ -222,7 +222,7 @@ class ReadServer:
         line, done = self._line, self._done
         # One for all BEGIN and ROLLBACK: sqlite3 makes one for each execute() of a connection.
         cursor = sqlite.cursor()
-        now, unreported_since = self._clock(), 0.0
+        now, unreported_since, number = self._clock(), 0.0, 0
         while (call := line.take(self, now)) is not None:
             if done and (
                 not line.waiting
@@ -239,9 +239,11 @@ class ReadServer:
             if line.long.known or now - self.since >= TOGETHER_SECONDS:
                 line.long.note(call.fn, now - self.since)
             done.append(call)
+            number += 1
             if rest.forking:
                 self.executor.worker.between_steps()
         cursor.close()
+        self.executor.policy.counts.ran_functions(number)
 
     def _look(self) -> bool:
         """Return whether to stop the running statement. Called by SQLite."""
@@ -298,6 +300,7 @@ class ReadServer:
             here.end()
             if sqlite.in_transaction:
                 cursor.execute("ROLLBACK")
+                executor.policy.counts.reads += 1
             if here.touched:
                 sqlite.isolation_level = None  # the function may have set another
         except BaseException as error:

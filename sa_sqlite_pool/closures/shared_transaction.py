@@ -223,6 +223,7 @@ class SharedTransaction:
             return
         self._transaction.committed(sqlite)
         waiting, self._waiting = self._waiting, []
+        self._executor.policy.counts.ran_functions(len(waiting))
         for one in waiting:
             one.go_on()
 
@@ -243,6 +244,7 @@ class SharedTransaction:
         self._transaction.note("COMMIT")
         checkout, rules = self._transaction.checkout, self._executor.rules
         patience = Patience(rules, checkout, writing=True, commits=True)
+        counts, began = self._executor.policy.counts, time.perf_counter()
         while True:
             self._executor.worker.assert_wanted()
             try:
@@ -254,6 +256,7 @@ class SharedTransaction:
                     raise patience.not_in_time(error) from error
                 pause_here()
             else:
+                counts.committed(time.perf_counter() - began)
                 return
 
     def _fail(self, error: BaseException) -> None:

@@ -202,7 +202,7 @@ class ThreadConnection(BorrowedConnection):
         if kind is Kind.SETTING:
             execute = switching_in_function(sql, executor.rules, execute)
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
-            return self._run(lambda: execute(self.sqlite, sql, parameters), sql, timeout)
+            return self._run_counted(facts, parameters, execute, timeout)
 
     def _read(
         self, facts: StatementFacts, parameters: Parameters, execute: Execute, timeout: float | None
@@ -217,6 +217,7 @@ class ThreadConnection(BorrowedConnection):
             self._stops_at = time.monotonic() + timeout
         authorizer.denied = authorizer.attempted = None
         authorizer.called = False
+        clock = time.perf_counter()
         try:
             try:
                 reply = execute(sqlite, sql, parameters)
@@ -226,14 +227,30 @@ class ThreadConnection(BorrowedConnection):
                 raise
             if authorizer.attempted is not None:
                 reply = executor.weigh_read(sqlite, facts, parameters, execute, reply)
+            facts.runs.ran_in_thread(time.perf_counter() - clock)
             return reply
         except dbapi.failures() as error:
+            facts.runs.failed += 1
             self._explain(error, sql, timeout)
             raise
         finally:
             self._stops_at = None
             if authorizer.called:
                 facts.calls_functions = True
+
+    def _run_counted(
+        self, facts: StatementFacts, parameters: Parameters, execute: Execute, timeout: float | None
+    ) -> Reply:
+        clock, runs = time.perf_counter(), facts.runs
+        try:
+            reply = self._run(
+                lambda: execute(self.sqlite, facts.sql, parameters), facts.sql, timeout
+            )
+        except dbapi.failures():
+            runs.failed += 1
+            raise
+        runs.ran_in_thread(time.perf_counter() - clock)
+        return reply
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         self._assert_usable()

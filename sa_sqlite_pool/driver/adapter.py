@@ -294,6 +294,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         finds it. SQLite's connection is still good then: the running statement is stopped, the
         transaction rolled back, and the connection kept for the next checkout.
         """
+        self._executor.policy.counts.thrown_away += 1
         innocent = self._transaction.cancelled or not in_greenlet()
         self.give_up("it was closed", keep=innocent and self._executor.is_as_opened)
 
@@ -310,6 +311,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def _gone(self, successor: ConnectionThread | None) -> None:
         if successor is not None:
+            self._executor.policy.counts.kept += 1
             self._keep(successor, self._executor.policy)
         self._transaction.gone()
         on_gone, self._on_gone = self._on_gone, None

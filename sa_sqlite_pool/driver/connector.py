@@ -31,6 +31,7 @@ from ..execution.connection_thread import (
     inherited_files,
     open_connection,
 )
+from ..execution.counts import EngineCounts
 from ..execution.shared_thread import SharedThread
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
@@ -67,6 +68,7 @@ class Connector:
         self.role = role
         self.settings = settings
         self.shared_thread = SharedThread()
+        self.counts = EngineCounts()
         self.isolation_level: str | None = ""
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
@@ -312,7 +314,9 @@ class Connector:
         return worker, own
 
     def _policy(self) -> PlacementPolicy:
-        return PlacementPolicy(self._placement, Authorizer(), self._arguments.cached_statements)
+        return PlacementPolicy(
+            self._placement, Authorizer(), self._arguments.cached_statements, self.counts
+        )
 
     def _set_up_own(self) -> _SetUp | None:
         """Return the set-up of a connection that is opened now; None before the rules are known."""

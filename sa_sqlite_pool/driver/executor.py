@@ -384,6 +384,8 @@ class Executor:
                 self._tries_again = may_pass(error, in_transaction=promoted)
             if kind is not Kind.END:
                 self.transaction.note_loss(was_open, error)
+            if not self._tries_again:
+                statement.facts.runs.failed += 1
             raise
         except (NotInline, Misjudged):
             self._tries_again = True

@@ -84,6 +84,7 @@ class Performing:
                 self._settings.switch_off_waiting(connection)
         kind = statement.kind
         if (kind.writes or kind is Kind.END) and not connection.in_transaction:
+            transaction.count_end_by_text(statement.sql, ends=kind is Kind.END)
             transaction.committed(connection)
         return reply
 

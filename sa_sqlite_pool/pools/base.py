@@ -20,6 +20,7 @@ from ..driver.connector import Connector
 from ..driver.creator import Opened
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
+from ..execution.counts import EngineCounts
 from ..execution.loop_budget import LoopBudget
 from ..settings import (
     DEFAULT_IDLE_WARNING,
@@ -205,6 +206,33 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         """The number of tasks in line for a connection."""
         return self._line.waiting
 
+    # -- for statistics -------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> EngineCounts:
+        """The counters of the engine, which ``dispose()`` does not end."""
+        return self._connector.counts
+
+    @property
+    def created_at(self) -> float:
+        """When the counters began, in monotonic seconds."""
+        return self._connector.counts.began
+
+    @property
+    def line(self) -> FairSemaphore:
+        """The line for its connections."""
+        return self._line
+
+    @property
+    def at_rest(self) -> int:
+        """The number of open connections in the pool."""
+        return self._pool.at_rest
+
+    @property
+    def kept(self) -> int:
+        """The number of warm connections that SQLAlchemy threw away, to be used again."""
+        return len(self._kept)
+
     # -- for the owner of the engine ------------------------------------------------------------
 
     @property
@@ -255,6 +283,7 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
             self._line.release(permit)
             raise
         self._checkouts.begin(record, permit, own)
+        connector.counts.checkouts += 1
         if connector.refusal is not None:  # it was set during the wait
             self._put_back(record)
             raise connector.refusal()

@@ -6,6 +6,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
+from operator import attrgetter
 from typing import cast, final
 
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -99,6 +100,11 @@ class Checkouts:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def permits(self) -> list[Permit]:
+        """The permits of the checkouts, the longest held first."""
+        return sorted((checkout.permit for checkout in self), key=attrgetter("since"))
 
     def begin(self, record: ConnectionPoolEntry, permit: Permit, budget: LoopBudget | None) -> None:
         checkout = self._by_record[record] = Checkout(permit, budget, self.end)

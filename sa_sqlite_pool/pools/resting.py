@@ -36,6 +36,11 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
     def full(self) -> bool:
         return False
 
+    @property
+    def at_rest(self) -> int:
+        """The number of connections, without the records that are empty."""
+        return len(self._records)
+
     def qsize(self) -> int:
         return len(self._records) + len(self._empty)
 
@@ -75,8 +80,8 @@ class KeptConnections:
         self._kept: deque[tuple[ConnectionThread, PlacementPolicy]] = deque()
         self._disposed = False
 
-    def __bool__(self) -> bool:
-        return bool(self._kept)
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def add(self, worker: ConnectionThread, policy: PlacementPolicy) -> None:
         """Keep a connection. Callable from any thread."""

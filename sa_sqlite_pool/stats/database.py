@@ -14,8 +14,8 @@ from .snapshot import Snapshot, counter, rows
 class FunctionsStatistics(Snapshot):
     """Functions given to ``run_read()``, ``run_write()`` and their ``_core`` forms.
 
-    ``reads`` have run in ``read_hops`` hops to a thread, ``writes`` in ``groups`` transactions with
-    one COMMIT each; ``largest_group`` is the most that have shared one.
+    ``reads`` have run in ``read_hops`` hops to a thread. ``writes`` were committed, in ``groups``
+    with one COMMIT each; ``largest_group`` is the most that have shared one.
     """
 
     reads: int = counter()
@@ -37,7 +37,7 @@ class DatabaseStatistics(Snapshot):
 
     ``seconds`` is the age of the counters. ``reading`` is the number of read transactions, and
     ``oldest_reader`` the oldest of them. ``wal`` is None if there is no write-ahead log: in another
-    journal mode, or if the file cannot be written. ``functions`` is None for an engine alone.
+    journal mode, or if the file cannot be written.
     """
 
     name: str
@@ -48,7 +48,7 @@ class DatabaseStatistics(Snapshot):
     oldest_reader: ReaderStatistics | None = None
     gaps: GapsStatistics = field(default_factory=GapsStatistics)
     checkpoints: CheckpointsStatistics = field(default_factory=CheckpointsStatistics)
-    functions: FunctionsStatistics | None = None
+    functions: FunctionsStatistics = field(default_factory=FunctionsStatistics)
     wal: WalStatistics | None = None
 
     def engine(self, role: str) -> EngineStatistics:

@@ -25,10 +25,11 @@ class TextStatistics(Snapshot):
 class StatementsStatistics(Snapshot):
     """The statements of an engine.
 
-    ``inline`` have run on the event loop, ``in_thread`` in a thread; ``too_long_inline`` of the
-    former took longer than is good for the loop. ``failed`` raised an error. ``seconds`` is their
-    time in SQLite. ``slowest`` are the fifty texts with the longest single runs, the longest first;
-    in a difference, a text that was not among the earlier fifty counts from its first run.
+    ``inline`` have run on the event loop, ``in_thread`` in a thread. ``too_long_inline`` took
+    longer on the loop than is good for it, or were stopped there and ran again in a thread.
+    ``failed`` raised an error. ``seconds`` is their time in SQLite. ``slowest`` are the fifty texts
+    with the longest single runs, the longest first; in a difference, a text that was not among the
+    earlier fifty counts from its first run.
     """
 
     inline: int = counter()

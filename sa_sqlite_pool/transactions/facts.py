@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import final
 
+from ..execution.counts import ConnectionCounts, Runs
 from ..sqlite.examination import Finding
 from ..sqlite.statements import LONGEST_REMEMBERED, classify
 
@@ -33,7 +34,7 @@ class StatementFacts:
     ``calls_functions`` says that it calls a function of the application. ``short`` counts
     consecutive short runs in the thread; ``inline``, runs on the event loop since the last long
     one. ``steps_are_long`` says that SQLite computes for long between two rows, as an aggregate
-    may.
+    may. ``runs`` counts its runs.
     """
 
     __slots__ = (
@@ -44,13 +45,15 @@ class StatementFacts:
         "inline",
         "kind",
         "kind_of_text",
+        "runs",
         "short",
         "sql",
         "steps_are_long",
     )
 
-    def __init__(self, sql: str) -> None:
+    def __init__(self, sql: str, runs: Runs) -> None:
         self.sql = sql
+        self.runs = runs
         self.kind = self.kind_of_text = classify(sql)
         self.finding: Finding | None = None
         self.calls_functions = False
@@ -94,16 +97,18 @@ class StatementFacts:
 class FactsTable:
     """The facts of at most ``size`` texts; the least recently used is dropped first.
 
-    A text of more than 4,096 characters is not kept: it is new each time. That a text calls
+    A text of more than 4,096 characters is not kept: it is new each time. ``counts`` are the
+    counters of the connection. That a text calls
     functions of the application is remembered when its facts are dropped, since SQLite says so only
     when it compiles the text, and ``sqlite3`` may keep it compiled for longer. After a thousand of
     them, every new text is taken for one that may.
     """
 
-    __slots__ = ("_by_text", "_calling", "_size")
+    __slots__ = ("_by_text", "_calling", "_counts", "_size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, counts: ConnectionCounts) -> None:
         self._size = size
+        self._counts = counts
         self._by_text: OrderedDict[str, StatementFacts] = OrderedDict()
         self._calling: set[str] = set()  # texts that call functions, and whose facts were dropped
 
@@ -122,13 +127,14 @@ class FactsTable:
         return facts
 
     def _add(self, sql: str) -> StatementFacts:
-        facts = StatementFacts(sql)
         if len(sql) > LONGEST_REMEMBERED:
-            return facts
+            return StatementFacts(sql, self._counts.others)
+        facts = StatementFacts(sql, self._counts.of(sql))
         facts.calls_functions = sql in self._calling or len(self._calling) >= _MOST_CALLING
         self._by_text[sql] = facts
         if len(self._by_text) > self._size:
             _, dropped = self._by_text.popitem(last=False)
+            self._counts.drop(dropped.sql)
             if dropped.calls_functions and len(self._calling) < _MOST_CALLING:
                 self._calling.add(dropped.sql)
         return facts

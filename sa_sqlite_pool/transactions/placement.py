@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, final
 
 from ..execution.connection_thread import ConnectionThread
+from ..execution.counts import EngineCounts, Runs
 from ..settings import Placement
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
@@ -80,18 +81,21 @@ class PlacementPolicy:
 
     A ``placement`` other than AUTO is final. ``writes`` counts the statements of the open
     transaction that wrote. ``size`` is how many texts are known, and statements ``sqlite3`` keeps
-    compiled.
+    compiled. ``counts`` are the connection's, a part of the engine's.
     """
 
-    def __init__(self, placement: Placement, authorizer: Authorizer, size: int) -> None:
+    def __init__(
+        self, placement: Placement, authorizer: Authorizer, size: int, counts: EngineCounts
+    ) -> None:
         self.authorizer = authorizer
         self.settings = OwnSettings(authorizer)
         self._learns = placement is Placement.AUTO
         self._always = placement is Placement.INLINE
         self._size = size
         self._long_texts = 0  # characters compiled since the cache was last emptied
-        self.facts = FactsTable(size)
-        self._end = StatementFacts("COMMIT")
+        self.counts = counts.new_connection(self)
+        self.facts = FactsTable(size, self.counts)
+        self._end = StatementFacts("COMMIT", Runs())  # counted as transactions
         self._functions_known = False
         self._commits_known = False
         self._understood = False  # only functions can prevent inline runs
@@ -153,7 +157,10 @@ class PlacementPolicy:
         """
         if not self._learns:
             self._learn_in_any_case(worker.connection)
-            return worker.run_here(function, *args)
+            clock = time.perf_counter()
+            result = worker.run_here(function, *args)
+            facts.runs.ran_inline(time.perf_counter() - clock)
+            return result
         authorizer, reads, answers = self.authorizer, kind is Kind.READ, self._answers
         if reads is not self._armed:
             self._arm(worker.connection, reads)
@@ -168,17 +175,21 @@ class PlacementPolicy:
             if not authorizer.called and answers:
                 raise
             self._note(facts, kind, error)
+            facts.runs.too_long += 1
             facts.ran_too_long()
             raise NotInline from None
         finally:
             authorizer.inline = False
             answers[:] = _ANSWERS  # what comes next is short, or switches the handler off
+        seconds, runs = time.perf_counter() - clock, facts.runs
+        runs.inline += 1
+        runs.seconds += seconds
+        runs.longest = max(runs.longest, seconds)
         few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
-        if few_rows and (
-            time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu)  # the slower check
-        ):
+        if few_rows and (seconds < _LONG_SECONDS or self._was_short(cpu)):  # the slower check
             facts.inline += 1
         else:
+            runs.too_long += seconds >= _LONG_SECONDS
             facts.ran_too_long()
         return result
 
@@ -230,12 +241,16 @@ class PlacementPolicy:
             self.note_long_text(connection, facts.sql)
         if not self._learns:
             self._learn_in_any_case(connection)
-            return function(connection, *args)
+            clock = time.perf_counter()
+            result = function(connection, *args)
+            facts.runs.ran_in_thread(time.perf_counter() - clock)
+            return result
         self._prepare_in_thread(connection, writes=kind is not Kind.READ)
         self.authorizer.called = False
-        cpu = time.thread_time()
+        cpu, clock = time.thread_time(), time.perf_counter()
         result = function(connection, *args)
         seconds = time.thread_time() - cpu
+        facts.runs.ran_in_thread(time.perf_counter() - clock)
         facts.ran_in_thread(
             short=self._note(facts, kind, result) and seconds <= SHORT_SECONDS,
             steps_are_long=seconds / (len(getattr(result, "rows", ())) + 1) > LONG_STEP_SECONDS,

@@ -170,6 +170,7 @@ class TransactionState:
                 self._send_end(sql, inline=connection is not None and not self._rules.doubtful)
             else:  # SQLite releases a lock and a snapshot: two microseconds
                 worker.run_here(_SEND[sql])
+                self._policy.counts.reads += 1
             self._used_at_end = worker.uses
         finally:
             self.after_work(connection)
@@ -200,11 +201,19 @@ class TransactionState:
                 self.wait_for(patience.wait(error))
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
-        if sql == "ROLLBACK" and self.changes.schema:
-            if connection.in_transaction:
-                undone_schema.roll_back(connection, self._policy.authorizer, self._rules)
-        elif connection.in_transaction:
+        counts = self._policy.counts
+        if not connection.in_transaction:
+            pass
+        elif sql == "COMMIT":
+            began = time.perf_counter()
             connection.execute(sql)
+            counts.committed(time.perf_counter() - began)
+        else:
+            if self.changes.schema:
+                undone_schema.roll_back(connection, self._policy.authorizer, self._rules)
+            else:
+                connection.execute(sql)
+            counts.rollbacks += 1
         self.changes.settle_schema()
         if sql == "COMMIT":
             self.committed(connection)
@@ -404,6 +413,7 @@ class TransactionState:
         if was_open and not self.worker.in_transaction and not self.worker.closed:
             out_of = "out of memory" if isinstance(error, MemoryError) else ""
             self.lost_by = str(error) or out_of or "the statement was stopped"
+            self._policy.counts.lost += 1
 
     def _transaction_lost(self) -> TransactionLostError:
         return TransactionLostError(
@@ -429,6 +439,15 @@ class TransactionState:
             f"{error}: a result of the same connection is still open ({which}); read it to its "
             "end, or close it, before this statement"
         )
+
+    # -- its counters ---------------------------------------------------------------------------
+
+    def count_end_by_text(self, sql: str, *, ends: bool) -> None:
+        """Count a transaction that a statement has ended: in AUTOCOMMIT, or by its own text."""
+        if ends and sql.lstrip()[:8].upper() == "ROLLBACK":
+            self._policy.counts.rollbacks += 1
+        else:
+            self._policy.counts.commits += 1
 
     # -- the log --------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
+from .waits import WaitCounter
 from .whereabouts import caller
 
 
@@ -48,17 +49,18 @@ class SemaphoreStatistics:
 
 @final
 class Waiter:
-    """One task's place in line. It is answered once: with a permit, or with an error.
+    """One task's place in line since ``since``. It is answered once: with a permit, or an error.
 
     ``number`` is how many waiters the line had ever had when this one joined, itself included.
     """
 
-    __slots__ = ("error", "future", "loop", "number", "owner", "permit", "task")
+    __slots__ = ("error", "future", "loop", "number", "owner", "permit", "since", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: object) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: object, since: float) -> None:
         self.loop = loop
         self.task = asyncio.current_task(loop)
         self.owner = owner
+        self.since = since
         self.number = 0
         self.future: asyncio.Future[None] = loop.create_future()
         self.permit: Permit | None = None
@@ -118,6 +120,7 @@ class FairSemaphore:
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._returned: deque[Permit] = deque()  # on their way from held to the next waiter
         self._for_moments: list[Permit] = []  # used one after the other
+        self.waits = WaitCounter()  # under the mutex, too
 
     def __repr__(self) -> str:
         capacity = "" if self._capacity == sys.maxsize else f" of {self._capacity}"
@@ -179,6 +182,7 @@ class FairSemaphore:
                 assert not self._waiters
                 permit = Permit(task, self._clock(), self)
                 self._held.add(permit)
+                self.waits.at_once += 1
         if self._returned:
             self._settle()
         if permit is not None:
@@ -199,6 +203,7 @@ class FairSemaphore:
             if len(self._held) < self._capacity:
                 permit.since = self._clock()
                 self._held.add(permit)
+                self.waits.at_once += 1
                 return permit
         self._for_moments.append(permit)
         return None
@@ -248,12 +253,14 @@ class FairSemaphore:
                 await waiter.future
             except BaseException:
                 self.leave_line(waiter)  # handed over, then cancelled: pass it on
+                self._count(waiter, cancelled=True)
                 raise
             finally:
                 if timeout is not None:
                     deadlines.discard(timeout, waiter.wake)
         if waiter.permit is None:
             self._leave(waiter)
+        self._count(waiter)
         if waiter.error is not None:
             raise waiter.error
         if (permit := waiter.permit) is not None:
@@ -288,7 +295,7 @@ class FairSemaphore:
         return permit
 
     def _join(self, loop: asyncio.AbstractEventLoop, owner: object) -> Waiter:
-        waiter = Waiter(loop, owner)
+        waiter = Waiter(loop, owner, self._clock())
         with self._mutex:
             self._arrivals = waiter.number = self._arrivals + 1
             if len(self._held) < self._capacity:  # released by another thread meanwhile
@@ -303,6 +310,17 @@ class FairSemaphore:
         # After this no permit is handed to the waiter; one given before stays in waiter.permit.
         with self._mutex:
             self._waiters.pop(waiter, None)
+        self._settle()
+
+    def _count(self, waiter: Waiter, *, cancelled: bool = False) -> None:
+        seconds, left = self._clock() - waiter.since, waiter.permit is None and not cancelled
+        with self._mutex:
+            self.waits.ended(
+                seconds,
+                cancelled=cancelled,
+                sent_away=left and waiter.error is not None,
+                timed_out=left and waiter.error is None,
+            )
         self._settle()
 
     def _settle(self) -> None:

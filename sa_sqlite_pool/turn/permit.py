@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol, final
 
+from ..stats.lines import Holder
 from .whereabouts import Caller, task_name, whereabouts
 
 
@@ -89,6 +90,19 @@ class Permit:
         name = self.ended_task or task_name(self.task)
         details = ", ".join(self._details())
         return f"{name} ({details})" if details else name
+
+    def snapshot(self, now: float) -> Holder:
+        """Return what is known of the holder, as a value."""
+        asked_at, idle_since, waits_for = self.asked_at, self.idle_since, self.waits_for
+        return Holder(
+            task=self.ended_task or task_name(self.task),
+            seconds=now - self.since,
+            asked_at=None if asked_at is None else str(asked_at),
+            now_at=whereabouts(self.task),
+            sql=None if self.last_sql is None else shorten(self.last_sql),
+            idle_seconds=None if idle_since is None else now - idle_since,
+            waits_for=None if waits_for is None else waits_for(),
+        )
 
     def _details(self) -> list[str]:
         details = []

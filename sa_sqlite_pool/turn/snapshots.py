@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
-from ..stats.log import ReaderStatistics
+from ..stats.log import GapsStatistics, ReaderStatistics
 from ..system.forks import renew_after_fork
 from .permit import Permit
 
@@ -171,6 +171,8 @@ class Snapshots:
         """Forget the read transactions of the parent process."""
         self._open: dict[Snapshot, None] = {}
         self._gap: Gap | None = None
+        self._gaps = self._readers_waited = 0
+        self._gap_seconds = self._longest_gap = 0.0
 
     def __iter__(self) -> Iterator[Snapshot]:
         return iter(list(self._open))
@@ -193,6 +195,15 @@ class Snapshots:
         found = list(self._open)
         oldest = found[0].statistics(self._clock()) if found else None
         return SnapshotsStatistics(len(found), oldest, self.in_gap)
+
+    def gaps(self) -> GapsStatistics:
+        """Return the counters of the gaps."""
+        return GapsStatistics(
+            gaps=self._gaps,
+            seconds=self._gap_seconds,
+            longest_seconds=self._longest_gap,
+            readers_waited=self._readers_waited,
+        )
 
     def begin(
         self,
@@ -217,6 +228,7 @@ class Snapshots:
 
     async def until_no_gap(self) -> None:
         """Wait for the end of the gap. A cancellation leaves nothing."""
+        self._readers_waited += self.in_gap
         while (gap := self._gap) is not None and self.in_gap:
             await gap.until_over(gap.until - self._clock())
 
@@ -227,13 +239,18 @@ class Snapshots:
         Readers respect the gap for at most ``seconds``. There may be one gap at a time.
         """
         assert not self.in_gap, "one gap at a time"
-        gap = self._gap = Gap(self._open, self._clock() + seconds)
+        began = self._clock()
+        gap = self._gap = Gap(self._open, began + seconds)
         gap.note_running()
         try:
             yield gap
         finally:
             self._gap = None
             gap.end()
+            lasted = self._clock() - began
+            self._gaps += 1
+            self._gap_seconds += lasted
+            self._longest_gap = max(self._longest_gap, lasted)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -10,14 +10,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, final
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
+from ..stats.lines import TurnStatistics
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
 from .file_turn import FileLockRequest, FileTurn
 from .permit import Permit
+from .waits import WaitCounter
 from .whereabouts import caller
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
@@ -67,20 +68,6 @@ place_in_line: ContextVar[Place | None] = ContextVar("sa_sqlite_pool_place", def
 """The place in line that the current task has already; None if it has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriteTurnStatistics:
-    """State of the turn: ``holder`` describes its holder for ``seconds_held``; None if free.
-
-    ``waiting`` is the number of tasks of this process in line. ``shared`` is True if other
-    processes line up, too.
-    """
-
-    holder: str | None
-    seconds_held: float | None
-    waiting: int
-    shared: bool
-
-
 @final
 class WriteTurn:
     """The right to write to one database file; a part of its :class:`.DatabaseFile`.
@@ -107,6 +94,8 @@ class WriteTurn:
         self._file = FileTurn(identity)
         self._shared = False
         self._met_busy_at = float("-inf")
+        self._self_deadlocks = 0
+        self._waits_for_processes = WaitCounter()  # used by the holder of the turn
         self.courtesy = Courtesy()
 
     def __repr__(self) -> str:
@@ -136,11 +125,21 @@ class WriteTurn:
         """Return whether a task of this process has the turn."""
         return self.line.locked()
 
-    def statistics(self) -> WriteTurnStatistics:
-        """Return the state of the turn, with the whereabouts of its holder."""
-        line = self.line.statistics()
-        holder = next(iter(line.holders), None)
-        return WriteTurnStatistics(holder, line.seconds_held, line.waiting, self._shared)
+    def statistics(self) -> TurnStatistics:
+        """Return the state of the turn, with the whereabouts of its holder.
+
+        If other processes line up, too, this reads the system's list of locks.
+        """
+        holder, now = self.holder, time.monotonic()
+        return TurnStatistics(
+            holder=None if holder is None else holder.snapshot(now),
+            waiting=self.line.waiting,
+            waits=self.line.waits.snapshot(),
+            self_deadlocks=self._self_deadlocks,
+            shared=self._shared,
+            waits_for_processes=self._waits_for_processes.snapshot(),
+            other_processes=self._file.statistics().held_by if self._shared else (),
+        )
 
     # -- within the process ---------------------------------------------------------------------
 
@@ -179,6 +178,7 @@ class WriteTurn:
     def assert_not_held(self) -> None:
         """Raise ``TurnAlreadyHeldError`` if the current task would wait for itself."""
         if self.line.held_by(asyncio.current_task()):
+            self._self_deadlocks += 1
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {self.name} "
                 f"({self.line.describe_holders()}) and would wait for itself; write through the "
@@ -214,7 +214,12 @@ class WriteTurn:
 
     def enter_nowait(self) -> FileLockRequest | None:
         """Take the file if it is free, by one system call, at times three; else return None."""
-        return self._file.acquire_nowait() if self._shared else _ALONE
+        if not self._shared:
+            return _ALONE
+        request = self._file.acquire_nowait()
+        if request is not None:
+            self._waits_for_processes.at_once += 1
+        return request
 
     async def enter(
         self, timeout: float, owner: object = None, *, waited: float = 0.0
@@ -241,12 +246,17 @@ class WriteTurn:
         )
 
     async def _wait_for_file(self, timeout: float, owner: object) -> FileLockRequest | None:
-        holder = self.holder
+        holder, began, cancelled = self.holder, time.monotonic(), True
         if holder is not None:
             holder.waits_for = self._file.describe
+        request: FileLockRequest | None = None
         try:
-            return await self._file.acquire(timeout, owner)
+            request = await self._file.acquire(timeout, owner)
+            cancelled = False
+            return request
         finally:
+            timed_out, seconds = request is None and not cancelled, time.monotonic() - began
+            self._waits_for_processes.ended(seconds, timed_out=timed_out, cancelled=cancelled)
             if holder is not None:
                 holder.waits_for = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,12 @@ from ..errors import WriteTimeout
 from ..files.location import Location
 from ..files.neighbours import describe_writer, outside_readers, outside_writers
 from ..settings import PragmaValue
-from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
+from ..stats.log import (
+    Checkpoint,
+    CheckpointMode,
+    CheckpointOutcome,
+    CheckpointsStatistics,
+)
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..transactions.locks import may_pass, pause
 from ..turn.fair_semaphore import FairSemaphore
@@ -58,6 +64,8 @@ class Checkpointing:
         self._snapshots = snapshots
         self._one_at_a_time = FairSemaphore(1)
         self._checkpointer: Checkpointer | None = None
+        self._outcomes: Counter[CheckpointOutcome] = Counter()
+        self._seconds = self._longest = 0.0
         prepare_before_fork(self)
         renew_after_fork(self)
 
@@ -248,7 +256,25 @@ class Checkpointing:
             readers = await self.in_thread(lambda: outside_readers(self._file))
             who = ", ".join(readers) or UNKNOWN_READER
         self.last = replace(result, held_back_by=who)
+        self._count(result)
         return self.last
+
+    def _count(self, result: Checkpoint) -> None:
+        self._outcomes[result.outcome] += 1
+        self._seconds += result.seconds
+        self._longest = max(self._longest, result.seconds)
+
+    def statistics(self) -> CheckpointsStatistics:
+        """Return the counters of the checkpoints."""
+        outcomes = self._outcomes
+        return CheckpointsStatistics(
+            moved_all=outcomes[CheckpointOutcome.MOVED_ALL],
+            truncated=outcomes[CheckpointOutcome.TRUNCATED],
+            held_back=outcomes[CheckpointOutcome.HELD_BACK],
+            busy=outcomes[CheckpointOutcome.BUSY],
+            seconds=self._seconds,
+            longest_seconds=self._longest,
+        )
 
     def meet_busy(self) -> None:
         """Note the processes that write and do not use this package. In a thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sa_sqlite_pool.execution.counts import ConnectionCounts, Runs
 from sa_sqlite_pool.sqlite.examination import Finding
 from sa_sqlite_pool.sqlite.statements import LONGEST_REMEMBERED, Kind
 from sa_sqlite_pool.transactions import facts as module
@@ -14,7 +15,7 @@ TEMP = 1
 
 @pytest.fixture
 def facts() -> StatementFacts:
-    return StatementFacts("SELECT 1")
+    return StatementFacts("SELECT 1", Runs())
 
 
 def in_thread(facts: StatementFacts, *runs: bool) -> None:
@@ -111,7 +112,7 @@ def test_sqlite_has_the_last_word(facts: StatementFacts) -> None:
 
 def test_the_table_is_bounded() -> None:
     """The text that was not used for the longest is unknown again."""
-    table = FactsTable(3)
+    table = FactsTable(3, ConnectionCounts())
     for number in range(3):
         in_thread(table.of(f"SELECT {number}"), True)
     assert table.of("SELECT 0").is_short(writes=False)  # used
@@ -125,7 +126,7 @@ def test_the_table_is_bounded() -> None:
 def test_that_a_text_calls_functions_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its facts may be dropped while sqlite3 keeps it compiled, and SQLite says so no more."""
     monkeypatch.setattr(module, "_MOST_CALLING", 3)
-    table = FactsTable(1)
+    table = FactsTable(1, ConnectionCounts())
     for sql in ("SELECT f(1)", "SELECT 2", "SELECT f(3)"):
         table.of(sql).calls_functions = "f(" in sql
     assert [table.of(f"SELECT {one}").calls_functions for one in ("f(1)", "2", "4")] == [
@@ -140,7 +141,7 @@ def test_that_a_text_calls_functions_is_not_forgotten(monkeypatch: pytest.Monkey
 
 def test_long_texts_are_not_kept() -> None:
     """At 4,096 characters the last; the kind of the others is found each time."""
-    table = FactsTable(3)
+    table = FactsTable(3, ConnectionCounts())
     text = "SELECT " + "1" * (LONGEST_REMEMBERED - 7)
     assert len(text) == 4096
     assert table.of(text).kind is table.of(text + "1").kind is Kind.READ
@@ -150,7 +151,7 @@ def test_long_texts_are_not_kept() -> None:
 
 def test_findings_are_forgotten_and_costs_are_not() -> None:
     """Where a name may mean another table."""
-    table = FactsTable(3)
+    table = FactsTable(3, ConnectionCounts())
     for sql in ("SELECT 1", "SELECT 2"):
         facts = table.of(sql)
         in_thread(facts, True)

@@ -1,0 +1,249 @@
+"""Counters of an engine's statements and transactions.
+
+Each connection has counters of its own: one thread at a time uses it, so that nothing is locked and
+no run is lost. They are added up when somebody asks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+from typing import final
+
+from ..stats.engines import StatementsStatistics, TextStatistics
+from ..system.forks import renew_after_fork
+
+# The most texts whose runs are remembered after their facts were dropped, and that are reported.
+SLOWEST = 50
+
+_SHOWN_CHARACTERS = 1_000
+
+
+@final
+class Runs:
+    """The runs of one SQL text on one connection, and their seconds in SQLite.
+
+    ``too_long`` counts runs on the event loop that were too long for it, ``failed`` those that
+    raised an error; these are in no other number.
+    """
+
+    __slots__ = ("failed", "in_thread", "inline", "longest", "seconds", "too_long")
+
+    def __init__(self) -> None:
+        self.inline = self.in_thread = self.too_long = self.failed = 0
+        self.seconds = self.longest = 0.0
+
+    def __iadd__(self, other: Runs) -> Runs:
+        self.inline += other.inline
+        self.in_thread += other.in_thread
+        self.too_long += other.too_long
+        self.failed += other.failed
+        self.seconds += other.seconds
+        self.longest = max(self.longest, other.longest)
+        return self
+
+    def ran_inline(self, seconds: float) -> None:
+        """Count a run on the event loop."""
+        self.inline += 1
+        self.seconds += seconds
+        self.longest = max(self.longest, seconds)
+
+    def ran_in_thread(self, seconds: float) -> None:
+        """Count a run in a thread."""
+        self.in_thread += 1
+        self.seconds += seconds
+        self.longest = max(self.longest, seconds)
+
+
+@final
+class ConnectionCounts:
+    """What one connection has counted.
+
+    ``by_text`` has the runs of the texts whose facts are known. Of the others, the fifty with the
+    longest single runs are in ``slow``, and the rest together in ``others``. ``commits`` and
+    ``rollbacks`` are the ends of transactions that may have written, ``reads`` those of the others.
+    ``functions`` of closures have run in ``hops``, at most ``most_together`` in one.
+    """
+
+    __slots__ = (
+        "_quickest_slow",
+        "by_text",
+        "commit_seconds",
+        "commits",
+        "functions",
+        "hops",
+        "kept",
+        "longest_commit",
+        "lost",
+        "most_together",
+        "others",
+        "reads",
+        "rollbacks",
+        "slow",
+        "thrown_away",
+    )
+
+    def __init__(self) -> None:
+        self.by_text: dict[str, Runs] = {}
+        self.slow: dict[str, Runs] = {}
+        self.others = Runs()
+        self._quickest_slow = 0.0  # the least of them, once there are as many as are kept
+        self.reads = self.commits = self.rollbacks = self.lost = 0
+        self.commit_seconds = self.longest_commit = 0.0
+        self.thrown_away = self.kept = 0
+        self.functions = self.hops = self.most_together = 0
+
+    def of(self, sql: str) -> Runs:
+        """Return the runs of a text whose facts become known."""
+        runs = self.slow.pop(sql) if sql in self.slow else Runs()
+        self.by_text[sql] = runs
+        return runs
+
+    def drop(self, sql: str) -> None:
+        """Remember the runs of a text whose facts are dropped as far as they are among the slow."""
+        self._remember(sql, self.by_text.pop(sql))
+
+    def _remember(self, sql: str, runs: Runs) -> None:
+        if runs.longest <= self._quickest_slow and len(self.slow) >= SLOWEST:
+            self.others += runs
+            return
+        self.slow[sql] = runs
+        if len(self.slow) > SLOWEST:
+            quickest = min(self.slow, key=lambda text: self.slow[text].longest)
+            self.others += self.slow.pop(quickest)
+        self._quickest_slow = min(kept.longest for kept in self.slow.values())
+
+    def committed(self, seconds: float) -> None:
+        """Count a COMMIT."""
+        self.commits += 1
+        self.commit_seconds += seconds
+        self.longest_commit = max(self.longest_commit, seconds)
+
+    def ran_functions(self, number: int) -> None:
+        """Count functions that have run in one hop."""
+        self.hops += 1
+        self.functions += number
+        self.most_together = max(self.most_together, number)
+
+    def all_runs(self) -> list[tuple[str | None, Runs]]:
+        """Return the runs by text; those of texts that are not remembered by None. Any thread."""
+        found: list[tuple[str | None, Runs]] = [(None, self.others)]
+        for runs_by_text in (self.by_text, self.slow):
+            found += runs_by_text.copy().items()
+        return found
+
+    def take_over(self, gone: ConnectionCounts) -> None:
+        """Add what a connection has counted that is gone."""
+        for sql, runs in gone.all_runs():
+            if sql is None:
+                self.others += runs
+            elif sql in self.slow:
+                self.slow[sql] += runs
+            else:
+                self._remember(sql, runs)
+        self.add_numbers(gone)
+
+    def add_numbers(self, other: ConnectionCounts) -> None:
+        """Add all but the runs of statements."""
+        self.reads += other.reads
+        self.commits += other.commits
+        self.rollbacks += other.rollbacks
+        self.lost += other.lost
+        self.commit_seconds += other.commit_seconds
+        self.longest_commit = max(self.longest_commit, other.longest_commit)
+        self.thrown_away += other.thrown_away
+        self.kept += other.kept
+        self.functions += other.functions
+        self.hops += other.hops
+        self.most_together = max(self.most_together, other.most_together)
+
+
+@final
+class EngineCounts:
+    """The counters of the connections of one engine; of those that are gone, added up.
+
+    ``opened`` is the number of connections that were opened, ``checkouts`` that of checkouts, since
+    ``began``, in monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Begin anew: the connections are the parent's."""
+        self._mutex = threading.Lock()  # a thread of the parent process may have held it
+        self.began = time.monotonic()
+        self.opened = self.checkouts = 0
+        self._past = ConnectionCounts()
+        self._connections: list[tuple[weakref.ref[object], ConnectionCounts]] = []
+
+    def new_connection(self, owner: object) -> ConnectionCounts:
+        """Return the counters of a new connection, which lives as long as ``owner``."""
+        counts = ConnectionCounts()
+        with self._mutex:
+            self.opened += 1
+            self._add_up_gone()
+            self._connections.append((weakref.ref(owner), counts))
+        return counts
+
+    def _add_up_gone(self) -> None:
+        connections, self._connections = self._connections, []
+        for one in connections:
+            reference, counts = one
+            if reference() is None:
+                self._past.take_over(counts)
+            else:
+                self._connections.append(one)
+
+    def _all(self) -> list[ConnectionCounts]:
+        with self._mutex:
+            self._add_up_gone()
+            return [self._past, *(counts for _, counts in self._connections)]
+
+    def numbers(self) -> ConnectionCounts:
+        """Return all but the runs of statements, added up."""
+        total = ConnectionCounts()
+        for counts in self._all():
+            total.add_numbers(counts)
+        return total
+
+    def statements(self) -> StatementsStatistics:
+        """Return the statements, added up."""
+        total, by_text = Runs(), _by_text(self._all())
+        for runs in by_text.values():
+            total += runs
+        known = ((sql, runs) for sql, runs in by_text.items() if sql is not None and runs.longest)
+        slowest = sorted(known, key=lambda item: item[1].longest, reverse=True)[:SLOWEST]
+        return StatementsStatistics(
+            inline=total.inline,
+            in_thread=total.in_thread,
+            too_long_inline=total.too_long,
+            failed=total.failed,
+            seconds=total.seconds,
+            longest_seconds=total.longest,
+            slowest=tuple(_text(sql, runs) for sql, runs in slowest),
+        )
+
+
+def _by_text(connections: Iterable[ConnectionCounts]) -> dict[str | None, Runs]:
+    found: dict[str | None, Runs] = {}
+    for counts in connections:
+        for sql, runs in counts.all_runs():
+            shown = sql
+            if sql is not None and len(sql) > _SHOWN_CHARACTERS:
+                shown = sql[: _SHOWN_CHARACTERS - 1] + "…"
+            total = found.setdefault(shown, Runs())
+            total += runs
+    return found
+
+
+def _text(sql: str, runs: Runs) -> TextStatistics:
+    return TextStatistics(
+        sql=sql,
+        runs=runs.inline + runs.in_thread,
+        seconds=runs.seconds,
+        longest_seconds=runs.longest,
+    )

@@ -1,0 +1,94 @@
+"""Statistics of the pools of one database, put together from what each part has counted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..errors import ConfigurationError
+from ..settings import Role
+from ..stats.database import DatabaseStatistics, FunctionsStatistics
+from ..stats.engines import ConnectionsStatistics, EngineStatistics, TransactionsStatistics
+from .base import FairPool
+
+
+def statistics(engine: AsyncEngine | Engine) -> DatabaseStatistics:
+    """Return what an engine with a pool of this package has done so far, and does now.
+
+    It has the engine, and what all engines of the process on its file share: the write turn, read
+    transactions, the log. Reads a few bytes of the ``-wal`` file, and where other processes line up
+    the system's list of locks; waits for nothing. May be called in any thread.
+
+    Raise :class:`~sa_sqlite_pool.ConfigurationError` for an engine with another pool.
+    """
+    pool = engine.pool
+    if not isinstance(pool, FairPool):
+        raise ConfigurationError(
+            f"statistics() was given an engine with a {type(pool).__name__}: it knows engines that "
+            "were made with poolclass=SQLitePool, ReaderPool or WriterPool"
+        )
+    return statistics_of([pool])
+
+
+def statistics_of(pools: Sequence[FairPool]) -> DatabaseStatistics:
+    """Return the statistics of pools on one file."""
+    now, first = time.monotonic(), pools[0]
+    file, keeper = first.database_file, next(filter(None, (pool.keeper for pool in pools)), None)
+    open_reads = file.snapshots.statistics()
+    readers = [pool.counts.numbers() for pool in pools if pool.role is Role.READER]
+    others = [pool.counts.numbers() for pool in pools if pool.role is not Role.READER]
+    found = DatabaseStatistics(
+        name=file.turn.name,
+        seconds=now - min(pool.created_at for pool in pools),
+        turn=file.turn.statistics(),
+        engines=tuple(engine_statistics(pool, now) for pool in pools),
+        reading=open_reads.open,
+        oldest_reader=open_reads.oldest,
+        gaps=file.snapshots.gaps(),
+        functions=FunctionsStatistics(
+            reads=sum(one.functions for one in readers),
+            read_hops=sum(one.hops for one in readers),
+            writes=sum(one.functions for one in others),
+            groups=sum(one.hops for one in others),
+            largest_group=max((one.most_together for one in others), default=0),
+        ),
+    )
+    if keeper is None:
+        return found
+    return replace(found, checkpoints=keeper.checkpointing.statistics(), wal=keeper.statistics())
+
+
+def engine_statistics(pool: FairPool, now: float) -> EngineStatistics:
+    """Return the statistics of one pool; ``now`` is in monotonic seconds."""
+    counts, line = pool.counts, pool.line
+    numbers = counts.numbers()
+    return EngineStatistics(
+        role=pool.role.value,
+        connections=ConnectionsStatistics(
+            capacity=None if line.capacity == sys.maxsize else line.capacity,
+            on_loan=len(pool.checkouts),
+            at_rest=pool.at_rest,
+            kept=pool.kept,
+            opened=counts.opened,
+            thrown_away=numbers.thrown_away,
+            kept_after_all=numbers.kept,
+            checkouts=counts.checkouts,
+        ),
+        holders=tuple(permit.snapshot(now) for permit in pool.checkouts.permits),
+        waiting=line.waiting,
+        waits=line.waits.snapshot(),
+        statements=counts.statements(),
+        transactions=TransactionsStatistics(
+            reads=numbers.reads,
+            commits=numbers.commits,
+            rollbacks=numbers.rollbacks,
+            lost=numbers.lost,
+            commit_seconds=numbers.commit_seconds,
+            longest_commit_seconds=numbers.longest_commit,
+        ),
+    )
