@@ -213,8 +213,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
             await self._keeper.settle()
 
     def _publish(self) -> None:
-        pool = self._pools[1]
-        if self._publisher is not None and (file := pool.publishable_file) is not None:
+        file = None if self._private_directory is not None else self._pools[1].published_file
+        if self._publisher is not None and file is not None:
             self._publisher.open(file)
 
     async def close(self, timeout: float | None = None) -> None:

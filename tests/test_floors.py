@@ -20,6 +20,7 @@ FLOORS = [
     "compat",
     "turn",
     "files",
+    "publishing",
     "sqlite",
     "execution",
     "transactions",
@@ -34,6 +35,7 @@ FLOORS = [
     "database",
     "migrations",
     "integrations",
+    "cli",
     "__init__",
 ]
 EXCEPTIONS = {("__init__", "integrations.fastapi")}

@@ -22,12 +22,33 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a process has answered: a ``document``, or ``error`` says why there is none."""
+    """The answer of a process at the socket ``path``.
 
+    ``document`` is as :mod:`~.documents` says. ``error`` says why it has no statistics, or why
+    there is no document.
+    """
+
+    path: str
     pid: int
     process: str | None
     document: dict[str, Any] | None = None
     error: str | None = None
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """The statistics of the process, in the form of ``DatabaseStatistics.as_dict()``."""
+        found = None if self.document is None else self.document.get("statistics")
+        return found if isinstance(found, dict) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "pid": self.pid,
+            "process": self.process,
+            "since": None if self.document is None else self.document.get("since"),
+            "error": self.error,
+            "statistics": self.statistics,
+        }
 
 
 def ask_all(file: str, timeout: float = SECONDS) -> list[Answer]:
@@ -49,18 +70,19 @@ def _ask(path: str, timeout: float) -> Answer | None:
         with addresses.connect(path, timeout) as connection:
             peer = peer_of(connection)
             pid = peer.pid if peer is not None and peer.pid > 0 else pid
-            return _received(pid, _receive(connection, give_up))
+            return _answer(path, pid, _receive(connection, give_up))
     except ConnectionRefusedError:
         addresses.remove_refused(path)
-    except FileNotFoundError:
-        pass  # closed meanwhile
+        return None
+    except FileNotFoundError:  # closed meanwhile
+        return None
     except (TimeoutError, BlockingIOError):
-        return _failed(pid, f"does not answer within {timeout:g} s")
+        error = f"does not answer within {timeout:g} s"
     except PermissionError:
-        return _failed(pid, f"answers only {_owner(path)} and root")
-    except OSError as error:
-        return _failed(pid, str(error))
-    return None
+        error = f"answers only {_owner(path)} and root"
+    except (OSError, ValueError) as problem:
+        error = f"does not answer: {problem}"
+    return Answer(path, pid, process_name(pid), error=error)
 
 
 def _receive(connection: socket.socket, give_up: float) -> bytes:
@@ -76,24 +98,18 @@ def _receive(connection: socket.socket, give_up: float) -> bytes:
     return bytes(received)
 
 
-def _received(pid: int, received: bytes) -> Answer:
-    if not received:
-        return _failed(pid, "has closed the connection without an answer")
-    try:
-        document = decode(received)
-    except ValueError as error:  # JSON's own among them
-        return _failed(pid, f"answers with something else: {error}")
-    error = document.get("error")
+def _answer(path: str, pid: int, received: bytes) -> Answer | None:
+    if not received:  # it was being closed
+        return None
+    document = decode(received)
+    process, error = document.get("process") or process_name(pid), document.get("error")
     return Answer(
+        path,
         pid,
-        str(document.get("process") or process_name(pid) or "") or None,
+        None if process is None else str(process),
         document,
         None if error is None else str(error),
     )
-
-
-def _failed(pid: int, error: str) -> Answer:
-    return Answer(pid, process_name(pid), None, error)
 
 
 def _owner(path: str) -> str:
