@@ -35,7 +35,9 @@ FLOORS = [
     "database",
     "migrations",
     "integrations",
+    "doctor",
     "cli",
+    "__main__",
     "__init__",
 ]
 EXCEPTIONS = {("__init__", "integrations.fastapi")}
@@ -132,8 +134,10 @@ def test_few_know_aiosqlite() -> None:
 
 
 def test_extras_are_imported_by_nothing() -> None:
-    """The package works without its neighbours, and without Alembic, installed."""
+    """The package works without its neighbours, and without Alembic, Typer and rich, installed."""
     for module, targets in IMPORTS.items():
         folders = {target.split(".")[0] for target in targets}
         assert "integrations" not in folders, module
         assert "migrations" not in folders or module.startswith("migrations."), module
+        assert "cli" not in folders or module == "__main__" or module.startswith("cli."), module
+        assert not targets & {"typer", "rich"} or module.startswith("cli."), module

@@ -137,6 +137,13 @@ class Copying:
         call_unless_closed(self._loop, self.stop, error)
 
 
+def check_progress(progress: Progress | None) -> None:
+    if progress is not None and not callable(progress):
+        raise ConfigurationError(
+            f"progress must be a function of the pages copied and their total, not {progress!r}"
+        )
+
+
 @asynccontextmanager
 async def connected(location: Location, file: str | None) -> AsyncIterator[ConnectionThread]:
     """Open a new connection, with a thread of its own, within the block."""
@@ -221,7 +228,7 @@ class Backups:
             "nothing of the copy is left, and an older one is as it was",
         )
         atomic = AtomicFile(target)
-        told = _Told(progress, copying)
+        told = Told(progress, copying)
 
         def copy(connection: sqlite3.Connection) -> None:
             # Without WAL, writers wait for the end of the copy, so it hurries.
@@ -250,10 +257,7 @@ class Backups:
 
     def _check(self, progress: Progress | None, pages: int) -> str:
         check_count("pages_per_step", pages)
-        if progress is not None and not callable(progress):
-            raise ConfigurationError(
-                f"progress must be a function of the pages copied and their total, not {progress!r}"
-            )
+        check_progress(progress)
         if self._location.file is None:
             raise ConfigurationError(
                 f"{self._location.label} is shared in memory and cannot be copied; use the path "
@@ -307,7 +311,7 @@ class Backups:
 
 
 @final
-class _Told:
+class Told:
     """The calls of ``progress`` in the loop. Steps that are faster than the loop are left out."""
 
     def __init__(self, progress: Progress | None, copying: Copying) -> None:

@@ -111,13 +111,17 @@ def _fill(
 
 
 def write_over(
-    source: sqlite3.Connection, target: sqlite3.Connection, pages: int, worker: ConnectionThread
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    pages: int,
+    worker: ConnectionThread,
+    step: Step,
 ) -> None:
     """Make ``target``, the only user of its file, the same as ``source``, in one transaction."""
     # "EXTRA … the directory containing a rollback journal is synced after that journal is
     # unlinked": the end of the transaction is durable.
     target.execute("PRAGMA synchronous = EXTRA")
-    _copy(source, target, pages, worker, lambda copied, total: None)
+    _copy(source, target, pages, worker, step)
 
 
 def _copy(

@@ -42,7 +42,10 @@ from ..transactions.locks import keep_trying, may_pass
 from .backup import (
     DEFAULT_PAGES_PER_STEP,
     Copying,
+    Progress,
+    Told,
     check_copy,
+    check_progress,
     closed_file,
     connected,
     real_path,
@@ -65,12 +68,19 @@ _MOMENT_SECONDS = 0.5
 DAMAGED = ".damaged"
 
 
-async def restore(backup: str | os.PathLike[str], database: str | URL | os.PathLike[str]) -> None:
+async def restore(
+    backup: str | os.PathLike[str],
+    database: str | URL | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+) -> None:
     """Give ``database`` the content of the file ``backup``. No other connection may be open.
 
     :param backup: a closed database, such as :meth:`SQLiteDatabase.backup` makes
     :param database: a URL or a path, as :class:`~sa_sqlite_pool.SQLiteDatabase` takes it; need not
         exist
+    :param progress: called in the event loop as ``progress(pages_copied, pages_total)``, as that of
+        :meth:`SQLiteDatabase.backup` is; an exception of it ends the restore
 
     The backup is verified before anything else is touched. Raises
     ``sqlalchemy.exc.OperationalError``, half a second after that at the latest, if the database is
@@ -81,6 +91,7 @@ async def restore(backup: str | os.PathLike[str], database: str | URL | os.PathL
 
     A ``database`` that SQLite cannot read is kept as ``<name>.damaged``.
     """
+    check_progress(progress)
     source, target = real_path(backup), _file_of(database)
     copying = Copying(f"RESTORE {target.label} FROM {source}", f"{target.label} is as it was")
     try:
@@ -90,7 +101,7 @@ async def restore(backup: str | os.PathLike[str], database: str | URL | os.PathL
         raise copying.error(error) from error
     async with connected(closed_file(str(source)), None) as reader:
         await copying.run(reader, lambda connection: check_integrity(connection, str(source)))
-        await _Restoring(copying, reader, str(source), target).replace()
+        await _Restoring(copying, reader, str(source), target, Told(progress, copying)).replace()
 
 
 def _file_of(database: str | URL | os.PathLike[str]) -> Location:
@@ -120,13 +131,19 @@ class _Restoring:
     """One restore, once the backup is verified. ``reader`` has it open."""
 
     def __init__(
-        self, copying: Copying, reader: ConnectionThread, source: str, target: Location
+        self,
+        copying: Copying,
+        reader: ConnectionThread,
+        source: str,
+        target: Location,
+        told: Told,
     ) -> None:
         assert target.file is not None
         self._copying = copying
         self._reader = reader
         self._source = source
         self._target = target
+        self._told = told
         self._path = Path(target.file)
 
     async def replace(self) -> None:
@@ -182,7 +199,10 @@ class _Restoring:
         source = self._reader.connection
         try:
             await self._copying.run(
-                alone, lambda target: write_over(source, target, DEFAULT_PAGES_PER_STEP, alone)
+                alone,
+                lambda target: write_over(
+                    source, target, DEFAULT_PAGES_PER_STEP, alone, self._told.tell
+                ),
             )
         except BaseException:
             if before == "wal":
@@ -201,7 +221,7 @@ class _Restoring:
                 atomic.create(like)
                 write_copy(
                     *(connection, atomic.path, DEFAULT_PAGES_PER_STEP, self._reader),
-                    lambda copied, total: None,
+                    self._told.tell,
                 )
 
         try:

@@ -1,32 +1,14 @@
-"""The locks on a database now, by process: SQLite's own, and those of this package.
-
-SQLite locks bytes of the ``-shm`` file where there is a log
-(https://www.sqlite.org/walformat.html#wal_locks), else of the database (``os.h`` in its source).
-Only the list of the system is read, and no file is opened.
-"""
+"""The locks on a database now, by process: SQLite's own, and those of this package."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..system.proc_locks import ProcessLock, identity, locks, process_name
+from ..system.proc_locks import identity, locks, program_of
+from .neighbours import locks_on
 
-# Kind, and the byte of the -shm file whose lock says so.
-_IN_INDEX = (
-    ("write", "WRITE", range(120, 121)),
-    ("checkpoint", "WRITE", range(121, 122)),
-    ("recover", "WRITE", range(122, 123)),
-    ("read", "READ", range(123, 128)),
-    ("open", "READ", range(128, 129)),
-)
-# In WAL mode, each connection has the shared lock of the database as long as it is open.
-_IN_DATABASE = (
-    ("write", "WRITE", range(0x40000001, 0x40000002)),
-    ("exclusive", "WRITE", range(0x40000002, 0x40000200)),
-    ("read", "READ", range(0x40000002, 0x40000200)),
-)
 _OF_PACKAGE = (("turn", "-turn"), ("line", "-line"))
 
 
@@ -34,52 +16,41 @@ _OF_PACKAGE = (("turn", "-turn"), ("line", "-line"))
 class HeldLocks:
     """The locks of one process.
 
-    ``locks`` are ``turn`` and ``line``, of this package; ``write``, ``checkpoint``, ``recover``,
-    ``exclusive`` and ``read``, of SQLite; and ``open``, which each connection has. ``uses_package``
-    is None if unknown: without a log, a process shows it only while it waits or writes.
+    ``locks`` are ``turn`` and ``line``, of this package, and SQLite's, as
+    :func:`~.neighbours.locks_on` names them. ``uses_package`` is None if unknown: without a log, a
+    process shows it only while it writes, or waits for that.
     """
 
     pid: int
-    process: str | None
+    program: str | None
     locks: tuple[str, ...]
     uses_package: bool | None
 
 
 def locks_held(database: str) -> list[HeldLocks]:
-    """Return the locks on ``database``; none where the system does not tell."""
-    held, has_log = list(locks()), identity(f"{database}-shm") is not None
+    """Return the locks on ``database``; none where the system does not tell.
+
+    In WAL mode, the shared lock of the database is left out: each connection has it all the time.
+    """
     log = identity(f"{database}-wal")
-    known = {lock.pid for lock in held if log and (lock.family, lock.file) == ("FLOCK", log)}
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    for kind, pid in _found(database, held, has_log=has_log):
-        if kind not in found[pid]:
-            found[pid].append(kind)
+    held: dict[int, list[str]] = {}
+    for pid, name in [*_of_package(database), *locks_on(database)]:
+        names = held.setdefault(pid, [])
+        if name not in names and not (name == "shared" and os.path.exists(f"{database}-shm")):
+            names.append(name)
+    known = {pid for pid, names in held.items() if {"turn", "line"} & {*names}}
+    known |= {lock.pid for lock in locks() if log is not None and (lock.family, lock.file) == ("FLOCK", log)}
+    others = None if log is None else False
     return [
-        HeldLocks(
-            pid,
-            process_name(pid),
-            tuple(kinds),
-            True if pid in known or {"turn", "line"} & {*kinds} else False if log else None,
-        )
-        for pid, kinds in sorted(found.items())
+        HeldLocks(pid, program_of(pid), tuple(names), True if pid in known else others)
+        for pid, names in sorted(held.items())
+        if names
     ]
 
 
-def _found(database: str, held: list[ProcessLock], *, has_log: bool) -> Iterator[tuple[str, int]]:
-    for kind, suffix in _OF_PACKAGE:
-        file = identity(f"{database}{suffix}")
-        yield from (
-            (kind, lock.pid)
-            for lock in held
-            if file and (lock.family, lock.kind, lock.file) == ("FLOCK", "WRITE", file)
-        )
-    path, table = (f"{database}-shm", _IN_INDEX) if has_log else (database, _IN_DATABASE)
-    file = identity(path)
-    for kind, how, bytes_ in table:
-        yield from (
-            (kind, lock.pid)
-            for lock in held
-            if (lock.family, lock.kind, lock.file) == ("POSIX", how, file)
-            and lock.pid > 0  # of a process of another container: 0
-            and lock.covers(bytes_)
-        )
+def _of_package(database: str) -> Iterator[tuple[int, str]]:
+    files = {identity(f"{database}{suffix}"): name for name, suffix in _OF_PACKAGE}
+    for lock in locks():
+        name = files.get(lock.file)
+        if lock.family == "FLOCK" and lock.pid > 0 and name is not None:
+            yield lock.pid, name

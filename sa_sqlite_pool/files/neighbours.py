@@ -34,11 +34,38 @@ _LOG_WRITER = range(120, 121)
 _LOG_READERS = range(123, 128)
 _RESERVED_BYTE = 0x40000001  # locked by a writer, where there is no log
 _WRITER = range(_RESERVED_BYTE, _RESERVED_BYTE + 1)
+_PENDING = range(_RESERVED_BYTE - 1, _RESERVED_BYTE)
+_SHARED = range(_RESERVED_BYTE + 1, _RESERVED_BYTE + 511)
+
+_OF_DATABASE = (
+    ("shared", "READ", _SHARED),
+    ("reserved", "WRITE", _WRITER),
+    ("pending", "WRITE", _PENDING),
+    ("exclusive", "WRITE", _SHARED),
+)
+_OF_LOG = (
+    ("read", "READ", _LOG_READERS),
+    ("write", "WRITE", _LOG_WRITER),
+    ("checkpoint", "WRITE", range(121, 122)),
+    ("recover", "WRITE", range(122, 123)),
+)
 
 
 def outside_readers(database: str) -> list[str]:
     """Return ``process 4242 (sqlite3)`` for each other process that reads from the log."""
     return other_processes(_holders(locks(), f"{database}-shm", "READ", _LOG_READERS))
+
+
+def locks_on(database: str) -> Iterator[tuple[int, str]]:
+    """Yield the process and the name of each lock of SQLite's on the database and its log."""
+    file, index = identity(database), identity(f"{database}-shm")
+    for lock in locks():
+        if lock.family != "POSIX" or lock.pid <= 0:
+            continue
+        known = _OF_DATABASE if lock.file == file else _OF_LOG if lock.file == index else ()
+        for name, kind, bytes_ in known:
+            if lock.kind == kind and lock.covers(bytes_):
+                yield lock.pid, name
 
 
 def outside_writers(database: str) -> list[str]:
@@ -88,6 +115,18 @@ def users(path: str, *, writing: bool = False) -> list[str]:
     name = identity(path)
     lockers = (lock.pid for lock in locks() if lock.file == name)
     return processes({*openers, *lockers})
+
+
+def users_of_deleted(path: str) -> list[str]:
+    """Return each process that has a file open which was called ``path``, and was deleted."""
+    found = set()
+    for descriptor in _PROCESSES.glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            # "If the pathname has been unlinked, the symbolic link will contain the string
+            # '(deleted)' appended to the original pathname": proc_pid_fd(5)
+            if os.readlink(descriptor) == f"{path} (deleted)":
+                found.add(int(descriptor.parts[-3]))
+    return processes(found)
 
 
 def _descriptors(file: os.stat_result) -> Iterator[Path]:

@@ -49,6 +49,10 @@ class OpenFiles:
         """Forget a ``connection`` that was closed."""
         self._files.pop(connection, None)
 
+    def is_open(self, path: str) -> bool:
+        """Return whether a connection was opened to the file that is at ``path`` now."""
+        return _look_at(path) in self._files.values()
+
     def assert_in_place(self, path: str) -> None:
         """Raise :class:`FileReplacedError` if a connection was opened to another file ``path``."""
         now = _look_at(path)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ..system.proc_locks import process_name
+from ..system.proc_locks import program_of
 from . import addresses
 from .documents import MOST_BYTES, decode
 from .peers import peer_of
@@ -82,7 +82,7 @@ def _ask(path: str, timeout: float) -> Answer | None:
         error = f"answers only {_owner(path)} and root"
     except (OSError, ValueError) as problem:
         error = f"does not answer: {problem}"
-    return Answer(path, pid, process_name(pid), error=error)
+    return Answer(path, pid, program_of(pid), error=error)
 
 
 def _receive(connection: socket.socket, give_up: float) -> bytes:
@@ -102,7 +102,7 @@ def _answer(path: str, pid: int, received: bytes) -> Answer | None:
     if not received:  # it was being closed
         return None
     document = decode(received)
-    process, error = document.get("process") or process_name(pid), document.get("error")
+    process, error = document.get("process") or program_of(pid), document.get("error")
     return Answer(
         path,
         pid,

@@ -17,7 +17,7 @@ import os
 from datetime import datetime
 from typing import Any
 
-from ..system.proc_locks import process_name
+from ..system.proc_locks import program_of
 
 VERSION = 1
 MOST_BYTES = 1024 * 1024
@@ -28,7 +28,7 @@ def encode(since: datetime, statistics: dict[str, Any] | None, error: str | None
     found = {
         "version": VERSION,
         "pid": os.getpid(),
-        "process": process_name(os.getpid()),
+        "process": program_of(os.getpid()),
         "since": since.isoformat(timespec="seconds"),
         "error": error,
         "statistics": statistics,

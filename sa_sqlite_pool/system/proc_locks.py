@@ -63,16 +63,16 @@ def processes(pids: Iterable[int]) -> list[str]:
     return [_name(pid) for pid in sorted(set(pids)) if pid > 0]
 
 
-def process_name(pid: int) -> str | None:
-    """Return the name of a process, such as ``sqlite3``; None if the system does not tell."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except (OSError, ValueError):  # ended, or with a name that is no text
-        return None
-
-
 def _name(pid: int) -> str:
     if pid == os.getpid():
         return "this process"
-    name = process_name(pid)
+    name = program_of(pid)
     return f"process {pid}" if name is None else f"process {pid} ({name})"
+
+
+def program_of(pid: int) -> str | None:
+    """Return the name of the program that a process runs; None if the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None

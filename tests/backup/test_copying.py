@@ -29,7 +29,11 @@ async def test_a_lock_is_not_waited_for(path: Path, tmp_path: Path) -> None:
         with closing(connect(locked)) as other, closing(connect(locked)) as target:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(sqlite3.OperationalError, match="database is locked"):
-                await worker.run(lambda source: write_over(source, target, 10, worker))
+                await worker.run(
+                    lambda source: write_over(
+                        source, target, 10, worker, lambda copied, total: None
+                    )
+                )
     finally:
         await worker.close()
 

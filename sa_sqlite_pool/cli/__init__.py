@@ -1,0 +1,22 @@
+"""The command ``sa-sqlite-pool``: an extra, ``pip install 'sa-sqlite-pool[cli]'``."""
+
+from __future__ import annotations
+
+import sys
+
+_EXTRA = frozenset({"typer", "rich"})
+
+
+def main() -> None:
+    """Run the command, or say what is missing for it."""
+    try:
+        from .app import run  # noqa: PLC0415 - it needs what may not be installed
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write(
+            f"sa-sqlite-pool: {error.name} is not installed, which the command needs: "
+            "pip install 'sa-sqlite-pool[cli]'\n"
+        )
+        raise SystemExit(3) from None
+    run()

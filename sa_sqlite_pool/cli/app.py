@@ -1,0 +1,50 @@
+"""The command, made of its sub-commands: each is a function in a file of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NoReturn, cast
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from .backup import backup
+from .bench import bench
+from .checkpoint import checkpoint
+from .doctor import doctor
+from .output import ExitCode, fail, sentence
+from .restore import restore
+
+app = typer.Typer(
+    name="sa-sqlite-pool",
+    help="Examine, copy and measure SQLite databases.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (doctor, checkpoint, backup, restore, bench):
+    app.command()(_command)
+
+# Its name differs from one version of Typer to the next: that of click, or of a copy of it.
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+
+def run() -> NoReturn:
+    """Run the command of this process, and exit. Errors are one line each, to stderr."""
+    try:
+        code = app(standalone_mode=False, prog_name="sa-sqlite-pool")
+    except _UsageError as error:
+        fail(f"{_message(error)} See: {_command_of(error)} --help", ExitCode.USAGE)
+    except (typer.Abort, KeyboardInterrupt):
+        fail("interrupted", ExitCode.INTERRUPTED)
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        fail(sentence(error), ExitCode.FAILED)
+    raise SystemExit(code or 0)
+
+
+def _message(error: Exception) -> str:
+    text = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    return " ".join(text.split())
+
+
+def _command_of(error: Exception) -> str:
+    return str(getattr(getattr(error, "ctx", None), "command_path", None) or "sa-sqlite-pool")

@@ -1,0 +1,44 @@
+"""``sa-sqlite-pool backup FILE TARGET``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..backup.backup import Progress
+from ..doctor.findings import mebibytes
+from .files import FileArgument, existing_database
+from .output import JsonOption, bar, write_json, write_line
+
+
+def backup(
+    file: FileArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="The copy; an older one is replaced.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Copy a database while it is used. The copy is verified, and complete or not there at all."""
+    began = time.monotonic()
+    with bar() as progress:
+        task = progress.add_task("backup", total=None)
+        asyncio.run(
+            _backup(
+                file, target, lambda done, total: progress.update(task, completed=done, total=total)
+            )
+        )
+    seconds, size = time.monotonic() - began, target.stat().st_size
+    if json:
+        result = {"path": str(file), "target": str(target), "bytes": size}
+        write_json("backup", {**result, "seconds": round(seconds, 6)})
+    else:
+        write_line(f"{target}: {mebibytes(size)}, verified")
+
+
+async def _backup(file: Path, target: Path, progress: Progress) -> None:
+    async with existing_database(file) as database:
+        await database.backup(target, progress=progress)

@@ -1,0 +1,148 @@
+"""``sa-sqlite-pool bench FILE "SELECT …"``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+
+from ..database import SQLiteDatabase
+from ..errors import ConfigurationError, ForbiddenWriteError
+from .contenders import Contender, Measured, ReaderEngine, RunReadCore, Stock, Synchronous
+from .files import FileArgument, pragmas_of, url_of
+from .output import JsonOption, bar, console, write_json
+
+ROUNDS = 3
+
+Results = dict[str, list[Measured]]
+
+
+def bench(
+    file: FileArgument,
+    statement: Annotated[
+        str, typer.Argument(metavar="STATEMENT", help="What is read, such as a SELECT.")
+    ],
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="How long each contender runs in a round.")
+    ] = 1.0,
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks read at the same time.")] = 10,
+    json: JsonOption = False,
+) -> None:
+    """Measure a read of yours: stock SQLAlchemy, this package, synchronous SQLAlchemy."""
+    with bar() as progress, _left_as_found(file):
+        task = progress.add_task("bench", total=None)
+
+        def step(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        rows, results = asyncio.run(_run(file, statement, seconds, tasks, step))
+    if json:
+        write_json(
+            "bench",
+            {
+                "path": str(file),
+                "statement": statement,
+                "rows": rows,
+                "rounds": ROUNDS,
+                "seconds": seconds,
+                "tasks": tasks,
+                "sqlite_version": sqlite3.sqlite_version,
+                "contenders": [
+                    {
+                        "name": name,
+                        "per_second": round(median(one.per_second for one in measured), 1),
+                        "process_us": round(median(one.process_us for one in measured), 1),
+                    }
+                    for name, measured in results.items()
+                ],
+            },
+        )
+    else:
+        _show(rows, results)
+
+
+async def _run(
+    file: Path, statement: str, seconds: float, tasks: int, step: Callable[[int, int], None]
+) -> tuple[int, Results]:
+    async with SQLiteDatabase(url_of(file, "ro"), pragmas=pragmas_of(file)) as database:
+        contenders = [
+            ReaderEngine(database, statement),  # first: it refuses whatever can change a file
+            RunReadCore(database, statement),
+            Stock(file, statement),
+            Synchronous(file, statement),
+        ]
+        try:
+            return await _measure(contenders, statement, seconds, tasks, step)
+        finally:
+            for contender in contenders:
+                await contender.close()
+
+
+async def _first(contender: Contender, statement: str) -> int:
+    try:
+        return await contender.once()
+    except DBAPIError as error:
+        if not isinstance(error.orig, ForbiddenWriteError):
+            raise
+        raise ConfigurationError(
+            f"bench measures what only reads, and nothing was changed by: {statement}"
+        ) from error
+
+
+async def _measure(
+    contenders: Sequence[Contender],
+    statement: str,
+    seconds: float,
+    tasks: int,
+    step: Callable[[int, int], None],
+) -> tuple[int, Results]:
+    rows = [await _first(contender, statement) for contender in contenders]
+    order = [contenders[2], *contenders[:2], contenders[3]]
+    results: Results = {contender.name: [] for contender in order}
+    for number in range(ROUNDS):
+        for place, contender in enumerate(order):
+            results[contender.name].append(await contender.measure(seconds, tasks))
+            step(number * len(order) + place + 1, ROUNDS * len(order))
+    return rows[0], results
+
+
+@contextlib.contextmanager
+def _left_as_found(file: Path) -> Iterator[None]:
+    """Remove the log and its index, if only the readers have made them: they may not."""
+    path = os.path.realpath(file)
+    there = any(os.path.exists(f"{path}{side}") for side in ("-wal", "-shm"))
+    try:
+        yield
+    finally:
+        if not there and os.path.exists(f"{path}-shm"):
+            # "When the last connection to a database closes, that connection does one last
+            # checkpoint and then deletes the WAL" (https://www.sqlite.org/wal.html), if it may.
+            with (
+                contextlib.suppress(sqlite3.Error),
+                contextlib.closing(
+                    sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True)
+                ) as last,
+            ):
+                last.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+
+def _show(rows: int, results: Results) -> None:
+    stock = median(one.per_second for one in results["stock"])
+    table = Table(title=f"{rows:,} rows each time", title_justify="left")
+    table.add_column("contender")
+    for heading in ("reads/s", "times stock", "process time each"):
+        table.add_column(heading, justify="right")
+    for name, measured in results.items():
+        rate = median(one.per_second for one in measured)
+        cost = median(one.process_us for one in measured)
+        table.add_row(name, f"{rate:,.0f}", f"{rate / stock:.1f}", f"{cost:,.0f} µs")
+    console.print(table)

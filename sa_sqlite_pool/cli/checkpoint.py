@@ -1,0 +1,73 @@
+"""``sa-sqlite-pool checkpoint FILE``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..doctor.findings import mebibytes
+from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
+from .files import FileArgument, existing_database
+from .output import ExitCode, JsonOption, write_json, write_line
+
+ModeOption = Annotated[
+    CheckpointMode,
+    typer.Option(help="passive waits for no reader; truncate empties the log, too."),
+]
+
+_SAYS = {
+    CheckpointOutcome.MOVED_ALL: "the whole log is in the database",
+    CheckpointOutcome.TRUNCATED: "the whole log is in the database, and its file was cut",
+    CheckpointOutcome.HELD_BACK: "a reader of an old state is in the way",
+    CheckpointOutcome.BUSY: "another connection writes or runs a checkpoint",
+    CheckpointOutcome.NOT_WAL: "the database has no log",
+}
+_IN_THE_WAY = frozenset({CheckpointOutcome.HELD_BACK, CheckpointOutcome.BUSY})
+
+
+def checkpoint(
+    file: FileArgument,
+    mode: ModeOption = CheckpointMode.PASSIVE,
+    json: JsonOption = False,
+) -> None:
+    """Move the log of a database into it, in the write turn, beside programs that use it."""
+    before = _log_size(file)
+    result, after = asyncio.run(_checkpoint(file, mode))
+    if json:
+        write_json(
+            "checkpoint",
+            {
+                "path": str(file),
+                "mode": mode.value,
+                "outcome": result.outcome.value,
+                "held_back_by": result.held_back_by,
+                "frames": result.frames,
+                "moved": result.moved,
+                "seconds": round(result.seconds, 6),
+                "log_bytes_before": before,
+                "log_bytes_after": after,
+            },
+        )
+    else:
+        write_line(f"{file}: {result.outcome.value.replace('_', ' ')}: {_SAYS[result.outcome]}")
+        if result.held_back_by is not None:
+            write_line(f"in the way: {result.held_back_by}")
+        if result.outcome is not CheckpointOutcome.NOT_WAL:
+            write_line(f"the log had {mebibytes(before)}, and has {mebibytes(after)}")
+    raise typer.Exit(ExitCode.WARNING if result.outcome in _IN_THE_WAY else 0)
+
+
+async def _checkpoint(file: Path, mode: CheckpointMode) -> tuple[Checkpoint, int]:
+    async with existing_database(file) as database:
+        return await database.checkpoint(mode.value), _log_size(file)
+
+
+def _log_size(file: Path) -> int:
+    try:
+        return os.path.getsize(f"{os.path.realpath(file)}-wal")
+    except OSError:
+        return 0

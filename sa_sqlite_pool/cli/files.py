@@ -1,0 +1,35 @@
+"""Databases that the sub-commands open: files that are there, in the journal mode they have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from sqlalchemy import URL
+
+from ..database import SQLiteDatabase
+from ..doctor.header import check_readable, read_header
+from ..settings import PragmaValue
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The database.")]
+
+
+def pragmas_of(path: Path) -> dict[str, PragmaValue]:
+    """Return what keeps the journal mode of the database ``path``; raise if it is none."""
+    check_readable(str(path))
+    header = read_header(os.path.realpath(path))
+    return {} if header is None or header.wal else {"journal_mode": "DELETE"}
+
+
+def url_of(path: Path, mode: str, driver: str = "sqlite+aiosqlite") -> URL:
+    """Return the URL of a file, which SQLite never creates."""
+    file = f"file:{quote(os.path.realpath(path))}"
+    return URL.create(driver, database=file, query={"mode": mode, "uri": "true"})
+
+
+def existing_database(path: Path) -> SQLiteDatabase:
+    """Return the database at ``path``, which is there and stays as it is."""
+    return SQLiteDatabase(url_of(path, "rw"), pragmas=pragmas_of(path))

@@ -1,0 +1,93 @@
+"""The content of a database: its structure, and its foreign keys."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+
+from ..sqlite.inspection import rows
+from .findings import Finding, Severity, Subject, plural, quoted
+
+_MOST_MESSAGES = 10
+
+# What PRAGMA integrity_check says where an index alone is wrong (https://www.sqlite.org/pragma.html
+# #pragma_integrity_check): it can be made anew from its table.
+_OF_INDEX = re.compile(r"(?:row \d+ missing from index|wrong # of entries in index) (.+)")
+
+
+def tables_of(connection: sqlite3.Connection) -> list[str]:
+    """Return the tables that have rows of their own, in their order."""
+    return [
+        name
+        for name, sql in rows(connection, "SELECT name, sql FROM sqlite_master WHERE type='table'")
+        if not name.startswith("sqlite_") and not sql.upper().startswith("CREATE VIRTUAL")
+    ]
+
+
+def check_integrity(
+    connection: sqlite3.Connection, subject: Subject, pragma: str
+) -> Iterator[Finding]:
+    """Find what ``integrity_check`` or ``quick_check``, the ``pragma``, finds."""
+    messages = [row[0] for row in rows(connection, f"PRAGMA {pragma}({_MOST_MESSAGES})")]
+    if messages == ["ok"]:
+        return
+    indexes = [match[1] if (match := _OF_INDEX.fullmatch(line)) else None for line in messages]
+    for name in sorted({index for index in indexes if index is not None}):
+        yield Finding(
+            "damaged-index",
+            Severity.ERROR,
+            f"the index {name} does not match its table, so that queries find other rows than "
+            "there are",
+            subject.sql(f"REINDEX {quoted(name)}"),
+        )
+    others = [line for line, index in zip(messages, indexes, strict=True) if index is None]
+    if others:
+        yield damaged(subject, pragma, others)
+
+
+def damaged(subject: Subject, what: str, messages: list[str]) -> Finding:
+    """Return the finding for a file that SQLite cannot make sense of."""
+    lines = " / ".join(line.replace("\n", " ") for line in messages)
+    return Finding(
+        "damaged",
+        Severity.ERROR,
+        f"the database is damaged, {what} says: {lines}",
+        f"{subject.restore()}, or, where "
+        f"there is no backup: {subject.sql('.recover')} | sqlite3 recovered.db",
+    )
+
+
+def check_foreign_keys(connection: sqlite3.Connection, subject: Subject) -> Iterator[Finding]:
+    """Find rows whose parent is not there, and keys that no parent can have."""
+    for table in tables_of(connection):
+        keys = rows(
+            connection, 'SELECT DISTINCT id, "table" FROM pragma_foreign_key_list(?)', [table]
+        )
+        if not keys:
+            continue
+        try:
+            lost = rows(connection, "SELECT fkid FROM pragma_foreign_key_check(?)", [table])
+        except sqlite3.OperationalError as error:
+            if "mismatch" not in str(error):
+                raise
+            yield Finding(
+                "foreign-key-mismatch",
+                Severity.ERROR,
+                f"a foreign key of {table} refers to columns that are no key of their table "
+                f"({error}): with foreign_keys=ON every write to these tables fails",
+                "create a UNIQUE index on these columns of the parent table",
+            )
+            continue
+        parents = dict(keys)
+        for number, count in sorted(Counter(key for (key,) in lost).items()):
+            yield Finding(
+                "foreign-keys",
+                Severity.ERROR,
+                f"{plural(count, 'row')} of {table} "
+                f"{'refers' if count == 1 else 'refer'} to rows of {parents[number]} that are not "
+                "there",
+                f"{subject.sql(f'PRAGMA foreign_key_check({quoted(table)})')} lists them: insert "
+                "their parents, or delete them",
+            )

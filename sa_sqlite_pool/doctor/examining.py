@@ -1,0 +1,251 @@
+"""An examination of a database, which changes nothing.
+
+A database is opened with ``mode=ro``. One in WAL mode that is closed has no log, though, and even
+a reader would create it, with its index, and leave both behind: "if the last connection to a
+database … does not have write access, the WAL file is not deleted"
+(https://www.sqlite.org/wal.html#read_only_databases). So that one is opened as
+``immutable``, by which SQLite creates and locks nothing, and examined again if it has changed
+meanwhile:
+
+    Examination                       | Another process
+    there is no log: immutable        |
+    PRAGMA integrity_check            | opens it: creates the log; COMMIT
+    there is a log: not the same file |
+    mode=ro                           |
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
+
+from ..errors import NotADatabaseError
+from ..files.log_file import measure
+from ..sqlite.driver_errors import is_busy, is_interrupted
+from ..sqlite.inspection import ask, rows
+from .contents import check_foreign_keys, check_integrity, damaged
+from .findings import Figures, Finding, Report, Severity, Subject
+from .header import Header, check_readable, read_header
+from .indexes import check_indexes
+from .leftovers import check_beside, check_beside_missing
+from .log import check_index_of_log, check_journal_mode, check_log
+from .places import check_place, is_doubtful
+from .processes import (
+    Watch,
+    check_foreign_writers,
+    check_locks,
+    check_replaced,
+    excluded_by,
+    held_locks,
+)
+from .space import check_space, figures_of
+
+BUSY_SECONDS = 5.0
+"""Seconds to wait for a process that keeps all others from reading."""
+
+_TRIES = 3
+
+# SQLite calls a progress handler after so many of its instructions, a few milliseconds.
+_INSTRUCTIONS = 100_000
+
+# Nothing of the content can be read then.
+_UNREADABLE = frozenset({"hot-journal", "foreign-log", "log-without-index"})
+
+OnProgress = Callable[[], object]
+
+
+def examine(
+    path: str | os.PathLike[str], *, quick: bool = False, on_progress: OnProgress | None = None
+) -> Report:
+    """Examine the database ``path``, and change nothing.
+
+    :param quick: ``PRAGMA quick_check``, which does not compare indexes with their tables, in the
+        place of ``integrity_check``
+    :param on_progress: called now and then, in this thread; what it raises ends the examination
+
+    Reads the whole file, so it takes as long as the disk does. Raise
+    :class:`~sa_sqlite_pool.DatabaseNotUsableError` if there is no such file, or it cannot be read,
+    and :class:`~sa_sqlite_pool.NotADatabaseError` if it is none or is encrypted.
+    """
+    given = os.fspath(path)
+    subject = Subject(given, os.path.realpath(given))
+    if (missing := _check_file(subject)) is not None:
+        return missing
+    if os.path.getsize(subject.file) == 0 and not os.path.exists(f"{subject.file}-wal"):
+        return _report(subject, [_empty(subject)])
+    return _Examination(subject, read_header(subject.file), quick, on_progress).run()
+
+
+def _check_file(subject: Subject) -> Report | None:
+    """Return a report if there is no database, but files that belong to one."""
+    if not os.path.lexists(subject.file):
+        found = [*check_beside_missing(subject), *check_replaced(subject)]
+        if found:
+            return _report(subject, found)
+    check_readable(subject.path)
+    return None
+
+
+def _empty(subject: Subject) -> Finding:
+    return Finding(
+        "empty",
+        Severity.INFO,
+        f"{subject.path} is an empty file, which to SQLite is a database without tables",
+        f"nothing, if that is right; else: {subject.restore()}",
+    )
+
+
+def _report(subject: Subject, findings: list[Finding]) -> Report:
+    order = list(Severity)
+    findings.sort(key=lambda finding: order.index(finding.severity))
+    return Report(subject.path, sqlite3.sqlite_version, tuple(findings), held_locks(subject))
+
+
+@dataclass
+class _Content:
+    """What is found in the content, or why it could not be read."""
+
+    findings: list[Finding] = field(default_factory=list)
+    figures: Figures | None = None
+    checked: str | None = None
+
+
+class _Examination:
+    """One examination of a file that is there."""
+
+    def __init__(
+        self, subject: Subject, header: Header | None, quick: bool, on_progress: OnProgress | None
+    ) -> None:
+        self._subject = subject
+        self._header = header
+        self._pragma = "quick_check" if quick else "integrity_check"
+        self._on_progress = on_progress
+        self._failed: BaseException | None = None
+        self._watch = Watch(subject)
+
+    def run(self) -> Report:
+        subject, log = self._subject, f"{self._subject.file}-wal"
+        locks = held_locks(subject)
+        before = [*check_beside(subject, self._header), *check_index_of_log(subject, measure(log))]
+        content = _Content()
+        if not _UNREADABLE & {finding.id for finding in before}:
+            content = self._content()
+        self._watch.look()
+        size = measure(log)
+        findings = [
+            *before,
+            *content.findings,
+            *check_place(subject, wal=self._is_wal(content)),
+            *check_log(subject, size, self._watch.steady_readers),
+            *check_replaced(subject),
+            *check_foreign_writers(self._watch),
+            *check_locks(locks),
+        ]
+        return replace(
+            _report(subject, findings),
+            locks=locks,
+            log_bytes=size.used,
+            figures=content.figures,
+            checked=content.checked,
+        )
+
+    def _is_wal(self, content: _Content) -> bool:
+        if content.figures is not None:
+            return content.figures.journal_mode == "wal"
+        return self._header is not None and self._header.wal
+
+    # -- the content ----------------------------------------------------------------------------
+
+    def _content(self) -> _Content:
+        """Examine the content, again if the file was changed where no lock kept it as it was."""
+        content = _Content()
+        for _ in range(_TRIES):
+            closed = self._is_closed()
+            before = self._state()
+            content = self._content_at_once(closed)
+            if not closed or (self._is_closed() and self._state() == before):
+                break
+        return content
+
+    def _is_closed(self) -> bool:
+        """Return whether the database is in WAL mode, and no process has it open."""
+        if self._header is None or not self._header.wal:
+            return False
+        log = f"{self._subject.file}-wal"
+        return not os.path.exists(f"{self._subject.file}-shm") or not os.path.exists(log)
+
+    def _state(self) -> tuple[int, ...]:
+        found = os.stat(self._subject.file)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _content_at_once(self, closed: bool) -> _Content:
+        content = _Content()
+        way = "immutable=1" if closed else "mode=ro"
+        uri = f"file:{quote(self._subject.file)}?{way}"
+        try:
+            with closing(
+                sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+            ) as connection:
+                connection.set_progress_handler(self._tick, _INSTRUCTIONS)
+                mode = "wal" if closed else str(ask(connection, "journal_mode")).lower()
+                content.figures = figures_of(connection, journal_mode=mode)
+                content.findings += self._in_content(connection, content)
+        except sqlite3.DatabaseError as error:
+            if self._failed is not None:
+                raise self._failed from None
+            if is_interrupted(error):  # Ctrl-C, on its way into the handler
+                raise KeyboardInterrupt from None
+            content.findings.append(self._unreadable(error))
+        return content
+
+    def _in_content(self, connection: sqlite3.Connection, content: _Content) -> Iterator[Finding]:
+        assert content.figures is not None
+        rows(connection, "SELECT 1 FROM sqlite_master LIMIT 1")
+        found = list(check_integrity(connection, self._subject, self._pragma))
+        content.checked = self._pragma
+        yield from found
+        if not is_doubtful(self._subject):  # where the other modes are the better choice
+            yield from check_journal_mode(self._subject, content.figures.journal_mode)
+        yield from check_space(connection, self._subject, content.figures)
+        if not found:  # or it would be found once more, in other words
+            yield from check_foreign_keys(connection, self._subject)
+            yield from check_indexes(connection, self._subject)
+
+    def _tick(self) -> int:
+        """Note what other processes do; return whether SQLite is to stop."""
+        try:
+            self._watch.look()
+            if self._on_progress is not None:
+                self._on_progress()
+        except BaseException as error:  # sqlite3 would swallow it
+            self._failed = error
+            return 1
+        return 0
+
+    def _unreadable(self, error: sqlite3.DatabaseError) -> Finding:
+        subject = self._subject
+        if is_busy(error):
+            who = ", ".join(excluded_by(subject)) or "another process"
+            return Finding(
+                "exclusive-lock",
+                Severity.ERROR,
+                f"{who} has SQLite's exclusive lock for {BUSY_SECONDS:g} s now, and nothing else "
+                "can read; the content was not examined",
+                f"end its transaction, or {who}; it may also have PRAGMA locking_mode = EXCLUSIVE",
+            )
+        if isinstance(error, sqlite3.OperationalError):
+            return Finding(
+                "not-examined",
+                Severity.ERROR,
+                f"SQLite cannot read the content, and says: {error}",
+                f"run this as the owner of the database: sudo {subject.command('doctor')}",
+            )
+        if "not a database" in str(error):
+            raise NotADatabaseError(
+                f"{subject.path} is not an SQLite database, or it is encrypted ({error})"
+            ) from error
+        return damaged(subject, "SQLite", [str(error)])

@@ -1,0 +1,123 @@
+"""What an examination finds: frozen values."""
+
+from __future__ import annotations
+
+import enum
+import shlex
+from dataclasses import dataclass
+
+
+class Severity(enum.Enum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """Data is lost or unreadable, or will be."""
+    WARNING = "warning"
+    """The database works, and will disappoint: it waits, grows, or depends on luck."""
+    INFO = "info"
+    """Worth knowing; nothing has to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a database.
+
+    ``id`` is stable, for scripts; ``message`` is a sentence for people. ``mend`` is a command of
+    the shell where one command is enough, else a sentence.
+    """
+
+    id: str
+    severity: Severity
+    message: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """A lock of SQLite's that another process has.
+
+    ``lock`` is ``"shared"``, ``"reserved"``, ``"pending"`` or ``"exclusive"`` on the database
+    itself (https://www.sqlite.org/lockingv3.html), and ``"read"``, ``"write"``, ``"checkpoint"`` or
+    ``"recover"`` on its log (https://www.sqlite.org/walformat.html#wal_locks). ``program`` is None
+    if the system does not tell.
+    """
+
+    pid: int
+    program: str | None
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The sizes of a database, in bytes and pages, as its content says."""
+
+    journal_mode: str
+    page_size: int
+    pages: int
+    free_pages: int
+    cache_bytes: int | None
+    """The cache that the file gives each connection; None if it leaves that to them."""
+
+    @property
+    def size(self) -> int:
+        return self.page_size * self.pages
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of :func:`~sa_sqlite_pool.doctor.examine`.
+
+    ``findings`` begin with the worst. ``figures`` and ``checked``, which is ``"integrity_check"``
+    or ``"quick_check"``, are None if the content could not be read; a finding says why.
+    ``log_bytes`` of the log are in use. ``locks`` are those of other processes (Linux only).
+    """
+
+    path: str
+    sqlite_version: str
+    findings: tuple[Finding, ...]
+    locks: tuple[HeldLock, ...] = ()
+    log_bytes: int = 0
+    figures: Figures | None = None
+    checked: str | None = None
+
+    @property
+    def worst(self) -> Severity | None:
+        """The severity of the worst finding; None if there is none."""
+        return next(
+            (one for one in Severity if any(f.severity is one for f in self.findings)), None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The database that is examined: ``path`` as the user has written it, ``file`` the real one."""
+
+    path: str
+    file: str
+
+    def command(self, name: str, *options: str) -> str:
+        """Return a command of this package about the database, for the shell."""
+        return shlex.join(["sa-sqlite-pool", name, self.path, *options])
+
+    def restore(self) -> str:
+        """Return the command that puts a backup in the place of the database."""
+        return shlex.join(["sa-sqlite-pool", "restore", "BACKUP", self.path])
+
+    def sql(self, statement: str) -> str:
+        """Return the command that executes ``statement`` by SQLite's own shell."""
+        return shlex.join(["sqlite3", self.path, statement])
+
+
+def quoted(name: str) -> str:
+    """Return an identifier for SQL, in quotes where it needs them."""
+    if name.isidentifier() and name.isascii() and name == name.lower():
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def mebibytes(size: int) -> str:
+    return f"{size / 1024 / 1024:,.1f} MiB"

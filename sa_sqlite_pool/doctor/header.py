@@ -1,0 +1,116 @@
+"""The first hundred bytes of a database, read without SQLite.
+
+They say what cannot be asked of SQLite before it is known how to open the file: whether it has a
+log (https://www.sqlite.org/fileformat2.html#the_database_header).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+from dataclasses import dataclass
+
+from ..errors import DatabaseNotUsableError, NotADatabaseError
+from ..files.open_files import open_files
+
+_SIZE = 100
+_MAGIC = b"SQLite format 3\0"
+_WAL = 2
+_LARGEST_PAGE = 65536
+
+_LOG_HEADER = struct.Struct(">3I")
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+_OWN_DESCRIPTORS = "/proc/self/fd"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is examined of the header. ``wal`` says that the file is in WAL mode."""
+
+    page_size: int
+    wal: bool
+
+
+def check_readable(path: str) -> None:
+    """Raise :class:`DatabaseNotUsableError` unless there is a file that this user may read."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise DatabaseNotUsableError(f"there is no file {path}; correct the path") from None
+    except OSError as error:
+        raise DatabaseNotUsableError(f"{path}: {error.strerror}; correct the path") from error
+    if stat.S_ISDIR(mode):
+        raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
+    if not stat.S_ISREG(mode):
+        raise DatabaseNotUsableError(f"{path} is not a regular file; correct the path")
+    if not os.access(path, os.R_OK):
+        raise DatabaseNotUsableError(
+            f"{path} is not readable for this user; run this as its owner, or change its "
+            "permissions"
+        )
+
+
+def read_header(file: str) -> Header | None:
+    """Return the header of a database; None if this process has the file open.
+
+    Closing any descriptor of it would drop the locks of a connection that this process has
+    (https://www.sqlite.org/howtocorrupt.html). Raises :class:`NotADatabaseError`.
+    """
+    if is_open_here(file):
+        return None
+    with open(file, "rb", buffering=0) as database:
+        found = database.read(_SIZE)
+    if len(found) < _SIZE or not found.startswith(_MAGIC):
+        raise NotADatabaseError(
+            f"{file} is not an SQLite database, or it is encrypted; it was not changed. Check the "
+            "path, or decrypt a copy with the program that encrypts it, and examine that"
+        )
+    (page_size,) = struct.unpack_from(">H", found, 16)
+    return Header(_LARGEST_PAGE if page_size == 1 else page_size, found[18] == _WAL)
+
+
+def is_open_here(file: str) -> bool:
+    """Return whether this process has the file open, as far as the system and the package know."""
+    try:
+        wanted = os.stat(file)
+        names = os.listdir(_OWN_DESCRIPTORS)
+    except OSError:  # no such directory: not Linux
+        return open_files.is_open(file)
+    for name in names:
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            if os.path.samestat(os.stat(f"{_OWN_DESCRIPTORS}/{name}"), wanted):
+                return True
+    return False
+
+
+def page_size_of_log(log: str) -> int | None:
+    """Return the page size in the header of a ``-wal`` file; None if it has no header."""
+    found = _first_bytes(log, _LOG_HEADER.size)
+    if len(found) < _LOG_HEADER.size:
+        return None
+    size: int = _LOG_HEADER.unpack(found)[2]
+    return size or None
+
+
+def has_transaction(journal: str) -> bool:
+    """Return whether a ``-journal`` has a transaction in it; an ended one has no header.
+
+    SQLite locks neither journals nor logs, so opening them is harmless.
+    """
+    return _first_bytes(journal, len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
+
+
+def _first_bytes(path: str, count: int) -> bytes:
+    try:  # not blocking: it may be a FIFO
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, count)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

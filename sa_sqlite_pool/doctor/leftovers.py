@@ -1,0 +1,138 @@
+"""Files beside a database that belong to it no more, or that something has left unfinished."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..backup.restoring import DAMAGED
+from ..files.neighbours import locks_on
+from ..system.atomic_file import SUFFIX
+from ..system.proc_locks import identity, locks
+from .findings import Finding, Severity, Subject
+from .header import Header, has_transaction, page_size_of_log
+
+_OF_SQLITE = ("-wal", "-shm", "-journal")
+_OF_PACKAGE = ("-turn", "-line")
+
+
+def check_beside_missing(subject: Subject) -> Iterator[Finding]:
+    """Find the files of a database that is not there. Yields nothing if there are none."""
+    left = [side for side in _OF_SQLITE if os.path.exists(f"{subject.file}{side}")]
+    if with_content := [side for side in left if _has_content(f"{subject.file}{side}", side)]:
+        names = " and ".join(f"{subject.path}{side}" for side in with_content)
+        yield Finding(
+            "database-missing",
+            Severity.ERROR,
+            f"there is {names}, and no {subject.path}: what was committed last may be in there, "
+            "and SQLite deletes it as soon as a database of that name is created",
+            "put the database that it belongs to back beside it, or move it away: "
+            + _move(f"{subject.path}{side}" for side in with_content),
+        )
+    elif left:
+        yield Finding(
+            "left-behind",
+            Severity.WARNING,
+            f"there is {' and '.join(f'{subject.path}{side}' for side in left)}, which is empty or "
+            f"an index only, and no {subject.path}",
+            _remove(f"{subject.path}{side}" for side in left),
+        )
+    own = [side for side in _OF_PACKAGE if os.path.exists(f"{subject.file}{side}")]
+    if own:
+        yield Finding(
+            "lock-files",
+            Severity.WARNING,
+            f"there is {' and '.join(f'{subject.path}{side}' for side in own)}, which processes "
+            f"that write take turns with, and no {subject.path}",
+            _remove(f"{subject.path}{side}" for side in own),
+        )
+    yield from check_copies(subject)
+
+
+def _has_content(path: str, side: str) -> bool:
+    return side != "-shm" and os.path.getsize(path) > 0
+
+
+def check_beside(subject: Subject, header: Header | None) -> Iterator[Finding]:
+    """Find logs and journals that are not, or not yet, part of the database."""
+    log, journal = f"{subject.file}-wal", f"{subject.file}-journal"
+    if header is not None and (of_log := page_size_of_log(log)) is not None:
+        yield from _check_log(subject, header, of_log)
+    if is_hot(subject):
+        yield Finding(
+            "hot-journal",
+            Severity.ERROR,
+            f"{journal} has a transaction that was interrupted, by a crash or a copy taken "
+            "meanwhile: without it the database is corrupt, so keep them together. The content "
+            "was not examined, since reading it would roll the transaction back",
+            subject.sql("SELECT count(*) FROM sqlite_master"),
+        )
+    yield from check_copies(subject)
+
+
+def is_hot(subject: Subject) -> bool:
+    """Return whether the next reader has to roll a transaction back.
+
+    "The rollback journal is a 'hot' journal … if it exists, its size is greater than 512 bytes,
+    and the journal header is non-zero and well-formed … There is no RESERVED lock on the main
+    database file" (https://www.sqlite.org/lockingv3.html#hot_journals).
+    """
+    in_use = {"reserved", "pending", "exclusive"}
+    return has_transaction(f"{subject.file}-journal") and not any(
+        name in in_use for _, name in locks_on(subject.file)
+    )
+
+
+def _check_log(subject: Subject, header: Header, page_size: int) -> Iterator[Finding]:
+    # "If there is a WAL file in the file-system, open this database in WAL mode", whatever its
+    # header says (pagerOpenWalIfPresent() in SQLite's pager.c): the frames hide its pages.
+    if page_size != header.page_size:
+        why = f"its pages are of {page_size} bytes, and those of the database of {header.page_size}"
+    elif not header.wal:
+        why = "the database is not in WAL mode, and the log of one that leaves that mode is removed"
+    else:
+        return
+    yield Finding(
+        "foreign-log",
+        Severity.ERROR,
+        f"{subject.path}-wal is the log of another database: {why}. SQLite would apply it to this "
+        "one, and corrupt it. The content was not examined",
+        "before anything opens the database, move the log away: "
+        + _move([f"{subject.path}-wal"], also=[f"{subject.path}-shm"]),
+    )
+
+
+def check_copies(subject: Subject) -> Iterator[Finding]:
+    """Find what backups and restores have left."""
+    directory, name = os.path.split(subject.file)
+    given = os.path.dirname(subject.path)
+    locked = {lock.file for lock in locks() if lock.family == "FLOCK"}
+    for found in sorted(glob.glob(f"{glob.escape(name)}*{SUFFIX}", root_dir=directory)):
+        if identity(os.path.join(directory, found)) not in locked:  # else it is being written
+            yield Finding(
+                "unfinished-copy",
+                Severity.WARNING,
+                f"{os.path.join(given, found)} was left by a backup or a restore that was killed; "
+                "it is of no use",
+                _remove([os.path.join(given, found)]),
+            )
+    if os.path.exists(f"{subject.file}{DAMAGED}"):
+        yield Finding(
+            "damaged-copy",
+            Severity.INFO,
+            f"{subject.path}{DAMAGED} is a database that SQLite could not read when it was "
+            "replaced by a backup",
+            f"{_remove([f'{subject.path}{DAMAGED}'])}, once nothing in it is needed",
+        )
+
+
+def _remove(paths: Iterator[str] | list[str]) -> str:
+    return shlex.join(["rm", *paths])
+
+
+def _move(paths: Iterator[str] | list[str], also: list[str] | None = None) -> str:
+    there = [path for path in also or [] if Path(path).exists()]
+    return "; ".join(shlex.join(["mv", path, f"{path}.old"]) for path in [*paths, *there])

@@ -1,0 +1,60 @@
+"""The journal mode of a database, and its log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ..files.log_file import LogSize
+from ..settings import DEFAULT_WAL_SETTINGS
+from .findings import Finding, Severity, Subject, mebibytes
+
+LIMIT = DEFAULT_WAL_SETTINGS.hard_limit or 0
+"""Bytes from which on a log is large: this package lets none grow beyond twice that."""
+
+
+def check_journal_mode(subject: Subject, mode: str) -> Iterator[Finding]:
+    """Find another mode than WAL."""
+    if mode != "wal":
+        yield Finding(
+            "journal-mode",
+            Severity.WARNING,
+            f"journal_mode is {mode}: a commit waits for all readers to end, and readers wait for "
+            "it",
+            subject.sql("PRAGMA journal_mode = WAL"),
+        )
+
+
+def check_log(subject: Subject, log: LogSize, readers: set[str]) -> Iterator[Finding]:
+    """Find a large log; ``readers`` had a transaction open as long as it was looked at."""
+    truncate = subject.command("checkpoint", "--mode", "truncate")
+    if log.used > LIMIT and readers:
+        who = ", ".join(sorted(readers))
+        yield Finding(
+            "log-pinned",
+            Severity.WARNING,
+            f"{mebibytes(log.used)} of {subject.path}-wal are in use, and it cannot shrink while "
+            f"{who} has a read transaction open",
+            f"end that transaction, or {who}; then: {truncate}",
+        )
+    elif log.size > LIMIT:
+        yield Finding(
+            "log-large",
+            Severity.WARNING if log.used > LIMIT else Severity.INFO,
+            f"{subject.path}-wal has {mebibytes(log.size)}, of which {mebibytes(log.used)} are in "
+            "use, and every read looks there first",
+            truncate,
+        )
+
+
+def check_index_of_log(subject: Subject, log: LogSize) -> Iterator[Finding]:
+    """Find a log without its index, which reading would make."""
+    if log.frames and not os.path.exists(f"{subject.file}-shm"):
+        yield Finding(
+            "log-without-index",
+            Severity.WARNING,
+            f"{subject.path}-wal has {mebibytes(log.used)} that may not be in {subject.path} yet, "
+            f"and {subject.path}-shm is not there. The content was not examined, since reading it "
+            "would create that file",
+            subject.sql("SELECT count(*) FROM sqlite_master"),
+        )
