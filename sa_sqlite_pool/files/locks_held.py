@@ -22,7 +22,7 @@ class HeldLocks:
     """
 
     pid: int
-    program: str | None
+    process: str | None
     locks: tuple[str, ...]
     uses_package: bool | None
 
