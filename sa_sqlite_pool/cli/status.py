@@ -43,7 +43,7 @@ def status(
                 sys.stdout.flush()
     elif json:
         write_json("status", look_at(database).as_dict())
-    elif watch and console.is_terminal:
+    elif watch and console.is_terminal and not console.is_dumb_terminal:
         _watch(database, interval)
     else:
         console.print(frame(look_at(database)))

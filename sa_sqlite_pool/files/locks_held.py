@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,10 @@ from ..system.proc_locks import identity, locks, program_of
 from .neighbours import locks_on
 
 _OF_PACKAGE = (("turn", "-turn"), ("line", "-line"))
+_IN_ORDER = (
+    *("turn", "line", "write", "checkpoint", "recover"),
+    *("exclusive", "pending", "reserved", "read", "shared"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +38,20 @@ def locks_held(database: str) -> list[HeldLocks]:
     In WAL mode, the shared lock of the database is left out: each connection has it all the time.
     """
     log = identity(f"{database}-wal")
-    held: dict[int, list[str]] = {}
+    always = {"shared"} if os.path.exists(f"{database}-shm") else set()
+    held: defaultdict[int, set[str]] = defaultdict(set)
     for pid, name in [*_of_package(database), *locks_on(database)]:
-        names = held.setdefault(pid, [])
-        if name not in names and not (name == "shared" and os.path.exists(f"{database}-shm")):
-            names.append(name)
-    known = {pid for pid, names in held.items() if {"turn", "line"} & {*names}}
+        held[pid] |= {name} - always
+    known = {pid for pid, names in held.items() if names & {"turn", "line"}}
     known |= {lock.pid for lock in locks() if log is not None and (lock.family, lock.file) == ("FLOCK", log)}
     others = None if log is None else False
     return [
-        HeldLocks(pid, program_of(pid), tuple(names), True if pid in known else others)
+        HeldLocks(
+            pid,
+            program_of(pid),
+            tuple(name for name in _IN_ORDER if name in names),
+            True if pid in known else others,
+        )
         for pid, names in sorted(held.items())
         if names
     ]
