@@ -73,6 +73,7 @@ async def test_nothing_is_left_after_close(path: Path) -> None:
                 await published(path)
         await until(lambda: not threads())
         assert files_beside(path) == {path.name}
+        assert sockets(path) == []
 
 
 async def test_two_databases_of_one_process_answer_each(path: Path) -> None:
