@@ -18,6 +18,7 @@ Numbers = Mapping[str, Any]
 """A part of a document, which another release of the package may have written."""
 
 _MOST_HOLDERS = 12
+_MINUTE = 60  # seconds
 _OUTSIDE = "outside this package"
 _TURN = "the turn"
 
@@ -25,8 +26,10 @@ _TURN = "the turn"
 def frame(overview: Overview, before: Overview | None = None) -> RenderableType:
     """Return what is shown of ``overview``; rates are those since ``before``, if given."""
     parts: list[RenderableType] = [_summary(overview)]
-    if overview.processes:
-        parts += [Text(), _processes(overview, before)]
+    if (processes := _processes(overview, before)).row_count:
+        parts += [Text(), processes]
+    if silent := list(_silent(overview)):
+        parts += [Text(), *silent]
     if (holders := _holders(overview)).row_count:
         parts += [Text(), holders]
     if overview.locks:
@@ -99,7 +102,9 @@ def _oldest_reader(overview: Overview) -> Iterator[str]:
 
 def _limits(wal: Numbers) -> str:
     soft, hard = wal.get("soft_limit"), wal.get("limit")
-    words = [f"{name} {mebibytes(found)}" for name, found in (("soft", soft), ("hard", hard)) if found]
+    words = [
+        f"{name} {mebibytes(found)}" for name, found in (("soft", soft), ("hard", hard)) if found
+    ]
     return f"limits: {', '.join(words)}" if words else "no limits"
 
 
@@ -120,12 +125,7 @@ def _processes(overview: Overview, before: Overview | None) -> Table:
     table.add_column("statements/s", justify="right")
     table.add_column("commits/s", justify="right")
     earlier = {answer.path: answer for answer in before.processes} if before else {}
-    for answer in overview.processes:
-        found = answer.statistics
-        if found is None:
-            words = Text(_clean(answer.error or "has no statistics"), style="yellow")
-            table.add_row(str(answer.pid), _text(answer.process or "?"), "", words)
-            continue
+    for answer, found in _answered(overview):
         last = earlier.get(answer.path)
         table.add_row(
             str(answer.pid),
@@ -134,6 +134,13 @@ def _processes(overview: Overview, before: Overview | None) -> Table:
             *_rates(found, None if last is None else last.statistics),
         )
     return table
+
+
+def _silent(overview: Overview) -> Iterator[Text]:
+    for answer in overview.processes:
+        if answer.statistics is None:
+            words = f"{_name(answer.pid, answer.process)}: {answer.error or 'has no statistics'}"
+            yield Text(_clean(words), style="yellow")
 
 
 def _row(found: Numbers) -> Iterator[str]:
@@ -145,7 +152,9 @@ def _row(found: Numbers) -> Iterator[str]:
     yield f"{sum(_number(line, 'waited') for line in lines):,g}"
     yield _seconds(max(_number(line, "longest_seconds") for line in lines))
     connections = [_part(engine, "connections") for engine in readers]
-    yield ", ".join(f"{_number(one, 'on_loan'):g}/{one.get('capacity') or '-'}" for one in connections)
+    yield ", ".join(
+        f"{_number(one, 'on_loan'):g}/{one.get('capacity') or '-'}" for one in connections
+    )
 
 
 def _rates(found: Numbers, last: Numbers | None) -> Iterator[str]:
@@ -256,10 +265,10 @@ def _number(found: Numbers, key: str) -> float:
 def _seconds(found: object) -> str:
     if not isinstance(found, (int, float)):
         return "?"
-    if found < 60:
+    if found < _MINUTE:
         return f"{max(found, 0.0):.1f} s"
-    minutes, seconds = divmod(int(found), 60)
-    hours, minutes = divmod(minutes, 60)
+    minutes, seconds = divmod(int(found), _MINUTE)
+    hours, minutes = divmod(minutes, _MINUTE)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 

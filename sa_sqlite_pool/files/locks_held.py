@@ -37,13 +37,17 @@ def locks_held(database: str) -> list[HeldLocks]:
 
     In WAL mode, the shared lock of the database is left out: each connection has it all the time.
     """
-    log = identity(f"{database}-wal")
+    log = identity(f"{database}-wal")  # on which each process that uses the package has a lock
     always = {"shared"} if os.path.exists(f"{database}-shm") else set()
     held: defaultdict[int, set[str]] = defaultdict(set)
     for pid, name in [*_of_package(database), *locks_on(database)]:
         held[pid] |= {name} - always
     known = {pid for pid, names in held.items() if names & {"turn", "line"}}
-    known |= {lock.pid for lock in locks() if log is not None and (lock.family, lock.file) == ("FLOCK", log)}
+    known |= {
+        lock.pid
+        for lock in locks()
+        if log is not None and (lock.family, lock.file) == ("FLOCK", log)
+    }
     others = None if log is None else False
     return [
         HeldLocks(

@@ -32,12 +32,12 @@ def test_several_processes_answer(path: Path, child: Child) -> None:
         assert child.ask("write") == "written"
         first, second = ask(path)
         assert [first.pid, second.pid] == sorted([child.pid, other.pid])
-        holders = {
-            found.pid: found.statistics and found.statistics["turn"]["holder"]
-            for found in (first, second)
-        }
-        assert holders[other.pid] is None
-        assert holders[child.pid]["sql"] == "INSERT INTO t VALUES (1)"
+        held = {}
+        for answer in (first, second):
+            assert answer.statistics is not None
+            held[answer.pid] = answer.statistics["turn"]["holder"]
+        assert held[other.pid] is None
+        assert held[child.pid]["sql"] == "INSERT INTO t VALUES (1)"
 
 
 def test_a_killed_process_leaves_nothing_to_see(path: Path, child: Child) -> None:

@@ -267,27 +267,33 @@ def test_what_is_no_socket_is_never_removed(path: Path) -> None:
     assert other.exists()
 
 
+class Failing:
+    """A listening socket that fails once, and is itself again."""
+
+    def __init__(self, of: server.Server) -> None:
+        assert of._listener is not None
+        self._of, self._listener = of, of._listener
+        self.failed = False
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> None:
+        self._of._listener, self.failed = self._listener, True
+        raise OSError(24, "Too many open files")
+
+
 async def test_many_open_files_do_not_stop_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """accept() fails while there are too many; the connection is answered afterwards."""
     monkeypatch.setattr(server, "_PAUSE_SECONDS", 0.01)
     async with SQLiteDatabase(path) as db:
         await published(path)
         assert db._publisher is not None
-        publisher = db._publisher._server
-        assert publisher is not None
-        listener, failed = publisher._listener, threading.Event()
-        assert listener is not None
-
-        class Failing:
-            fileno = listener.fileno
-
-            def accept(self) -> None:
-                publisher._listener = listener
-                failed.set()
-                raise OSError(24, "Too many open files")
-
-        publisher._listener = Failing()  # type: ignore[assignment]
+        found = db._publisher._server
+        assert found is not None
+        failing = Failing(found)
+        found._listener = failing  # type: ignore[assignment]
         await ask_beside(path)  # the thread waits at the old one, which it looks up for each
         (answer,) = await ask_beside(path)
-        assert failed.is_set()
+        assert failing.failed
         assert answer.statistics is not None

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from sa_sqlite_pool.cli import status as status_command
 from sa_sqlite_pool.cli.app import app
 from sa_sqlite_pool.cli.output import console
+from sa_sqlite_pool.cli.status import status
 from sa_sqlite_pool.errors import DatabaseNotUsableError
-from sa_sqlite_pool.publishing.overview import Overview
+from sa_sqlite_pool.publishing.overview import Overview, look_at
 from tests.children import Child, needs_fork_server
 from tests.publishing import programs
 from tests.publishing.looking import sockets
@@ -29,7 +29,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs the system'
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "300")
 
 
 @pytest.fixture
@@ -66,9 +66,7 @@ def test_a_frame_names_the_writer_and_who_waits(path: Path, shown: Any) -> None:
         assert f"{path.name}  0.0 MiB, 2 processes" in output
         assert "limits: soft 16.0 MiB, hard 64.0 MiB" in output
         locks = [line for line in words if line and line[-1] in {"read", "line"}]
-        assert [line[0] for line in locks] == [
-            str(pid) for pid in sorted([one.pid, other.pid])
-        ]
+        assert [line[0] for line in locks] == [str(pid) for pid in sorted([one.pid, other.pid])]
         assert "outside this package" not in output
         one.tell("commit")
         assert [one.hear(), other.hear()] == ["done", "written"]
@@ -109,7 +107,7 @@ def test_a_stopped_process_is_shown(path: Path, shown: Any) -> None:
         output = shown(path)
         assert "2 processes, 1 without an answer" in output
         (line,) = [line for line in output.splitlines() if "does not answer within 1 s" in line]
-        assert line.split()[0] == str(other.pid)
+        assert line.startswith(f"process {other.pid} ")
 
 
 def test_the_document(path: Path, shown: Any) -> None:
@@ -141,8 +139,8 @@ def test_looking_changes_nothing(path: Path, shown: Any) -> None:
         assert child.hear() == "open"
 
         def files() -> dict[str, tuple[int, int]]:
-            found = [entry for entry in os.scandir(path.parent)]
-            return {entry.name: (entry.stat().st_size, entry.stat().st_mtime_ns) for entry in found}
+            found = {entry.name: entry.stat() for entry in path.parent.iterdir()}
+            return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
         before = files()
         shown(path)
@@ -155,7 +153,7 @@ def test_what_is_no_file_is_an_error(path: Path, kind: str) -> None:
     """Which says so; the file is not created."""
     if kind == "directory":
         path.mkdir()
-    with pytest.raises(DatabaseNotUsableError, match="is no file|not a regular file"):
+    with pytest.raises(DatabaseNotUsableError, match=r"is no file|not a regular file"):
         app(["status", str(path)], standalone_mode=False)
     assert path.exists() == (kind == "directory")
 
@@ -165,7 +163,6 @@ def test_watching_a_terminal(
 ) -> None:
     """A frame each interval, with rates since the one before, until Ctrl-C, which is no error."""
     seen: list[Overview] = []
-    look_at = status_command.look_at
 
     def look(database: str, timeout: float) -> Overview:
         assert timeout == 0.1
@@ -174,7 +171,7 @@ def test_watching_a_terminal(
         seen.append(look_at(database, timeout))
         return seen[-1]
 
-    monkeypatch.setattr(status_command, "look_at", look)
+    monkeypatch.setattr(sys.modules[status.__module__], "look_at", look)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(console, "_force_terminal", True)
     monkeypatch.setattr(console, "is_interactive", True)
@@ -196,9 +193,9 @@ def test_watching_without_a_terminal_prints_one_frame(path: Path, shown: Any) ->
 def test_watching_in_json(path: Path) -> None:
     """One document a line; Ctrl-C ends it with exit code 0 and no traceback."""
     path.touch()
+    options = "--watch", "--json", "--interval", "0.1"
     with subprocess.Popen(
-        [sys.executable, "-m", "sa_sqlite_pool", "status", str(path), "--watch", "--json"]
-        + ["--interval", "0.1"],
+        [sys.executable, "-m", "sa_sqlite_pool", "status", str(path), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -153,7 +153,8 @@ def test_a_terminal_obeys_nothing_of_another_process() -> None:
 
 def test_a_document_of_another_release_is_shown_as_far_as_it_goes() -> None:
     """Keys may be missing, or have another type."""
-    for found in ({}, {"turn": None, "engines": None, "wal": [], "seconds": "x"}):
+    other: list[dict[str, Any]] = [{}, {"turn": None, "engines": None, "wal": [], "seconds": "x"}]
+    for found in other:
         output = text_of(replace(EMPTY, processes=(answer(found),)))
         assert "4242  uvicorn" in output
 
@@ -163,7 +164,8 @@ def test_a_process_that_closes_its_database() -> None:
     closing = answer(None, error="DatabaseClosedError: app.db is being closed")
     output = text_of(replace(EMPTY, processes=(closing,)))
     assert "1 process, 1 without an answer" in output
-    assert "4242  uvicorn        DatabaseClosedError: app.db is being closed" in output
+    assert "process 4242 (uvicorn): DatabaseClosedError: app.db is being closed" in output
+    assert "statements/s" not in output
 
 
 def test_many_holders_are_counted() -> None:
