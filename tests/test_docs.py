@@ -18,9 +18,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def run(page: str, directory: Path) -> str:
+def run(page: str, directory: Path, program: str = "") -> str:
     """What the program of a page prints."""
-    program = Path(page).with_suffix(".py").name
+    program = program or Path(page).with_suffix(".py").name
     (directory / program).write_text(blocks(page, "python")[0])
     done = subprocess.run(
         [sys.executable, program],
@@ -94,3 +94,9 @@ def test_drop_in(tmp_path: Path) -> None:
     for block in others:
         if "sqlmodel" not in block or importlib.util.find_spec("sqlmodel") is not None:
             subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_statistics(tmp_path: Path) -> None:
+    """The program prints what the page says; seconds apart."""
+    output = re.sub(r"\d+\.\d+(e-\d+)?", "N", run("statistics.md", tmp_path, "app.py"))
+    assert output == blocks("statistics.md", "text")[0]
