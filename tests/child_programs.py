@@ -6,6 +6,8 @@ import aiosqlite  # noqa: F401 - what a dialect imports only when an engine is m
 import sqlalchemy.dialects.sqlite.aiosqlite  # noqa: F401
 
 import tests.closures.programs
+import tests.commanding
+import tests.doctor.patients
 import tests.kills.process
 import tests.programs
 import tests.startup

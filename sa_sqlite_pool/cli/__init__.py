@@ -12,10 +12,11 @@ def main() -> None:
     try:
         from .app import run  # noqa: PLC0415 - it needs what may not be installed
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
             raise
         sys.stderr.write(
-            f"sa-sqlite-pool: {error.name} is not installed, which the command needs: "
+            f"sa-sqlite-pool: {missing} is not installed, which the command needs: "
             "pip install 'sa-sqlite-pool[cli]'\n"
         )
         raise SystemExit(3) from None

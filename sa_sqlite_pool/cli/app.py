@@ -34,17 +34,19 @@ def run() -> NoReturn:
     try:
         code = app(standalone_mode=False, prog_name="sa-sqlite-pool")
     except _UsageError as error:
-        fail(f"{_message(error)} See: {_command_of(error)} --help", ExitCode.USAGE)
+        fail(f"{_message(error)}. See: {_command_of(error)} --help", ExitCode.USAGE)
     except (typer.Abort, KeyboardInterrupt):
-        fail("interrupted", ExitCode.INTERRUPTED)
+        code = ExitCode.INTERRUPTED
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         fail(sentence(error), ExitCode.FAILED)
+    if code == ExitCode.INTERRUPTED:  # Typer may have met it first
+        fail("interrupted", ExitCode.INTERRUPTED)
     raise SystemExit(code or 0)
 
 
 def _message(error: Exception) -> str:
     text = str(error.format_message()) if hasattr(error, "format_message") else str(error)
-    return " ".join(text.split())
+    return " ".join(text.split()).rstrip(".")
 
 
 def _command_of(error: Exception) -> str:

@@ -10,13 +10,27 @@ from typing import Annotated
 import typer
 
 from ..doctor.findings import mebibytes
+from ..errors import ConfigurationError
 from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .files import FileArgument, existing_database
 from .output import ExitCode, JsonOption, write_json, write_line
 
+
+def _known(mode: str) -> str:
+    try:
+        return CheckpointMode.parse(mode).value
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+# No enum: the oldest versions of Typer cannot take its default.
 ModeOption = Annotated[
-    CheckpointMode,
-    typer.Option(help="passive waits for no reader; truncate empties the log, too."),
+    str,
+    typer.Option(
+        metavar="|".join(mode.value for mode in CheckpointMode),
+        callback=_known,
+        help="passive waits for no reader; truncate empties the log, too.",
+    ),
 ]
 
 _SAYS = {
@@ -31,7 +45,7 @@ _IN_THE_WAY = frozenset({CheckpointOutcome.HELD_BACK, CheckpointOutcome.BUSY})
 
 def checkpoint(
     file: FileArgument,
-    mode: ModeOption = CheckpointMode.PASSIVE,
+    mode: ModeOption = CheckpointMode.PASSIVE.value,
     json: JsonOption = False,
 ) -> None:
     """Move the log of a database into it, in the write turn, beside programs that use it."""
@@ -42,7 +56,7 @@ def checkpoint(
             "checkpoint",
             {
                 "path": str(file),
-                "mode": mode.value,
+                "mode": mode,
                 "outcome": result.outcome.value,
                 "held_back_by": result.held_back_by,
                 "frames": result.frames,
@@ -61,9 +75,9 @@ def checkpoint(
     raise typer.Exit(ExitCode.WARNING if result.outcome in _IN_THE_WAY else 0)
 
 
-async def _checkpoint(file: Path, mode: CheckpointMode) -> tuple[Checkpoint, int]:
+async def _checkpoint(file: Path, mode: str) -> tuple[Checkpoint, int]:
     async with existing_database(file) as database:
-        return await database.checkpoint(mode.value), _log_size(file)
+        return await database.checkpoint(mode), _log_size(file)
 
 
 def _log_size(file: Path) -> int:

@@ -30,7 +30,7 @@ def check_integrity(
     connection: sqlite3.Connection, subject: Subject, pragma: str
 ) -> Iterator[Finding]:
     """Find what ``integrity_check`` or ``quick_check``, the ``pragma``, finds."""
-    messages = [row[0] for row in rows(connection, f"PRAGMA {pragma}({_MOST_MESSAGES})")]
+    messages = _messages(connection, pragma)
     if messages == ["ok"]:
         return
     indexes = [match[1] if (match := _OF_INDEX.fullmatch(line)) else None for line in messages]
@@ -45,6 +45,19 @@ def check_integrity(
     others = [line for line, index in zip(messages, indexes, strict=True) if index is None]
     if others:
         yield damaged(subject, pragma, others)
+
+
+def _messages(connection: sqlite3.Connection, pragma: str) -> list[str]:
+    """Return what the PRAGMA says, also where it stops in the middle with an error."""
+    found: list[str] = []
+    try:
+        for (line,) in connection.execute(f"PRAGMA {pragma}({_MOST_MESSAGES})"):
+            found.append(line)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        found.append(str(error))
+    return found
 
 
 def damaged(subject: Subject, what: str, messages: list[str]) -> Finding:

@@ -33,7 +33,7 @@ from .header import Header, check_readable, read_header
 from .indexes import check_indexes
 from .leftovers import check_beside, check_beside_missing
 from .log import check_index_of_log, check_journal_mode, check_log
-from .places import check_place, is_doubtful
+from .places import check_owners, check_place, is_doubtful, owners_kept
 from .processes import (
     Watch,
     check_foreign_writers,
@@ -130,19 +130,25 @@ class _Examination:
     def run(self) -> Report:
         subject, log = self._subject, f"{self._subject.file}-wal"
         locks = held_locks(subject)
-        before = [*check_beside(subject, self._header), *check_index_of_log(subject, measure(log))]
+        before = [
+            *check_beside(subject, self._header),
+            *check_index_of_log(subject, measure(log)),
+            *check_owners(subject),
+        ]
         content = _Content()
         if not _UNREADABLE & {finding.id for finding in before}:
-            content = self._content()
+            with owners_kept(subject):
+                content = self._content()
         self._watch.look()
         size = measure(log)
+        wal = self._is_wal(content)
         findings = [
             *before,
             *content.findings,
-            *check_place(subject, wal=self._is_wal(content)),
+            *check_place(subject, wal=wal),
             *check_log(subject, size, self._watch.steady_readers),
             *check_replaced(subject),
-            *check_foreign_writers(self._watch),
+            *(check_foreign_writers(self._watch) if wal else ()),
             *check_locks(locks),
         ]
         return replace(

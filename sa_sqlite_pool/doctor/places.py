@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import stat
@@ -19,7 +20,6 @@ def check_place(subject: Subject, *, wal: bool) -> Iterator[Finding]:
     if mount is not None:
         yield from _check_mount(subject, mount, wal=wal)
     yield from _check_permissions(subject, mount)
-    yield from _check_owners(subject)
 
 
 def is_doubtful(subject: Subject) -> bool:
@@ -79,7 +79,8 @@ def _check_permissions(subject: Subject, mount: Mount | None) -> Iterator[Findin
             )
 
 
-def _check_owners(subject: Subject) -> Iterator[Finding]:
+def check_owners(subject: Subject) -> Iterator[Finding]:
+    """Find logs that the owner of the database cannot write."""
     database = os.stat(subject.file)
     for file in _there(subject.file):
         try:
@@ -95,6 +96,24 @@ def _check_owners(subject: Subject) -> Iterator[Finding]:
                 "program of another user, root say",
                 f"chown --reference={shlex.quote(subject.path)} {shlex.quote(file)}",
             )
+
+
+@contextlib.contextmanager
+def owners_kept(subject: Subject) -> Iterator[None]:
+    """Give the files beside the database back to their owners.
+
+    "If this process is running as root, make sure that the SHM file is owned by the same user that
+    owns the original database" (unixOpenSharedMemory() in SQLite's os_unix.c).
+    """
+    before = {file: os.stat(file) for file in _there(subject.file)}
+    try:
+        yield
+    finally:
+        for file, then in before.items():
+            with contextlib.suppress(OSError):  # its last user has removed it
+                now = os.stat(file)
+                if os.path.samestat(now, then) and now.st_uid != then.st_uid:
+                    os.chown(file, then.st_uid, then.st_gid)
 
 
 def _may_write(owner: os.stat_result, file: os.stat_result) -> bool:

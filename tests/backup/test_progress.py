@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, restore
+from sa_sqlite_pool.backup import copying, restoring
+from sa_sqlite_pool.backup.backup import Copying
 from tests.backup import ledger
 from tests.helpers import files_beside
 
@@ -112,3 +113,71 @@ async def test_progress_raises_once(db: SQLiteDatabase, copy: Path) -> None:
         with pytest.raises(ValueError, match="20"):
             await db.backup(copy, progress=progress, pages_per_step=20)
     assert calls == [20]
+
+
+@pytest.mark.parametrize("over", ["a database", "none"])
+async def test_progress_of_a_restore(
+    db: SQLiteDatabase, copy: Path, tmp_path: Path, over: str
+) -> None:
+    """As that of a backup: in the loop, and the whole at the end."""
+    await db.backup(copy)
+    target = tmp_path / "restored.db"
+    if over == "a database":
+        await db.backup(target)
+    calls: list[tuple[int, int]] = []
+
+    def progress(copied: int, total: int) -> None:
+        asyncio.get_running_loop()
+        calls.append((copied, total))
+
+    await restore(copy, target, progress=progress)
+    pages = copy.stat().st_size // 4096
+    assert calls[-1] == (pages, pages)
+    assert ledger.entries(target) == ledger.entries(copy)
+
+
+@pytest.mark.parametrize("over", ["a database", "none"])
+async def test_progress_that_fails_ends_a_restore(
+    db: SQLiteDatabase, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: str
+) -> None:
+    """Its error reaches the caller, and the old content stays, or nothing."""
+    await db.backup(copy)
+    monkeypatch.setattr(restoring, "DEFAULT_PAGES_PER_STEP", 1)
+    stopped = threading.Event()
+    steps, stop = copying._copy, Copying.stop
+
+    def waits(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+        def each(copied: int, total: int) -> None:
+            step(copied, total)
+            stopped.wait(30)
+
+        steps(source, target, pages, worker, each)
+
+    def then_go_on(self: Copying, error: Exception) -> None:
+        stop(self, error)
+        stopped.set()
+
+    monkeypatch.setattr(copying, "_copy", waits)
+    monkeypatch.setattr(Copying, "stop", then_go_on)
+    target = tmp_path / "restored.db"
+    if over == "a database":
+        target.write_bytes(copy.read_bytes())
+        before = target.read_bytes()
+
+    def progress(copied: int, total: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await restore(copy, target, progress=progress)
+    assert files_beside(target) >= {"app.db"}
+    if over == "a database":
+        assert target.read_bytes() == before
+    else:
+        assert not target.exists()
+    assert not Path(f"{target}.unfinished").exists()
+
+
+async def test_a_progress_that_is_none(copy: Path, tmp_path: Path) -> None:
+    """It is refused before anything is looked at."""
+    with pytest.raises(ConfigurationError, match="progress must be a function"):
+        await restore(copy, tmp_path / "restored.db", progress=7)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""``sa-sqlite-pool checkpoint``, ``backup`` and ``restore``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.commanding import answer, run
+from tests.doctor.patients import SCHEMA, execute, healthy, ids, killed
+from tests.helpers import files_beside
+from tests.wal.others import OtherProcess
+
+INSERT = "INSERT INTO parents VALUES (3, 'c')"
+
+
+# -- checkpoint ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["passive", "full", "restart", "truncate"])
+def test_checkpoint(path: Path, mode: str) -> None:
+    """Beside another process; the log has its size before and after."""
+    healthy(path)
+    with OtherProcess(path) as other:
+        assert other.execute(INSERT) == "[]"
+        before = os.path.getsize(f"{path}-wal")
+        found = answer(path.parent, "checkpoint", "app.db", "--mode", mode)
+        assert (found["mode"], found["held_back_by"]) == (mode, None)
+        assert found["outcome"] == ("truncated" if mode == "truncate" else "moved_all")
+        assert found["log_bytes_before"] == before
+        assert found["log_bytes_after"] <= before
+        assert other.execute("SELECT count(*) FROM parents") == "[(3,)]"
+
+
+def test_a_reader_in_the_way(path: Path) -> None:
+    """It is named, in both forms, and the exit code is 1."""
+    healthy(path)
+    with OtherProcess(path) as reader, OtherProcess(path) as writer:
+        assert reader.execute("BEGIN") == "[]"
+        assert reader.execute("SELECT count(*) FROM parents") == "[(2,)]"
+        assert writer.execute(INSERT) == "[]"
+        found = answer(path.parent, "checkpoint", "app.db", "--mode", "full", code=1)
+        assert (found["outcome"], found["held_back_by"]) == ("held_back", reader.name)
+        done = run(path.parent, "checkpoint", "app.db", "--mode", "full")
+        assert done.returncode == 1
+        assert "app.db: held back: a reader of an old state is in the way\n" in done.stdout
+        assert f"in the way: {reader.name}\n" in done.stdout
+
+
+def test_a_database_without_a_log(path: Path) -> None:
+    """It is not switched to WAL."""
+    execute(path, *SCHEMA)
+    found = answer(path.parent, "checkpoint", "app.db")
+    assert (found["outcome"], found["log_bytes_after"]) == ("not_wal", 0)
+    assert ids(path) == ["journal-mode"]
+
+
+# -- backup and restore ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("journal_mode", ["WAL", "DELETE"])
+def test_there_and_back(path: Path, journal_mode: str) -> None:
+    """A copy while another process has it open, and its restore; no journal mode is switched."""
+    execute(path, f"PRAGMA journal_mode = {journal_mode}", *SCHEMA)
+    with OtherProcess(path) as other:
+        assert other.execute(INSERT) == "[]"
+        found = answer(path.parent, "backup", "app.db", "copy.db")
+    copy = path.with_name("copy.db")
+    assert (found["path"], found["target"]) == ("app.db", "copy.db")
+    assert found["bytes"] == copy.stat().st_size
+    killed(path, "DELETE FROM children", "DELETE FROM parents")
+    found = answer(path.parent, "restore", "copy.db", "app.db")
+    assert (found["backup"], found["path"]) == ("copy.db", "app.db")
+    assert found["bytes"] == path.stat().st_size
+    with OtherProcess(path) as other:
+        assert other.execute("SELECT count(*) FROM parents") == "[(3,)]"
+
+
+def test_what_they_print(path: Path) -> None:
+    healthy(path)
+    done = run(path.parent, "backup", "app.db", "copy.db")
+    assert (done.stdout, done.stderr) == ("copy.db: 0.0 MiB, verified\n", "")
+    done = run(path.parent, "restore", "copy.db", "new.db")
+    assert (done.stdout, done.stderr) == ("new.db: 0.0 MiB, from copy.db\n", "")
+    assert files_beside(path) == {"app.db", "copy.db", "new.db"}
+
+
+def test_a_database_in_use_is_not_replaced(path: Path) -> None:
+    """The process that has it open is named."""
+    healthy(path)
+    assert run(path.parent, "backup", "app.db", "copy.db").returncode == 0
+    with OtherProcess(path) as other:
+        assert other.execute(INSERT) == "[]"
+        done = run(path.parent, "restore", "copy.db", "app.db")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert f"is in use by {other.name}; end what uses it" in done.stderr
+        assert done.stderr.count("\n") == 1

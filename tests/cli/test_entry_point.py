@@ -1,0 +1,78 @@
+"""How the command is installed and found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.commanding import ROOT
+
+
+def test_the_entry_point_is_there() -> None:
+    """What ``pip`` makes ``sa-sqlite-pool`` of."""
+    project = (ROOT / "pyproject.toml").read_text()
+    (line,) = (each for each in project.splitlines() if each.startswith("sa-sqlite-pool = "))
+    module, _, name = line.partition('"')[2].rstrip('"').partition(":")
+    assert callable(getattr(import_module(module), name))
+
+
+def test_as_a_module(tmp_path: Path) -> None:
+    """``python -m sa_sqlite_pool``, where the command is not on the path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sa_sqlite_pool", "doctor", "missing.db"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "sa-sqlite-pool: there is no file missing.db; correct the path\n"
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    """As it is called by its users."""
+    command = Path(sys.executable).parent / "sa-sqlite-pool"
+    if not command.exists():
+        pytest.skip("the package was installed before it had a command")
+    done = subprocess.run(
+        [command, "doctor", "missing.db"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "sa-sqlite-pool: there is no file missing.db; correct the path\n"
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra(tmp_path: Path, missing: str) -> None:
+    """The command says what to install; the package and the doctor do without."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "import sa_sqlite_pool, sa_sqlite_pool.doctor\n"
+        "from sa_sqlite_pool.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "doctor", "app.db"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        f"sa-sqlite-pool: {missing} is not installed, which the command needs: "
+        "pip install 'sa-sqlite-pool[cli]'\n"
+    )

@@ -1,0 +1,97 @@
+"""Bad input: one clear line to stderr, nothing to stdout, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.commanding import run
+from tests.doctor.patients import healthy
+
+FAILED, USAGE = 3, 4
+
+COMMANDS = {
+    "doctor": ("doctor", "{}"),
+    "checkpoint": ("checkpoint", "{}"),
+    "backup": ("backup", "{}", "copy.db"),
+    "bench": ("bench", "{}", "SELECT 1"),
+}
+
+
+def refused(directory: Path, *arguments: str, code: int = FAILED) -> str:
+    """The one line that it prints."""
+    before = sorted(os.listdir(directory))
+    done = run(directory, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("sa-sqlite-pool: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(os.listdir(directory)) == before
+    return done.stderr.removeprefix("sa-sqlite-pool: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_files_that_are_no_databases(tmp_path: Path, command: str) -> None:
+    """Missing, a directory, text, and what an encrypted database looks like."""
+    (tmp_path / "text.db").write_text("Dear diary, " * 100)
+    (tmp_path / "encrypted.db").write_bytes(random.Random(1).randbytes(8192))
+    os.mkfifo(tmp_path / "fifo.db")
+
+    def said(name: str) -> str:
+        return refused(tmp_path, *(word.format(name) for word in COMMANDS[command]))
+
+    assert said("missing.db") == "there is no file missing.db; correct the path"
+    assert said(".") == ". is a directory; give the path of a file in it"
+    assert said("fifo.db") == "fifo.db is not a regular file; correct the path"
+    for name in ("text.db", "encrypted.db"):
+        message = said(name)
+        assert (
+            f"{name} is not an SQLite database, or it is encrypted; it was not changed" in message
+        )
+        assert "decrypt a copy" in message
+
+
+def test_restore(path: Path) -> None:
+    """Of a backup that is none, and over a database that is none."""
+    healthy(path)
+    path.with_name("text.db").write_text("Dear diary, " * 100)
+    assert "there is no backup at " in refused(path.parent, "restore", "nope.db", "app.db")
+    assert "not an SQLite database" in refused(path.parent, "restore", "text.db", "app.db")
+    assert "does not exist" in refused(path.parent, "restore", "app.db", "nowhere/app.db")
+
+
+def test_backup(path: Path) -> None:
+    """To where none can be."""
+    healthy(path)
+    assert "does not exist" in refused(path.parent, "backup", "app.db", "nowhere/copy.db")
+    assert "is a directory" in refused(path.parent, "backup", "app.db", ".")
+    assert "the database itself" in refused(path.parent, "backup", "app.db", "app.db")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Missing command. See: sa-sqlite-pool --help"),
+        (("doctor",), "Missing argument 'FILE'. See: sa-sqlite-pool doctor --help"),
+        (("docter", "app.db"), "No such command 'docter'"),
+        (("doctor", "app.db", "--fast"), "No such option: --fast"),
+        (("checkpoint", "app.db", "--mode", "hard"), "mode must be one of 'passive', 'full',"),
+        (("bench", "app.db", "SELECT 1", "--tasks", "0"), "Invalid value for '--tasks'"),
+    ],
+)
+def test_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """Another exit code than those of the doctor, and where to read more."""
+    said = refused(tmp_path, *arguments, code=USAGE)
+    assert message in said
+    assert said.endswith(" --help")
+
+
+def test_help(tmp_path: Path) -> None:
+    """Each sub-command is listed, and has its own."""
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    for command in ("doctor", "checkpoint", "backup", "restore", "bench"):
+        assert command in done.stdout
+        assert run(tmp_path, command, "--help").returncode == 0

@@ -1,0 +1,193 @@
+"""The content: damage, foreign keys, indexes, and the room it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool.doctor import Severity, examine, indexes, space
+from tests.doctor.patients import SCHEMA, WAL, execute, found, healthy, ids, mended, numbers
+
+MANY = f"{numbers(3000)} INSERT INTO parents SELECT i + 9, hex(randomblob(500)) FROM n"
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+def test_a_corrupt_page(path: Path) -> None:
+    """Overwritten in the middle of a table."""
+    healthy(path)
+    execute(path, MANY)
+    with path.open("r+b") as file:
+        file.seek(100 * 4096)
+        file.write(b"\xff" * 4096)
+    finding = found(path, "damaged", Severity.ERROR)
+    assert "integrity_check says: " in finding.message
+    assert finding.mend.startswith(f"sa-sqlite-pool restore BACKUP {path}, or")
+    assert ids(path) == ["damaged"]
+
+
+def test_a_corrupt_schema(path: Path) -> None:
+    """SQLite cannot even tell the tables."""
+    healthy(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xff" * 200 + content[300:])
+    assert "SQLite says: " in found(path, "damaged", Severity.ERROR).message
+    assert examine(path).checked is None
+
+
+def test_a_file_that_was_cut(path: Path) -> None:
+    healthy(path)
+    execute(path, MANY)
+    path.write_bytes(path.read_bytes()[: 50 * 4096])
+    assert "damaged" in ids(path)
+
+
+def test_an_index_that_does_not_match(path: Path) -> None:
+    """As after a collation has changed; ``quick`` does not look."""
+    healthy(path)
+    execute(path, "CREATE INDEX ix_name ON parents (name)", "PRAGMA writable_schema = ON")
+    execute(
+        path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = 'CREATE INDEX ix_name ON parents (name DESC)'"
+        " WHERE name = 'ix_name'",
+    )
+    finding = found(path, "damaged-index", Severity.ERROR)
+    assert "the index ix_name " in finding.message
+    assert examine(path, quick=True).findings == ()
+    mended(path, finding)
+
+
+# -- keys and indexes ------------------------------------------------------------------------------
+
+
+def test_foreign_keys(path: Path) -> None:
+    """Rows without a parent; with the parents they are gone."""
+    healthy(path)
+    execute(path, "INSERT INTO children VALUES (4, 7), (5, 8)")
+    finding = found(path, "foreign-keys", Severity.ERROR)
+    assert finding.message == "2 rows of children refer to rows of parents that are not there"
+    execute(path, "INSERT INTO parents (id) VALUES (7), (8)")
+    assert ids(path) == []
+
+
+def test_foreign_keys_that_no_parent_can_have(path: Path) -> None:
+    """SQLite refuses every write then; a UNIQUE index mends it."""
+    healthy(path)
+    execute(
+        path,
+        "CREATE TABLE other (name REFERENCES parents (name))",
+        "CREATE INDEX ix_other ON other (name)",
+    )
+    finding = found(path, "foreign-key-mismatch", Severity.ERROR)
+    assert "UNIQUE index" in finding.mend
+    execute(path, "CREATE UNIQUE INDEX uq_name ON parents (name)")
+    assert ids(path) == []
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_lost_index(path: Path, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A foreign key has no index any more: a note, and a warning where the table is large."""
+    if large:
+        monkeypatch.setattr(indexes, "LARGE_TABLE", 3)
+    healthy(path)
+    execute(path, "DROP INDEX ix_children_parent_id")
+    severity = Severity.WARNING if large else Severity.INFO
+    mended(path, found(path, "foreign-key-without-index", severity))
+
+
+def test_a_lost_index_with_names_that_need_quotes(path: Path) -> None:
+    """They are quoted for SQL and for the shell."""
+    healthy(path)
+    execute(path, 'CREATE TABLE "it\'s $a ""b""" ("Key of" REFERENCES parents (id))')
+    mended(path, found(path, "foreign-key-without-index", Severity.INFO))
+
+
+@pytest.mark.parametrize("kind", ["INT", "BIGINT", "bigint"])
+def test_a_key_that_is_not_the_rowid(path: Path, kind: str) -> None:
+    """Only INTEGER PRIMARY KEY is."""
+    execute(path, WAL, f"CREATE TABLE t (id {kind} PRIMARY KEY)")
+    assert "INTEGER PRIMARY KEY" in found(path, "primary-key-type", Severity.INFO).mend
+    execute(path, "DROP TABLE t", "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    assert ids(path) == []
+
+
+def test_two_indexes_on_the_same_columns(path: Path) -> None:
+    """One is enough; other orders, collations and conditions make another index."""
+    healthy(path)
+    execute(
+        path,
+        "CREATE INDEX ix_a ON parents (name DESC)",
+        "CREATE INDEX ix_b ON parents (name COLLATE NOCASE)",
+        "CREATE INDEX ix_c ON parents (name) WHERE id > 1",
+        "CREATE INDEX ix_d ON parents (upper(name))",
+        "CREATE UNIQUE INDEX ix_e ON parents (name)",
+    )
+    assert ids(path) == []
+    execute(path, "CREATE INDEX ix_double ON parents (name)")
+    mended(path, found(path, "double-index", Severity.INFO))
+
+
+# -- room ------------------------------------------------------------------------------------------
+
+
+def test_free_pages(path: Path) -> None:
+    """More than a quarter of the file, and four MiB."""
+    healthy(path)
+    execute(
+        path,
+        f"{numbers(6000)} INSERT INTO parents SELECT i + 9, randomblob(1000) FROM n",
+        "DELETE FROM parents WHERE id > 99",
+    )
+    mended(path, found(path, "free-pages", Severity.INFO))
+
+
+@pytest.fixture
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database of more than a mebibyte counts as large."""
+    monkeypatch.setattr(space, "LARGE", 1024 * 1024)
+
+
+def test_small_pages(path: Path, small_is_large: None) -> None:
+    """In a large database."""
+    execute(path, "PRAGMA page_size = 1024", WAL, *SCHEMA, MANY, "ANALYZE")
+    mended(path, found(path, "page-size", Severity.INFO))
+
+
+def test_a_tiny_cache(path: Path, small_is_large: None) -> None:
+    """Which the file itself gives to each connection."""
+    healthy(path)
+    execute(path, MANY, "ANALYZE", "PRAGMA default_cache_size = 2")
+    mended(path, found(path, "cache-size", Severity.WARNING))
+
+
+def test_a_cache_that_is_small_for_the_database(path: Path, small_is_large: None) -> None:
+    """That of this package; the line says what to set."""
+    healthy(path)
+    execute(path, "ANALYZE")
+    with path.open("r+b") as file:  # 4 GiB, of which the disk has nothing
+        file.truncate(4 * 1024**3)
+        file.seek(28)
+        file.write((2**20).to_bytes(4, "big"))
+    finding = next(each for each in examine(path, quick=True).findings if each.id == "cache-size")
+    assert finding.severity is Severity.INFO
+    assert finding.mend.startswith('pragmas={"cache_size": -41944}')
+
+
+def test_no_statistics(path: Path, small_is_large: None) -> None:
+    """In a large database that has indexes."""
+    healthy(path)
+    execute(path, MANY)
+    mended(path, found(path, "no-statistics", Severity.INFO))
+    execute(path, "DELETE FROM sqlite_stat1")
+    assert ids(path) == ["no-statistics"]
+
+
+def test_an_empty_file(path: Path) -> None:
+    """To SQLite that is a database; nothing else is said of it."""
+    path.touch()
+    found(path, "empty", Severity.INFO)
+    assert ids(path) == ["empty"]
+    assert path.stat().st_size == 0

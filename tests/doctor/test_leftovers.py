@@ -1,0 +1,116 @@
+"""Files that lie beside a database, or beside none."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase
+from sa_sqlite_pool.doctor import Severity, examine
+from tests.commanding import shell
+from tests.doctor.patients import SCHEMA, execute, found, healthy, ids, killed, mended
+from tests.helpers import create_items
+from tests.wal.others import OtherProcess
+
+
+def missing(path: Path) -> bool:
+    """Whether it says no more than that there is no such file."""
+    with pytest.raises(DatabaseNotUsableError, match=r"there is no file .*app.db; corr"):
+        examine(path)
+    return True
+
+
+def test_a_log_beside_no_database(path: Path) -> None:
+    """It may have the last commits, and SQLite deletes it with the next database of that name."""
+    healthy(path)
+    killed(path, "INSERT INTO parents VALUES (3, 'c')")
+    path.rename(path.with_name("moved.db"))
+    finding = found(path, "database-missing", Severity.ERROR)
+    assert f"there is {path}-wal, and no {path}" in finding.message
+    shell(finding.mend.partition("move it away: ")[2], path.parent)
+    assert Path(f"{path}-wal.old").exists()
+    shell(found(path, "left-behind", Severity.WARNING).mend, path.parent)
+    assert missing(path)
+
+
+def test_a_log_that_is_put_back(path: Path) -> None:
+    """The other way to mend it: with its database, everything is there."""
+    healthy(path)
+    killed(path, "INSERT INTO parents VALUES (3, 'c')")
+    path.rename(path.with_name("moved.db"))
+    assert "put the database" in found(path, "database-missing", Severity.ERROR).mend
+    path.with_name("moved.db").rename(path)
+    assert ids(path) == []
+
+
+def test_a_journal_beside_no_database(path: Path) -> None:
+    execute(path, *SCHEMA)
+    killed(path, "PRAGMA cache_size = 1", "BEGIN IMMEDIATE", "DELETE FROM parents")
+    path.unlink()
+    assert f"{path}-journal" in found(path, "database-missing", Severity.ERROR).message
+
+
+def test_an_index_beside_no_database(path: Path) -> None:
+    """There is nothing in it."""
+    Path(f"{path}-shm").write_bytes(bytes(32768))
+    Path(f"{path}-wal").touch()
+    finding = found(path, "left-behind", Severity.WARNING)
+    shell(finding.mend, path.parent)
+    assert missing(path)
+
+
+async def test_lock_files_beside_no_database(path: Path) -> None:
+    """They belong to a database, and are no leftovers beside it."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+    assert Path(f"{path}-turn").exists()
+    assert ids(path) == []
+    path.unlink()
+    shell(found(path, "lock-files", Severity.WARNING).mend, path.parent)
+    assert missing(path)
+
+
+def test_an_unfinished_copy(path: Path) -> None:
+    """Of a backup to another name, or a restore, that was killed; not one that goes on."""
+    healthy(path)
+    copy = Path(f"{path}.2026-05-01.unfinished")
+    copy.write_bytes(b"half")
+    with copy.open("rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        assert ids(path) == []
+    mended(path, found(path, "unfinished-copy", Severity.WARNING))
+    assert not copy.exists()
+
+
+def test_an_unfinished_copy_beside_no_database(path: Path) -> None:
+    Path(f"{path}.unfinished").write_bytes(b"half")
+    shell(found(path, "unfinished-copy", Severity.WARNING).mend, path.parent)
+    assert missing(path)
+
+
+def test_a_database_that_was_damaged(path: Path) -> None:
+    """A restore has kept it."""
+    healthy(path)
+    Path(f"{path}.damaged").write_bytes(b"damaged")
+    finding = found(path, "damaged-copy", Severity.INFO)
+    shell(finding.mend.partition(", once")[0], path.parent)
+    assert ids(path) == []
+
+
+@pytest.mark.parametrize("by", ["another", "none"])
+def test_a_database_that_was_replaced_in_use(path: Path, by: str) -> None:
+    """A process goes on with the old file: it is named, and it helps to end it."""
+    healthy(path)
+    with OtherProcess(path) as other:
+        assert other.execute("INSERT INTO parents VALUES (3, 'c')") == "[]"
+        for side in ("", "-wal", "-shm"):
+            os.unlink(f"{path}{side}")
+        if by == "another":
+            healthy(path)
+        finding = found(path, "replaced", Severity.ERROR)
+        assert other.name in finding.message
+        assert f"end {other.name}" in finding.mend
+    assert ids(path) == [] if by == "another" else missing(path)
