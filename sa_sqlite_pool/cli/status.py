@@ -39,14 +39,19 @@ def status(
     if json and watch:
         with contextlib.suppress(KeyboardInterrupt):
             for overview in _looks(database, interval):
-                sys.stdout.write(json_.dumps({"command": "status", **overview.as_dict()}) + "\n")
+                sys.stdout.write(json_.dumps({"command": "status", **_result(file, overview)}))
+                sys.stdout.write("\n")
                 sys.stdout.flush()
     elif json:
-        write_json("status", look_at(database).as_dict())
+        write_json("status", _result(file, look_at(database)))
     elif watch and console.is_terminal and not console.is_dumb_terminal:
         _watch(database, interval)
     else:
         console.print(frame(look_at(database)))
+
+
+def _result(file: Path, overview: Overview) -> dict[str, object]:
+    return {"path": str(file), **overview.as_dict()}
 
 
 def _watch(database: str, interval: float) -> None:

@@ -20,7 +20,7 @@ Numbers = Mapping[str, Any]
 _MOST_HOLDERS = 12
 _MINUTE = 60  # seconds
 _OUTSIDE = "outside this package"
-_TURN = "the turn"
+_IN_ORDER = ("writes", "waits", "reads")
 
 
 def frame(overview: Overview, before: Overview | None = None) -> RenderableType:
@@ -179,13 +179,13 @@ def _commits(found: Numbers) -> float:
 
 
 def _holders(overview: Overview) -> Table:
-    table = _table("pid", "has", "task", "for", "at", "last SQL")
+    table = _table("pid", "does", "task", "for", "at", "last SQL")
     held = [
         (answer.pid, what, holder)
         for answer, found in _answered(overview)
         for what, holder in _held(found)
     ]
-    held.sort(key=lambda one: (one[1] != _TURN, -_number(one[2], "seconds")))
+    held.sort(key=lambda one: (_IN_ORDER.index(one[1]), -_number(one[2], "seconds")))
     for pid, what, holder in held[:_MOST_HOLDERS]:
         table.add_row(
             str(pid),
@@ -203,9 +203,9 @@ def _holders(overview: Overview) -> Table:
 def _held(found: Numbers) -> Iterator[tuple[str, Numbers]]:
     turn = _part(found, "turn")
     if holder := _part(turn, "holder"):
-        yield _TURN, holder
+        yield "waits" if holder.get("waits_for") else "writes", holder
     for engine in _engines(found, "reader"):
-        yield from (("a reader", one) for one in engine.get("holders") or ())
+        yield from (("reads", one) for one in engine.get("holders") or ())
 
 
 def _doing(holder: Numbers) -> str:

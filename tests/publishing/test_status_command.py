@@ -56,8 +56,8 @@ def test_a_frame_names_the_writer_and_who_waits(path: Path, shown: Any) -> None:
         while "line" not in (output := shown(path)).partition("locks now")[2]:
             pass
         words = lines(output)
-        first = next(line for line in words if line[:3] == [str(one.pid), "the", "turn"])
-        second = next(line for line in words if line[:3] == [str(other.pid), "the", "turn"])
+        first = next(line for line in words if line[:2] == [str(one.pid), "writes"])
+        second = next(line for line in words if line[:2] == [str(other.pid), "waits"])
         assert "idle" in first
         assert first[-6:] == ["children.py:119", "INSERT", "INTO", "t", "VALUES", "(1)"]
         assert f"waits for process {one.pid}" in " ".join(second)
@@ -117,9 +117,11 @@ def test_the_document(path: Path, shown: Any) -> None:
         assert child.ask("write") == "written"
         found = json.loads(shown(path, "--json"))
         assert list(found) == [
-            *("command", "version", "database", "at", "size", "processes", "locks", "log")
+            *("command", "path", "version", "database", "at", "size"),
+            *("processes", "locks", "log"),
         ]
         assert (found["command"], found["version"]) == ("status", 1)
+        assert found["path"] == str(path)
         assert found["database"] == os.path.realpath(path)
         (process,) = found["processes"]
         assert list(process) == ["pid", "process", "since", "error", "statistics"]

@@ -99,9 +99,9 @@ def test_a_process_in_one_row() -> None:
     assert row[2:] == ["10.0", "s", "4", "1,300", "1.2", "s", "2/4", "4.0", "2.0"]
     turn, reader = (found for found in rows if found[:1] == ["4242"] and "task" in found)
     assert " ".join(turn) == (
-        "4242 the turn task 'import-42', idle for 2.0 s 12.3 s jobs.py:88 UPDATE items SET n = 1"
+        "4242 writes task 'import-42', idle for 2.0 s 12.3 s jobs.py:88 UPDATE items SET n = 1"
     )
-    assert " ".join(reader) == "4242 a reader task 'report' 1 h 05 min reports.py:7 SELECT 2"
+    assert " ".join(reader) == "4242 reads task 'report' 1 h 05 min reports.py:7 SELECT 2"
 
 
 def test_rates_are_those_between_two_frames() -> None:
@@ -173,5 +173,5 @@ def test_many_holders_are_counted() -> None:
     found = statistics().as_dict()
     found["engines"][0]["holders"] *= 30
     output = text_of(replace(EMPTY, processes=(answer(found),)))
-    assert output.count("a reader") == 11
+    assert output.count("reads") == 11
     assert "and 19 more" in output
