@@ -56,8 +56,7 @@ class Publisher:
     def renew_in_child(self) -> None:
         """Leave the socket to the parent process."""
         server, self._server = self._server, None
-        if server is not None and self._stop is not None:
-            self._stop.detach()
+        if server is not None:
             server.abandon()
 
 

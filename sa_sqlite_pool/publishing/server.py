@@ -42,7 +42,6 @@ class Server:
         self.path = addresses.new_path(file)
         self._file = file
         self._answer = answer
-        self._process = os.getpid()
         self._listener: socket.socket | None = None
         self._client: socket.socket | None = None
         with rest():  # or a child forked meanwhile would inherit descriptors it never closes
@@ -55,7 +54,7 @@ class Server:
 
     def stop(self) -> None:
         """Tell the thread to end, and remove the socket. From any thread, and at any time."""
-        if self._stopped or os.getpid() != self._process:
+        if self._stopped:
             return
         self._stopped = True
         os.close(self._tell)  # poll() reports the end of the pipe
