@@ -106,10 +106,12 @@ db = SQLiteDatabase(path)
 loop = asyncio.new_event_loop()
 loop.run_until_complete(db.open())
 loop.run_until_complete(published(path))
-if os.fork() == 0:
-    asyncio.run(in_child(db))
-    sys.exit()
-os.wait()
+for closes in (True, False):
+    if os.fork() == 0:
+        if closes:
+            asyncio.run(in_child(db))
+        sys.exit()
+    os.wait()
 print(len(loop.run_until_complete(ask_beside(path))))
 loop.run_until_complete(db.close())
 print(len(sockets(path)))
@@ -121,7 +123,7 @@ print(len(sockets(path)))
         timeout=60,
         check=True,
     )
-    assert done.stdout.split() == ["1", "1", "0"], done.stderr
+    assert (done.stdout.split(), done.stderr) == (["1", "1", "0"], "")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="needs a second user")
