@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import weakref
 from datetime import datetime, timezone
 from typing import Protocol, final
@@ -12,6 +13,8 @@ from ..system.forks import renew_after_fork
 from . import addresses
 from .documents import encode
 from .server import Server
+
+logger = logging.getLogger("sa_sqlite_pool")
 
 # For a thread that is in the middle of an answer; it ends by itself afterwards.
 _END_SECONDS = 0.2
@@ -40,11 +43,16 @@ class Publisher:
 
     def open(self, file: str) -> None:
         """Publish, at a socket beside ``file``, if the system can. Starts a thread, and returns."""
-        if self._server is None and addresses.supported:
-            since = datetime.now(timezone.utc)
-            self._server = Server(file, functools.partial(_answer, self._database, since))
-            self._stop = weakref.finalize(self, self._server.stop)
-            self._server.start()
+        if self._server is not None or not addresses.supported:
+            return
+        since = datetime.now(timezone.utc)
+        try:
+            server = Server(file, functools.partial(_answer, self._database, since))
+            server.start()
+        except (OSError, RuntimeError) as error:  # no more descriptors or threads
+            logger.debug("%s is not published: %s", file, error)
+            return
+        self._server, self._stop = server, weakref.finalize(self, server.stop)
 
     def close(self) -> None:
         """End the publication, and remove the socket."""

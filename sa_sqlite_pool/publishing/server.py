@@ -50,7 +50,12 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="sa_sqlite_pool-status", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Start the thread; raise ``RuntimeError`` if the system has no more."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.abandon()
+            raise
 
     def stop(self) -> None:
         """Tell the thread to end, and remove the socket. From any thread, and at any time."""
@@ -66,7 +71,10 @@ class Server:
         self._thread.join(timeout)
 
     def abandon(self) -> None:
-        """Close what a child process has inherited, which leaves the socket to the parent."""
+        """Close all that is open, where there is no thread: in a child process, for example.
+
+        This leaves the socket to the parent.
+        """
         if not self._stopped:
             self._stopped = True
             os.close(self._tell)

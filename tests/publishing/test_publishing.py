@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.publishing import addresses, server
+from sa_sqlite_pool.publishing.publisher import Publisher
 from tests.helpers import files_beside, until
 from tests.publishing.looking import ask, ask_beside, make_old, published, sockets
 
@@ -188,6 +189,34 @@ async def test_where_no_socket_can_be_made(
                 assert await session.scalar(text("SELECT 1")) == 1
     said = [record.message for record in caplog.records if "published" in record.message]
     assert said == [f"{os.path.realpath(path)} is not published: [Errno 13] Permission denied"]
+
+
+@pytest.mark.parametrize("lacking", ["descriptors", "threads"])
+def test_a_system_at_its_limits(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lacking: str
+) -> None:
+    """Without a descriptor or a thread to spare, the database opens all the same."""
+
+    def pipe() -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    publisher = Publisher(SQLiteDatabase(path))
+    if lacking == "descriptors":
+        monkeypatch.setattr(os, "pipe", pipe)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", start)
+    with caplog.at_level(logging.DEBUG, "sa_sqlite_pool"):
+        publisher.open(str(path))
+        publisher.close()
+    assert [record.message.split(": ")[0] for record in caplog.records] == [
+        f"{path} is not published"
+    ]
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 # -- names -------------------------------------------------------------------------------------
