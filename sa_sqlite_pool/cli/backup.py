@@ -24,13 +24,8 @@ def backup(
 ) -> None:
     """Copy a database while it is used. The copy is verified, and complete or not there at all."""
     began = time.monotonic()
-    with bar() as progress:
-        task = progress.add_task("backup", total=None)
-        asyncio.run(
-            _backup(
-                file, target, lambda done, total: progress.update(task, completed=done, total=total)
-            )
-        )
+    with bar("backup") as progress:
+        asyncio.run(_backup(file, target, progress))
     seconds, size = time.monotonic() - began, target.stat().st_size
     if json:
         result = {"path": str(file), "target": str(target), "bytes": size}

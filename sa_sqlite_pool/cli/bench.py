@@ -16,6 +16,7 @@ from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
 from ..database import SQLiteDatabase
+from ..doctor.findings import plural
 from ..errors import ConfigurationError, ForbiddenWriteError
 from .contenders import Contender, Measured, ReaderEngine, RunReadCore, Stock, Synchronous
 from .files import FileArgument, pragmas_of, url_of
@@ -38,12 +39,7 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Measure a read of yours: stock SQLAlchemy, this package, synchronous SQLAlchemy."""
-    with bar() as progress, _left_as_found(file):
-        task = progress.add_task("bench", total=None)
-
-        def step(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
+    with bar("bench") as step, _left_as_found(file):
         rows, results = asyncio.run(_run(file, statement, seconds, tasks, step))
     if json:
         write_json(
@@ -137,7 +133,7 @@ def _left_as_found(file: Path) -> Iterator[None]:
 
 def _show(rows: int, results: Results) -> None:
     stock = median(one.per_second for one in results["stock"])
-    table = Table(title=f"{rows:,} rows each time", title_justify="left")
+    table = Table(title=f"{plural(rows, 'row')} each time", title_justify="left")
     table.add_column("contender")
     for heading in ("reads/s", "times stock", "process time each"):
         table.add_column(heading, justify="right")

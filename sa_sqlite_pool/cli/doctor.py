@@ -26,8 +26,7 @@ def doctor(
     json: JsonOption = False,
 ) -> None:
     """Find what is wrong with a database, and what mends it. Changes nothing."""
-    with bar() as progress:
-        progress.add_task("quick_check" if quick else "integrity_check", total=None)
+    with bar("quick_check" if quick else "integrity_check"):
         report = examine(file, quick=quick)
     if json:
         write_json("doctor", as_json(report))

@@ -11,16 +11,26 @@ import typer
 from sqlalchemy import URL
 
 from ..database import SQLiteDatabase
+from ..doctor.findings import Subject
 from ..doctor.header import check_readable, read_header
+from ..doctor.leftovers import check_beside
+from ..errors import DatabaseNotUsableError
 from ..settings import PragmaValue
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The database.")]
 
 
 def pragmas_of(path: Path) -> dict[str, PragmaValue]:
-    """Return what keeps the journal mode of the database ``path``; raise if it is none."""
+    """Return what keeps the journal mode of the database ``path``; raise if it is none.
+
+    Raises, too, where SQLite would apply the log of another database to it.
+    """
     check_readable(str(path))
-    header = read_header(os.path.realpath(path))
+    subject = Subject(str(path), os.path.realpath(path))
+    header = read_header(subject.file)
+    for finding in check_beside(subject, header):
+        if finding.id == "foreign-log":
+            raise DatabaseNotUsableError(f"{finding.message}; {finding.mend}")
     return {} if header is None or header.wal else {"journal_mode": "DELETE"}
 
 

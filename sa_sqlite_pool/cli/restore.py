@@ -23,15 +23,8 @@ def restore(
 ) -> None:
     """Put a backup in the place of a database that no process uses."""
     began = time.monotonic()
-    with bar() as progress:
-        task = progress.add_task("restore", total=None)
-        asyncio.run(
-            restoring.restore(
-                backup,
-                file,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-        )
+    with bar("restore") as progress:
+        asyncio.run(restoring.restore(backup, file, progress=progress))
     seconds, size = time.monotonic() - began, file.stat().st_size
     if json:
         result = {"backup": str(backup), "path": str(file), "bytes": size}

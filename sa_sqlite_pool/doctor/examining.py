@@ -17,6 +17,7 @@ meanwhile:
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -52,6 +53,11 @@ _TRIES = 3
 # SQLite calls a progress handler after so many of its instructions, a few milliseconds.
 _INSTRUCTIONS = 100_000
 
+# What a connection without the application's functions, collations and extensions is told.
+_OF_APPLICATION = re.compile(
+    r"(no such|unknown) (collation sequence|function|module|tokenizer)", re.IGNORECASE
+)
+
 # Nothing of the content can be read then.
 _UNREADABLE = frozenset({"hot-journal", "foreign-log", "log-without-index"})
 
@@ -75,8 +81,8 @@ def examine(
     subject = Subject(given, os.path.realpath(given))
     if (missing := _check_file(subject)) is not None:
         return missing
-    if os.path.getsize(subject.file) == 0 and not os.path.exists(f"{subject.file}-wal"):
-        return _report(subject, [_empty(subject)])
+    if os.path.getsize(subject.file) == 0:
+        return _report(subject, [*check_beside_missing(subject)] or [_empty(subject)])
     return _Examination(subject, read_header(subject.file), quick, on_progress).run()
 
 
@@ -210,16 +216,35 @@ class _Examination:
 
     def _in_content(self, connection: sqlite3.Connection, content: _Content) -> Iterator[Finding]:
         assert content.figures is not None
+        subject, figures = self._subject, content.figures
         rows(connection, "SELECT 1 FROM sqlite_master LIMIT 1")
-        found = list(check_integrity(connection, self._subject, self._pragma))
-        content.checked = self._pragma
+        found = list(self._as_far_as_known(check_integrity(connection, subject, self._pragma)))
+        if not any(finding.id == "own-functions" for finding in found):
+            content.checked = self._pragma
         yield from found
-        if not is_doubtful(self._subject):  # where the other modes are the better choice
-            yield from check_journal_mode(self._subject, content.figures.journal_mode)
-        yield from check_space(connection, self._subject, content.figures)
-        if not found:  # or it would be found once more, in other words
-            yield from check_foreign_keys(connection, self._subject)
-            yield from check_indexes(connection, self._subject)
+        if not is_doubtful(subject):  # where the other modes are the better choice
+            yield from check_journal_mode(subject, figures.journal_mode)
+        yield from check_space(connection, subject, figures)
+        if not any(finding.severity is Severity.ERROR for finding in found):  # or twice the same
+            if not found:
+                yield from self._as_far_as_known(check_foreign_keys(connection, subject))
+            yield from check_indexes(connection, subject)
+
+    def _as_far_as_known(self, check: Iterator[Finding]) -> Iterator[Finding]:
+        """Yield what is found; say so where that takes what only the application registers."""
+        try:
+            yield from check
+        except sqlite3.OperationalError as error:
+            if not _OF_APPLICATION.search(str(error)):
+                raise
+            yield Finding(
+                "own-functions",
+                Severity.WARNING,
+                f"the database needs what only its application registers ({error}); its structure "
+                "and foreign keys were not examined as a whole",
+                f"on a connection of the application: PRAGMA {self._pragma}, and PRAGMA "
+                "foreign_key_check",
+            )
 
     def _tick(self) -> int:
         """Note what other processes do; return whether SQLite is to stop."""
@@ -249,6 +274,14 @@ class _Examination:
                 Severity.ERROR,
                 f"SQLite cannot read the content, and says: {error}",
                 f"run this as the owner of the database: sudo {subject.command('doctor')}",
+            )
+        if "malformed database schema" in str(error):
+            return Finding(
+                "malformed-schema",
+                Severity.ERROR,
+                f"SQLite {sqlite3.sqlite_version}, which is the one here, cannot read the schema "
+                f"({error}): a newer SQLite has made it, or it is damaged",
+                f"examine it with the newest SQLite; if that cannot read it: {subject.restore()}",
             )
         if "not a database" in str(error):
             raise NotADatabaseError(

@@ -20,15 +20,18 @@ _OF_PACKAGE = ("-turn", "-line")
 
 
 def check_beside_missing(subject: Subject) -> Iterator[Finding]:
-    """Find the files of a database that is not there. Yields nothing if there are none."""
+    """Find the files of a database that is not there, or is empty; nothing if there are none."""
+    if any(locks_on(subject.file)):  # a process is about to create it
+        return
+    gone = f"nothing in {subject.path}" if os.path.exists(subject.file) else f"no {subject.path}"
     left = [side for side in _OF_SQLITE if os.path.exists(f"{subject.file}{side}")]
     if with_content := [side for side in left if _has_content(f"{subject.file}{side}", side)]:
         names = " and ".join(f"{subject.path}{side}" for side in with_content)
         yield Finding(
             "database-missing",
             Severity.ERROR,
-            f"there is {names}, and no {subject.path}: what was committed last may be in there, "
-            "and SQLite deletes it as soon as a database of that name is created",
+            f"there is {names}, and {gone}: what was committed last may be in there, "
+            "and SQLite deletes it when a database of that name is used",
             "put the database that it belongs to back beside it, or move it away: "
             + _move(f"{subject.path}{side}" for side in with_content),
         )
@@ -37,16 +40,16 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
             "left-behind",
             Severity.WARNING,
             f"there is {' and '.join(f'{subject.path}{side}' for side in left)}, which is empty or "
-            f"an index only, and no {subject.path}",
+            f"an index only, and {gone}",
             _remove(f"{subject.path}{side}" for side in left),
         )
     own = [side for side in _OF_PACKAGE if os.path.exists(f"{subject.file}{side}")]
-    if own:
+    if own and not os.path.exists(subject.file):
         yield Finding(
             "lock-files",
             Severity.WARNING,
             f"there is {' and '.join(f'{subject.path}{side}' for side in own)}, which processes "
-            f"that write take turns with, and no {subject.path}",
+            f"that write take turns with, and {gone}",
             _remove(f"{subject.path}{side}" for side in own),
         )
     yield from check_copies(subject)
@@ -99,7 +102,7 @@ def _check_log(subject: Subject, header: Header, page_size: int) -> Iterator[Fin
         "foreign-log",
         Severity.ERROR,
         f"{subject.path}-wal is the log of another database: {why}. SQLite would apply it to this "
-        "one, and corrupt it. The content was not examined",
+        "one, and corrupt it. The content was not read",
         "before anything opens the database, move the log away: "
         + _move([f"{subject.path}-wal"], also=[f"{subject.path}-shm"]),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commanding import ROOT
+from tests.doctor.patients import healthy
 
 
 def test_the_entry_point_is_there() -> None:
@@ -76,3 +79,26 @@ def test_without_the_extra(tmp_path: Path, missing: str) -> None:
         f"sa-sqlite-pool: {missing} is not installed, which the command needs: "
         "pip install 'sa-sqlite-pool[cli]'\n"
     )
+
+
+def test_a_bar_for_whoever_looks(path: Path) -> None:
+    """It goes to stderr, and only to a terminal; stdout is that of a script."""
+    pty = pytest.importorskip("pty", reason="there are no such terminals here")
+    healthy(path)
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "sa_sqlite_pool", "doctor", str(path), "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        timeout=60,
+        check=True,
+    )
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while chunk := os.read(ours, 65536):
+            seen += chunk
+    os.close(ours)
+    assert b"integrity_check" in seen
+    assert json.loads(done.stdout)["findings"] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commanding import run
-from tests.doctor.patients import healthy
+from tests.doctor.patients import SCHEMA, execute, healthy, killed
 
 FAILED, USAGE = 3, 4
 
@@ -51,6 +51,19 @@ def test_files_that_are_no_databases(tmp_path: Path, command: str) -> None:
             f"{name} is not an SQLite database, or it is encrypted; it was not changed" in message
         )
         assert "decrypt a copy" in message
+
+
+@pytest.mark.parametrize("command", ["checkpoint", "backup", "bench"])
+def test_the_log_of_another_database(path: Path, command: str) -> None:
+    """It is not applied: the database and the log stay as they are."""
+    healthy(path)
+    killed(path, "INSERT INTO parents VALUES (3, 'c')")
+    execute(path.with_name("new.db"), "PRAGMA page_size = 8192", *SCHEMA)
+    path.with_name("new.db").replace(path)
+    before = path.read_bytes()
+    words = [word.format("app.db") for word in COMMANDS[command]]
+    assert "app.db-wal is the log of another database" in refused(path.parent, *words)
+    assert path.read_bytes() == before
 
 
 def test_restore(path: Path) -> None:

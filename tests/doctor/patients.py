@@ -12,9 +12,15 @@ from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pytest
+
 from sa_sqlite_pool.doctor import Finding, Severity, examine
 from tests.children import Child
 from tests.commanding import shell
+
+on_linux = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="the system does not tell who has locks"
+)
 
 SCHEMA = (
     "CREATE TABLE parents (id INTEGER PRIMARY KEY, name TEXT)",

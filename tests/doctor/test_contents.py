@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,33 @@ def test_a_corrupt_schema(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:100] + b"\xff" * 200 + content[300:])
     assert "SQLite says: " in found(path, "damaged", Severity.ERROR).message
+    assert examine(path).checked is None
+
+
+def test_a_schema_of_another_sqlite(path: Path) -> None:
+    """It says that it may be newer, and calls nothing damaged."""
+    healthy(path)
+    execute(
+        path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE parents (id) AND MORE'"
+        " WHERE name = 'parents'",
+    )
+    assert "a newer SQLite has made it" in found(path, "malformed-schema", Severity.ERROR).message
+    assert ids(path) == ["malformed-schema"]
+
+
+def test_what_only_the_application_has(path: Path) -> None:
+    """An index by a collation of its own: the rest is examined."""
+    healthy(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.create_collation("german", lambda one, other: (one > other) - (one < other))
+        connection.execute("CREATE INDEX ix_name ON parents (name COLLATE german)")
+    execute(path, "DROP INDEX ix_children_parent_id")
+    finding = found(path, "own-functions", Severity.WARNING)
+    assert "german" in finding.message
+    assert "PRAGMA integrity_check" in finding.mend
+    assert ids(path) == ["own-functions", "foreign-key-without-index"]
     assert examine(path).checked is None
 
 

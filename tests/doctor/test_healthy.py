@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.doctor import Report, examine
-from tests.doctor.patients import SCHEMA, WAL, execute, healthy, killed, numbers
+from tests.doctor.patients import SCHEMA, WAL, execute, healthy, killed, numbers, on_linux
 from tests.helpers import create_items
 from tests.wal.others import OtherProcess
 
@@ -60,6 +62,7 @@ def test_of_a_killed_process(path: Path) -> None:
     assert report.log_bytes > 0
 
 
+@on_linux
 def test_in_use(path: Path) -> None:
     """Another process has it open; its lock is in the report."""
     healthy(path)
@@ -137,6 +140,20 @@ async def test_locks_of_this_process_stay(path: Path) -> None:
             with OtherProcess(path) as other:
                 assert other.execute("PRAGMA busy_timeout = 0") == "[(0,)]"
                 assert other.execute("BEGIN IMMEDIATE") == "database is locked"
+
+
+@on_linux
+def test_locks_of_this_process_stay_without_wal(path: Path) -> None:
+    """There they are on the database itself, and a descriptor that is closed would drop them."""
+    execute(path, *SCHEMA)
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as own,
+        OtherProcess(path) as other,
+    ):
+        own.execute("BEGIN IMMEDIATE")
+        assert [finding.id for finding in examine(path).findings] == ["journal-mode"]
+        assert other.execute("PRAGMA busy_timeout = 0") == "[(0,)]"
+        assert other.execute("BEGIN IMMEDIATE") == "database is locked"
 
 
 def test_progress(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -11,9 +10,12 @@ import pytest
 from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase
 from sa_sqlite_pool.doctor import Severity, examine
 from tests.commanding import shell
-from tests.doctor.patients import SCHEMA, execute, found, healthy, ids, killed, mended
+from tests.doctor.patients import SCHEMA, execute, found, healthy, ids, killed, mended, on_linux
 from tests.helpers import create_items
 from tests.wal.others import OtherProcess
+
+fcntl = pytest.importorskip("fcntl", reason="there are no such locks here")
+pytestmark = on_linux
 
 
 def missing(path: Path) -> bool:
@@ -44,6 +46,25 @@ def test_a_log_that_is_put_back(path: Path) -> None:
     assert "put the database" in found(path, "database-missing", Severity.ERROR).mend
     path.with_name("moved.db").rename(path)
     assert ids(path) == []
+
+
+def test_a_log_beside_an_empty_file(path: Path) -> None:
+    """As after ``> app.db``, or a copy that failed; SQLite would delete the log."""
+    healthy(path)
+    killed(path, "INSERT INTO parents VALUES (3, 'c')")
+    path.write_bytes(b"")
+    finding = found(path, "database-missing", Severity.ERROR)
+    assert f"{path}-wal, and nothing in {path}: " in finding.message
+    assert Path(f"{path}-wal").stat().st_size > 0
+
+
+def test_a_database_that_is_being_created(path: Path) -> None:
+    """Its journal is no leftover."""
+    with OtherProcess(path) as other:
+        for statement in ("BEGIN IMMEDIATE", "CREATE TABLE t (id)"):
+            assert other.execute(statement) == "[]"
+        assert (path.stat().st_size, Path(f"{path}-journal").exists()) == (0, True)
+        assert ids(path) == ["empty"]
 
 
 def test_a_journal_beside_no_database(path: Path) -> None:

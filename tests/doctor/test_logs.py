@@ -9,9 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.doctor import Severity, examine, log
+from sa_sqlite_pool.doctor import Severity, examine, examining, log
 from tests.commanding import shell
-from tests.doctor.patients import SCHEMA, WAL, execute, found, healthy, ids, killed, mended, numbers
+from tests.doctor.patients import (
+    SCHEMA,
+    WAL,
+    execute,
+    found,
+    healthy,
+    ids,
+    killed,
+    mended,
+    numbers,
+    on_linux,
+)
 from tests.wal.others import OtherProcess
 
 MUCH = f"{numbers(700)} INSERT INTO parents (name) SELECT randomblob(3000) FROM n"
@@ -31,6 +42,7 @@ def test_journal_mode(path: Path, mode: str) -> None:
     mended(path, finding)
 
 
+@on_linux
 def test_a_log_that_a_reader_pins(path: Path, low_limit: None) -> None:
     """The process that reads is named; without it, the command truncates the log."""
     healthy(path)
@@ -111,6 +123,7 @@ def test_a_hot_journal(path: Path) -> None:
     mended(path, finding, left=["journal-mode"])
 
 
+@on_linux
 def test_a_journal_in_use(path: Path) -> None:
     """That of a transaction which goes on is none of those."""
     execute(path, *SCHEMA)
@@ -119,6 +132,17 @@ def test_a_journal_in_use(path: Path) -> None:
         assert writer.execute("INSERT INTO parents VALUES (3, 'c')") == "[]"
         assert Path(f"{path}-journal").exists()
         assert ids(path) == ["journal-mode", "write-lock"]
+
+
+@on_linux
+def test_a_journal_that_is_written_to_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is that of a transaction which is too large for its cache, and locks all others out."""
+    monkeypatch.setattr(examining, "BUSY_SECONDS", 0.05)
+    execute(path, *SCHEMA)
+    with OtherProcess(path) as writer:
+        for statement in ("PRAGMA cache_size = 1", "BEGIN IMMEDIATE", MUCH):
+            assert writer.execute(statement) == "[]"
+        assert ids(path) == ["exclusive-lock", "write-lock"]
 
 
 def test_opened_while_it_is_examined(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,11 @@ from tests.doctor.patients import (
     healthy,
     ids,
     killed,
+    on_linux,
 )
 from tests.wal.others import PACKAGE, OtherProcess
+
+pytestmark = on_linux
 
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs another user's files"
