@@ -121,6 +121,8 @@ def test_the_document(path: Path, shown: Any) -> None:
             *("processes", "locks", "log"),
         ]
         assert (found["command"], found["version"]) == ("status", 1)
+        page = (Path(__file__).parents[2] / "docs" / "status.md").read_text()
+        assert [key for key in found if f"`{key}`" not in page] == []
         assert found["path"] == str(path)
         assert found["database"] == os.path.realpath(path)
         (process,) = found["processes"]
