@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sa_sqlite_pool.publishing import addresses
 from sa_sqlite_pool.publishing.asking import Answer, ask_all
+from tests.children import Child
 from tests.helpers import until
 
 
@@ -36,3 +37,10 @@ def make_old(socket: str) -> None:
     """Make a socket as old as one that its process must listen at by now."""
     then = time.time() - 60
     os.utime(socket, (then, then))
+
+
+def stop(child: Child, path: Path) -> None:
+    """Stop the process, and wait until its threads have: they go on for a moment."""
+    child.stop()
+    while any(found.pid == child.pid and found.statistics for found in ask(path, 0.2)):
+        pass

@@ -13,7 +13,7 @@ import pytest
 
 from tests.children import Child, needs_fork_server
 from tests.publishing import programs
-from tests.publishing.looking import ask, make_old, sockets
+from tests.publishing.looking import ask, make_old, sockets, stop
 
 pytestmark = needs_fork_server
 
@@ -52,7 +52,7 @@ def test_a_killed_process_leaves_nothing_to_see(path: Path, child: Child) -> Non
 
 def test_a_stopped_process_does_not_answer(path: Path, child: Child) -> None:
     """It is named all the same, also when it has had more questions than it can keep."""
-    child.stop()
+    stop(child, path)
     for timeout in (0.2, *[0.01] * 20):
         (answer,) = ask(path, timeout)
         assert (answer.pid, answer.statistics) == (child.pid, None)

@@ -21,7 +21,7 @@ from sa_sqlite_pool.errors import DatabaseNotUsableError
 from sa_sqlite_pool.publishing.overview import Overview, look_at
 from tests.children import Child, needs_fork_server
 from tests.publishing import programs
-from tests.publishing.looking import sockets
+from tests.publishing.looking import sockets, stop
 
 pytestmark = needs_fork_server
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs the system's list of locks")
@@ -29,7 +29,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs the system'
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "_width", 300)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_stopped_process_is_shown(path: Path, shown: Any) -> None:
     """Beside those that answer."""
     with Child(programs.opens, path) as one, Child(programs.opens, path) as other:
         assert [one.hear(), other.hear()] == ["open", "open"]
-        other.stop()
+        stop(other, path)
         output = shown(path)
         assert "2 processes, 1 without an answer" in output
         (line,) = [line for line in output.splitlines() if "does not answer within 1 s" in line]
