@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import weakref
 from datetime import datetime, timezone
 from typing import Protocol, final
@@ -13,8 +12,6 @@ from ..system.forks import renew_after_fork
 from . import addresses
 from .documents import encode
 from .server import Server
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 # For a thread that is in the middle of an answer; it ends by itself afterwards.
 _END_SECONDS = 0.2
@@ -49,8 +46,7 @@ class Publisher:
         try:
             server = Server(file, functools.partial(_answer, self._database, since))
             server.start()
-        except (OSError, RuntimeError) as error:  # no more descriptors or threads
-            logger.debug("%s is not published: %s", file, error)
+        except (OSError, RuntimeError):  # no more descriptors or threads
             return
         self._server, self._stop = server, weakref.finalize(self, server.stop)
 

@@ -8,7 +8,6 @@ waits for the disk.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
 import socket
@@ -20,8 +19,6 @@ from typing import final
 from ..system.forks import rest
 from . import addresses
 from .peers import peer_of
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 _WAITING = 16  # connections that wait to be accepted
 _SEND_SECONDS = 1.0
@@ -88,8 +85,8 @@ class Server:
             self._listen()
             self._serve()
             addresses.remove_stale(self._file)
-        except OSError as error:
-            logger.debug("%s is not published: %s", self._file, error)
+        except OSError:
+            pass  # no socket can be made there, and nothing depends on it
         finally:
             if self._listener is not None:
                 self._remove()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import signal
 import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -56,11 +56,12 @@ def fork_a_child() -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # other threads: from Python 3.12 on
         child = os.fork()
     if child == 0:
-        time.sleep(60)
+        signal.alarm(60)
+        signal.pause()
         os._exit(0)
     return child
 
 
 def _until_published(path: Path) -> None:
     while not any(f"-{os.getpid()}-" in name for name in sockets(path)):
-        time.sleep(0.001)
+        pass
