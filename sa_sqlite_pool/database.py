@@ -30,6 +30,7 @@ from .pools.base import FairPool
 from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
 from .pools.statistics import statistics_of
 from .prepared.api import PreparesReads
+from .publishing.publisher import Publisher
 from .sessions.given_out import GuardedSessionmaker, SessionBlock
 from .sessions.lean import LeanEngine
 from .sessions.maker import sessionmaker_options
@@ -101,6 +102,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
     :param keep_wal: leave the ``-wal`` and ``-shm`` files in place when the last connection is
         closed, as Litestream and other replicators need it; otherwise SQLite runs a checkpoint and
         removes them
+    :param publish_status: answer ``sa-sqlite-pool status``, at a socket beside the database that
+        only this user may use; False makes none
     :param session_class: a class of the application's, any subclass of ``AsyncSession``, such as
         SQLModel's, for :meth:`read`, :meth:`write` and :attr:`sessionmaker`; and its synchronous
         one for :meth:`run_read` and :meth:`run_write`
@@ -131,6 +134,7 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING,
         slow_statement_warning: float | None = None,
         keep_wal: bool = False,
+        publish_status: bool = True,
         group_commit: bool = True,
         session_class: type[AsyncSession] = RoutedAsyncSession,
         **engine_options: Any,
@@ -183,6 +187,7 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         beneath = Session if issubclass(own, RoutedSession) else own
         self._closures = Closures(groups, self.reader_engine, self._label, session_class=beneath)
         self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
+        self._publisher = Publisher(self) if publish_status else None
         self._state = State.NEW
         self._closing: asyncio.Future[None] | None = None
         self._closed: Future[None] = Future()
@@ -204,6 +209,7 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
                 raise
             if self._state is State.NEW:  # not closed meanwhile
                 self._state = State.OPEN
+                self._publish()
         if self._state is not State.OPEN:
             raise self._not_open()
         return self
@@ -214,6 +220,11 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
                 pass
         if self._keeper is not None:
             await self._keeper.settle()
+
+    def _publish(self) -> None:
+        file = None if self._private_directory is not None else self._pools[1].published_file
+        if self._publisher is not None and file is not None:
+            self._publisher.open(file)
 
     async def close(self, timeout: float | None = None) -> None:
         """Close both engines. Return in bounded time, whatever is going on.
@@ -273,6 +284,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
             await engine.dispose()
         if keeper is not None:
             keeper.monitor.size()  # closes a log that is gone
+        if self._publisher is not None:
+            self._publisher.close()
         if self._private_directory is not None:
             self._private_directory.remove()
 

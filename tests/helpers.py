@@ -120,8 +120,8 @@ class SleepingFunction:
 
 
 def files_beside(path: Path) -> set[str]:
-    """All files there but those that processes lock, which stay."""
-    names = {entry.name for entry in path.parent.iterdir()}
+    """All files there but those that processes lock, which stay, and sockets, which come late."""
+    names = {entry.name for entry in path.parent.iterdir() if not entry.is_socket()}
     return {name for name in names if not name.endswith(("-turn", "-line"))}
 
 

@@ -24,6 +24,7 @@ FLOORS = [
     "turn",
     "slow_statements",
     "files",
+    "publishing",
     "sqlite",
     "execution",
     "transactions",

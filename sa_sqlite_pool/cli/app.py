@@ -14,14 +14,15 @@ from .checkpoint import checkpoint
 from .doctor import doctor
 from .output import ExitCode, fail, sentence
 from .restore import restore
+from .status import status
 
 app = typer.Typer(
     name="sa-sqlite-pool",
-    help="Examine, copy and measure SQLite databases.",
+    help="Examine, watch, copy and measure SQLite databases.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (doctor, checkpoint, backup, restore, bench):
+for _command in (doctor, status, checkpoint, backup, restore, bench):
     app.command()(_command)
 
 # Its name differs from one version of Typer to the next: that of click, or of a copy of it.

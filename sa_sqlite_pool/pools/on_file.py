@@ -27,6 +27,15 @@ class OnFile:
         return found
 
     @property
+    def published_file(self) -> str | None:
+        """The file beside which other processes may find a socket of this one; None if not to be.
+
+        Sockets belong to one machine, and calls may wait where a server keeps the file.
+        """
+        own = self._connector
+        return self.database_file.file if own.location.writable and not own.site.doubtful else None
+
+    @property
     def keeper(self) -> WalKeeper | None:
         """The keeper of the file's log; None if there is no log to keep."""
         return self._keeper if self._connector.has_log else None

@@ -277,6 +277,17 @@ class ObserverFailed(Event):
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class StatisticsFailed(Event):
+    """The live page cannot show a database. Again once it could."""
+
+    name = "statistics_failed"
+    level = logging.ERROR
+
+    error: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class MountedAlone(Event):
     """The database is mounted by itself, without its log. Once a file."""
 
@@ -316,5 +327,6 @@ EVENTS: tuple[type[Event], ...] = (
     MountedAlone,
     DamagedDatabaseKept,
     ObserverFailed,
+    StatisticsFailed,
 )
 """All of them, in the order of ``docs/logging.md``."""

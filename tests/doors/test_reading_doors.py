@@ -141,7 +141,7 @@ class House:
     @property
     def fingerprint(self) -> dict[str, str]:
         found = {}
-        for file in sorted(self.path.parent.iterdir()):
+        for file in sorted(filter(Path.is_file, self.path.parent.iterdir())):  # and no socket
             if not file.name.endswith(("-shm", "-turn", "-line")):
                 found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
         return found

@@ -16,8 +16,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import sa_sqlite_pool
-from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool, restore
+from sa_sqlite_pool import (
+    DatabaseStatistics,
+    ReaderPool,
+    SQLiteDatabase,
+    SQLitePool,
+    WriterPool,
+    restore,
+)
 from sa_sqlite_pool.files import site
+from sa_sqlite_pool.integrations.live.history import History
 from sa_sqlite_pool.reporting import events
 from sa_sqlite_pool.reporting.events import EVENTS, Event
 from sa_sqlite_pool.system import mounts
@@ -99,6 +107,14 @@ async def fail_to_observe(path: Path, records: Records, _: pytest.MonkeyPatch) -
 async def read(db: SQLiteDatabase) -> None:
     async with db.reader_engine.connect():
         pass
+
+
+@emits(events.StatisticsFailed)
+async def fail_to_show(path: Path, records: Records, _: pytest.MonkeyPatch) -> None:
+    def fail() -> DatabaseStatistics:
+        raise ValueError("no statistics")
+
+    History("app.db", fail).sample(0.0)
 
 
 @emits(events.SlowStatement)

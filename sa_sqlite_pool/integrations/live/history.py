@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import heapq
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from ...errors import DatabaseClosedError
+from ...reporting.events import StatisticsFailed, log
 from ...stats.database import DatabaseStatistics
 from ...stats.engines import EngineStatistics
 from ...stats.lines import Waits
-
-logger = logging.getLogger("sa_sqlite_pool")
 
 Source = Callable[[], DatabaseStatistics]
 Point = list[float | None]
@@ -66,7 +64,8 @@ class History:
             self._fail(str(error))
         except Exception as error:
             if self._problem is None:
-                logger.exception("no statistics of %s", self._name)
+                event = StatisticsFailed(database=self._name, error=repr(error))
+                log(event, "no statistics of %s", self._name, error=error)
             self._fail(f"{type(error).__name__}: {error}")
         else:
             self._take(at, now)

@@ -1,0 +1,74 @@
+"""The publication of a database's statistics, from its opening to its closing."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from datetime import datetime, timezone
+from typing import Protocol, final
+
+from ..stats.database import DatabaseStatistics
+from ..system.forks import renew_after_fork
+from . import addresses
+from .documents import encode
+from .server import Server
+
+# For a thread that is in the middle of an answer; it ends by itself afterwards.
+_END_SECONDS = 0.2
+
+
+class Published(Protocol):
+    """An object whose statistics are published."""
+
+    def statistics(self) -> DatabaseStatistics:
+        """Return them. Called in another thread."""
+
+
+@final
+class Publisher:
+    """The publication of the statistics of ``database``, to which it keeps a weak reference.
+
+    It ends with :meth:`close`, with this object, or with the process. A child process does not
+    publish what its parent has opened.
+    """
+
+    def __init__(self, database: Published) -> None:
+        self._database = weakref.ref(database)
+        self._server: Server | None = None
+        self._stop: weakref.finalize[[], Publisher] | None = None
+        renew_after_fork(self)
+
+    def open(self, file: str) -> None:
+        """Publish, at a socket beside ``file``, if the system can. Starts a thread, and returns."""
+        if self._server is not None or not addresses.supported:
+            return
+        since = datetime.now(timezone.utc)
+        try:
+            server = Server(file, functools.partial(_answer, self._database, since))
+            server.start()
+        except (OSError, RuntimeError):  # no more descriptors or threads
+            return
+        self._server, self._stop = server, weakref.finalize(self, server.stop)
+
+    def close(self) -> None:
+        """End the publication, and remove the socket."""
+        server, self._server = self._server, None
+        if server is not None and self._stop is not None:
+            self._stop()
+            server.join(_END_SECONDS)
+
+    def renew_in_child(self) -> None:
+        """Leave the socket to the parent process."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.abandon()
+
+
+def _answer(database: weakref.ref[Published], since: datetime) -> bytes:
+    published = database()
+    if published is None:
+        return encode(since, None, "the database is no longer used")
+    try:
+        return encode(since, published.statistics().as_dict())
+    except Exception as error:  # closed, say: it is told, and the next question may be answered
+        return encode(since, None, f"{type(error).__name__}: {error}")

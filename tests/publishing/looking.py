@@ -1,0 +1,46 @@
+"""What tests see of published databases."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from sa_sqlite_pool.publishing import addresses
+from sa_sqlite_pool.publishing.asking import Answer, ask_all
+from tests.children import Child
+from tests.helpers import until
+
+
+def sockets(path: Path) -> list[str]:
+    return addresses.paths(str(path))
+
+
+async def published(path: Path, count: int = 1) -> list[str]:
+    """The sockets beside ``path``, once their threads have made ``count`` of them listen."""
+    await until(lambda: len(sockets(path)) == count)
+    await asyncio.to_thread(ask, path)  # it waits for listen()
+    return sockets(path)
+
+
+def ask(path: Path, timeout: float = 10.0) -> list[Answer]:
+    return ask_all(str(path), timeout)
+
+
+async def ask_beside(path: Path, timeout: float = 10.0) -> list[Answer]:
+    """Ask in a thread, while the loop goes on."""
+    return await asyncio.to_thread(ask, path, timeout)
+
+
+def make_old(socket: str) -> None:
+    """Make a socket as old as one that its process must listen at by now."""
+    then = time.time() - 60
+    os.utime(socket, (then, then))
+
+
+def stop(child: Child, path: Path) -> None:
+    """Stop the process, and wait until its threads have: they go on for a moment."""
+    child.stop()
+    while any(found.pid == child.pid and found.statistics for found in ask(path, 0.2)):
+        pass

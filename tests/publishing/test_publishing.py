@@ -1,0 +1,316 @@
+"""The socket of an open database: that it is there, for this user, and gone in time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.publishing import addresses, server
+from sa_sqlite_pool.publishing.publisher import Publisher
+from tests.helpers import files_beside, until
+from tests.publishing.looking import ask, ask_beside, make_old, published, sockets
+
+
+def threads() -> list[threading.Thread]:
+    return [found for found in threading.enumerate() if found.name == "sa_sqlite_pool-status"]
+
+
+def make_stale(path: Path) -> str:
+    """A socket that a process has left behind which was killed a minute ago."""
+    found = f"{path}-status-4194305-0123ab"  # above the greatest number of a process, 2**22
+    with socket.socket(socket.AF_UNIX) as left:
+        addresses.bind(left, found)
+    make_old(found)
+    return found
+
+
+async def test_an_open_database_answers_from_outside(path: Path) -> None:
+    """One document has the process, its name, and what statistics() returns."""
+    async with SQLiteDatabase(path) as db:
+        async with db.write() as session:
+            await session.execute(text("CREATE TABLE t (n INTEGER)"))
+            await published(path)
+            (answer,) = await ask_beside(path)
+        here = db.statistics().as_dict()
+    assert (answer.pid, answer.error) == (os.getpid(), None)
+    assert answer.document is not None
+    assert answer.document["version"] == 1
+    assert answer.document["pid"] == os.getpid()
+    assert answer.document["process"]
+    assert answer.document["since"].endswith("+00:00")
+    assert answer.statistics is not None
+    assert answer.statistics.keys() == here.keys()
+    assert answer.statistics["turn"]["holder"]["sql"] == "CREATE TABLE t (n INTEGER)"
+
+
+async def test_the_socket_is_the_owners_alone(path: Path) -> None:
+    """No other user can connect, whatever the umask was."""
+    before = os.umask(0)
+    try:
+        async with SQLiteDatabase(path):
+            (found,) = await published(path)
+            assert stat.S_IMODE(os.stat(found).st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+async def test_nothing_is_left_after_close(path: Path) -> None:
+    """Neither file nor thread, also if it is closed at once."""
+    for wait in (True, False):
+        async with SQLiteDatabase(path):
+            if wait:
+                await published(path)
+        await until(lambda: not threads())
+        assert files_beside(path) == {path.name}
+        assert sockets(path) == []
+
+
+async def test_two_databases_of_one_process_answer_each(path: Path) -> None:
+    """Each facade has a socket of its own, and closing one leaves the other."""
+    async with SQLiteDatabase(path):
+        async with SQLiteDatabase(path):
+            await published(path, 2)
+            assert len(await ask_beside(path)) == 2
+        assert len(await ask_beside(path)) == 1
+
+
+def test_a_database_of_several_loops_is_published_once(path: Path) -> None:
+    """Opening it again, on another loop, makes no second socket."""
+    db = SQLiteDatabase(path)
+
+    async def open_it() -> None:
+        await db.open()
+        await published(path)
+
+    asyncio.run(open_it())
+    asyncio.run(open_it())
+    assert len(sockets(path)) == 1
+    asyncio.run(db.close())
+    assert sockets(path) == []
+
+
+async def test_publishing_does_not_keep_a_database_alive(path: Path) -> None:
+    """One that is dropped without close() loses its socket."""
+    db = SQLiteDatabase(path)
+    await db.open()
+    await published(path)
+    for engine in (db.reader_engine, db.writer_engine):
+        await engine.dispose()
+    del db, engine
+    gc.collect()
+    await until(lambda: not threads())
+    assert sockets(path) == []
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(1)", "raise KeyboardInterrupt"])
+def test_nothing_is_left_at_exit(path: Path, end: str) -> None:
+    """Of a program that does not close it: no socket, no warning of one, no thread's traceback."""
+    program = (
+        "import asyncio, sys\n"
+        "from sa_sqlite_pool import SQLiteDatabase\n"
+        "from tests.publishing.looking import published\n"
+        "from pathlib import Path\n"
+        "db = SQLiteDatabase(sys.argv[1])\n"
+        "async def main():\n"
+        "    await db.open()\n"
+        "    print(len(await published(Path(sys.argv[1]))))\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", f"{program}{end}\n", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "1\n"
+    assert "socket" not in done.stderr  # unclosed ones would be warned of
+    assert "sa_sqlite_pool-status" not in done.stderr
+    assert sockets(path) == []
+
+
+# -- what is not published ---------------------------------------------------------------------
+
+
+async def test_publish_status_false_makes_no_socket(path: Path) -> None:
+    """And starts no thread."""
+    async with SQLiteDatabase(path, publish_status=False):
+        assert threads() == []
+
+
+async def test_a_database_in_memory_is_not_published() -> None:
+    """Neither a private one nor a named one: no other process can use it."""
+    named = "sqlite+aiosqlite:///file:shared?mode=memory&cache=shared&uri=true"
+    for url in (":memory:", named):
+        async with SQLiteDatabase(url):
+            assert threads() == []
+
+
+async def test_what_may_only_be_read_is_not_published(path: Path) -> None:
+    """A database that is opened read-only has its directory left as it is."""
+    async with SQLiteDatabase(path):
+        pass
+    async with SQLiteDatabase(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true"):
+        assert threads() == []
+
+
+async def test_a_system_without_local_sockets(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opens and closes as ever."""
+    monkeypatch.setattr(addresses, "supported", False)
+    async with SQLiteDatabase(path):
+        assert threads() == []
+
+
+async def test_where_no_socket_can_be_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends, and the database works."""
+
+    def refused(listener: socket.socket, where: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(addresses, "bind", refused)
+    async with SQLiteDatabase(path) as db:
+        await until(lambda: not threads())
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("lacking", ["descriptors", "threads"])
+def test_a_system_at_its_limits(path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    """Without a descriptor or a thread to spare, the database opens all the same."""
+
+    def pipe() -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    publisher = Publisher(SQLiteDatabase(path))
+    if lacking == "descriptors":
+        monkeypatch.setattr(os, "pipe", pipe)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", start)
+    publisher.open(str(path))
+    publisher.close()
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_a_path_longer_than_a_sockets_address(tmp_path: Path) -> None:
+    """sun_path has 108 bytes; directories may be deeper."""
+    path = tmp_path / ("d" * 200) / "app.db"
+    path.parent.mkdir()
+    async with SQLiteDatabase(path):
+        await published(path)
+        (answer,) = await ask_beside(path)
+        assert answer.statistics is not None
+    assert sockets(path) == []
+
+
+async def test_a_name_longer_than_a_sockets_address(tmp_path: Path) -> None:
+    """Is not published, and works."""
+    path = tmp_path / ("d" * 150 + ".db")
+    async with SQLiteDatabase(path):
+        await until(lambda: not threads())
+        assert sockets(path) == []
+
+
+def test_other_files_are_no_sockets(path: Path) -> None:
+    """Neither those of another database, nor regular files of the same name."""
+    for name in ("-status-1-ab", "-status-x-ab", "-status", "-status-1-ab.old"):
+        Path(f"{path}{name}").touch()
+    other = path.with_name("other.db")
+    make_stale(other)
+    assert sockets(path) == []
+    assert len(sockets(other)) == 1
+
+
+# -- what others have left ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["opens", "closes", "looks"])
+async def test_a_stale_socket_is_removed(path: Path, when: str) -> None:
+    """By the next process that opens or closes the database, or looks at it."""
+    if when == "opens":
+        stale = make_stale(path)
+    db = SQLiteDatabase(path)
+    await db.open()
+    await published(path, 1)
+    if when != "opens":
+        stale = make_stale(path)
+    if when == "looks":
+        assert len(await ask_beside(path)) == 1
+        assert not os.path.exists(stale)
+    await db.close()
+    await until(lambda: not threads())
+    assert not os.path.exists(stale)
+
+
+def test_a_socket_that_does_not_listen_yet_is_left(path: Path) -> None:
+    """Between bind() and listen() it refuses connections, too."""
+    found = f"{path}-status-{os.getpid()}-0123ab"
+    with socket.socket(socket.AF_UNIX) as starting:
+        addresses.bind(starting, found)
+        assert ask(path) == []
+        addresses.remove_stale(str(path))
+        assert sockets(path) == [found]
+        starting.listen()
+        make_old(found)
+        addresses.remove_stale(str(path))
+        assert sockets(path) == [found]
+
+
+def test_what_is_no_socket_is_never_removed(path: Path) -> None:
+    """Whatever it is called."""
+    other = Path(f"{path}-status-4194305-0123ab")
+    other.touch()
+    make_old(str(other))
+    addresses.remove_refused(str(other))
+    assert other.exists()
+
+
+class Failing:
+    """A listening socket that fails once, and is itself again."""
+
+    def __init__(self, of: server.Server) -> None:
+        assert of._listener is not None
+        self._of, self._listener = of, of._listener
+        self.failed = False
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> None:
+        self._of._listener, self.failed = self._listener, True
+        raise OSError(24, "Too many open files")
+
+
+async def test_many_open_files_do_not_stop_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accept() fails while there are too many; the connection is answered afterwards."""
+    monkeypatch.setattr(server, "_PAUSE_SECONDS", 0.01)
+    async with SQLiteDatabase(path) as db:
+        await published(path)
+        assert db._publisher is not None
+        found = db._publisher._server
+        assert found is not None
+        failing = Failing(found)
+        found._listener = failing  # type: ignore[assignment]
+        await ask_beside(path)  # the thread waits at the old one, which it looks up for each
+        (answer,) = await ask_beside(path)
+        assert failing.failed
+        assert answer.statistics is not None

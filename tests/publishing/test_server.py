@@ -1,0 +1,185 @@
+"""The thread at the socket: clients that read nothing, many of them, and documents in size."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from sa_sqlite_pool.publishing import addresses, asking, documents, peers, server
+from sa_sqlite_pool.publishing.server import Server
+from tests.publishing.looking import ask, sockets
+
+LARGE = b'{"version": 1, "statistics": "' + b"x" * 900_000 + b'"}\n'  # more than a socket keeps
+Start = Callable[[bytes], Server]
+
+
+@pytest.fixture
+def start(path: Path) -> Iterator[Start]:
+    started: list[Server] = []
+
+    def start_one(reply: bytes) -> Server:
+        found = Server(str(path), lambda: reply)
+        found.start()
+        started.append(found)
+        while not ask(path):
+            pass
+        return found
+
+    yield start_one
+    for one in started:
+        one.stop()
+        one.join(30)
+    assert sockets(path) == []
+
+
+def document(**more: object) -> bytes:
+    return json.dumps({"version": 1, "pid": os.getpid(), **more}).encode() + b"\n"
+
+
+def test_a_client_that_reads_nothing_is_given_up(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is answered, after a moment, and in full."""
+    monkeypatch.setattr(server, "_SEND_SECONDS", 0.05)
+    one = start(LARGE)
+    with addresses.connect(one.path, 5.0):
+        (answer,) = ask(path)
+    assert answer.document is not None
+    assert len(answer.document["statistics"]) == 900_000
+
+
+def test_a_client_that_reads_nothing_does_not_keep_it_from_ending(start: Start) -> None:
+    """Nor does the wait for that client have to end first."""
+    one = start(LARGE)
+    with addresses.connect(one.path, 5.0) as client:
+        client.recv(1)  # it is being answered
+        since = time.monotonic()
+        one.stop()
+        one.join(30)
+        assert time.monotonic() - since < server._SEND_SECONDS
+
+
+def test_clients_that_hang_up_are_no_error(path: Path, start: Start) -> None:
+    """Before, or in the middle of, their answer."""
+    one = start(LARGE)
+    for read in (0, 0, 1, 1):
+        with addresses.connect(one.path, 5.0) as client:
+            client.recv(read)
+    assert len(ask(path)) == 1
+
+
+def test_another_user_gets_nothing(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the mode of a socket does not count; root does."""
+    one = start(document())
+    monkeypatch.setattr(peers.Peer, "may_ask", property(lambda peer: False))
+    with addresses.connect(one.path, 5.0) as client:
+        assert client.recv(1) == b""
+    assert peers.Peer(1, 4242).uid == 4242
+
+
+def test_this_user_and_root_may_ask() -> None:
+    """And no other."""
+    me = os.geteuid()
+    assert [peers.Peer(1, uid).may_ask for uid in (me, 0, me + 1)] == [True, True, False]
+
+
+def test_it_stops_before_it_has_started(path: Path) -> None:
+    """Also if the thread has not come to the socket yet, or has ended already."""
+    one = Server(str(path), document)
+    one.stop()
+    one.start()
+    one.join(30)
+    one.stop()
+    assert sockets(path) == []
+
+
+def test_nothing_runs_while_nothing_asks(path: Path, start: Start) -> None:
+    """The thread sleeps in poll(): its processor time stands still."""
+    one = start(document())
+    assert one._thread.native_id is not None
+    times = Path(f"/proc/self/task/{one._thread.native_id}/schedstat")
+    if not times.exists():
+        pytest.skip("needs /proc")
+    before = times.read_text()
+    threading.Event().wait(0.2)
+    assert times.read_text() == before
+
+
+# -- documents ---------------------------------------------------------------------------------
+
+SINCE = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
+
+
+def test_a_document_is_one_line_of_json() -> None:
+    """With the keys that docs/status.md promises."""
+    encoded = documents.encode(SINCE, {"name": "böse\n.db"})
+    assert encoded.endswith(b"\n")
+    assert encoded.count(b"\n") == 1
+    found = documents.decode(encoded)
+    assert list(found) == ["version", "pid", "process", "since", "error", "statistics"]
+    assert found["since"] == "2026-01-31T09:30:00+00:00"
+    assert found["statistics"] == {"name": "böse\n.db"}
+
+
+def test_a_document_is_bounded() -> None:
+    """Statistics that are too large are left out, and it says so."""
+    found = documents.decode(documents.encode(SINCE, {"name": "x" * documents.MOST_BYTES}))
+    assert found["statistics"] is None
+    assert found["error"].startswith("the statistics are too large: ")
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n", "does not answer: Expecting value"),
+        (b"[]\n", "does not answer: this is no document"),
+        (b'{"version": 2}\n', "does not answer: version 2 of another release of sa_sqlite_pool"),
+        (b"\xff\n", "does not answer: 'utf-8' codec"),
+        (b"x" * (documents.MOST_BYTES + 10), "does not answer: Expecting value"),
+        (document(error="DatabaseClosedError: …"), "DatabaseClosedError: …"),
+    ],
+)
+def test_what_is_no_document_is_an_error(
+    path: Path, start: Start, reply: bytes, error: str
+) -> None:
+    """And no exception, whatever listens there."""
+    start(reply)
+    (answer,) = ask(path)
+    assert answer.error is not None
+    assert answer.error.startswith(error)
+    assert answer.statistics is None
+
+
+def test_an_answer_that_does_not_end_is_given_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time-outs count for the whole answer, and not for each piece."""
+    monkeypatch.setattr(asking, "_CHUNK_BYTES", 1)
+    found = f"{path}-status-{os.getpid()}-0123ab"
+    ours, stop = socket.socket(socket.AF_UNIX), threading.Event()
+
+    def drip() -> None:
+        client, _ = ours.accept()
+        with client:
+            while not stop.wait(0.01):
+                client.send(b" ")
+
+    with ours:
+        addresses.bind(ours, found)
+        ours.listen()
+        thread = threading.Thread(target=drip)
+        thread.start()
+        (answer,) = ask(path, 0.2)
+        stop.set()
+        thread.join()
+    assert answer.error == "does not answer within 0.2 s"
