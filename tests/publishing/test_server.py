@@ -148,6 +148,7 @@ def test_a_document_is_bounded() -> None:
         (b"x" * (documents.MOST_BYTES + 10), "does not answer: Expecting value"),
         (document(error="DatabaseClosedError: …"), "DatabaseClosedError: …"),
     ],
+    ids=["http", "list", "version", "bytes", "size", "closed"],
 )
 def test_what_is_no_document_is_an_error(
     path: Path, start: Start, reply: bytes, error: str
