@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..backup.backup import Progress
-from ..doctor.findings import mebibytes
+from ..doctor.findings import size_text
 from .files import FileArgument, existing_database
 from .output import JsonOption, bar, write_json, write_line
 
@@ -31,7 +31,7 @@ def backup(
         result = {"path": str(file), "target": str(target), "bytes": size}
         write_json("backup", {**result, "seconds": round(seconds, 6)})
     else:
-        write_line(f"{target}: {mebibytes(size)}, verified")
+        write_line(f"{target}: {size_text(size)}, verified")
 
 
 async def _backup(file: Path, target: Path, progress: Progress) -> None:

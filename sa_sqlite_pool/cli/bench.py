@@ -87,6 +87,10 @@ async def _first(contender: Contender, statement: str) -> int:
     try:
         return await contender.once()
     except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.ProgrammingError) and "bindings" in str(error.orig):
+            raise ConfigurationError(
+                "bench passes no parameters: write values in their places in the statement"
+            ) from error
         if not isinstance(error.orig, ForbiddenWriteError):
             raise
         raise ConfigurationError(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..doctor.findings import mebibytes
+from ..doctor.findings import size_text
 from ..errors import ConfigurationError
 from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .files import FileArgument, existing_database
@@ -34,7 +34,7 @@ ModeOption = Annotated[
 ]
 
 _SAYS = {
-    CheckpointOutcome.MOVED_ALL: "the whole log is in the database",
+    CheckpointOutcome.MOVED_ALL: "the whole log is in the database, and its file is used again",
     CheckpointOutcome.TRUNCATED: "the whole log is in the database, and its file was cut",
     CheckpointOutcome.HELD_BACK: "a reader of an old state is in the way",
     CheckpointOutcome.BUSY: "another connection writes or runs a checkpoint",
@@ -71,7 +71,8 @@ def checkpoint(
         if result.held_back_by is not None:
             write_line(f"in the way: {result.held_back_by}")
         if result.outcome is not CheckpointOutcome.NOT_WAL:
-            write_line(f"the log had {mebibytes(before)}, and has {mebibytes(after)}")
+            had = f"had {size_text(before)}, and " if after < before else ""
+            write_line(f"the log {had}has {size_text(after)}")
     raise typer.Exit(ExitCode.WARNING if result.outcome in _IN_THE_WAY else 0)
 
 

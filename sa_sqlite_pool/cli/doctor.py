@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ..doctor import Finding, Report, Severity, examine
-from ..doctor.findings import mebibytes, plural
+from ..doctor.findings import plural, size_text
 from .files import FileArgument
 from .output import ExitCode, JsonOption, bar, console, write_json, write_line
 
@@ -101,7 +101,7 @@ def _figures(report: Report) -> str:
         f"journal_mode {figures.journal_mode}",
         f"{plural(figures.pages, 'page')} of {figures.page_size} bytes",
         f"{figures.free_pages:,} free",
-        f"log {mebibytes(report.log_bytes)}",
+        f"log {size_text(report.log_bytes)}",
         *([report.checked] if report.checked is not None else []),
         f"SQLite {report.sqlite_version}",
     ]

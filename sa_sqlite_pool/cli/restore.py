@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..backup import restoring
-from ..doctor.findings import mebibytes
+from ..doctor.findings import size_text
 from .output import JsonOption, bar, write_json, write_line
 
 
@@ -30,4 +30,4 @@ def restore(
         result = {"backup": str(backup), "path": str(file), "bytes": size}
         write_json("restore", {**result, "seconds": round(seconds, 6)})
     else:
-        write_line(f"{file}: {mebibytes(size)}, from {backup}")
+        write_line(f"{file}: {size_text(size)}, from {backup}")

@@ -77,7 +77,7 @@ def _database(path: Path) -> str:
     """Return the real path of a database that is there; nothing opens it."""
     database = os.path.realpath(path)
     if not os.path.exists(database):
-        raise DatabaseNotUsableError(f"there is no file {path}")
+        raise DatabaseNotUsableError(f"there is no file {path}; correct the path")
     if not stat.S_ISREG(os.stat(database).st_mode):
         raise DatabaseNotUsableError(f"{path} is not a regular file")
     return database

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..doctor.findings import mebibytes, plural
+from ..doctor.findings import plural, size_text
 from ..publishing.asking import Answer
 from ..publishing.overview import Overview
 
@@ -45,7 +45,7 @@ def _summary(overview: Overview) -> Table:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     name = os.path.basename(overview.database)
-    grid.add_row(_text(name), f"{mebibytes(overview.size)}, {_who_answers(overview.processes)}")
+    grid.add_row(_text(name), f"{size_text(overview.size)}, {_who_answers(overview.processes)}")
     for number, line in enumerate(_log(overview)):
         grid.add_row("" if number else "log", _text(line))
     grid.add_row("turn", _text("; ".join(_turn(overview)) or "free"))
@@ -73,8 +73,8 @@ def _log(overview: Overview) -> Iterator[str]:
     limits = {_limits(wal) for _, wal in known}
     yield ", ".join(
         [
-            mebibytes(log.size),
-            f"{plural(log.frames, 'frame')} ({mebibytes(log.used)}) in use",
+            size_text(log.size),
+            f"{plural(log.frames, 'frame')} ({size_text(log.used)}) in use",
             *sorted(limits),
         ]
     )
@@ -103,7 +103,7 @@ def _oldest_reader(overview: Overview) -> Iterator[str]:
 def _limits(wal: Numbers) -> str:
     soft, hard = wal.get("soft_limit"), wal.get("limit")
     words = [
-        f"{name} {mebibytes(found)}" for name, found in (("soft", soft), ("hard", hard)) if found
+        f"{name} {size_text(found)}" for name, found in (("soft", soft), ("hard", hard)) if found
     ]
     return f"limits: {', '.join(words)}" if words else "no limits"
 
@@ -122,7 +122,7 @@ def _turn(overview: Overview) -> Iterator[str]:
 
 def _processes(overview: Overview, before: Overview | None) -> Table:
     table = _table("pid", "process", "open", "in line", "waits", "longest", "readers")
-    table.add_column("statements/s", justify="right")
+    table.add_column("SQL/s", justify="right")
     table.add_column("commits/s", justify="right")
     earlier = {answer.path: answer for answer in before.processes} if before else {}
     for answer, found in _answered(overview):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import shlex
 from dataclasses import dataclass
 
@@ -119,5 +120,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def mebibytes(size: int) -> str:
+_SMALL = 100 * 1024  # bytes; as MiB with one decimal it would be 0.0 or 0.1
+
+
+def size_text(size: int) -> str:
+    """Return ``12 KiB``, or from 100 KiB on ``4.1 MiB``."""
+    if size < _SMALL:
+        return f"{math.ceil(size / 1024)} KiB"
     return f"{size / 1024 / 1024:,.1f} MiB"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..files.log_file import LogSize
 from ..settings import DEFAULT_WAL_SETTINGS
-from .findings import Finding, Severity, Subject, mebibytes
+from .findings import Finding, Severity, Subject, size_text
 
 LIMIT = DEFAULT_WAL_SETTINGS.hard_limit or 0
 """Bytes from which on a log is large: this package lets none grow beyond twice that."""
@@ -33,7 +33,7 @@ def check_log(subject: Subject, log: LogSize, readers: set[str]) -> Iterator[Fin
         yield Finding(
             "log-pinned",
             Severity.WARNING,
-            f"{mebibytes(log.used)} of {subject.path}-wal are in use, and it cannot shrink while "
+            f"{size_text(log.used)} of {subject.path}-wal are in use, and it cannot shrink while "
             f"{who} has a read transaction open",
             f"end that transaction, or {who}; then: {truncate}",
         )
@@ -41,7 +41,7 @@ def check_log(subject: Subject, log: LogSize, readers: set[str]) -> Iterator[Fin
         yield Finding(
             "log-large",
             Severity.WARNING if log.used > LIMIT else Severity.INFO,
-            f"{subject.path}-wal has {mebibytes(log.size)}, of which {mebibytes(log.used)} are in "
+            f"{subject.path}-wal has {size_text(log.size)}, of which {size_text(log.used)} are in "
             "use, and every read looks there first",
             truncate,
         )
@@ -53,7 +53,7 @@ def check_index_of_log(subject: Subject, log: LogSize) -> Iterator[Finding]:
         yield Finding(
             "log-without-index",
             Severity.WARNING,
-            f"{subject.path}-wal has {mebibytes(log.used)} that may not be in {subject.path} yet, "
+            f"{subject.path}-wal has {size_text(log.used)} that may not be in {subject.path} yet, "
             f"and {subject.path}-shm is not there. The content was not examined, since reading it "
             "would create that file",
             subject.sql("SELECT count(*) FROM sqlite_master"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..settings import DEFAULT_PRAGMAS
 from ..sqlite.inspection import ask, rows
-from .findings import Figures, Finding, Severity, Subject, mebibytes
+from .findings import Figures, Finding, Severity, Subject, size_text
 
 _MIB = 1024 * 1024
 
@@ -61,7 +61,7 @@ def _check_free_pages(subject: Subject, figures: Figures) -> Iterator[Finding]:
         yield Finding(
             "free-pages",
             Severity.INFO,
-            f"{share} % of the file, {mebibytes(free)}, are free pages: later rows will fill "
+            f"{share} % of the file, {size_text(free)}, are free pages: later rows will fill "
             "them, but the file does not shrink by itself",
             subject.sql("VACUUM"),
         )
@@ -73,7 +73,7 @@ def _check_page_size(subject: Subject, figures: Figures) -> Iterator[Finding]:
             "page-size",
             Severity.INFO,
             f"the pages have {figures.page_size} bytes, and the database "
-            f"{mebibytes(figures.size)}: with pages of {_USUAL_PAGE} there are fewer to read and "
+            f"{size_text(figures.size)}: with pages of {_USUAL_PAGE} there are fewer to read and "
             "to keep track of",
             subject.sql(
                 f"PRAGMA journal_mode = DELETE; PRAGMA page_size = {_USUAL_PAGE}; VACUUM; "
@@ -91,18 +91,18 @@ def _check_cache(subject: Subject, figures: Figures) -> Iterator[Finding]:
         yield Finding(
             "cache-size",
             Severity.WARNING,
-            f"the file itself gives each connection a cache of {mebibytes(own)}, for a database "
-            f"of {mebibytes(figures.size)}",
+            f"the file itself gives each connection a cache of {size_text(own)}, for a database "
+            f"of {size_text(figures.size)}",
             subject.sql("PRAGMA default_cache_size = 0"),
         )
         return
     yield Finding(
         "cache-size",
         Severity.INFO,
-        f"the database has {mebibytes(figures.size)}, and a connection of this package caches "
-        f"{mebibytes(cache)} of it",
+        f"the database has {size_text(figures.size)}, and a connection of this package caches "
+        f"{size_text(cache)} of it",
         f'pragmas={{"cache_size": {-figures.size // _CACHED_SHARE // _KIB}}} of SQLiteDatabase '
-        f"or create_async_engine(), which is {mebibytes(figures.size // _CACHED_SHARE)} for each "
+        f"or create_async_engine(), which is {size_text(figures.size // _CACHED_SHARE)} for each "
         "connection",
     )
 
@@ -120,7 +120,7 @@ def _check_statistics(
         yield Finding(
             "no-statistics",
             Severity.INFO,
-            f"ANALYZE was never run on a database of {mebibytes(figures.size)}: SQLite guesses "
+            f"ANALYZE was never run on a database of {size_text(figures.size)}: SQLite guesses "
             "which index is the best",
             subject.sql("ANALYZE"),
         )

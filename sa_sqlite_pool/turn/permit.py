@@ -172,9 +172,15 @@ def is_own(permit: Permit) -> bool:
 
 
 def is_inherited(permit: Permit) -> bool:
-    """Return whether an ancestor of the current task held ``permit`` when it started this one."""
-    return permit.task is not _current_task() and any(
-        reference() is permit for reference in _inherited.get()
+    """Return whether an ancestor of the current task held ``permit`` when it started this one.
+
+    False outside any task: a timer for several tasks runs in the context of the first of them.
+    """
+    task = _current_task()
+    return (
+        task is not None
+        and permit.task is not task
+        and any(reference() is permit for reference in _inherited.get())
     )
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import itertools
+import os
 import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import NamedTuple
@@ -15,9 +20,21 @@ _LIBRARIES = (
     *("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet"),
     *("aiosqlite", "threading.py"),  # below a function that runs in a connection's thread
 )
+# Frames of servers and frameworks around each request: they are no line of the application either.
+_SERVERS = frozenset({"anyio", "fastapi", "hypercorn", "starlette", "uvicorn"})
+_INSTALLED = frozenset({"dist-packages", "site-packages"})
+_STANDARD = (sysconfig.get_path("stdlib") + os.sep, "<frozen ")
 # File names of code that SQLAlchemy generates: 2.1's, and 2.0's, which is also ``python -c``'s.
 _GENERATED = "<sqlalchemy generated"
 _NAMELESS = "<string>"
+
+
+class _Rank(enum.IntEnum):
+    """How much a line says about where the application is."""
+
+    NOT_SHOWN = 0
+    INSTALLED = 1  # may be of a library that the application calls, or of the application itself
+    OWN = 2
 
 
 def describe_task(name: str | None) -> str:
@@ -30,18 +47,47 @@ def whereabouts(task: asyncio.Task[object] | None) -> str | None:
 
     A suspended coroutine is followed through what it awaits. SQLAlchemy runs statements in a
     greenlet, whose frames do not lead back to the task: the last frame before it is the line
-    that called SQLAlchemy, which is the line that people look for.
+    that called SQLAlchemy, which is the line that people look for. A task that runs, and maybe
+    blocks its event loop, is looked for on the stacks of the threads.
     """
     if task is None or task.done():
         return None
-    place = None
-    awaited: object = task.get_coro()
+    coroutine = task.get_coro()
+    frames: Sequence[FrameType] = ()
+    if getattr(coroutine, "cr_running", False):
+        frames = _running(_frame(coroutine))
+    frames = frames or list(_suspended(coroutine))
+    ranks = [_rank(frame) for frame in frames]
+    if (best := max(ranks, default=_Rank.NOT_SHOWN)) is _Rank.NOT_SHOWN:
+        return None
+    frame = next(
+        frame for frame, rank in zip(frames[::-1], ranks[::-1], strict=True) if rank is best
+    )
+    return _place(frame.f_code, frame.f_lineno)
+
+
+def _suspended(awaited: object) -> Iterator[FrameType]:
+    """Yield the frames of what a coroutine awaits, the innermost last."""
     while awaited is not None:
-        frame = _frame(awaited)
-        if frame is not None and not _in_library(frame):
-            place = _place(frame.f_code, frame.f_lineno)
+        if (frame := _frame(awaited)) is not None:
+            yield frame
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
-    return place
+
+
+def _running(outermost: FrameType | None) -> Sequence[FrameType]:
+    """Return the frames within one that a thread runs, the innermost last.
+
+    None in a greenlet, whose frames do not lead back to it.
+    """
+    for innermost in sys._current_frames().values():
+        frames: list[FrameType] = []
+        frame: FrameType | None = innermost
+        while frame is not None:
+            frames.append(frame)
+            if frame is outermost:
+                return frames[::-1]
+            frame = frame.f_back
+    return ()
 
 
 class Caller(NamedTuple):
@@ -107,6 +153,27 @@ def _place(code: CodeType, line: int) -> str:
 
 
 _known: dict[str, bool] = {}  # whether a file is a library's; bounded by the number of files
+
+
+def _rank(frame: FrameType) -> _Rank:
+    """Return how much the line of a frame says about where the application is."""
+    if _in_library(frame):
+        return _Rank.NOT_SHOWN
+    filename = frame.f_code.co_filename
+    if (rank := _ranks.get(filename)) is None:
+        parts = PurePath(filename).parts
+        pairs = set(itertools.pairwise(parts))
+        if any((above, name) in pairs for above in _INSTALLED for name in _SERVERS):
+            rank = _Rank.NOT_SHOWN
+        elif _INSTALLED.intersection(parts) or filename.startswith(_STANDARD):
+            rank = _Rank.INSTALLED
+        else:
+            rank = _Rank.OWN
+        _ranks[filename] = rank
+    return rank
+
+
+_ranks: dict[str, _Rank] = {}  # of files; bounded like `_known`
 
 
 def _in_library(frame: FrameType) -> bool:

@@ -37,6 +37,18 @@ def test_the_table(path: Path) -> None:
         assert word in done.stdout
 
 
+@pytest.mark.parametrize("place", ["?", ":id"])
+def test_parameters(path: Path, place: str) -> None:
+    """There are none to pass, and the message says what to do."""
+    healthy(path)
+    done = run(path.parent, "bench", "app.db", f"SELECT * FROM parents WHERE id = {place}", *QUICK)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "sa-sqlite-pool: bench passes no parameters: write values in their places in the "
+        "statement\n"
+    )
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -80,9 +80,9 @@ def test_there_and_back(path: Path, journal_mode: str) -> None:
 def test_what_they_print(path: Path) -> None:
     healthy(path)
     done = run(path.parent, "backup", "app.db", "copy.db")
-    assert (done.stdout, done.stderr) == ("copy.db: 0.0 MiB, verified\n", "")
+    assert (done.stdout, done.stderr) == ("copy.db: 16 KiB, verified\n", "")
     done = run(path.parent, "restore", "copy.db", "new.db")
-    assert (done.stdout, done.stderr) == ("new.db: 0.0 MiB, from copy.db\n", "")
+    assert (done.stdout, done.stderr) == ("new.db: 16 KiB, from copy.db\n", "")
     assert files_beside(path) == {"app.db", "copy.db", "new.db"}
 
 

@@ -165,7 +165,7 @@ def test_a_process_that_closes_its_database() -> None:
     output = text_of(replace(EMPTY, processes=(closing,)))
     assert "1 process, 1 without an answer" in output
     assert "process 4242 (uvicorn): DatabaseClosedError: app.db is being closed" in output
-    assert "statements/s" not in output
+    assert "SQL/s" not in output
 
 
 def test_many_holders_are_counted() -> None:

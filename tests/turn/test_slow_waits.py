@@ -53,6 +53,27 @@ def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) ->
     assert "when 1.00 s had passed: 0.2 s by task 'holder-0.5'" in record.getMessage()
 
 
+def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
+    """The timer of all waits may be that of the holder, who has started none of the others."""
+
+    async def main() -> None:
+        line, slow = watched()
+
+        async def hold() -> None:
+            permit = line.acquire_nowait()
+            assert permit is not None
+            with slow.watch("app.db", WaitedFor.PROCESS, lambda: "another process"):
+                await time_passes(1.5)  # the timer is made in the context of the holder
+            line.release(permit)
+
+        await asyncio.gather(hold(), wait(line, slow))
+
+    run_in_virtual_time(main())
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert not any("started under it" in message for message in messages)
+
+
 @pytest.mark.parametrize(("seconds", "logged"), [(0.99, 0), (1.0, 1)])
 def test_from_the_limit_on(seconds: float, logged: int, caplog: pytest.LogCaptureFixture) -> None:
     """A shorter wait leaves nothing, not even a timer."""

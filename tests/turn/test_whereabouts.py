@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy.util import greenlet_spawn
 from sa_sqlite_pool.compat.greenlets import greenlet_spawn as reused_spawn
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
 from sa_sqlite_pool.turn.permit import Permit
-from sa_sqlite_pool.turn.whereabouts import Caller, caller
+from sa_sqlite_pool.turn.whereabouts import Caller, caller, whereabouts
 from tests.helpers import until_waiting
 
 
@@ -63,6 +64,56 @@ async def test_a_permit_knows_who_asked(waits: bool) -> None:
     assert str(permit.asked_at).startswith("test_whereabouts.py:")
     assert "this task was started under it" in told[0]
     line.release(permit)
+
+
+SERVER = "async def serve(endpoint): await endpoint()"
+
+
+@pytest.mark.parametrize(
+    ("file", "known"),
+    [
+        ("/venv/lib/site-packages/uvicorn/h11_impl.py", None),
+        ("/home/me/uvicorn/my_server.py", "my_server.py:1"),
+        ("/venv/lib/site-packages/my_app/uvicorn.py", "uvicorn.py:1"),
+    ],
+)
+async def test_a_server_is_no_line_of_the_application(file: str, known: str | None) -> None:
+    """A commit after the endpoint, say: the line that asked says more than the server's."""
+    space: dict[str, Any] = {}
+    exec(compile(SERVER, file, "exec"), space)
+    task = asyncio.create_task(space["serve"](asyncio.Event().wait))
+    await asyncio.sleep(0)
+    assert whereabouts(task) == known
+    task.cancel()
+
+
+async def test_a_library_that_the_application_calls_is_not_where_it_is() -> None:
+    """An HTTP client, say: the line of the application that called it says more."""
+    space: dict[str, Any] = {}
+    exec(compile(SERVER, "/venv/lib/site-packages/httpx/_client.py", "exec"), space)
+
+    async def endpoint() -> None:
+        await space["serve"](asyncio.Event().wait)
+
+    task = asyncio.create_task(endpoint())
+    await asyncio.sleep(0)
+    assert whereabouts(task) == line_of(endpoint)
+    task.cancel()
+
+
+async def test_where_a_task_is_that_blocks_its_event_loop() -> None:
+    """Asked in another thread: the line that blocks, not that of the server that called it."""
+    space: dict[str, Any] = {}
+    exec(compile(SERVER, "/venv/lib/site-packages/uvicorn/h11_impl.py", "exec"), space)
+
+    async def endpoint() -> None:
+        task = asyncio.current_task()
+        places.append(thread.submit(whereabouts, task).result())
+
+    places: list[str | None] = []
+    with ThreadPoolExecutor(1) as thread:
+        await asyncio.create_task(space["serve"](endpoint))
+    assert places == [line_of(endpoint)]
 
 
 def line_of(function: Any) -> str:
