@@ -47,6 +47,7 @@ class Door:
             "write_timeout": WAIT_SECONDS,
             "read_timeout": WAIT_SECONDS,
             "on_connect": self._note,
+            "slow_wait_warning": None,  # they say nothing, however slow the machine is
             **more,
         }
         self.db: SQLiteDatabase | None = None

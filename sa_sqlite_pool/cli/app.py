@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NoReturn, cast
+from importlib.metadata import version
+from typing import Annotated, NoReturn, cast
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,7 +13,7 @@ from .backup import backup
 from .bench import bench
 from .checkpoint import checkpoint
 from .doctor import doctor
-from .output import ExitCode, fail, sentence
+from .output import ExitCode, fail, sentence, write_line
 from .restore import restore
 from .status import status
 
@@ -24,6 +25,25 @@ app = typer.Typer(
 )
 for _command in (doctor, status, checkpoint, backup, restore, bench):
     app.command()(_command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        write_line(f"sa-sqlite-pool {version('sa-sqlite-pool')}, SQLite {sqlite3.sqlite_version}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the versions.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
 
 # Its name differs from one version of Typer to the next: that of click, or of a copy of it.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])

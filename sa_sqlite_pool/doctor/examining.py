@@ -38,8 +38,8 @@ from .places import check_owners, check_place, is_doubtful, owners_kept
 from .processes import (
     Watch,
     check_foreign_writers,
-    check_locks,
     check_replaced,
+    check_writers,
     excluded_by,
     held_locks,
 )
@@ -146,6 +146,7 @@ class _Examination:
             with owners_kept(subject):
                 content = self._content()
         self._watch.look()
+        self._watch.look_for_writers()
         size = measure(log)
         wal = self._is_wal(content)
         findings = [
@@ -155,7 +156,7 @@ class _Examination:
             *check_log(subject, size, self._watch.steady_readers),
             *check_replaced(subject),
             *(check_foreign_writers(self._watch) if wal else ()),
-            *check_locks(locks),
+            *check_writers(self._watch),
         ]
         return replace(
             _report(subject, findings),

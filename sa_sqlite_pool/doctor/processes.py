@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import final
 
@@ -15,6 +16,11 @@ from .findings import Finding, HeldLock, Severity, Subject
 _WRITES = frozenset({"write", "reserved", "pending", "exclusive"})
 _EXCLUDES = frozenset({"pending", "exclusive"})
 
+# A process that had the lock at so many looks after the examination, with a pause before each, is
+# not in a transaction like any other.
+_LOOKS_FOR_WRITERS, _LOOK_SECONDS = 5, 0.1
+pause = time.sleep
+
 # An exclusive lock is one on all bytes of the others, too.
 _IMPLIES = ("exclusive", "pending", "reserved", "shared")
 
@@ -23,19 +29,33 @@ _IMPLIES = ("exclusive", "pending", "reserved", "shared")
 class Watch:
     """What is seen of other processes, at every :meth:`look`.
 
-    ``steady_readers`` had a read transaction open at each of them; ``foreign_writers`` were
-    writing at one, and do not use this package.
+    ``steady_readers`` had a read transaction open at each of them, ``steady_writers`` (by pid) the
+    lock to write; ``foreign_writers`` were writing at one, and do not use this package.
     """
 
     def __init__(self, subject: Subject) -> None:
         self._file = subject.file
         self.steady_readers = set(outside_readers(self._file))
+        self.steady_writers = self._writers()
         self.foreign_writers: set[str] = set()
         self.look()
 
     def look(self) -> None:
         self.steady_readers &= set(outside_readers(self._file))
+        self.steady_writers &= self._writers()
         self.foreign_writers |= set(outside_writers(self._file))
+
+    def look_for_writers(self) -> None:
+        """Look again while one of them may be in the middle of a transaction like any other."""
+        for _ in range(_LOOKS_FOR_WRITERS):
+            if not self.steady_writers:
+                return
+            pause(_LOOK_SECONDS)
+            self.look()
+
+    def _writers(self) -> set[int]:
+        locks = locks_on(self._file)
+        return {pid for pid, name in locks if name in _WRITES and pid != os.getpid()}
 
 
 def held_locks(subject: Subject) -> tuple[HeldLock, ...]:
@@ -52,15 +72,15 @@ def _stronger(lock: str) -> tuple[str, ...]:
     return _IMPLIES[: _IMPLIES.index(lock)] if lock in _IMPLIES else ()
 
 
-def check_locks(locks: tuple[HeldLock, ...]) -> Iterator[Finding]:
+def check_writers(watch: Watch) -> Iterator[Finding]:
     """Find the process that keeps the others from writing."""
-    for pid in sorted({lock.pid for lock in locks if lock.lock in _WRITES}):
+    for pid in sorted(watch.steady_writers):
         (name,) = processes([pid])
         yield Finding(
             "write-lock",
             Severity.INFO,
-            f"{name} has SQLite's write lock, and all other writers wait for it",
-            f"nothing, if it is gone in a moment; else end that transaction, or: kill {pid}",
+            f"{name} has had SQLite's write lock all the time, and all other writers wait for it",
+            f"end that transaction; or, if it does not end by itself: kill {pid}",
         )
 
 

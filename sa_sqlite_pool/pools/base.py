@@ -206,7 +206,7 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         label = self._connector.location.label
         with (
             observed(observed_owner, WaitFor.CONNECTION, label, self._line),
-            slow.watch(label, self.waited_for, self.describe_holders),
+            slow.watch(label, self.waited_for, lambda: self._line.in_the_way_of(place)),
         ):
             permit = await self._line.wait(place, seconds)
             if permit is None:

@@ -164,6 +164,10 @@ class FairSemaphore:
         now = self._clock()
         return "; ".join(permit.describe(now) for permit in self.permits) or "no task"
 
+    def in_the_way_of(self, waiter: Waiter) -> str | None:
+        """Return the holders, as :meth:`describe_holders` does; None if ``waiter`` is served."""
+        return None if waiter.permit is not None else self.describe_holders()
+
     def held_by(self, task: asyncio.Task[object] | None) -> bool:
         """Return whether ``task`` would wait for itself: it holds a permit, and still uses it."""
         if task is None:

@@ -73,7 +73,7 @@ class SlowWaits:
         self._repeats = Repeats(clock)
 
     def watch(
-        self, database: str, what: WaitedFor, describe_holders: Callable[[], str]
+        self, database: str, what: WaitedFor, describe_holders: Callable[[], str | None]
     ) -> AbstractContextManager[None]:
         """Return a block for a wait of the running task, which is logged if it is long."""
         if self.limit is None:
@@ -149,7 +149,7 @@ class _Watch:
         limit: float,
         database: str,
         what: WaitedFor,
-        describe_holders: Callable[[], str],
+        describe_holders: Callable[[], str | None],
     ) -> None:
         self._waits = waits
         self._limit = limit

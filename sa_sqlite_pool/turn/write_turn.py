@@ -190,7 +190,7 @@ class WriteTurn:
         left = None if timeout is None else max(0.0, timeout - waited)
         with (
             observed(owner, WaitFor.TURN, self.name, self.line),
-            slow.watch(self.name, WaitedFor.TURN, self.line.describe_holders),
+            slow.watch(self.name, WaitedFor.TURN, lambda: self.line.in_the_way_of(place)),
         ):
             permit = await self.line.wait(place, left)
             if permit is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from importlib import import_module
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import sa_sqlite_pool
 from tests.commanding import ROOT
 from tests.doctor.patients import healthy
 
@@ -37,6 +39,24 @@ def test_as_a_module(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "sa-sqlite-pool: there is no file missing.db; correct the path\n"
+
+
+def test_its_version(tmp_path: Path) -> None:
+    """And SQLite's, which is what one is asked for."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sa_sqlite_pool", "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        done.stdout
+        == f"sa-sqlite-pool {sa_sqlite_pool.__version__}, SQLite {sqlite3.sqlite_version}\n"
+    )
 
 
 def test_the_installed_command(tmp_path: Path) -> None:

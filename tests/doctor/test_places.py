@@ -172,6 +172,23 @@ def test_a_write_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(path) == []
 
 
+def test_a_writer_that_comes_and_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in a transaction whenever one looks, as a busy application is: that is no finding."""
+    monkeypatch.setattr(processes, "has_reset_bug", lambda version: False)
+    healthy(path)
+    with OtherProcess(path) as other:
+        assert other.execute("BEGIN IMMEDIATE") == "[]"
+        pauses = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            assert other.execute("COMMIT") == "[]"
+
+        monkeypatch.setattr(processes, "pause", pause)
+        assert ids(path) == []
+        assert len(pauses) == 1
+
+
 @pytest.mark.parametrize(
     ("begin", "lock"), [("BEGIN IMMEDIATE", "reserved"), ("BEGIN EXCLUSIVE", "exclusive")]
 )

@@ -53,6 +53,34 @@ def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) ->
     assert "when 1.00 s had passed: 0.2 s by task 'holder-0.5'" in record.getMessage()
 
 
+def test_the_waiter_is_not_in_its_own_way(caplog: pytest.LogCaptureFixture) -> None:
+    """On a loop that stood still, it may be served when the limit is noticed."""
+
+    async def main() -> None:
+        line, slow = watched()
+        held = line.acquire_nowait()
+        assert held is not None
+
+        async def wait_in_place() -> None:
+            place = line.stand_in_line(None)
+            with slow.watch("app.db", WaitedFor.TURN, lambda: line.in_the_way_of(place)):
+                permit = await line.wait(place, None)
+            assert permit is not None
+            line.release(permit)
+
+        waiter = asyncio.create_task(wait_in_place())
+        await until_waiting(1, line)
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        loop._jumping.now += 2.0  # type: ignore[attr-defined]
+        loop.call_soon(line.release, held)  # before the timer, which is due
+        await waiter
+
+    run_in_virtual_time(main())
+    (record,) = caplog.records
+    assert "not known, since the event loop was busy" in record.getMessage()
+
+
 def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
     """The timer of all waits may be that of the holder, who has started none of the others."""
 

@@ -76,7 +76,7 @@ export class LogPanel {
     this.chart.set(points);
     setText(this.size, bytes(wal.size));
     this.#limits(wal);
-    this.facts.set("Frames", `${count(wal.frames)} in use, ${count(wal.checkpointed)} in the database, too`);
+    this.facts.set("Frames", `${count(wal.frames)} in use, ${count(wal.checkpointed)} of them copied to the database`);
     this.facts.set("Reading now", now.reading ? transactions(now.reading) : "none");
     this.#reader(now.oldest_reader ?? wal.oldest_reader);
     this.facts.set("Held back by", wal.held_back_by, "warn");
@@ -186,7 +186,7 @@ export function waitsTable(parent) {
     { title: "At once", numeric: true, cell: ({ waits }) => count(waits.at_once) },
     { title: "Waited", numeric: true, cell: ({ waits }) => count(waits.waited) },
     { title: "Mean", numeric: true, cell: ({ waits }) => mean(waits.seconds, waits.waited) },
-    { title: "Longest", numeric: true, cell: ({ waits }) => duration(waits.longest_seconds) },
+    { title: "Longest", numeric: true, cell: ({ waits }) => (waits.waited ? duration(waits.longest_seconds) : "–") },
     { title: "Timed out", numeric: true, cell: ({ waits }) => count(waits.timed_out) },
     { title: "Cancelled", numeric: true, cell: ({ waits }) => count(waits.cancelled) },
   ];
