@@ -12,7 +12,7 @@ from .backup import backup
 from .bench import bench
 from .checkpoint import checkpoint
 from .doctor import doctor
-from .output import ExitCode, fail, sentence
+from .output import ExitCode, fail, sentence, while_read
 from .restore import restore
 from .status import status
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (doctor, status, checkpoint, backup, restore, bench):
-    app.command()(_command)
+    app.command()(while_read(_command))
 
 # Its name differs from one version of Typer to the next: that of click, or of a copy of it.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
