@@ -13,7 +13,7 @@ from .backup import backup
 from .bench import bench
 from .checkpoint import checkpoint
 from .doctor import doctor
-from .output import ExitCode, fail, sentence, write_line
+from .output import ExitCode, fail, sentence, while_read, write_line
 from .restore import restore
 from .status import status
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (doctor, status, checkpoint, backup, restore, bench):
-    app.command()(_command)
+    app.command()(while_read(_command))
 
 
 def _print_version(asked: bool) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
+import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 from sqlalchemy import exc
+
+P = ParamSpec("P")
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")
@@ -33,13 +38,45 @@ class ExitCode(enum.IntEnum):
     """The command line is wrong."""
     INTERRUPTED = 130
     """Ctrl-C, as shells have it."""
+    UNREAD = 141
+    """The program that read the output has ended, ``head`` for example; as shells have it."""
 
 
-console = Console(highlight=False)
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Have it raised: rich itself would exit with the code of a warning."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
-def write_json(command: str, result: Mapping[str, object]) -> None:
-    sys.stdout.write(json.dumps({"command": command, **result}, indent=2) + "\n")
+console = _Console(highlight=False)
+
+
+def while_read(command: Callable[P, None]) -> Callable[P, None]:
+    """Return the sub-command, which ends quietly when nothing reads its output any more.
+
+    All of it is written when it returns. That is known here alone: Typer ends at a broken pipe with
+    the code of a warning, too.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            try:
+                command(*args, **kwargs)
+            finally:
+                console.file.flush()
+        except BrokenPipeError:
+            # Or Python would meet it again at its exit, and say so:
+            # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.UNREAD) from None
+
+    return run
+
+
+def write_json(command: str, result: Mapping[str, object], indent: int | None = 2) -> None:
+    # Not to sys.stdout, which is None if the process was started without one.
+    console.file.write(json.dumps({"command": command, **result}, indent=indent) + "\n")
 
 
 def write_line(text: str | Text) -> None:
@@ -74,5 +111,7 @@ def sentence(error: Exception) -> str:
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:
-    sys.stderr.write(f"sa-sqlite-pool: {message}\n")
+    if sys.stderr is not None:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.write(f"sa-sqlite-pool: {message}\n")
     raise SystemExit(int(code))

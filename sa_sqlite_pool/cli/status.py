@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json as json_
 import os
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +37,8 @@ def status(
     if json and watch:
         with contextlib.suppress(KeyboardInterrupt):
             for overview in _looks(database, interval):
-                sys.stdout.write(json_.dumps({"command": "status", **_result(file, overview)}))
-                sys.stdout.write("\n")
-                sys.stdout.flush()
+                write_json("status", _result(file, overview), indent=None)
+                console.file.flush()
     elif json:
         write_json("status", _result(file, look_at(database)))
     elif watch and console.is_terminal and not console.is_dumb_terminal:

@@ -204,6 +204,7 @@ class _Examination:
                 sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
             ) as connection:
                 connection.set_progress_handler(self._tick, _INSTRUCTIONS)
+                connection.text_factory = _readable
                 mode = "wal" if closed else str(ask(connection, "journal_mode")).lower()
                 content.figures = figures_of(connection, journal_mode=mode)
                 content.findings += self._in_content(connection, content)
@@ -289,3 +290,8 @@ class _Examination:
                 f"{subject.path} is not an SQLite database, or it is encrypted ({error})"
             ) from error
         return damaged(subject, "SQLite", [str(error)])
+
+
+def _readable(text: bytes) -> str:
+    """Return a text as people can read it. To SQLite, names need not be UTF-8."""
+    return text.decode(errors="replace")

@@ -62,12 +62,15 @@ class ConnectionCounts:
     """What one connection has counted.
 
     ``by_text`` has the runs of the texts whose facts are known. Of the others, the fifty with the
-    longest single runs are in ``slow``, and the rest together in ``others``. ``commits`` and
+    longest single runs are in ``slow``, and the rest together in ``others``; runs move from one to
+    the other under a mutex, or a look from another thread would miss them, or find them twice.
+    ``commits`` and
     ``rollbacks`` are the ends of transactions that may have written, ``reads`` those of the others.
     ``functions`` of closures have run in ``hops``, at most ``most_together`` in one.
     """
 
     __slots__ = (
+        "_moving",
         "_quickest_slow",
         "by_text",
         "commit_seconds",
@@ -86,6 +89,7 @@ class ConnectionCounts:
     )
 
     def __init__(self) -> None:
+        self._moving = threading.Lock()
         self.by_text: dict[str, Runs] = {}
         self.slow: dict[str, Runs] = {}
         self.others = Runs()
@@ -97,13 +101,15 @@ class ConnectionCounts:
 
     def of(self, sql: str) -> Runs:
         """Return the runs of a text whose facts become known."""
-        runs = self.slow.pop(sql) if sql in self.slow else Runs()
-        self.by_text[sql] = runs
+        with self._moving:
+            runs = self.slow.pop(sql) if sql in self.slow else Runs()
+            self.by_text[sql] = runs
         return runs
 
     def drop(self, sql: str) -> None:
         """Remember the runs of a text whose facts are dropped as far as they are among the slow."""
-        self._remember(sql, self.by_text.pop(sql))
+        with self._moving:
+            self._remember(sql, self.by_text.pop(sql))
 
     def _remember(self, sql: str, runs: Runs) -> None:
         if runs.longest <= self._quickest_slow and len(self.slow) >= SLOWEST:
@@ -129,13 +135,13 @@ class ConnectionCounts:
 
     def all_runs(self) -> list[tuple[str | None, Runs]]:
         """Return the runs by text; those of texts that are not remembered by None. Any thread."""
-        found: list[tuple[str | None, Runs]] = [(None, self.others)]
-        for runs_by_text in (self.by_text, self.slow):
-            found += runs_by_text.copy().items()
-        return found
+        others = Runs()
+        with self._moving:
+            others += self.others
+            return [(None, others), *self.by_text.items(), *self.slow.items()]
 
     def take_over(self, gone: ConnectionCounts) -> None:
-        """Add what a connection has counted that is gone."""
+        """Add what a connection has counted that is gone. One thread at a time."""
         for sql, runs in gone.all_runs():
             if sql is None:
                 self.others += runs
@@ -200,20 +206,23 @@ class EngineCounts:
                 self._connections.append(one)
 
     def _all(self) -> list[ConnectionCounts]:
-        with self._mutex:
-            self._add_up_gone()
-            return [self._past, *(counts for _, counts in self._connections)]
+        # Under the mutex, and read there: what is gone is added up once.
+        self._add_up_gone()
+        return [self._past, *(counts for _, counts in self._connections)]
 
     def numbers(self) -> ConnectionCounts:
         """Return all but the runs of statements, added up."""
         total = ConnectionCounts()
-        for counts in self._all():
-            total.add_numbers(counts)
+        with self._mutex:
+            for counts in self._all():
+                total.add_numbers(counts)
         return total
 
     def statements(self) -> StatementsStatistics:
         """Return the statements, added up."""
-        total, by_text = Runs(), _by_text(self._all())
+        total = Runs()
+        with self._mutex:
+            by_text = _by_text(self._all())
         for runs in by_text.values():
             total += runs
         known = ((sql, runs) for sql, runs in by_text.items() if sql is not None and runs.longest)

@@ -474,7 +474,7 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
 
     def recreate(self) -> FairPool:
         self.logger.info("Pool recreating")
-        return self.__class__(
+        recreated = self.__class__(
             self._stock_creator,
             pool_size=self.size(),
             max_overflow=self._max_overflow,
@@ -489,6 +489,8 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
             _dispatch=self.dispatch,
             _connector=self._connector,
         )
+        recreated._own_line.waits = self._own_line.waits  # the engine's, and they only grow
+        return recreated
 
 
 def _capacity(pool_size: int, max_overflow: int) -> int:

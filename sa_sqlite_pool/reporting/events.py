@@ -7,7 +7,10 @@ plain, so that any formatter can write them as JSON. ``docs/logging.md`` has the
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
+import traceback
 from dataclasses import dataclass, fields
 from typing import ClassVar, TypedDict, final
 
@@ -37,11 +40,18 @@ def log(event: Event, message: str, *args: object, error: BaseException | None =
     """Log ``event``, with ``message % args`` as its text and the traceback of ``error``, if any.
 
     Handlers of the application run in here, so call it with no lock held, and not where the garbage
-    collector may call.
+    collector may call. What a handler or filter raises is shown as ``logging.Handler.handleError``
+    shows it, and goes no further: it would end a checkout that has just been given its permit.
     """
-    if logger.isEnabledFor(event.level):
+    if not logger.isEnabledFor(event.level):
+        return
+    try:
         # The record names the caller, as if it had called the logger itself.
         logger.log(event.level, message, *args, exc_info=error, stacklevel=2, extra=event.extra())
+    except Exception:
+        if logging.raiseExceptions and sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
 
 
 class HolderFields(TypedDict):

@@ -28,6 +28,9 @@ def rows(connection: sqlite3.Connection, sql: str, parameters: Any = ()) -> list
     try:
         cursor.execute(sql, parameters)
         found: list[tuple[Any, ...]] = cursor.fetchall()
+    except UnicodeDecodeError as error:
+        # Of SQLite's message, which has a name in it that is no UTF-8: only a damaged schema has.
+        raise sqlite3.DatabaseError(error.object.decode(errors="replace")) from None
     finally:
         cursor.close()
     if connection.text_factory is str:

@@ -29,7 +29,7 @@ class StatementsStatistics(Snapshot):
     longer on the loop than is good for it, or were stopped there and ran again in a thread.
     ``failed`` raised an error. ``seconds`` is their time in SQLite. ``slowest`` are the fifty texts
     with the longest single runs, the longest first; in a difference, a text that was not among the
-    earlier fifty counts from its first run.
+    earlier fifty, or was forgotten since, counts from its first run.
     """
 
     inline: int = counter()

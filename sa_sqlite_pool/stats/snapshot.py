@@ -54,10 +54,17 @@ def _difference(one: Field[Any], later: Any, earlier: Any) -> Any:
         return later - earlier
     if (key := one.metadata.get(_KEY)) is not None:
         known = {getattr(row, key): row for row in earlier}
-        return tuple(
-            row - known[getattr(row, key)] if getattr(row, key) in known else row for row in later
-        )
+        return tuple(_row_since(row, known.get(getattr(row, key))) for row in later)
     return later
+
+
+def _row_since(row: Any, earlier: Any) -> Any:
+    """Return what has happened since ``earlier``; all of ``row`` where that was forgotten since."""
+    if earlier is None:
+        return row
+    done = row - earlier
+    counters = (one.name for one in fields(done) if one.metadata.get(_COUNTER))
+    return row if any(getattr(done, name) < 0 for name in counters) else done
 
 
 def _plain(value: Any) -> Any:

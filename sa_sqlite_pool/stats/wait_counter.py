@@ -12,26 +12,19 @@ from .lines import BOUNDS_SECONDS, Waits
 class WaitCounter:
     """Counts the waits in one line. Its owner lets one thread at a time use it.
 
+    But :meth:`snapshot` may be called in any thread: all that is counted of a wait is replaced in
+    one step of the interpreter, so that it is seen as a whole or not at all.
+
     ``at_once`` is increased by the owner itself, at each permit that was free: a call would take
     as long as the rest.
     """
 
-    __slots__ = (
-        "_cancelled",
-        "_histogram",
-        "_longest",
-        "_seconds",
-        "_sent_away",
-        "_timed_out",
-        "_waited",
-        "at_once",
-    )
+    __slots__ = ("_ended", "at_once")
 
     def __init__(self) -> None:
         self.at_once = 0
-        self._waited = self._timed_out = self._cancelled = self._sent_away = 0
-        self._seconds = self._longest = 0.0
-        self._histogram = [0] * (len(BOUNDS_SECONDS) + 1)
+        # waited, timed out, cancelled, sent away, seconds, the longest; then the histogram
+        self._ended = (0, 0, 0, 0, 0.0, 0.0, (0,) * (len(BOUNDS_SECONDS) + 1))
 
     def ended(
         self,
@@ -42,23 +35,28 @@ class WaitCounter:
         sent_away: bool = False,
     ) -> None:
         """Count a wait that has ended."""
-        self._waited += 1
-        self._timed_out += timed_out
-        self._cancelled += cancelled
-        self._sent_away += sent_away
-        self._seconds += seconds
-        self._longest = max(self._longest, seconds)
-        self._histogram[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        waited, timed_outs, cancellations, sent, total, longest, histogram = self._ended
+        bucket = bisect_left(BOUNDS_SECONDS, seconds)
+        self._ended = (
+            waited + 1,
+            timed_outs + timed_out,
+            cancellations + cancelled,
+            sent + sent_away,
+            total + seconds,
+            max(longest, seconds),
+            (*histogram[:bucket], histogram[bucket] + 1, *histogram[bucket + 1 :]),
+        )
 
     def snapshot(self) -> Waits:
         """Return what was counted so far."""
+        waited, timed_out, cancelled, sent_away, seconds, longest, histogram = self._ended
         return Waits(
             at_once=self.at_once,
-            waited=self._waited,
-            timed_out=self._timed_out,
-            cancelled=self._cancelled,
-            sent_away=self._sent_away,
-            seconds=self._seconds,
-            longest_seconds=self._longest,
-            histogram=tuple(self._histogram),
+            waited=waited,
+            timed_out=timed_out,
+            cancelled=cancelled,
+            sent_away=sent_away,
+            seconds=seconds,
+            longest_seconds=longest,
+            histogram=histogram,
         )

@@ -52,6 +52,30 @@ def test_a_schema_of_another_sqlite(path: Path) -> None:
     assert ids(path) == ["malformed-schema"]
 
 
+def test_a_schema_with_names_that_are_no_text(path: Path) -> None:
+    """SQLite's message has them in it, and is shown as far as it can be read."""
+    healthy(path)
+    execute(
+        path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET name = CAST(x'FF' AS TEXT) WHERE name = 'parents'",
+    )
+    message = found(path, "malformed-schema", Severity.ERROR).message
+    assert "malformed database schema (\N{REPLACEMENT CHARACTER})" in message
+
+
+def test_names_that_are_no_utf_8(path: Path) -> None:
+    """SQLite takes them, so nothing is wrong."""
+    healthy(path)
+    execute(path, 'CREATE TABLE "XX" (a, "YY")', 'CREATE INDEX "ZZ" ON "XX" ("YY")')
+    content = path.read_bytes()
+    for name in (b"XX", b"YY", b"ZZ"):
+        assert name in content
+        content = content.replace(name, b"\xff\xfe")
+    path.write_bytes(content)
+    assert ids(path) == []
+
+
 def test_what_only_the_application_has(path: Path) -> None:
     """An index by a collation of its own: the rest is examined."""
     healthy(path)

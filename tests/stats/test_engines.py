@@ -191,6 +191,7 @@ async def test_connections(path: Path, make_engine: MakeEngine) -> None:
     after = statistics(engine).engine("auto")
     assert (after.connections.at_rest, after.connections.opened) == (0, 2)
     assert after.statements.runs == now.statements.runs
+    assert after.waits == now.waits
 
 
 async def test_connections_that_are_thrown_away(db: SQLiteDatabase) -> None:

@@ -56,6 +56,12 @@ def test_rows_are_matched_by_what_they_are() -> None:
     assert [(one.sql, one.runs) for one in slowest] == [("new", 3), ("old", 2)]
 
 
+def test_a_row_that_was_forgotten_counts_anew() -> None:
+    """A text that was not among the slowest for a while, and is again: nothing is negative."""
+    between = snapshot(1, "SELECT 1") - snapshot(3, "SELECT 1")
+    assert [one.runs for one in between.engine("reader").statements.slowest] == [1]
+
+
 def test_other_things_cannot_be_subtracted() -> None:
     """Python says so itself."""
     with pytest.raises(TypeError, match="unsupported operand"):

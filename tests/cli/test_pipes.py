@@ -1,0 +1,80 @@
+"""Where the output goes: a pipe that nothing reads any more, a full disk, nothing at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commanding import ROOT
+from tests.doctor.patients import healthy
+
+# status ends by itself, --watch does not, and doctor would end with the code of its findings.
+COMMANDS = [["status"], ["status", "--watch", "--json", "--interval=0.1"], ["doctor", "--json"]]
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs pipes of POSIX")
+
+
+def ends(directory: Path, arguments: list[str], **streams: int) -> subprocess.CompletedProcess[str]:
+    """How a command ends."""
+    name, *options = arguments
+    (directory / "app.db").unlink(missing_ok=True)
+    healthy(directory / "app.db")
+    done: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]
+        [sys.executable, "-m", "sa_sqlite_pool", name, "app.db", *options],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        timeout=60,
+        check=False,
+        **{"stderr": subprocess.PIPE, **streams},
+    )
+    return done
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_nothing_reads_the_output(tmp_path: Path, arguments: list[str]) -> None:
+    """As after ``| head``: the command ends quietly, with a code of its own."""
+    unread, output = os.pipe()
+    os.close(unread)
+    done = ends(tmp_path, arguments, stdout=output)
+    os.close(output)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_nothing_reads_the_error(tmp_path: Path) -> None:
+    """The code says it, too."""
+    unread, output = os.pipe()
+    os.close(unread)
+    done = ends(tmp_path, ["doctor", "--wrong"], stderr=output)
+    os.close(output)
+    assert done.returncode == 4
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_the_disk_is_full(tmp_path: Path, arguments: list[str]) -> None:
+    """It could not be done, and the error is one line."""
+    with open("/dev/full", "wb") as full:
+        done = ends(tmp_path, arguments, stdout=full.fileno())
+    assert done.returncode == 3
+    assert done.stderr == "sa-sqlite-pool: [Errno 28] No space left on device\n"
+
+
+def test_there_is_no_output(tmp_path: Path) -> None:
+    """As after ``>&-``: it is left out."""
+    healthy(tmp_path / "app.db")
+    command = '"$0" -m sa_sqlite_pool doctor app.db --json >&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

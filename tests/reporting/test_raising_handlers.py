@@ -1,0 +1,73 @@
+"""A handler or filter of the application that raises: nothing that the package does fails by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.reporting.events import LogLookFailed, log, logger
+from tests.helpers import UPDATE_FIRST, create_items
+
+READ = text("SELECT id FROM items")
+
+
+class Raising(logging.Handler):
+    """A handler of the application that has a bug."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = 0
+
+    def emit(self, _: logging.LogRecord) -> None:
+        self.called += 1
+        raise ValueError("of the handler")
+
+
+@pytest.fixture
+def raising() -> Iterator[Raising]:
+    broken = Raising()
+    logger.addHandler(broken)
+    yield broken
+    logger.removeHandler(broken)
+
+
+@pytest.mark.usefixtures("raising")
+@pytest.mark.parametrize("shown", [True, False])
+def test_it_is_shown(
+    shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr, unless ``logging.raiseExceptions`` is False, as ``logging`` itself does."""
+    monkeypatch.setattr(logging, "raiseExceptions", shown)
+    log(LogLookFailed(database="app.db", error="broken"), "it failed")
+    assert ("ValueError: of the handler" in capsys.readouterr().err) is shown
+
+
+async def test_the_turn_is_not_lost(tmp_path: Path, raising: Raising) -> None:
+    """A wait is logged when it is over, and the task has the turn, or the reader."""
+    limits: Any = {"slow_wait_warning": 0.0, "slow_statement_warning": 0.0}
+    async with SQLiteDatabase(tmp_path / "app.db", readers=1, **limits) as db:
+        await create_items(db.writer_engine)
+
+        async def write() -> None:
+            async with db.write() as session:
+                await session.execute(UPDATE_FIRST)
+            await db.run_write(lambda session: session.execute(UPDATE_FIRST) and None)
+
+        async def read() -> None:
+            async with db.read() as session:
+                await session.execute(READ)
+            await db.run_read(lambda session: session.execute(READ).all())
+
+        work = asyncio.gather(*(write() for _ in range(5)), *(read() for _ in range(5)))
+        await asyncio.wait_for(work, 30)
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT amount FROM items WHERE id = 1")) == 10
+        assert raising.called
+        assert db.statistics().engine("reader").holders == ()
