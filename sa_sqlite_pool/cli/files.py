@@ -26,6 +26,8 @@ def pragmas_of(path: Path) -> dict[str, PragmaValue]:
     Raises, too, where SQLite would apply the log of another database to it.
     """
     check_readable(str(path))
+    if path.stat().st_size == 0:  # a database without tables, for SQLite
+        return {"journal_mode": "DELETE"}
     subject = Subject(str(path), os.path.realpath(path))
     header = read_header(subject.file)
     for finding in check_beside(subject, header):

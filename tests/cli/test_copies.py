@@ -56,6 +56,14 @@ def test_a_database_without_a_log(path: Path) -> None:
     assert ids(path) == ["journal-mode"]
 
 
+def test_an_empty_file(path: Path) -> None:
+    """It is a database without tables, and stays one."""
+    path.touch()
+    assert answer(path.parent, "checkpoint", "app.db")["outcome"] == "not_wal"
+    answer(path.parent, "backup", "app.db", "copy.db")
+    assert path.stat().st_size == 0
+
+
 # -- backup and restore ----------------------------------------------------------------------------
 
 
