@@ -17,7 +17,7 @@ from starlette._utils import is_async_callable
 
 from sa_sqlite_pool import SessionEndedError, SQLiteDatabase
 from sa_sqlite_pool.integrations.fastapi import lifespan, read_session, write_session
-from tests.helpers import Item, create_items, turn_of
+from tests.helpers import Item, create_items, turn_of, until_free
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ async def test_a_background_task_has_a_session_of_its_own(
     await post(app)
     async with db.read() as session:
         assert await session.get(Item, 21) is not None
-    assert turn_of(path).holder is None
+    await until_free(path)
 
 
 async def test_what_runs_functions_is_known_to_be_awaited(db: SQLiteDatabase) -> None:

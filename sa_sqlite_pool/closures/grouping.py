@@ -237,8 +237,13 @@ class Group:
                 return call
         return None
 
-    def _have_run(self) -> None:
-        """Have the calls that were taken go on. Runs in the thread."""
+    def _have_run(self, clean: bool) -> None:
+        """Have the calls that were taken go on. Runs in the thread.
+
+        If the connection is not as it was before, no other call joins: its check-in comes first.
+        """
+        if not clean:
+            self._closed = True
         if self._running:
             self._post(self._report)
 

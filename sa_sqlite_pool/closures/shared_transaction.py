@@ -93,7 +93,8 @@ class SharedTransaction:
 
     :param fairy: the pool's proxy of the connection
     :param take_next: takes the next call in line, for this object only; None if there is none
-    :param ended: called when all that were taken have their outcomes
+    :param ended: called when all that were taken have their outcomes, with whether the connection
+        is as it was before
     :param deferred_keys: tells whether COMMIT may find violated foreign keys
     :param threads: the threads in which functions run
     """
@@ -103,7 +104,7 @@ class SharedTransaction:
         executor: Executor,
         fairy: PoolProxiedConnection,
         take_next: Callable[[], Work | None],
-        ended: Callable[[], None],
+        ended: Callable[[bool], None],
         deferred_keys: DeferredKeys,
         threads: set[int],
         clock: Callable[[], float] = time.monotonic,
@@ -119,6 +120,7 @@ class SharedTransaction:
         self._defers = False
         self._waiting: list[_Waiting] = []
         self._here: ThreadConnection | None = None  # that of the function that runs
+        self._clean = True
 
     def __call__(self, sqlite: sqlite3.Connection) -> None:
         """Run the calls in line, as many as may share it, and COMMIT.
@@ -145,7 +147,7 @@ class SharedTransaction:
             self._transaction.take_loss()
             _roll_back(sqlite)
             sqlite.isolation_level = None  # a closure may have set another
-            self._ended()
+            self._ended(self._clean and not self._executor.worker.suspect)
 
     def _look(self) -> bool:
         """Return whether to stop the running statement. Called by SQLite."""
@@ -196,6 +198,7 @@ class SharedTransaction:
         failed = runner.switch(work.run, (here,), {}) is runner.outcome
         self._here = None
         if here.touched:  # on a connection of another class, its handler has replaced this one
+            self._clean = False
             watch_progress(sqlite, self._look, PROGRESS_STEPS)
         if failed:
             runner.finish()

@@ -110,7 +110,11 @@ def test_nothing_runs_while_nothing_asks(path: Path, start: Start) -> None:
     times = Path(f"/proc/self/task/{one._thread.native_id}/schedstat")
     if not times.exists():
         pytest.skip("needs /proc")
-    before = times.read_text()
+    before = ""
+    for _ in range(100):  # until it has begun to wait
+        if before == (before := times.read_text()):
+            break
+        threading.Event().wait(0.05)
     threading.Event().wait(0.2)
     assert times.read_text() == before
 
