@@ -275,6 +275,31 @@ def test_frames_lead_to_the_caller() -> None:
     assert frame.f_back is not None
 
 
+def test_frames_of_other_threads() -> None:
+    """``sys._current_frames()`` has the innermost frame of each thread, which leads to the others.
+
+    ``turn/whereabouts.py`` names the line of a task that blocks its event loop, as seen from
+    another thread: its coroutine does not lead there while it runs.
+    """
+    inside, leave = threading.Event(), threading.Event()
+
+    def block() -> None:
+        inside.set()
+        leave.wait(30)
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    inside.wait(30)
+    frame: types.FrameType | None = sys._current_frames()[thread.ident or 0]
+    names = []
+    while frame is not None:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    leave.set()
+    thread.join()
+    assert "block" in names
+
+
 def test_a_function_can_have_other_names() -> None:
     """``code.replace(co_names=...)``: the same function, with other global names in their place.
 
