@@ -120,9 +120,9 @@ class Call(Awaited[T]):
         self.cancelled = True
         if self.take():
             self._loop.call_soon(self.report)
+            self.group.end_if_unwanted()
         else:
             self._loop.call_later(_LET_GO_SECONDS, self.report)
-        self.group.end_if_unwanted()
 
 
 @final
