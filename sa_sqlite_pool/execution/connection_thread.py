@@ -114,7 +114,7 @@ class ConnectionThread:
         self._here = threading.Lock()  # held while the loop itself uses the connection
         self._shared = shared if threadsafe else None
         self._last_job: Job[Any] | None = None
-        self._in_own_thread = False  # a statement that the own thread runs, the last job
+        self._in_own_thread = False  # whether the last job is, and not in the shared thread
         self._threadsafe = threadsafe
         _open_connections.add(connection)
         self.belongs_to(file)
@@ -248,7 +248,7 @@ class ConnectionThread:
             self._in_own_thread = False
             shared.submit(job, text)
         else:
-            self._in_own_thread = text is not None
+            self._in_own_thread = True
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
@@ -344,7 +344,7 @@ class ConnectionThread:
             )
 
     def _stop_in_own_thread(self) -> None:
-        """Stop a statement behind which the rest would wait."""
+        """Stop a job behind which the rest would wait."""
         job = self._last_job
         if self._in_own_thread and job is not None and not job.let_go:
             stop = threading.Thread(

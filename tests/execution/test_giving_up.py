@@ -101,10 +101,14 @@ async def test_a_queued_job_of_a_connection_given_up_fails(worker: ConnectionThr
     shared.stop()
 
 
-async def test_a_statement_in_its_own_thread_is_stopped() -> None:
-    """The rollback does not wait for the end of a statement that the same thread runs."""
+@pytest.mark.parametrize("text", ["x", None])
+async def test_a_statement_in_its_own_thread_is_stopped(text: str | None) -> None:
+    """The rollback does not wait for the end of a statement that the same thread runs.
+
+    Without a text, it is one that computes for long between two rows, or a fetch.
+    """
     worker = await open_worker()
-    running = asyncio.create_task(outcome(worker.run(lambda raw: raw.execute(ENDLESS), text="x")))
+    running = asyncio.create_task(outcome(worker.run(lambda raw: raw.execute(ENDLESS), text=text)))
     await asyncio.sleep(0)
     successor = await asyncio.wait_for(give_up(worker, keep=True), 10)
     with pytest.raises(sqlite3.OperationalError, match=r"interrupted|no active connection"):
