@@ -26,7 +26,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ..errors import ConfigurationError
-from ..stats.figures import FIGURES, PREFIX, Figure, FigureKind
+from ..stats.figure import Figure, FigureKind
+from ..stats.figures import FIGURES, PREFIX
 from ..stats.lines import BOUNDS_SECONDS, Waits
 from .sources import Monitored, Source
 

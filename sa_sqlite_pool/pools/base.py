@@ -19,7 +19,6 @@ from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
-from ..execution.counts import EngineCounts
 from ..execution.loop_budget import LoopBudget
 from ..opening.connector import Connector
 from ..opening.creator import Opened
@@ -47,7 +46,7 @@ from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.observers import WaitFor, observed
 from ..turn.permit import Permit
-from ..turn.slow_waits import NOT_WATCHED, SlowWaits, WaitedFor
+from ..turn.slow_waits import NOT_WATCHED, WaitedFor
 from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
@@ -218,11 +217,6 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         """Return the holders of the connections, and for how long they hold them."""
         return self._line.describe_holders()
 
-    @property
-    def slow_waits(self) -> SlowWaits:
-        """The engine's, which logs long waits."""
-        return self._connector.slow_waits
-
     def not_in_time(self) -> PoolTimeout:
         """Return the error of a time-out, which names the holders of the connections."""
         return self.timeout_error(
@@ -238,31 +232,6 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         return self._line.waiting
 
     # -- for statistics -------------------------------------------------------------------------
-
-    @property
-    def counts(self) -> EngineCounts:
-        """The counters of the engine, which ``dispose()`` does not end."""
-        return self._connector.counts
-
-    @property
-    def created_at(self) -> float:
-        """When the counters began, in monotonic seconds."""
-        return self._connector.counts.began
-
-    @property
-    def has_begun(self) -> bool:
-        """True once the engine knows its file, with its first checkout."""
-        return self._connector.knows_file
-
-    @property
-    def refuses(self) -> bool:
-        """True once :meth:`refuse` was called: its database is being closed, or is closed."""
-        return self._connector.refusal is not None
-
-    @property
-    def owner(self) -> object:
-        """The object on whose behalf tasks wait in lines; ``dispose()`` does not change it."""
-        return self._connector
 
     @property
     def line(self) -> FairSemaphore:

@@ -1,4 +1,4 @@
-"""What a pool shares with the other pools of the process on the same database file."""
+"""What a pool has in common with the engine's next pool, and with others on its database file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,44 @@ from functools import cached_property
 from typing import ClassVar
 
 from ..database_file import DatabaseFile, database_file
+from ..execution.counts import EngineCounts
 from ..opening.connector import Connector
 from ..settings import Role
 from ..transactions.rules import Rules
+from ..turn.slow_waits import SlowWaits
 from ..wal.keeper import WalKeeper
 
 
 class OnFile:
-    """Base of a pool: its database file, and the rules that result from it."""
+    """Base of a pool: what belongs to its engine and its file, and the rules that result."""
 
     role: ClassVar[Role]
     _connector: Connector
+
+    @property
+    def counts(self) -> EngineCounts:
+        """The counters of the engine, which ``dispose()`` does not end."""
+        return self._connector.counts
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the engine knows its file, with its first checkout."""
+        return self._connector.knows_file
+
+    @property
+    def refuses(self) -> bool:
+        """True once :meth:`refuse` was called: its database is being closed, or is closed."""
+        return self._connector.refusal is not None
+
+    @property
+    def owner(self) -> object:
+        """The object on whose behalf tasks wait in lines; ``dispose()`` does not change it."""
+        return self._connector
+
+    @property
+    def slow_waits(self) -> SlowWaits:
+        """The engine's, which logs long waits."""
+        return self._connector.slow_waits
 
     @cached_property
     def database_file(self) -> DatabaseFile:

@@ -44,7 +44,7 @@ def statistics_of(pools: Sequence[FairPool]) -> DatabaseStatistics:
     others = [pool.counts.numbers() for pool in pools if pool.role is not Role.READER]
     found = DatabaseStatistics(
         name=file.turn.name,
-        seconds=now - min(pool.created_at for pool in pools),
+        seconds=now - min(pool.counts.began for pool in pools),
         turn=file.turn.statistics(),
         engines=tuple(engine_statistics(pool, now) for pool in pools),
         reading=open_reads.open,

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.stats.figures import FIGURES, FigureKind
+from sa_sqlite_pool.stats.figure import FigureKind
+from sa_sqlite_pool.stats.figures import FIGURES
 from tests.helpers import create_items
 
 pytest.importorskip("prometheus_client")

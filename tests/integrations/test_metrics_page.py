@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.stats.figures import FIGURES, Figure, FigureKind
+from sa_sqlite_pool.stats.figure import Figure, FigureKind
+from sa_sqlite_pool.stats.figures import FIGURES
 
 pytest.importorskip("prometheus_client")
 

@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 
 from ...stats.database import DatabaseStatistics
 from ...stats.engines import EngineStatistics
-from ...stats.figures import FIGURES, PREFIX, Figure, FigureKind
+from ...stats.figure import Figure, FigureKind
+from ...stats.figures import FIGURES, PREFIX
 from ...stats.lines import BOUNDS_SECONDS, Waits
 from ..sources import Source, pool_of
 
