@@ -24,7 +24,7 @@ from ..execution.jobs import OutOfTime
 from ..execution.loop_budget import LoopBudget
 from ..execution.one_at_a_time import OneAtATime
 from ..execution.replies import Execute, Parameters, Reply, execute_at_once
-from ..settings import NotGiven, Role
+from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind, changes_settings
@@ -325,39 +325,6 @@ class Executor:
         """Raise if a closure's read on a reader has failed because it tried to write."""
         statement = Statement(facts, parameters, execute, atomic=False)
         self._performing.blame_read(connection, statement, error)
-
-    def read_alone(
-        self, sql: str, parameters: Parameters, execute: Execute, timeout: float | NotGiven | None
-    ) -> Reply | None:
-        """Execute a read that is known to be short, inline and in a transaction of its own.
-
-        For a reader that is taken from its pool for this alone, and not checked out. Return None if
-        it must go another way, for whatever reason; nothing has happened then. What it would write
-        is refused by a reader's authorizer, and it calls no function that might hide that.
-
-        It needs no BEGIN: "an automatically started transaction is committed when the last SQL
-        statement finishes" (https://www.sqlite.org/lang_transaction.html). Nor does it enter the
-        snapshots of the file: nothing of this event loop can come between its begin and its end,
-        so no gap of this loop finds it running, and one that another loop announces meanwhile meets
-        it as it meets the readers of other processes: SQLite says "busy" to a checkpoint that
-        comes in these microseconds, and the keeper tries again.
-        """
-        worker, policy, rules = self.worker, self.policy, self.rules
-        if isinstance(timeout, NotGiven):
-            timeout = self.statement_timeout
-        facts, connection = policy.facts.of(sql), worker.idle_connection
-        if (
-            connection is None
-            or not self.ready
-            or policy.authorizer.busy_timeout
-            or not policy.is_inline(facts, many=False, timeout=timeout)
-            or (rules.snapshots is not None and rules.snapshots.in_gap)
-        ):
-            return None
-        try:
-            return policy.run_inline(worker, facts, Kind.READ, execute, sql, parameters)
-        except Exception:  # SQLAlchemy raises its own of the next try
-            return None
 
     def make_ready(self) -> None:
         """Finish the set-up, before the application has the connection for the first time."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from ..compat.pool_records import is_current
 from ..driver.adapter import SQLiteConnection
+from ..driver.executor import Executor
 from ..execution.loop_budget import LoopBudget
 from ..execution.replies import Execute, Parameters, Reply
 from ..opening.connector import Connector
 from ..settings import NotGiven
+from ..sqlite.statements import Kind
 from ..turn.fair_semaphore import FairSemaphore
 from .resting import IdleConnections
 
@@ -70,7 +72,7 @@ class ReadsAtOnce:
             if not isinstance(connection, SQLiteConnection) or not is_current(record, self):
                 return None
             began = perf_counter()
-            reply = connection.executor.read_alone(sql, parameters, execute, timeout)
+            reply = _read_alone(connection.executor, sql, parameters, execute, timeout)
             budget.note_work(perf_counter() - began)
             return reply
         finally:
@@ -79,3 +81,41 @@ class ReadsAtOnce:
                 if self._disposed:  # by another thread meanwhile: see FairPool._put_back()
                     self._close_idle()
             line.release_after_a_moment(permit)
+
+
+def _read_alone(
+    executor: Executor,
+    sql: str,
+    parameters: Parameters,
+    execute: Execute,
+    timeout: float | NotGiven | None,
+) -> Reply | None:
+    """Execute a read that is known to be short, inline and in a transaction of its own.
+
+    For a reader that is taken from its pool for this alone, and not checked out. Return None if
+    it must go another way, for whatever reason; nothing has happened then. What it would write
+    is refused by a reader's authorizer, and it calls no function that might hide that.
+
+    It needs no BEGIN: "an automatically started transaction is committed when the last SQL
+    statement finishes" (https://www.sqlite.org/lang_transaction.html). Nor does it enter the
+    snapshots of the file: nothing of this event loop can come between its begin and its end,
+    so no gap of this loop finds it running, and one that another loop announces meanwhile meets
+    it as it meets the readers of other processes: SQLite says "busy" to a checkpoint that
+    comes in these microseconds, and the keeper tries again.
+    """
+    worker, policy, rules = executor.worker, executor.policy, executor.rules
+    if isinstance(timeout, NotGiven):
+        timeout = executor.statement_timeout
+    facts, connection = policy.facts.of(sql), worker.idle_connection
+    if (
+        connection is None
+        or not executor.ready
+        or policy.authorizer.busy_timeout
+        or not policy.is_inline(facts, many=False, timeout=timeout)
+        or (rules.snapshots is not None and rules.snapshots.in_gap)
+    ):
+        return None
+    try:
+        return policy.run_inline(worker, facts, Kind.READ, execute, sql, parameters)
+    except Exception:  # SQLAlchemy raises its own of the next try
+        return None
