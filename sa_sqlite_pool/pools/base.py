@@ -203,13 +203,17 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         observed_owner = None if for_others else self.owner
         slow = NOT_WATCHED if for_others else self.slow_waits
         label = self._connector.location.label
-        with (
-            observed(observed_owner, WaitFor.CONNECTION, label, self._line),
-            slow.watch(label, self.waited_for, lambda: self._line.in_the_way_of(place)),
-        ):
-            permit = await self._line.wait(place, seconds)
-            if permit is None:
-                raise self.not_in_time()
+        try:
+            with (
+                observed(observed_owner, WaitFor.CONNECTION, label, self._line),
+                slow.watch(label, self.waited_for, lambda: self._line.in_the_way_of(place)),
+            ):
+                permit = await self._line.wait(place, seconds)
+                if permit is None:
+                    raise self.not_in_time()
+        except BaseException:  # also of what observes the wait, after its end
+            self._line.leave_line(place)
+            raise
         permit.seconds_waited = time.monotonic() - place.since
         return permit
 

@@ -188,14 +188,18 @@ class WriteTurn:
         began = time.monotonic()
         place = self.line.stand_in_line(owner)
         left = None if timeout is None else max(0.0, timeout - waited)
-        with (
-            observed(owner, WaitFor.TURN, self.name, self.line),
-            slow.watch(self.name, WaitedFor.TURN, lambda: self.line.in_the_way_of(place)),
-        ):
-            permit = await self.line.wait(place, left)
-            if permit is None:
-                assert timeout is not None
-                raise self.not_in_time(timeout)
+        try:
+            with (
+                observed(owner, WaitFor.TURN, self.name, self.line),
+                slow.watch(self.name, WaitedFor.TURN, lambda: self.line.in_the_way_of(place)),
+            ):
+                permit = await self.line.wait(place, left)
+                if permit is None:
+                    assert timeout is not None
+                    raise self.not_in_time(timeout)
+        except BaseException:  # also of what observes the wait, after its end
+            self.line.leave_line(place)
+            raise
         permit.seconds_waited = time.monotonic() - began
         return permit
 
@@ -266,13 +270,18 @@ class WriteTurn:
         place, describe = place_in_line.get(), self._file.describe
         # The calls for which a place was taken in advance are watched themselves.
         context, slow = (None, slow) if place is None else (place.context, NOT_WATCHED)
-        with (
-            observed(owner, WaitFor.PROCESS, self.name, describe, context=context),
-            slow.watch(self.name, WaitedFor.PROCESS, describe),
-        ):
-            request = await self._wait_for_file(max(0.0, timeout - waited), owner)
-            if request is None:
-                raise self.file_not_in_time(timeout)
+        try:
+            with (
+                observed(owner, WaitFor.PROCESS, self.name, describe, context=context),
+                slow.watch(self.name, WaitedFor.PROCESS, describe),
+            ):
+                request = await self._wait_for_file(max(0.0, timeout - waited), owner)
+                if request is None:
+                    raise self.file_not_in_time(timeout)
+        except BaseException:  # also of what observes the wait, after its end
+            if request is not None:
+                request.release()
+            raise
         return request
 
     def file_not_in_time(self, seconds: float) -> WriteTimeout:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.reporting.events import LogLookFailed, log, logger
-from tests.helpers import UPDATE_FIRST, create_items
+from tests.helpers import UPDATE_FIRST, create_items, until_waiting
 
 READ = text("SELECT id FROM items")
 
@@ -71,3 +71,37 @@ async def test_the_turn_is_not_lost(tmp_path: Path, raising: Raising) -> None:
             assert await session.scalar(text("SELECT amount FROM items WHERE id = 1")) == 10
         assert raising.called
         assert db.statistics().engine("reader").holders == ()
+
+
+class Interrupted(logging.Handler):
+    """A handler in which a task is interrupted: by a signal, or a cancellation of its own."""
+
+    def emit(self, _: logging.LogRecord) -> None:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("door", ["read", "write"])
+async def test_what_is_interrupted_there_has_nothing(tmp_path: Path, door: str) -> None:
+    """The turn, or the reader, that it has just got goes to the next in line."""
+    async with SQLiteDatabase(tmp_path / "app.db", readers=1, slow_wait_warning=0.0) as db:
+        await create_items(db.writer_engine)
+        block = getattr(db, door)
+        pool: Any = (db.reader_engine if door == "read" else db.writer_engine).pool
+        handler = Interrupted()
+
+        async def use() -> None:
+            async with block() as session:
+                await session.execute(READ)
+
+        async with block() as session:
+            await session.execute(READ)
+            waiting = asyncio.create_task(use())
+            await until_waiting(1, pool)
+            logger.addHandler(handler)
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        finally:
+            logger.removeHandler(handler)
+        await asyncio.wait_for(use(), 30)
+        assert db.statistics().engine("reader" if door == "read" else "writer").holders == ()
