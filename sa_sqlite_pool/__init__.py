@@ -26,9 +26,11 @@ from .errors import (
     TurnAlreadyHeldError,
     WriteTimeout,
 )
+from .freshness import Seen
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
 from .pools.statistics import statistics
 from .prepared.read import PreparedRead
+from .servers.database import ServerDatabase
 from .sessions.drop_in import (
     AsyncConnection,
     AsyncEngine,
@@ -96,6 +98,8 @@ __all__ = [
     "RoutedSession",
     "SQLiteDatabase",
     "SQLitePool",
+    "Seen",
+    "ServerDatabase",
     "SessionEndedError",
     "SnapshotTooOldError",
     "StaleReadError",

@@ -7,11 +7,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import fields
 from functools import cached_property
-from types import TracebackType
 from typing import Any
 
 from sqlalchemy import URL
@@ -23,9 +21,10 @@ from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
 from .closures.api import Closures, RunsClosures
 from .closures.grouping import Groups
 from .compat.coroutine_functions import mark_as_coroutine_function
-from .errors import ConfigurationError, DatabaseClosedError
+from .errors import ConfigurationError
 from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url
+from .freshness import FreshBlock, Seen
 from .pools.base import FairPool
 from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
 from .pools.statistics import statistics_of
@@ -54,19 +53,15 @@ from .settings import (
 )
 from .stats.database import DatabaseStatistics
 from .stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
-from .system.life import State
+from .system.life import HURRY_SECONDS, LifeCycle, State
 from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
 
-# Seconds that close() waits at most: for running work if a cancellation or Ctrl-C has left the
-# block, and for threads to stop after they were told to.
-_HURRY_SECONDS = 0.5
-
 _CHOSEN_HERE = frozenset({"max_overflow", "plugins", "pool", "pool_size", "poolclass"})
 
 
-class SQLiteDatabase(RunsClosures, PreparesReads):
+class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
     """One SQLite database: a writer engine, a reader engine, and sessions over both.
 
     ::
@@ -166,8 +161,8 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
             slow_statement_warning,
         )
         self._write_timeout = settings.write_timeout
+        super().__init__(check_timeout("close_timeout", close_timeout))
         self._keep_wal = keep_wal
-        self._close_timeout = check_timeout("close_timeout", close_timeout)
         chosen = {field.name: getattr(settings, field.name) for field in fields(settings)}
         options = {**engine_options, **chosen}
         self.writer_engine: AsyncEngine = LeanEngine.create(
@@ -188,9 +183,6 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         self._closures = Closures(groups, self.reader_engine, self._label, session_class=beneath)
         self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
         self._publisher = Publisher(self) if publish_status else None
-        self._state = State.NEW
-        self._closing: asyncio.Future[None] | None = None
-        self._closed: Future[None] = Future()
 
     # -- life cycle -----------------------------------------------------------------------------
 
@@ -201,18 +193,7 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the file cannot
         be used. Opening an open database does nothing; a closed one stays closed.
         """
-        if self._state is State.NEW:
-            try:
-                await self._open_engines()
-            except BaseException:
-                await self._dispose_engines()
-                raise
-            if self._state is State.NEW:  # not closed meanwhile
-                self._state = State.OPEN
-                self._publish()
-        if self._state is not State.OPEN:
-            raise self._not_open()
-        return self
+        return await super().open()
 
     async def _open_engines(self) -> None:
         for engine in (self.writer_engine, self.reader_engine):
@@ -221,39 +202,12 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         if self._keeper is not None:
             await self._keeper.settle()
 
-    def _publish(self) -> None:
+    def _has_opened(self) -> None:
         file = None if self._private_directory is not None else self._pools[1].published_file
         if self._publisher is not None and file is not None:
             self._publisher.open(file)
 
-    async def close(self, timeout: float | None = None) -> None:
-        """Close both engines. Return in bounded time, whatever is going on.
-
-        Tasks that wait in line, or come now, get a :class:`~sa_sqlite_pool.DatabaseClosedError`.
-        Work on a checked-out connection may go on for ``timeout`` seconds (by default
-        ``close_timeout``); then its statement is interrupted and its transaction rolled back, and
-        its next statement fails with an ``OperationalError`` that says so.
-
-        Closing twice does nothing, and tasks that close at the same time wait for the same end. A
-        cancellation stops the wait, not the closing.
-        """
-        wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
-        if self._state in {State.NEW, State.OPEN}:
-            self._state = State.CLOSING
-            # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
-            self._closing = asyncio.ensure_future(self._shut(wait))
-            self._closing.add_done_callback(self._has_shut)
-        await asyncio.shield(asyncio.wrap_future(self._closed))
-
-    def _has_shut(self, closing: asyncio.Future[None]) -> None:
-        self._state = State.CLOSED
-        error = None if closing.cancelled() else closing.exception()
-        if error is None:
-            self._closed.set_result(None)
-        else:
-            self._closed.set_exception(error)
-
-    async def _shut(self, timeout: float) -> None:
+    async def _end_work(self, timeout: float) -> None:
         pools = self._pools
         for pool in pools:
             pool.refuse(self._not_open)
@@ -265,8 +219,7 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
             for pool in pools:
                 pool.refuse(self._not_open)  # tasks that wait for another process by now
                 pool.recall(f"{self._label} was closed")
-        await self._all_ended(pools, _HURRY_SECONDS)
-        await self._dispose_engines()
+        await self._all_ended(pools, HURRY_SECONDS)
 
     async def _all_ended(self, pools: Iterable[FairPool], timeout: float) -> None:
         checkouts = (pool.checkouts.all_ended(timeout) for pool in pools)
@@ -289,18 +242,6 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         if self._private_directory is not None:
             self._private_directory.remove()
 
-    async def __aenter__(self) -> SQLiteDatabase:
-        return await self.open()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        hurried = exc is not None and not isinstance(exc, Exception)
-        await self.close(min(_HURRY_SECONDS, self._close_timeout) if hurried else None)
-
     # -- work -----------------------------------------------------------------------------------
 
     @property
@@ -313,9 +254,16 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
         return self._sessionmaker
 
     def _assert_usable(self) -> None:
-        if self._state is not State.OPEN:
-            raise self._not_open()
+        self._assert_open()
         self._closures.assert_outside()
+
+    def fresh(self, token: str | None = None) -> AbstractAsyncContextManager[Seen]:
+        """Return a block in which reads show what tasks in it have written: they always do here.
+
+        It does nothing, and ``token`` is not looked at: it is that of
+        :meth:`.ServerDatabase.fresh`, so that the same code runs on both.
+        """
+        return FreshBlock(self, Seen())
 
     def write(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Return a block's session that writes: ``async with db.write() as session:``.
@@ -439,13 +387,6 @@ class SQLiteDatabase(RunsClosures, PreparesReads):
     @property
     def _label(self) -> str:
         return locate(self.url).label
-
-    def _assert_open(self) -> None:
-        if self._state is not State.OPEN:
-            raise self._not_open()
-
-    def _not_open(self) -> DatabaseClosedError:
-        return DatabaseClosedError(f"{self._label} {self._state.remedy}")
 
     def _own_if_in_memory(self, url: URL) -> URL:
         """Return ``url``; for a private database in memory, of a file that both engines share."""

@@ -6,20 +6,18 @@ given to ``run_read()`` or ``run_write()`` takes one hop as a whole.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
-import types
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, final
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import FilterResult, Result
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
-from ..errors import AwaitableError, ClosureError
+from ..errors import ClosureError
+from ..functions import assert_plain, checked
 from ..transactions.locks import Patience
 from ..turn.observers import NOTHING, waits_are_observed
 from .grouping import Groups
@@ -128,15 +126,15 @@ class Closures:
 
     def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
         engine = self._groups.engine.sync_engine
-        checked = _checked(call, fn)
-        return self._groups.run(lambda here: door(here, engine, checked))
+        call = checked(call, fn)
+        return self._groups.run(lambda here: door(here, engine, call))
 
     async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:
         engine, line = self._reader.sync_engine, self._reads.line()
-        checked = _checked(call, fn)
+        call = checked(call, fn)
         patience: Patience | None = None
         while True:
-            one = ReadCall(line, fn, door, engine, checked)
+            one = ReadCall(line, fn, door, engine, call)
             if patience is not None:  # it has come in time, and now waits for the lock
                 one.deadline = None
             wait = line.observe_wait(one) if waits_are_observed() else NOTHING
@@ -150,16 +148,6 @@ class Closures:
             finally:
                 if one.held_by is not None:
                     line.report_wait(one, sys.exc_info()[1])
-
-
-def _checked(call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:
-    def checked(target: Any) -> T:
-        result = call(target)
-        if type(result) not in _PLAIN:
-            _check_result(result, fn)
-        return result
-
-    return checked
 
 
 class RunsClosures(ABC):
@@ -227,37 +215,4 @@ class RunsClosures(ABC):
     def _assert_may_run(self, fn: object) -> None:
         self._assert_open()
         self._closures.assert_outside()
-        if _is_coroutine_function(fn):
-            raise AwaitableError(
-                f"{_name(fn)} is a coroutine function, and runs in a thread, where nothing can be "
-                "awaited: give a plain function, or use db.write() or db.read()"
-            )
-
-
-def _is_coroutine_function(fn: object) -> bool:
-    if type(fn) is types.FunctionType and not fn.__dict__:  # inspect takes a hundred instructions
-        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
-    return inspect.iscoroutinefunction(fn)
-
-
-# Results of these types need no look.
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
-
-
-def _check_result(result: object, fn: object) -> None:
-    if isinstance(result, (Awaitable, types.GeneratorType, types.AsyncGeneratorType)):
-        if isinstance(result, (types.CoroutineType, types.GeneratorType)):
-            result.close()
-        raise AwaitableError(
-            f"{_name(fn)} returned a {type(result).__name__}, which would do its work after its "
-            "transaction; nothing was kept: give a plain function that does it all"
-        )
-    if isinstance(result, (Result, FilterResult)) and getattr(result, "returns_rows", True):
-        raise ClosureError(
-            f"{_name(fn)} returned a {type(result).__name__}, whose rows are read later; nothing "
-            "was kept: read them inside, for example with .all(), and return those"
-        )
-
-
-def _name(fn: object) -> str:
-    return str(getattr(fn, "__qualname__", fn))
+        assert_plain(fn)

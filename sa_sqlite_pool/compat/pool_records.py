@@ -39,12 +39,17 @@ def lendable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
     """Return ``record`` with its connection, or a new record without one in its place."""
     if record.dbapi_connection is not None:
         return record
-    new = _ConnectionRecord(pool, connect=False)
+    new = new_record(pool)
     # "This dictionary will persist across reconnects and connection invalidation":
     # ManagesConnection.record_info, which is memoized in the instance.
     if _PERSISTENT in record.__dict__:
         new.__dict__[_PERSISTENT] = record.__dict__[_PERSISTENT]
-    return cast(ConnectionPoolEntry, new)
+    return new
+
+
+def new_record(pool: Pool) -> ConnectionPoolEntry:
+    """Return a record without a connection, which its ``get_connection()`` opens."""
+    return cast(ConnectionPoolEntry, _ConnectionRecord(pool, connect=False))
 
 
 def is_current(record: Any, pool: Any) -> bool:

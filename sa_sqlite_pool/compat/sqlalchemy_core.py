@@ -95,3 +95,15 @@ class Shape:
     def result(self, found: Sequence[Sequence[Any]]) -> Result[Any]:
         """Return a result of SQLAlchemy's own over rows of the driver."""
         return IteratorResult(self._metadata, iter(found))
+
+
+def is_open_stream(result: Any) -> bool:
+    """Return whether rows of ``result`` are still to be fetched through a server-side cursor.
+
+    A result of the ORM has that of the cursor in ``raw``, and one of scalars the result that it is
+    of in ``_real_result`` (``engine/result.py``).
+    """
+    result = getattr(result, "_real_result", result)
+    raw = getattr(result, "raw", None) or result
+    context = getattr(raw, "context", None)
+    return bool(getattr(context, "_is_server_side", False)) and not result._soft_closed

@@ -17,20 +17,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import Depends, FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import SQLiteDatabase
+from ..servers.database import ServerDatabase
+
+Database: TypeAlias = SQLiteDatabase | ServerDatabase
 
 
-def read_session(db: SQLiteDatabase) -> Any:
+def read_session(db: Database) -> Any:
     """Return a dependency that gives the endpoint ``db.read()``'s session."""
     return Depends(_generator(db.read), scope="function")
 
 
-def write_session(db: SQLiteDatabase) -> Any:
+def write_session(db: Database) -> Any:
     """Return a dependency that gives the endpoint ``db.write()``'s session.
 
     It is committed when the endpoint returns; rolled back when it raises, also ``HTTPException``.
@@ -39,7 +42,7 @@ def write_session(db: SQLiteDatabase) -> Any:
 
 
 def lifespan(
-    db: SQLiteDatabase,
+    db: Database,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Return a lifespan that keeps the database open: ``FastAPI(lifespan=lifespan(db))``."""
 

@@ -316,6 +316,31 @@ class DamagedDatabaseKept(Event):
     kept_as: str
 
 
+# -- servers ---------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReplicaDown(Event):
+    """A replica does not answer; reads go elsewhere. Once until it answers again."""
+
+    name = "replica_down"
+
+    server: str
+    error: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReplicaUp(Event):
+    """A replica that was down answers again."""
+
+    name = "replica_up"
+    level = logging.INFO
+
+    server: str
+
+
 EVENTS: tuple[type[Event], ...] = (
     IdleTransaction,
     SlowWait,
@@ -338,5 +363,7 @@ EVENTS: tuple[type[Event], ...] = (
     DamagedDatabaseKept,
     ObserverFailed,
     StatisticsFailed,
+    ReplicaDown,
+    ReplicaUp,
 )
 """All of them, in the order of ``docs/logging.md``."""

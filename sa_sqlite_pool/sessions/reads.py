@@ -9,12 +9,13 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import TextClause
+from sqlalchemy import Sequence, TextClause
 from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.functions import FunctionElement, next_value
 from sqlalchemy.sql.selectable import SelectBase, TextualSelect
 
+from ..postgresql.acting import fragment_acts, function_acts, text_acts
 from ..sqlite.statements import Kind, classify, top_level_words, words
 
 # Words with which a text that begins like a read is something else: SELECT … FOR UPDATE, SELECT …
@@ -28,19 +29,18 @@ _OF_WRITES = frozenset({"changes", "last_insert_rowid", "total_changes"})
 _ASKS_OF_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(_OF_WRITES))})\s*\(", re.IGNORECASE)
 
 
-def only_reads(clause: Any) -> bool:
+def only_reads(clause: Any, *, on_postgresql: bool = False) -> bool:
     """Return whether ``clause`` may go to a reader; False for None and for unknown clauses."""
     if isinstance(clause, FromStatement):
         clause = clause.element
     if isinstance(clause, TextualSelect):
         clause = clause.element
     if isinstance(clause, TextClause):
-        return text_only_reads(clause.text)
-    if isinstance(clause, FunctionElement):
-        return not _writes_or_locks(clause)
-    return isinstance(clause, SelectBase) and not any(
-        map(_writes_or_locks, visitors.iterate(clause))
-    )
+        return not text_acts(clause.text) if on_postgresql else text_only_reads(clause.text)
+    if not isinstance(clause, (FunctionElement, SelectBase)):
+        return False
+    acts = _acts_on_postgresql if on_postgresql else _writes_or_locks
+    return not any(map(acts, visitors.iterate(clause)))
 
 
 def _writes_or_locks(element: Any) -> bool:
@@ -48,6 +48,19 @@ def _writes_or_locks(element: Any) -> bool:
         getattr(element, "is_dml", False)
         or getattr(element, "_for_update_arg", None) is not None
         or (isinstance(element, FunctionElement) and _name_of(element) in _OF_WRITES)
+    )
+
+
+def _acts_on_postgresql(element: Any) -> bool:
+    if isinstance(element, TextClause):
+        return fragment_acts(element.text)
+    if getattr(element, "is_literal", False):  # literal_column()
+        return fragment_acts(str(element.name))
+    return (
+        getattr(element, "is_dml", False)
+        or getattr(element, "_for_update_arg", None) is not None
+        or isinstance(element, (Sequence, next_value))
+        or (isinstance(element, FunctionElement) and function_acts(_name_of(element)))
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import InvalidRequestError, UnboundExecutionError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, UnboundExecutionError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -19,11 +19,13 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from ..compat.sqlalchemy_orm import assert_block_is_open
 from ..errors import ConfigurationError, SessionEndedError
+from ..pools.base import FairPool
 from ..pools.impl import ReaderPool
 from ..settings import Role
 from .composing import composed
 from .lean import LeanSession
 from .reads import only_reads
+from .streams import OpenStreams
 from .temporary import Target, mentioned, target_of
 from .transaction import RoutedTransaction, close_all
 
@@ -63,6 +65,7 @@ class RoutedSession(Session):
         self._routes = self.role is Role.AUTO and self.writer is not self.reader
         self._writer_is_bound = False  # by binds=, to some class or table
         self._left_open: list[Connection] = []
+        self._streams = None if isinstance(self.reader.pool, FairPool) else OpenStreams()
         self._temp_use: Target | None = None  # by the statement of the last get_bind()
         self._ended_after: str | None = None
         if bind is None or bind is self.writer:
@@ -95,7 +98,8 @@ class RoutedSession(Session):
 
     def _route(self, clause: Any, mapper: Any, temp_objects: Any) -> Engine:
         # A flush writes: what it has to read for that, it reads on the writer.
-        if only_reads(clause) and not self._flushing:
+        on_postgresql = self.reader.dialect.name == "postgresql"
+        if only_reads(clause, on_postgresql=on_postgresql) and not self._flushing:
             return self.reader
         if clause is None:
             table = None if mapper is None else getattr(mapper, "local_table", None)
@@ -177,15 +181,32 @@ class RoutedSession(Session):
         self._temp_use = None  # of a statement that was not executed
         return super().connection(bind_arguments, execution_options)
 
-    def execute(self, statement: Any, params: Any = None, **kw: Any) -> Any:
-        """Execute as SQLAlchemy does."""
-        if kw.get("_add_event") is not None and self._routes:
+    def _execute_internal(self, statement: Any, params: Any = None, **kw: Any) -> Any:
+        """Execute for ``execute()``, ``scalar()``, ``scalars()``, queries and loaders."""
+        if not self._routes:
+            return super()._execute_internal(statement, params, **kw)
+        if kw.get("_add_event") is not None:
             # synchronize_session="fetch" without RETURNING: the rows to be changed are read where
             # they will be changed (BulkUDCompileState in SQLAlchemy's bulk_persistence.py).
             arguments = dict(kw.get("bind_arguments") or {})
             arguments.setdefault("bind", self.get_bind(**arguments))
             kw["bind_arguments"] = arguments
-        return super().execute(statement, params, **kw)
+        try:
+            result = super()._execute_internal(statement, params, **kw)
+        except DBAPIError as error:
+            transaction = self.get_transaction()
+            if not isinstance(transaction, RoutedTransaction) or not transaction.may_move(error):
+                raise
+            kw["bind_arguments"] = {**(kw.get("bind_arguments") or {}), "bind": self.writer}
+            return super()._execute_internal(statement, params, **kw)
+        if self._streams is not None:
+            self._note_stream(result)
+        return result
+
+    def _note_stream(self, result: Any) -> None:
+        transaction = self.get_transaction()
+        if isinstance(transaction, RoutedTransaction) and not transaction.on_writer:
+            transaction.note_stream(result)
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -203,6 +224,7 @@ class RoutedSession(Session):
                 self.writer,
                 self.reader,
                 self._left_open,
+                self._streams,
                 refuse_stale_writes=self._refuse_stale_writes,
             )
         return super()._autobegin_t(begin)

@@ -10,14 +10,17 @@ from __future__ import annotations
 from typing import Any, final
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.util import warn
 
 from ..compat.sqlalchemy_orm import takes_connection
 from ..driver.adapter import SQLiteConnection
-from ..errors import ConfigurationError, OpenReadError, StaleReadError
+from ..errors import OpenReadError, StaleReadError
 from ..pools.impl import WriterPool
+from ..postgresql.sqlstate import READ_ONLY_TRANSACTION, sqlstate_of
+from .streams import OpenStreams
 
 
 @final
@@ -27,6 +30,8 @@ class RoutedTransaction(SessionTransaction):
     ``on_writer`` is set by the first write and stays until the end. ``temp_objects`` are the names
     of temp tables and other temp objects created on the reader. ``left_open`` belongs to the
     session: reader connections whose streams are still read after the end of their transaction.
+    ``streams`` belongs to it, too: the streams of connections of another package's pools, which do
+    not know them; None if the pools are this package's.
 
     :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
     """
@@ -38,6 +43,7 @@ class RoutedTransaction(SessionTransaction):
         writer: Engine,
         reader: Engine,
         left_open: list[Connection],
+        streams: OpenStreams | None,
         *,
         refuse_stale_writes: bool,
     ) -> None:
@@ -45,8 +51,10 @@ class RoutedTransaction(SessionTransaction):
         self._writer = writer
         self._reader_engine = reader
         self._left_open = left_open
+        self._streams = streams
         self._refuse_stale_writes = refuse_stale_writes
         self._reader: Connection | None = None
+        self._reads = 0
         self._version_read: int | None = None  # to be compared before the first write
         self.on_writer = False
         self.temp_objects: set[str] = set()
@@ -61,6 +69,7 @@ class RoutedTransaction(SessionTransaction):
         Wait at most ``read_timeout`` seconds. The event ``after_begin`` reports it, as every
         connection that begins in a session's transaction.
         """
+        self._reads += 1
         if self._reader is not None:
             if execution_options:
                 warn(
@@ -70,7 +79,7 @@ class RoutedTransaction(SessionTransaction):
             return self._reader
         self._state = SessionTransactionState.PROVISIONING_CONNECTION
         try:
-            close_finished(self._left_open)
+            self._close_finished()
             self._reader = self._connect(execution_options)
             self.session.dispatch.after_begin(self.session, self, self._reader)
             return self._reader
@@ -93,6 +102,20 @@ class RoutedTransaction(SessionTransaction):
             connection.close()
             raise
         return connection
+
+    def may_move(self, error: DBAPIError) -> bool:
+        """Return whether the statement that has raised ``error`` may run on the writer instead.
+
+        A replica has refused it for what it does, and it was the first of its transaction: what the
+        session has read would be of another snapshot otherwise.
+        """
+        refused = sqlstate_of(error) == READ_ONLY_TRANSACTION
+        return refused and self._reads == 1 and not self.on_writer
+
+    def note_stream(self, result: Any) -> None:
+        """Note a result of a statement that was executed on the reader."""
+        if self._streams is not None and self._reader is not None:
+            self._streams.note(self._reader, result)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -120,13 +143,14 @@ class RoutedTransaction(SessionTransaction):
         if reader is None or reader.closed:
             self.on_writer = True
             return
+        if self._streams is not None:
+            self.on_writer = True
+            if not self._streams.on(reader):
+                self._close_reader()
+            return
         # Raises PendingRollbackError after a cancelled read, as a stock session does.
         driver = reader.connection.dbapi_connection
-        if not isinstance(driver, SQLiteConnection):  # another does not know its open streams
-            if self._refuse_stale_writes:
-                raise ConfigurationError("refuse_stale_writes needs this package's pools")
-            self.on_writer = True
-            return
+        assert isinstance(driver, SQLiteConnection)
         kept = self._still_needed(driver)
         if self._refuse_stale_writes:
             self._note_version(driver, kept)
@@ -176,7 +200,7 @@ class RoutedTransaction(SessionTransaction):
 
     def _in_the_way(self) -> str:
         """Return what a COMMIT would wait for in vain, for messages; "" for nothing."""
-        close_finished(self._left_open)
+        self._close_finished()
         if any(map(_keeps_others_from_committing, self._left_open)):
             return "a stream of an earlier transaction that is open"
         if self._reader is None or not _keeps_others_from_committing(self._reader):
@@ -234,38 +258,54 @@ class RoutedTransaction(SessionTransaction):
         reader = self._reader
         if reader is not None and invalidate and not reader.closed:
             reader.invalidate()
-        driver = None if reader is None else _driver_of(reader)
-        if driver is not None and driver.has_open_streams:
-            assert reader is not None
+        if reader is not None and self._has_streams(reader):
             self._reader = None
             self._left_open.append(reader)
-            driver.end_read()
+            if (driver := _driver_of(reader)) is not None:
+                driver.end_read()
         else:
             self._close_reader()
+
+    def _has_streams(self, connection: Connection) -> bool:
+        if self._streams is not None:
+            return self._streams.on(connection)
+        driver = _driver_of(connection)
+        return driver is not None and driver.has_open_streams
+
+    def _close_finished(self) -> None:
+        """Close the connections whose streams have been read to their ends or closed."""
+        for connection in list(self._left_open):
+            if not self._has_streams(connection):
+                self._left_open.remove(connection)
+                give_back(connection)
 
     def _close_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            reader.close()
-
-
-def close_finished(connections: list[Connection]) -> None:
-    """Close the connections whose streams have been read to their ends or closed."""
-    for connection in list(connections):
-        driver = _driver_of(connection)
-        if driver is None or not driver.has_open_streams:
-            connections.remove(connection)
-            connection.close()
+            give_back(reader)
 
 
 def close_all(connections: list[Connection]) -> None:
     """Close the connections, with their streams."""
     try:
         while connections:
-            connections.pop().close()
+            give_back(connections.pop())
     finally:
         if connections:
             close_all(connections)
+
+
+def give_back(connection: Connection) -> None:
+    """Close a reader's connection; if its server has ended it, what was read is read all the same.
+
+    An error here would come out of a flush or a commit, which has nothing to do with it.
+    """
+    try:
+        connection.close()
+    except DBAPIError as error:
+        if not connection.closed:
+            connection.invalidate(error)
+            connection.close()
 
 
 def _driver_of(connection: Connection) -> SQLiteConnection | None:

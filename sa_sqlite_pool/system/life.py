@@ -1,23 +1,136 @@
-"""The life cycle of an object that is opened and closed."""
+"""The life cycle of an object that owns engines: it is opened and closed once each."""
 
 from __future__ import annotations
 
+import asyncio
 import enum
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TypeVar
+
+from ..errors import DatabaseClosedError
+from ..settings import check_timeout
+
+L = TypeVar("L", bound="LifeCycle")
+
+HURRY_SECONDS = 0.5
+"""How long ``close()`` waits at most: for running work if a cancellation or Ctrl-C has left the
+block, and for work to stop after it was told to."""
 
 
 class State(enum.Enum):
-    """The state of a :class:`~.database.SQLiteDatabase`, which moves down this list only."""
+    """The state of a :class:`LifeCycle`, which moves down this list only."""
 
     NEW = "new"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
 
+
+_REMEDIES = {
+    State.NEW: "is new; use `async with db:` or `await db.open()` first",
+    State.CLOSING: "is being closed; make a new {}",
+    State.CLOSED: "was closed; make a new {}",
+}
+
+
+class LifeCycle(ABC):
+    """Base of a facade. Tasks that open or close it at the same time get the same end.
+
+    :param close_timeout: seconds that :meth:`close` lets running work go on
+    """
+
+    def __init__(self, close_timeout: float) -> None:
+        self._close_timeout = close_timeout
+        self._state = State.NEW
+        self._closing: asyncio.Future[None] | None = None
+        self._closed: Future[None] = Future()
+
     @property
-    def remedy(self) -> str:
-        """The words of a message for a database that must be open and is not."""
-        remedies = {
-            State.NEW: "is new; use `async with db:` or `await db.open()` first",
-            State.CLOSING: "is being closed; make a new SQLiteDatabase",
-        }
-        return remedies.get(self, "was closed; make a new SQLiteDatabase")
+    @abstractmethod
+    def _label(self) -> str:
+        """The name of the database, for messages."""
+
+    @abstractmethod
+    async def _open_engines(self) -> None:
+        """Open the first connections; raise if that is not possible."""
+
+    def _has_opened(self) -> None:  # noqa: B027
+        """Do what an open database does besides."""
+
+    @abstractmethod
+    async def _end_work(self, timeout: float) -> None:
+        """Let running work go on for ``timeout`` seconds, stop what is left, refuse what comes."""
+
+    @abstractmethod
+    async def _dispose_engines(self) -> None:
+        """Close all connections."""
+
+    async def open(self: L) -> L:
+        """Open the first connections. Raise SQLAlchemy's errors, with what to do.
+
+        Opening an open database does nothing; a closed one stays closed.
+        """
+        if self._state is State.NEW:
+            try:
+                await self._open_engines()
+            except BaseException:
+                await self._dispose_engines()
+                raise
+            if self._state is State.NEW:  # not closed meanwhile
+                self._state = State.OPEN
+                self._has_opened()
+        self._assert_open()
+        return self
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Close all connections. Return in bounded time, whatever is going on.
+
+        Tasks that wait in line, or come now, get a :class:`~sa_sqlite_pool.DatabaseClosedError`.
+        Work on a checked-out connection may go on for ``timeout`` seconds (by default
+        ``close_timeout``); then its statement is interrupted and its transaction rolled back, and
+        its next statement fails with an ``OperationalError`` that says so.
+
+        Closing twice does nothing, and tasks that close at the same time wait for the same end. A
+        cancellation stops the wait, not the closing.
+        """
+        wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
+        if self._state in {State.NEW, State.OPEN}:
+            self._state = State.CLOSING
+            # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
+            self._closing = asyncio.ensure_future(self._shut(wait))
+            self._closing.add_done_callback(self._has_shut)
+        await asyncio.shield(asyncio.wrap_future(self._closed))
+
+    async def _shut(self, timeout: float) -> None:
+        await self._end_work(timeout)
+        await self._dispose_engines()
+
+    def _has_shut(self, closing: asyncio.Future[None]) -> None:
+        self._state = State.CLOSED
+        error = None if closing.cancelled() else closing.exception()
+        if error is None:
+            self._closed.set_result(None)
+        else:
+            self._closed.set_exception(error)
+
+    async def __aenter__(self: L) -> L:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        hurried = exc is not None and not isinstance(exc, Exception)
+        await self.close(min(HURRY_SECONDS, self._close_timeout) if hurried else None)
+
+    def _assert_open(self) -> None:
+        if self._state is not State.OPEN:
+            raise self._not_open()
+
+    def _not_open(self) -> DatabaseClosedError:
+        remedy = _REMEDIES.get(self._state, _REMEDIES[State.CLOSED]).format(type(self).__name__)
+        return DatabaseClosedError(f"{self._label} {remedy}")

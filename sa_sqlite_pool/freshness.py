@@ -1,0 +1,128 @@
+"""Read your own writes: what tasks have written or read, as a token for those that read later.
+
+A replica shows what the primary has committed some time later. A token says up to where a reader
+must be able to see. On SQLite a read sees every commit that was finished before it, and a token has
+nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar, Token
+from typing import TypeAlias, final
+
+from .errors import ConfigurationError
+
+Position: TypeAlias = int
+"""A place in a primary's write-ahead log, in bytes: PostgreSQL's ``pg_lsn``."""
+
+
+def parse_token(token: str) -> Position:
+    """Return the position of a token; raise :class:`~sa_sqlite_pool.ConfigurationError`."""
+    high, slash, low = token.partition("/")
+    try:
+        if not slash or not 0 < len(high) <= 8 or not 0 < len(low) <= 8:  # noqa: PLR2004
+            raise ValueError
+        return int(high, 16) << 32 | int(low, 16)
+    except ValueError:
+        raise ConfigurationError(
+            f"{token!r} is no freshness token; give one that `seen.token` has returned, such as "
+            "'0/3000148', or None"
+        ) from None
+
+
+def token_of(position: Position) -> str | None:
+    """Return the token of a position, as PostgreSQL writes it; None for 0."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}" if position else None
+
+
+BEYOND_ALL: Position = (1 << 64) - 1
+"""The position of what only the primary is sure to show."""
+
+
+@final
+class Seen:
+    """What the tasks of a ``fresh()`` block have written and read.
+
+    All tasks that are started in the block share it. What they read from now on shows all up to
+    ``position``, and all that they have read before. ``read_from`` are the sources whose reads may
+    be newer than ``position``, each with the number of its last read.
+    """
+
+    __slots__ = ("_reads", "_settle", "position", "read_from")
+
+    def __init__(
+        self, token: str | None = None, settle: Callable[[Seen], Awaitable[None]] | None = None
+    ) -> None:
+        self.position: Position = 0 if token is None else parse_token(token)
+        self.read_from: dict[Hashable, int] = {}
+        self._reads = 0
+        self._settle = settle
+
+    def __repr__(self) -> str:
+        return f"<Seen {self.token}>"
+
+    @property
+    def token(self) -> str | None:
+        """The token to hand on; None if nothing has to be seen, as always on SQLite.
+
+        It has all writes of the block. It has the reads after :meth:`settle`, which the end of the
+        block calls.
+        """
+        return token_of(self.position)
+
+    async def settle(self) -> None:
+        """Ask the servers that were read from how far they are, so that ``token`` has the reads.
+
+        One short query for each of them, and none on SQLite. If a server does not answer, the token
+        is one that only the primary shows: no error is raised.
+        """
+        if self._settle is not None and self.read_from:
+            await self._settle(self)
+
+    # -- for the pools --------------------------------------------------------------------------
+
+    def note_read(self, source: Hashable) -> None:
+        """Note that a read of ``source`` begins or has ended."""
+        self._reads += 1
+        self.read_from[source] = self._reads
+
+    def note_position(self, position: Position, covered: Mapping[Hashable, int]) -> None:
+        """Have later reads show all up to ``position``.
+
+        ``covered`` is a copy of ``read_from`` made before ``position`` was asked for: it has these
+        reads, and not those that have ended since.
+        """
+        self.position = max(self.position, position)
+        for source, number in covered.items():
+            if self.read_from.get(source) == number:
+                del self.read_from[source]
+
+
+# By the object whose engines ask. A mapping is replaced, never changed: tasks share it.
+_seen: ContextVar[Mapping[object, Seen]] = ContextVar("sa_sqlite_pool_seen", default={})  # noqa: B039
+
+
+def seen_by(owner: object) -> Seen | None:
+    """Return what the block around the running task has seen of ``owner``'s; None outside one."""
+    return _seen.get().get(owner)
+
+
+@final
+class FreshBlock(AbstractAsyncContextManager[Seen, None]):
+    """The context of ``db.fresh()``: a :class:`Seen` for the tasks in it."""
+
+    def __init__(self, owner: object, seen: Seen) -> None:
+        self._owner = owner
+        self._seen = seen
+        self._before: Token[Mapping[object, Seen]] | None = None
+
+    async def __aenter__(self) -> Seen:
+        self._before = _seen.set({**_seen.get(), self._owner: self._seen})
+        return self._seen
+
+    async def __aexit__(self, *_error: object) -> None:
+        assert self._before is not None
+        _seen.reset(self._before)
+        await self._seen.settle()

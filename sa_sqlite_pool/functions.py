@@ -1,0 +1,64 @@
+"""What a function given to ``run_read()`` or ``run_write()`` may be, and may return."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import FilterResult, Result
+
+from .errors import AwaitableError, ClosureError
+
+T = TypeVar("T")
+
+
+def checked(call: Callable[[Any], T], fn: object) -> Callable[[Any], T]:
+    """Return ``call``, which calls ``fn``, with a check of what that returns."""
+
+    def call_and_check(target: Any) -> T:
+        result = call(target)
+        if type(result) not in _PLAIN:
+            _check_result(result, fn)
+        return result
+
+    return call_and_check
+
+
+def assert_plain(fn: object) -> None:
+    """Raise :class:`~sa_sqlite_pool.AwaitableError` if ``fn`` is a coroutine function."""
+    if _is_coroutine_function(fn):
+        raise AwaitableError(
+            f"{_name(fn)} is a coroutine function, and runs where nothing can be awaited: give a "
+            "plain function, or use db.write() or db.read()"
+        )
+
+
+def _is_coroutine_function(fn: object) -> bool:
+    if type(fn) is types.FunctionType and not fn.__dict__:  # inspect takes a hundred instructions
+        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+    return inspect.iscoroutinefunction(fn)
+
+
+# Results of these types need no look.
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
+
+
+def _check_result(result: object, fn: object) -> None:
+    if isinstance(result, (Awaitable, types.GeneratorType, types.AsyncGeneratorType)):
+        if isinstance(result, (types.CoroutineType, types.GeneratorType)):
+            result.close()
+        raise AwaitableError(
+            f"{_name(fn)} returned a {type(result).__name__}, which would do its work after its "
+            "transaction; nothing was kept: give a plain function that does it all"
+        )
+    if isinstance(result, (Result, FilterResult)) and getattr(result, "returns_rows", True):
+        raise ClosureError(
+            f"{_name(fn)} returned a {type(result).__name__}, whose rows are read later; nothing "
+            "was kept: read them inside, for example with .all(), and return those"
+        )
+
+
+def _name(fn: object) -> str:
+    return str(getattr(fn, "__qualname__", fn))

@@ -1,0 +1,1 @@
+"""What the package has to know of PostgreSQL's language."""

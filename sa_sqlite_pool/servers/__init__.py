@@ -1,0 +1,1 @@
+"""PostgreSQL: a primary and its replicas, behind the interface of ``SQLiteDatabase``."""

@@ -1,0 +1,308 @@
+"""The facade over a PostgreSQL primary and its replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
+
+from ..errors import ConfigurationError
+from ..freshness import FreshBlock, Seen
+from ..functions import assert_plain, checked
+from ..sessions.given_out import GuardedSessionmaker, SessionBlock
+from ..sessions.maker import sessionmaker_options
+from ..sessions.routing import RoutedAsyncSession
+from ..settings import (
+    DEFAULT_SLOW_WAIT_WARNING,
+    DEFAULT_TIMEOUT,
+    Role,
+    check_count,
+    check_limit,
+    check_timeout,
+)
+from ..system.life import HURRY_SECONDS, LifeCycle, State
+from ..turn.slow_waits import SlowWaits
+from .engines import EngineSettings, Writes, reader_engine, writer_engine
+from .pool import DEFAULT_CONNECTIONS, ServerPool
+from .primary import PrimaryPool
+from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
+from .retries import DEFAULT_ATTEMPTS, Retries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_CLOSE_TIMEOUT = 5.0
+
+_CHOSEN_HERE = frozenset(
+    {
+        *("async_creator", "creator", "max_overflow", "plugins", "pool", "pool_size", "poolclass"),
+        *("pool_timeout", "isolation_level"),
+    }
+)
+
+
+class ServerDatabase(LifeCycle):
+    """A PostgreSQL database: a primary that is written to, and replicas that are read from.
+
+    Its interface is that of :class:`~sa_sqlite_pool.SQLiteDatabase`, and so are its errors::
+
+        db = ServerDatabase(
+            "postgresql+asyncpg://app@primary/app",
+            replicas=["postgresql+asyncpg://app@replica1/app"],
+        )
+        async with db:
+            async with db.write() as session: ...
+            async with db.fresh():
+                async with db.read() as session: ...
+
+    :param url: of the primary, with the driver ``asyncpg`` or ``psycopg``
+    :param replicas: URLs of its replicas, one server each; without any the primary reads, too
+    :param writes: ``"in turn"``: one transaction writes at a time, in all processes, as on SQLite;
+        ``"serializable"``: they write at the same time, and of those that would see each other all
+        but one fail, which :meth:`run_write` runs again
+    :param writers: how many connections write at once, with ``writes="serializable"``
+    :param readers: how many connections to each server read at once
+    :param write_timeout: seconds to wait for the turn, or for a connection that writes
+    :param read_timeout: seconds to wait for a connection that reads
+    :param freshness_wait: seconds a read in a :meth:`fresh` block waits for a replica to catch up,
+        before it goes to the primary
+    :param attempts: how often :meth:`run_write` runs a function at most
+    :param slow_wait_warning: seconds a task may wait for the turn or a connection before the
+        logger ``sa_sqlite_pool`` names it, its line, and what was in the way; None for never
+    :param close_timeout: seconds that :meth:`close` lets running work go on
+    :param session_class: a class of the application's, any subclass of ``AsyncSession``
+    :param engine_options: all that ``create_async_engine`` takes, for both engines
+
+    Wrong arguments raise :class:`~sa_sqlite_pool.ConfigurationError` here, before any server is
+    asked. The object belongs to one event loop, as the drivers' connections do.
+    """
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        replicas: Sequence[str | URL] = (),
+        writes: str = Writes.IN_TURN.value,
+        writers: int = DEFAULT_CONNECTIONS,
+        readers: int = DEFAULT_CONNECTIONS,
+        write_timeout: float = DEFAULT_TIMEOUT,
+        read_timeout: float = DEFAULT_TIMEOUT,
+        freshness_wait: float = DEFAULT_FRESHNESS_WAIT,
+        attempts: int = DEFAULT_ATTEMPTS,
+        slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING,
+        close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
+        session_class: type[AsyncSession] = RoutedAsyncSession,
+        connect_args: Mapping[str, Any] | None = None,
+        **engine_options: Any,
+    ) -> None:
+        super().__init__(check_timeout("close_timeout", close_timeout))
+        if refused := _CHOSEN_HERE & engine_options.keys():
+            raise ConfigurationError(
+                f"{', '.join(sorted(refused))}: ServerDatabase chooses its pools and isolation "
+                "levels; set writes, writers and readers, or make the engines yourself and use "
+                "routing_sessionmaker()"
+            )
+        if isinstance(replicas, (str, URL)):
+            raise ConfigurationError(f"replicas must be a list of URLs, not {replicas!r}")
+        self.url = _parse("the URL", url)
+        settings = EngineSettings(
+            primary=self.url,
+            replicas=[_parse("a replica's URL", one) for one in replicas],
+            owner=self,
+            writes=Writes.parse(writes),
+            writers=check_count("writers", writers),
+            readers=check_count("readers", readers),
+            write_timeout=check_timeout("write_timeout", write_timeout),
+            read_timeout=check_timeout("read_timeout", read_timeout),
+            freshness_wait=check_timeout("freshness_wait", freshness_wait),
+            slow_waits=SlowWaits(check_limit("slow_wait_warning", slow_wait_warning)),
+            options=engine_options,
+            connect_args=dict(connect_args or {}),
+        )
+        self._retries = Retries(check_count("attempts", attempts))
+        self.writer_engine: AsyncEngine = writer_engine(settings)
+        self.reader_engine: AsyncEngine = reader_engine(settings)
+        self._sessionmaker = GuardedSessionmaker(
+            self._assert_open,
+            **sessionmaker_options(
+                writer=self.writer_engine, reader=self.reader_engine, class_=session_class
+            ),
+        )
+
+    # -- life cycle -----------------------------------------------------------------------------
+
+    async def open(self) -> ServerDatabase:
+        """Open a connection to the primary and to each replica.
+
+        A replica that cannot be reached is down, which is logged; a primary that cannot raises the
+        error of its driver. Opening an open database does nothing; a closed one stays closed.
+        """
+        return await super().open()
+
+    async def _open_engines(self) -> None:
+        async with self.writer_engine.connect():
+            pass
+        await self._readers.open_replicas()
+
+    async def _end_work(self, timeout: float) -> None:
+        pools: tuple[ServerPool, ...] = (self._readers, self._writers)
+        for pool in pools:
+            pool.refuse(self._not_open)
+        try:
+            await asyncio.gather(*(pool.all_returned(timeout) for pool in pools))
+        finally:
+            for pool in pools:
+                pool.abort()
+        await asyncio.gather(*(pool.all_returned(HURRY_SECONDS) for pool in pools))
+
+    async def _dispose_engines(self) -> None:
+        for engine in (self.reader_engine, self.writer_engine):
+            await engine.dispose()
+
+    # -- work -----------------------------------------------------------------------------------
+
+    @property
+    def sessionmaker(self) -> async_sessionmaker[AsyncSession]:
+        """The routed session maker: ``Session()``, ``Session(role="writer")``, ``…"reader"``."""
+        return self._sessionmaker
+
+    def write(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return a block's session that writes: ``async with db.write() as session:``.
+
+        Its transaction begins with its first statement, commits when the block ends, and rolls back
+        when it raises. With ``writes="in turn"`` it has the write turn: wait at most
+        ``write_timeout`` seconds for it, then raise :class:`~sa_sqlite_pool.WriteTimeout`; raise
+        :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the same task asks twice. With
+        ``"serializable"`` it may raise a serialization failure at any statement and at its end,
+        SQLAlchemy's ``DBAPIError`` with the SQLSTATE 40001: begin the block again.
+        """
+        return SessionBlock(self._sessionmaker, {"role": Role.WRITER}, "db.write()")
+
+    def read(self, *, long: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return a block's session that reads: ``async with db.read() as session:``.
+
+        It sees one snapshot from its first statement on, of a replica, and cannot write; within
+        :meth:`fresh`, a snapshot that has what was written. Wait at most ``read_timeout`` seconds
+        for a connection, then raise :class:`~sa_sqlite_pool.ReadTimeout`. ``long`` is for SQLite.
+        """
+        return SessionBlock(self._sessionmaker, {"role": Role.READER}, "db.read()")
+
+    def fresh(self, token: str | None = None) -> AbstractAsyncContextManager[Seen]:
+        """Return a block in which reads show what tasks in it have written: ``async with …``.
+
+        And what they have read: no read goes back in time, whichever replica it goes to. All tasks
+        that are started in the block share it. ``token`` is that of an earlier block, which
+        ``seen.token`` has after its end: in another process, a job, a later request.
+
+        Raise :class:`~sa_sqlite_pool.ConfigurationError` if ``token`` is none.
+        """
+        return FreshBlock(self, Seen(token, self._settle))
+
+    async def _settle(self, seen: Seen) -> None:
+        await self._readers.settle(seen)
+
+    async def run_read(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``fn(session, ...)`` on a reader: ``await db.run_read(fn, ...)``.
+
+        ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
+        cannot write. Its statements are awaited beneath it, in the task of the caller.
+        """
+        self._assert_may_run(fn)
+        call = checked(lambda session: fn(session, *args, **kwargs), fn)
+        async with self.read() as session:
+            return await session.run_sync(call)
+
+    async def run_write(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``fn(session, ...)`` in one transaction that writes: ``await db.run_write(fn, ...)``.
+
+        It is committed when this returns, and rolled back if ``fn`` raises. If the server gives the
+        transaction up in favour of another (a serialization failure, a deadlock), ``fn`` runs
+        again, in a new session, at most ``attempts`` times: so it does nothing but what its session
+        does. The last failure is raised.
+        """
+        self._assert_may_run(fn)
+        call = checked(lambda session: fn(session, *args, **kwargs), fn)
+
+        async def transaction() -> T:
+            async with self.write() as session:
+                return await session.run_sync(call)
+
+        return await self._retries.run(transaction)
+
+    async def run_read_core(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``fn`` as :meth:`run_read` does, with a ``Connection``."""
+        self._assert_may_run(fn)
+        call = checked(lambda connection: fn(connection, *args, **kwargs), fn)
+        async with self.reader_engine.connect() as connection:
+            return await connection.run_sync(call)
+
+    async def run_write_core(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``fn`` as :meth:`run_write` does, with a ``Connection``."""
+        self._assert_may_run(fn)
+        call = checked(lambda connection: fn(connection, *args, **kwargs), fn)
+
+        async def transaction() -> T:
+            async with self.writer_engine.begin() as connection:
+                return await connection.run_sync(call)
+
+        return await self._retries.run(transaction)
+
+    def _assert_may_run(self, fn: object) -> None:
+        self._assert_open()
+        assert_plain(fn)
+
+    # -- what there is to see -------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<ServerDatabase {self._label} {self._status()}>"
+
+    def _status(self) -> str:
+        if self._state is not State.OPEN:
+            return str(self._state.value)
+        replicas = self._readers.replicas
+        up = sum(server.is_up for server in replicas)
+        return f"open, {up} of {len(replicas)} replicas up"
+
+    @property
+    def _label(self) -> str:
+        return self._writers.primary.name
+
+    @property
+    def _writers(self) -> PrimaryPool:
+        pool = self.writer_engine.pool
+        assert isinstance(pool, PrimaryPool)
+        return pool
+
+    @property
+    def _readers(self) -> ReplicaPool:
+        pool = self.reader_engine.pool
+        assert isinstance(pool, ReplicaPool)
+        return pool
+
+
+def _parse(what: str, url: str | URL) -> URL:
+    try:
+        parsed = make_url(url)
+        is_known = parsed.get_dialect(_is_async=True).name == "postgresql"
+    except (ArgumentError, SQLAlchemyError) as error:
+        raise ConfigurationError(f"{what} {url!r} cannot be used: {error}") from error
+    if not is_known:
+        raise ConfigurationError(
+            f"{what} {parsed!r} is not PostgreSQL's, which is the only server that ServerDatabase "
+            "knows: use routing_sessionmaker() with engines of your own"
+        )
+    return parsed

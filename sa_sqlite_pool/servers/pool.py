@@ -1,0 +1,259 @@
+"""The base of the pools of servers: a permit in order of arrival, then a connection."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, ClassVar
+
+from sqlalchemy import Dialect, exc
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
+from sqlalchemy.util import await_only
+
+from ..compat.pool_records import new_record
+from ..system.waiting import done_in_time
+from ..turn.observers import WaitFor, observed
+from ..turn.permit import Permit
+from ..turn.slow_waits import SlowWaits, WaitedFor
+from ..turn.whereabouts import caller
+from .drivers import driver_of
+from .server import Server
+
+DEFAULT_CONNECTIONS = 4
+
+
+class ServerPool(Pool):
+    """Base of this package's pools for servers: which server a checkout goes to is the subclass's.
+
+    :param creator: that of ``create_async_engine``, which connects to the URL of the engine; it is
+        not used, since each server has its own
+    :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place
+    :param timeout: seconds that a checkout waits for a permit
+    :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
+    """
+
+    timeout_error: ClassVar[type[exc.TimeoutError]]
+    waited_for: ClassVar[WaitedFor]
+    option: ClassVar[str]
+    _sqla_logger_namespace: ClassVar[str] = "sqlalchemy.pool.impl.ServerPool"
+
+    def __init__(
+        self,
+        creator: Callable[..., Any],
+        servers: tuple[Server, ...],
+        timeout: float,
+        owner: object,
+        slow_waits: SlowWaits,
+        **kw: Any,
+    ) -> None:
+        super().__init__(self._open, **kw)  # type: ignore[arg-type]
+        self._engine_creator = creator
+        self._driver = driver_of(kw["dialect"])
+        self.servers = servers
+        self._timeout = timeout
+        self._owner = owner
+        self._slow_waits = slow_waits
+        self._permits: dict[ConnectionPoolEntry, Permit] = {}
+        self._refusal: Callable[[], Exception] | None = None
+        self._disposed = False
+        self._on_last_return: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        names = ", ".join(server.name for server in self.servers)
+        return f"<{type(self).__name__} {names}: {self.status()}>"
+
+    def status(self) -> str:
+        """Return the numbers of connections, in words."""
+        at_rest = sum(len(server.at_rest) for server in self.servers)
+        waiting = sum(server.line.waiting for server in self.servers)
+        return f"{self.checkedout()} checked out, {at_rest} at rest, {waiting} waiting"
+
+    @property
+    def timeout(self) -> float:
+        """The seconds that a checkout waits for a permit."""
+        return self._timeout
+
+    def checkedout(self) -> int:
+        """Return the number of connections that are checked out."""
+        return len(self._permits)
+
+    # -- checkouts ------------------------------------------------------------------------------
+
+    def _take(self, server: Server) -> ConnectionPoolEntry:
+        """Return a connection to ``server``; wait for a permit at most ``timeout`` seconds.
+
+        Raise the error of the driver if the server does not answer.
+        """
+        permit = server.line.acquire_nowait()
+        if permit is None:
+            permit = await_only(self._wait_in_line(server))
+        else:
+            permit.asked_at = caller()
+        return self._connected(server, permit)
+
+    def _connected(self, server: Server, permit: Permit) -> ConnectionPoolEntry:
+        try:
+            if self._refusal is not None:  # it may have been set during the wait
+                raise self._refusal()
+            record = server.at_rest.pop() if server.at_rest else self._new_record(server)
+            record.get_connection()  # type: ignore[attr-defined]
+        except BaseException:
+            server.line.release(permit)
+            raise
+        self._permits[record] = permit
+        server.checkouts += 1
+        return record
+
+    def _new_record(self, server: Server) -> ConnectionPoolEntry:
+        record = new_record(self)
+        assert record.record_info is not None
+        record.record_info[_SERVER] = server
+        return record
+
+    def _open(self, connection_record: ConnectionPoolEntry) -> Any:
+        assert isinstance(self._dialect, Dialect)
+        return server_of(connection_record).connect(self._dialect, connection_record)
+
+    async def _wait_in_line(self, server: Server) -> Permit:
+        self._before_waiting(server)
+        line = server.line
+        place, began = line.stand_in_line(self._owner), time.monotonic()
+        try:
+            with (
+                observed(self._owner, WaitFor.CONNECTION, server.name, line),
+                self._slow_waits.watch(
+                    server.name, self.waited_for, lambda: line.in_the_way_of(place)
+                ),
+            ):
+                permit = await line.wait(place, self._timeout)
+                if permit is None:
+                    raise self._not_in_time(server)
+        except BaseException:  # also of what observes the wait, after its end
+            line.leave_line(place)
+            raise
+        permit.seconds_waited = time.monotonic() - began
+        return permit
+
+    def _before_waiting(self, server: Server) -> None:
+        """Raise an error where the task would wait for itself."""
+
+    def _not_in_time(self, server: Server) -> exc.TimeoutError:
+        return self.timeout_error(
+            f"waited {self._timeout:.2f} s for one of the {server.capacity} connections to "
+            f"{server.name}; they are held for {server.line.describe_holders()}, "
+            f"{server.line.waiting} more in line; return connections sooner, or raise {self.option}"
+        )
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        permit = self._permits.pop(record, None)
+        if permit is None:  # it was returned before
+            return
+        server = server_of(record)
+        try:
+            if self._disposed or self._refusal is not None:
+                record.close()
+            elif record.dbapi_connection is not None:  # else SQLAlchemy may not be done with it
+                server.at_rest.append(record)
+        finally:
+            server.line.release(permit)
+            if not self._permits and self._on_last_return is not None:
+                self._on_last_return()
+
+    def _invalidate(
+        self,
+        connection: PoolProxiedConnection,
+        exception: BaseException | None = None,
+        _checkin: bool = True,
+    ) -> None:
+        """Have connections to the same server opened anew: this one was found to be broken.
+
+        SQLAlchemy's method does so with all of the pool.
+        """
+        if (server := self.server_of(connection)) is not None:
+            server.forget_position()
+            for record in [*server.at_rest, *self._permits]:
+                if server_of(record) is server and record.dbapi_connection is not None:
+                    record.invalidate(exception, soft=True)
+        if _checkin and connection.is_valid:
+            connection.invalidate(exception)
+
+    def permit_of(self, proxied: PoolProxiedConnection) -> Permit | None:
+        """Return the permit under which a connection is checked out."""
+        return self._permits.get(_record_of(proxied))
+
+    def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
+        """Return the server of a connection that is checked out."""
+        record = _record_of(proxied)
+        return server_of(record) if record in self._permits else None
+
+    # -- for the owner of the engine ------------------------------------------------------------
+
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
+        self._refusal = error
+        for server in self.servers:
+            server.line.send_away(self._owner, error)
+
+    def abort(self) -> None:
+        """Break the connections that are checked out: their tasks get errors, transactions end."""
+        for record in list(self._permits):
+            if record.dbapi_connection is not None:
+                self._driver.abort(record.dbapi_connection)
+
+    async def all_returned(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds until nothing is checked out; return whether it is."""
+        returned: Future[None] = Future()
+        self._on_last_return = lambda: _tell(returned)
+        if self._permits:
+            await done_in_time(returned, timeout)
+        return not self._permits
+
+    def dispose(self) -> None:
+        """Close the connections at rest now, and others when they are returned."""
+        self._disposed = True
+        for server in self.servers:
+            while server.at_rest:
+                server.at_rest.pop().close()
+
+    def recreate(self) -> ServerPool:
+        self.logger.info("Pool recreating")
+        return type(self)(
+            self._engine_creator,
+            servers=self.servers,
+            timeout=self._timeout,
+            owner=self._owner,
+            slow_waits=self._slow_waits,
+            recycle=self._recycle,
+            echo=self.echo,
+            logging_name=self._orig_logging_name,
+            reset_on_return=self._reset_on_return,
+            pre_ping=self._pre_ping,
+            dialect=self._dialect,
+            _dispatch=self.dispatch,
+            **self._own_options(),
+        )
+
+    def _own_options(self) -> dict[str, Any]:
+        """Return the options of the subclass."""
+        return {}
+
+
+_SERVER = "sa_sqlite_pool_server"
+
+
+def server_of(record: ConnectionPoolEntry) -> Server:
+    """Return the server that a record's connection is to."""
+    assert record.record_info is not None
+    server: Server = record.record_info[_SERVER]
+    return server
+
+
+def _record_of(proxied: PoolProxiedConnection) -> ConnectionPoolEntry:
+    return getattr(proxied, "_connection_record", None)  # type: ignore[return-value]
+
+
+def _tell(returned: Future[None]) -> None:
+    with contextlib.suppress(InvalidStateError):
+        returned.set_result(None)

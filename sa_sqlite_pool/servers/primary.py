@@ -1,0 +1,63 @@
+"""Connections to the primary, which write."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import exc
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ..errors import TurnAlreadyHeldError, WriteTimeout
+from ..turn.slow_waits import WaitedFor
+from .pool import ServerPool
+from .server import Server
+
+
+class PrimaryPool(ServerPool):
+    """Connections that write. With one connection, the line for it is the turn of this process."""
+
+    timeout_error = WriteTimeout
+    waited_for = WaitedFor.TURN
+    option = "write_timeout"
+    self_deadlocks = 0
+
+    @property
+    def primary(self) -> Server:
+        """The server that writes go to."""
+        return self.servers[0]
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether one transaction writes at a time."""
+        return self.primary.capacity == 1
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        return self._take(self.primary)
+
+    def _before_waiting(self, server: Server) -> None:
+        if self.in_turn and server.line.held_by(asyncio.current_task()):
+            self.self_deadlocks += 1
+            raise TurnAlreadyHeldError(
+                f"this task already holds the write turn of {server.name} "
+                f"({server.line.describe_holders()}) and would wait for itself; write through the "
+                "session or connection that is open, or end its transaction first"
+            )
+
+    def _not_in_time(self, server: Server) -> exc.TimeoutError:
+        if not self.in_turn:
+            return super()._not_in_time(server)
+        return WriteTimeout(
+            f"waited {self._timeout:.2f} s to write to {server.name}; the turn is held for "
+            f"{server.line.describe_holders()}, {server.line.waiting} more in line; "
+            "shorten that transaction or raise write_timeout",
+            TimeoutError("the turn to write did not come in time"),
+        )
+
+    def seconds_left(self, waited: float) -> float:
+        """Return the seconds that remain of ``timeout`` after a wait of ``waited`` seconds."""
+        return max(0.0, self._timeout - waited)
+
+    def ask(self, connection: Any, sql: str) -> Any:
+        """Return the first value of a query outside of any transaction. In a greenlet."""
+        return self._driver.value(connection, sql)

@@ -1,0 +1,51 @@
+"""Look after servers that are down: try to connect, until they answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import final
+
+from ..compat.greenlets import greenlet_spawn
+from .server import Server
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+@final
+class Probes:
+    """The tasks that look after servers, one for each that is down."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Server, asyncio.Task[None]] = {}
+
+    def watch(self, server: Server, probe: Callable[[Server], None]) -> None:
+        """Call ``probe`` now and then, in a greenlet, until it raises no error.
+
+        Does nothing if the server is watched already, in an event loop that runs.
+        """
+        task = self._tasks.get(server)
+        if task is None or task.done() or task.get_loop().is_closed():
+            loop = asyncio.get_running_loop()
+            self._tasks[server] = loop.create_task(
+                _probe_until_up(server, probe), name=f"sa_sqlite_pool: {server.name} is down"
+            )
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        for task in self._tasks.values():
+            if not task.get_loop().is_closed():
+                task.cancel()
+        self._tasks.clear()
+
+
+async def _probe_until_up(server: Server, probe: Callable[[Server], None]) -> None:
+    pause = FIRST_PAUSE_SECONDS
+    while not server.is_up:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        try:
+            await greenlet_spawn(probe, server)
+        except Exception as error:
+            server.failure = error

@@ -1,0 +1,282 @@
+"""Connections that read: to the replicas, or to the primary while none of them will do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias
+
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only
+
+from ..compat.greenlets import greenlet_spawn
+from ..errors import PoolTimeout, ReadTimeout
+from ..freshness import BEYOND_ALL, Position, Seen, seen_by
+from ..reporting.events import ReplicaDown, ReplicaUp, log
+from ..turn.slow_waits import WaitedFor
+from .drivers import Driver
+from .pool import ServerPool, server_of
+from .positions import position_of_commit, position_of_reads
+from .probing import Probes
+from .server import Server
+
+SECONDS_BETWEEN_QUESTIONS = 0.002
+"""How long a read waits before it asks a replica again how far it is."""
+
+SECONDS_TO_ANSWER = 1.0
+"""How long a server may take to say how far it is; then its connection is broken."""
+
+DEFAULT_FRESHNESS_WAIT = 0.005
+
+Question: TypeAlias = Callable[[Driver, Any], Position]
+
+
+class ReplicaPool(ServerPool):
+    """Connections that read. The last of ``servers`` is the primary.
+
+    A checkout goes to the replica with the fewest connections in use, of those that are up and show
+    what the ``fresh()`` block around the task has to see. If none is known to, they are asked, for
+    ``freshness_wait`` seconds; then it goes to the primary, and so it does while all are down.
+    Within a block it stays on one replica, so that no read goes back in time.
+
+    :param freshness_wait: seconds
+    """
+
+    timeout_error = ReadTimeout
+    waited_for = WaitedFor.READER
+    option = "read_timeout or readers"
+
+    def __init__(
+        self,
+        creator: Callable[..., Any],
+        freshness_wait: float = DEFAULT_FRESHNESS_WAIT,
+        **kw: Any,
+    ) -> None:
+        super().__init__(creator, **kw)
+        self._freshness_wait = freshness_wait
+        self._probes = Probes()
+        self._seen: dict[ConnectionPoolEntry, Seen] = {}
+
+    @property
+    def primary(self) -> Server:
+        """The server that reads while no replica will do."""
+        return self.servers[-1]
+
+    @property
+    def replicas(self) -> tuple[Server, ...]:
+        """The servers that read."""
+        return self.servers[:-1]
+
+    # -- where a checkout goes ------------------------------------------------------------------
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        self._look_after()
+        seen = seen_by(self._owner)
+        if seen is None:
+            return self._known(0) or self._take(self.primary)
+        record = self._fresh(seen)
+        seen.note_read(server_of(record).source)
+        self._seen[record] = seen
+        return record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if (seen := self._seen.pop(record, None)) is not None:
+            # Its snapshot may have been taken at any time since the checkout.
+            seen.note_read(server_of(record).source)
+        super()._do_return_conn(record)
+
+    def _fresh(self, seen: Seen) -> ConnectionPoolEntry:
+        """Return a connection that shows what ``seen`` asks for."""
+        before = next(iter(seen.read_from), None)
+        if len(seen.read_from) > 1 or before not in {None, *self._sources()}:
+            self._ask_primary(seen)
+            before = None
+        if (record := self._known(seen.position, before)) is not None:
+            return record
+        if before is not None:  # it is down now, or has to show more
+            self._ask_primary(seen)
+        if seen.position != BEYOND_ALL and (record := self._asked(seen.position)) is not None:
+            return record
+        record = self._take(self.primary)
+        if seen.position > self.primary.shows:
+            self._correct(seen, record)
+        return record
+
+    def _sources(self) -> set[Hashable]:
+        return {server.source for server in self.replicas if server.is_up}
+
+    def _known(
+        self, needed: Position, source: Hashable | None = None
+    ) -> ConnectionPoolEntry | None:
+        """Return a connection to a replica that is known to show ``needed``; None if none is.
+
+        ``source`` is the only one that will do, None for any. One that does not answer is down from
+        now on.
+        """
+        for server in self._in_order():
+            if server.shows >= needed and source in {None, server.source}:
+                try:
+                    return self._take(server)
+                except Exception as error:
+                    self._note_failure(server, error)
+        return None
+
+    def _in_order(self) -> list[Server]:
+        """Return the replicas that are up, the one with the fewest connections in use first."""
+        up = [server for server in self.replicas if server.is_up]
+        return sorted(up, key=lambda server: (server.line.waiting, server.in_use))
+
+    # -- how far they are -----------------------------------------------------------------------
+
+    def _asked(self, needed: Position) -> ConnectionPoolEntry | None:
+        """Ask the replicas how far they are, until one shows ``needed``; None if none does in time.
+
+        "Before BEGIN": a transaction would answer for its snapshot.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._freshness_wait
+        held: dict[Server, ConnectionPoolEntry] = {}
+        try:
+            while True:
+                for server in self._in_order():
+                    if self._shows(server, needed, held):
+                        return held.pop(server)
+                if loop.time() >= end:
+                    return None
+                await_only(asyncio.sleep(SECONDS_BETWEEN_QUESTIONS))
+        finally:
+            for record in held.values():
+                self._do_return_conn(record)
+
+    def _shows(
+        self, server: Server, needed: Position, held: dict[Server, ConnectionPoolEntry]
+    ) -> bool:
+        """Ask ``server`` by the connection that is held; take one if none is, and one is free."""
+        try:
+            if server not in held:
+                permit = server.line.acquire_nowait()
+                if permit is None:
+                    return False
+                held[server] = self._connected(server, permit)
+            self._ask(held[server])
+        except Exception as error:
+            held.pop(server, None)
+            self._note_failure(server, error)
+            return False
+        except BaseException:
+            held.pop(server, None)
+            raise
+        return server.shows >= needed
+
+    def _ask(self, record: ConnectionPoolEntry, what: Question = position_of_reads) -> Position:
+        """Ask a server how far it is, and note it; return the record to the pool on failure."""
+        server = server_of(record)
+        loop, connection = asyncio.get_running_loop(), record.dbapi_connection
+        too_late = loop.call_later(SECONDS_TO_ANSWER, self._driver.abort, connection)
+        try:
+            position = what(self._driver, connection)
+        except BaseException as error:  # a cancellation, too: an answer may be on its way
+            try:
+                record.invalidate(error)
+            finally:
+                self._do_return_conn(record)
+            raise
+        finally:
+            too_late.cancel()
+        server.note_position(position)
+        return position
+
+    def _ask_primary(self, seen: Seen) -> None:
+        """Have later reads show what the primary shows now, and so all that was read before."""
+        covered = dict(seen.read_from)
+        record = self._take(self.primary)
+        position = self._ask(record, position_of_commit)
+        self._do_return_conn(record)
+        seen.note_position(position, covered)
+
+    def _correct(self, seen: Seen, record: ConnectionPoolEntry) -> None:
+        """Lower a position that the primary has not reached: there is nothing more to be seen.
+
+        It is that of a commit that a promotion has lost, or stands for one that is not known.
+        """
+        seen.position = min(seen.position, self._ask(record))
+
+    async def settle(self, seen: Seen) -> None:
+        """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`."""
+        await greenlet_spawn(self._settle, seen)
+
+    def _settle(self, seen: Seen) -> None:
+        covered = dict(seen.read_from)
+        try:
+            position = max(map(self._position_of, covered))
+        except Exception:
+            position = BEYOND_ALL
+        seen.note_position(position, covered)
+
+    def _position_of(self, source: Hashable) -> Position:
+        """Return what reads of ``source`` may have shown, at most."""
+        server = next((one for one in self.replicas if one.source == source), self.primary)
+        record = self._take(server)
+        position = self._ask(record, position_of_commit if server.is_primary else position_of_reads)
+        self._do_return_conn(record)
+        return position
+
+    # -- servers that are down ------------------------------------------------------------------
+
+    async def open_replicas(self) -> None:
+        """Open a connection to each replica, or to the primary if there is none."""
+        await greenlet_spawn(self._open_replicas)
+
+    def _open_replicas(self) -> None:
+        for server in self.replicas or self.servers:
+            try:
+                record = self._take(server)
+            except Exception as error:
+                if server.is_primary:
+                    raise
+                self._note_failure(server, error)
+            else:
+                self._do_return_conn(record)
+
+    def _note_failure(self, server: Server, error: Exception) -> None:
+        """Note in an ``except`` block that a server does not answer; raise other errors again."""
+        if isinstance(error, PoolTimeout) or self._refusal is not None:
+            raise  # noqa: PLE0704
+        if server.note_down(error):
+            log(
+                ReplicaDown(database=self.primary.name, server=server.name, error=str(error)),
+                "the replica %s does not answer (%s); reads go to the others, or to the primary, "
+                "until it does",
+                server.name,
+                error,
+            )
+        self._look_after()
+
+    def _look_after(self) -> None:
+        for server in self.replicas:
+            if not server.is_up and self._refusal is None:
+                self._probes.watch(server, self._probe)
+
+    def _probe(self, server: Server) -> None:
+        """Connect to a server that is down; raise if it does not answer. In a greenlet."""
+        permit = server.line.acquire_nowait()
+        if permit is not None:
+            record = self._connected(server, permit)
+            server.note_up()
+            self._do_return_conn(record)
+            log(
+                ReplicaUp(database=self.primary.name, server=server.name),
+                "the replica %s answers again",
+                server.name,
+            )
+
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        super().refuse(error)
+        self._probes.stop()
+
+    def dispose(self) -> None:
+        self._probes.stop()
+        super().dispose()
+
+    def _own_options(self) -> dict[str, Any]:
+        return {"freshness_wait": self._freshness_wait}

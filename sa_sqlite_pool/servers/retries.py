@@ -1,0 +1,59 @@
+"""Run a transaction again that the server gave up in favour of another."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar, final
+
+from sqlalchemy.exc import DBAPIError
+
+from ..postgresql.sqlstate import DEADLOCK_DETECTED, SERIALIZATION_FAILURE, sqlstate_of
+
+T = TypeVar("T")
+
+DEFAULT_ATTEMPTS = 20
+
+_FIRST_PAUSE_SECONDS = 0.005
+_LONGEST_PAUSE_SECONDS = 0.5
+
+
+@final
+@dataclass
+class Retries:
+    """At most ``attempts`` runs of one transaction, with pauses in between that grow.
+
+    A pause is a random part of 5 ms, 10 ms, 20 ms …, at most 0.5 s, so that transactions which
+    have failed together do not meet again. ``retried`` counts the runs that were in vain.
+    """
+
+    attempts: int = DEFAULT_ATTEMPTS
+    random: random.Random = field(default_factory=random.Random)
+    retried: int = 0
+
+    async def run(self, transaction: Callable[[], Awaitable[T]]) -> T:
+        """Return what ``transaction()`` returns, and raise what its last run raises."""
+        attempt = 1
+        while True:
+            try:
+                return await transaction()
+            except DBAPIError as error:
+                if attempt >= self.attempts or not may_succeed_again(error):
+                    raise
+            self.retried += 1
+            await asyncio.sleep(self._pause(attempt))
+            attempt += 1
+
+    def _pause(self, attempt: int) -> float:
+        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+        return self.random.uniform(0, longest)
+
+
+def may_succeed_again(error: DBAPIError) -> bool:
+    """Return whether the same transaction may succeed when it runs again: it was rolled back.
+
+    https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
+    """
+    return sqlstate_of(error) in {SERIALIZATION_FAILURE, DEADLOCK_DETECTED}

@@ -1,0 +1,120 @@
+"""One server: how to connect to it, its connections at rest, and what is known of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, final
+
+from sqlalchemy import URL, Dialect
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ..freshness import Position
+from ..turn.fair_semaphore import FairSemaphore
+
+PRIMARY = "primary"
+"""The source of reads of the primary, through whichever engine."""
+
+
+@final
+class Server:
+    """A server, and the connections that one engine has to it.
+
+    ``line`` gives the permits for connections, at most ``capacity`` at once. ``shows`` is a
+    position that reads of it are known to see; it grows while the server runs, which is one of its
+    ``lives``. ``down_since`` is the monotonic time at which it was found not to answer, None while
+    it answers; ``failure`` says why. ``clock`` returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        capacity: int,
+        connect_args: Mapping[str, Any],
+        *,
+        is_primary: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.url = url
+        self.capacity = capacity
+        self.is_primary = is_primary
+        self.line = FairSemaphore(capacity)
+        self.at_rest: list[ConnectionPoolEntry] = []
+        self.shows: Position = 0
+        self.lives = 0
+        self.down_since: float | None = None
+        self.failure: BaseException | None = None
+        self.opened = 0
+        self.checkouts = 0
+        self._connect_args = connect_args
+        self._arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        state = "up" if self.is_up else "down"
+        return (
+            f"<Server {self.name} {state}, {self.in_use} of {self.capacity} checked out, "
+            f"{len(self.at_rest)} at rest>"
+        )
+
+    @property
+    def name(self) -> str:
+        """The server for messages, without the password: ``db1:5432/app``."""
+        host = self.url.host or self.url.query.get("host") or "local"
+        port = "" if self.url.port is None else f":{self.url.port}"
+        return f"{host}{port}/{self.url.database or ''}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has answered when it was last asked."""
+        return self.down_since is None
+
+    @property
+    def source(self) -> Hashable:
+        """What reads of it are known by: within one life they go forward in time."""
+        return PRIMARY if self.is_primary else (self, self.lives)
+
+    @property
+    def in_use(self) -> int:
+        """The number of connections that are checked out, or being opened."""
+        return len(self.line.permits)
+
+    def connect(self, dialect: Dialect, record: ConnectionPoolEntry) -> Any:
+        """Open a connection, as ``create_engine()`` does: listeners of ``do_connect`` may do it."""
+        if self._arguments is None:
+            positional, named = dialect.create_connect_args(self.url)
+            self._arguments = positional, {**named, **self._connect_args}
+        positional, named = list(self._arguments[0]), dict(self._arguments[1])
+        for listener in dialect.dispatch.do_connect:
+            connection = listener(dialect, record, positional, named)
+            if connection is not None:
+                break
+        else:
+            connection = dialect.connect(*positional, **named)
+        self.opened += 1
+        return connection
+
+    def note_position(self, position: Position) -> None:
+        """Note that reads of the server see all up to ``position``."""
+        self.shows = max(self.shows, position)
+
+    def note_down(self, error: BaseException) -> bool:
+        """Note that it does not answer; return whether that is news."""
+        self.forget_position()
+        self.failure = error
+        if self.down_since is not None:
+            return False
+        self.down_since = self._clock()
+        return True
+
+    def note_up(self) -> None:
+        """Note that it answers."""
+        self.down_since = self.failure = None
+
+    def forget_position(self) -> None:
+        """Forget what reads of it see: another server may answer there, or one that has restarted.
+
+        A replica that has crashed is open for reads before it has replayed all that it had shown.
+        """
+        self.shows = 0
+        self.lives += 1

@@ -1,0 +1,141 @@
+"""A PostgreSQL primary and two replicas for all tests of a run, and a database for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from examples.local_postgresql import PostgreSQL, create_primary, create_replica, missing
+from sa_sqlite_pool.servers.database import ServerDatabase
+
+DRIVERS = ("asyncpg", "psycopg")
+
+_SECONDS = 20.0
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A primary, and replicas that follow it at once."""
+
+    primary: PostgreSQL
+    replicas: tuple[PostgreSQL, ...]
+
+    @property
+    def servers(self) -> tuple[PostgreSQL, ...]:
+        """All of them, the primary first."""
+        return (self.primary, *self.replicas)
+
+    def caught_up(self) -> bool:
+        """Whether the replicas show all that the primary has."""
+        wanted = _lsn(self.primary.sql("SELECT pg_current_wal_insert_lsn()"))
+        return all(
+            _lsn(replica.sql("SELECT pg_last_wal_replay_lsn()")) >= wanted
+            for replica in self.replicas
+        )
+
+
+@dataclass(frozen=True)
+class App:
+    """A database of a test's own, by the name ``database``, on the servers of a cluster."""
+
+    cluster: Cluster
+    database: str
+    driver: str
+
+    def url(self, server: PostgreSQL | None = None, **query: str) -> URL:
+        """Return the URL of the database on ``server``, by default the primary."""
+        chosen = self.cluster.primary if server is None else server
+        return chosen.url(self.driver, self.database, **query)
+
+    @property
+    def replica_urls(self) -> list[URL]:
+        """The URLs of the database on the replicas."""
+        return [self.url(replica) for replica in self.cluster.replicas]
+
+    def sql(self, sql: str, server: PostgreSQL | None = None) -> str:
+        """Execute SQL in a connection of its own, by default on the primary."""
+        return (server or self.cluster.primary).sql(sql, self.database)
+
+    def open(self, **options: Any) -> ServerDatabase:
+        """Return a :class:`ServerDatabase` over the primary and the replicas."""
+        options.setdefault("replicas", self.replica_urls)
+        return ServerDatabase(self.url(), **options)
+
+
+def start_cluster(directory: Path, replicas: int = 2) -> Cluster:
+    """Start a primary and its replicas."""
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    primary = create_primary(directory / "primary")
+    return Cluster(
+        primary,
+        tuple(create_replica(primary, directory / f"replica{i + 1}") for i in range(replicas)),
+    )
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The servers of this run; a test leaves them running, and as they were."""
+    # Not pytest's own directory: another user could not enter it.
+    directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    directory.chmod(0o755)
+    started: Cluster | None = None
+    try:
+        started = start_cluster(directory)
+        yield started
+    finally:
+        for server in reversed(started.servers if started else ()):
+            server.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(params=DRIVERS)
+def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[App]:
+    """An empty database, once with each driver."""
+    pytest.importorskip(request.param)
+    database = f"test{next(_numbers)}"
+    cluster.primary.sql(f"CREATE DATABASE {database}")
+    wait_until(cluster.caught_up)
+    try:
+        yield App(cluster, database, request.param)
+    finally:
+        cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> None:
+    """Ask a server until ``condition()`` is true."""
+    asyncio.run(until(condition, seconds))
+
+
+async def until(
+    condition: Callable[[], object | Awaitable[object]], seconds: float = _SECONDS
+) -> None:
+    """Ask a server until ``condition()`` is true."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        found = condition()
+        if isinstance(found, Awaitable):
+            found = await found
+        if found:
+            return
+        assert loop.time() < end, f"not within {seconds} s: {condition}"
+        await asyncio.sleep(0.005)
+
+
+def _lsn(text: str) -> int:
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+__all__ = ["DRIVERS", "App", "Cluster", "app", "cluster", "until", "wait_until"]
