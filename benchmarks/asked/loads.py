@@ -76,7 +76,7 @@ def _of_writes(loads: Loads) -> Iterator[Asked]:
 def _of_mixed(loads: Loads) -> Iterator[Asked]:
     for door in (ENGINES, FACADE):
         yield from least(loads, "mixed: reads", door, "for one of stock's", _to_stock, 4)
-        yield from least(loads, "mixed: writes", door, "for one of stock's", _to_stock, 10)
+        yield from least(loads, "mixed: writes", door, "for one of stock's", _to_stock, 8)
         yield from most(loads, "mixed: scans", door, "p50, share of stock's", _p50, 1)
         yield from most(loads, "mixed: reads", door, "loop lag p99, share of stock's", _lag, 1)
 
