@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +21,7 @@ from sa_sqlite_pool.servers.database import ServerDatabase
 DRIVERS = ("asyncpg", "psycopg")
 
 _SECONDS = 20.0
+_BETWEEN_QUESTIONS = 0.005
 _numbers = count(1)
 
 
@@ -102,19 +104,27 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(params=DRIVERS)
 def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[App]:
     """An empty database, once with each driver."""
-    pytest.importorskip(request.param)
+    yield from new_database(cluster, request.param)
+
+
+def new_database(cluster: Cluster, driver: str) -> Iterator[App]:
+    """Create an empty database, and drop it when the generator ends."""
+    pytest.importorskip(driver)
     database = f"test{next(_numbers)}"
     cluster.primary.sql(f"CREATE DATABASE {database}")
     wait_until(cluster.caught_up)
     try:
-        yield App(cluster, database, request.param)
+        yield App(cluster, database, driver)
     finally:
         cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> None:
-    """Ask a server until ``condition()`` is true."""
-    asyncio.run(until(condition, seconds))
+    """Ask a server until ``condition()`` is true, in this thread."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+        time.sleep(_BETWEEN_QUESTIONS)
 
 
 async def until(
@@ -130,7 +140,7 @@ async def until(
         if found:
             return
         assert loop.time() < end, f"not within {seconds} s: {condition}"
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(_BETWEEN_QUESTIONS)
 
 
 def _lsn(text: str) -> int:

@@ -6,7 +6,10 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.pool import QueuePool
+
+from sa_sqlite_pool.pools.base import FairPool
+from sa_sqlite_pool.servers.pool import ServerPool
+from sa_sqlite_pool.turn.permit import Permit
 
 Maker = async_sessionmaker[AsyncSession]
 
@@ -47,10 +50,15 @@ class Heard(list[str]):
         return [line.removeprefix(f"{name}: ") for line in self if line.startswith(f"{name}: ")]
 
 
+def permits(engine: AsyncEngine) -> list[Permit]:
+    """The permits under which connections of an engine are checked out."""
+    pool = engine.pool
+    if isinstance(pool, ServerPool):
+        return [permit for server in pool.servers for permit in server.line.permits]
+    assert isinstance(pool, FairPool)
+    return pool.checkouts.permits
+
+
 def checked_out(*engines: AsyncEngine) -> int:
     """How many connections of these engines are checked out."""
-    count = 0
-    for engine in engines:
-        assert isinstance(engine.pool, QueuePool)
-        count += engine.pool.checkedout()
-    return count
+    return sum(engine.pool.checkedout() for engine in engines)  # type: ignore[attr-defined]

@@ -46,7 +46,7 @@ async def stream(session: AsyncSession) -> Any:
     """One of many rows has been read."""
     result = await session.stream(
         text(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300) "
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) "
             "SELECT i, (SELECT sum(amount) FROM items) AS total FROM n"
         ),
         execution_options={"yield_per": 10},

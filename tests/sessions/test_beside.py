@@ -205,6 +205,7 @@ async def test_a_savepoint_that_was_ended_inside_its_block_is_not_read_on(maker:
         assert await read(session) == 0
 
 
+@pytest.mark.sqlite
 async def test_invalidating_throws_the_readers_connection_away(
     maker: Maker, reader: AsyncEngine
 ) -> None:
@@ -227,6 +228,7 @@ async def test_invalidating_throws_the_readers_connection_away(
         assert await adapter(session) is not first
 
 
+@pytest.mark.sqlite
 async def test_a_write_that_timed_out_does_not_send_reads_elsewhere(
     make_engine: MakeEngine, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:

@@ -26,7 +26,7 @@ from tests.helpers import (
     until,
     until_free,
 )
-from tests.sessions.beside import Maker, checked_out
+from tests.sessions.beside import Maker, checked_out, permits
 from tests.sessions.reading_beside import TOTAL, maker, read, stream, until_free_of, write
 
 __all__ = ["maker"]
@@ -83,6 +83,7 @@ async def test_a_listener_to_the_engine_that_raises_leaves_nothing_checked_out(
         assert await read(session) == 0
 
 
+@pytest.mark.sqlite
 async def test_when_the_transaction_has_ended_so_has_the_read(
     make_engine: MakeEngine, writer: AsyncEngine
 ) -> None:
@@ -106,6 +107,7 @@ async def test_when_the_transaction_has_ended_so_has_the_read(
     assert checked_out(reader) == 0
 
 
+@pytest.mark.sqlite
 async def test_two_tasks_at_once_are_refused_as_on_stock(
     make_engine: MakeEngine, writer: AsyncEngine
 ) -> None:
@@ -174,10 +176,8 @@ async def test_cancelled_at_every_await(
 async def test_a_cancelled_read_ends_the_transaction(maker: Maker, reader: AsyncEngine) -> None:
     """As on stock: neither a read nor a write goes on in it until ``rollback()``."""
     async with maker() as session:
-        assert isinstance(reader.pool, ReaderPool)
-        checkouts = reader.pool.checkouts
         reading = asyncio.create_task(session.scalar(ENDLESS))
-        await until(lambda: any(checkout.permit.last_sql for checkout in checkouts))
+        await until(lambda: any(permit.last_sql for permit in permits(reader)))
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading

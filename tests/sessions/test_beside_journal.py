@@ -22,6 +22,8 @@ from tests.helpers import (
 from tests.sessions.beside import Maker
 from tests.sessions.reading_beside import MANY, read, stream, write
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 async def journal(make_engine: MakeEngine) -> Maker:

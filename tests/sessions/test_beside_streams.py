@@ -51,6 +51,7 @@ async def test_a_stream_goes_on_after_commit_and_rollback(
         assert checked_out(reader) == 0
 
 
+@pytest.mark.sqlite
 async def test_a_stream_keeps_the_log_only_to_its_own_end(maker: Maker, db_log: Any) -> None:
     """Once it is read, its snapshot is gone, although its connection is still the session's."""
     async with maker() as session:

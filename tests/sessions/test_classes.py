@@ -24,6 +24,7 @@ from sa_sqlite_pool import (
     DatabaseClosedError,
     RoutedAsyncSession,
     RoutedSession,
+    ServerDatabase,
     SQLiteDatabase,
     routing_sessionmaker,
 )
@@ -73,16 +74,18 @@ Make = Callable[..., Any]
 
 @pytest.fixture(params=["maker", "facade"])
 async def make(
-    request: pytest.FixtureRequest, path: Path, writer: AsyncEngine, reader: AsyncEngine
+    request: pytest.FixtureRequest, database: str, writer: AsyncEngine, reader: AsyncEngine
 ) -> AsyncIterator[Make]:
     """``make(class_)``: a session maker of both doors; three items are there."""
     await create_items(writer)
-    databases: list[SQLiteDatabase] = []
+    databases: list[SQLiteDatabase | ServerDatabase] = []
 
     async def made(class_: type[AsyncSession]) -> async_sessionmaker[Any]:
         if request.param == "maker":
             return routing_sessionmaker(writer=writer, reader=reader, class_=class_)
-        db = await SQLiteDatabase(path, session_class=class_).open()
+        url = request.getfixturevalue("path" if database == "sqlite" else "server_url")
+        facade = SQLiteDatabase if database == "sqlite" else ServerDatabase
+        db = await facade(url, session_class=class_).open()
         databases.append(db)
         return db.sessionmaker
 

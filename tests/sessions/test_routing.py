@@ -104,7 +104,9 @@ FIRST_WRITES: dict[str, tuple[Step, list[str]]] = {
     ),
     "text": (lambda s: s.execute(text("DELETE FROM items")), ["writer"]),
     "CTE with DML at the end": (
-        lambda s: s.execute(text("WITH a AS (SELECT 1 AS id) DELETE FROM items WHERE id IN a")),
+        lambda s: s.execute(
+            text("WITH a AS (SELECT 1 AS id) DELETE FROM items WHERE id IN (SELECT id FROM a)")
+        ),
         ["writer"],
     ),
     "with_for_update": (lambda s: s.get(Item, 1, with_for_update=True), ["writer"]),
@@ -267,6 +269,7 @@ async def test_any_two_engines_will_do(path: object) -> None:
 # -- stale reads -----------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 async def test_a_write_after_a_stale_read_can_be_refused(
     writer: AsyncEngine, reader: AsyncEngine
 ) -> None:
@@ -296,6 +299,7 @@ async def test_a_write_after_a_stale_read_can_be_refused(
     assert (await amounts(writer))[0] == 6
 
 
+@pytest.mark.sqlite
 async def test_refuse_stale_writes_needs_this_packages_pools(
     path: object, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:

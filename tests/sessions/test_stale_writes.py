@@ -23,6 +23,8 @@ from tests.helpers import (
 from tests.sessions.beside import Maker, checked_out
 from tests.sessions.reading_beside import committed, maker, read, stream, write
 
+pytestmark = pytest.mark.sqlite
+
 __all__ = ["maker"]
 
 

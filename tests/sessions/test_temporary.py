@@ -42,6 +42,9 @@ chosen = Table(
 )
 
 
+pytestmark = pytest.mark.sqlite
+
+
 class Scratch(DeclarativeBase):
     pass
 
