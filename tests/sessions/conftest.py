@@ -36,11 +36,10 @@ def server_url(server: App) -> URL:
 
 @pytest.fixture
 async def engines(
-    request: pytest.FixtureRequest, database: str
+    request: pytest.FixtureRequest, database: str, make_engine: MakeEngine
 ) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
     """The writer and the reader."""
     if database == "sqlite":
-        make_engine: MakeEngine = request.getfixturevalue("make_engine")
         yield make_engine(WriterPool), make_engine(ReaderPool)
         return
     app: App = request.getfixturevalue("server")
