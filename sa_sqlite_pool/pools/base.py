@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, ClassVar
@@ -44,9 +43,8 @@ from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
 from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
-from ..turn.observers import WaitFor, observed
 from ..turn.permit import Permit
-from ..turn.slow_waits import NOT_WATCHED, WaitedFor
+from ..turn.waits import UNWATCHED, WaitedFor
 from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
@@ -191,31 +189,18 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         """The semaphore that gives the permits for connections."""
         return self._own_line
 
-    async def _acquire(self, waited: float) -> Permit:
+    def _acquire(self, waited: float) -> Coroutine[Any, Any, Permit]:
         """Wait for the permit for a connection; on time-out, raise an error that names its holders.
 
         Call if there is no free permit. ``waited``: seconds since the checkout's call.
         """
-        place = self._line.stand_in_line(self._connector)
-        for_others = waits_for_others.get()
-        unlimited = self._timeout is None or for_others
-        seconds = None if unlimited else max(0.0, self._timeout - waited)  # type: ignore[operator]
-        observed_owner = None if for_others else self.owner
-        slow = NOT_WATCHED if for_others else self.slow_waits
-        label = self._connector.location.label
-        try:
-            with (
-                observed(observed_owner, WaitFor.CONNECTION, label, self._line),
-                slow.watch(label, self.waited_for, lambda: self._line.in_the_way_of(place)),
-            ):
-                permit = await self._line.wait(place, seconds)
-                if permit is None:
-                    raise self.not_in_time()
-        except BaseException:  # also of what observes the wait, after its end
-            self._line.leave_line(place)
-            raise
-        permit.seconds_waited = time.monotonic() - place.since
-        return permit
+        for_others, timeout = waits_for_others.get(), self._timeout
+        watch = UNWATCHED if for_others else self.wait_watch
+        return watch.in_line(
+            *(self._line, self.waited_for, self._connector.location.label, self._connector),
+            timeout=None if timeout is None or for_others else max(0.0, timeout - waited),
+            not_in_time=self.not_in_time,
+        )
 
     def describe_holders(self) -> str:
         """Return the holders of the connections, and for how long they hold them."""

@@ -95,10 +95,10 @@ class AttachedFiles:
         turn = main.turn_of(file)
         if main.shared:
             turn.share()
-        seconds, owner, slow = patience.seconds, rules.owner, rules.slow_waits
-        permit = await turn.acquire(seconds, owner, waited=patience.seconds_gone, slow=slow)
+        seconds, owner, watch = patience.seconds, rules.owner, rules.wait_watch
+        permit = await turn.acquire(seconds, owner, waited=patience.seconds_gone, watch=watch)
         try:
-            request = await turn.enter(seconds, owner, waited=patience.seconds_gone, slow=slow)
+            request = await turn.enter(seconds, owner, waited=patience.seconds_gone, watch=watch)
         except BaseException:
             turn.release(permit)
             raise
