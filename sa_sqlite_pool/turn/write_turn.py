@@ -136,11 +136,11 @@ class WriteTurn:
 
         If other processes line up, too, this reads the system's list of locks.
         """
-        holder, now = self.holder, time.monotonic()
+        line = self.line.statistics()
         return TurnStatistics(
-            holder=None if holder is None else holder.snapshot(now),
-            waiting=self.line.waiting,
-            waits=self.line.waits.snapshot(),
+            holder=next(iter(line.holders), None),
+            waiting=line.waiting,
+            waits=line.waits,
             self_deadlocks=self._self_deadlocks,
             shared=self._shared,
             waits_for_processes=self._waits_for_processes.snapshot(),
