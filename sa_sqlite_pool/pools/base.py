@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, ClassVar
 
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
-from sqlalchemy.util.queue import Empty
 
-from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
@@ -48,16 +44,15 @@ from ..turn.waits import UNWATCHED, WaitedFor
 from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
-from .fitness import is_fit
 from .idle import IdleWatch
-from .on_file import OnFile
 from .resting import IdleConnections, KeptConnections
+from .returns import TakesBack
 
 # True in a task that borrows a connection for others, which have time limits of their own.
 waits_for_others: ContextVar[bool] = ContextVar("sa_sqlite_pool_for_others", default=False)
 
 
-class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
+class FairPool(ReadsAtOnce, TakesBack):
     """Base of this package's pools: a permit first, in order of arrival, then a connection.
 
     ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take the
@@ -92,7 +87,6 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
     # Cached properties that depend on the file, which may prove to be another than the URL's.
     _of_file: ClassVar[Sequence[str]] = ("database_file", "_keeper")
-    _queue_class = IdleConnections
     _pool: IdleConnections
     _sqla_logger_namespace: ClassVar[str]
     _timeout: float | None  # type: ignore[assignment]
@@ -346,89 +340,6 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         """Return a connection opened by the dialect, or the application's creator."""
         with rest():  # aiosqlite opens it in a thread of its own
             return self._connector.open(connection_record, rules)
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        try:
-            if isinstance(connection := record.dbapi_connection, SQLiteConnection):
-                connection.checked_in()
-                worker = connection.worker
-                if worker.doubtful and not is_fit(worker, self.role, self.database_file):
-                    record.close()  # or the next checkout would fail
-        except BaseException as error:  # a cancellation too: the connection's state is unknown
-            record.invalidate(error)
-            raise
-        finally:
-            self._put_back(record)
-
-    def _put_back(self, record: ConnectionPoolEntry) -> None:
-        # Return                        | Dispose
-        # put                           | _disposed = True
-        # if _disposed: close all       | close all
-        # Whichever comes last finds the connection.
-        checkout = self._checkouts.of_record(record)
-        if checkout is None:  # it was returned before, or belongs to the parent process
-            return
-        if checkout.budget is not None:
-            checkout.budget.end_work(checkout)
-        together = checkout.comes_back_with(record)
-        try:
-            self._pool.put_nowait(
-                record if record.dbapi_connection is not None else lendable(record, self)
-            )
-            if self._disposed:
-                self._close_idle()
-        finally:
-            if together:
-                self._checkouts.end(checkout)
-            else:
-                checkout.record_is_back()
-
-    def _close_idle(self) -> None:
-        while not self._pool.empty():
-            self._pool.get_nowait().close()
-        self._let_go_of_log()
-
-    def dispose(self) -> None:
-        """Close connections at rest now, and checked-out ones at their check-in."""
-        self._disposed = True
-        super().dispose()
-        self._kept.dispose()
-        self._connector.dispose()
-        self._connector.shared_thread.stop()
-        self._let_go_of_log()
-
-    # -- forks ----------------------------------------------------------------------------------
-
-    def prepare_for_fork(self) -> None:
-        """Close connections at rest, so that a child may open the file; checkouts open new ones.
-
-        A database in memory would be gone with its last connection; it has no locks to inherit.
-        """
-        nothing_open = self._pool.empty() and not self._kept
-        if not nothing_open and not self._connector.in_memory:
-            self.close_at_rest()
-
-    def close_at_rest(self) -> None:
-        """Close connections at rest, in this thread; the next checkouts open them again."""
-        resting: list[Any] = []
-        with contextlib.suppress(Empty):
-            while True:
-                resting.append(self._pool.get_nowait())
-        for record in resting:
-            if record.dbapi_connection is not None:
-                record.dbapi_connection.close_before_fork()
-                record.dbapi_connection = None
-            self._pool.put_nowait(record)
-        self._kept.close_before_fork()
-
-    def renew_in_child(self) -> None:
-        """Begin without connections: the parent's must not be used in this process."""
-        self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
-        self._overflow = -self.size()
-        self._overflow_lock = threading.Lock()
-        self._kept.renew_in_child()
-        self._checkouts.renew_in_child()
-        self._idle_watch.renew_in_child()
 
     def recreate(self) -> FairPool:
         self.logger.info("Pool recreating")
