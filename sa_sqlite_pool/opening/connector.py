@@ -30,7 +30,6 @@ from ..execution.connection_thread import (
     inherited_files,
     open_connection,
 )
-from ..execution.counts import EngineCounts
 from ..execution.shared_thread import SharedThread
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
@@ -39,6 +38,7 @@ from ..settings import ConnectionSettings, Role
 from ..slow_statements import SlowStatements
 from ..sqlite.configuring import NotPrepared, configure
 from ..sqlite.driver_errors import dbapi
+from ..stats.counts import EngineCounts
 from ..transactions.locks import is_lock, keep_trying
 from ..transactions.rules import Rules
 from ..turn.waits import WaitWatch

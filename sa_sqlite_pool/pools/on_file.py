@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import ClassVar
 
 from ..database_file import DatabaseFile, database_file
-from ..execution.counts import EngineCounts
 from ..opening.connector import Connector
 from ..settings import Role
+from ..stats.counts import EngineCounts
 from ..transactions.rules import Rules
 from ..turn.waits import WaitWatch
 from ..wal.keeper import WalKeeper

@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Iterable
 from typing import final
 
-from ..stats.engines import StatementsStatistics, TextStatistics
 from ..system.forks import renew_after_fork
+from .engines import StatementsStatistics, TextStatistics
 
 # The most texts whose runs are remembered after their facts were dropped, and that are reported.
 SLOWEST = 50
