@@ -121,6 +121,13 @@ class ConnectionCounts:
             self.others += self.slow.pop(quickest)
         self._quickest_slow = min(kept.longest for kept in self.slow.values())
 
+    def ended_by_text(self, sql: str, *, ends: bool) -> None:
+        """Count a transaction that a statement has ended: in AUTOCOMMIT, or by its own text."""
+        if ends and sql.lstrip()[:8].upper() == "ROLLBACK":
+            self.rollbacks += 1
+        else:
+            self.commits += 1
+
     def committed(self, seconds: float) -> None:
         """Count a COMMIT."""
         self.commits += 1

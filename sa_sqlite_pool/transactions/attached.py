@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, final
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask, rows
-from ..turn.file_turn import FileLockRequest
+from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn
 from .locks import Patience

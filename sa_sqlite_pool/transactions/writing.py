@@ -6,7 +6,7 @@ import time
 from typing import final
 
 from ..settings import Role
-from ..turn.file_turn import FileLockRequest
+from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
 from .locks import Patience
 from .rules import Rules

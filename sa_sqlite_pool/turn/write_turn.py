@@ -17,7 +17,8 @@ from ..stats.lines import TurnStatistics
 from ..stats.wait_counter import WaitCounter
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
-from .file_turn import FileLockRequest, FileTurn
+from .file_requests import FileLockRequest
+from .file_turn import FileTurn
 from .permit import Permit
 from .waits import UNWATCHED, WaitedFor, WaitWatch
 from .whereabouts import caller

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.turn import file_turn
-from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
+from sa_sqlite_pool.turn.file_requests import FileLockRequest
+from sa_sqlite_pool.turn.file_turn import FileTurn
 from tests.helpers import until
 from tests.turn.file_turns import Clock, path, process, start, taken
 from tests.turn.locks import (
