@@ -17,8 +17,8 @@ BENCHMARKS = Path(benchmarks.__file__).parent
 FLOORS = [
     "errors",
     "settings",
-    "stats",
     "system",
+    "stats",
     "reporting",
     "freshness",
     "functions",
@@ -172,7 +172,7 @@ def test_the_turn_knows_neither_sqlalchemy_nor_sqlite() -> None:
 def test_few_know_aiosqlite() -> None:
     """Its connections and threads are a matter of these; types and error families are named."""
     users = {module for module, targets in IMPORTS.items() if "aiosqlite" in targets}
-    in_its_thread = {"execution.raw", "execution.connection_thread"}
+    in_its_thread = {"execution.raw", "execution.running", "execution.connection_thread"}
     assert users == {*in_its_thread, "driver.adapter", "opening.creator", "opening.connector"}
 
 

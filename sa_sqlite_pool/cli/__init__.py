@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 _EXTRA = frozenset({"typer", "rich"})
+_INTERRUPTED = 130  # as shells have it: output.ExitCode, which is not there yet
 
 
 def main() -> None:
@@ -20,4 +21,6 @@ def main() -> None:
             "pip install 'sa-sqlite-pool[cli]'\n"
         )
         raise SystemExit(3) from None
+    except KeyboardInterrupt:  # imports take as long as it takes to see that one has mistyped
+        raise SystemExit(_INTERRUPTED) from None
     run()

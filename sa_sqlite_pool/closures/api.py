@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 from ..errors import ClosureError
 from ..functions import assert_plain, checked
 from ..transactions.locks import Patience
-from ..turn.observers import NOTHING, waits_are_observed
 from .grouping import Groups
 from .read_call import ReadCall
 from .read_line import Reads
@@ -137,17 +136,16 @@ class Closures:
             one = ReadCall(line, fn, door, engine, call)
             if patience is not None:  # it has come in time, and now waits for the lock
                 one.deadline = None
-            wait = line.observe_wait(one) if waits_are_observed() else NOTHING
+            beginning = line.beginning()
             line.add(one)
             try:
-                with wait:
-                    return await one
+                return await one
             except Locked as locked:
                 patience = patience or Patience(locked.rules, None, writing=False)
                 await patience.wait(locked.error)
             finally:
-                if one.held_by is not None:
-                    line.report_wait(one, sys.exc_info()[1])
+                if one.held_by is not None or beginning is not None:
+                    line.call_ended(one, beginning, sys.exc_info()[1])
 
 
 class RunsClosures(ABC):

@@ -40,8 +40,7 @@ from ..pools.impl import WriterPool
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import NotBegun, Patience, pause
-from ..turn.observers import NOTHING, WaitFor, observed, waits_are_observed
-from ..turn.slow_waits import WaitedFor
+from ..turn.waits import WaitedFor
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
 from .lending import give_back
@@ -354,17 +353,16 @@ class Groups:
         """
         pool, turn = self.pool, self.pool.turn
         turn.assert_not_held()
-        slow, wait = pool.slow_waits, NOTHING
-        call = Call(body, self.timeout, slow.limit)
-        if waits_are_observed() and turn.locked():
-            wait = observed(pool.owner, WaitFor.TURN, turn.name, turn.line, lambda: call.taken_at)
+        watch = pool.wait_watch
+        call = Call(body, self.timeout, watch.limit)
+        beginning = None if watch.observer is None else watch.beginning(turn.line)
         self.add(call)
         try:
-            with wait:
-                return await call
+            return await call
         finally:
-            if call.held_by is not None:
-                slow.report_call(turn.name, WaitedFor.TURN, call, sys.exc_info()[1])
+            if call.held_by is not None or beginning is not None:
+                error = sys.exc_info()[1]
+                watch.call_ended(WaitedFor.TURN, turn.name, call, beginning, error)
 
     def add(self, call: Call[Any]) -> None:
         """Give the call its place in line."""

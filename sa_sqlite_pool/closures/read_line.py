@@ -28,7 +28,6 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -43,9 +42,8 @@ from ..execution.mailbox import Mailbox
 from ..pools.base import FairPool, waits_for_others
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
-from ..turn.observers import WaitFor, observed
-from ..turn.slow_waits import WaitedFor
 from ..turn.snapshots import Snapshots
+from ..turn.waits import Beginning, WaitedFor
 from .lending import give_back
 from .read_call import ReadCall
 from .read_server import PATIENCE_SECONDS, TOGETHER_SECONDS, ReadServer
@@ -71,7 +69,7 @@ class ReadLine:
         pool = engine.pool
         assert isinstance(pool, FairPool)
         self.seconds: float | None = pool.timeout()
-        self._slow = pool.slow_waits
+        self.watch = pool.wait_watch
         self._label = label
         self._clock = clock
         self.long = long
@@ -116,15 +114,12 @@ class ReadLine:
             self._watch()
         if not self._times and call.deadline is not None:
             self._look_at_deadlines_at(call.deadline)
-        if not self._notes and self._slow.limit is not None:
-            self._note_holders_in(self._slow.limit)
+        if not self._notes and self.watch.limit is not None:
+            self._note_holders_in(self.watch.limit)
 
-    def observe_wait(self, call: ReadCall[Any]) -> AbstractContextManager[None]:
-        """Return a block for the wait of ``call``, which is added now."""
-        pool = self._pool
-        waits_for = pool.owner if pool.line.locked() else None
-        what = WaitFor.CONNECTION
-        return observed(waits_for, what, self._label, pool.line, lambda: call.taken_at)
+    def beginning(self) -> Beginning | None:
+        """Return what is to be observed of the wait of a call that is added now, if anything is."""
+        return None if self.watch.observer is None else self.watch.beginning(self._pool.line)
 
     def drop(self, call: ReadCall[Any]) -> bool:
         with self._mutex:
@@ -168,7 +163,7 @@ class ReadLine:
     def _note_holders(self) -> None:
         """Note what is in the way of the calls that have waited for long by now."""
         self._notes = False
-        limit = self._slow.limit
+        limit = self.watch.limit
         assert limit is not None
         now, later = time.monotonic(), None
         with self._mutex:
@@ -186,9 +181,11 @@ class ReadLine:
             return "no reader: the log is being emptied"
         return self._pool.describe_holders()
 
-    def report_wait(self, call: ReadCall[Any], error: BaseException | None) -> None:
-        """Log the wait of ``call`` for a reader, which was long. In the coroutine of its task."""
-        self._slow.report_call(self._label, WaitedFor.READER, call, error)
+    def call_ended(
+        self, call: ReadCall[Any], beginning: Beginning | None, error: BaseException | None
+    ) -> None:
+        """Tell of the wait of ``call``, which was long, or observed. In its task's coroutine."""
+        self.watch.call_ended(WaitedFor.READER, self._label, call, beginning, error)
 
     def _not_in_time(self) -> Exception:
         pool = self._pool

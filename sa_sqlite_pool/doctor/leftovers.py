@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..backup.restoring import DAMAGED
 from ..files.neighbours import locks_on
+from ..publishing import addresses
 from ..system.atomic_file import SUFFIX
 from ..system.proc_locks import identity, locks
 from .findings import Finding, Severity, Subject
@@ -52,7 +53,21 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
             f"that write take turns with, and {gone}",
             _remove(f"{subject.path}{side}" for side in own),
         )
+    if not os.path.exists(subject.file):  # what opens a database removes those beside it
+        yield from _check_sockets(subject, gone)
     yield from check_copies(subject)
+
+
+def _check_sockets(subject: Subject, gone: str) -> Iterator[Finding]:
+    if left := [path.removeprefix(subject.file) for path in addresses.stale(subject.file)]:
+        names = [f"{subject.path}{side}" for side in left]
+        yield Finding(
+            "status-sockets",
+            Severity.WARNING,
+            f"there is {' and '.join(names)}, at which a process that was killed could be asked "
+            f"for its statistics, and {gone}",
+            _remove(names),
+        )
 
 
 def _has_content(path: str, side: str) -> bool:

@@ -33,6 +33,7 @@ class Performing:
 
     __slots__ = (
         "_authorizer",
+        "_counts",
         "_rules",
         "_sent_savepoints",
         "_settings",
@@ -45,6 +46,7 @@ class Performing:
         self, policy: PlacementPolicy, rules: Rules, transaction: TransactionState
     ) -> None:
         self._authorizer = policy.authorizer
+        self._counts = policy.counts
         self._settings = policy.settings
         self._rules = rules
         self._transaction = transaction
@@ -84,7 +86,7 @@ class Performing:
                 self._settings.switch_off_waiting(connection)
         kind = statement.kind
         if (kind.writes or kind is Kind.END) and not connection.in_transaction:
-            transaction.count_end_by_text(statement.sql, ends=kind is Kind.END)
+            self._counts.ended_by_text(statement.sql, ends=kind is Kind.END)
             transaction.committed(connection)
         return reply
 

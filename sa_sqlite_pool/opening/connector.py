@@ -30,7 +30,6 @@ from ..execution.connection_thread import (
     inherited_files,
     open_connection,
 )
-from ..execution.counts import EngineCounts
 from ..execution.shared_thread import SharedThread
 from ..files.location import Location
 from ..files.private_directory import PrivateDirectory
@@ -39,9 +38,10 @@ from ..settings import ConnectionSettings, Role
 from ..slow_statements import SlowStatements
 from ..sqlite.configuring import NotPrepared, configure
 from ..sqlite.driver_errors import dbapi
+from ..stats.counts import EngineCounts
 from ..transactions.locks import is_lock, keep_trying
 from ..transactions.rules import Rules
-from ..turn.slow_waits import SlowWaits
+from ..turn.waits import WaitWatch
 from .creator import Arguments, Creator, Opened
 from .set_up import SetUp, SetUps
 
@@ -60,7 +60,7 @@ class Connector:
         self.settings = settings
         self.shared_thread = SharedThread()
         self.counts = EngineCounts()
-        self.slow_waits = SlowWaits(settings.slow_wait_warning)
+        self.wait_watch = WaitWatch(settings.slow_wait_warning)
         self.slow_statements = SlowStatements(settings.slow_statement_warning)
         self.knows_file = False
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout

@@ -13,7 +13,6 @@ from typing import Any, final
 
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import ConfigurationError
-from ..execution.counts import EngineCounts
 from ..files.location import Location
 from ..files.site import Site
 from ..settings import ConnectionSettings, Placement, Role
@@ -22,6 +21,7 @@ from ..sqlite.configuring import NotPrepared, configure, file_of, is_prepared
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.isolation import take_isolation_level
 from ..sqlite.shared_hooks import install_authorizer
+from ..stats.counts import EngineCounts
 from ..transactions.placement import PlacementPolicy
 from ..transactions.rules import Log
 from .creator import Arguments, Creator

@@ -78,7 +78,7 @@ class ReadsAtOnce:
         finally:
             if record is not None:
                 self._pool.put_nowait(record)
-                if self._disposed:  # by another thread meanwhile: see FairPool._put_back()
+                if self._disposed:  # by another thread meanwhile: see TakesBack._put_back()
                     self._close_idle()
             line.release_after_a_moment(permit)
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, ClassVar
 
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
-from sqlalchemy.util.queue import Empty
 
-from ..compat.pool_records import lendable
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
@@ -44,22 +39,20 @@ from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
 from ..transactions.rules import Rules
 from ..turn.fair_semaphore import FairSemaphore
-from ..turn.observers import WaitFor, observed
 from ..turn.permit import Permit
-from ..turn.slow_waits import NOT_WATCHED, WaitedFor
+from ..turn.waits import UNWATCHED, WaitedFor
 from .at_once import ReadsAtOnce
 from .checkouts import Checkouts
 from .dialect import prepare_dialect
-from .fitness import is_fit
 from .idle import IdleWatch
-from .on_file import OnFile
 from .resting import IdleConnections, KeptConnections
+from .returns import TakesBack
 
 # True in a task that borrows a connection for others, which have time limits of their own.
 waits_for_others: ContextVar[bool] = ContextVar("sa_sqlite_pool_for_others", default=False)
 
 
-class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
+class FairPool(ReadsAtOnce, TakesBack):
     """Base of this package's pools: a permit first, in order of arrival, then a connection.
 
     ``QueuePool`` lets its callers wait in ``asyncio.Queue.get``, where a newcomer may take the
@@ -94,7 +87,6 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
     default_pragmas: ClassVar[Mapping[str, PragmaValue]] = DEFAULT_PRAGMAS
     # Cached properties that depend on the file, which may prove to be another than the URL's.
     _of_file: ClassVar[Sequence[str]] = ("database_file", "_keeper")
-    _queue_class = IdleConnections
     _pool: IdleConnections
     _sqla_logger_namespace: ClassVar[str]
     _timeout: float | None  # type: ignore[assignment]
@@ -191,31 +183,18 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         """The semaphore that gives the permits for connections."""
         return self._own_line
 
-    async def _acquire(self, waited: float) -> Permit:
+    def _acquire(self, waited: float) -> Coroutine[Any, Any, Permit]:
         """Wait for the permit for a connection; on time-out, raise an error that names its holders.
 
         Call if there is no free permit. ``waited``: seconds since the checkout's call.
         """
-        place = self._line.stand_in_line(self._connector)
-        for_others = waits_for_others.get()
-        unlimited = self._timeout is None or for_others
-        seconds = None if unlimited else max(0.0, self._timeout - waited)  # type: ignore[operator]
-        observed_owner = None if for_others else self.owner
-        slow = NOT_WATCHED if for_others else self.slow_waits
-        label = self._connector.location.label
-        try:
-            with (
-                observed(observed_owner, WaitFor.CONNECTION, label, self._line),
-                slow.watch(label, self.waited_for, lambda: self._line.in_the_way_of(place)),
-            ):
-                permit = await self._line.wait(place, seconds)
-                if permit is None:
-                    raise self.not_in_time()
-        except BaseException:  # also of what observes the wait, after its end
-            self._line.leave_line(place)
-            raise
-        permit.seconds_waited = time.monotonic() - place.since
-        return permit
+        for_others, timeout = waits_for_others.get(), self._timeout
+        watch = UNWATCHED if for_others else self.wait_watch
+        return watch.in_line(
+            *(self._line, self.waited_for, self._connector.location.label, self._connector),
+            timeout=None if timeout is None or for_others else max(0.0, timeout - waited),
+            not_in_time=self.not_in_time,
+        )
 
     def describe_holders(self) -> str:
         """Return the holders of the connections, and for how long they hold them."""
@@ -361,89 +340,6 @@ class FairPool(OnFile, ReadsAtOnce, AsyncAdaptedQueuePool):
         """Return a connection opened by the dialect, or the application's creator."""
         with rest():  # aiosqlite opens it in a thread of its own
             return self._connector.open(connection_record, rules)
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        try:
-            if isinstance(connection := record.dbapi_connection, SQLiteConnection):
-                connection.checked_in()
-                worker = connection.worker
-                if worker.doubtful and not is_fit(worker, self.role, self.database_file):
-                    record.close()  # or the next checkout would fail
-        except BaseException as error:  # a cancellation too: the connection's state is unknown
-            record.invalidate(error)
-            raise
-        finally:
-            self._put_back(record)
-
-    def _put_back(self, record: ConnectionPoolEntry) -> None:
-        # Return                        | Dispose
-        # put                           | _disposed = True
-        # if _disposed: close all       | close all
-        # Whichever comes last finds the connection.
-        checkout = self._checkouts.of_record(record)
-        if checkout is None:  # it was returned before, or belongs to the parent process
-            return
-        if checkout.budget is not None:
-            checkout.budget.end_work(checkout)
-        together = checkout.comes_back_with(record)
-        try:
-            self._pool.put_nowait(
-                record if record.dbapi_connection is not None else lendable(record, self)
-            )
-            if self._disposed:
-                self._close_idle()
-        finally:
-            if together:
-                self._checkouts.end(checkout)
-            else:
-                checkout.record_is_back()
-
-    def _close_idle(self) -> None:
-        while not self._pool.empty():
-            self._pool.get_nowait().close()
-        self._let_go_of_log()
-
-    def dispose(self) -> None:
-        """Close connections at rest now, and checked-out ones at their check-in."""
-        self._disposed = True
-        super().dispose()
-        self._kept.dispose()
-        self._connector.dispose()
-        self._connector.shared_thread.stop()
-        self._let_go_of_log()
-
-    # -- forks ----------------------------------------------------------------------------------
-
-    def prepare_for_fork(self) -> None:
-        """Close connections at rest, so that a child may open the file; checkouts open new ones.
-
-        A database in memory would be gone with its last connection; it has no locks to inherit.
-        """
-        nothing_open = self._pool.empty() and not self._kept
-        if not nothing_open and not self._connector.in_memory:
-            self.close_at_rest()
-
-    def close_at_rest(self) -> None:
-        """Close connections at rest, in this thread; the next checkouts open them again."""
-        resting: list[Any] = []
-        with contextlib.suppress(Empty):
-            while True:
-                resting.append(self._pool.get_nowait())
-        for record in resting:
-            if record.dbapi_connection is not None:
-                record.dbapi_connection.close_before_fork()
-                record.dbapi_connection = None
-            self._pool.put_nowait(record)
-        self._kept.close_before_fork()
-
-    def renew_in_child(self) -> None:
-        """Begin without connections: the parent's must not be used in this process."""
-        self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
-        self._overflow = -self.size()
-        self._overflow_lock = threading.Lock()
-        self._kept.renew_in_child()
-        self._checkouts.renew_in_child()
-        self._idle_watch.renew_in_child()
 
     def recreate(self) -> FairPool:
         self.logger.info("Pool recreating")

@@ -11,7 +11,7 @@ from ..settings import SWAP_IN_PRAGMAS, ConnectionSettings, Role, check_count
 from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
-from ..turn.slow_waits import WaitedFor
+from ..turn.waits import WaitedFor
 from ..turn.write_turn import Place, WriteTurn, place_in_line
 from .base import FairPool
 
@@ -94,7 +94,7 @@ class WriterPool(FairPool):
         patience = write_patience.get()
         seconds = self._timeout if patience is None else patience
         permit = await self.turn.wait_in_line(
-            seconds, self._connector, waited=waited, slow=self._connector.slow_waits
+            seconds, self._connector, waited=waited, watch=self._connector.wait_watch
         )
         if seconds is None:  # a wait without a limit takes nothing from write_timeout
             permit.seconds_waited = 0.0

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import ClassVar
 
 from ..database_file import DatabaseFile, database_file
-from ..execution.counts import EngineCounts
 from ..opening.connector import Connector
 from ..settings import Role
+from ..stats.counts import EngineCounts
 from ..transactions.rules import Rules
-from ..turn.slow_waits import SlowWaits
+from ..turn.waits import WaitWatch
 from ..wal.keeper import WalKeeper
 
 
@@ -41,9 +41,9 @@ class OnFile:
         return self._connector
 
     @property
-    def slow_waits(self) -> SlowWaits:
-        """The engine's, which logs long waits."""
-        return self._connector.slow_waits
+    def wait_watch(self) -> WaitWatch:
+        """The watch over the waits of the engine."""
+        return self._connector.wait_watch
 
     @cached_property
     def database_file(self) -> DatabaseFile:
@@ -94,7 +94,7 @@ class OnFile:
             read_timeout=settings.read_timeout,
             statement_timeout=settings.statement_timeout,
             owner=own,
-            slow_waits=own.slow_waits,
+            wait_watch=own.wait_watch,
             slow_statements=own.slow_statements,
             snapshots=file.snapshots if reads and known else None,
             log=keeper if writes else None,

@@ -39,7 +39,7 @@ def statistics_of(pools: Sequence[FairPool]) -> DatabaseStatistics:
     """Return the statistics of pools on one file."""
     now, first = time.monotonic(), pools[0]
     file, keeper = first.database_file, next(filter(None, (pool.keeper for pool in pools)), None)
-    open_reads = file.snapshots.statistics()
+    snapshots = file.snapshots.statistics()
     readers = [pool.counts.numbers() for pool in pools if pool.role is Role.READER]
     others = [pool.counts.numbers() for pool in pools if pool.role is not Role.READER]
     found = DatabaseStatistics(
@@ -47,9 +47,9 @@ def statistics_of(pools: Sequence[FairPool]) -> DatabaseStatistics:
         seconds=now - min(pool.counts.began for pool in pools),
         turn=file.turn.statistics(),
         engines=tuple(engine_statistics(pool, now) for pool in pools),
-        reading=open_reads.open,
-        oldest_reader=open_reads.oldest,
-        gaps=file.snapshots.gaps(),
+        reading=snapshots.open,
+        oldest_reader=snapshots.oldest,
+        gaps=snapshots.gaps,
         functions=FunctionsStatistics(
             reads=sum(one.functions for one in readers),
             read_hops=sum(one.hops for one in readers),

@@ -94,13 +94,19 @@ def _short(path: str) -> Iterator[str]:
 
 def remove_stale(file: str) -> None:
     """Remove the sockets of processes that have ended without removing them."""
+    for path in stale(file):
+        remove_refused(path)
+
+
+def stale(file: str) -> Iterator[str]:
+    """Find the sockets beside ``file`` of processes that have ended without removing them."""
     for path in paths(file):
         if _runs(process_of(path)):  # and may be asked; most do, so none is disturbed
             continue
         try:
             connect(path, timeout=0.1).close()
         except ConnectionRefusedError:
-            remove_refused(path)
+            yield path
         except OSError:
             pass  # of another user, or gone by now
 

@@ -27,7 +27,7 @@ from ..settings import (
     check_timeout,
 )
 from ..system.life import HURRY_SECONDS, LifeCycle, State
-from ..turn.slow_waits import SlowWaits
+from ..turn.waits import WaitWatch
 from .engines import EngineSettings, Writes, reader_engine, writer_engine
 from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
@@ -121,7 +121,7 @@ class ServerDatabase(LifeCycle):
             write_timeout=check_timeout("write_timeout", write_timeout),
             read_timeout=check_timeout("read_timeout", read_timeout),
             freshness_wait=check_timeout("freshness_wait", freshness_wait),
-            slow_waits=SlowWaits(check_limit("slow_wait_warning", slow_wait_warning)),
+            wait_watch=WaitWatch(check_limit("slow_wait_warning", slow_wait_warning)),
             options=engine_options,
             connect_args=dict(connect_args or {}),
         )

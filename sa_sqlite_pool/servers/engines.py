@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import ConfigurationError
 from ..sessions.lean import LeanEngine
-from ..turn.slow_waits import SlowWaits
+from ..turn.waits import WaitWatch
 from .commits import note_commits
 from .primary import PrimaryPool
 from .replicas import ReplicaPool
@@ -52,7 +52,7 @@ class EngineSettings:
     write_timeout: float
     read_timeout: float
     freshness_wait: float
-    slow_waits: SlowWaits
+    wait_watch: WaitWatch
     options: Mapping[str, Any]
     connect_args: Mapping[str, Any]
 
@@ -93,7 +93,7 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
 
 
 def _engine(of: EngineSettings, url: URL, **own: Any) -> AsyncEngine:
-    options = {**of.options, "owner": of.owner, "slow_waits": of.slow_waits, **own}
+    options = {**of.options, "owner": of.owner, "wait_watch": of.wait_watch, **own}
     engine = LeanEngine.create(url, **options)
     follow_statements(engine.sync_engine)
     return engine

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar
 
@@ -14,9 +13,8 @@ from sqlalchemy.util import await_only
 
 from ..compat.pool_records import new_record
 from ..system.waiting import done_in_time
-from ..turn.observers import WaitFor, observed
 from ..turn.permit import Permit
-from ..turn.slow_waits import SlowWaits, WaitedFor
+from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
 from .drivers import driver_of
 from .server import Server
@@ -45,7 +43,7 @@ class ServerPool(Pool):
         servers: tuple[Server, ...],
         timeout: float,
         owner: object,
-        slow_waits: SlowWaits,
+        wait_watch: WaitWatch,
         **kw: Any,
     ) -> None:
         super().__init__(self._open, **kw)  # type: ignore[arg-type]
@@ -54,7 +52,7 @@ class ServerPool(Pool):
         self.servers = servers
         self._timeout = timeout
         self._owner = owner
-        self._slow_waits = slow_waits
+        self._wait_watch = wait_watch
         self._permits: dict[ConnectionPoolEntry, Permit] = {}
         self._refusal: Callable[[], Exception] | None = None
         self._disposed = False
@@ -116,25 +114,13 @@ class ServerPool(Pool):
         assert isinstance(self._dialect, Dialect)
         return server_of(connection_record).connect(self._dialect, connection_record)
 
-    async def _wait_in_line(self, server: Server) -> Permit:
+    def _wait_in_line(self, server: Server) -> Coroutine[Any, Any, Permit]:
         self._before_waiting(server)
-        line = server.line
-        place, began = line.stand_in_line(self._owner), time.monotonic()
-        try:
-            with (
-                observed(self._owner, WaitFor.CONNECTION, server.name, line),
-                self._slow_waits.watch(
-                    server.name, self.waited_for, lambda: line.in_the_way_of(place)
-                ),
-            ):
-                permit = await line.wait(place, self._timeout)
-                if permit is None:
-                    raise self._not_in_time(server)
-        except BaseException:  # also of what observes the wait, after its end
-            line.leave_line(place)
-            raise
-        permit.seconds_waited = time.monotonic() - began
-        return permit
+        return self._wait_watch.in_line(
+            *(server.line, self.waited_for, server.name, self._owner),
+            timeout=self._timeout,
+            not_in_time=lambda: self._not_in_time(server),
+        )
 
     def _before_waiting(self, server: Server) -> None:
         """Raise an error where the task would wait for itself."""
@@ -223,7 +209,7 @@ class ServerPool(Pool):
             servers=self.servers,
             timeout=self._timeout,
             owner=self._owner,
-            slow_waits=self._slow_waits,
+            wait_watch=self._wait_watch,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,

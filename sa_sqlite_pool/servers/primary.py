@@ -9,7 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
-from ..turn.slow_waits import WaitedFor
+from ..turn.waits import WaitedFor
 from .pool import ServerPool
 from .server import Server
 

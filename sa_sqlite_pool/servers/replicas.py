@@ -13,7 +13,7 @@ from ..compat.greenlets import greenlet_spawn
 from ..errors import PoolTimeout, ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..reporting.events import ReplicaDown, ReplicaUp, log
-from ..turn.slow_waits import WaitedFor
+from ..turn.waits import WaitedFor
 from .drivers import Driver
 from .pool import ServerPool, server_of
 from .positions import position_of_commit, position_of_reads

@@ -52,6 +52,20 @@ class Holder(Snapshot):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineStatistics(Snapshot):
+    """A line for ``capacity`` permits, None for no limit.
+
+    ``holders`` have the permits, the longest first; ``waiting`` tasks are in line, and ``waits``
+    how long tasks have waited.
+    """
+
+    capacity: int | None
+    holders: tuple[Holder, ...] = ()
+    waiting: int = 0
+    waits: Waits = field(default_factory=Waits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStatistics(Snapshot):
     """The write turn of a file.
 

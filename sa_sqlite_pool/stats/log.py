@@ -128,3 +128,12 @@ class GapsStatistics(Snapshot):
     seconds: float = counter(0.0)
     longest_seconds: float = 0.0
     readers_waited: int = counter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotsStatistics(Snapshot):
+    """The read transactions on a file: how many are ``open``, the ``oldest``, and the ``gaps``."""
+
+    open: int = 0
+    oldest: ReaderStatistics | None = None
+    gaps: GapsStatistics = field(default_factory=GapsStatistics)

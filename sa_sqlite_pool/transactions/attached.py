@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, final
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask, rows
-from ..turn.file_turn import FileLockRequest
+from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn
 from .locks import Patience
@@ -95,10 +95,10 @@ class AttachedFiles:
         turn = main.turn_of(file)
         if main.shared:
             turn.share()
-        seconds, owner, slow = patience.seconds, rules.owner, rules.slow_waits
-        permit = await turn.acquire(seconds, owner, waited=patience.seconds_gone, slow=slow)
+        seconds, owner, watch = patience.seconds, rules.owner, rules.wait_watch
+        permit = await turn.acquire(seconds, owner, waited=patience.seconds_gone, watch=watch)
         try:
-            request = await turn.enter(seconds, owner, waited=patience.seconds_gone, slow=slow)
+            request = await turn.enter(seconds, owner, waited=patience.seconds_gone, watch=watch)
         except BaseException:
             turn.release(permit)
             raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import final
 
-from ..execution.counts import ConnectionCounts, Runs
 from ..sqlite.examination import Finding
 from ..sqlite.statements import LONGEST_REMEMBERED, classify, may_defer
+from ..stats.counts import ConnectionCounts, Runs
 
 # CPU seconds that a short statement takes at most in the thread, and
 SHORT_SECONDS = 0.000_3

@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from ..errors import OwnLockError, ReadLockTimeout, WriteTimeout
-from ..sqlite.driver_errors import dbapi, error_code, tells_code
-from ..turn.permit import Permit, is_own
+from ..sqlite.driver_errors import dbapi, error_code, is_busy, tells_code
+from ..turn.permit import Permit, is_own, shorten
 from ..turn.snapshots import Snapshot
 from .rules import Rules
 
@@ -64,6 +64,27 @@ def is_own_lock(error: Exception) -> bool:
 
 
 _IN_PROGRESS = "SQL statements in progress"
+
+
+def own_lock_error(error: Exception, twice: str | None, streams: list[str]) -> OwnLockError | None:
+    """Return what to raise if a connection is in its own way; None if it is not.
+
+    ``twice`` is the name under which its own file is attached, while a transaction is open, and
+    ``streams`` are the texts of its open streams.
+    """
+    if twice is not None and is_busy(error):
+        return OwnLockError(
+            f"{error}: a file is attached twice, the second time as {twice}, and this "
+            "transaction has written to it under its other name; use one of the names"
+        )
+    if not is_own_lock(error):
+        return None
+    texts = "; ".join(map(shorten, streams))
+    which = f"{len(streams)} of its streams: {texts}" if streams else "a cursor"
+    return OwnLockError(
+        f"{error}: a result of the same connection is still open ({which}); read it to its "
+        "end, or close it, before this statement"
+    )
 
 
 class NotBegun(Exception):  # noqa: N818 - no error: the caller tries again

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..errors import TransactionLostError
 from ..execution.connection_thread import ConnectionThread
-from ..execution.counts import ConnectionCounts
+from ..stats.counts import ConnectionCounts
 
 
 class Losses:

@@ -26,7 +26,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar, final
 
 from ..execution.connection_thread import ConnectionThread
-from ..execution.counts import EngineCounts, Runs
 from ..settings import Placement
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
@@ -41,6 +40,7 @@ from ..sqlite.inspection import (
 )
 from ..sqlite.shared_hooks import install_authorizer, own_progress_handler, watch_progress
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
+from ..stats.counts import EngineCounts, Runs
 from ..system.resources import disk_reads
 from .facts import LONG_STEP_SECONDS, SHORT_SECONDS, FactsTable, StatementFacts
 from .own_settings import OwnSettings

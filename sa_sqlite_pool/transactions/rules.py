@@ -14,8 +14,8 @@ from ..slow_statements import NOT_TIMED, SlowStatements
 from ..sqlite.authorizer import Access
 from ..sqlite.statements import Kind
 from ..turn.permit import shorten
-from ..turn.slow_waits import NOT_WATCHED, SlowWaits
 from ..turn.snapshots import Snapshots
+from ..turn.waits import UNWATCHED, WaitWatch
 from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
 
 
@@ -61,8 +61,8 @@ class Rules:
 
     ``turn`` is taken at the first write and given back at the end of the transaction; None if
     nothing can be written. A checkout of a writer includes the turn within the process. ``owner``
-    stands for the engine in line for it, whose long waits ``slow_waits`` logs, and
-    ``slow_statements`` its slow statements. Read transactions
+    stands for the engine in line for it, whose waits ``wait_watch`` watches over, and
+    ``slow_statements`` logs its slow statements. Read transactions
     enter ``snapshots``; None if they need no entry. ``log`` is told of commits; None if SQLite
     keeps the log by itself. ``file`` is the real path of the database, None in memory.
     ``readers_in_the_way`` are the read transactions that a commit waits for; None in WAL mode,
@@ -78,7 +78,7 @@ class Rules:
     read_timeout: float
     statement_timeout: float | None
     owner: object
-    slow_waits: SlowWaits = NOT_WATCHED
+    wait_watch: WaitWatch = UNWATCHED
     slow_statements: SlowStatements = NOT_TIMED
     snapshots: Snapshots | None = None
     log: Log | None = None

@@ -14,13 +14,13 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import OwnLockError
 from ..execution.connection_thread import ConnectionThread
-from ..sqlite.driver_errors import dbapi, is_busy
+from ..sqlite.driver_errors import dbapi
 from ..system.forks import rest
-from ..turn.permit import Permit, shorten
+from ..turn.permit import Permit
 from ..turn.snapshots import Snapshot
 from .attached import AttachedFiles
 from .changes import Changes, roll_back_schema
-from .locks import Patience, is_own_lock, may_pass
+from .locks import Patience, may_pass, own_lock_error
 from .losses import Losses
 from .own_settings import SettingsAtEnd
 from .placement import PlacementPolicy
@@ -352,33 +352,11 @@ class TransactionState(Losses):
         is_open = self.worker.in_transaction
         self.begun_here = is_open and (self.begun_here or not was_open)
 
-    # -- locks of its own -----------------------------------------------------------------------
-
     def own_lock(self, error: Exception) -> OwnLockError | None:
         """Return what to raise if the connection is in its own way; None if it is not."""
-        name = self.attached.own_file_twice if self.attached.any else None
-        if name is not None and self.worker.in_transaction and is_busy(error):
-            return OwnLockError(
-                f"{error}: a file is attached twice, the second time as {name}, and this "
-                "transaction has written to it under its other name; use one of the names"
-            )
-        if not is_own_lock(error):
-            return None
-        streams = [shorten(stream.sql) for stream in self.streams]
-        which = f"{len(streams)} of its streams: {'; '.join(streams)}" if streams else "a cursor"
-        return OwnLockError(
-            f"{error}: a result of the same connection is still open ({which}); read it to its "
-            "end, or close it, before this statement"
-        )
-
-    # -- its counters ---------------------------------------------------------------------------
-
-    def count_end_by_text(self, sql: str, *, ends: bool) -> None:
-        """Count a transaction that a statement has ended: in AUTOCOMMIT, or by its own text."""
-        if ends and sql.lstrip()[:8].upper() == "ROLLBACK":
-            self._policy.counts.rollbacks += 1
-        else:
-            self._policy.counts.commits += 1
+        looks = self.attached.any and self.worker.in_transaction
+        twice = self.attached.own_file_twice if looks else None
+        return own_lock_error(error, twice, [stream.sql for stream in self.streams])
 
     # -- the log --------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import time
 from typing import final
 
 from ..settings import Role
-from ..turn.file_turn import FileLockRequest
+from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
 from .locks import Patience
 from .rules import Rules
@@ -52,7 +52,7 @@ class Writing:
         turn = self._rules.turn
         assert turn is not None
         permit = await turn.acquire(
-            patience.seconds_left, self._rules.owner, slow=self._rules.slow_waits
+            patience.seconds_left, self._rules.owner, watch=self._rules.wait_watch
         )
         self.permit = permit
         if checkout is not None:
@@ -68,7 +68,7 @@ class Writing:
         turn = self._rules.turn
         assert turn is not None
         claim = await turn.enter(
-            timeout, self._rules.owner, waited=waited, slow=self._rules.slow_waits
+            timeout, self._rules.owner, waited=waited, watch=self._rules.wait_watch
         )
         try:
             await turn.courtesy.pause()

@@ -23,28 +23,15 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
+from ..stats.lines import LineStatistics
 from ..stats.wait_counter import WaitCounter
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
 from .whereabouts import caller
-
-
-@dataclass(frozen=True, slots=True)
-class SemaphoreStatistics:
-    """The ``holders`` of permits, the oldest first, and the number of tasks ``waiting`` in line.
-
-    ``seconds_held`` is the age of the oldest permit, None if none is given out.
-    """
-
-    capacity: int
-    holders: tuple[str, ...]
-    seconds_held: float | None
-    waiting: int
 
 
 @final
@@ -152,12 +139,15 @@ class FairSemaphore:
         """Return whether all permits are given out."""
         return len(self._held) >= self._capacity
 
-    def statistics(self) -> SemaphoreStatistics:
-        """Return the holders of the permits, and the number of waiting tasks."""
-        held = self.permits
-        holders = tuple(permit.describe_holder() for permit in held)
-        seconds = self._clock() - held[0].since if held else None
-        return SemaphoreStatistics(self._capacity, holders, seconds, self.waiting)
+    def statistics(self) -> LineStatistics:
+        """Return the holders of the permits, the number of waiting tasks, and what was counted."""
+        now = self._clock()
+        return LineStatistics(
+            capacity=None if self._capacity == sys.maxsize else self._capacity,
+            holders=tuple(permit.snapshot(now) for permit in self.permits),
+            waiting=self.waiting,
+            waits=self.waits.snapshot(),
+        )
 
     def describe_holders(self) -> str:
         """Return the holders, for how long they hold, and where they are now, for messages."""

@@ -23,9 +23,6 @@ The system releases them when the process ends, however it ends.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import enum
 import os
 import queue
 import threading
@@ -35,12 +32,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import DatabaseNotUsableError
 from ..reporting.events import TurnNotLocked, log
 from ..system.forks import renew_after_fork
-from ..system.loop_state import call_unless_closed
 from ..system.proc_locks import identity, locks, other_processes
+from .file_requests import Answer, FileLockRequest, grant_one_by_one
 from .lock_file import LockFile, lock_file
 
 # A process in the kernel's line is awake some 50 us after the turn is free, or a millisecond on a
@@ -59,110 +55,6 @@ _NO_LOCKS = (
     "up: each tries again until SQLite lets it, in no order. Put the database on a local file "
     "system where its directory can be written"
 )
-
-
-class Answer(enum.Enum):
-    """Outcome of a turn request that did not fail."""
-
-    GRANTED = enum.auto()
-    WITHDRAWN = enum.auto()
-
-
-@final
-class FileLockRequest:
-    """One request for the turn, and the turn itself once granted, until it is released.
-
-    The first answer counts: by the thread that has got the turn, by the task that no longer wants
-    it, or by :meth:`FileTurn.send_away`. The turn is released once, by the first call that takes
-    ``_returned``. Only :meth:`until_answered` waits: all other methods may be called by any thread,
-    and by the garbage collector.
-    """
-
-    __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "owner")
-
-    def __init__(
-        self,
-        lock: LockFile | None,
-        on_end: Callable[[], None],
-        owner: object,
-        *,
-        granted: bool = False,
-    ) -> None:
-        self.owner = owner
-        self._lock = lock
-        self._on_end = on_end
-        self._answers: dict[str, Answer | Exception] = {}
-        if granted:
-            self._answers["first"] = Answer.GRANTED
-        self._returned = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __enter__(self) -> None:
-        """Begin a ``with request:`` block, which releases the turn at its end."""
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def prepare(self) -> None:
-        """Note the running loop and its future, before another thread knows of the request."""
-        self._loop = asyncio.get_running_loop()
-        self._future = self._loop.create_future()
-
-    async def until_answered(self, timeout: float) -> bool:
-        """Wait for the answer, at most ``timeout`` seconds; return whether there is one."""
-        assert self._loop is not None
-        if self._future.done():  # it was woken, but not for an answer
-            self._future = self._loop.create_future()
-        timer = self._loop.call_later(timeout, self._wake)
-        try:
-            if not self._answers:
-                await self._future
-        except BaseException:
-            self.withdraw()
-            raise
-        finally:
-            timer.cancel()
-        return bool(self._answers)
-
-    def answer(self, answer: Answer | Exception) -> Answer | Exception:
-        """Answer, unless it was answered, in one step; return the answer that counts."""
-        return self._answers.setdefault("first", answer)
-
-    def grant(self) -> bool:
-        """Give the turn to the task; return False if it no longer wants the turn."""
-        return self.answer(Answer.GRANTED) is Answer.GRANTED
-
-    def begin(self) -> None:
-        """In the waiting thread, after :meth:`grant`: wake the task; release the turn if its loop
-        is closed.
-        """
-        if not self._notify():
-            self.release()
-
-    def dismiss(self, error: Exception) -> None:
-        """Raise ``error`` in the task, unless it has the turn already."""
-        if self.answer(error) is error:
-            self._notify()
-
-    def withdraw(self) -> None:
-        """Withdraw the request, whether it was granted or not."""
-        if self.answer(Answer.WITHDRAWN) is Answer.GRANTED:
-            self.release()
-
-    def release(self) -> None:
-        """Release the turn. Further calls do nothing."""
-        if self._returned.acquire(blocking=False) and self._lock is not None:
-            self._on_end()
-            with contextlib.suppress(OSError):
-                self._lock.release()
-
-    def _notify(self) -> bool:
-        assert self._loop is not None
-        return call_unless_closed(self._loop, self._wake)
-
-    def _wake(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +215,7 @@ class FileTurn:
             self._turn_of_thread, line = self._lock("turn"), self._lock("line")
             requests: queue.SimpleQueue[FileLockRequest | None] = queue.SimpleQueue()
             threading.Thread(
-                target=_wait_for_turns,
+                target=grant_one_by_one,
                 args=(requests, self._turn_of_thread, line),
                 name="sa_sqlite_pool-file-turn",
                 daemon=True,  # nothing can stop a thread that waits in flock()
@@ -337,50 +229,3 @@ class FileTurn:
         if self._requests is not None:
             self._stop()
             self._requests = None
-
-
-def _wait_for_turns(
-    requests: queue.SimpleQueue[FileLockRequest | None], turn: LockFile, line: LockFile
-) -> None:
-    keep_main_greenlet()
-    while _wait_for_turn(requests, turn, line):
-        pass
-
-
-def _wait_for_turn(
-    requests: queue.SimpleQueue[FileLockRequest | None], turn: LockFile, line: LockFile
-) -> bool:
-    """Serve one request; return False if there will be no other."""
-    request = requests.get()
-    if request is None:
-        return False
-    try:
-        line.acquire()
-        turn.acquire()
-    except (OSError, DatabaseNotUsableError) as error:
-        request.dismiss(error)
-        return True
-    else:
-        request, going = _grant_first(request, requests)
-    finally:
-        with contextlib.suppress(OSError):
-            line.release()
-    if request is not None:
-        request.begin()
-    else:
-        with contextlib.suppress(OSError):  # then the next request has it, and releases it
-            turn.release()
-    return going
-
-
-def _grant_first(
-    request: FileLockRequest | None, requests: queue.SimpleQueue[FileLockRequest | None]
-) -> tuple[FileLockRequest | None, bool]:
-    """Grant the first request that is still wanted; return it, and whether others may come."""
-    with contextlib.suppress(queue.Empty):
-        while request is not None:
-            if request.grant():
-                return request, True
-            request = requests.get_nowait()
-        return None, False
-    return None, True

@@ -24,10 +24,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import final
 
-from ..stats.log import GapsStatistics, ReaderStatistics
+from ..stats.log import GapsStatistics, ReaderStatistics, SnapshotsStatistics
 from ..system.forks import renew_after_fork
 from .permit import Permit
 
@@ -80,15 +79,6 @@ class Snapshot:
     def describe(self, now: float) -> str:
         """Return ``12.3 s by task 'report' (now at reports.py:88, last SQL: SELECT …)``."""
         return f"{now - self.since:.1f} s by {self.permit.describe_holder()}"
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotsStatistics:
-    """The number of ``open`` read transactions, the ``oldest``, and whether new ones must wait."""
-
-    open: int
-    oldest: ReaderStatistics | None
-    in_gap: bool
 
 
 @final
@@ -191,18 +181,17 @@ class Snapshots:
         return gap is not None and gap.respected(self._clock())
 
     def statistics(self) -> SnapshotsStatistics:
-        """Return the number of read transactions, and the oldest."""
+        """Return the number of read transactions, the oldest, and the counters of the gaps."""
         found = list(self._open)
-        oldest = found[0].statistics(self._clock()) if found else None
-        return SnapshotsStatistics(len(found), oldest, self.in_gap)
-
-    def gaps(self) -> GapsStatistics:
-        """Return the counters of the gaps."""
-        return GapsStatistics(
-            gaps=self._gaps,
-            seconds=self._gap_seconds,
-            longest_seconds=self._longest_gap,
-            readers_waited=self._readers_waited,
+        return SnapshotsStatistics(
+            open=len(found),
+            oldest=found[0].statistics(self._clock()) if found else None,
+            gaps=GapsStatistics(
+                gaps=self._gaps,
+                seconds=self._gap_seconds,
+                longest_seconds=self._longest_gap,
+                readers_waited=self._readers_waited,
+            ),
         )
 
     def begin(

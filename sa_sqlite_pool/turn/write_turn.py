@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any, final
 
@@ -17,10 +17,10 @@ from ..stats.lines import TurnStatistics
 from ..stats.wait_counter import WaitCounter
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore, Waiter
-from .file_turn import FileLockRequest, FileTurn
-from .observers import WaitFor, observed
+from .file_requests import FileLockRequest
+from .file_turn import FileTurn
 from .permit import Permit
-from .slow_waits import NOT_WATCHED, SlowWaits, WaitedFor
+from .waits import UNWATCHED, WaitedFor, WaitWatch
 from .whereabouts import caller
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
@@ -137,11 +137,11 @@ class WriteTurn:
 
         If other processes line up, too, this reads the system's list of locks.
         """
-        holder, now = self.holder, time.monotonic()
+        line = self.line.statistics()
         return TurnStatistics(
-            holder=None if holder is None else holder.snapshot(now),
-            waiting=self.line.waiting,
-            waits=self.line.waits.snapshot(),
+            holder=next(iter(line.holders), None),
+            waiting=line.waiting,
+            waits=line.waits,
             self_deadlocks=self._self_deadlocks,
             shared=self._shared,
             waits_for_processes=self._waits_for_processes.snapshot(),
@@ -156,13 +156,13 @@ class WriteTurn:
         owner: object = None,
         *,
         waited: float = 0.0,
-        slow: SlowWaits = NOT_WATCHED,
+        watch: WaitWatch = UNWATCHED,
     ) -> Permit:
         """Wait for the turn, in order of arrival, at most ``timeout`` less ``waited`` seconds.
 
         Costs no await where the turn is free. A cancellation leaves no turn taken. ``owner`` is
-        the object on whose behalf the task waits: see :meth:`send_away`. ``slow`` logs the wait if
-        it takes long.
+        the object on whose behalf the task waits: see :meth:`send_away`. ``watch`` is the watch
+        over the waits of the engine.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
@@ -170,38 +170,30 @@ class WriteTurn:
         if permit := self.line.acquire_nowait():
             permit.asked_at = caller()
             return permit
-        return await self.wait_in_line(timeout, owner, waited=waited, slow=slow)
+        return await self.wait_in_line(timeout, owner, waited=waited, watch=watch)
 
-    async def wait_in_line(
+    def wait_in_line(
         self,
         timeout: float | None,
         owner: object = None,
         *,
         waited: float = 0.0,
-        slow: SlowWaits = NOT_WATCHED,
-    ) -> Permit:
+        watch: WaitWatch = UNWATCHED,
+    ) -> Coroutine[Any, Any, Permit]:
         """Wait as :meth:`acquire` does, after :meth:`acquire_nowait` has returned None.
 
         A ``timeout`` of None sets no limit.
         """
         self.assert_not_held()
-        began = time.monotonic()
-        place = self.line.stand_in_line(owner)
+
+        def not_in_time() -> WriteTimeout:
+            assert timeout is not None
+            return self.not_in_time(timeout)
+
         left = None if timeout is None else max(0.0, timeout - waited)
-        try:
-            with (
-                observed(owner, WaitFor.TURN, self.name, self.line),
-                slow.watch(self.name, WaitedFor.TURN, lambda: self.line.in_the_way_of(place)),
-            ):
-                permit = await self.line.wait(place, left)
-                if permit is None:
-                    assert timeout is not None
-                    raise self.not_in_time(timeout)
-        except BaseException:  # also of what observes the wait, after its end
-            self.line.leave_line(place)
-            raise
-        permit.seconds_waited = time.monotonic() - began
-        return permit
+        return watch.in_line(
+            *(self.line, WaitedFor.TURN, self.name, owner, left), not_in_time=not_in_time
+        )
 
     def assert_not_held(self) -> None:
         """Raise ``TurnAlreadyHeldError`` if the current task would wait for itself."""
@@ -255,12 +247,12 @@ class WriteTurn:
         owner: object = None,
         *,
         waited: float = 0.0,
-        slow: SlowWaits = NOT_WATCHED,
+        watch: WaitWatch = UNWATCHED,
     ) -> FileLockRequest:
         """Wait for the file, at most ``timeout`` less ``waited`` seconds.
 
-        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken. ``slow``
-        is as in :meth:`acquire`.
+        Release it by :meth:`FileLockRequest.release`. A cancellation leaves nothing taken.
+        ``watch`` is as in :meth:`acquire`.
 
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the process that has the file.
         """
@@ -268,17 +260,18 @@ class WriteTurn:
         if request is not None:
             return request
         place, describe = place_in_line.get(), self._file.describe
-        # The calls for which a place was taken in advance are watched themselves.
-        context, slow = (None, slow) if place is None else (place.context, NOT_WATCHED)
+        context = None if place is None else place.context
+        # The calls for which a place was taken in advance are logged themselves.
+        logged = place is None
+        wait = watch.block(
+            *(WaitedFor.PROCESS, self.name, None, describe), context=context, logged=logged
+        )
         try:
-            with (
-                observed(owner, WaitFor.PROCESS, self.name, describe, context=context),
-                slow.watch(self.name, WaitedFor.PROCESS, describe),
-            ):
+            with wait:
                 request = await self._wait_for_file(max(0.0, timeout - waited), owner)
                 if request is None:
                     raise self.file_not_in_time(timeout)
-        except BaseException:  # also of what observes the wait, after its end
+        except BaseException:  # also of what is told of the wait, after its end
             if request is not None:
                 request.release()
             raise

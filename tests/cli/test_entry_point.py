@@ -101,6 +101,30 @@ def test_without_the_extra(tmp_path: Path, missing: str) -> None:
     )
 
 
+def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
+    """Ctrl-C before it has begun: there is nothing to say, and a traceback says nothing."""
+    program = (
+        "import sys\n"
+        "from sa_sqlite_pool.cli import main\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "doctor", "app.db"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_bar_for_whoever_looks(path: Path) -> None:
     """It goes to stderr, and only to a terminal; stdout is that of a script."""
     pty = pytest.importorskip("pty", reason="there are no such terminals here")

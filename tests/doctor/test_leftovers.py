@@ -12,6 +12,7 @@ from sa_sqlite_pool.doctor import Severity, examine
 from tests.commanding import shell
 from tests.doctor.patients import SCHEMA, execute, found, healthy, ids, killed, mended, on_linux
 from tests.helpers import create_items
+from tests.publishing.looking import listening, make_stale
 from tests.wal.others import OtherProcess
 
 fcntl = pytest.importorskip("fcntl", reason="there are no such locks here")
@@ -92,6 +93,26 @@ async def test_lock_files_beside_no_database(path: Path) -> None:
     path.unlink()
     shell(found(path, "lock-files", Severity.WARNING).mend, path.parent)
     assert missing(path)
+
+
+def test_sockets_beside_no_database(path: Path) -> None:
+    """A killed process has left one; what opens a database removes it, so it is none beside one."""
+    healthy(path)
+    socket = Path(make_stale(path))
+    assert ids(path) == []
+    path.unlink()
+    finding = found(path, "status-sockets", Severity.WARNING)
+    assert f"there is {socket}, at which a process that was killed" in finding.message
+    shell(finding.mend, path.parent)
+    assert not socket.exists()
+    assert missing(path)
+
+
+def test_a_socket_that_answers_is_no_leftover(path: Path) -> None:
+    """Its process goes on with a database that was removed, and can be asked still."""
+    with listening(path) as socket:
+        assert missing(path)
+    assert os.path.exists(socket)
 
 
 def test_an_unfinished_copy(path: Path) -> None:

@@ -15,7 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import SQLitePool, WriterPool
-from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
+from sa_sqlite_pool.turn.file_requests import FileLockRequest
+from sa_sqlite_pool.turn.file_turn import FileTurn
 from tests.helpers import SleepingFunction, turn_of, until
 from tests.turn.locks import is_free
 

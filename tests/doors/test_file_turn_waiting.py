@@ -20,7 +20,8 @@ from sa_sqlite_pool import (
 )
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.transactions import locks
-from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
+from sa_sqlite_pool.turn.file_requests import FileLockRequest
+from sa_sqlite_pool.turn.file_turn import FileTurn
 from sa_sqlite_pool.wal import checkpointing
 from tests.doors.file_turns import engine, turn_waits, update
 from tests.helpers import (

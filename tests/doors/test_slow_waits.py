@@ -369,7 +369,7 @@ async def test_once_a_line_and_minute(path: Path, records: Records) -> None:
         writes, now = Writes(db, db.writer_engine), 0.0
         pool = db.writer_engine.pool
         assert isinstance(pool, FairPool)
-        pool.slow_waits._repeats._clock = lambda: now
+        pool.wait_watch._repeats._clock = lambda: now
         for now in (0.0, 1.0, 59.0, 60.0, 61.0):  # noqa: B007 - the clock reads it
             await behind(writes.hold, turn_of(path).line, writes.write)
         await behind(writes.hold, turn_of(path).line, writes.begin)

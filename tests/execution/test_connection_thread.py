@@ -11,8 +11,9 @@ import weakref
 import pytest
 
 from sa_sqlite_pool.execution import jobs
-from sa_sqlite_pool.execution.connection_thread import ConnectionThread, ConnectionThreadStatistics
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.jobs import Job, OutOfTime
+from sa_sqlite_pool.execution.running import ConnectionThreadStatistics
 from tests.execution.workers import ENDLESS, Gate, give_up, open_worker, outcome
 
 

@@ -23,7 +23,7 @@ pytest.importorskip("opentelemetry.sdk")
 
 
 from sa_sqlite_pool.integrations.opentelemetry import instrument
-from sa_sqlite_pool.turn import observers
+from sa_sqlite_pool.integrations.sources import pool_of
 from tests.integrations.collected import (
     CONNECTION,
     DURATION,
@@ -199,8 +199,8 @@ async def test_uninstrument(
     await read(db)
     assert metrics.point(DURATION, name="UPDATE").count == before
     assert "sa_sqlite_pool.turn.waiting" not in metrics.names()
-    assert not observers.waits_are_observed()
     for engine in (db.reader_engine, db.writer_engine):
+        assert pool_of(engine.sync_engine).wait_watch.observer is None
         assert not engine.sync_engine._has_events or not list(
             engine.sync_engine.dispatch.before_cursor_execute
         )

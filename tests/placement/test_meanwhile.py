@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SnapshotTooOldError, SQLitePool, WriterPool
 from sa_sqlite_pool.compat.greenlets import greenlet_spawn
-from sa_sqlite_pool.driver import executor
+from sa_sqlite_pool.driver import attempts, executor
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.transactions import transaction, writing
 from tests.conftest import MakeEngine
@@ -129,8 +129,12 @@ async def test_a_cancellation_during_the_end(swap_in: AsyncEngine, path: Path) -
     assert await run(swap_in, READ) == [[1]]
 
 
-@pytest.mark.parametrize("file", [executor.__file__, transaction.__file__], ids=["run", "end"])
-async def test_given_up_between_any_two_steps(reader: AsyncEngine, file: str) -> None:
+@pytest.mark.parametrize(
+    "files",
+    [(executor.__file__, attempts.__file__), (transaction.__file__,)],
+    ids=["run", "end"],
+)
+async def test_given_up_between_any_two_steps(reader: AsyncEngine, files: tuple[str, ...]) -> None:
     """By another thread: it has read, or says so; nobody is left in the way of a gap.
 
     A statement that runs at that moment is stopped by SQLite, which says "interrupted".
@@ -148,7 +152,7 @@ async def test_given_up_between_any_two_steps(reader: AsyncEngine, file: str) ->
         def read(
             raw: SQLiteConnection = raw, step: int = step, give_up: Callable[[], None] = give_up
         ) -> Meanwhile:
-            with Meanwhile(file, step, give_up) as meanwhile:
+            with Meanwhile(files, step, give_up) as meanwhile:
                 try:
                     assert raw.execute(READ).fetchall() == [(0,)]
                     raw.rollback()

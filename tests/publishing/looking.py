@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from sa_sqlite_pool.publishing import addresses
@@ -44,3 +47,22 @@ def stop(child: Child, path: Path) -> None:
     child.stop()
     while any(found.pid == child.pid and found.statistics for found in ask(path, 0.2)):
         pass
+
+
+def make_stale(path: Path) -> str:
+    """A socket that a process has left behind which was killed a minute ago."""
+    with listening(path, backlog=None) as found:
+        pass
+    make_old(found)
+    return found
+
+
+@contextlib.contextmanager
+def listening(path: Path, backlog: int | None = 1) -> Iterator[str]:
+    """A socket of a process that is not among those of this machine: of another container, say."""
+    found = f"{path}-status-4194305-0123ab"  # above the greatest number of a process, 2**22
+    with socket.socket(socket.AF_UNIX) as listener:
+        addresses.bind(listener, found)
+        if backlog is not None:
+            listener.listen(backlog)
+        yield found

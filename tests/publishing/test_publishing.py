@@ -19,20 +19,11 @@ from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.publishing import addresses, server
 from sa_sqlite_pool.publishing.publisher import Publisher
 from tests.helpers import files_beside, until
-from tests.publishing.looking import ask, ask_beside, make_old, published, sockets
+from tests.publishing.looking import ask, ask_beside, make_old, make_stale, published, sockets
 
 
 def threads() -> list[threading.Thread]:
     return [found for found in threading.enumerate() if found.name == "sa_sqlite_pool-status"]
-
-
-def make_stale(path: Path) -> str:
-    """A socket that a process has left behind which was killed a minute ago."""
-    found = f"{path}-status-4194305-0123ab"  # above the greatest number of a process, 2**22
-    with socket.socket(socket.AF_UNIX) as left:
-        addresses.bind(left, found)
-    make_old(found)
-    return found
 
 
 async def test_an_open_database_answers_from_outside(path: Path) -> None:

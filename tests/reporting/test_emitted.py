@@ -29,7 +29,7 @@ from sa_sqlite_pool.integrations.live.history import History
 from sa_sqlite_pool.reporting import events
 from sa_sqlite_pool.reporting.events import EVENTS, Event
 from sa_sqlite_pool.system import mounts
-from sa_sqlite_pool.turn.observers import ObservedWait, forget_observer, observe_waits
+from sa_sqlite_pool.turn.waits import ObservedWait
 from sa_sqlite_pool.wal import wal_warnings
 from sa_sqlite_pool.wal.checkpoints import Checkpointer
 from tests.helpers import turn_of, until_waiting
@@ -96,12 +96,11 @@ async def fail_to_observe(path: Path, records: Records, _: pytest.MonkeyPatch) -
     async with SQLiteDatabase(path, readers=1) as db:
         pool = db.reader_engine.pool
         assert isinstance(pool, ReaderPool)
-        observe_waits(pool.owner, fail)
+        pool.wait_watch.observer = fail
         async with db.reader_engine.connect():
             waiting = asyncio.create_task(read(db))
             await until_waiting(1, pool)
         await waiting
-        forget_observer(pool.owner)
 
 
 async def read(db: SQLiteDatabase) -> None:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sa_sqlite_pool.execution.counts import SLOWEST, ConnectionCounts, EngineCounts
 from sa_sqlite_pool.sqlite.statements import LONGEST_REMEMBERED
+from sa_sqlite_pool.stats.counts import SLOWEST, ConnectionCounts, EngineCounts
 from sa_sqlite_pool.transactions.facts import FactsTable
 
 

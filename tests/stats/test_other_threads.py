@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sa_sqlite_pool.execution.counts import ConnectionCounts, EngineCounts, Runs
 from sa_sqlite_pool.stats import wait_counter
+from sa_sqlite_pool.stats.counts import ConnectionCounts, EngineCounts, Runs
 from sa_sqlite_pool.stats.wait_counter import WaitCounter
 from tests.stats.test_counts import Owner
 

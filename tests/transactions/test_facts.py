@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sa_sqlite_pool.execution.counts import ConnectionCounts, Runs
 from sa_sqlite_pool.sqlite.examination import Finding
 from sa_sqlite_pool.sqlite.statements import LONGEST_REMEMBERED, Kind
+from sa_sqlite_pool.stats.counts import ConnectionCounts, Runs
 from sa_sqlite_pool.transactions import facts as module
 from sa_sqlite_pool.transactions.facts import FactsTable, StatementFacts
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
+from sa_sqlite_pool.turn.file_requests import FileLockRequest
+from sa_sqlite_pool.turn.file_turn import FileTurn
 from tests.helpers import until
 from tests.turn.locks import blocked
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool.turn import lock_file
-from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
+from sa_sqlite_pool.turn.file_requests import FileLockRequest
+from sa_sqlite_pool.turn.file_turn import FileTurn
 
 fcntl = pytest.importorskip("fcntl", reason="there is no flock() here")
 

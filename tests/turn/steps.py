@@ -11,14 +11,14 @@ from typing import Any, final
 
 @final
 class Meanwhile:
-    """``with Meanwhile(file, step, act):`` calls ``act()`` before one step of the code in ``file``.
+    """``with Meanwhile(files, step, act):`` calls ``act()`` before one step of the code in them.
 
     ``happened`` says whether there was such a step.
     """
 
-    def __init__(self, file: str, step: int, act: Callable[[], object]) -> None:
+    def __init__(self, files: str | tuple[str, ...], step: int, act: Callable[[], object]) -> None:
         self.happened = False
-        self._file = file
+        self._files = (files,) if isinstance(files, str) else files
         self._left = step
         self._act = act
         self._before: Any = None
@@ -32,7 +32,7 @@ class Meanwhile:
         sys.settrace(self._before)
 
     def _trace(self, frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename != self._file:
+        if frame.f_code.co_filename not in self._files:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and not self.happened:

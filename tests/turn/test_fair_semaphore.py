@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 
 import pytest
 
+from sa_sqlite_pool.stats.lines import LineStatistics
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from sa_sqlite_pool.turn.deadlines import Deadlines
-from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore, SemaphoreStatistics
+from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
 from sa_sqlite_pool.turn.permit import Permit, shorten
 from tests.helpers import run_in_virtual_time, time_passes, until_waiting
 from tests.turn.semaphores import semaphore, take
@@ -278,7 +280,7 @@ def test_statistics() -> None:
 
     async def main() -> None:
         line = semaphore(2)
-        assert line.statistics() == SemaphoreStatistics(2, (), None, 0)
+        assert line.statistics() == LineStatistics(capacity=2)
         first = await take(line)
         await time_passes(3)
         assert not line.locked()
@@ -288,13 +290,14 @@ def test_statistics() -> None:
         await time_passes(1)
         assert line.locked()
         found = line.statistics()
-        assert (found.capacity, found.seconds_held, found.waiting) == (2, 4.0, 1)
-        assert [holder.endswith("last SQL: SELECT 2)") for holder in found.holders] == [False, True]
+        assert (found.capacity, found.waiting, found.waits.at_once) == (2, 1, 2)
+        assert [(one.seconds, one.sql) for one in found.holders] == [(4.0, None), (1.0, "SELECT 2")]
         for permit in (first, second):
             line.release(permit)
         line.release(await waiting)
         assert found.waiting == 1  # a value, not a view
-        assert line.statistics().waiting == 0
+        assert (line.statistics().waiting, line.statistics().waits.waited) == (0, 1)
+        assert FairSemaphore(sys.maxsize).statistics().capacity is None
         assert not line.locked()
 
     run_in_virtual_time(main())

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from sa_sqlite_pool.turn import file_turn
-from sa_sqlite_pool.turn.file_turn import FileLockRequest, FileTurn
+from sa_sqlite_pool.turn import file_requests, file_turn
+from sa_sqlite_pool.turn.file_requests import FileLockRequest
+from sa_sqlite_pool.turn.file_turn import FileTurn
 from tests.helpers import until
 from tests.turn.file_turns import Clock, path, process, start, taken
 from tests.turn.locks import (
@@ -26,6 +27,8 @@ from tests.turn.locks import (
 from tests.turn.steps import Meanwhile, every_step
 
 __all__ = ["calls", "path"]
+
+FILES = file_requests.__file__, file_turn.__file__
 
 
 def granted(turn: FileTurn) -> bool:
@@ -114,7 +117,7 @@ class TestGivingUp:
                 other._waiting._wake()
                 ends.append(outcome(waiting))  # noqa: B023
 
-            with Meanwhile(file_turn.__file__, step, time_is_over) as meanwhile:
+            with Meanwhile(FILES, step, time_is_over) as meanwhile:
                 other.send_away(owner, lambda: ValueError("closed"))
             note(meanwhile)
             if not meanwhile.happened:
@@ -142,7 +145,7 @@ class TestGivingUp:
             request = FileLockRequest(lock, lambda: None, None)
             request.prepare()
             assert lock.acquire_nowait()
-            with Meanwhile(file_turn.__file__, step, request.withdraw) as meanwhile:
+            with Meanwhile(FILES, step, request.withdraw) as meanwhile:
                 was_granted = request.grant()
             note(meanwhile)
             if not meanwhile.happened:
@@ -160,7 +163,7 @@ class TestGivingUp:
             waiting.send(None)
             await until(lambda: blocked(path, "turn") == 1)
             before = calls.count
-            with Meanwhile(file_turn.__file__, step, waiting.close) as meanwhile:
+            with Meanwhile(FILES, step, waiting.close) as meanwhile:
                 other.send_away(owner, lambda: ValueError("closed"))
             note(meanwhile)
             waiting.close()

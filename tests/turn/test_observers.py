@@ -4,62 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
-from sa_sqlite_pool.turn.observers import (
-    NOTHING,
-    ObservedWait,
-    WaitFor,
-    forget_observer,
-    observe_waits,
-    observed,
-    waits_are_observed,
-)
+from sa_sqlite_pool.turn.waits import NOTHING, UNWATCHED, ObservedWait, WaitedFor, WaitWatch
 from tests.helpers import UPDATE_FIRST, create_items, turn_of, until_waiting
 
-OWNER, OTHER = object(), object()
+
+class Waits(list[ObservedWait]):
+    """The waits that were observed, of the engine that ``watch`` stands for."""
+
+    def __init__(self) -> None:
+        self.watch = WaitWatch(None)
+        self.watch.observer = self.append
+
+    def block(self, what: WaitedFor = WaitedFor.TURN) -> AbstractContextManager[None]:
+        line = FairSemaphore(1)
+        return self.watch.block(what, "app.db", line, line.describe_holders)
 
 
 @pytest.fixture
-def waits() -> Iterator[list[ObservedWait]]:
-    """The waits on behalf of OWNER that have ended."""
-    found: list[ObservedWait] = []
-    observe_waits(OWNER, found.append)
-    yield found
-    forget_observer(OWNER)
+def waits() -> Waits:
+    return Waits()
+
+
+@dataclass
+class Call:
+    """A call that waits, and was taken to run if ``taken_at`` says so."""
+
+    began: float
+    taken_at: float | None = None
+    held_by: str | None = None
 
 
 def test_nothing_is_done_without_an_observer() -> None:
     """One look; the same block for all."""
-    assert not waits_are_observed()
     line = FairSemaphore(1)
-    assert observed(OWNER, WaitFor.TURN, "app.db", line) is NOTHING
+    assert UNWATCHED.block(WaitedFor.TURN, "app.db", line, line.describe_holders) is NOTHING
 
 
-def test_an_observer_is_for_its_owner(waits: list[ObservedWait]) -> None:
-    """Waits on behalf of others, and of none, are not observed; nor those after it has left."""
-    assert waits_are_observed()
-    for owner in (OTHER, None):
-        with observed(owner, WaitFor.TURN, "app.db", FairSemaphore(1)):
-            pass
+def test_an_observer_is_for_its_engine(waits: Waits) -> None:
+    """Waits of others are not observed; nor those after it has left, or that end after it has."""
+    with Waits().block():
+        pass
     assert waits == []
-    forget_observer(OWNER)
-    assert not waits_are_observed()
-    forget_observer(OWNER)
+    with waits.block():
+        waits.watch.observer = None
+    assert waits == []
+    assert waits.block() is NOTHING
 
 
-async def test_the_holder_is_the_one_at_the_beginning(waits: list[ObservedWait]) -> None:
+async def test_the_holder_is_the_one_at_the_beginning(waits: Waits) -> None:
     """When the wait is over, it does something else."""
     line = FairSemaphore(1)
     permit = line.acquire_nowait()
     assert permit is not None
     began = time.time_ns()
-    with observed(OWNER, WaitFor.CONNECTION, "app.db", line):
+    with waits.watch.block(WaitedFor.CONNECTION, "app.db", line, line.describe_holders):
         line.release(permit)
         await asyncio.sleep(0)
     (wait,) = waits
@@ -67,31 +73,62 @@ async def test_the_holder_is_the_one_at_the_beginning(waits: list[ObservedWait])
     task = asyncio.current_task()
     assert task is not None
     assert task.get_name() in wait.holder.task
-    assert (wait.what, wait.database, wait.error) == (WaitFor.CONNECTION, "app.db", None)
+    assert (wait.what, wait.database, wait.error) == (WaitedFor.CONNECTION, "app.db", None)
     assert wait.began_ns >= began
     assert wait.seconds > 0
 
 
-def test_a_wait_that_ended_before_its_block(waits: list[ObservedWait]) -> None:
-    """It is as long as the wait, and what the block raises is none of the wait's."""
-    began = time.monotonic()
-    block = observed(OWNER, WaitFor.TURN, "app.db", FairSemaphore(1), lambda: began + 60.0)
-    with pytest.raises(ValueError, match="later"), block:
-        raise ValueError("later")
+async def test_a_wait_that_ended_before_its_call(waits: Waits) -> None:
+    """It is as long as the wait, and what the call raises is none of the wait's."""
+    line = FairSemaphore(1)
+    assert waits.watch.beginning(line) is None
+    assert line.acquire_nowait() is not None
+    beginning = waits.watch.beginning(line)
+    call = Call(began=10.0, taken_at=70.0)
+    waits.watch.call_ended(WaitedFor.TURN, "app.db", call, beginning, ValueError("later"))
     (wait,) = waits
-    assert wait.holder is None
-    assert wait.error is None
-    assert 59.0 < wait.seconds <= 60.0
+    assert wait.holder is not None
+    assert (wait.seconds, wait.error) == (60.0, None)
 
 
-def test_a_wait_in_vain(waits: list[ObservedWait]) -> None:
+async def test_a_call_in_vain(waits: Waits, caplog: pytest.LogCaptureFixture) -> None:
+    """One that was never taken waited until its end, and the error is the wait's."""
+    line = FairSemaphore(1)
+    assert line.acquire_nowait() is not None
+    watch = WaitWatch(1.0, clock=lambda: 15.0)
+    watch.observer = waits.append
+    error, call = TimeoutError(), Call(began=10.0, held_by="another task")
+    beginning = watch.beginning(line)
+    watch.call_ended(WaitedFor.READER, "app.db", call, beginning, GeneratorExit())
+    assert (waits, caplog.records) == ([], [])
+    watch.call_ended(WaitedFor.READER, "app.db", call, beginning, error)
+    (wait,) = waits
+    assert (wait.what, wait.seconds, wait.error) == (WaitedFor.READER, 5.0, error)
+    (record,) = caplog.records
+    assert "waited 5.00 s for a reader of app.db" in record.getMessage()
+
+
+def test_a_wait_in_vain(waits: Waits) -> None:
     """It has the error, and the process that was in the way."""
-    block = observed(OWNER, WaitFor.PROCESS, "app.db", lambda: "process 7")
+    block = waits.watch.block(WaitedFor.PROCESS, "app.db", None, lambda: "process 7")
     with pytest.raises(TimeoutError), block:
         raise TimeoutError
     (wait,) = waits
     assert wait.process == "process 7"
     assert isinstance(wait.error, TimeoutError)
+
+
+def test_a_holder_that_cannot_be_described(waits: Waits, caplog: pytest.LogCaptureFixture) -> None:
+    """The wait is observed all the same, and the error is logged."""
+
+    def describe() -> str:
+        raise OSError("no /proc")
+
+    with waits.watch.block(WaitedFor.PROCESS, "app.db", None, describe):
+        pass
+    (wait,) = waits
+    assert (wait.process, wait.error) == (None, None)
+    assert "no /proc" in caplog.text
 
 
 async def test_an_observer_that_fails_loses_no_turn(
@@ -107,25 +144,21 @@ async def test_an_observer_that_fails_loses_no_turn(
             await session.execute(UPDATE_FIRST)
 
     await create_items(db.writer_engine)
-    owner = db.writer_engine.pool.owner  # type: ignore[attr-defined]
-    observe_waits(owner, fail)
-    try:
-        async with db.write() as session:
-            await session.execute(UPDATE_FIRST)
-            task = asyncio.create_task(write())
-            await until_waiting(1, turn_of(path))
-        await task
-    finally:
-        forget_observer(owner)
+    db.writer_engine.pool.wait_watch.observer = fail  # type: ignore[attr-defined]
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+        task = asyncio.create_task(write())
+        await until_waiting(1, turn_of(path))
+    await task
     await write()
     assert "of the observer" in caplog.text
 
 
-def test_a_coroutine_that_is_dropped_is_none(waits: list[ObservedWait]) -> None:
+def test_a_coroutine_that_is_dropped_is_none(waits: Waits) -> None:
     """Its loop is gone; the garbage collector ends it anywhere."""
 
     async def wait() -> None:
-        with observed(OWNER, WaitFor.TURN, "app.db", FairSemaphore(1)):
+        with waits.block():
             await asyncio.sleep(0)
 
     coroutine = wait()

@@ -11,18 +11,18 @@ import pytest
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from sa_sqlite_pool.turn.deadlines import Deadlines
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
-from sa_sqlite_pool.turn.slow_waits import NOT_WATCHED, SlowWaits, WaitedFor
+from sa_sqlite_pool.turn.waits import UNWATCHED, WaitedFor, WaitWatch
 from tests.helpers import run_in_virtual_time, time_passes, until_waiting
 
 
-def watched() -> tuple[FairSemaphore, SlowWaits]:
+def watched() -> tuple[FairSemaphore, WaitWatch]:
     """A line, and what logs waits of a second in it, by the clock of the running loop."""
     clock = asyncio.get_running_loop().time
-    return FairSemaphore(1, clock), SlowWaits(1.0, clock)
+    return FairSemaphore(1, clock), WaitWatch(1.0, clock)
 
 
-async def wait(line: FairSemaphore, slow: SlowWaits, timeout: float | None = None) -> None:
-    with slow.watch("app.db", WaitedFor.TURN, line.describe_holders):
+async def wait(line: FairSemaphore, watch: WaitWatch, timeout: float | None = None) -> None:
+    with watch.block(WaitedFor.TURN, "app.db", line, line.describe_holders):
         permit = await line.wait(line.stand_in_line(None), timeout)
     if permit is not None:
         line.release(permit)
@@ -32,7 +32,7 @@ def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) ->
     """Neither the one before, nor the one after; the seconds are those of the whole wait."""
 
     async def main() -> None:
-        line, slow = watched()
+        line, watch = watched()
 
         async def hold(seconds: float) -> None:
             permit = line.acquire_nowait() or await line.wait(line.stand_in_line(None), None)
@@ -45,7 +45,7 @@ def test_the_holder_is_the_one_at_the_limit(caplog: pytest.LogCaptureFixture) ->
             for seconds in (0.75, 0.5, 2.0)
         ]
         await until_waiting(2, line)
-        await asyncio.gather(asyncio.create_task(wait(line, slow), name="waiter"), *tasks)
+        await asyncio.gather(asyncio.create_task(wait(line, watch), name="waiter"), *tasks)
 
     run_in_virtual_time(main())
     (record,) = caplog.records
@@ -57,13 +57,13 @@ def test_the_waiter_is_not_in_its_own_way(caplog: pytest.LogCaptureFixture) -> N
     """On a loop that stood still, it may be served when the limit is noticed."""
 
     async def main() -> None:
-        line, slow = watched()
+        line, watch = watched()
         held = line.acquire_nowait()
         assert held is not None
 
         async def wait_in_place() -> None:
             place = line.stand_in_line(None)
-            with slow.watch("app.db", WaitedFor.TURN, lambda: line.in_the_way_of(place)):
+            with watch.block(WaitedFor.TURN, "app.db", line, lambda: line.in_the_way_of(place)):
                 permit = await line.wait(place, None)
             assert permit is not None
             line.release(permit)
@@ -85,16 +85,16 @@ def test_a_stranger_is_no_ancestor(caplog: pytest.LogCaptureFixture) -> None:
     """The timer of all waits may be that of the holder, who has started none of the others."""
 
     async def main() -> None:
-        line, slow = watched()
+        line, watch = watched()
 
         async def hold() -> None:
             permit = line.acquire_nowait()
             assert permit is not None
-            with slow.watch("app.db", WaitedFor.PROCESS, lambda: "another process"):
+            with watch.block(WaitedFor.PROCESS, "app.db", None, lambda: "another process"):
                 await time_passes(1.5)  # the timer is made in the context of the holder
             line.release(permit)
 
-        await asyncio.gather(hold(), wait(line, slow))
+        await asyncio.gather(hold(), wait(line, watch))
 
     run_in_virtual_time(main())
     messages = [record.getMessage() for record in caplog.records]
@@ -107,9 +107,9 @@ def test_from_the_limit_on(seconds: float, logged: int, caplog: pytest.LogCaptur
     """A shorter wait leaves nothing, not even a timer."""
 
     async def main() -> None:
-        line, slow = watched()
+        line, watch = watched()
         assert line.acquire_nowait() is not None
-        task = asyncio.create_task(wait(line, slow, seconds))
+        task = asyncio.create_task(wait(line, watch, seconds))
         await task
         assert of_running_loop(Deadlines)._queues == {}
 
@@ -122,10 +122,10 @@ def test_a_loop_that_was_busy(caplog: pytest.LogCaptureFixture) -> None:
 
     async def main() -> None:
         now = 0.0
-        line, slow = FairSemaphore(1), SlowWaits(1.0, lambda: now)
+        line, watch = FairSemaphore(1), WaitWatch(1.0, lambda: now)
         permit = line.acquire_nowait()
         assert permit is not None
-        task = asyncio.create_task(wait(line, slow))
+        task = asyncio.create_task(wait(line, watch))
         await until_waiting(1, line)
         now = 5.0
         line.release(permit)
@@ -142,9 +142,9 @@ def test_a_task_whose_loop_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
 
     async def main() -> asyncio.Task[None]:
-        line, slow = FairSemaphore(1), SlowWaits(1.0, lambda: now[0])
+        line, watch = FairSemaphore(1), WaitWatch(1.0, lambda: now[0])
         assert line.acquire_nowait() is not None
-        task = asyncio.create_task(wait(line, slow))
+        task = asyncio.create_task(wait(line, watch))
         await until_waiting(1, line)
         return task
 
@@ -165,14 +165,14 @@ def test_a_description_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """The same timer ends other waits, and does so."""
 
     async def main() -> None:
-        line, slow = watched()
+        line, watch = watched()
         assert line.acquire_nowait() is not None
 
         def describe() -> str:
             raise OSError("no /proc")
 
         async def wait_and_fail() -> None:
-            with slow.watch("app.db", WaitedFor.TURN, describe):
+            with watch.block(WaitedFor.TURN, "app.db", line, describe):
                 await line.wait(line.stand_in_line(None), 2.0)
 
         first = asyncio.create_task(wait_and_fail())
@@ -189,6 +189,6 @@ def test_no_limit() -> None:
     """Costs no timer: it is the same block each time, which does nothing."""
     line = FairSemaphore(1)
     one, other = (
-        NOT_WATCHED.watch("app.db", WaitedFor.TURN, line.describe_holders) for _ in range(2)
+        UNWATCHED.block(WaitedFor.TURN, "app.db", line, line.describe_holders) for _ in range(2)
     )
     assert one is other

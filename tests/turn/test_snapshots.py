@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from sa_sqlite_pool.stats.log import SnapshotsStatistics
 from sa_sqlite_pool.turn.permit import Permit
-from sa_sqlite_pool.turn.snapshots import Gap, Snapshot, Snapshots, SnapshotsStatistics
+from sa_sqlite_pool.turn.snapshots import Gap, Snapshot, Snapshots
 from tests.helpers import run_in_virtual_time, time_passes, until
 from tests.turn.snapshots import begun, permit
 
@@ -37,20 +38,21 @@ async def test_readers_are_known_while_they_read() -> None:
 
 
 async def test_statistics() -> None:
-    """How many read, the oldest of them, and whether new ones have to wait."""
+    """How many read, the oldest of them, and how many gaps there were."""
     now = 100.0
     snapshots = Snapshots(lambda: now)
-    assert snapshots.statistics() == SnapshotsStatistics(0, None, in_gap=False)
+    assert snapshots.statistics() == SnapshotsStatistics()
     begun(snapshots, long=True).permit.last_sql = "SELECT 1"
     begun(snapshots)
     now = 101.5
     with snapshots.gap(1.0):
         found = snapshots.statistics()
-    assert (found.open, found.in_gap) == (2, True)
+        assert (found.open, snapshots.in_gap) == (2, True)
     assert found.oldest is not None
     assert (found.oldest.seconds, found.oldest.long, found.oldest.outstayed) == (1.5, True, False)
     assert found.oldest.who.endswith("last SQL: SELECT 1)")
-    assert not snapshots.statistics().in_gap
+    assert not snapshots.in_gap
+    assert snapshots.statistics().gaps.gaps == 1
 
 
 async def test_who_is_not_worth_waiting_for() -> None:

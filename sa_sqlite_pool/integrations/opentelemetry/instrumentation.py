@@ -13,12 +13,20 @@ from sqlalchemy import exc
 
 from ...errors import ConfigurationError
 from ...pools.impl import WriterPool
-from ...turn.observers import ObservedWait, WaitFor, forget_observer, observe_waits
+from ...turn.waits import ObservedWait, WaitedFor
 from ..sources import Monitored, Source, pool_of
 from .events import Listeners, error_type
 from .instruments import SCOPE, InstrumentedEngine, Instruments
 
 _NANOSECONDS = 1_000_000_000
+
+# What a span says of a wait.
+_NAMES = {
+    WaitedFor.TURN: "turn",
+    WaitedFor.PROCESS: "process",
+    WaitedFor.READER: "connection",
+    WaitedFor.CONNECTION: "connection",
+}
 
 
 def instrument(
@@ -69,7 +77,7 @@ class Instrumentation:
         self._engines = [InstrumentedEngine(source.name, engine) for engine in source.engines]
         self._listeners = [Listeners(engine, instruments) for engine in self._engines]
         for engine in self._engines:
-            observe_waits(pool_of(engine.engine).owner, _Observer(engine, instruments, tracer))
+            pool_of(engine.engine).wait_watch.observer = _Observer(engine, instruments, tracer)
         instruments.add(source, self._engines)
 
     def uninstrument(self) -> None:
@@ -82,7 +90,7 @@ class Instrumentation:
         for listeners in self._listeners:
             listeners.remove()
         for engine in self._engines:
-            forget_observer(pool_of(engine.engine).owner)
+            pool_of(engine.engine).wait_watch.observer = None
 
 
 _instrumentations: set[Instrumentation] = set()
@@ -118,13 +126,14 @@ class _Observer:
 
     def __call__(self, wait: ObservedWait) -> None:
         instruments, engine = self._instruments, self._engine
-        if wait.what is WaitFor.TURN:
+        if wait.what is WaitedFor.TURN:
             instruments.turn_wait.record(wait.seconds, engine.of_database)
-        elif wait.what is WaitFor.PROCESS:
+        elif wait.what is WaitedFor.PROCESS:
             instruments.process_wait.record(wait.seconds, engine.of_database)
         # The turn is the checkout of a writer.
-        gives = WaitFor.TURN if isinstance(pool_of(engine.engine), WriterPool) else None
-        if wait.what in {WaitFor.CONNECTION, gives} and isinstance(wait.error, exc.TimeoutError):
+        gives = WaitedFor.TURN if isinstance(pool_of(engine.engine), WriterPool) else None
+        is_checkout = wait.what in {WaitedFor.CONNECTION, WaitedFor.READER, gives}
+        if is_checkout and isinstance(wait.error, exc.TimeoutError):
             instruments.timeouts.add(1, engine.of_pool)
         self._trace(wait)
 
@@ -132,7 +141,7 @@ class _Observer:
         span = self._tracer.start_span(
             f"{SCOPE}.wait",
             kind=SpanKind.INTERNAL,
-            attributes={**self._engine.of_database, f"{SCOPE}.waits_for": wait.what.value},
+            attributes={**self._engine.of_database, f"{SCOPE}.waits_for": _NAMES[wait.what]},
             start_time=wait.began_ns,
         )
         if span.is_recording():

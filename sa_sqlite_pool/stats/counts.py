@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Iterable
 from typing import final
 
-from ..stats.engines import StatementsStatistics, TextStatistics
 from ..system.forks import renew_after_fork
+from .engines import StatementsStatistics, TextStatistics
 
 # The most texts whose runs are remembered after their facts were dropped, and that are reported.
 SLOWEST = 50
@@ -120,6 +120,13 @@ class ConnectionCounts:
             quickest = min(self.slow, key=lambda text: self.slow[text].longest)
             self.others += self.slow.pop(quickest)
         self._quickest_slow = min(kept.longest for kept in self.slow.values())
+
+    def ended_by_text(self, sql: str, *, ends: bool) -> None:
+        """Count a transaction that a statement has ended: in AUTOCOMMIT, or by its own text."""
+        if ends and sql.lstrip()[:8].upper() == "ROLLBACK":
+            self.rollbacks += 1
+        else:
+            self.commits += 1
 
     def committed(self, seconds: float) -> None:
         """Count a COMMIT."""

@@ -1,0 +1,205 @@
+"""One statement, from its first try to its last: what it waits for, and where it runs."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from ..errors import StatementTimeout
+from ..execution.connection_thread import ConnectionThread
+from ..execution.jobs import OutOfTime
+from ..execution.replies import Reply
+from ..settings import Role
+from ..sqlite.driver_errors import dbapi
+from ..sqlite.statements import Kind, changes_settings
+from ..transactions.locks import Patience, may_pass
+from ..transactions.placement import NotInline, PlacementPolicy
+from ..transactions.rules import Decision, Rules, decide
+from ..transactions.transaction import TransactionState
+from ..turn.permit import shorten
+from .explanations import explain
+from .performing import Misjudged, Performing
+from .preparation import Preparation
+from .statement import Statement
+
+
+class TriesStatements:
+    """Tries statements on one connection, under its rules, until they are done.
+
+    ``role`` is the connection's current role. ``settings_changed`` says that a PRAGMA or ATTACH
+    changed settings during this checkout.
+    """
+
+    __slots__ = (
+        "_performing",
+        "_preparation",
+        "_swaps_in",
+        "_tries_again",
+        "autocommit",
+        "policy",
+        "rules",
+        "settings_changed",
+        "transaction",
+        "worker",
+    )
+
+    def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
+        self.worker = worker
+        self.policy = policy
+        self.rules = rules
+        self.autocommit = False
+        self.settings_changed = False
+        self.transaction = TransactionState(worker, policy, rules)
+        self._swaps_in = rules.role is Role.AUTO
+        self._tries_again = False  # and keeps its turn until the next try
+        self._preparation = Preparation(policy, rules, self.transaction)
+        self._performing = Performing(policy, rules, self.transaction)
+
+    @property
+    def role(self) -> Role:
+        """The connection's current role."""
+        return self._performing.role
+
+    @role.setter
+    def role(self, role: Role) -> None:
+        self._performing.role = role
+
+    def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
+        statement.began = time.monotonic()
+        kind, authorizer = statement.kind, self.policy.authorizer
+        # Whether the text tells all that must be known of the statement.
+        plain = kind is Kind.READ or (
+            kind is Kind.WRITE and self._performing.role is not Role.READER
+        )
+        if not plain or authorizer.temp_schema or authorizer.attached:
+            self._preparation.prepare(statement, self.role, autocommit=self.autocommit)
+        while True:
+            try:
+                return self._attempt(statement)
+            except NotInline:
+                self._tries_again = statement.inline = False
+            except Misjudged:
+                self._tries_again = False
+                self._preparation.reconsider(statement)
+            except dbapi.OperationalError as error:
+                if not self._tries_again:
+                    raise
+                self._wait_before_next_try(self._patience(statement), error)
+            except OutOfTime:
+                raise self._took_too_long(statement.sql, timeout) from None
+
+    def _attempt(self, statement: Statement) -> Reply:
+        was_open, kind = self.worker.in_transaction, statement.kind
+        try:
+            return self._run(statement, was_open)
+        except dbapi.failures(OutOfTime) as error:
+            self.transaction.assert_not_too_old()
+            if isinstance(error, dbapi.Error):
+                self.worker.note_error(error)
+                explain(
+                    *(error, statement, self.role),
+                    *(self.policy.authorizer, self.rules, self.transaction),
+                )
+                # A reader's transaction is never promoted, so it may wait in the middle of it.
+                promoted = self.worker.in_transaction and self.role is not Role.READER
+                self._tries_again = may_pass(error, in_transaction=promoted)
+            if kind is not Kind.END:
+                self.transaction.note_loss(was_open, error)
+            if not self._tries_again:
+                statement.facts.runs.failed += 1
+            raise
+        except (NotInline, Misjudged):
+            self._tries_again = True
+            raise
+        finally:
+            if kind.writes or kind in _CHANGES_TRANSACTION:
+                self.transaction.wrote = True
+            if kind.may_change_settings:
+                self._note_settings(statement.sql)
+            if self.worker.lent:
+                self.transaction.see_who_began(was_open)
+            if not self._tries_again:
+                self.transaction.after_work()
+                if statement.turn_unused:
+                    self.transaction.writing.end()
+
+    def _note_settings(self, sql: str) -> None:
+        if changes_settings(sql):
+            self.policy.settings_may_have_changed()
+            if self.transaction.checkout is not None:
+                self.settings_changed = True
+
+    def _run(self, statement: Statement, was_open: bool) -> Reply:
+        """Wait for what the statement needs, and run it."""
+        transaction, sql, kind = self.transaction, statement.sql, statement.kind
+        refused, waits, plan = self._decide(
+            kind, transaction.writing.claim is not None, was_open, atomic=statement.atomic
+        )
+        if refused:
+            how = " (attach it by on_connect= or in a connect listener)"
+            raise self.rules.forbidden(shorten(sql) + (how if kind is Kind.ATTACH else ""))
+
+        facts, perform = statement.facts, self._performing.perform
+
+        def in_thread(connection: sqlite3.Connection) -> Reply:
+            return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
+
+        if waits and self.worker.lent and transaction.begun_raw:
+            # A transaction begun on the raw connection may have SQLite's lock without the turn. To
+            # wait for the turn would then be to wait for a task that waits for the lock.
+            waits = False
+        transaction.note(sql)
+        writing, checkout = transaction.writing, transaction.checkout
+        statement.took_turn |= waits
+        if waits and not writing.begin_nowait():
+            transaction.wait_for(writing.begin(self._patience(statement), checkout))
+            transaction.note(sql)
+        if statement.databases and transaction.attached.any:
+            others = transaction.attached.take_turns(
+                statement.databases, self.rules, self._patience(statement)
+            )
+            transaction.wait_for(others)
+        while writing.claim is None and not transaction.begin_read():
+            transaction.wait_for(transaction.until_no_gap())
+        if statement.inline and self.worker.idle_connection is not None:
+            return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
+        limit = statement.limit
+        return transaction.run(
+            in_thread,
+            text=None if facts.steps_are_long else sql,
+            timeout=None if limit is None else limit.seconds_left,
+        )
+
+    def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
+        return self.rules.took_too_long(sql, seconds, lost=self.transaction.lost)
+
+    def _decide(self, kind: Kind, has_turn: bool, is_open: bool, *, atomic: bool) -> Decision:
+        # What runs before the application has the connection (a ping, pool events, the dialect)
+        # leaves no transaction open.
+        alone = self.autocommit or self.transaction.checkout is None
+        return decide(kind, self._performing.role, self._swaps_in, has_turn, alone, is_open, atomic)
+
+    def _patience(self, statement: Statement) -> Patience:
+        if statement.patience is None:
+            writes = statement.kind.writes
+            statement.patience = Patience(
+                self.rules,
+                self.transaction.checkout,
+                writing=writes or self.role is Role.WRITER,
+                commits=writes and self.autocommit,
+                began=statement.began,
+            )
+        return statement.patience
+
+    def _wait_before_next_try(self, patience: Patience, error: Exception) -> None:
+        self._tries_again = False
+        began = time.monotonic()
+        try:
+            self.transaction.wait_for(patience.wait(error))
+        except BaseException:
+            self.transaction.after_work()
+            raise
+        self.transaction.writing.others_had_lock(time.monotonic() - began)
+
+
+_CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})

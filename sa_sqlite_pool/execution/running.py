@@ -1,0 +1,261 @@
+"""The jobs of one SQLite connection, and the hops to the thread where it is used.
+
+Its own thread is aiosqlite's, so that the connection which users get as ``driver_connection`` is
+an ordinary ``aiosqlite.Connection``. Jobs are put on its queue without a future: a job reports its
+own outcome, and so may be cancelled, and may find its loop closed, without ending the thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from ..files.open_files import open_files
+from ..sqlite.driver_errors import is_read_only
+from ..system.forks import rest
+from .jobs import LET_GO, Job
+from .shared_thread import SharedThread
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionThreadStatistics:
+    """``hops`` counts the jobs so far, ``busy`` is True while one runs or is queued.
+
+    ``ended`` says why the connection can no longer be used; None as long as it can.
+    """
+
+    hops: int
+    busy: bool
+    ended: str | None
+
+
+class RunsJobs:
+    """One ``sqlite3`` connection, used by one job at a time.
+
+    ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
+    ``uses`` counts those, and the uses of the connection on the loop.
+    ``ended`` says why it can no longer be used; None as long as it can. ``file`` is the real path
+    of the database, None for one in memory.
+
+    ``lent`` is True if the application works on the connection by itself, too, in the connection's
+    own thread. Then all calls go there, one after the other: some functions of ``sqlite3`` wait for
+    SQLite's mutex while they hold the interpreter lock (``set_authorizer``, for example), and a
+    statement that calls a function in Python would wait for that lock, for ever.
+
+    ``spent`` is True if the connection must not be checked out again: the application has put
+    another database, in memory, in the place of the file (``deserialize()``), or SQLite has
+    ignored a setting. ``suspect`` is True if SQLite has reported something as read-only: see
+    :mod:`.read_only`.
+    """
+
+    __slots__ = (
+        "_here",
+        "_in_own_thread",
+        "_last_job",
+        "_shared",
+        "_threadsafe",
+        "aiosqlite_connection",
+        "ended",
+        "file",
+        "hops",
+        "lent",
+        "spent",
+        "suspect",
+        "uses",
+    )
+
+    def __init__(
+        self,
+        connection: aiosqlite.Connection,
+        threadsafe: bool,
+        shared: SharedThread | None,
+        file: str | None,
+    ) -> None:
+        self.aiosqlite_connection = connection
+        self.file: str | None = None
+        self.ended: str | None = None
+        self.hops = 0
+        self.uses = 0
+        self.lent = False
+        self.spent = False
+        self.suspect = False
+        self._here = threading.Lock()  # held while the loop itself uses the connection
+        self._shared = shared if threadsafe else None
+        self._last_job: Job[Any] | None = None
+        self._in_own_thread = False  # whether the last job is, and not in the shared thread
+        self._threadsafe = threadsafe
+        self.belongs_to(file)
+
+    def statistics(self) -> ConnectionThreadStatistics:
+        """Return the number of hops, and whether a job runs or is queued. From any thread."""
+        return ConnectionThreadStatistics(self.hops, not self.at_rest, self.ended)
+
+    def belongs_to(self, file: str | None) -> None:
+        """Set the real path of its database, if it was not known before."""
+        if self.file is None and file is not None:
+            self.file = file
+            open_files.add(self.aiosqlite_connection, file)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The ``sqlite3`` connection; raises ``sqlite3.OperationalError`` once it is given up."""
+        raw = self.aiosqlite_connection
+        connection = raw._connection
+        if self.ended is not None or connection is None or not raw._running:
+            raise self._no_connection()
+        return connection
+
+    def assert_usable(self) -> None:
+        """Raise what :attr:`connection` raises once the connection is given up."""
+        if self.closed:
+            raise self._no_connection()
+
+    def _no_connection(self) -> sqlite3.OperationalError:
+        # SQLAlchemy's dialect knows a disconnect by the first words, and opens another connection.
+        return sqlite3.OperationalError(f"no active connection: {self.ended or 'it was closed'}")
+
+    @property
+    def closed(self) -> bool:
+        raw = self.aiosqlite_connection
+        return self.ended is not None or raw._connection is None or not raw._running
+
+    @property
+    def doubtful(self) -> bool:
+        """True if the connection may be of no use at its next checkout."""
+        raw = self.aiosqlite_connection
+        closed = self.ended is not None or raw._connection is None or not raw._running
+        return closed or self.suspect or self.spent
+
+    @property
+    def closed_by_application(self) -> bool:
+        """True if the application has closed or stopped the raw connection by itself."""
+        # A stopped connection may still be open, but its thread runs nothing that is queued now.
+        return self.ended is None and self.closed
+
+    @property
+    def in_transaction(self) -> bool:
+        """True if SQLite has a transaction open. Takes no hop."""
+        raw = self.aiosqlite_connection
+        connection = raw._connection
+        if self.ended is not None or connection is None or not raw._running:
+            return False
+        return connection.in_transaction
+
+    @property
+    def at_rest(self) -> bool:
+        """True if no job is running or queued."""
+        return (job := self._last_job) is None or job.let_go
+
+    @property
+    def connection_at_rest(self) -> sqlite3.Connection | None:
+        """The connection; None if it is given up, or a job is running or queued."""
+        if self.ended is not None or not ((job := self._last_job) is None or job.stage in LET_GO):
+            return None
+        raw = self.aiosqlite_connection
+        return raw._connection if raw._running else None
+
+    @property
+    def idle_connection(self) -> sqlite3.Connection | None:
+        """The connection if the thread is idle, so that the loop may use it for a moment."""
+        raw = self.aiosqlite_connection
+        idle = (
+            self._threadsafe
+            and not self.lent
+            and ((job := self._last_job) is None or job.stage in LET_GO)
+            and self.ended is None
+            and raw._running
+            and raw._tx.empty()
+            and not self._here.locked()
+        )
+        return raw._connection if idle else None
+
+    @property
+    def may_run_inline(self) -> bool:
+        """True if the loop may use the connection for a moment."""
+        return self.idle_connection is not None
+
+    def run(
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        *,
+        text: str | None = None,
+        interruptible: bool = True,
+        timeout: float | None = None,
+    ) -> Job[T]:
+        """Call ``function(connection)`` in a thread: ``await run(function)`` takes one hop.
+
+        ``text`` is that of a statement, which runs in the engine's shared thread unless the text
+        is known to be slow; everything else runs in the connection's own thread.
+
+        A cancellation interrupts the running statement (SQLite may roll the transaction back,
+        https://www.sqlite.org/c3ref/interrupt.html) and is raised when the thread is free again;
+        with ``interruptible=False`` the function runs to its end first. After ``timeout`` seconds
+        it is stopped in the same way, and :class:`~.jobs.OutOfTime` is raised.
+        """
+        job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
+        self.hops += 1
+        self.uses += 1
+        self._last_job = job
+        shared = None if text is None or self.lent else self._shared
+        if shared is not None and text is not None and shared.takes(text):
+            self._in_own_thread = False
+            shared.submit(job, text)
+        else:
+            self._in_own_thread = True
+            self.aiosqlite_connection._tx.put_nowait((None, job))
+        return job
+
+    def run_here(self, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function(connection, *args)`` in this thread; only if :attr:`may_run_inline`."""
+        self.uses += 1
+        raw = self.aiosqlite_connection
+        working = rest.working
+        working.add(self)
+        if rest.forking:
+            rest.begin(self)
+        try:
+            with self._here:
+                connection = raw._connection
+                if self.ended is not None or connection is None or not raw._running:
+                    raise self._no_connection()
+                return function(connection, *args)
+        finally:
+            working.discard(self)
+
+    def note_error(self, error: BaseException) -> None:
+        """Mark the connection as suspect if ``error`` says that something is read-only."""
+        if is_read_only(error):
+            self.suspect = True
+
+    def stop_job(self) -> None:
+        """Stop the running job, as its timeout would. In the loop where it is awaited."""
+        if self._last_job is not None and not self._last_job.let_go:
+            self._last_job.time_is_over()
+
+    @property
+    def must_stop(self) -> bool:
+        """True if the running job was cancelled or timed out, or its loop is closed."""
+        return self._last_job is not None and self._last_job.must_stop
+
+    def assert_wanted(self) -> None:
+        """Raise ``sqlite3.OperationalError`` if it is given up, or the running job must stop."""
+        self.assert_usable()
+        if self.must_stop:
+            raise sqlite3.OperationalError("interrupted")
+
+    def between_steps(self) -> None:
+        """Let a ``fork()`` that waits go on; raise "interrupted" if the job must stop.
+
+        A function that runs long without a statement calls it in its thread, once in a while.
+        """
+        assert self._last_job is not None
+        self._last_job.let_others_fork()
+        if self.must_stop:
+            raise sqlite3.OperationalError("interrupted")

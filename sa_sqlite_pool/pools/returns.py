@@ -1,0 +1,138 @@
+"""How connections come back to their pool: to rest, or to be closed; at a fork, all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+from sqlalchemy.util.queue import Empty
+
+from ..compat.pool_records import lendable
+from ..database_file import DatabaseFile
+from ..driver.adapter import SQLiteConnection
+from ..execution.connection_thread import ConnectionThread
+from ..settings import Role
+from ..sqlite.read_only import should_write
+from .checkouts import Checkouts
+from .idle import IdleWatch
+from .on_file import OnFile
+from .resting import IdleConnections, KeptConnections
+
+
+class TakesBack(OnFile, AsyncAdaptedQueuePool):
+    """The part of a pool that takes connections back, and closes those at rest."""
+
+    _queue_class = IdleConnections
+    _pool: IdleConnections
+    _kept: KeptConnections
+    _checkouts: Checkouts
+    _idle_watch: IdleWatch
+    _disposed: bool
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        try:
+            if isinstance(connection := record.dbapi_connection, SQLiteConnection):
+                connection.checked_in()
+                worker = connection.worker
+                if worker.doubtful and not _is_fit(worker, self.role, self.database_file):
+                    record.close()  # or the next checkout would fail
+        except BaseException as error:  # a cancellation too: the connection's state is unknown
+            record.invalidate(error)
+            raise
+        finally:
+            self._put_back(record)
+
+    def _put_back(self, record: ConnectionPoolEntry) -> None:
+        # Return                        | Dispose
+        # put                           | _disposed = True
+        # if _disposed: close all       | close all
+        # Whichever comes last finds the connection.
+        checkout = self._checkouts.of_record(record)
+        if checkout is None:  # it was returned before, or belongs to the parent process
+            return
+        if checkout.budget is not None:
+            checkout.budget.end_work(checkout)
+        together = checkout.comes_back_with(record)
+        try:
+            self._pool.put_nowait(
+                record if record.dbapi_connection is not None else lendable(record, self)
+            )
+            if self._disposed:
+                self._close_idle()
+        finally:
+            if together:
+                self._checkouts.end(checkout)
+            else:
+                checkout.record_is_back()
+
+    def _close_idle(self) -> None:
+        while not self._pool.empty():
+            self._pool.get_nowait().close()
+        self._let_go_of_log()
+
+    def dispose(self) -> None:
+        """Close connections at rest now, and checked-out ones at their check-in."""
+        self._disposed = True
+        super().dispose()
+        self._kept.dispose()
+        self._connector.dispose()
+        self._connector.shared_thread.stop()
+        self._let_go_of_log()
+
+    # -- forks ----------------------------------------------------------------------------------
+
+    def prepare_for_fork(self) -> None:
+        """Close connections at rest, so that a child may open the file; checkouts open new ones.
+
+        A database in memory would be gone with its last connection; it has no locks to inherit.
+        """
+        nothing_open = self._pool.empty() and not self._kept
+        if not nothing_open and not self._connector.in_memory:
+            self.close_at_rest()
+
+    def close_at_rest(self) -> None:
+        """Close connections at rest, in this thread; the next checkouts open them again."""
+        resting: list[Any] = []
+        with contextlib.suppress(Empty):
+            while True:
+                resting.append(self._pool.get_nowait())
+        for record in resting:
+            if record.dbapi_connection is not None:
+                record.dbapi_connection.close_before_fork()
+                record.dbapi_connection = None
+            self._pool.put_nowait(record)
+        self._kept.close_before_fork()
+
+    def renew_in_child(self) -> None:
+        """Begin without connections: the parent's must not be used in this process."""
+        self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
+        self._overflow = -self.size()
+        self._overflow_lock = threading.Lock()
+        self._kept.renew_in_child()
+        self._checkouts.renew_in_child()
+        self._idle_watch.renew_in_child()
+
+
+def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
+    """Return whether a connection to ``file``, which has been rolled back, can do its work.
+
+    It cannot if it is closed or spent, or if SQLite has opened it read-only although it should
+    write. SQLite opens the index of the log once for all connections of a process to a file
+    (``unixShmNode`` in its os_unix.c), and read-only for all of them, until the last is closed. So
+    if one is read-only, connections at rest are closed, too.
+    """
+    if worker.closed or worker.spent:
+        return False
+    if not worker.suspect or role is Role.READER or (path := file.file) is None:
+        return True
+    if not in_greenlet():  # SQLite cannot be asked here
+        return False
+    worker.suspect = await_only(worker.run(lambda connection: should_write(connection, path)))
+    if worker.suspect:
+        for pool in list(file.pools):
+            pool.close_at_rest()
+    return not worker.suspect
