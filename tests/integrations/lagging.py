@@ -80,10 +80,10 @@ def bank(db: ServerDatabase, **options: Any) -> FastAPI:
     return app
 
 
-def client_of(app: Any, scheme: str = "http", **options: Any) -> httpx.AsyncClient:
-    """A client with cookies of its own."""
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url=f"{scheme}://test", **options)
+def client_of(app: Any, scheme: str = "http", *, raises: bool = False) -> httpx.AsyncClient:
+    """A client with cookies of its own; ``raises`` has it raise what the application raises."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=raises)
+    return httpx.AsyncClient(transport=transport, base_url=f"{scheme}://test")
 
 
 async def asked(client: httpx.AsyncClient, account: int = 1, **options: Any) -> Balance:

@@ -91,7 +91,8 @@ async def test_cookies_of_others(app: App, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "0", "/", "0/", "0/0", "0/G", "-1/5", "+1/5", "0x1/5", "1_0/5", "123456789/0", "½/1"]
+    "token",
+    ["", "0", "/", "0/", "0/0", "0/G", "-1/5", "+1/5", "0x1/5", "1_0/5", "123456789/0", "½/1"],
 )
 async def test_a_damaged_token_is_none(app: App, token: str) -> None:
     """The request is served as one without a token."""
