@@ -29,11 +29,11 @@ class _Database(Protocol):
 class FreshnessMiddleware:
     """Runs each HTTP request in a ``db.fresh()`` block, with the token of the client's last one.
 
-    The token comes in the header or in the cookie, and goes back in both when it has changed. It has
-    what was done until the response starts; what runs later, the body of a stream and background
-    tasks, is in the block, too. It says how far the primary was, and nothing of the data: a client
-    that changes it reads from the primary, or from replicas as they are. On SQLite there is no
-    token, and nothing is set.
+    The token comes in the header or in the cookie, and goes back in both when it has changed. It
+    has what was done until the response starts; what runs later, the body of a stream and
+    background tasks, is in the block, too. It says how far the primary was, and nothing of the
+    data: a client that changes it reads from the primary, or from replicas as they are. On SQLite
+    there is no token, and nothing is set.
 
     :param db: a :class:`~sa_sqlite_pool.ServerDatabase` or :class:`~sa_sqlite_pool.SQLiteDatabase`
     :param cookie: the cookie's name; None for no cookie
@@ -100,7 +100,7 @@ class FreshnessMiddleware:
         if self._header is not None:
             yield self._header, token.encode("ascii")
         if self._cookie is not None:
-            # https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1 has "/" among what needs no quotes
+            # "/" needs no quotes: https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1
             cookie = f"{self._cookie}={token}; Path=/; Max-Age={self._seconds}; HttpOnly"
             secure = "; Secure" if scope.get("scheme") == "https" else ""
             yield b"set-cookie", f"{cookie}; SameSite=Lax{secure}".encode("latin-1")

@@ -40,13 +40,16 @@ async def test_two_clients_do_not_share(app: App) -> None:
 
 async def test_a_client_without_cookies(app: App) -> None:
     """The header does the same, for a client that sends back what it was given."""
-    async with opened(app) as db, client_of(bank(db, cookie=None)) as client:
-        async with paused(*app.cluster.replicas):
-            answer = await client.post("/1/deposit")
-            assert "set-cookie" not in answer.headers
-            assert (await asked(client)).balance == 0
-            seen = {"X-Seen": answer.headers["x-seen"]}
-            assert (await asked(client, headers=seen)).balance == 1
+    async with (
+        opened(app) as db,
+        client_of(bank(db, cookie=None)) as client,
+        paused(*app.cluster.replicas),
+    ):
+        answer = await client.post("/1/deposit")
+        assert "set-cookie" not in answer.headers
+        assert (await asked(client)).balance == 0
+        seen = {"X-Seen": answer.headers["x-seen"]}
+        assert (await asked(client, headers=seen)).balance == 1
 
 
 async def test_names_are_the_applications(app: App) -> None:

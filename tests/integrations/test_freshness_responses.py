@@ -170,10 +170,10 @@ async def test_endpoints_in_other_tasks_and_threads(app: App) -> None:
         inner = FastAPI()
         inner.add_middleware(BaseHTTPMiddleware, dispatch=passing)
         inner.mount("/", bank(db))
-        async with paused(*app.cluster.replicas):
-            async with client_of(FreshnessMiddleware(inner, db=db)) as client:
-                await client.post("/1/deposit")
-                assert (await asked(client)).balance == 1
+        outer = FreshnessMiddleware(inner, db=db)
+        async with paused(*app.cluster.replicas), client_of(outer) as client:
+            await client.post("/1/deposit")
+            assert (await asked(client)).balance == 1
         async with client_of(served) as client:
             assert (await client.get("/seen/in/a/thread")).json() is True
 
