@@ -15,15 +15,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from sqlalchemy import URL
 
-from .app import Settings
-from .books import Books, check_file
+from .files import sqlite_file
 from .processes import ShopError
 from .report import fail_on_problems, print_report
-from .results import LoadResult
-from .runs import Contender, Load, Run, run_all
-from .seed import Seeded, seed
+from .runs import Load, Run, run_all
+from .seed import seed
 from .stores import EngineKind
 
 
@@ -79,24 +76,6 @@ def _run_all(
         seeded = seed(template, products=products)
     return run_all(
         console, seeded, (sqlite_file(kind, template, seeded, load) for kind in choice.engines)
-    )
-
-
-def sqlite_file(kind: EngineKind, template: Path, seeded: Seeded, load: Load) -> Contender:
-    """An engine on a copy of its own, so that all start from the same file."""
-    database = Path(shutil.copyfile(template, template.with_name(f"{kind.value}.db")))
-
-    def audit(told: LoadResult) -> Books:
-        return check_file(database, seeded.orders, told)
-
-    url = URL.create("sqlite+aiosqlite", database=str(database))
-    return Contender(
-        kind.value,
-        Settings(url, kind),
-        database.with_suffix(".log"),
-        load,
-        audit,
-        may_fail=kind is EngineKind.STOCK,
     )
 
 
