@@ -8,14 +8,17 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
-.PHONY: help demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
-.PHONY: bench bench-docs bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-live bench-processes bench-wal bench-wal-hour
+.PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
+.PHONY: bench bench-docs bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.demo  ## a shop with a web server, customers and jobs; its books must balance
 	$(BIN)/python -m examples.shop
+
+demo-postgresql: $(VENV)/.demo-postgresql  ## the same shop on PostgreSQL, with a replica that lags
+	$(BIN)/python -m examples.shop.postgresql
 
 # An old database with 100,000 rows, and the application that upgrades it.
 migrations: $(VENV)/.dev  ## an old database, and the application that upgrades it
@@ -155,6 +158,10 @@ bench-opening: $(VENV)/.dev  ## what opening and closing cost, beside stock: som
 bench-live: $(VENV)/.dev  ## what the live page costs, beside 1,000 statements a second: half a minute
 	$(BIN)/python -m benchmarks.live_page
 
+# Reads right after writes, on replicas that lag: of 100,000 pairs, how many are stale.
+bench-fresh: $(VENV)/.dev  ## 100,000 reads right after writes, on replicas that lag
+	$(BIN)/python -m benchmarks.freshness
+
 # Processes that write the same file, beside stock ones: two minutes and a half.
 bench-processes: $(VENV)/.dev  ## processes that write one file: two minutes and a half
 	$(BIN)/python -m benchmarks.processes
@@ -175,9 +182,13 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python $(PIP_INSTALL) --editable '.[demo]'
 	touch $@
 
+$(VENV)/.demo-postgresql: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --editable '.[demo-postgresql]'
+	touch $@ $(VENV)/.demo
+
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
-	touch $@ $(VENV)/.demo
+	touch $@ $(VENV)/.demo $(VENV)/.demo-postgresql
 
 .venv-sqlalchemy20/.dev: pyproject.toml
 	$(PYTHON) -m venv .venv-sqlalchemy20

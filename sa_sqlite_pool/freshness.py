@@ -7,6 +7,7 @@ nothing to say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar, Token
@@ -17,19 +18,18 @@ from .errors import ConfigurationError
 Position: TypeAlias = int
 """A place in a primary's write-ahead log, in bytes: PostgreSQL's ``pg_lsn``."""
 
+_TOKEN = re.compile("([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+
 
 def parse_token(token: str) -> Position:
     """Return the position of a token; raise :class:`~sa_sqlite_pool.ConfigurationError`."""
-    high, slash, low = token.partition("/")
-    try:
-        if not slash or not 0 < len(high) <= 8 or not 0 < len(low) <= 8:  # noqa: PLR2004
-            raise ValueError
-        return int(high, 16) << 32 | int(low, 16)
-    except ValueError:
+    if (found := _TOKEN.fullmatch(token)) is None:
         raise ConfigurationError(
             f"{token!r} is no freshness token; give one that `seen.token` has returned, such as "
             "'0/3000148', or None"
-        ) from None
+        )
+    high, low = found.groups()
+    return int(high, 16) << 32 | int(low, 16)
 
 
 def token_of(position: Position) -> str | None:

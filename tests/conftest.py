@@ -27,6 +27,9 @@ from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.opening import set_up
 from sa_sqlite_pool.settings import Placement
 from sa_sqlite_pool.transactions.placement import PlacementPolicy
+from tests.postgresql import app, cluster
+
+__all__ = ["app", "cluster"]
 
 # A shell has what it starts in the background ignore SIGINT, and so would the tests' own processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)

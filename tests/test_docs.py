@@ -9,8 +9,12 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.integrations.serving import serve
+from tests.postgresql import App, until
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -125,3 +129,23 @@ def test_tracing(tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.sdk")
     pytest.importorskip("opentelemetry.instrumentation.sqlalchemy")
     assert run("tracing.md", tmp_path) == blocks("tracing.md", "text")[0]
+
+
+async def test_servers(app: App) -> None:
+    """The application of the page serves: whoever has ordered finds it, and so does a stranger."""
+    source = next(one for one in blocks("servers.md", "python") if "FreshnessMiddleware" in one)
+    for host, server in zip(("db1", "db2", "db3"), app.cluster.servers, strict=True):
+        shown = f'"postgresql+asyncpg://app@{host}/app"'
+        assert shown in source
+        url = app.url(server).render_as_string(hide_password=False)
+        source = source.replace(shown, repr(url))
+    program: dict[str, Any] = {"__name__": "servers"}
+    exec(compile(source, "servers.md", "exec", dont_inherit=True), program)
+    async with serve(program["app"]) as (client, _):
+        async with program["db"].writer_engine.begin() as connection:
+            await connection.run_sync(program["Base"].metadata.create_all)
+        await until(app.cluster.caught_up)
+        for number in range(20):
+            answer = await client.post("/orders", params={"what": f"lamp {number}"})
+            assert answer.status_code == 201
+            assert (await client.get("/orders")).json()[-1] == f"lamp {number}"

@@ -91,13 +91,19 @@ class PostgreSQL:
                 stderr=subprocess.STDOUT,
                 **_as_server_user(),
             )
+        try:
+            self._wait_until_it_accepts()
+        except BaseException:  # Ctrl-C, too: the caller has no server to stop yet
+            self.kill()
+            raise
+        return self
+
+    def _wait_until_it_accepts(self) -> None:
         end = time.monotonic() + _SECONDS_TO_START
         while not self.accepts():
             if not self.running or time.monotonic() > end:
-                self.kill()
                 raise PostgreSQLError(f"{self!r} did not start: {self.log[-2000:]}")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        return self
 
     def accepts(self) -> bool:
         """Return whether the server accepts connections."""

@@ -15,15 +15,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .app import LIVE_PATH
-from .load import WARM_UP_S
+from .files import sqlite_file
 from .processes import ShopError
-from .report import print_report
-from .results import Tick
-from .runs import Load, Run, run_engine
-from .seed import Seeded, seed
+from .report import fail_on_problems, print_report
+from .runs import Load, Run, run_all
+from .seed import seed
 from .stores import EngineKind
 
 
@@ -68,7 +65,7 @@ def main(
         else:
             shutil.rmtree(folder)
     print_report(console, runs)
-    _fail_on_problems(console, runs)
+    fail_on_problems(console, runs)
 
 
 def _run_all(
@@ -77,35 +74,9 @@ def _run_all(
     template = folder / "seed.db"
     with console.status(f"seeding {products:,} products"):
         seeded = seed(template, products=products)
-    columns = (TextColumn("{task.description:<15}"), BarColumn(), TimeElapsedColumn())
-    counted = TextColumn("{task.fields[requests]:,} requests")
-    with Progress(*columns, counted, console=console) as progress:
-        return [_run_one(progress, kind, template, seeded, load) for kind in choice.engines]
-
-
-def _run_one(
-    progress: Progress, kind: EngineKind, template: Path, seeded: Seeded, load: Load
-) -> Run:
-    """One engine on a copy of its own, so that both start from the same file."""
-    database = Path(shutil.copyfile(template, template.with_name(f"{kind.value}.db")))
-    task = progress.add_task(kind.value, total=WARM_UP_S + load.seconds, requests=0)
-
-    def on_ready(url: str) -> None:
-        if kind is EngineKind.SA_SQLITE_POOL:
-            progress.console.print(f"what it does now: {url}{LIVE_PATH}/", highlight=False)
-
-    def on_tick(tick: Tick) -> None:
-        progress.update(task, completed=tick.elapsed_s, requests=tick.requests)
-
-    return run_engine(kind, database, seeded, load, on_ready, on_tick)
-
-
-def _fail_on_problems(console: Console, runs: list[Run]) -> None:
-    problems = [problem for run in runs for problem in run.problems]
-    for problem in problems:
-        console.print(problem, style="red", markup=False)
-    if problems:
-        raise typer.Exit(1)
+    return run_all(
+        console, seeded, (sqlite_file(kind, template, seeded, load) for kind in choice.engines)
+    )
 
 
 if __name__ == "__main__":

@@ -6,44 +6,74 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool import ServerDatabase, SQLiteDatabase
+from sa_sqlite_pool.integrations.freshness import FreshnessMiddleware
 from sa_sqlite_pool.integrations.live import live_page
 
 from .endpoints import router
+from .reads import count_reads
 from .stores import EngineKind, open_store
 
 DATABASE_VARIABLE = "SHOP_DATABASE"
+REPLICAS_VARIABLE = "SHOP_REPLICAS"
 ENGINE_VARIABLE = "SHOP_ENGINE"
+TOKENS_VARIABLE = "SHOP_TOKENS"
 LIVE_PATH = "/sqlite"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the application needs to know before it starts."""
+    """What the application needs to know before it starts.
 
-    database: Path
+    With `tokens` customers read what they have written, from whichever replica; it is for the
+    package's databases only.
+    """
+
+    database: URL
     engine: EngineKind
+    replicas: tuple[URL, ...] = ()
+    tokens: bool = True
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read both variables; KeyError or ValueError where one is missing or wrong."""
-        return cls(Path(os.environ[DATABASE_VARIABLE]), EngineKind(os.environ[ENGINE_VARIABLE]))
+        """Read the variables; KeyError or ValueError where one is missing or wrong."""
+        return cls(
+            make_url(os.environ[DATABASE_VARIABLE]),
+            EngineKind(os.environ[ENGINE_VARIABLE]),
+            tuple(map(make_url, os.environ.get(REPLICAS_VARIABLE, "").split())),
+            os.environ.get(TOKENS_VARIABLE, "on") == "on",
+        )
 
     def to_environment(self) -> dict[str, str]:
         """The variables that give these settings to another process."""
-        return {DATABASE_VARIABLE: str(self.database), ENGINE_VARIABLE: self.engine.value}
+        return {
+            DATABASE_VARIABLE: _shown(self.database),
+            ENGINE_VARIABLE: self.engine.value,
+            REPLICAS_VARIABLE: " ".join(map(_shown, self.replicas)),
+            TOKENS_VARIABLE: "on" if self.tokens else "off",
+        }
+
+    @property
+    def has_live_page(self) -> bool:
+        """Whether there is a page that shows what SQLite does."""
+        is_sqlite = self.database.get_backend_name() == "sqlite"
+        return is_sqlite and self.engine is EngineKind.SA_SQLITE_POOL
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
 
 
 def create_app() -> FastAPI:
     """The application, its store open from start to end."""
     settings = Settings.from_environment()
-    store = open_store(settings.engine, settings.database)
+    store = open_store(settings.engine, settings.database, settings.replicas)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +86,10 @@ def create_app() -> FastAPI:
 
     app = FastAPI(title="shop", lifespan=lifespan)
     app.state.engine = settings.engine.value
+    app.state.reads = count_reads(store)
     app.include_router(router)
+    if settings.tokens and isinstance(store, (SQLiteDatabase, ServerDatabase)):
+        app.add_middleware(FreshnessMiddleware, db=store)
     if isinstance(store, SQLiteDatabase):
         app.mount(LIVE_PATH, live_page(store, allow=_on_this_machine))
     app.add_exception_handler(SQLAlchemyError, _database_unavailable)

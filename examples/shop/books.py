@@ -1,4 +1,4 @@
-"""Do the books balance? Asked of the file with plain sqlite3, after the server has gone.
+"""Do the books balance? Asked with plain sqlite3 or psql, after the web server has gone.
 
 Nothing of the package or of SQLAlchemy takes part, so neither can hide its own mistake.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .results import Acknowledged
+from .results import Acknowledged, LoadResult
+
+Ask = Callable[[str], Sequence[tuple[Any, ...]]]
+"""Returns the rows of a query."""
 
 WRONG_STOCK = """
     SELECT count(*) FROM products AS p
@@ -26,7 +30,7 @@ EMPTY_ORDERS = """
 """
 UNITS_OF_ORDERS = """
     SELECT o.id, coalesce(sum(l.quantity), 0) FROM orders AS o
-    LEFT JOIN order_lines AS l ON l.order_id = o.id GROUP BY o.id
+    LEFT JOIN order_lines AS l ON l.order_id = o.id GROUP BY o.id ORDER BY o.id
 """
 
 
@@ -48,22 +52,29 @@ class Books:
         return not self.problems
 
 
-def check_books(
-    database: Path, *, seeded_orders: int, acknowledged: Sequence[Acknowledged], lost_answers: int
-) -> Books:
+def check_file(database: Path, seeded_orders: int, told: LoadResult) -> Books:
+    """Check the books of a SQLite file, and the file."""
+    with closing(sqlite3.connect(database)) as connection:
+
+        def ask(query: str) -> Sequence[tuple[Any, ...]]:
+            return connection.execute(query).fetchall()
+
+        return check_books(ask, seeded_orders, told, _damage(ask))
+
+
+def check_books(ask: Ask, seeded_orders: int, told: LoadResult, damage: Sequence[str]) -> Books:
     """Check the shop's books against themselves and against what the customers were told.
 
-    `lost_answers` is how many requests failed: an order of one of those may be stored although
-    nobody was told so. Any other order that no customer knows of is a problem.
+    An order of a request that failed may be stored although nobody was told so. Any other order
+    that no customer knows of is a problem. `damage` is what is wrong with the database itself.
     """
-    with closing(sqlite3.connect(database)) as connection:
-        orders: dict[int, int] = dict(connection.execute(UNITS_OF_ORDERS))
-        new_orders = len(orders) - seeded_orders
-        problems = [*_of_the_file(connection), *_of_acknowledgements(orders, acknowledged)]
-        if new_orders - len(acknowledged) > lost_answers:
-            problems.append(f"{new_orders - len(acknowledged)} orders that no customer knows of")
-        totals = "SELECT count(*), sum(received), sum(stock) FROM products"
-        products, received, stock = connection.execute(totals).fetchone()
+    acknowledged = told.acknowledged
+    orders: dict[int, int] = dict(ask(UNITS_OF_ORDERS))
+    new_orders = len(orders) - seeded_orders
+    problems = [*_of_the_tables(ask), *damage, *_of_acknowledgements(orders, acknowledged)]
+    if new_orders - len(acknowledged) > told.failed:
+        problems.append(f"{new_orders - len(acknowledged)} orders that no customer knows of")
+    ((products, received, stock),) = ask("SELECT count(*), sum(received), sum(stock) FROM products")
     return Books(
         products=products,
         received=received,
@@ -75,18 +86,21 @@ def check_books(
     )
 
 
-def _of_the_file(connection: sqlite3.Connection) -> list[str]:
-    """What is wrong inside the database."""
+def _of_the_tables(ask: Ask) -> list[str]:
+    """What does not add up inside the database."""
     counts = {
-        "products whose stock is not received - sold": _one(connection, WRONG_STOCK),
-        "products with negative stock": _one(
-            connection, "SELECT count(*) FROM products WHERE stock < 0"
-        ),
-        "orders without lines": _one(connection, EMPTY_ORDERS),
-        "broken foreign keys": len(connection.execute("PRAGMA foreign_key_check").fetchall()),
+        "products whose stock is not received - sold": WRONG_STOCK,
+        "products with negative stock": "SELECT count(*) FROM products WHERE stock < 0",
+        "orders without lines": EMPTY_ORDERS,
     }
-    problems = [f"{count} {what}" for what, count in counts.items() if count]
-    integrity = _one(connection, "PRAGMA integrity_check")
+    found = {what: _one(ask, query) for what, query in counts.items()}
+    return [f"{count} {what}" for what, count in found.items() if count]
+
+
+def _damage(ask: Ask) -> list[str]:
+    """What SQLite finds wrong with the file."""
+    broken, integrity = len(ask("PRAGMA foreign_key_check")), _one(ask, "PRAGMA integrity_check")
+    problems = [f"{broken} broken foreign keys"] if broken else []
     return problems if integrity == "ok" else [*problems, f"integrity_check: {integrity}"]
 
 
@@ -103,6 +117,6 @@ def _of_acknowledgements(orders: dict[int, int], acknowledged: Sequence[Acknowle
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 
-def _one(connection: sqlite3.Connection, query: str) -> int | str:
-    value: int | str = connection.execute(query).fetchone()[0]
+def _one(ask: Ask, query: str) -> int | str:
+    value: int | str = ask(query)[0][0]
     return value

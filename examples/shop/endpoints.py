@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import platform
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, cast
 
 import sqlalchemy
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
+from .about import describe
 from .models import Order, OrderLine, Product
 from .orders import OutOfStockError, UnknownProductError, place_order
-from .schemas import About, OrderIn, OrderOut, ProductPage, ProductSummary
+from .schemas import About, OrderIn, OrderOut, ProductPage, ProductSummary, Reads
 from .stores import Store
 
 PAGE_SIZE = 20
-SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 LAST_CHARACTER = "\U0010ffff"
 
 router = APIRouter()
@@ -54,16 +53,19 @@ async def health() -> dict[str, str]:
 async def about(request: Request, store: OpenStore) -> About:
     """What runs here. Asked in a write session: `synchronous` matters to whoever commits."""
     async with store.write() as session:
-        journal_mode = await session.scalar(text("PRAGMA journal_mode"))
-        synchronous = await session.scalar(text("PRAGMA synchronous"))
+        database = await describe(session)
     return About(
         engine=request.app.state.engine,
-        journal_mode=str(journal_mode),
-        synchronous=SYNCHRONOUS[int(synchronous)],
-        sqlite=sqlite3.sqlite_version,
+        database=database,
         python=platform.python_version(),
         sqlalchemy=sqlalchemy.__version__,
     )
+
+
+@router.get("/reads")
+async def reads(request: Request) -> Reads:
+    """Which servers were read from; asks nothing of the database."""
+    return cast("Reads", request.app.state.reads)
 
 
 @router.get("/products", response_model=list[ProductSummary])

@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
 from typing import Annotated, Any
@@ -17,20 +18,25 @@ import aiohttp
 import typer
 
 from .catalogue import search_prefix
-from .results import Acknowledged, Latencies, LoadResult, Tick, to_line
+from .results import Acknowledged, Latencies, LoadResult, OwnOrders, Tick, to_line
 
 WARM_UP_S = 1.0  # connections open and caches fill; its errors and orders count, its times do not
 DRAIN_S = 15.0  # how long the last requests may take after the end
 TICK_S = 0.25
 LAST_PAGE = 200
-OK, CREATED, CONFLICT = 200, 201, 409
+OK, CREATED, NOT_FOUND, CONFLICT = 200, 201, 404, 409
+LEGAL = {"GET": (OK,), "POST": (CREATED, CONFLICT)}
 PAUSE_AFTER_ERROR_S = 0.05
 REASON_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, for how long; times are `time.perf_counter()` seconds."""
+    """What to do, for how long; times are `time.perf_counter()` seconds.
+
+    With `own_orders` customers look at an order of theirs as soon as it is placed, and at no other
+    new one: of somebody else's order they may know nothing yet.
+    """
 
     url: str
     products: int
@@ -38,6 +44,7 @@ class Plan:
     pause_s: float  # on average
     measure_from: float
     ends_at: float
+    own_orders: bool = False
 
     @property
     def over(self) -> bool:
@@ -55,6 +62,8 @@ class Recorder:
     errors: Counter[str] = field(default_factory=Counter)
     acknowledged: list[Acknowledged] = field(default_factory=list)
     out_of_stock: int = 0
+    looks: int = 0
+    not_found: int = 0
 
     def answered(self, method: str, started: float) -> None:
         """Take the time of a request with a legal answer."""
@@ -71,6 +80,7 @@ class Recorder:
             out_of_stock=self.out_of_stock,
             errors=dict(self.errors),
             acknowledged=tuple(self.acknowledged),
+            own_orders=OwnOrders(self.looks, self.not_found),
             client_cpu_share=client_cpu_share,
         )
 
@@ -105,8 +115,17 @@ class Customer:
                 order = json.loads(body)
                 units = sum(line["quantity"] for line in order["lines"])
                 self.recorder.acknowledged.append(Acknowledged(order["id"], units))
+                if self.plan.own_orders:
+                    await self._look_at_own(order["id"])
             self.recorder.out_of_stock += status == CONFLICT
             await self._pause()
+
+    async def _look_at_own(self, order: int) -> None:
+        """The page that a shop shows next, as a redirect does: with the order, one hopes."""
+        path, legal = f"/orders/{order}", (OK, NOT_FOUND)
+        status, _ = await self._request("GET", path, legal)
+        self.recorder.looks += status in legal
+        self.recorder.not_found += status == NOT_FOUND
 
     async def _pause(self) -> None:
         """People look at what they got: independent of one another, so exponential pauses."""
@@ -126,7 +145,7 @@ class Customer:
     def _order(self) -> tuple[str, dict[str, str]]:
         """An order of before or the newest one: whoever was told 201 must find it."""
         fresh = self.recorder.acknowledged
-        if fresh and self.random.getrandbits(1):
+        if fresh and not self.plan.own_orders and self.random.getrandbits(1):
             return f"/orders/{fresh[-1].order}", {}
         return f"/orders/{self.random.randint(1, self.plan.seeded_orders)}", {}
 
@@ -136,7 +155,9 @@ class Customer:
         lines = [{"product_id": p, "quantity": self.random.randint(1, 2)} for p in products]
         return {"customer": self.name, "lines": lines}
 
-    async def _request(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
+    async def _request(
+        self, method: str, path: str, legal: tuple[int, ...] = (), **options: Any
+    ) -> tuple[int, bytes]:
         """Send one request and record it: status and body, or 0 where it failed."""
         started = time.perf_counter()
         try:
@@ -144,7 +165,7 @@ class Customer:
                 status, body = response.status, await response.read()
         except (aiohttp.ClientError, asyncio.TimeoutError) as error:
             return await self._failed(f"{type(error).__name__}: {error}")
-        if status in (OK, CREATED) or (status == CONFLICT and method == "POST"):
+        if status in (legal or LEGAL[method]):
             self.recorder.answered(method, started)
             return status, body
         return await self._failed(
@@ -160,16 +181,16 @@ class Customer:
 async def run(plan: Plan, *, readers: int, writers: int) -> LoadResult:
     """All customers at once, to the end and a bounded moment longer for the last answers."""
     recorder = Recorder(plan)
-    connector = aiohttp.TCPConnector(limit=0)  # one connection a customer, as browsers have
-    async with aiohttp.ClientSession(connector=connector) as http:
-        tasks = [
-            asyncio.create_task(Customer(f"reader-{n}", http, recorder).look_around())
-            for n in range(readers)
-        ]
-        tasks += [
-            asyncio.create_task(Customer(f"writer-{n}", http, recorder).buy())
-            for n in range(writers)
-        ]
+    async with AsyncExitStack() as browsers:
+
+        async def customer(name: str) -> Customer:
+            http = await browsers.enter_async_context(_browser())
+            return Customer(name, http, recorder)
+
+        looking = [await customer(f"reader-{n}") for n in range(readers)]
+        buying = [await customer(f"writer-{n}") for n in range(writers)]
+        tasks = [asyncio.create_task(one.look_around()) for one in looking]
+        tasks += [asyncio.create_task(one.buy()) for one in buying]
         cpu_share = await _report_ticks(recorder)
         _done, late = await asyncio.wait(tasks, timeout=DRAIN_S)
         recorder.errors.update({"no answer": len(late)} if late else {})
@@ -177,6 +198,12 @@ async def run(plan: Plan, *, readers: int, writers: int) -> LoadResult:
             task.cancel()
         await asyncio.gather(*tasks)
     return recorder.result(cpu_share)
+
+
+def _browser() -> aiohttp.ClientSession:
+    """A connection and cookies of a customer's own; unsafe: also of a site without a name."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=jar)
 
 
 async def _report_ticks(recorder: Recorder) -> float:
@@ -202,10 +229,12 @@ def main(
     pause: Annotated[float, typer.Option(help="Mean seconds between a customer's requests.")],
     readers: Annotated[int, typer.Option()],
     writers: Annotated[int, typer.Option()],
+    own_orders: Annotated[bool, typer.Option(help="Customers look at what they ordered.")] = False,
 ) -> None:
     """Visit the shop at that address."""
     measure_from = time.perf_counter() + WARM_UP_S
-    plan = Plan(url, products, orders, pause, measure_from, measure_from + seconds)
+    ends_at = measure_from + seconds
+    plan = Plan(url, products, orders, pause, measure_from, ends_at, own_orders)
     _say(asyncio.run(run(plan, readers=readers, writers=writers)))
 
 

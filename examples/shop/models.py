@@ -28,7 +28,11 @@ class Product(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     sku: Mapped[str] = mapped_column(String(20), unique=True)
     # NOCASE on the column is inherited by its index: "oak" finds "Oak" by a range of that index.
-    name: Mapped[str] = mapped_column(String(100, collation="NOCASE"), index=True)
+    # PostgreSQL has no such collation; "C" orders names by their characters, as a range wants it.
+    name: Mapped[str] = mapped_column(
+        String(100, collation="NOCASE").with_variant(String(100, collation="C"), "postgresql"),
+        index=True,
+    )
     description: Mapped[str | None] = mapped_column(Text)
     price_cents: Mapped[int]
     received: Mapped[int]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .app import Settings
 from .results import LoadResult, Tick, from_line
-from .schemas import About
+from .schemas import About, Reads
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
@@ -61,6 +61,10 @@ class Server:
             raise ShopError(f"the server does not say what it is:\n{self._log.read_text()}")
         return About.model_validate_json(about)
 
+    def reads(self) -> Reads:
+        """Which servers it has read from."""
+        return Reads.model_validate_json(self._get("/reads") or "{}")
+
     def require_running(self) -> None:
         """ShopError where it has ended although nobody asked it to."""
         code = self._process.poll()
@@ -94,8 +98,8 @@ class Server:
 class LoadClient:
     """One run of `examples.shop.load`."""
 
-    def __init__(self, seconds: float, **options: str | float) -> None:
-        arguments = [f"--{name}={value}" for name, value in options.items()]
+    def __init__(self, seconds: float, *flags: str, **options: str | float) -> None:
+        arguments = [*flags, *(f"--{name}={value}" for name, value in options.items())]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "examples.shop.load", f"--seconds={seconds}", *arguments],
             cwd=ROOT,

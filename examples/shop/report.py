@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -33,36 +34,53 @@ FIGURES: tuple[tuple[str, Figure], ...] = (
 
 def print_report(console: Console, runs: Sequence[Run]) -> None:
     """The table, what it was measured on, the comparison and the books."""
-    console.print(_table(runs))
+    console.print(figures_table(runs, FIGURES))
+    print_circumstances(console, runs)
+    by_name = {run.name: run for run in runs}
+    if len(by_name) == len(EngineKind):
+        stock, pool = (by_name[kind.value] for kind in EngineKind)
+        console.print(*_ratios(stock, pool), sep="\n", highlight=False)
+    print_books(console, runs)
+
+
+def figures_table(runs: Sequence[Run], figures: Sequence[tuple[str, Figure]]) -> Table:
+    """A column for each run."""
+    table = Table()
+    table.add_column()
+    for run in runs:
+        table.add_column(run.name, justify="right")
+    for title, figure in figures:
+        table.add_row(title, *map(figure, runs))
+    return table
+
+
+def print_circumstances(console: Console, runs: Sequence[Run]) -> None:
+    """What it was measured on, and what failed."""
     for line in dict.fromkeys(map(_measured_on, runs)):
         console.print(line, highlight=False)
     for run in runs:
         for error in _errors(run):
             console.print(error, style="yellow", markup=False)
-    by_engine = {run.engine: run for run in runs}
-    if len(by_engine) == len(EngineKind):
-        stock, pool = by_engine[EngineKind.STOCK], by_engine[EngineKind.SA_SQLITE_POOL]
-        console.print(*_ratios(stock, pool), sep="\n", highlight=False)
+
+
+def print_books(console: Console, runs: Sequence[Run]) -> None:
+    """Whether they balance."""
     for run in runs:
         console.print(_balance(run), style="green" if run.books.balance else "red")
 
 
-def _table(runs: Sequence[Run]) -> Table:
-    table = Table()
-    table.add_column()
-    for run in runs:
-        table.add_column(run.engine.value, justify="right")
-    for title, figure in FIGURES:
-        table.add_row(title, *map(figure, runs))
-    return table
+def fail_on_problems(console: Console, runs: Sequence[Run]) -> None:
+    """Name the problems, and exit with 1 if there are any."""
+    problems = [problem for run in runs for problem in run.problems]
+    for problem in problems:
+        console.print(problem, style="red", markup=False)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _measured_on(run: Run) -> str:
     about = run.about
-    return (
-        f"SQLite {about.sqlite}, journal_mode={about.journal_mode}, "
-        f"synchronous={about.synchronous}\nPython {about.python}, SQLAlchemy {about.sqlalchemy}"
-    )
+    return f"{about.database}\nPython {about.python}, SQLAlchemy {about.sqlalchemy}"
 
 
 def _errors(run: Run) -> list[str]:
@@ -70,7 +88,7 @@ def _errors(run: Run) -> list[str]:
     counted = Counter(run.load.errors).most_common(REASONS_SHOWN)
     errors = [f"{reason}: {count:,} times" for reason, count in counted]
     errors += [] if run.stopped else ["the server had to be killed"]
-    return [f"{run.engine.value}: {error}" for error in errors]
+    return [f"{run.name}: {error}" for error in errors]
 
 
 def _ratios(stock: Run, pool: Run) -> list[str]:
@@ -93,9 +111,9 @@ def _ratios(stock: Run, pool: Run) -> list[str]:
 def _balance(run: Run) -> str:
     books = run.books
     if not books.balance:
-        return f"The books of {run.engine.value} do NOT balance: {'; '.join(books.problems)}"
+        return f"The books of {run.name} do NOT balance: {'; '.join(books.problems)}"
     return (
-        f"The books balance: {run.engine.value}\n"
+        f"The books balance: {run.name}\n"
         f"  {books.products:,} products: {books.received:,} pieces received - "
         f"{books.sold:,} sold = {books.stock:,} in stock\n"
         f"  {books.acknowledged:,} new orders acknowledged, {books.new_orders:,} stored"

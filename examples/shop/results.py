@@ -34,6 +34,14 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnOrders:
+    """Looks of customers at the order that they had just placed, and how many did not find it."""
+
+    looks: int = 0
+    not_found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The load still runs."""
 
@@ -50,6 +58,7 @@ class LoadResult:
     out_of_stock: int
     errors: dict[str, int]
     acknowledged: tuple[Acknowledged, ...]
+    own_orders: OwnOrders
     client_cpu_share: float
 
     @property

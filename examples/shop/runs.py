@@ -1,89 +1,137 @@
-"""One engine under load, from the start of its server to the check of its books."""
+"""One shop under load, from the start of its server to the check of its books."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .app import Settings
-from .books import Books, check_books
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .app import LIVE_PATH, Settings
+from .books import Books
+from .load import WARM_UP_S
 from .processes import LoadClient, Server, ShopError
 from .results import LoadResult, Tick
-from .schemas import About
+from .schemas import About, Reads
 from .seed import Seeded
-from .stores import EngineKind
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many customers, for how long, with how many seconds between two requests of each."""
+    """How many customers, for how long, with how many seconds between two requests of each.
+
+    With `own_orders` they look at an order of theirs as soon as it is placed.
+    """
 
     seconds: float
     pause: float
     readers: int
     writers: int
+    own_orders: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """What serves the shop in a run.
+
+    `audit` checks the books afterwards. Without `may_fail` a failed request is a problem, and with
+    `must_find` a customer who does not find an order.
+    """
+
+    name: str
+    settings: Settings
+    log: Path
+    load: Load
+    audit: Callable[[LoadResult], Books]
+    may_fail: bool = False
+    must_find: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one engine did."""
+    """What a contender did."""
 
-    engine: EngineKind
+    contender: Contender
     about: About
     load: LoadResult
+    reads: Reads
     stopped: bool
     books: Books
+
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.contender.name
 
     @property
     def problems(self) -> list[str]:
         """Why the demo fails.
 
-        Stock's errors are its own, so they are shown and not held against the demo; its books
-        must balance like the package's.
+        Errors of a contender that may fail are its own, so they are shown and not held against the
+        demo; its books must balance like the others'.
         """
         found = [f"the books do not balance: {problem}" for problem in self.books.problems]
         if not self.load.requests_per_second:
             found.append("no request was answered")
-        if self.engine is EngineKind.SA_SQLITE_POOL:
+        if not self.contender.may_fail:
             found += [f"{self.load.failed:,} requests failed"] if self.load.failed else []
             found += [] if self.stopped else ["the server had to be killed"]
-        return [f"{self.engine.value}: {problem}" for problem in found]
+        if self.contender.must_find and self.load.own_orders.not_found:
+            found.append(f"{self.load.own_orders.not_found:,} customers did not find their order")
+        return [f"{self.name}: {problem}" for problem in found]
 
 
-def run_engine(
-    engine: EngineKind,
-    database: Path,
+def run_all(console: Console, seeded: Seeded, contenders: Iterable[Contender]) -> list[Run]:
+    """One after the other, with a bar for each of them."""
+    columns = (TextColumn("{task.description:<25}"), BarColumn(), TimeElapsedColumn())
+    counted = TextColumn("{task.fields[requests]:,} requests")
+    with Progress(*columns, counted, console=console) as progress:
+        return [_run_with_bar(progress, one, seeded) for one in contenders]
+
+
+def _run_with_bar(progress: Progress, contender: Contender, seeded: Seeded) -> Run:
+    total = WARM_UP_S + contender.load.seconds
+    task = progress.add_task(contender.name, total=total, requests=0)
+
+    def on_ready(url: str) -> None:
+        if contender.settings.has_live_page:
+            progress.console.print(f"what it does now: {url}{LIVE_PATH}/", highlight=False)
+
+    def on_tick(tick: Tick) -> None:
+        progress.update(task, completed=tick.elapsed_s, requests=tick.requests)
+
+    return run(contender, seeded, on_ready, on_tick)
+
+
+def run(
+    contender: Contender,
     seeded: Seeded,
-    load: Load,
     on_ready: Callable[[str], None],
     on_tick: Callable[[Tick], None],
 ) -> Run:
-    """Serve that database with that engine under load, then check its books.
+    """Serve the shop under load, then check its books.
 
     `on_ready` is told the server's address, `on_tick` how far the load is.
-    Takes about three seconds more than `load.seconds`; ShopError where a process fails outright.
+    Takes about three seconds more than the load; ShopError where a process fails outright.
     """
-    server = Server(Settings(database, engine), database.with_suffix(".log"))
+    server = Server(contender.settings, contender.log)
     try:
         about = server.wait_ready()
         on_ready(server.url)
-        result = _visit(server.url, seeded, load, on_tick)
+        result = _visit(server.url, seeded, contender.load, on_tick)
         server.require_running()
+        reads = server.reads()
     finally:
         stopped = server.stop()
-    books = check_books(
-        database,
-        seeded_orders=seeded.orders,
-        acknowledged=result.acknowledged,
-        lost_answers=result.failed,
-    )
-    return Run(engine, about, result, stopped, books)
+    return Run(contender, about, result, reads, stopped, contender.audit(result))
 
 
 def _visit(url: str, seeded: Seeded, load: Load, on_tick: Callable[[Tick], None]) -> LoadResult:
     client = LoadClient(
         load.seconds,
+        *(["--own-orders"] if load.own_orders else []),
         url=url,
         products=seeded.products,
         orders=seeded.orders,

@@ -70,8 +70,18 @@ class About(BaseModel):
     """What the server runs on, asked from the running connection."""
 
     engine: str
-    journal_mode: str
-    synchronous: str
-    sqlite: str
+    database: str
     python: str
     sqlalchemy: str
+
+
+class Reads(BaseModel):
+    """How many reads went to a primary, and how many to its replicas; 0 where there are none."""
+
+    primary: int = 0
+    replicas: int = 0
+
+    @property
+    def share_of_replicas(self) -> float:
+        """Of one; 0 where nothing was read."""
+        return self.replicas / (self.primary + self.replicas or 1)

@@ -32,26 +32,25 @@ class Seeded:
 
 def seed(path: Path, *, products: int) -> Seeded:
     """Create the database file at `path` and fill it in one transaction."""
-    random = Random(RANDOM_SEED)
-    stocked = list(_products(random, products))
-    orders, lines = _first_orders(random, stocked)
     engine = create_engine(URL.create("sqlite", database=str(path)))
     try:
         with engine.begin() as connection:
-            _store(connection, stocked, orders, lines)
+            return fill(connection, products)
     finally:
         engine.dispose()
-    return Seeded(products=products, orders=len(orders))
 
 
-def _store(
-    connection: Connection, products: list[Row], orders: list[Row], lines: list[Row]
-) -> None:
+def fill(connection: Connection, products: int) -> Seeded:
+    """Create the tables and fill them, in the transaction of the connection."""
+    random = Random(RANDOM_SEED)
+    stocked = list(_products(random, products))
+    orders, lines = _first_orders(random, stocked)
     Base.metadata.create_all(connection)
-    connection.execute(insert(Product), products)
+    connection.execute(insert(Product), stocked)
     connection.execute(insert(Order), orders)
     connection.execute(insert(OrderLine), lines)
     connection.exec_driver_sql("ANALYZE")
+    return Seeded(products=products, orders=len(orders))
 
 
 def _products(random: Random, count: int) -> Iterator[Row]:

@@ -1,18 +1,17 @@
-"""Two ways to hand out sessions; everything else in the shop is the same for both."""
+"""Ways to hand out sessions; everything else in the shop is the same for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
-from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool import ServerDatabase, SQLiteDatabase
 
 
 class EngineKind(str, Enum):
@@ -23,7 +22,7 @@ class EngineKind(str, Enum):
 
 
 class Store(Protocol):
-    """Where sessions come from. `SQLiteDatabase` is one as it stands."""
+    """Where sessions come from. `SQLiteDatabase` and `ServerDatabase` are two as they stand."""
 
     async def open(self) -> object:
         """Make ready."""
@@ -38,10 +37,13 @@ class Store(Protocol):
         """A session in one write transaction: committed at the end, rolled back on an error."""
 
 
-def open_store(kind: EngineKind, database: Path) -> Store:
-    """The store of that kind on that file, not opened yet."""
-    url = URL.create("sqlite+aiosqlite", database=str(database))
-    return StockStore(url) if kind is EngineKind.STOCK else SQLiteDatabase(url)
+def open_store(kind: EngineKind, url: URL, replicas: Sequence[URL]) -> Store:
+    """The store of that kind on that database, not opened yet."""
+    if kind is EngineKind.STOCK:
+        return StockStore(url)
+    if url.get_backend_name() == "sqlite":
+        return SQLiteDatabase(url)
+    return ServerDatabase(url, replicas=replicas)
 
 
 class StockStore:

@@ -6,9 +6,8 @@ For FastAPI and Starlette ``app.add_middleware(FreshnessMiddleware, db=db)``, fo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol, TypeAlias, final
 
 from ..errors import ConfigurationError
@@ -30,9 +29,11 @@ class _Database(Protocol):
 class FreshnessMiddleware:
     """Runs each HTTP request in a ``db.fresh()`` block, with the token of the client's last one.
 
-    The token comes in the header or, without one, in the cookie, and goes back in both when it has
-    grown. It says how far the primary was, and nothing of the data: a client that changes it reads
-    from the primary, or from replicas as they are. On SQLite there is no token, and nothing is set.
+    The token comes in the header or in the cookie, and goes back in both when it has changed. It
+    has what was done until the response starts; what runs later, the body of a stream and
+    background tasks, is in the block, too. It says how far the primary was, and nothing of the
+    data: a client that changes it reads from the primary, or from replicas as they are. On SQLite
+    there is no token, and nothing is set.
 
     :param db: a :class:`~sa_sqlite_pool.ServerDatabase` or :class:`~sa_sqlite_pool.SQLiteDatabase`
     :param cookie: the cookie's name; None for no cookie
@@ -64,43 +65,50 @@ class FreshnessMiddleware:
         async def send_with_token(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await seen.settle()
-                if seen.token not in {None, token}:
-                    message["headers"] = [*message.get("headers", ()), *self._headers(scope, seen)]
+                if seen.token is not None and seen.token != token:
+                    own = self._headers(scope, seen.token)
+                    message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
         async with self._db.fresh(token) as seen:
             await self._app(scope, receive, send_with_token)
 
     def _token_of(self, scope: Message) -> str | None:
-        """Return the token of a request; None if it has none, or one that is damaged."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        given = headers.get(self._header) if self._header is not None else None
-        found = None if given is None else given.decode("latin-1")
-        if found is None and self._cookie is not None:
-            cookies: SimpleCookie = SimpleCookie()
-            try:
-                cookies.load(headers.get(b"cookie", b"").decode("latin-1"))
-            except CookieError:
-                return None
-            found = cookies[self._cookie].value if self._cookie in cookies else None
-        try:
-            parse_token(found or "")
-        except ConfigurationError:
-            return None
-        return found
+        """Return the token of a request; of several the furthest, None without one.
 
-    def _headers(self, scope: Message, seen: Seen) -> list[tuple[bytes, bytes]]:
-        token = str(seen.token)
-        found = []
+        One that is damaged is none.
+        """
+        return max(filter(_is_token, self._given(scope)), key=parse_token, default=None)
+
+    def _given(self, scope: Message) -> Iterator[str]:
+        """Yield what a request has in the places of tokens."""
+        for name, value in scope["headers"]:
+            text = value.decode("latin-1")
+            if name == self._header:
+                yield text
+            elif name == b"cookie":  # with HTTP/2 there may be several
+                yield from self._in_cookies(text)
+
+    def _in_cookies(self, text: str) -> Iterator[str]:
+        # http.cookies gives up at others' cookies that are not as it wants them; browsers send any.
+        for cookie in text.split(";"):
+            name, _, value = cookie.strip().partition("=")
+            if name == self._cookie:
+                yield value.strip('"')
+
+    def _headers(self, scope: Message, token: str) -> Iterator[tuple[bytes, bytes]]:
         if self._header is not None:
-            found.append((self._header, token.encode("ascii")))
+            yield self._header, token.encode("ascii")
         if self._cookie is not None:
-            cookies: SimpleCookie = SimpleCookie()
-            cookies[self._cookie] = token
-            morsel = cookies[self._cookie]
-            morsel["path"], morsel["max-age"], morsel["samesite"] = "/", self._seconds, "lax"
-            morsel["httponly"] = True
-            if scope.get("scheme") == "https":
-                morsel["secure"] = True
-            found.append((b"set-cookie", cookies.output(header="").strip().encode("ascii")))
-        return found
+            # "/" needs no quotes: https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1
+            cookie = f"{self._cookie}={token}; Path=/; Max-Age={self._seconds}; HttpOnly"
+            secure = "; Secure" if scope.get("scheme") == "https" else ""
+            yield b"set-cookie", f"{cookie}; SameSite=Lax{secure}".encode("latin-1")
+
+
+def _is_token(text: str) -> bool:
+    try:
+        parse_token(text)
+    except ConfigurationError:
+        return False
+    return True

@@ -208,18 +208,30 @@ class ReplicaPool(ServerPool):
     def _settle(self, seen: Seen) -> None:
         covered = dict(seen.read_from)
         try:
-            position = max(map(self._position_of, covered))
+            position = max(self._position_of(source, seen) for source in covered)
         except Exception:
             position = BEYOND_ALL
         seen.note_position(position, covered)
 
-    def _position_of(self, source: Hashable) -> Position:
+    def _position_of(self, source: Hashable, seen: Seen) -> Position:
         """Return what reads of ``source`` may have shown, at most."""
         server = next((one for one in self.replicas if one.source == source), self.primary)
-        record = self._take(server)
+        permit = server.line.acquire_nowait()
+        if permit is not None:
+            record = self._connected(server, permit)
+        elif self._is_reading(seen, server):
+            return BEYOND_ALL  # in line it might wait for itself: a stream that has just started
+        else:
+            record = self._take(server)
         position = self._ask(record, position_of_commit if server.is_primary else position_of_reads)
         self._do_return_conn(record)
         return position
+
+    def _is_reading(self, seen: Seen, server: Server) -> bool:
+        """Return whether the block has connections to ``server`` checked out."""
+        return any(
+            one is seen and server_of(record) is server for record, one in self._seen.items()
+        )
 
     # -- servers that are down ------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""The same shop on a PostgreSQL primary with a replica that lags, beside SQLite."""
