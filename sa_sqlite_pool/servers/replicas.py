@@ -114,11 +114,16 @@ class ReplicaPool(ServerPool):
         now on.
         """
         for server in self._in_order():
-            if server.shows >= needed and source in {None, server.source}:
-                try:
-                    return self._take(server)
-                except Exception as error:
-                    self._note_failure(server, error)
+            if not _will_do(server, needed, source):
+                continue
+            try:
+                record = self._take(server)
+            except Exception as error:
+                self._note_failure(server, error)
+                continue
+            if _will_do(server, needed, source):
+                return record
+            self._do_return_conn(record)  # it has restarted, as its connections have shown
         return None
 
     def _in_order(self) -> list[Server]:
@@ -262,6 +267,7 @@ class ReplicaPool(ServerPool):
         permit = server.line.acquire_nowait()
         if permit is not None:
             record = self._connected(server, permit)
+            self._ask(record)  # it may have been at rest since before
             server.note_up()
             self._do_return_conn(record)
             log(
@@ -280,3 +286,7 @@ class ReplicaPool(ServerPool):
 
     def _own_options(self) -> dict[str, Any]:
         return {"freshness_wait": self._freshness_wait}
+
+
+def _will_do(server: Server, needed: Position, source: Hashable | None) -> bool:
+    return server.shows >= needed and source in {None, server.source}
