@@ -117,7 +117,8 @@ def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[App]:
     try:
         yield App(cluster, database, request.param)
     finally:
-        cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
+        if cluster.primary.running:
+            cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> None:

@@ -204,7 +204,10 @@ class ReplicaPool(ServerPool):
 
         It is that of a commit that a promotion has lost, or stands for one that is not known.
         """
-        seen.position = min(seen.position, self._ask(record))
+        if seen.position > self._ask(record):
+            # Not the position just asked for, that of the next record: after the end of a segment
+            # it is behind the header of the next, and replicas come there with that record only.
+            seen.position = self._ask(record, position_of_commit)
 
     async def settle(self, seen: Seen) -> None:
         """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`."""

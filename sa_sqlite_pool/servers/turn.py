@@ -63,7 +63,7 @@ def take_turns(engine: Engine) -> None:
             _take(pool, proxied)
         # else each statement is a transaction of its own, at whose end the lock would be gone
 
-    dialect.do_begin = begin  # type: ignore[method-assign]
+    dialect.do_begin = begin  # type: ignore[assignment,method-assign]
 
 
 def _take(pool: PrimaryPool, proxied: Any) -> None:

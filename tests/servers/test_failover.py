@@ -101,6 +101,29 @@ async def test_reads_that_go_on_meanwhile(app: App) -> None:
         assert all(error.connection_invalidated for error in errors)
 
 
+async def test_a_frozen_replica_stays_down(app: App) -> None:
+    """A connection at rest to a server that does not answer is no sign that it does again."""
+    frozen = app.cluster.replicas[0]
+    async with app.open(replicas=[app.url(frozen)]) as db:
+        server = readers(db)[0]
+        await create_accounts(db)
+        await ports_of_reads(db)  # so that there are connections at rest
+        frozen.freeze()
+        try:
+            async with db.fresh():
+                async with db.write() as session:
+                    (await session.get_one(Account, 1)).balance = 7
+                assert await read_port(db) == app.cluster.primary.port
+            first_failure = server.failure
+            assert not server.is_up
+            await until(lambda: server.failure is not first_failure)
+            assert not server.is_up
+        finally:
+            frozen.thaw()
+        await until(lambda: server.is_up)
+        assert await read_port(db) == frozen.port
+
+
 async def test_a_read_that_runs_on_a_replica_that_dies(app: App) -> None:
     """It raises SQLAlchemy's error for that, and the next one goes elsewhere."""
     first, second = app.cluster.replicas
