@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import URL
 
 from examples.local_postgresql import PostgreSQL, create_primary, create_replica, missing
+from examples.local_postgresql.server import free_port
 from sa_sqlite_pool.servers.database import ServerDatabase
 
 DRIVERS = ("asyncpg", "psycopg")
@@ -147,4 +148,14 @@ def _lsn(text: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
-__all__ = ["DRIVERS", "App", "Cluster", "app", "cluster", "own_cluster", "until", "wait_until"]
+__all__ = [
+    "DRIVERS",
+    "App",
+    "Cluster",
+    "app",
+    "cluster",
+    "free_port",
+    "own_cluster",
+    "until",
+    "wait_until",
+]
