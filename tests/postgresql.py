@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from sqlalchemy import URL
 
 from examples.local_postgresql import PostgreSQL, create_primary, create_replica, missing
+from examples.local_postgresql.server import free_port
 from sa_sqlite_pool.servers.database import ServerDatabase
 
 DRIVERS = ("asyncpg", "psycopg")
@@ -85,20 +87,27 @@ def start_cluster(directory: Path, replicas: int = 2) -> Cluster:
     )
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """The servers of this run; a test leaves them running, and as they were."""
+@contextmanager
+def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
+    """Start servers, and remove them in the end."""
     # Not pytest's own directory: another user could not enter it.
     directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
     directory.chmod(0o755)
     started: Cluster | None = None
     try:
-        started = start_cluster(directory)
+        started = start_cluster(directory, replicas)
         yield started
     finally:
         for server in reversed(started.servers if started else ()):
             server.kill()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The servers of this run; a test leaves them running, and as they were."""
+    with own_cluster() as started:
+        yield started
 
 
 @pytest.fixture(params=DRIVERS)
@@ -116,7 +125,8 @@ def new_database(cluster: Cluster, driver: str) -> Iterator[App]:
     try:
         yield App(cluster, database, driver)
     finally:
-        cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
+        if cluster.primary.running:
+            cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> None:
@@ -148,4 +158,14 @@ def _lsn(text: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
-__all__ = ["DRIVERS", "App", "Cluster", "app", "cluster", "until", "wait_until"]
+__all__ = [
+    "DRIVERS",
+    "App",
+    "Cluster",
+    "app",
+    "cluster",
+    "free_port",
+    "own_cluster",
+    "until",
+    "wait_until",
+]

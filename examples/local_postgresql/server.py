@@ -184,7 +184,7 @@ class PostgreSQL:
 
 def create_primary(directory: Path, **settings: object) -> PostgreSQL:
     """Create and start a server in a new ``directory``; ``settings`` are PostgreSQL's."""
-    server = PostgreSQL(_prepared(directory), _free_port())
+    server = PostgreSQL(_prepared(directory), free_port())
     options = ("--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync", f"--username={USER}")
     _run(directory, "initdb", "-D", server.data, *options)
     _configure(server, {**_SETTINGS, **settings})
@@ -198,7 +198,7 @@ def create_replica(
 
     :param delay_ms: milliseconds after which it shows what the primary has committed
     """
-    replica = PostgreSQL(_prepared(directory), _free_port())
+    replica = PostgreSQL(_prepared(directory), free_port())
     source = ("-h", _HOST, "-p", primary.port, "-U", USER)
     options = ("--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync")
     _run(directory, "pg_basebackup", "-D", replica.data, *source, *options)
@@ -220,7 +220,8 @@ def _prepared(directory: Path) -> Path:
     return directory
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return the number of a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from contextlib import suppress
 from typing import Any, Protocol, final
@@ -22,16 +23,28 @@ class Driver(Protocol):
     def abort(self, connection: Any) -> None:
         """Break the connection without asking the server; what waits for it raises an error."""
 
+    def is_broken(self, connection: Any) -> bool:
+        """Return whether the connection is closed, also by the server; nothing is sent."""
+
 
 @final
 class Asyncpg:
     """https://magicstack.github.io/asyncpg/"""
 
     def value(self, connection: Any, sql: str) -> Any:
-        return await_only(connection.driver_connection.fetchval(sql))
+        try:
+            return await_only(connection.driver_connection.fetchval(sql))
+        except Exception as error:
+            connection._handle_exception(error)  # raises the DB-API's error, as its cursors do
+            raise
 
     def abort(self, connection: Any) -> None:
         connection.driver_connection.terminate()
+
+    def is_broken(self, connection: Any) -> bool:
+        driver = connection.driver_connection
+        # The driver notices in a later iteration of the event loop than the system does.
+        return bool(driver.is_closed()) or _has_hung_up(_socket_of(driver))
 
 
 @final
@@ -60,6 +73,30 @@ class Psycopg:
             socket.socket(fileno=os.dup(connection.driver_connection.pgconn.socket)) as duplicate,
         ):
             duplicate.shutdown(socket.SHUT_RDWR)
+
+    def is_broken(self, connection: Any) -> bool:
+        driver = connection.driver_connection
+        # The driver notices with its next statement.
+        return bool(driver.closed) or _has_hung_up(driver.pgconn.socket)
+
+
+def _socket_of(driver: Any) -> int | None:
+    transport = getattr(driver, "_transport", None)
+    found = None if transport is None else transport.get_extra_info("socket")
+    return None if found is None else int(found.fileno())
+
+
+def _has_hung_up(descriptor: int | None) -> bool:
+    """Return whether the other end has closed; False where the system cannot tell.
+
+    An error message of the server may be left to read: "POLLRDHUP: Stream socket peer closed
+    connection, or shut down writing half of connection", poll(2).
+    """
+    if descriptor is None or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, getattr(select, "POLLRDHUP", 0))  # POLLHUP always is
+    return bool(poll.poll(0))
 
 
 _DRIVERS: dict[str, Driver] = {

@@ -18,7 +18,7 @@ from .primary import PrimaryPool
 from .replicas import ReplicaPool
 from .server import Server
 from .statements import follow_statements
-from .turn import take_turn
+from .turn import take_turns
 
 
 class Writes(enum.Enum):
@@ -70,7 +70,7 @@ def writer_engine(of: EngineSettings) -> AsyncEngine:
         isolation_level="READ COMMITTED" if in_turn else "SERIALIZABLE",
     )
     if in_turn:
-        event.listen(engine.sync_engine, "begin", take_turn)
+        take_turns(engine.sync_engine)
     note_commits(engine.sync_engine, of.owner)
     return engine
 

@@ -95,7 +95,7 @@ class ServerPool(Pool):
         try:
             if self._refusal is not None:  # it may have been set during the wait
                 raise self._refusal()
-            record = server.at_rest.pop() if server.at_rest else self._new_record(server)
+            record = self._at_rest(server) or self._new_record(server)
             record.get_connection()  # type: ignore[attr-defined]
         except BaseException:
             server.line.release(permit)
@@ -103,6 +103,17 @@ class ServerPool(Pool):
         self._permits[record] = permit
         server.checkouts += 1
         return record
+
+    def _at_rest(self, server: Server) -> ConnectionPoolEntry | None:
+        """Return a connection at rest that the server has not closed; None if there is none."""
+        while server.at_rest:
+            record = server.at_rest.pop()
+            connection = record.dbapi_connection
+            if connection is None or not self._driver.is_broken(connection):
+                return record
+            server.forget_position()  # it may have restarted
+            record.invalidate()
+        return None
 
     def _new_record(self, server: Server) -> ConnectionPoolEntry:
         record = new_record(self)
@@ -200,6 +211,7 @@ class ServerPool(Pool):
         """Close the connections at rest now, and others when they are returned."""
         self._disposed = True
         for server in self.servers:
+            server.forget_position()
             while server.at_rest:
                 server.at_rest.pop().close()
 

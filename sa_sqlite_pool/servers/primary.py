@@ -9,9 +9,10 @@ from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
+from ..freshness import seen_by
 from ..turn.waits import WaitedFor
 from .pool import ServerPool
-from .server import Server
+from .server import PRIMARY, Server
 
 
 class PrimaryPool(ServerPool):
@@ -34,6 +35,11 @@ class PrimaryPool(ServerPool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         return self._take(self.primary)
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if record.dbapi_connection is None and (seen := seen_by(self._owner)) is not None:
+            seen.note_read(PRIMARY)  # it broke: what it has read, and perhaps committed
+        super()._do_return_conn(record)
 
     def _before_waiting(self, server: Server) -> None:
         if self.in_turn and server.line.held_by(asyncio.current_task()):

@@ -114,11 +114,16 @@ class ReplicaPool(ServerPool):
         now on.
         """
         for server in self._in_order():
-            if server.shows >= needed and source in {None, server.source}:
-                try:
-                    return self._take(server)
-                except Exception as error:
-                    self._note_failure(server, error)
+            if not _will_do(server, needed, source):
+                continue
+            try:
+                record = self._take(server)
+            except Exception as error:
+                self._note_failure(server, error)
+                continue
+            if _will_do(server, needed, source):
+                return record
+            self._do_return_conn(record)  # it has restarted, as its connections have shown
         return None
 
     def _in_order(self) -> list[Server]:
@@ -199,7 +204,10 @@ class ReplicaPool(ServerPool):
 
         It is that of a commit that a promotion has lost, or stands for one that is not known.
         """
-        seen.position = min(seen.position, self._ask(record))
+        if seen.position > self._ask(record):
+            # Not the position just asked for, that of the next record: after the end of a segment
+            # it is behind the header of the next, and replicas come there with that record only.
+            seen.position = self._ask(record, position_of_commit)
 
     async def settle(self, seen: Seen) -> None:
         """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`."""
@@ -274,6 +282,7 @@ class ReplicaPool(ServerPool):
         permit = server.line.acquire_nowait()
         if permit is not None:
             record = self._connected(server, permit)
+            self._ask(record)  # it may have been at rest since before
             server.note_up()
             self._do_return_conn(record)
             log(
@@ -292,3 +301,7 @@ class ReplicaPool(ServerPool):
 
     def _own_options(self) -> dict[str, Any]:
         return {"freshness_wait": self._freshness_wait}
+
+
+def _will_do(server: Server, needed: Position, source: Hashable | None) -> bool:
+    return server.shows >= needed and source in {None, server.source}

@@ -61,6 +61,8 @@ class Server:
     def name(self) -> str:
         """The server for messages, without the password: ``db1:5432/app``."""
         host = self.url.host or self.url.query.get("host") or "local"
+        if isinstance(host, tuple):
+            host = ",".join(host)
         port = "" if self.url.port is None else f":{self.url.port}"
         return f"{host}{port}/{self.url.database or ''}"
 

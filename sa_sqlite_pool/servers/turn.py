@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Engine
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
@@ -44,24 +44,26 @@ class _Tried(NamedTuple):
     lock_timeout: str
 
 
-def take_turn(connection: Connection) -> None:
-    """Take the turn, as the first statement of a transaction. A listener of ``begin``.
+def take_turns(engine: Engine) -> None:
+    """Have the dialect of ``engine`` take the turn as the first statement of each transaction.
 
-    Wait for the rest of the pool's time-out, then raise :class:`~sa_sqlite_pool.WriteTimeout`,
-    which names the process that has it. In a greenlet.
+    It waits for the rest of the pool's time-out, then raises :class:`~sa_sqlite_pool.WriteTimeout`,
+    which names the process that has it.
     """
-    pool, proxied = connection.engine.pool, connection.connection
-    assert isinstance(pool, PrimaryPool)
-    if proxied.dbapi_connection.autocommit:  # type: ignore[union-attr]
-        return  # each statement is a transaction of its own, at whose end the lock would be gone
-    try:
-        _take(pool, proxied)
-    except Exception:
-        proxied.rollback()  # the transaction that the question has begun
-        raise
-    except BaseException:
-        connection.invalidate()  # cancelled: an answer may be on its way
-        raise
+    dialect = engine.dialect
+    do_begin = dialect.do_begin
+
+    # Not a listener of "begin": an error there is not SQLAlchemy's, and leaves its connection
+    # without transactions from then on (Connection._begin_impl() in sqlalchemy/engine/base.py).
+    def begin(proxied: Any) -> None:
+        do_begin(proxied)
+        pool = engine.pool
+        assert isinstance(pool, PrimaryPool)
+        if not proxied.dbapi_connection.autocommit:
+            _take(pool, proxied)
+        # else each statement is a transaction of its own, at whose end the lock would be gone
+
+    dialect.do_begin = begin  # type: ignore[assignment,method-assign]
 
 
 def _take(pool: PrimaryPool, proxied: Any) -> None:

@@ -1,0 +1,113 @@
+"""PgBouncer processes in front of the servers of these tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.local_postgresql import PostgreSQL
+from examples.local_postgresql.server import USER
+from examples.local_postgresql.software import server_user
+from tests.postgresql import free_port, wait_until
+
+PROGRAM = "PGBOUNCER"
+"""The variable of the environment with its path; else it is looked for where programs are."""
+
+_SETTINGS = """
+[databases]
+* = host=127.0.0.1 port={server.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {directory}/users.txt
+admin_users = {user}
+pool_mode = transaction
+default_pool_size = {pool_size}
+server_login_retry = 0.1
+logfile = {directory}/pgbouncer.log
+"""
+
+
+def program() -> str | None:
+    """Return the path of PgBouncer; None if it is not installed."""
+    return os.environ.get(PROGRAM) or shutil.which("pgbouncer", path=f"{os.defpath}:/usr/sbin")
+
+
+needs_pgbouncer = pytest.mark.skipif(
+    program() is None, reason=f"pgbouncer is not installed, and {PROGRAM} is not its path"
+)
+
+
+class PgBouncer:
+    """PgBouncer in transaction mode in front of one server."""
+
+    def __init__(self, directory: Path, server: PostgreSQL, *, pool_size: int = 3) -> None:
+        directory.mkdir(mode=0o777)
+        directory.chmod(0o777)  # it refuses to run as root
+        self.directory = directory
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        (directory / "users.txt").write_text(f'"{USER}" ""\n')
+        (directory / "pgbouncer.ini").write_text(
+            _SETTINGS.format(
+                server=server, port=self.port, directory=directory, user=USER, pool_size=pool_size
+            )
+        )
+
+    def start(self) -> PgBouncer:
+        """Start it, and wait until it accepts connections."""
+        found = program()
+        assert found is not None
+        self._process = subprocess.Popen(
+            [found, "-q", self.directory / "pgbouncer.ini"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            **_as_server_user(),
+        )
+        wait_until(self._accepts)
+        return self
+
+    def _accepts(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log
+        return bool(self.log) and "process up" in self.log
+
+    @property
+    def log(self) -> str:
+        """What it has written to its log since its first start."""
+        log = self.directory / "pgbouncer.log"
+        return log.read_text() if log.exists() else ""
+
+    def kill(self) -> None:
+        """Stop it at once: all connections through it break."""
+        if self._process is not None:
+            self.thaw()
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            (self.directory / "pgbouncer.log").unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """Stop it where it is."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+def _as_server_user() -> dict[str, Any]:
+    if (user := server_user()) is None:
+        return {}
+    return {"user": user.uid, "group": user.gid, "extra_groups": []}

@@ -1,0 +1,82 @@
+"""A PgBouncer before each server, and ServerDatabase through them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import URL
+
+from sa_sqlite_pool.servers.database import ServerDatabase
+from tests.pgbouncer.bouncer import PgBouncer
+from tests.postgresql import App, app, cluster
+
+__all__ = ["app", "cluster"]
+
+# What docs/servers_pgbouncer.md says to set.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "asyncpg": {
+        "connect_args": {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        }
+    },
+    "psycopg": {"connect_args": {"prepare_threshold": None}},
+}
+# What SQLAlchemy's documentation says for asyncpg.
+UNIQUE_NAMES = {
+    **OPTIONS["asyncpg"]["connect_args"],
+    "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+}
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A database of a test's own, through a PgBouncer before the primary and one before a replica.
+
+    The replica is the first of the cluster.
+    """
+
+    app: App
+    primary: PgBouncer
+    replica: PgBouncer
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of an engine that goes through PgBouncer."""
+        return OPTIONS[self.app.driver]
+
+    def url(self, bouncer: PgBouncer | None = None) -> URL:
+        """Return the URL of the database through ``bouncer``, by default the primary's."""
+        return self.app.url().set(port=(bouncer or self.primary).port)
+
+    def open(self, **options: Any) -> ServerDatabase:
+        """Return a :class:`ServerDatabase` through both."""
+        options.setdefault("replicas", [self.url(self.replica)])
+        return ServerDatabase(self.url(), **{**self.options, **options})
+
+
+@pytest.fixture
+def pooled(app: App) -> Iterator[Pooled]:
+    """The database of a test, through PgBouncer in transaction mode."""
+    directory = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
+    directory.chmod(0o755)
+    bouncers: list[PgBouncer] = []
+    try:
+        for name, server in (
+            ("primary", app.cluster.primary),
+            ("replica", app.cluster.replicas[0]),
+        ):
+            bouncers.append(PgBouncer(directory / name, server).start())
+        yield Pooled(app, *bouncers)
+    finally:
+        for bouncer in bouncers:
+            bouncer.kill()
+        shutil.rmtree(directory, ignore_errors=True)

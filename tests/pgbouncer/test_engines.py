@@ -1,0 +1,102 @@
+"""Plain engines through PgBouncer in transaction mode: the settings, and what fails without."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from tests.pgbouncer.bouncer import needs_pgbouncer
+from tests.pgbouncer.conftest import UNIQUE_NAMES, Pooled
+
+pytestmark = needs_pgbouncer
+
+
+class WrongAnswerError(Exception):
+    """A task got what another's statement found."""
+
+
+async def count_on(engine: AsyncEngine, rounds: int = 25, tasks: int = 8) -> None:
+    """More clients than PgBouncer has connections: each statement may be on another."""
+
+    async def count(task: int) -> None:
+        statement = text(f"SELECT CAST(:number AS integer) * {tasks} + {task}")
+        for number in range(rounds):
+            async with engine.begin() as connection:
+                found = await connection.scalar(statement, {"number": number})
+                if found != number * tasks + task:
+                    raise WrongAnswerError(found)
+
+    failures = await asyncio.gather(*map(count, range(tasks)), return_exceptions=True)
+    for failure in filter(None, failures):
+        raise failure
+
+
+async def count_through(pooled: Pooled, **options: Any) -> None:
+    engine = create_async_engine(pooled.url(), pool_size=8, **options)
+    try:
+        await count_on(engine)
+    finally:
+        await engine.dispose()
+
+
+async def test_with_the_settings(pooled: Pooled) -> None:
+    """Transactions of any number of clients do not meet each other's prepared statements."""
+    await count_through(pooled, **pooled.options)
+    if pooled.app.driver == "asyncpg":
+        await count_through(pooled, connect_args=UNIQUE_NAMES)
+
+
+async def test_without_the_settings(pooled: Pooled) -> None:
+    """A prepared statement is one server connection's, and the next transaction has another.
+
+    There may be one of the same name, another client's: psycopg returns what that one finds.
+    """
+    with pytest.raises((DBAPIError, WrongAnswerError)):
+        await count_through(pooled)
+
+
+async def test_autocommit(pooled: Pooled) -> None:
+    """All messages of a statement go to one connection, in no transaction, too."""
+    engine = create_async_engine(
+        pooled.url(), pool_size=8, isolation_level="AUTOCOMMIT", **pooled.options
+    )
+    try:
+        await count_on(engine)
+    finally:
+        await engine.dispose()
+
+
+async def test_a_setting_of_the_session_is_for_others_too(pooled: Pooled) -> None:
+    """SET goes on on the server's connection, SET LOCAL ends with its transaction."""
+    engine = create_async_engine(pooled.url(), pool_size=1, **pooled.options)
+    other = create_async_engine(pooled.url(), pool_size=1, **pooled.options)
+    show = text("SELECT current_setting('lock_timeout')")
+    try:
+        for set_it, expected in (("SET LOCAL", "0"), ("SET", "1234ms")):
+            async with engine.begin() as connection:
+                await connection.execute(text(f"{set_it} lock_timeout = 1234"))
+            async with other.connect() as connection:
+                assert await connection.scalar(show) == expected
+    finally:
+        await engine.dispose()
+        await other.dispose()
+
+
+async def test_a_startup_parameter_is_refused(pooled: Pooled) -> None:
+    """A setting that is given when a connection is opened: an error that names it."""
+    arguments: dict[str, Any] = (
+        {"server_settings": {"statement_timeout": "1000"}}
+        if pooled.app.driver == "asyncpg"
+        else {"options": "-c statement_timeout=1000"}
+    )
+    engine = create_async_engine(pooled.url(), connect_args=arguments)
+    # Of the driver: SQLAlchemy 2.0 does not translate what asyncpg raises while it connects.
+    with pytest.raises(Exception, match="unsupported startup parameter"):
+        async with engine.connect():
+            pass
+    await engine.dispose()
