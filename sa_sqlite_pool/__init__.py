@@ -6,6 +6,7 @@ from .database import SQLiteDatabase
 from .errors import (
     AwaitableError,
     ClosureError,
+    CommitUnknownError,
     ConfigurationError,
     DamagedDatabaseError,
     DatabaseClosedError,
@@ -73,6 +74,7 @@ __all__ = [
     "CheckpointOutcome",
     "CheckpointsStatistics",
     "ClosureError",
+    "CommitUnknownError",
     "ConfigurationError",
     "ConnectionsStatistics",
     "DamagedDatabaseError",

@@ -14,11 +14,12 @@ from ..errors import ConfigurationError
 from ..sessions.lean import LeanEngine
 from ..turn.slow_waits import SlowWaits
 from .commits import note_commits
+from .connections.server import Server
+from .endings import limit_endings
 from .primary import PrimaryPool
 from .replicas import ReplicaPool
-from .server import Server
-from .statements import follow_statements
-from .turn import take_turn
+from .statements import OPTION, FollowedStatements
+from .turn import take_turns
 
 
 class Writes(enum.Enum):
@@ -52,36 +53,47 @@ class EngineSettings:
     write_timeout: float
     read_timeout: float
     freshness_wait: float
+    statement_timeout: float | None
     slow_waits: SlowWaits
     options: Mapping[str, Any]
     connect_args: Mapping[str, Any]
+
+    def server(self, url: URL, capacity: int, *, is_primary: bool) -> Server:
+        """Return a server, whose connections are told of the limits at once, with no round trip."""
+        limit = self.statement_timeout
+        settings = {} if limit is None else {OPTION: str(max(1, int(limit * 1000)))}
+        return Server(
+            url, capacity, self.connect_args, is_primary=is_primary, settings=settings
+        )
 
 
 def writer_engine(of: EngineSettings) -> AsyncEngine:
     """Return the engine for writes."""
     in_turn = of.writes is Writes.IN_TURN
-    server = Server(of.primary, 1 if in_turn else of.writers, of.connect_args, is_primary=True)
+    server = of.server(of.primary, 1 if in_turn else of.writers, is_primary=True)
     engine = _engine(
         of,
         of.primary,
+        lock_timeout=of.write_timeout,
         poolclass=PrimaryPool,
         servers=(server,),
         pool_timeout=of.write_timeout,
         isolation_level="READ COMMITTED" if in_turn else "SERIALIZABLE",
     )
     if in_turn:
-        event.listen(engine.sync_engine, "begin", take_turn)
+        take_turns(engine.sync_engine)
     note_commits(engine.sync_engine, of.owner)
     return engine
 
 
 def reader_engine(of: EngineSettings) -> AsyncEngine:
     """Return the engine for reads: one snapshot each, and nothing can be written."""
-    replicas = [Server(url, of.readers, of.connect_args, is_primary=False) for url in of.replicas]
-    primary = Server(of.primary, of.readers, of.connect_args, is_primary=True)
+    replicas = [of.server(url, of.readers, is_primary=False) for url in of.replicas]
+    primary = of.server(of.primary, of.readers, is_primary=True)
     engine = _engine(
         of,
         (*of.replicas, of.primary)[0],
+        lock_timeout=None,
         poolclass=ReplicaPool,
         servers=(*replicas, primary),
         pool_timeout=of.read_timeout,
@@ -92,10 +104,14 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
     return engine
 
 
-def _engine(of: EngineSettings, url: URL, **own: Any) -> AsyncEngine:
+def _engine(
+    of: EngineSettings, url: URL, *, lock_timeout: float | None, **own: Any
+) -> AsyncEngine:
     options = {**of.options, "owner": of.owner, "slow_waits": of.slow_waits, **own}
+    options["statement_timeout"] = of.statement_timeout
     engine = LeanEngine.create(url, **options)
-    follow_statements(engine.sync_engine)
+    limit_endings(engine.sync_engine)
+    FollowedStatements(engine.sync_engine, lock_timeout, writes=lock_timeout is not None)
     return engine
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar
 
-from sqlalchemy import Dialect, exc
+from sqlalchemy import Connection, Dialect, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
@@ -18,8 +18,11 @@ from ..turn.observers import WaitFor, observed
 from ..turn.permit import Permit
 from ..turn.slow_waits import SlowWaits, WaitedFor
 from ..turn.whereabouts import caller
-from .drivers import driver_of
-from .server import Server
+from .connections.answers import AnswerLimit
+from .connections.counts import PoolCounts
+from .connections.drivers import Driver, driver_of
+from .connections.server import Server
+from .limits.running import Running
 
 DEFAULT_CONNECTIONS = 4
 
@@ -32,11 +35,14 @@ class ServerPool(Pool):
     :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
+    :param statement_timeout: seconds a statement may run, unless its options say otherwise
+    :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place
     """
 
     timeout_error: ClassVar[type[exc.TimeoutError]]
     waited_for: ClassVar[WaitedFor]
     option: ClassVar[str]
+    only_reads: ClassVar[bool] = False
     _sqla_logger_namespace: ClassVar[str] = "sqlalchemy.pool.impl.ServerPool"
 
     def __init__(
@@ -46,16 +52,21 @@ class ServerPool(Pool):
         timeout: float,
         owner: object,
         slow_waits: SlowWaits,
+        statement_timeout: float | None = None,
+        counts: PoolCounts | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(self._open, **kw)  # type: ignore[arg-type]
         self._engine_creator = creator
-        self._driver = driver_of(kw["dialect"])
+        self.driver: Driver = driver_of(kw["dialect"])
+        self.statement_timeout = statement_timeout
+        self.counts = counts or PoolCounts(only_reads=self.only_reads)
         self.servers = servers
         self._timeout = timeout
         self._owner = owner
         self._slow_waits = slow_waits
         self._permits: dict[ConnectionPoolEntry, Permit] = {}
+        self.running: dict[Permit, Running] = {}
         self._refusal: Callable[[], Exception] | None = None
         self._disposed = False
         self._on_last_return: Callable[[], None] | None = None
@@ -98,13 +109,25 @@ class ServerPool(Pool):
             if self._refusal is not None:  # it may have been set during the wait
                 raise self._refusal()
             record = server.at_rest.pop() if server.at_rest else self._new_record(server)
-            record.get_connection()  # type: ignore[attr-defined]
+            self._permits[record] = permit
+            try:
+                record.get_connection()  # type: ignore[attr-defined]
+                self._assert_not_refused(record)
+            except BaseException:
+                del self._permits[record]
+                raise
         except BaseException:
             server.line.release(permit)
+            self._has_returned()
             raise
-        self._permits[record] = permit
         server.checkouts += 1
         return record
+
+    def _assert_not_refused(self, record: ConnectionPoolEntry) -> None:
+        """Close a connection that was opened while the pool was closed."""
+        if self._refusal is not None:
+            record.close()
+            raise self._refusal()
 
     def _new_record(self, server: Server) -> ConnectionPoolEntry:
         record = new_record(self)
@@ -150,6 +173,7 @@ class ServerPool(Pool):
         permit = self._permits.pop(record, None)
         if permit is None:  # it was returned before
             return
+        self.end_statement(permit)  # it has ended, unless a listener has raised an error
         server = server_of(record)
         try:
             if self._disposed or self._refusal is not None:
@@ -158,8 +182,11 @@ class ServerPool(Pool):
                 server.at_rest.append(record)
         finally:
             server.line.release(permit)
-            if not self._permits and self._on_last_return is not None:
-                self._on_last_return()
+            self._has_returned()
+
+    def _has_returned(self) -> None:
+        if not self._permits and self._on_last_return is not None:
+            self._on_last_return()
 
     def _invalidate(
         self,
@@ -188,6 +215,66 @@ class ServerPool(Pool):
         record = _record_of(proxied)
         return server_of(record) if record in self._permits else None
 
+    def end_statement(self, permit: Permit) -> Running | None:
+        """Stop the timers of the statement that has run under a permit, and return it."""
+        running = self.running.pop(permit, None)
+        if running is not None:
+            running.end()
+        return running
+
+    def name_of_server(self, connection: Connection | None) -> str:
+        """Return the name of a connection's server; of the primary's where that is not known."""
+        server = None if connection is None else self.server_of(connection.connection)
+        return (self.servers[-1] if server is None else server).name
+
+    def connection_of(self, permit: Permit) -> Any:
+        """Return SQLAlchemy's adapted connection that is checked out under a permit, or None."""
+        for record, held in list(self._permits.items()):
+            if held is permit:
+                return record.dbapi_connection
+        return None
+
+    def permits_by_process(self) -> Mapping[int, Permit]:
+        """Return the permits of checkouts, by the processes of the server that work for them."""
+        return {
+            self.driver.process_id(record.dbapi_connection): permit
+            for record, permit in list(self._permits.items())
+            if record.dbapi_connection is not None
+            and not self.driver.is_broken(record.dbapi_connection)
+        }
+
+    @contextlib.contextmanager
+    def another_connection(self) -> Iterator[Any]:
+        """Open a connection beside the pool, to ask its server something. In a greenlet."""
+        assert isinstance(self._dialect, Dialect)
+        server = self.servers[-1]
+        connection = server.connect(self._dialect, self._new_record(server))
+        try:
+            with AnswerLimit(self.driver, connection):
+                yield connection
+        finally:
+            self.driver.drop(connection.driver_connection)
+
+    # -- servers that do not answer -------------------------------------------------------------
+
+    def give_up(
+        self, proxied: PoolProxiedConnection, error: Exception | None, *, silent: bool
+    ) -> None:
+        """Close a connection that is broken; ``silent``: since its server does not answer."""
+        if silent:
+            self.note_silent(proxied.dbapi_connection)
+        self._invalidate(proxied, error)
+
+    def note_silent(self, connection: Any) -> None:
+        """Note that the server of a connection did not answer in time."""
+        for record in [*self._permits, *(r for server in self.servers for r in server.at_rest)]:
+            if record.dbapi_connection is connection:
+                self._server_is_silent(server_of(record))
+                return
+
+    def _server_is_silent(self, server: Server) -> None:
+        """Do what there is to do about a server that does not answer."""
+
     # -- for the owner of the engine ------------------------------------------------------------
 
     def refuse(self, error: Callable[[], Exception]) -> None:
@@ -200,7 +287,9 @@ class ServerPool(Pool):
         """Break the connections that are checked out: their tasks get errors, transactions end."""
         for record in list(self._permits):
             if record.dbapi_connection is not None:
-                self._driver.abort(record.dbapi_connection)
+                self.driver.abort(record.dbapi_connection)
+        for server in self.servers:
+            server.openings.call_off()
 
     async def all_returned(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds until nothing is checked out; return whether it is."""
@@ -213,9 +302,14 @@ class ServerPool(Pool):
     def dispose(self) -> None:
         """Close the connections at rest now, and others when they are returned."""
         self._disposed = True
-        for server in self.servers:
-            while server.at_rest:
-                server.at_rest.pop().close()
+        with contextlib.ExitStack() as together:  # of a frozen server each would take its time
+            resting = [record for server in self.servers for record in server.at_rest]
+            for record in resting:
+                if record.dbapi_connection is not None:
+                    together.enter_context(AnswerLimit(self.driver, record.dbapi_connection))
+            for server in self.servers:
+                while server.at_rest:
+                    server.at_rest.pop().close()
 
     def recreate(self) -> ServerPool:
         self.logger.info("Pool recreating")
@@ -225,6 +319,8 @@ class ServerPool(Pool):
             timeout=self._timeout,
             owner=self._owner,
             slow_waits=self._slow_waits,
+            statement_timeout=self.statement_timeout,
+            counts=self.counts,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,
