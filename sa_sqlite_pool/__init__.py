@@ -63,6 +63,7 @@ from .stats.log import (
     ReaderStatistics,
     WalStatistics,
 )
+from .stats.servers import ServerDatabaseStatistics, ServerStatistics
 
 __all__ = [
     "AsyncConnection",
@@ -102,6 +103,8 @@ __all__ = [
     "SQLitePool",
     "Seen",
     "ServerDatabase",
+    "ServerDatabaseStatistics",
+    "ServerStatistics",
     "SessionEndedError",
     "SnapshotTooOldError",
     "StaleReadError",

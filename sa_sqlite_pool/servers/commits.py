@@ -61,6 +61,8 @@ def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None
             commit(proxied)
     except Exception as error:
         mark_at_commit(error)
+        if not driver.is_broken(connection):
+            pool.counts.rolled_back()
         raise
     except GeneratorExit:  # its loop is gone
         raise

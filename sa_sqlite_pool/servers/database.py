@@ -26,6 +26,7 @@ from ..settings import (
     check_limit,
     check_timeout,
 )
+from ..stats.servers import ServerDatabaseStatistics
 from ..system.life import HURRY_SECONDS, LifeCycle, State
 from ..turn.slow_waits import SlowWaits
 from .engines import EngineSettings, Writes, reader_engine, writer_engine
@@ -33,6 +34,7 @@ from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
+from .statistics import statistics_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -272,6 +274,15 @@ class ServerDatabase(LifeCycle):
         assert_plain(fn)
 
     # -- what there is to see -------------------------------------------------------------------
+
+    def statistics(self) -> ServerDatabaseStatistics:
+        """Return what the database has done so far, and does now, on its servers.
+
+        ``later - earlier`` is what has happened in between. Asks no server, waits for nothing;
+        callable in any thread, also while the event loop is blocked.
+        """
+        self._assert_open()
+        return statistics_of(self._readers, self._writers, self._retries.retried)
 
     def __repr__(self) -> str:
         return f"<ServerDatabase {self._label} {self._status()}>"

@@ -49,7 +49,6 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
             rollback(proxied)
             return
         assert isinstance(pool, ServerPool)
-        pool.counts.rolled_back()
         limit = AnswerLimit(driver, connection)
         try:
             with limit:
@@ -59,8 +58,10 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
                 raise
             # What there was to undo is undone: a server rolls back when a connection is gone. An
             # error here would take the place of the one for which the transaction is given up.
+            pool.counts.lost()
             pool.give_up(proxied, error, silent=limit.passed)
         else:
+            pool.counts.rolled_back()
             if limit.passed:
                 pool.give_up(proxied, None, silent=True)
 

@@ -62,9 +62,7 @@ class EngineSettings:
         """Return a server, whose connections are told of the limits at once, with no round trip."""
         limit = self.statement_timeout
         settings = {} if limit is None else {OPTION: str(max(1, int(limit * 1000)))}
-        return Server(
-            url, capacity, self.connect_args, is_primary=is_primary, settings=settings
-        )
+        return Server(url, capacity, self.connect_args, is_primary=is_primary, settings=settings)
 
 
 def writer_engine(of: EngineSettings) -> AsyncEngine:
@@ -104,9 +102,7 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
     return engine
 
 
-def _engine(
-    of: EngineSettings, url: URL, *, lock_timeout: float | None, **own: Any
-) -> AsyncEngine:
+def _engine(of: EngineSettings, url: URL, *, lock_timeout: float | None, **own: Any) -> AsyncEngine:
     options = {**of.options, "owner": of.owner, "slow_waits": of.slow_waits, **own}
     options["statement_timeout"] = of.statement_timeout
     engine = LeanEngine.create(url, **options)

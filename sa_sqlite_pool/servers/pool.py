@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Dialect, exc
+from sqlalchemy import Connection, Dialect, event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
@@ -70,6 +70,8 @@ class ServerPool(Pool):
         self._refusal: Callable[[], Exception] | None = None
         self._disposed = False
         self._on_last_return: Callable[[], None] | None = None
+        if "_dispatch" not in kw:  # else it is of a pool that this one takes the place of
+            event.listen(self, "invalidate", _count_thrown_away)
 
     def __repr__(self) -> str:
         names = ", ".join(server.name for server in self.servers)
@@ -334,6 +336,10 @@ class ServerPool(Pool):
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the subclass."""
         return {}
+
+
+def _count_thrown_away(_connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
+    server_of(record).thrown_away += 1
 
 
 _SERVER = "sa_sqlite_pool_server"

@@ -16,10 +16,10 @@ from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..turn.slow_waits import WaitedFor
 from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .connections.drivers import Driver
-from .pool import ServerPool, server_of
 from .connections.positions import position_of_commit, position_of_reads
 from .connections.probing import Probes
 from .connections.server import Server
+from .pool import ServerPool, server_of
 
 SECONDS_BETWEEN_QUESTIONS = 0.002
 """How long a read waits before it asks a replica again how far it is."""

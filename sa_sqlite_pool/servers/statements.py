@@ -87,6 +87,8 @@ class FollowedStatements:
             running = pool.end_statement(permit)
         if running is not None:
             pool.counts.failed(running.sql)
+        if context.is_disconnect and connection is not None and connection.in_transaction():
+            pool.counts.lost()
         name = pool.name_of_server(None if permit is None else connection)
         error = explained(context, name, running, writes=self._writes)
         if running is not None and running.changed and not context.is_disconnect:

@@ -66,15 +66,6 @@ class PoolCounts:
         """Count a transaction that has ended with its connection."""
         self._all.lost += 1
 
-    def thrown_away(self) -> None:
-        """Count a connection that SQLAlchemy has given up."""
-        self._all.thrown_away += 1
-
-    @property
-    def connections_thrown_away(self) -> int:
-        """The number of connections that SQLAlchemy has given up."""
-        return self._all.thrown_away
-
     def statements(self) -> StatementsStatistics:
         """Return the statements. In any thread."""
         return self._engine.statements()

@@ -28,7 +28,7 @@ class Driver(Protocol):
         :param settings: parameters of the server for the whole connection
         """
 
-    def connect(self) -> Callable[..., Awaitable[Any]]:
+    def connect(self, dialect: Dialect) -> Callable[..., Awaitable[Any]]:
         """Return the function that opens a connection of the driver's own."""
 
     def value(self, connection: Any, sql: str) -> Any:
@@ -67,10 +67,9 @@ class Asyncpg:
         given = named.get("server_settings") or {}
         return {"timeout": CONNECT_SECONDS, **named, "server_settings": {**own, **given}}
 
-    def connect(self) -> Callable[..., Awaitable[Any]]:
-        import asyncpg  # noqa: PLC0415
-
-        connect: Callable[..., Awaitable[Any]] = asyncpg.connect
+    def connect(self, dialect: Dialect) -> Callable[..., Awaitable[Any]]:
+        dbapi: Any = dialect.loaded_dbapi
+        connect: Callable[..., Awaitable[Any]] = dbapi.asyncpg.connect
         return connect
 
     def value(self, connection: Any, sql: str) -> Any:
@@ -120,7 +119,7 @@ class Psycopg:
             return {**own, **named, "options": " ".join(filter(None, words))}
         return {**own, **named}
 
-    def connect(self) -> Callable[..., Awaitable[Any]]:
+    def connect(self, dialect: Dialect) -> Callable[..., Awaitable[Any]]:
         from .psycopg import PromptConnection  # noqa: PLC0415
 
         return PromptConnection.connect

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, final
 
 import psycopg
-from psycopg import AsyncConnection, capabilities
+from psycopg import AsyncConnection, AsyncServerCursor, capabilities
 
 from ...system.waiting import done_in_time
 from .answers import SECONDS_TO_ANSWER
@@ -30,8 +30,13 @@ class PromptConnection(AsyncConnection[Any]):
     """
 
     silent = False
+    server_cursor_factory: Any
     _waiting: asyncio.Task[Any] | None = None
     _limit: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.server_cursor_factory = PromptServerCursor
 
     async def wait(self, *arguments: Any, **options: Any) -> Any:
         self._waiting = asyncio.current_task()
@@ -72,6 +77,27 @@ class PromptConnection(AsyncConnection[Any]):
     def _give_up(self) -> None:
         self.silent = True
         shut_down(self)
+
+
+@final
+class PromptServerCursor(AsyncServerCursor[Any]):
+    """A cursor on the server, whose end takes a moment at most; it needs none of a connection."""
+
+    def __del__(self, *_: Any) -> None:
+        if not self._conn.closed:
+            super().__del__()
+
+    async def close(self) -> None:
+        connection: Any = self._conn
+        loop = asyncio.get_running_loop()
+        limit = loop.call_later(SECONDS_TO_ANSWER, connection._give_up)
+        try:
+            await super().close()
+        except psycopg.Error:
+            if not connection.silent:
+                raise
+        finally:
+            limit.cancel()
 
 
 def shut_down(connection: AsyncConnection[Any]) -> None:

@@ -52,6 +52,8 @@ class Server:
         self.failure: BaseException | None = None
         self.opened = 0
         self.checkouts = 0
+        self.thrown_away = 0
+        self.times_down = 0
         self._connect_args = connect_args
         self._settings = settings or {}
         self._arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
@@ -102,19 +104,23 @@ class Server:
             if connection is not None:
                 break
         else:
-            connect = named.get("async_creator_fn") or driver.connect()
+            connect = named.get("async_creator_fn") or driver.connect(dialect)
             named["async_creator_fn"] = partial(self.openings.open, driver, connect)
             connection = self._connect(dialect, positional, named)
         self.opened += 1
+        if self.is_primary:
+            self.note_up()
         return connection
 
     def _connect(self, dialect: Dialect, positional: Sequence[Any], named: dict[str, Any]) -> Any:
         dbapi: Any = dialect.loaded_dbapi
         try:
             return dialect.connect(*positional, **named)
-        except dbapi.Error:
+        except dbapi.Error as error:
+            self._has_failed(error)
             raise
         except Exception as error:
+            self._has_failed(error)
             state = getattr(error, "sqlstate", None)
             if isinstance(error, asyncio.TimeoutError):
                 said = "it did not answer in time"
@@ -127,6 +133,10 @@ class Server:
             raised.sqlstate = state
             raise raised from error
 
+    def _has_failed(self, error: Exception) -> None:
+        if self.is_primary:  # of a replica its pool decides
+            self.note_down(error)
+
     def note_position(self, position: Position) -> None:
         """Note that reads of the server see all up to ``position``."""
         self.shows = max(self.shows, position)
@@ -138,6 +148,7 @@ class Server:
         if self.down_since is not None:
             return False
         self.down_since = self._clock()
+        self.times_down += 1
         return True
 
     def note_up(self) -> None:

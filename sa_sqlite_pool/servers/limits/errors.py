@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from ...errors import CommitUnknownError, ForbiddenWriteError, StatementTimeout, WriteTimeout
+from ...errors import CommitUnknownError, ForbiddenWriteError, WriteTimeout
 from ...postgresql.sqlstate import (
     DEADLOCK_DETECTED,
     QUERY_CANCELED,
@@ -54,8 +54,15 @@ def explained(
         return _commit_unknown(server, error)
     if running is not None and running.was_given_up:
         return running.took_too_long(server, "the server did not answer, and its connection is")
-    if context.is_disconnect:
-        return None
+    return None if context.is_disconnect else _by_state(context, server, running, writes=writes)
+
+
+def _by_state(
+    context: ExceptionContext, server: str, running: Running | None, *, writes: bool
+) -> BaseException | None:
+    error = context.sqlalchemy_exception
+    assert isinstance(error, DBAPIError)
+    state = sqlstate_of(error)
     if state == READ_ONLY_TRANSACTION:
         return _forbidden(context, server, error, writes=writes)
     if state == QUERY_CANCELED and running is not None:
