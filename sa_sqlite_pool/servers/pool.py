@@ -107,29 +107,26 @@ class ServerPool(Pool):
         return self._connected(server, permit)
 
     def _connected(self, server: Server, permit: Permit) -> ConnectionPoolEntry:
+        record = None
         try:
             if self._refusal is not None:  # it may have been set during the wait
                 raise self._refusal()
             record = server.at_rest.pop() if server.at_rest else self._new_record(server)
             self._permits[record] = permit
-            try:
-                record.get_connection()  # type: ignore[attr-defined]
-                self._assert_not_refused(record)
-            except BaseException:
+            record.get_connection()  # type: ignore[attr-defined]
+            if self._refusal is not None:  # the pool was closed meanwhile
+                record.close()
+                raise self._refusal()
+        except BaseException as error:
+            if record is not None:
                 del self._permits[record]
-                raise
-        except BaseException:
             server.line.release(permit)
             self._has_returned()
+            if self._refusal is not None and isinstance(error, Exception):
+                raise self._refusal() from error
             raise
         server.checkouts += 1
         return record
-
-    def _assert_not_refused(self, record: ConnectionPoolEntry) -> None:
-        """Close a connection that was opened while the pool was closed."""
-        if self._refusal is not None:
-            record.close()
-            raise self._refusal()
 
     def _new_record(self, server: Server) -> ConnectionPoolEntry:
         record = new_record(self)
