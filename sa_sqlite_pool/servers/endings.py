@@ -49,6 +49,7 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
             rollback(proxied)
             return
         assert isinstance(pool, ServerPool)
+        is_lent = pool.has_lent(proxied)
         limit = AnswerLimit(driver, connection)
         try:
             with limit:
@@ -61,7 +62,8 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
             pool.counts.lost()
             pool.give_up(proxied, error, silent=limit.passed)
         else:
-            pool.counts.rolled_back()
+            if is_lent:
+                pool.counts.rolled_back()
             if limit.passed:
                 pool.give_up(proxied, None, silent=True)
 

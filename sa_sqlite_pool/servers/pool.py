@@ -209,6 +209,11 @@ class ServerPool(Pool):
         """Return the permit under which a connection is checked out."""
         return self._permits.get(_record_of(proxied))
 
+    def has_lent(self, proxied: PoolProxiedConnection) -> bool:
+        """Return whether a connection is checked out, and not just being set up by SQLAlchemy."""
+        record = _record_of(proxied)
+        return record in self._permits and record.in_use
+
     def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
         """Return the server of a connection that is checked out."""
         record = _record_of(proxied)

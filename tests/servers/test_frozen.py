@@ -130,7 +130,7 @@ async def test_a_cancellation_ends_every_block(app: App, state: Any) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 async def test_a_time_out_ends_a_turn(app: App, state: Any) -> None:
-    """With the turn, too: wait_for() around db.write() raises TimeoutError, and the turn is free."""
+    """With the turn, too: wait_for() around db.write() raises TimeoutError, and frees it."""
     async with app.open(replicas=[]) as db:
         await create_accounts(db)
         async with nothing_left(db):
