@@ -45,10 +45,10 @@ async def test_the_application_s_own_settings_stay(app: App) -> None:
         "asyncpg": {"server_settings": {"work_mem": "5MB"}},
         "psycopg": {"options": "-c work_mem=5MB"},
     }
-    async with app.open(statement_timeout=3, connect_args=own[app.driver]) as db:
-        async with db.read() as session:
-            assert await session.scalar(SHOW) == "3s"
-            assert await session.scalar(text("SHOW work_mem")) == "5MB"
+    db = app.open(statement_timeout=3, connect_args=own[app.driver])
+    async with db, db.read() as session:
+        assert await session.scalar(SHOW) == "3s"
+        assert await session.scalar(text("SHOW work_mem")) == "5MB"
 
 
 @pytest.mark.parametrize("name", ["db.write()", "db.read()", "the writer engine"])
@@ -82,10 +82,11 @@ async def test_a_limit_of_one_statement_in_autocommit(app: App) -> None:
 
 async def test_a_limit_of_an_engine(app: App) -> None:
     """As an option of an engine it counts for all of its statements."""
-    async with app.open(replicas=[]) as db:
-        async with db.reader_engine.execution_options(statement_timeout=7).connect() as connection:
-            for _ in range(2):
-                assert await connection.scalar(SHOW) == "7s"
+    db = app.open(replicas=[])
+    engine = db.reader_engine.execution_options(statement_timeout=7)
+    async with db, engine.connect() as connection:
+        for _ in range(2):
+            assert await connection.scalar(SHOW) == "7s"
 
 
 async def test_a_wrong_option(app: App) -> None:

@@ -19,7 +19,7 @@ from tests.servers.test_frozen import ONE, at_once
 
 
 async def test_what_is_counted(app: App) -> None:
-    """Statements, transactions, checkouts and waits, each where it was; a difference counts anew."""
+    """Statements, transactions, checkouts and waits, each where it was, in a difference of two."""
     async with app.open() as db:
         await create_accounts(db)
         before = db.statistics()
