@@ -6,6 +6,7 @@ from .database import SQLiteDatabase
 from .errors import (
     AwaitableError,
     ClosureError,
+    CommitUnknownError,
     ConfigurationError,
     DamagedDatabaseError,
     DatabaseClosedError,
@@ -62,6 +63,7 @@ from .stats.log import (
     ReaderStatistics,
     WalStatistics,
 )
+from .stats.servers import ServerDatabaseStatistics, ServerStatistics
 
 __all__ = [
     "AsyncConnection",
@@ -73,6 +75,7 @@ __all__ = [
     "CheckpointOutcome",
     "CheckpointsStatistics",
     "ClosureError",
+    "CommitUnknownError",
     "ConfigurationError",
     "ConnectionsStatistics",
     "DamagedDatabaseError",
@@ -100,6 +103,8 @@ __all__ = [
     "SQLitePool",
     "Seen",
     "ServerDatabase",
+    "ServerDatabaseStatistics",
+    "ServerStatistics",
     "SessionEndedError",
     "SnapshotTooOldError",
     "StaleReadError",

@@ -20,6 +20,7 @@ from sqlalchemy.orm.exc import StaleDataError
 __all__ = [
     "AwaitableError",
     "ClosureError",
+    "CommitUnknownError",
     "ConfigurationError",
     "DamagedDatabaseError",
     "DatabaseClosedError",
@@ -110,6 +111,26 @@ class StatementTimeout(exc.TimeoutError):
     Nothing of the statement is kept. SQLite rolls back the whole transaction if the statement was
     writing; later statements are then refused until ``rollback()``.
     """
+
+
+class CommitUnknownError(exc.OperationalError):
+    """The connection to a server has ended before the answer to COMMIT came.
+
+    It is not known whether the transaction is committed. ``orig`` is the error of the driver.
+    """
+
+    code = ""  # no link to SQLAlchemy's explanation, which is of other errors
+
+    def __init__(self, message: str, orig: BaseException | None = None) -> None:
+        orig = ConnectionError("the connection has ended") if orig is None else orig
+        exc.StatementError.__init__(self, message, None, None, orig)
+        self.connection_invalidated = True
+
+    def _message(self) -> str:
+        return f"{super()._message()} ({self.orig})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.orig), {"detail": self.detail}
 
 
 class TurnAlreadyHeldError(exc.InvalidRequestError):

@@ -122,7 +122,12 @@ class FreshBlock(AbstractAsyncContextManager[Seen, None]):
         self._before = _seen.set({**_seen.get(), self._owner: self._seen})
         return self._seen
 
-    async def __aexit__(self, *_error: object) -> None:
+    async def __aexit__(
+        self, _type: object, error: BaseException | None, _traceback: object
+    ) -> None:
         assert self._before is not None
         _seen.reset(self._before)
-        await self._seen.settle()
+        if error is None or isinstance(error, Exception):
+            await self._seen.settle()
+        elif self._seen.read_from:  # cancelled: to ask the servers would take its time
+            self._seen.note_position(BEYOND_ALL, dict(self._seen.read_from))

@@ -70,6 +70,14 @@ class App:
         """Execute SQL in a connection of its own, by default on the primary."""
         return (server or self.cluster.primary).sql(sql, self.database)
 
+    async def someone_waits_for(self, lock: str, server: PostgreSQL | None = None) -> None:
+        """Wait until a process of the database waits for a lock of the type ``lock``."""
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            f"AND wait_event_type = 'Lock' AND wait_event = '{lock}'"
+        )
+        await until(lambda: self.sql(waiting, server) != "0")
+
     def open(self, **options: Any) -> ServerDatabase:
         """Return a :class:`ServerDatabase` over the primary and the replicas."""
         options.setdefault("replicas", self.replica_urls)

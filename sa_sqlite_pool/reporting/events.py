@@ -341,6 +341,16 @@ class ReplicaUp(Event):
     server: str
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class CommitCancelled(Event):
+    """A COMMIT was cancelled before its answer had come: its outcome is not known."""
+
+    name = "commit_cancelled"
+
+    server: str
+
+
 EVENTS: tuple[type[Event], ...] = (
     IdleTransaction,
     SlowWait,
@@ -365,5 +375,6 @@ EVENTS: tuple[type[Event], ...] = (
     StatisticsFailed,
     ReplicaDown,
     ReplicaUp,
+    CommitCancelled,
 )
 """All of them, in the order of ``docs/logging.md``."""

@@ -1,16 +1,24 @@
-"""Note where commits are in the primary's log, for the ``fresh()`` block around the task."""
+"""COMMIT: what is known of its outcome, and where it is in the primary's log.
+
+The position is noted for the ``fresh()`` block around the task.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from sqlalchemy import Dialect, Engine
+from sqlalchemy import Engine
 
-from ..freshness import BEYOND_ALL, seen_by
-from .drivers import Driver, driver_of
+from ..freshness import BEYOND_ALL, Seen, seen_by
+from ..reporting.events import CommitCancelled, log
+from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
+from .connections.drivers import Driver, driver_of
+from .connections.positions import position_of_commit
+from .connections.server import PRIMARY
+from .endings import replace
+from .limits.errors import mark_at_commit
 from .pool import ServerPool
-from .positions import position_of_commit
-from .server import PRIMARY
 
 
 def note_commits(engine: Engine, owner: object) -> None:
@@ -23,8 +31,16 @@ def note_commits(engine: Engine, owner: object) -> None:
     commit, rollback = dialect.do_commit, dialect.do_rollback
 
     def do_commit(proxied: Any) -> None:
-        commit(proxied)
-        _note_commit(driver, owner, engine, proxied)
+        pool, seen = engine.pool, seen_by(owner)
+        assert isinstance(pool, ServerPool)
+        try:
+            _commit(pool, driver, commit, proxied)
+        except BaseException:
+            if seen is not None:
+                seen.note_position(BEYOND_ALL, {})  # it may be committed
+            raise
+        if seen is not None:
+            _note_commit(pool, driver, seen, proxied)
 
     def do_rollback(proxied: Any) -> None:
         try:
@@ -33,26 +49,49 @@ def note_commits(engine: Engine, owner: object) -> None:
             if (seen := seen_by(owner)) is not None:
                 seen.note_read(PRIMARY)  # what it has read there
 
-    _replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
+    replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
 
 
-def _note_commit(driver: Driver, owner: object, engine: Engine, proxied: Any) -> None:
-    seen = seen_by(owner)
-    if seen is None:
+def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None:
+    connection = proxied.dbapi_connection
+    if not driver.in_transaction(connection):
+        commit(proxied)
         return
-    covered = dict(seen.read_from)
+    began, limit = time.monotonic(), pool.statement_timeout
     try:
-        position = position_of_commit(driver, proxied.dbapi_connection)
-    except Exception:  # it is committed all the same: to raise here would say that it is not
+        with AnswerLimit(driver, connection, None if limit is None else limit + SECONDS_TO_ANSWER):
+            commit(proxied)
+    except Exception as error:
+        mark_at_commit(error)
+        if not driver.is_broken(connection):
+            pool.counts.rolled_back()
+        raise
+    except GeneratorExit:  # its loop is gone
+        raise
+    except BaseException:
+        server = pool.servers[-1].name
+        log(
+            CommitCancelled(database=server, server=server),
+            "a COMMIT on %s was cancelled before its answer had come: it is not known whether it "
+            "is committed; look for what was written before it is written again",
+            server,
+        )
+        raise
+    pool.counts.committed(time.monotonic() - began)
+
+
+def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> None:
+    covered, connection = dict(seen.read_from), proxied.dbapi_connection
+    limit = AnswerLimit(driver, connection)
+    try:
+        with limit:
+            position = position_of_commit(driver, connection)
+    except Exception as error:  # it is committed all the same: to raise would say that it is not
         position = BEYOND_ALL
-        proxied.invalidate()
+        pool.give_up(proxied, error, silent=limit.passed)
+    except BaseException:
+        seen.note_position(BEYOND_ALL, covered)
+        raise
     else:
-        pool = engine.pool
-        assert isinstance(pool, ServerPool)
         pool.servers[-1].note_position(position)
     seen.note_position(position, covered)
-
-
-def _replace(dialect: Dialect, **methods: Any) -> None:
-    for name, method in methods.items():
-        setattr(dialect, name, method)

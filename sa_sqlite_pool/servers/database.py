@@ -26,6 +26,7 @@ from ..settings import (
     check_limit,
     check_timeout,
 )
+from ..stats.servers import ServerDatabaseStatistics
 from ..system.life import HURRY_SECONDS, LifeCycle, State
 from ..turn.waits import WaitWatch
 from .engines import EngineSettings, Writes, reader_engine, writer_engine
@@ -33,6 +34,7 @@ from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
+from .statistics import statistics_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +74,9 @@ class ServerDatabase(LifeCycle):
     :param read_timeout: seconds to wait for a connection that reads
     :param freshness_wait: seconds a read in a :meth:`fresh` block waits for a replica to catch up,
         before it goes to the primary
+    :param statement_timeout: seconds a statement may run before the server stops it, and
+        :class:`~sa_sqlite_pool.StatementTimeout` is raised; None for no limit. The execution option
+        of that name is the limit of one statement
     :param attempts: how often :meth:`run_write` runs a function at most
     :param slow_wait_warning: seconds a task may wait for the turn or a connection before the
         logger ``sa_sqlite_pool`` names it, its line, and what was in the way; None for never
@@ -94,6 +99,7 @@ class ServerDatabase(LifeCycle):
         write_timeout: float = DEFAULT_TIMEOUT,
         read_timeout: float = DEFAULT_TIMEOUT,
         freshness_wait: float = DEFAULT_FRESHNESS_WAIT,
+        statement_timeout: float | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
@@ -121,6 +127,7 @@ class ServerDatabase(LifeCycle):
             write_timeout=check_timeout("write_timeout", write_timeout),
             read_timeout=check_timeout("read_timeout", read_timeout),
             freshness_wait=check_timeout("freshness_wait", freshness_wait),
+            statement_timeout=check_limit("statement_timeout", statement_timeout),
             wait_watch=WaitWatch(check_limit("slow_wait_warning", slow_wait_warning)),
             options=engine_options,
             connect_args=dict(connect_args or {}),
@@ -160,6 +167,7 @@ class ServerDatabase(LifeCycle):
             for pool in pools:
                 pool.abort()
         await asyncio.gather(*(pool.all_returned(HURRY_SECONDS) for pool in pools))
+        await self._readers.stopped()
 
     async def _dispose_engines(self) -> None:
         for engine in (self.reader_engine, self.writer_engine):
@@ -266,6 +274,15 @@ class ServerDatabase(LifeCycle):
         assert_plain(fn)
 
     # -- what there is to see -------------------------------------------------------------------
+
+    def statistics(self) -> ServerDatabaseStatistics:
+        """Return what the database has done so far, and does now, on its servers.
+
+        ``later - earlier`` is what has happened in between. Asks no server, waits for nothing;
+        callable in any thread, also while the event loop is blocked.
+        """
+        self._assert_open()
+        return statistics_of(self._readers, self._writers, self._retries.retried)
 
     def __repr__(self) -> str:
         return f"<ServerDatabase {self._label} {self._status()}>"

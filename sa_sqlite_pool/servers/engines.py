@@ -14,10 +14,11 @@ from ..errors import ConfigurationError
 from ..sessions.lean import LeanEngine
 from ..turn.waits import WaitWatch
 from .commits import note_commits
+from .connections.server import Server
+from .endings import limit_endings
 from .primary import PrimaryPool
 from .replicas import ReplicaPool
-from .server import Server
-from .statements import follow_statements
+from .statements import OPTION, FollowedStatements
 from .turn import take_turns
 
 
@@ -52,18 +53,26 @@ class EngineSettings:
     write_timeout: float
     read_timeout: float
     freshness_wait: float
+    statement_timeout: float | None
     wait_watch: WaitWatch
     options: Mapping[str, Any]
     connect_args: Mapping[str, Any]
+
+    def server(self, url: URL, capacity: int, *, is_primary: bool) -> Server:
+        """Return a server, whose connections are told of the limits at once, with no round trip."""
+        limit = self.statement_timeout
+        settings = {} if limit is None else {OPTION: str(max(1, int(limit * 1000)))}
+        return Server(url, capacity, self.connect_args, is_primary=is_primary, settings=settings)
 
 
 def writer_engine(of: EngineSettings) -> AsyncEngine:
     """Return the engine for writes."""
     in_turn = of.writes is Writes.IN_TURN
-    server = Server(of.primary, 1 if in_turn else of.writers, of.connect_args, is_primary=True)
+    server = of.server(of.primary, 1 if in_turn else of.writers, is_primary=True)
     engine = _engine(
         of,
         of.primary,
+        lock_timeout=of.write_timeout,
         poolclass=PrimaryPool,
         servers=(server,),
         pool_timeout=of.write_timeout,
@@ -77,11 +86,12 @@ def writer_engine(of: EngineSettings) -> AsyncEngine:
 
 def reader_engine(of: EngineSettings) -> AsyncEngine:
     """Return the engine for reads: one snapshot each, and nothing can be written."""
-    replicas = [Server(url, of.readers, of.connect_args, is_primary=False) for url in of.replicas]
-    primary = Server(of.primary, of.readers, of.connect_args, is_primary=True)
+    replicas = [of.server(url, of.readers, is_primary=False) for url in of.replicas]
+    primary = of.server(of.primary, of.readers, is_primary=True)
     engine = _engine(
         of,
         (*of.replicas, of.primary)[0],
+        lock_timeout=None,
         poolclass=ReplicaPool,
         servers=(*replicas, primary),
         pool_timeout=of.read_timeout,
@@ -92,10 +102,12 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
     return engine
 
 
-def _engine(of: EngineSettings, url: URL, **own: Any) -> AsyncEngine:
+def _engine(of: EngineSettings, url: URL, *, lock_timeout: float | None, **own: Any) -> AsyncEngine:
     options = {**of.options, "owner": of.owner, "wait_watch": of.wait_watch, **own}
+    options["statement_timeout"] = of.statement_timeout
     engine = LeanEngine.create(url, **options)
-    follow_statements(engine.sync_engine)
+    limit_endings(engine.sync_engine)
+    FollowedStatements(engine.sync_engine, lock_timeout, writes=lock_timeout is not None)
     return engine
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar
 
-from sqlalchemy import Dialect, exc
+from sqlalchemy import Connection, Dialect, event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
@@ -16,8 +16,11 @@ from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
-from .drivers import driver_of
-from .server import Server
+from .connections.answers import AnswerLimit
+from .connections.counts import PoolCounts
+from .connections.drivers import Driver, driver_of
+from .connections.server import Server
+from .limits.running import Running
 
 DEFAULT_CONNECTIONS = 4
 
@@ -30,11 +33,14 @@ class ServerPool(Pool):
     :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
+    :param statement_timeout: seconds a statement may run, unless its options say otherwise
+    :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place
     """
 
     timeout_error: ClassVar[type[exc.TimeoutError]]
     waited_for: ClassVar[WaitedFor]
     option: ClassVar[str]
+    only_reads: ClassVar[bool] = False
     _sqla_logger_namespace: ClassVar[str] = "sqlalchemy.pool.impl.ServerPool"
 
     def __init__(
@@ -44,19 +50,26 @@ class ServerPool(Pool):
         timeout: float,
         owner: object,
         wait_watch: WaitWatch,
+        statement_timeout: float | None = None,
+        counts: PoolCounts | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(self._open, **kw)  # type: ignore[arg-type]
         self._engine_creator = creator
-        self._driver = driver_of(kw["dialect"])
+        self.driver: Driver = driver_of(kw["dialect"])
+        self.statement_timeout = statement_timeout
+        self.counts = counts or PoolCounts(only_reads=self.only_reads)
         self.servers = servers
         self._timeout = timeout
         self._owner = owner
         self._wait_watch = wait_watch
         self._permits: dict[ConnectionPoolEntry, Permit] = {}
+        self.running: dict[Permit, Running] = {}
         self._refusal: Callable[[], Exception] | None = None
         self._disposed = False
         self._on_last_return: Callable[[], None] | None = None
+        if "_dispatch" not in kw:  # else it is of a pool that this one takes the place of
+            event.listen(self, "invalidate", _count_thrown_away)
 
     def __repr__(self) -> str:
         names = ", ".join(server.name for server in self.servers)
@@ -92,15 +105,24 @@ class ServerPool(Pool):
         return self._connected(server, permit)
 
     def _connected(self, server: Server, permit: Permit) -> ConnectionPoolEntry:
+        record = None
         try:
             if self._refusal is not None:  # it may have been set during the wait
                 raise self._refusal()
             record = self._at_rest(server) or self._new_record(server)
+            self._permits[record] = permit
             record.get_connection()  # type: ignore[attr-defined]
-        except BaseException:
+            if self._refusal is not None:  # the pool was closed meanwhile
+                record.close()
+                raise self._refusal()
+        except BaseException as error:
+            if record is not None:
+                del self._permits[record]
             server.line.release(permit)
+            self._has_returned()
+            if self._refusal is not None and isinstance(error, Exception):
+                raise self._refusal() from error
             raise
-        self._permits[record] = permit
         server.checkouts += 1
         return record
 
@@ -109,7 +131,7 @@ class ServerPool(Pool):
         while server.at_rest:
             record = server.at_rest.pop()
             connection = record.dbapi_connection
-            if connection is None or not self._driver.is_broken(connection):
+            if connection is None or not self.driver.is_broken(connection):
                 return record
             server.forget_position()  # it may have restarted
             record.invalidate()
@@ -147,6 +169,7 @@ class ServerPool(Pool):
         permit = self._permits.pop(record, None)
         if permit is None:  # it was returned before
             return
+        self.end_statement(permit)  # it has ended, unless a listener has raised an error
         server = server_of(record)
         try:
             if self._disposed or self._refusal is not None:
@@ -155,8 +178,11 @@ class ServerPool(Pool):
                 server.at_rest.append(record)
         finally:
             server.line.release(permit)
-            if not self._permits and self._on_last_return is not None:
-                self._on_last_return()
+            self._has_returned()
+
+    def _has_returned(self) -> None:
+        if not self._permits and self._on_last_return is not None:
+            self._on_last_return()
 
     def _invalidate(
         self,
@@ -180,10 +206,75 @@ class ServerPool(Pool):
         """Return the permit under which a connection is checked out."""
         return self._permits.get(_record_of(proxied))
 
+    def has_lent(self, proxied: PoolProxiedConnection) -> bool:
+        """Return whether a connection is checked out, and not just being set up by SQLAlchemy."""
+        record = _record_of(proxied)
+        return record in self._permits and record.in_use
+
     def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
         """Return the server of a connection that is checked out."""
         record = _record_of(proxied)
         return server_of(record) if record in self._permits else None
+
+    def end_statement(self, permit: Permit) -> Running | None:
+        """Stop the timers of the statement that has run under a permit, and return it."""
+        running = self.running.pop(permit, None)
+        if running is not None:
+            running.end()
+        return running
+
+    def name_of_server(self, connection: Connection | None) -> str:
+        """Return the name of a connection's server; of the primary's where that is not known."""
+        server = None if connection is None else self.server_of(connection.connection)
+        return (self.servers[-1] if server is None else server).name
+
+    def connection_of(self, permit: Permit) -> Any:
+        """Return SQLAlchemy's adapted connection that is checked out under a permit, or None."""
+        for record, held in list(self._permits.items()):
+            if held is permit:
+                return record.dbapi_connection
+        return None
+
+    def permits_by_process(self) -> Mapping[int, Permit]:
+        """Return the permits of checkouts, by the processes of the server that work for them."""
+        return {
+            self.driver.process_id(record.dbapi_connection): permit
+            for record, permit in list(self._permits.items())
+            if record.dbapi_connection is not None
+            and not self.driver.is_broken(record.dbapi_connection)
+        }
+
+    @contextlib.contextmanager
+    def another_connection(self) -> Iterator[Any]:
+        """Open a connection beside the pool, to ask its server something. In a greenlet."""
+        assert isinstance(self._dialect, Dialect)
+        server = self.servers[-1]
+        connection = server.connect(self._dialect, self._new_record(server))
+        try:
+            with AnswerLimit(self.driver, connection):
+                yield connection
+        finally:
+            self.driver.drop(connection.driver_connection)
+
+    # -- servers that do not answer -------------------------------------------------------------
+
+    def give_up(
+        self, proxied: PoolProxiedConnection, error: Exception | None, *, silent: bool
+    ) -> None:
+        """Close a connection that is broken; ``silent``: since its server does not answer."""
+        if silent:
+            self.note_silent(proxied.dbapi_connection)
+        self._invalidate(proxied, error)
+
+    def note_silent(self, connection: Any) -> None:
+        """Note that the server of a connection did not answer in time."""
+        for record in [*self._permits, *(r for server in self.servers for r in server.at_rest)]:
+            if record.dbapi_connection is connection:
+                self._server_is_silent(server_of(record))
+                return
+
+    def _server_is_silent(self, server: Server) -> None:
+        """Do what there is to do about a server that does not answer."""
 
     # -- for the owner of the engine ------------------------------------------------------------
 
@@ -197,7 +288,9 @@ class ServerPool(Pool):
         """Break the connections that are checked out: their tasks get errors, transactions end."""
         for record in list(self._permits):
             if record.dbapi_connection is not None:
-                self._driver.abort(record.dbapi_connection)
+                self.driver.abort(record.dbapi_connection)
+        for server in self.servers:
+            server.openings.call_off()
 
     async def all_returned(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds until nothing is checked out; return whether it is."""
@@ -212,8 +305,14 @@ class ServerPool(Pool):
         self._disposed = True
         for server in self.servers:
             server.forget_position()
-            while server.at_rest:
-                server.at_rest.pop().close()
+        with contextlib.ExitStack() as together:  # of a frozen server each would take its time
+            resting = [record for server in self.servers for record in server.at_rest]
+            for record in resting:
+                if record.dbapi_connection is not None:
+                    together.enter_context(AnswerLimit(self.driver, record.dbapi_connection))
+            for server in self.servers:
+                while server.at_rest:
+                    server.at_rest.pop().close()
 
     def recreate(self) -> ServerPool:
         return type(self)(
@@ -222,6 +321,8 @@ class ServerPool(Pool):
             timeout=self._timeout,
             owner=self._owner,
             wait_watch=self._wait_watch,
+            statement_timeout=self.statement_timeout,
+            counts=self.counts,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,
@@ -235,6 +336,10 @@ class ServerPool(Pool):
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the subclass."""
         return {}
+
+
+def _count_thrown_away(_connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
+    server_of(record).thrown_away += 1
 
 
 _SERVER = "sa_sqlite_pool_server"

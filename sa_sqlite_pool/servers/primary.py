@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import exc
@@ -11,8 +12,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..freshness import seen_by
 from ..turn.waits import WaitedFor
+from .connections.answers import AnswerLimit
+from .connections.server import PRIMARY, Server
 from .pool import ServerPool
-from .server import PRIMARY, Server
 
 
 class PrimaryPool(ServerPool):
@@ -21,7 +23,6 @@ class PrimaryPool(ServerPool):
     timeout_error = WriteTimeout
     waited_for = WaitedFor.TURN
     option = "write_timeout"
-    self_deadlocks = 0
 
     @property
     def primary(self) -> Server:
@@ -43,7 +44,7 @@ class PrimaryPool(ServerPool):
 
     def _before_waiting(self, server: Server) -> None:
         if self.in_turn and server.line.held_by(asyncio.current_task()):
-            self.self_deadlocks += 1
+            self.counts.self_deadlocks += 1
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {server.name} "
                 f"({server.line.describe_holders()}) and would wait for itself; write through the "
@@ -64,6 +65,13 @@ class PrimaryPool(ServerPool):
         """Return the seconds that remain of ``timeout`` after a wait of ``waited`` seconds."""
         return max(0.0, self._timeout - waited)
 
-    def ask(self, connection: Any, sql: str) -> Any:
-        """Return the first value of a query outside of any transaction. In a greenlet."""
-        return self._driver.value(connection, sql)
+    def ask(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query outside of any transaction. In a greenlet."""
+        with AnswerLimit(self.driver, connection):
+            return self.driver.rows(connection, sql)
+
+    def watch_processes(self) -> AbstractContextManager[None]:
+        """Return a block for a wait for another process, which is observed, and logged if long."""
+        return self._wait_watch.block(
+            WaitedFor.PROCESS, self.primary.name, None, lambda: "another process"
+        )

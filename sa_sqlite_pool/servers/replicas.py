@@ -14,17 +14,15 @@ from ..errors import PoolTimeout, ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..turn.waits import WaitedFor
-from .drivers import Driver
+from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
+from .connections.drivers import Driver
+from .connections.positions import position_of_commit, position_of_reads
+from .connections.probing import Probes
+from .connections.server import Server
 from .pool import ServerPool, server_of
-from .positions import position_of_commit, position_of_reads
-from .probing import Probes
-from .server import Server
 
 SECONDS_BETWEEN_QUESTIONS = 0.002
 """How long a read waits before it asks a replica again how far it is."""
-
-SECONDS_TO_ANSWER = 1.0
-"""How long a server may take to say how far it is; then its connection is broken."""
 
 DEFAULT_FRESHNESS_WAIT = 0.005
 
@@ -45,6 +43,7 @@ class ReplicaPool(ServerPool):
     timeout_error = ReadTimeout
     waited_for = WaitedFor.READER
     option = "read_timeout or readers"
+    only_reads = True
 
     def __init__(
         self,
@@ -176,18 +175,18 @@ class ReplicaPool(ServerPool):
     def _ask(self, record: ConnectionPoolEntry, what: Question = position_of_reads) -> Position:
         """Ask a server how far it is, and note it; return the record to the pool on failure."""
         server = server_of(record)
-        loop, connection = asyncio.get_running_loop(), record.dbapi_connection
-        too_late = loop.call_later(SECONDS_TO_ANSWER, self._driver.abort, connection)
+        limit = AnswerLimit(self.driver, record.dbapi_connection)
         try:
-            position = what(self._driver, connection)
+            with limit:
+                position = what(self.driver, record.dbapi_connection)
         except BaseException as error:  # a cancellation, too: an answer may be on its way
+            if limit.passed:
+                self._server_is_silent(server)
             try:
                 record.invalidate(error)
             finally:
                 self._do_return_conn(record)
             raise
-        finally:
-            too_late.cancel()
         server.note_position(position)
         return position
 
@@ -243,6 +242,10 @@ class ReplicaPool(ServerPool):
 
     # -- servers that are down ------------------------------------------------------------------
 
+    async def stopped(self) -> None:
+        """Wait until nothing looks after servers any more, after :meth:`refuse`."""
+        await self._probes.stopped()
+
     async def open_replicas(self) -> None:
         """Open a connection to each replica, or to the primary if there is none."""
         await greenlet_spawn(self._open_replicas)
@@ -262,6 +265,14 @@ class ReplicaPool(ServerPool):
         """Note in an ``except`` block that a server does not answer; raise other errors again."""
         if isinstance(error, PoolTimeout) or self._refusal is not None:
             raise  # noqa: PLE0704
+        self._is_down(server, error)
+
+    def _server_is_silent(self, server: Server) -> None:
+        """Read elsewhere: each read of a replica that does not answer would wait in vain."""
+        if not server.is_primary and self._refusal is None:
+            self._is_down(server, TimeoutError(f"no answer within {SECONDS_TO_ANSWER:.0f} s"))
+
+    def _is_down(self, server: Server, error: Exception) -> None:
         if server.note_down(error):
             log(
                 ReplicaDown(database=self.primary.name, server=server.name, error=str(error)),

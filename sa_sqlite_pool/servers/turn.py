@@ -8,12 +8,16 @@ https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 
 from __future__ import annotations
 
+import time
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
+from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
+from .endings import replace
+from .limits.blockers import HOLDER
 from .primary import PrimaryPool
 
 TURN_KEY = int.from_bytes(b"sa_sqlit", "big")
@@ -24,14 +28,8 @@ TURN_KEY = int.from_bytes(b"sa_sqlit", "big")
 _TRY = f"SELECT pg_try_advisory_xact_lock({TURN_KEY}), current_setting('lock_timeout')"
 _WAIT = f"SELECT pg_advisory_xact_lock({TURN_KEY})"
 
-_HOLDER = rf"""
-SELECT concat_ws(', ',
-    'PID ' || a.pid || coalesce(' of ' || nullif(a.application_name, ''), '')
-        || coalesce(' on ' || host(a.client_addr), ''),
-    'in this transaction for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start), 1)
-        || ' s',
-    a.state,
-    'last SQL: ' || left(regexp_replace(a.query, '\s+', ' ', 'g'), 120))
+_HOLDER = f"""
+SELECT {HOLDER}
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
     AND l.classid = {TURN_KEY >> 32} AND l.objid = {TURN_KEY & 0xFFFFFFFF}
@@ -45,47 +43,59 @@ class _Tried(NamedTuple):
 
 
 def take_turns(engine: Engine) -> None:
-    """Have the dialect of ``engine`` take the turn as the first statement of each transaction.
+    """Have transactions of ``engine`` take the turn first, for which they wait in BEGIN.
 
-    It waits for the rest of the pool's time-out, then raises :class:`~sa_sqlite_pool.WriteTimeout`,
-    which names the process that has it.
+    They wait for the rest of the pool's time-out, then raise
+    :class:`~sa_sqlite_pool.WriteTimeout`, which names the process that has it.
     """
-    dialect = engine.dialect
-    do_begin = dialect.do_begin
+    begin = engine.dialect.do_begin
 
-    # Not a listener of "begin": an error there is not SQLAlchemy's, and leaves its connection
-    # without transactions from then on (Connection._begin_impl() in sqlalchemy/engine/base.py).
-    def begin(proxied: Any) -> None:
-        do_begin(proxied)
+    def do_begin(proxied: Any) -> None:
+        begin(proxied)
+        if proxied.dbapi_connection.autocommit:
+            return  # each statement is a transaction of its own, at whose end the lock is gone
         pool = engine.pool
         assert isinstance(pool, PrimaryPool)
-        if not proxied.dbapi_connection.autocommit:
-            _take(pool, proxied)
-        # else each statement is a transaction of its own, at whose end the lock would be gone
+        permit = pool.permit_of(proxied)
+        seconds = pool.seconds_left(0.0 if permit is None else permit.seconds_waited)
+        with AnswerLimit(pool.driver, proxied.dbapi_connection, seconds + SECONDS_TO_ANSWER):
+            _take(engine, pool, proxied, seconds)
 
-    dialect.do_begin = begin  # type: ignore[assignment,method-assign]
+    replace(engine.dialect, do_begin=do_begin)
 
 
-def _take(pool: PrimaryPool, proxied: Any) -> None:
+def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> None:
     tried = _Tried(*_row(proxied, _TRY))
     if tried.taken:
+        pool.counts.process_waits.at_once += 1
         return
-    permit = pool.permit_of(proxied)
-    seconds = pool.seconds_left(0.0 if permit is None else permit.seconds_waited)
     # 0 would be no limit.
     _execute(proxied, f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}")
+    began, waits = time.monotonic(), pool.counts.process_waits
     try:
-        _row(proxied, _WAIT)
+        with pool.watch_processes():
+            _row(proxied, _WAIT)
     except Exception as error:
-        if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
+        in_time = sqlstate_of(error) != LOCK_NOT_AVAILABLE
+        waits.ended(time.monotonic() - began, timed_out=not in_time, cancelled=in_time)
+        if in_time:
             raise
-        proxied.rollback()
+        engine.dialect.do_rollback(proxied)
         raise _not_in_time(pool, proxied, error) from error
+    except BaseException:
+        waits.ended(time.monotonic() - began, cancelled=True)
+        raise
+    waits.ended(time.monotonic() - began)
     _execute(proxied, f"SET LOCAL lock_timeout = '{tried.lock_timeout}'")
 
 
 def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTimeout:
-    holder = pool.ask(proxied.dbapi_connection, _HOLDER) or "another process, which has ended since"
+    holder = "another process, which has ended since"
+    if (connection := proxied.dbapi_connection) is not None:
+        try:
+            holder = "; ".join(row[0] for row in pool.ask(connection, _HOLDER)) or holder
+        except Exception as unanswered:
+            holder = f"a process that the server does not name ({unanswered})"
     return WriteTimeout(
         f"waited {pool.timeout:.2f} s to write to {pool.primary.name}; the turn is held by "
         f"{holder}; {pool.primary.line.waiting} more of this process in line; shorten the "

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from examples.local_postgresql import PostgreSQL, create_replica
 from sa_sqlite_pool import WriteTimeout
+from sa_sqlite_pool.servers.connections.server import Server
 from sa_sqlite_pool.servers.database import ServerDatabase
-from sa_sqlite_pool.servers.server import Server
 from tests.postgresql import App, Cluster, own_cluster, until
 from tests.servers.models import Account, create_accounts
 

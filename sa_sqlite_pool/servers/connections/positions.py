@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..freshness import Position, parse_token
+from ...freshness import Position, parse_token
 from .drivers import Driver
 
 # Up to where a commit of the same connection that has returned is in the log. Without

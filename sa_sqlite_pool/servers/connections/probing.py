@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import final
 
-from ..compat.greenlets import greenlet_spawn
+from ...compat.greenlets import greenlet_spawn
 from .server import Server
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -37,7 +37,12 @@ class Probes:
         for task in self._tasks.values():
             if not task.get_loop().is_closed():
                 task.cancel()
-        self._tasks.clear()
+
+    async def stopped(self) -> None:
+        """Wait until the tasks that were stopped have ended."""
+        here = asyncio.get_running_loop()
+        if own := [task for task in self._tasks.values() if task.get_loop() is here]:
+            await asyncio.wait(own)
 
 
 async def _probe_until_up(server: Server, probe: Callable[[Server], None]) -> None:

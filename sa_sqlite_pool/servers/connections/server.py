@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 from sqlalchemy import URL, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..freshness import Position
-from ..turn.fair_semaphore import FairSemaphore
+from ...freshness import Position
+from ...turn.fair_semaphore import FairSemaphore
+from .drivers import driver_of
+from .openings import Openings
 
 PRIMARY = "primary"
 """The source of reads of the primary, through whichever engine."""
@@ -33,12 +37,14 @@ class Server:
         connect_args: Mapping[str, Any],
         *,
         is_primary: bool,
+        settings: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = url
         self.capacity = capacity
         self.is_primary = is_primary
         self.line = FairSemaphore(capacity)
+        self.openings = Openings()
         self.at_rest: list[ConnectionPoolEntry] = []
         self.shows: Position = 0
         self.lives = 0
@@ -46,7 +52,10 @@ class Server:
         self.failure: BaseException | None = None
         self.opened = 0
         self.checkouts = 0
+        self.thrown_away = 0
+        self.times_down = 0
         self._connect_args = connect_args
+        self._settings = settings or {}
         self._arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
         self._clock = clock
 
@@ -82,19 +91,53 @@ class Server:
         return len(self.line.permits)
 
     def connect(self, dialect: Dialect, record: ConnectionPoolEntry) -> Any:
-        """Open a connection, as ``create_engine()`` does: listeners of ``do_connect`` may do it."""
+        """Open a connection, as ``create_engine()`` does: listeners of ``do_connect`` may do it.
+
+        Raise the driver's ``OperationalError`` if the server does not answer in time.
+        """
+        driver = driver_of(dialect)
         if self._arguments is None:
             positional, named = dialect.create_connect_args(self.url)
-            self._arguments = positional, {**named, **self._connect_args}
+            given = driver.connect_arguments({**named, **self._connect_args}, self._settings)
+            self._arguments = positional, given
         positional, named = list(self._arguments[0]), dict(self._arguments[1])
         for listener in dialect.dispatch.do_connect:
             connection = listener(dialect, record, positional, named)
             if connection is not None:
                 break
         else:
-            connection = dialect.connect(*positional, **named)
+            connect = named.get("async_creator_fn") or driver.connect(dialect)
+            named["async_creator_fn"] = partial(self.openings.open, driver, connect)
+            connection = self._connect(dialect, positional, named)
         self.opened += 1
+        if self.is_primary:
+            self.note_up()
         return connection
+
+    def _connect(self, dialect: Dialect, positional: Sequence[Any], named: dict[str, Any]) -> Any:
+        dbapi: Any = dialect.loaded_dbapi
+        try:
+            return dialect.connect(*positional, **named)
+        except dbapi.Error as error:
+            self._has_failed(error)
+            raise
+        except Exception as error:
+            self._has_failed(error)
+            state = getattr(error, "sqlstate", None)
+            if isinstance(error, asyncio.TimeoutError):
+                said = "it did not answer in time"
+            elif state is not None or isinstance(error, OSError):
+                said = str(error) or type(error).__name__
+            else:  # a wrong argument
+                raise
+            # asyncpg's are no errors of SQLAlchemy's, or not in all of its versions.
+            raised = dbapi.OperationalError(f"cannot connect to {self.name}: {said}")
+            raised.sqlstate = state
+            raise raised from error
+
+    def _has_failed(self, error: Exception) -> None:
+        if self.is_primary:  # of a replica its pool decides
+            self.note_down(error)
 
     def note_position(self, position: Position) -> None:
         """Note that reads of the server see all up to ``position``."""
@@ -107,6 +150,7 @@ class Server:
         if self.down_since is not None:
             return False
         self.down_since = self._clock()
+        self.times_down += 1
         return True
 
     def note_up(self) -> None:

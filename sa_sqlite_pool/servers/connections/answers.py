@@ -1,0 +1,58 @@
+"""How long a server may take to end something, before its connection is given up.
+
+A server that is stopped, or a network that drops packets, ends no connection: a question to it has
+no answer, and a cancellation would wait for the end of the transaction forever. To give a
+connection up loses nothing, since the server rolls its transaction back when it finds it gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, final
+
+from .drivers import Driver
+
+SECONDS_TO_ANSWER = 1.0
+"""For a ROLLBACK, the end of a connection or of a statement, and the question for a position."""
+
+# An event loop that was blocked meanwhile has the answer, and its task has not run yet.
+_SECONDS_TO_RUN = 0.05
+
+
+@final
+class AnswerLimit:
+    """A block in which ``connection`` is broken after ``seconds``: what waits for it fails then.
+
+    ``passed`` tells whether it was: it is broken, even if an answer has come at the last moment.
+    None is no limit, and there is none outside of an event loop. ``connection`` is SQLAlchemy's
+    adapted connection.
+    """
+
+    __slots__ = ("_connection", "_driver", "_seconds", "_timer", "passed")
+
+    def __init__(
+        self, driver: Driver, connection: Any, seconds: float | None = SECONDS_TO_ANSWER
+    ) -> None:
+        self._driver = driver
+        self._connection = connection
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self.passed = False
+
+    def __enter__(self) -> AnswerLimit:
+        loop = asyncio._get_running_loop()
+        if self._seconds is not None and loop is not None:
+            self._timer = loop.call_later(self._seconds, self._is_late)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _is_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_SECONDS_TO_RUN, self._give_up)
+
+    def _give_up(self) -> None:
+        self.passed = True
+        self._driver.abort(self._connection)

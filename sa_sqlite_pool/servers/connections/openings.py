@@ -1,0 +1,51 @@
+"""Connections to a server that are being opened, and can be called off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, final
+
+from .drivers import Driver
+
+
+@final
+class Openings:
+    """The connections to one server that are being opened. They belong to one event loop."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Future[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def open(
+        self, driver: Driver, connect: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+    ) -> Any:
+        """Return what ``connect()`` returns; raise ``ConnectionAbortedError`` if it is called off.
+
+        A cancellation leaves no connection.
+        """
+        opening = asyncio.ensure_future(connect(*args, **options))
+        self._running.add(opening)
+        opening.add_done_callback(self._running.discard)
+        try:
+            await asyncio.wait([opening])
+        except BaseException:
+            opening.add_done_callback(lambda done: _drop(driver, done))
+            opening.cancel()
+            await asyncio.wait([opening])
+            raise
+        if opening.cancelled():
+            raise ConnectionAbortedError("the connection was called off while it was opened")
+        return opening.result()
+
+    def call_off(self) -> None:
+        """End all of them."""
+        for opening in list(self._running):
+            opening.cancel()
+
+
+def _drop(driver: Driver, opening: asyncio.Future[Any]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        driver.drop(opening.result())

@@ -1,0 +1,112 @@
+"""A connection of psycopg whose operations end soon when they are cancelled.
+
+``AsyncConnection.wait()`` of psycopg asks the server to stop the statement, and waits until it has:
+for ten seconds at least, and before psycopg 3.3 forever. With a libpq before 17 it asks in a
+thread of the loop's executor, at whose end ``asyncio.run()`` waits, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, final
+
+import psycopg
+from psycopg import AsyncConnection, AsyncServerCursor, capabilities
+
+from ...system.waiting import done_in_time
+from .answers import SECONDS_TO_ANSWER
+
+
+@final
+class PromptConnection(AsyncConnection[Any]):
+    """Shuts its socket down ``SECONDS_TO_ANSWER`` after a cancellation, if nothing has come.
+
+    ``silent`` tells whether it had to.
+    """
+
+    silent = False
+    server_cursor_factory: Any
+    _waiting: asyncio.Task[Any] | None = None
+    _limit: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.server_cursor_factory = PromptServerCursor
+
+    async def wait(self, *arguments: Any, **options: Any) -> Any:
+        self._waiting = asyncio.current_task()
+        try:
+            return await super().wait(*arguments, **options)
+        except psycopg.Error as error:
+            if self._limit is not None:  # an error instead of the cancellation: psycopg before 3.3
+                raise asyncio.CancelledError from error
+            raise
+        finally:
+            self._waiting = None
+            if self._limit is not None:
+                self._limit.cancel()
+                self._limit = None
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """Ask the server to stop the statement. ``wait()`` calls it, when it is cancelled."""
+        if self._waiting is not asyncio.current_task():  # the application has called it
+            await super().cancel_safe(timeout=timeout)
+            return
+        self._limit = asyncio.get_running_loop().call_later(SECONDS_TO_ANSWER, self._give_up)
+        if capabilities.has_cancel_safe():
+            await super().cancel_safe(timeout=SECONDS_TO_ANSWER)
+        else:
+            await self._cancel_in_thread()
+
+    async def _cancel_in_thread(self) -> None:
+        sent: Future[None] = Future()
+
+        def send() -> None:
+            with suppress(psycopg.Error):
+                self.cancel()
+            sent.set_result(None)
+
+        threading.Thread(target=send, daemon=True, name="sa_sqlite_pool: cancel").start()
+        await done_in_time(sent, SECONDS_TO_ANSWER)
+
+    def _give_up(self) -> None:
+        self.silent = True
+        shut_down(self)
+
+
+@final
+class PromptServerCursor(AsyncServerCursor[Any]):
+    """A cursor on the server, whose end takes a moment at most; it needs none of a connection."""
+
+    def __del__(self, *_: Any) -> None:
+        if not self._conn.closed:
+            super().__del__()
+
+    async def close(self) -> None:
+        connection: Any = self._conn
+        loop = asyncio.get_running_loop()
+        limit = loop.call_later(SECONDS_TO_ANSWER, connection._give_up)
+        try:
+            await super().close()
+        except psycopg.Error:
+            if not connection.silent:
+                raise
+        finally:
+            limit.cancel()
+
+
+def shut_down(connection: AsyncConnection[Any]) -> None:
+    """End the socket; what waits for it finds that out, and frees it.
+
+    ``close()`` would free what a task that waits for the socket still uses.
+    """
+    with (
+        suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate,
+    ):
+        duplicate.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,90 @@
+"""How transactions that are given up, and connections, end: soon, whatever the server does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Engine
+
+from .connections.answers import AnswerLimit
+from .connections.drivers import Driver, driver_of
+from .pool import ServerPool
+
+
+def limit_endings(engine: Engine) -> None:
+    """Have the dialect of ``engine`` wait for ROLLBACK and for closing a moment, not forever."""
+    dialect, driver = engine.dialect, driver_of(engine.dialect)
+    if isinstance(engine.pool, ServerPool) and engine.pool.only_reads:
+        replace(dialect, do_commit=_counted_commit(engine, dialect.do_commit))
+    replace(
+        dialect,
+        do_rollback=_limited_rollback(engine, driver),
+        do_close=_limited_end(engine, driver, dialect.do_close),
+        do_terminate=_limited_end(engine, driver, dialect.do_terminate),
+    )
+
+
+def replace(dialect: object, **methods: Any) -> None:
+    """Put functions in the place of methods of one engine's dialect."""
+    for name, method in methods.items():
+        setattr(dialect, name, method)
+
+
+def _counted_commit(engine: Engine, commit: Callable[[Any], None]) -> Callable[[Any], None]:
+    def do_commit(proxied: Any) -> None:
+        commit(proxied)
+        assert isinstance(engine.pool, ServerPool)
+        engine.pool.counts.committed(0.0)
+
+    return do_commit
+
+
+def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
+    rollback = engine.dialect.do_rollback
+
+    def do_rollback(proxied: Any) -> None:
+        pool, connection = engine.pool, getattr(proxied, "dbapi_connection", None)
+        if connection is None or not driver.in_transaction(connection):
+            rollback(proxied)
+            return
+        assert isinstance(pool, ServerPool)
+        is_lent = pool.has_lent(proxied)
+        limit = AnswerLimit(driver, connection)
+        try:
+            with limit:
+                rollback(proxied)
+        except Exception as error:
+            if not (limit.passed or driver.is_broken(connection)):
+                raise
+            # What there was to undo is undone: a server rolls back when a connection is gone. An
+            # error here would take the place of the one for which the transaction is given up.
+            pool.counts.lost()
+            pool.give_up(proxied, error, silent=limit.passed)
+        else:
+            if is_lent:
+                pool.counts.rolled_back()
+            if limit.passed:
+                pool.give_up(proxied, None, silent=True)
+
+    return do_rollback
+
+
+def _limited_end(
+    engine: Engine, driver: Driver, end: Callable[[Any], None]
+) -> Callable[[Any], None]:
+    def do_end(connection: Any) -> None:
+        limit = AnswerLimit(driver, connection)
+        try:
+            with limit:
+                end(connection)
+        except Exception:
+            if not limit.passed:
+                raise
+        finally:
+            if limit.passed or driver.was_silent(connection):
+                pool = engine.pool
+                assert isinstance(pool, ServerPool)
+                pool.note_silent(connection)
+
+    return do_end

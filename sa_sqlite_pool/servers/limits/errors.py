@@ -1,0 +1,120 @@
+"""PostgreSQL's errors, as the errors that applications know from SQLite, with what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ExceptionContext
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from ...errors import CommitUnknownError, ForbiddenWriteError, WriteTimeout
+from ...postgresql.sqlstate import (
+    DEADLOCK_DETECTED,
+    QUERY_CANCELED,
+    READ_ONLY_TRANSACTION,
+    SERIALIZATION_FAILURE,
+    sqlstate_of,
+)
+from ...turn.permit import shorten
+from .running import Running
+
+_AT_COMMIT = "sa_sqlite_pool_at_commit"
+
+# A server that ends, or is ended, says so to a backend that has committed, too, and waits for a
+# synchronous replica: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CONNECTION_EXCEPTION, _OPERATOR_INTERVENTION, _COMPLETION_UNKNOWN = "08", "57P", "40003"
+
+_ADVICE = {
+    SERIALIZATION_FAILURE: "the transaction would have seen another that was under way, and is "
+    "given up; begin it again, as run_write() does by itself",
+    DEADLOCK_DETECTED: "two transactions waited for each other, and this one is given up; begin it "
+    "again, as run_write() does by itself, and lock rows in the same order everywhere",
+}
+
+
+def mark_at_commit(error: Exception) -> None:
+    """Note on an error of a driver that COMMIT has raised it."""
+    vars(error)[_AT_COMMIT] = True
+
+
+def explained(
+    context: ExceptionContext, server: str, running: Running | None, *, writes: bool
+) -> BaseException | None:
+    """Return the error to raise in the place of the one of ``context``; None for that itself.
+
+    :param server: the name of the server, for messages
+    :param running: the statement that has failed, None if it is not known
+    :param writes: whether it is an engine that writes
+    """
+    error = context.sqlalchemy_exception
+    if not isinstance(error, DBAPIError):
+        return None
+    state = sqlstate_of(error) or ""
+    if hasattr(context.original_exception, _AT_COMMIT) and _is_unknown(context, state):
+        return _commit_unknown(server, error)
+    if running is not None and running.was_given_up:
+        return running.took_too_long(server, "the server did not answer, and its connection is")
+    return None if context.is_disconnect else _by_state(context, server, running, writes=writes)
+
+
+def _by_state(
+    context: ExceptionContext, server: str, running: Running | None, *, writes: bool
+) -> BaseException | None:
+    error = context.sqlalchemy_exception
+    assert isinstance(error, DBAPIError)
+    state = sqlstate_of(error)
+    if state == READ_ONLY_TRANSACTION:
+        return _forbidden(context, server, error, writes=writes)
+    if state == QUERY_CANCELED and running is not None:
+        return _cancelled(server, running, error)
+    if state in _ADVICE and not error.detail:
+        error.add_detail(_ADVICE[state])
+    return None
+
+
+def _is_unknown(context: ExceptionContext, state: str) -> bool:
+    ended = (_CONNECTION_EXCEPTION, _OPERATOR_INTERVENTION, _COMPLETION_UNKNOWN)
+    return context.is_disconnect or not state or state.startswith(ended)
+
+
+def _commit_unknown(server: str, error: DBAPIError) -> CommitUnknownError:
+    return CommitUnknownError(
+        f"the connection to {server} has ended before the answer to COMMIT came: it is not known "
+        "whether the transaction is committed; look for what it has written before it runs again, "
+        "or give it a key of its own in a unique column, so that a second run fails",
+        error.orig,
+    )
+
+
+def _forbidden(
+    context: ExceptionContext, server: str, error: DBAPIError, *, writes: bool
+) -> OperationalError:
+    if writes:
+        what = "takes no writes: it is a replica, or was made read-only; give the primary's URL"
+        message = f"{server} {what} ({error.orig})"
+    else:
+        message = (
+            f"a reader of {server} cannot change a database: {shorten(context.statement or '')} "
+            f"({error.orig}); use a writer session or the writer engine"
+        )
+    forbidden = ForbiddenWriteError(message)
+    vars(forbidden)["sqlstate"] = READ_ONLY_TRANSACTION
+    parameters: Any = context.parameters
+    return OperationalError(
+        context.statement, parameters, forbidden, hide_parameters=error.hide_parameters
+    )
+
+
+def _cancelled(server: str, running: Running, error: DBAPIError) -> BaseException | None:
+    """Return the error for a statement that the server was told to stop, or has stopped."""
+    if running.blocked_by is not None:
+        return WriteTimeout(
+            f"waited {running.seconds:.2f} s for a lock on {server}; it is held for "
+            f"{running.blocked_by}; the statement was stopped, and its transaction has to be "
+            f"rolled back: {shorten(running.sql)}; shorten the transaction there or raise "
+            "write_timeout",
+            error.orig,
+        )
+    if running.timed_out or "statement timeout" in str(error.orig):
+        return running.took_too_long(server, "its transaction has to be")
+    return None

@@ -1,0 +1,123 @@
+"""A statement that a server executes, and the limits of its time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import final
+
+from ...compat.greenlets import greenlet_spawn
+from ...errors import StatementTimeout
+from ...system.loop_state import of_running_loop
+from ...turn.deadlines import Deadlines
+from ...turn.permit import Permit, shorten
+from ..connections.answers import SECONDS_TO_ANSWER
+
+_SHORTEST_WAIT = 0.01
+
+
+@final
+class Running:
+    """A statement from its beginning to its result, or its error.
+
+    ``limit`` is its ``statement_timeout``, None for no limit: the server ends it then, and if it
+    does not, ``give_up()`` is called a moment later, which breaks the connection. ``changed`` says
+    that the server was told of a limit other than the connection's.
+
+    ``lock_limit`` is how long it may wait for a lock, None for no limit. Then
+    ``find_blockers(seconds)`` is called in a greenlet. It returns what has the lock, and how long
+    the statement has waited for it, and stops the statement if that is ``seconds`` or longer.
+    """
+
+    __slots__ = (
+        "_find_blockers",
+        "_give_up",
+        "_lock_limit",
+        "_look_after",
+        "_looking",
+        "began",
+        "blocked_by",
+        "changed",
+        "limit",
+        "permit",
+        "sql",
+        "was_given_up",
+    )
+
+    def __init__(
+        self,
+        sql: str,
+        permit: Permit,
+        limit: float | None,
+        give_up: Callable[[], None],
+        lock_limit: float | None,
+        find_blockers: Callable[[Running, float], float],
+    ) -> None:
+        self.sql = sql
+        self.permit = permit
+        self.limit = limit
+        self.changed = False
+        self.blocked_by: str | None = None
+        self.was_given_up = False
+        self._give_up = give_up
+        self._lock_limit = lock_limit
+        self._look_after = lock_limit or 0.0
+        self._find_blockers = find_blockers
+        self._looking: asyncio.Task[None] | None = None
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return time.monotonic() - self.began
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it has run for as long as it may."""
+        return self.limit is not None and self.seconds >= self.limit
+
+    def begin(self) -> None:
+        """Start the timers, which all statements of the event loop share."""
+        deadlines = of_running_loop(Deadlines)
+        if self.limit is not None:
+            deadlines.add(self.limit + SECONDS_TO_ANSWER, self._too_late)
+        if self._lock_limit is not None:
+            deadlines.add(self._look_after, self._look)
+
+    def end(self) -> None:
+        """Stop them."""
+        deadlines = of_running_loop(Deadlines)
+        if self.limit is not None:
+            deadlines.discard(self.limit + SECONDS_TO_ANSWER, self._too_late)
+        if self._lock_limit is not None:
+            deadlines.discard(self._look_after, self._look)
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def took_too_long(self, server: str, what: str) -> StatementTimeout:
+        """Return the error of a statement that was stopped; ``what`` is rolled back."""
+        return StatementTimeout(
+            f"a statement on {server} was stopped after statement_timeout={self.limit} s: "
+            f"{shorten(self.sql)}; {what} rolled back; make it shorter, or raise statement_timeout "
+            "(of the database, or in execution_options of this statement)"
+        )
+
+    def _too_late(self) -> None:
+        self.was_given_up = True
+        self._give_up()
+
+    def _look(self) -> None:
+        self._looking = asyncio.create_task(
+            self._look_for_blockers(), name="sa_sqlite_pool: what holds the lock?"
+        )
+
+    async def _look_for_blockers(self) -> None:
+        assert self._lock_limit is not None
+        try:
+            waited = await greenlet_spawn(self._find_blockers, self, self._lock_limit)
+        except Exception:  # the server takes no connection: it is asked later
+            waited = 0.0
+        if self.blocked_by is None:
+            self._look_after = max(_SHORTEST_WAIT, self._lock_limit - waited)
+            of_running_loop(Deadlines).add(self._look_after, self._look)

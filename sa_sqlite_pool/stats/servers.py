@@ -1,0 +1,66 @@
+"""Statistics of a database on servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .engines import ConnectionsStatistics, EngineStatistics
+from .lines import TurnStatistics
+from .snapshot import Snapshot, counter, rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatistics(Snapshot):
+    """One server, as this process sees it.
+
+    ``up`` is False for a replica that reads do not go to, since it has not answered, and for a
+    primary that did not take the last connection; ``failure`` says why, and ``seconds_down`` for
+    how long. ``times_down`` counts how often that has begun. ``connections`` are those of both
+    engines, and ``reads`` the checkouts for reads. ``position`` is a token up to which its reads
+    are known to see, None if none is known: it is asked for in ``fresh()`` blocks only.
+    """
+
+    name: str
+    is_primary: bool
+    up: bool = True
+    failure: str | None = None
+    seconds_down: float = 0.0
+    times_down: int = counter()
+    connections: ConnectionsStatistics = field(default_factory=ConnectionsStatistics)
+    reads: int = counter()
+    position: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerDatabaseStatistics(Snapshot):
+    """A snapshot of a :class:`~sa_sqlite_pool.ServerDatabase` in this process.
+
+    Counters only grow, and ``later - earlier`` is what has happened in between, as of
+    :class:`~sa_sqlite_pool.DatabaseStatistics`. ``seconds`` is the age of the counters.
+
+    ``turn`` is the write turn, with ``writes="in turn"``. ``engines`` are ``"reader"`` and
+    ``"writer"``; statements count as ``inline``, with the time until their answer is there.
+    ``servers`` are the replicas and the primary. ``retried`` counts the runs of functions that
+    ``run_write()`` has begun again.
+    """
+
+    name: str
+    seconds: float = counter(0.0)
+    turn: TurnStatistics = field(default_factory=TurnStatistics)
+    engines: tuple[EngineStatistics, ...] = rows("role")
+    servers: tuple[ServerStatistics, ...] = rows("name")
+    retried: int = counter()
+
+    def engine(self, role: str) -> EngineStatistics:
+        """Return the statistics of the engine of ``role``; raise ``KeyError`` if it has none."""
+        for found in self.engines:
+            if found.role == role:
+                return found
+        raise KeyError(role)
+
+    def server(self, name: str) -> ServerStatistics:
+        """Return the statistics of the server ``name``; raise ``KeyError`` if there is none."""
+        for found in self.servers:
+            if found.name == name:
+                return found
+        raise KeyError(name)

@@ -1,0 +1,97 @@
+"""Servers that do not answer, and what has to be left when something has ended beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from examples.local_postgresql import PostgreSQL
+from sa_sqlite_pool.servers.database import ServerDatabase
+from sa_sqlite_pool.servers.pool import ServerPool
+
+SOON_SECONDS = 8.0
+"""Longer than connecting takes in vain, and far less than forever."""
+
+
+@contextmanager
+def frozen_later(*servers: PostgreSQL) -> Iterator[Callable[[], None]]:
+    """Give a function that stops ``servers`` where they are; they go on after the block.
+
+    All of their processes stand still, and the system still accepts connections for them.
+    """
+
+    def freeze() -> None:
+        for server in servers:
+            server.freeze()
+
+    try:
+        yield freeze
+    finally:
+        for server in servers:
+            server.thaw()
+
+
+@contextmanager
+def frozen(*servers: PostgreSQL) -> Iterator[None]:
+    """``servers`` stand still in the block."""
+    with frozen_later(*servers) as freeze:
+        freeze()
+        yield
+
+
+async def soon(work: Awaitable[Any]) -> BaseException | None:
+    """Return the error of ``work``; fail if it does not end soon."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait([task], timeout=SOON_SECONDS)
+    assert done, f"{work} has not ended after {SOON_SECONDS} s"
+    if task.cancelled():
+        return asyncio.CancelledError()
+    return task.exception()
+
+
+@asynccontextmanager
+async def nothing_left(db: ServerDatabase) -> AsyncIterator[None]:
+    """No permit is taken after the block, and no task is pending that was not before."""
+    before = asyncio.all_tasks()
+    yield
+    for pool in pools(db):
+        assert pool.checkedout() == 0
+        assert pool.running == {}
+        for server in pool.servers:
+            assert server.in_use == 0, server
+            assert len(server.openings) == 0, server
+    for _ in range(10):
+        await asyncio.sleep(0)
+    left = {task for task in asyncio.all_tasks() - before if "is down" not in task.get_name()}
+    assert left == set()
+
+
+def pools(db: ServerDatabase) -> list[ServerPool]:
+    """The pools of a database."""
+    found: list[Any] = [db.writer_engine.pool, db.reader_engine.pool]
+    return found
+
+
+class Barrier:
+    """Tasks that wait for each other, and then for a server that is frozen by the last of them."""
+
+    def __init__(self, tasks: int, freeze: Callable[[], None]) -> None:
+        self._missing = tasks
+        self._freeze = freeze
+        self._all_here = asyncio.Event()
+
+    async def arrive(self) -> None:
+        """Wait for the others."""
+        self._missing -= 1
+        if not self._missing:
+            self._freeze()
+            self._all_here.set()
+        await self._all_here.wait()
+
+    async def passed(self) -> None:
+        """Wait until each task waits for what comes next."""
+        await self._all_here.wait()
+        for _ in range(50):
+            await asyncio.sleep(0)

@@ -1,0 +1,218 @@
+"""statement_timeout: by the server, by the client where the server does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from sa_sqlite_pool import CommitUnknownError, ConfigurationError, StatementTimeout
+from tests.postgresql import App
+from tests.servers.freezing import frozen, frozen_later, nothing_left, soon
+from tests.servers.models import create_accounts
+from tests.servers.test_frozen import DOORS, ONE
+
+SHOW = text("SHOW statement_timeout")
+LONG = text("SELECT pg_sleep(60)")
+OPTION = "statement_timeout"
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_the_server_stops_a_statement(app: App, name: str) -> None:
+    """Whose time is over; the error names it and the option, and the transaction can go on anew."""
+    async with app.open(replicas=app.replica_urls[:1], statement_timeout=0.2) as db:
+        async with nothing_left(db):
+            with pytest.raises(StatementTimeout, match=r"statement_timeout=0.2 s: SELECT pg_sleep"):
+                async with DOORS[name](db) as session:
+                    await session.execute(LONG)
+        async with DOORS[name](db) as session:
+            assert await session.scalar(SHOW) == "200ms"
+
+
+async def test_there_is_no_limit_by_default(app: App) -> None:
+    """And the server is told nothing: a pool in front of it may know no such parameter."""
+    async with app.open() as db, db.write() as session:
+        assert await session.scalar(SHOW) == "0"
+
+
+async def test_the_application_s_own_settings_stay(app: App) -> None:
+    """What is given to the driver is merged with the limit, and wins over it."""
+    own: dict[str, Any] = {
+        "asyncpg": {"server_settings": {"work_mem": "5MB"}},
+        "psycopg": {"options": "-c work_mem=5MB"},
+    }
+    db = app.open(statement_timeout=3, connect_args=own[app.driver])
+    async with db, db.read() as session:
+        assert await session.scalar(SHOW) == "3s"
+        assert await session.scalar(text("SHOW work_mem")) == "5MB"
+
+
+@pytest.mark.parametrize("name", ["db.write()", "db.read()", "the writer engine"])
+async def test_a_limit_of_one_statement(app: App, name: str) -> None:
+    """The execution option is its limit, shorter or longer, and not that of the next."""
+    async with app.open(replicas=app.replica_urls[:1], statement_timeout=30) as db:
+        async with DOORS[name](db) as session:
+            for option, shown in ((0.5, "500ms"), (60, "1min"), (None, "0")):
+                found = await session.execute(SHOW, execution_options={OPTION: option})
+                assert found.scalar() == shown
+                assert await session.scalar(SHOW) == "30s"
+        with pytest.raises(StatementTimeout, match=r"statement_timeout=0.1 s"):
+            async with DOORS[name](db) as session:
+                await session.execute(LONG, execution_options={OPTION: 0.1})
+        async with DOORS[name](db) as session:
+            assert await session.scalar(SHOW) == "30s"
+
+
+async def test_a_limit_of_one_statement_in_autocommit(app: App) -> None:
+    """It is no limit of the next either, whether the statement fails or not."""
+    async with app.open(replicas=[]) as db:
+        engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            found = await connection.execute(SHOW, execution_options={OPTION: 5})
+            assert found.scalar() == "5s"
+            assert await connection.scalar(SHOW) == "0"
+            with pytest.raises(StatementTimeout):
+                await connection.execute(LONG, execution_options={OPTION: 0.1})
+            assert await connection.scalar(SHOW) == "0"
+
+
+async def test_a_limit_of_an_engine(app: App) -> None:
+    """As an option of an engine it counts for all of its statements."""
+    db = app.open(replicas=[])
+    engine = db.reader_engine.execution_options(statement_timeout=7)
+    async with db, engine.connect() as connection:
+        for _ in range(2):
+            assert await connection.scalar(SHOW) == "7s"
+
+
+async def test_a_wrong_option(app: App) -> None:
+    """It is refused, before anything is executed."""
+    async with app.open(replicas=[]) as db, db.read() as session:
+        with pytest.raises(ConfigurationError, match="statement_timeout"):
+            await session.execute(ONE, execution_options={OPTION: -1})
+    with pytest.raises(ConfigurationError, match="statement_timeout"):
+        app.open(statement_timeout=-1)
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_a_frozen_server_stops_nothing(app: App, name: str) -> None:
+    """Then its connection is given up a moment later, and the error is the same."""
+    servers = app.cluster.servers
+    async with app.open(replicas=app.replica_urls[:1], statement_timeout=0.2) as db:
+        async with nothing_left(db):
+            with frozen_later(*servers) as freeze:
+
+                async def work() -> None:
+                    async with DOORS[name](db) as session:
+                        await session.execute(ONE)
+                        freeze()
+                        await session.execute(ONE)
+
+                error = await soon(work())
+        assert isinstance(error, StatementTimeout)
+        assert "did not answer" in str(error)
+
+
+async def test_a_limit_of_another_is_not_claimed(app: App) -> None:
+    """A statement that something else has cancelled raises the driver's error."""
+    async with app.open(replicas=[], statement_timeout=60) as db:
+        with pytest.raises(DBAPIError) as caught:
+            async with db.write() as session:
+                pid = await session.scalar(text("SELECT pg_backend_pid()"))
+                cancel = text(f"SELECT pg_cancel_backend({pid}), pg_sleep(60)")
+                await session.execute(cancel)
+        assert not isinstance(caught.value, StatementTimeout)
+
+
+async def test_a_commit_without_an_answer(app: App) -> None:
+    """The error says that its outcome is not known, and run_write() does not run it again."""
+    runs = 0
+    async with app.open(replicas=[], statement_timeout=0.2) as db:
+        await create_accounts(db)
+        async with nothing_left(db):
+            with frozen_later(app.cluster.primary) as freeze:
+
+                def deposit(session: Any) -> None:
+                    nonlocal runs
+                    runs += 1
+                    session.execute(text("UPDATE accounts SET balance = 5"))
+                    freeze()
+
+                error = await soon(db.run_write(deposit))
+        assert isinstance(error, CommitUnknownError)
+        assert "not known whether" in str(error)
+        assert error.connection_invalidated
+        assert runs == 1
+        copy = pickle.loads(pickle.dumps(error))
+        assert str(copy) == str(error)
+
+
+async def test_a_commit_whose_connection_is_broken(app: App) -> None:
+    """close() ends it, say: the outcome is not known, and in fact it is committed here."""
+    db = await app.open(replicas=[]).open()
+    await create_accounts(db)
+    at_commit = asyncio.Event()
+
+    async def deposit() -> None:
+        async with db.write() as session:
+            await session.execute(text("UPDATE accounts SET balance = 5"))
+            app.cluster.primary.freeze()
+            at_commit.set()
+
+    try:
+        task = asyncio.create_task(deposit())
+        await at_commit.wait()
+        assert await soon(db.close(timeout=0.1)) is None
+        assert isinstance(await soon(task), CommitUnknownError)
+    finally:
+        app.cluster.primary.thaw()
+    assert app.sql("SELECT balance FROM accounts") in {"0", "5"}
+
+
+async def test_a_commit_that_is_cancelled(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """A cancellation cannot say it, so it is logged; and a fresh() read asks the primary."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        async with db.fresh() as seen:
+            with frozen_later(app.cluster.primary) as freeze:
+
+                async def deposit() -> None:
+                    async with db.write() as session:
+                        await session.execute(text("UPDATE accounts SET balance = 5"))
+                        freeze()
+
+                error = await soon(asyncio.wait_for(deposit(), 0.2))
+            assert isinstance(error, asyncio.TimeoutError)
+            assert seen.token == "FFFFFFFF/FFFFFFFF"
+    assert any("not known whether" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_commit_that_fails_is_rolled_back(app: App) -> None:
+    """An error that the server itself gives is not made doubtful."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        async with db.write() as session:
+            await session.execute(
+                text("ALTER TABLE accounts ADD UNIQUE (balance) DEFERRABLE INITIALLY DEFERRED")
+            )
+        with pytest.raises(Exception, match="duplicate key") as caught:
+            async with db.write() as session:
+                await session.execute(text("INSERT INTO accounts VALUES (9, 0)"))
+        assert not isinstance(caught.value, CommitUnknownError)
+        assert db.statistics().engine("writer").transactions.rollbacks == 1
+
+
+async def test_a_rollback_without_an_answer_is_one(app: App) -> None:
+    """rollback() on a server that does not answer returns, and nothing is committed."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        async with db.write() as session:
+            await session.execute(text("UPDATE accounts SET balance = 5"))
+            with frozen(app.cluster.primary):
+                assert await soon(session.rollback()) is None
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT balance FROM accounts")) == 0

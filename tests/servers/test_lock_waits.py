@@ -1,0 +1,183 @@
+"""Waits for locks end with WriteTimeout, which names what has them, in whichever process it is."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from sa_sqlite_pool import WriteTimeout
+from sa_sqlite_pool.servers.primary import PrimaryPool
+from tests.postgresql import App
+from tests.servers.freezing import nothing_left
+from tests.servers.models import create_accounts
+from tests.servers.test_frozen import ONE, at_once
+
+UPDATE = text("UPDATE accounts SET balance = balance + 1")
+MODES = pytest.mark.parametrize("writes", ["in turn", "serializable"])
+
+
+class OtherProgram:
+    """A transaction of another program, which takes no turn and has locks."""
+
+    def __init__(self, app: App, sql: str) -> None:
+        self._app = app
+        self._sql = sql
+
+    async def __aenter__(self) -> None:
+        self._db = await self._app.open(
+            writes="serializable",
+            replicas=[],
+            connect_args=_named(self._app, "nightly"),
+        ).open()
+        self._session = self._db.sessionmaker(role="writer")
+        await self._session.execute(text(self._sql))
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+        await self._db.close()
+
+
+def _named(app: App, name: str) -> dict[str, Any]:
+    if app.driver == "psycopg":
+        return {"application_name": name}
+    return {"server_settings": {"application_name": name}}
+
+
+@MODES
+async def test_a_row_that_another_program_has(app: App, writes: str) -> None:
+    """The error names its process, its program, its state and its last statement."""
+    async with app.open(writes=writes, write_timeout=0.2, replicas=[]) as db:
+        await create_accounts(db)
+        async with nothing_left(db), OtherProgram(app, "UPDATE accounts SET balance = 7"):
+            with pytest.raises(WriteTimeout) as caught:
+                async with db.write() as session:
+                    await session.execute(UPDATE)
+        message = str(caught.value)
+        assert re.search(r"waited 0\.\d+ s for a lock on 127\.0\.0\.1:\d+/", message), message
+        assert re.search(r"PID \d+ of nightly on 127\.0\.0\.1", message), message
+        assert "idle in transaction" in message
+        assert "UPDATE accounts SET balance = 7" in message
+        assert isinstance(caught.value, OperationalError)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == message
+        async with db.write() as session:
+            await session.execute(UPDATE)
+
+
+async def test_a_row_that_a_task_of_this_process_has(app: App) -> None:
+    """The error names the task, and where it is."""
+    async with app.open(writes="serializable", write_timeout=0.2, replicas=[]) as db:
+        await create_accounts(db)
+        holds, release = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            async with db.write() as session:
+                await session.execute(UPDATE)
+                holds.set()
+                await release.wait()
+
+        holder = asyncio.create_task(hold(), name="import-42")
+        await holds.wait()
+        with pytest.raises(WriteTimeout, match=r"'import-42' \(now at test_lock_waits.py:\d+"):
+            async with db.write() as session:
+                await session.execute(UPDATE)
+        release.set()
+        await holder
+
+
+@MODES
+async def test_a_change_of_the_schema(app: App, writes: str) -> None:
+    """Waits for all that read the table, and its error names who does."""
+    async with app.open(writes=writes, write_timeout=0.2, replicas=[]) as db:
+        await create_accounts(db)
+        async with db.read() as reading:
+            await reading.execute(text("SELECT count(*) FROM accounts"))
+            with pytest.raises(WriteTimeout, match=r"PID \d+ of sa_sqlite_pool .*SELECT count"):
+                async with db.writer_engine.begin() as connection:
+                    await connection.execute(text("ALTER TABLE accounts ADD note text"))
+
+
+async def test_a_statement_that_waits_for_no_lock(app: App) -> None:
+    """It may take longer than write_timeout; and so may one that had to wait for a moment."""
+    db = app.open(writes="serializable", write_timeout=0.1, replicas=[])
+    async with db, nothing_left(db), db.write() as session:
+        await session.execute(text("SELECT pg_sleep(0.5)"))
+
+
+async def test_many_statements_share_their_timers(app: App) -> None:
+    """A statement that has ended asks nothing, and leaves no timer."""
+    db = app.open(writes="serializable", write_timeout=0.2, replicas=[])
+    async with db, nothing_left(db), db.write() as session:
+        for _ in range(100):
+            await session.execute(ONE)
+        before = db.statistics().servers[-1].connections.opened
+        await session.execute(text("SELECT pg_sleep(0.3)"))
+        assert db.statistics().servers[-1].connections.opened == before + 1
+
+
+async def test_the_turn_of_another_process(app: App) -> None:
+    """A time-out for the turn names the process, its program, its state and its last SQL."""
+    async with app.open(write_timeout=0.2, replicas=[]) as db:
+        other = app.open(replicas=[], connect_args=_named(app, "worker 7"))
+        async with other, nothing_left(db), other.write() as session:
+            await session.execute(text("SELECT 'the holder'"))
+            with pytest.raises(WriteTimeout, match=r"PID \d+ of worker 7 on .*the holder") as it:
+                await at_once(db)
+        assert str(pickle.loads(pickle.dumps(it.value))) == str(it.value)
+        waits = db.statistics().turn.waits_for_processes
+        assert (waits.waited, waits.timed_out) == (1, 1)
+        await at_once(db)
+
+
+async def test_the_holder_has_gone_meanwhile(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the time-out and the question for it: then the error says that it has ended."""
+    async with app.open(write_timeout=0.2, replicas=[]) as db, app.open(replicas=[]) as other:
+        session = other.sessionmaker(role="writer")
+        await session.execute(ONE)
+        asked = PrimaryPool.ask
+
+        def ask(pool: PrimaryPool, connection: Any, sql: str) -> Any:
+            end = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_locks l JOIN "
+            end += "pg_stat_activity a USING (pid) WHERE locktype = 'advisory' AND l.granted "
+            end += "AND a.datname = current_database()"
+            assert app.sql(end) == "1"
+            return asked(pool, connection, sql)
+
+        monkeypatch.setattr(PrimaryPool, "ask", ask)
+        with pytest.raises(WriteTimeout, match="another process, which has ended since"):
+            await at_once(db)
+        await session.close()
+
+
+async def test_programs_are_known_by_their_names(app: App) -> None:
+    """application_name is the package's and the program's, unless the application has its own."""
+    shown = text("SHOW application_name")
+    async with app.open(replicas=[]) as db, db.read() as session:
+        assert (await session.scalar(shown)).startswith("sa_sqlite_pool ")
+    db = app.open(replicas=[], connect_args=_named(app, "mine"))
+    async with db, db.read() as session:
+        assert await session.scalar(shown) == "mine"
+
+
+async def test_a_broken_connection_in_begin(app: App) -> None:
+    """One that its server has ended at rest is an error of SQLAlchemy's, and opened anew."""
+    async with app.open(replicas=[]) as db:
+        await at_once(db)
+        end_all(app)
+        with pytest.raises(DBAPIError) as caught:
+            await at_once(db)
+        assert caught.value.connection_invalidated
+        await at_once(db)
+
+
+def end_all(app: App) -> None:
+    """End all processes that work for the database."""
+    app.sql(
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )

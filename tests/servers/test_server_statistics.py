@@ -1,0 +1,130 @@
+"""statistics() of a ServerDatabase: its servers, its turn, its engines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import DatabaseClosedError, ServerDatabaseStatistics
+from sa_sqlite_pool.freshness import parse_token
+from tests.postgresql import App, until
+from tests.servers.freezing import frozen
+from tests.servers.models import create_accounts
+from tests.servers.test_frozen import ONE, at_once
+
+
+async def test_what_is_counted(app: App) -> None:
+    """Statements, transactions, checkouts and waits, each where it was, in a difference of two."""
+    async with app.open() as db:
+        await create_accounts(db)
+        before = db.statistics()
+        for _ in range(3):
+            await at_once(db)
+        for _ in range(4):
+            async with db.read() as session:
+                await session.execute(ONE)
+        async with db.write() as session:
+            await session.execute(ONE)
+            await session.rollback()
+        with pytest.raises(ZeroDivisionError):
+            async with db.write() as session:
+                await session.execute(ONE)
+                1 / 0  # noqa: B018
+        done = db.statistics() - before
+        writer, reader = done.engine("writer"), done.engine("reader")
+        assert writer.transactions.commits == 3
+        assert writer.transactions.rollbacks == 2
+        assert writer.transactions.commit_seconds > 0
+        assert reader.transactions.reads == 4
+        assert (writer.statements.runs, reader.statements.runs) == (5, 4)
+        assert {one.sql: one.runs for one in reader.statements.slowest}["SELECT 1"] == 4
+        assert writer.connections.checkouts == 5
+        assert sum(server.reads for server in done.servers if not server.is_primary) == 4
+        assert done.servers[-1].is_primary
+        assert done.server(done.name).reads == 0
+        assert done.turn.waits_for_processes.at_once == 5
+        assert 0 < done.seconds < before.seconds + 60
+        assert done.retried == 0
+
+
+async def test_what_is_now(app: App) -> None:
+    """The holder of the turn, the tasks in line, connections on loan; as JSON, too."""
+    async with app.open() as db:
+        async with db.write() as session:
+            await session.execute(text("SELECT 'the holder'"))
+            waiting = asyncio.create_task(at_once(db))
+            await until(lambda: db.statistics().turn.waiting)
+            found = db.statistics()
+            assert found.turn.holder is not None
+            assert found.turn.holder.sql == "SELECT 'the holder'"
+            assert found.turn.shared
+            (holder,) = found.engine("writer").holders
+            assert holder.task == found.turn.holder.task
+            assert found.server(found.name).connections.on_loan == 1
+            assert json.loads(json.dumps(found.as_dict()))["turn"]["waiting"] == 1
+        await waiting
+
+
+async def test_servers_that_are_down(app: App) -> None:
+    """Whether a server is up, since when it is not, and why; and how often that was."""
+    replica = app.cluster.replicas[0]
+    with frozen(replica):
+        async with app.open(connect_args=_short(app), replicas=app.replica_urls[:1]) as db:
+            (down, primary) = db.statistics().servers
+            assert (down.up, down.times_down, primary.up) == (False, 1, True)
+            assert down.failure
+            assert down.seconds_down > 0
+            replica.thaw()
+            await until(lambda: db.statistics().servers[0].up)
+            up = db.statistics().servers[0]
+            assert (up.failure, up.seconds_down, up.times_down) == (None, 0.0, 1)
+
+
+def _short(app: App) -> dict[str, Any]:
+    return {"timeout": 0.5} if app.driver == "asyncpg" else {"connect_timeout": 2}
+
+
+async def test_positions(app: App) -> None:
+    """How far a server is known to be: where a fresh() block has asked."""
+    async with app.open(replicas=app.replica_urls[:1]) as db:
+        assert db.statistics().servers[0].position is None
+        async with db.fresh() as seen:
+            await create_accounts(db)
+            async with db.read() as session:
+                await session.execute(ONE)
+        position = db.statistics().server(db.statistics().name).position
+        assert position is not None
+        assert seen.token is not None
+        assert parse_token(position) <= parse_token(seen.token)
+
+
+async def test_another_thread_may_look(app: App) -> None:
+    """Also while the event loop is blocked, and while everything is used."""
+    async with app.open(writes="serializable") as db:
+        found: list[ServerDatabaseStatistics] = []
+        stop = threading.Event()
+
+        def look() -> None:
+            while not stop.wait(0.001):
+                found.append(db.statistics())
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            await asyncio.gather(*(at_once(db) for _ in range(20)))
+        finally:
+            stop.set()
+            looking.join()
+        commits = [one.engine("writer").transactions.commits for one in found]
+        assert commits == sorted(commits)
+
+
+async def test_a_database_that_is_not_open(app: App) -> None:
+    """It has none."""
+    with pytest.raises(DatabaseClosedError):
+        app.open().statistics()
