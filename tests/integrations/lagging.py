@@ -64,9 +64,15 @@ async def balance(session: AsyncSession, account: int = 1) -> Balance:
 
 
 def bank(db: ServerDatabase, **options: Any) -> FastAPI:
-    """An application with the middleware, whose options these are."""
-    app = FastAPI()
+    """The bank with the middleware, whose options these are."""
+    app = bank_without(db)
     app.add_middleware(FreshnessMiddleware, db=db, **options)
+    return app
+
+
+def bank_without(db: ServerDatabase) -> FastAPI:
+    """An application with accounts, without the middleware."""
+    app = FastAPI()
 
     @app.post("/{account}/deposit")
     async def take(account: int, amount: int = 1) -> None:

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import httpx
-import pytest
 from fastapi import FastAPI
 
 from sa_sqlite_pool import SQLiteDatabase
@@ -82,27 +81,25 @@ async def test_of_several_tokens_the_furthest_counts(app: App) -> None:
                 assert (await asked(client, headers=headers)).balance == 2, headers
 
 
-@pytest.mark.parametrize("other", ['prefs={"dark": true}', "a b=c", "=", "noise", "ü=ö", 'q="1;2"'])
-async def test_cookies_of_others(app: App, other: str) -> None:
+async def test_cookies_of_others(app: App) -> None:
     """Cookies beside it are whatever a browser sends; they do not hide the token."""
     async with opened(app) as db, client_of(bank(db)) as client, paused(*app.cluster.replicas):
         token = (await client.post("/1/deposit")).headers["x-seen"]
         client.cookies.clear()
-        for cookies in (f"{other}; seen={token}", f"seen={token}; {other}"):
-            headers = [(b"cookie", cookies.encode("latin-1"))]
-            assert (await asked(client, headers=headers)).balance == 1, cookies
+        for other in ('prefs={"dark": true}', "a b=c", "=", "noise", "ü=ö", 'q="1;2"'):
+            for cookies in (f"{other}; seen={token}", f"seen={token}; {other}"):
+                headers = [(b"cookie", cookies.encode("latin-1"))]
+                assert (await asked(client, headers=headers)).balance == 1, cookies
 
 
-@pytest.mark.parametrize(
-    "token",
-    ["", "0", "/", "0/", "0/0", "0/G", "-1/5", "+1/5", "0x1/5", "1_0/5", "123456789/0", "½/1"],
-)
-async def test_a_damaged_token_is_none(app: App, token: str) -> None:
+async def test_a_damaged_token_is_none(app: App) -> None:
     """The request is served as one without a token."""
+    damaged = ["", "0", "/", "0/", "0/0", "0/G", "-1/5", "+1/5", "0x1/5", "1_0/5", "½/1"]
     async with opened(app) as db, client_of(bank(db)) as client, paused(*app.cluster.replicas):
         await deposit(db, 1)
-        found = await asked(client, headers=[(b"x-seen", token.encode("latin-1"))])
-        assert found.balance == 0
+        for token in (*damaged, "123456789/0"):
+            found = await asked(client, headers=[(b"x-seen", token.encode("latin-1"))])
+            assert found.balance == 0, token
 
 
 async def test_a_forged_token_is_lowered(app: App) -> None:

@@ -13,7 +13,16 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from sa_sqlite_pool.freshness import parse_token, seen_by
 from sa_sqlite_pool.integrations.freshness import FreshnessMiddleware
-from tests.integrations.lagging import asked, balance, bank, client_of, deposit, opened, paused
+from tests.integrations.lagging import (
+    asked,
+    balance,
+    bank,
+    bank_without,
+    client_of,
+    deposit,
+    opened,
+    paused,
+)
 from tests.postgresql import App
 
 
@@ -169,7 +178,7 @@ async def test_endpoints_in_other_tasks_and_threads(app: App) -> None:
 
         inner = FastAPI()
         inner.add_middleware(BaseHTTPMiddleware, dispatch=passing)
-        inner.mount("/", bank(db))
+        inner.mount("/", bank_without(db))
         outer = FreshnessMiddleware(inner, db=db)
         async with paused(*app.cluster.replicas), client_of(outer) as client:
             await client.post("/1/deposit")

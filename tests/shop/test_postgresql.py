@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.local_postgresql import missing
+from examples.local_postgresql import PostgreSQL, create_primary, missing
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240
@@ -118,6 +119,23 @@ def test_what_is_stopped_leaves_nothing(
     assert process.returncode == 128 + number, output
     assert "Traceback" not in output
     assert processes_of(folder) == []
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while a server starts ends it: its caller has nothing to stop yet."""
+
+    def interrupted(server: PostgreSQL) -> bool:
+        assert server.running
+        raise KeyboardInterrupt
+
+    folder.mkdir(mode=0o755)
+    monkeypatch.setattr(PostgreSQL, "accepts", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        create_primary(folder / "primary")
+    assert processes_of(folder) == []
+    shutil.rmtree(folder / "primary")
 
 
 def test_an_error_leaves_nothing(folder: Path) -> None:
