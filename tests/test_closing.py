@@ -92,7 +92,7 @@ async def test_running_statements_are_stopped(
     db: SQLiteDatabase, path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When their time is over; the task gets an error and not a hang."""
-    monkeypatch.setattr(facade, "_HURRY_SECONDS", 20.0)  # a busy machine takes its time
+    monkeypatch.setattr(facade, "HURRY_SECONDS", 20.0)  # a busy machine takes its time
     started = asyncio.Event()
 
     async def work() -> None:
