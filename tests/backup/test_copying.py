@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
-from sa_sqlite_pool.backup.copying import take_alone, write_over
+from sa_sqlite_pool import DatabaseNotUsableError
+from sa_sqlite_pool.backup.backup import Copying
+from sa_sqlite_pool.backup.copying import check_not_locked, is_readable, take_alone, write_over
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.wal.checkpoints import connect
@@ -49,3 +54,46 @@ def test_alone_is_alone(path: Path) -> None:
             assert take_alone(alone) == mode
             with pytest.raises(sqlite3.OperationalError, match="database is locked"):
                 other.execute("SELECT * FROM t")
+
+
+def test_a_target_that_cannot_be_opened(tmp_path: Path) -> None:
+    """It is not said to be in use, nor to be no database: SQLite's own error says what it is."""
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        check_not_locked(tmp_path / "missing" / "copy.db")
+
+
+def test_a_database_that_is_locked_is_not_damaged(path: Path) -> None:
+    """Whether it can be read is not known: else a restore would put it aside as damaged."""
+    make(path)
+    location = Location(str(path))
+    with closing(connect(location)) as holder, closing(connect(location)) as other:
+        assert is_readable(other)
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            is_readable(other)
+
+
+def test_a_file_of_another_kind_is_not_readable(path: Path) -> None:
+    """That is what a restore replaces."""
+    path.write_bytes(b"no database" * 1000)
+    with closing(connect(Location(str(path)))) as connection:
+        assert not is_readable(connection)
+
+
+async def test_errors_of_the_system_are_sqlalchemy_s(path: Path) -> None:
+    """A full disk, say: `except SQLAlchemyError` catches it, with what was done and the cause."""
+    make(path)
+    worker = await ConnectionThread.open(Location(str(path)).sqlite_uri, None)
+
+    def fail(_: sqlite3.Connection) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    try:
+        with pytest.raises(DBAPIError, match="No space left on device") as raised:
+            await Copying("backup(copy.db)", "copy.db was not made").run(worker, fail)
+    finally:
+        await worker.close()
+    assert isinstance(raised.value.orig, DatabaseNotUsableError)
+    assert isinstance(raised.value.__cause__, OSError)
+    assert "copy.db was not made" in str(raised.value)

@@ -305,3 +305,28 @@ async def test_many_open_files_do_not_stop_it(path: Path, monkeypatch: pytest.Mo
         (answer,) = await ask_beside(path)
         assert failing.failed
         assert answer.statistics is not None
+
+
+def test_a_directory_that_is_gone_has_no_sockets(tmp_path: Path) -> None:
+    """A database that was removed with its directory can still be closed."""
+    assert addresses.paths(str(tmp_path / "gone" / "app.db")) == []
+
+
+def test_a_socket_that_is_removed_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that looks has removed it first: it is no error, and no leftover."""
+    gone = f"{path}-status-4194305-0123ab"
+    monkeypatch.setattr(addresses, "paths", lambda _: [gone])
+    assert list(addresses.stale(str(path))) == []
+    addresses.remove_stale(str(path))
+
+
+def test_a_process_of_another_user_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may not be asked whether it does, and its socket stays, although nothing listens yet."""
+    left = Path(make_stale(path))
+
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    addresses.remove_stale(str(path))
+    assert left.exists()
