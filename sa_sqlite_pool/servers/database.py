@@ -33,6 +33,7 @@ from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
+from .server import hosts_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,7 +114,7 @@ class ServerDatabase(LifeCycle):
         self.url = _parse("the URL", url)
         settings = EngineSettings(
             primary=self.url,
-            replicas=[_parse("a replica's URL", one) for one in replicas],
+            replicas=[_parse_replica(one) for one in replicas],
             owner=self,
             writes=Writes.parse(writes),
             writers=check_count("writers", writers),
@@ -292,6 +293,16 @@ class ServerDatabase(LifeCycle):
         pool = self.reader_engine.pool
         assert isinstance(pool, ReplicaPool)
         return pool
+
+
+def _parse_replica(url: str | URL) -> URL:
+    parsed = _parse("a replica's URL", url)
+    if len(hosts := hosts_of(parsed)) > 1:
+        raise ConfigurationError(
+            f"the URL of a replica has the hosts {', '.join(hosts)}: what one shows another need "
+            "not; give each a URL of its own in replicas (the URL of the primary may have several)"
+        )
+    return parsed
 
 
 def _parse(what: str, url: str | URL) -> URL:
