@@ -27,11 +27,9 @@ def note_commits(engine: Engine, owner: object) -> None:
         _note_commit(driver, owner, engine, proxied)
 
     def do_rollback(proxied: Any) -> None:
-        try:
-            rollback(proxied)
-        finally:
-            if (seen := seen_by(owner)) is not None:
-                seen.note_read(PRIMARY)  # what it has read there
+        rollback(proxied)
+        if (seen := seen_by(owner)) is not None:
+            seen.note_read(PRIMARY)  # what it has read there
 
     _replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
 
