@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
-.PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-pgbouncer test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
+.PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
 .PHONY: bench bench-docs bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
@@ -101,6 +101,9 @@ test-kills: $(VENV)/.dev  ## processes that write are killed: a minute
 # PGBOUNCER is the path of the program, where it is not installed with the system's packages.
 test-pgbouncer: $(VENV)/.dev  ## ServerDatabase and plain engines through PgBouncer, where it is installed
 	$(BIN)/python -m pytest tests/pgbouncer
+
+test-other-engines: .venv-other-engines/.dev  ## other distributions of SQLite, and programs beside it
+	.venv-other-engines/bin/python -m pytest tests/other_engines
 
 # SQLAlchemy's own test suite on the stock pool and on SQLitePool, compared. ONLY=test/engine runs
 # a part of it.
@@ -202,6 +205,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 .venv-oldest/.dev: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python $(PIP_INSTALL) --editable '.[dev]' --constraint tests/oldest.txt
+	touch $@
+
+.venv-other-engines/.dev: pyproject.toml tests/other_engines/requirements.txt
+	$(PYTHON) -m venv .venv-other-engines
+	.venv-other-engines/bin/python $(PIP_INSTALL) --editable '.[dev]' --requirement tests/other_engines/requirements.txt
 	touch $@
 
 .venv-python313/.dev: pyproject.toml

@@ -41,7 +41,9 @@ class Cluster:
 
     def caught_up(self) -> bool:
         """Whether the replicas show all that the primary has."""
-        wanted = _lsn(self.primary.sql("SELECT pg_current_wal_insert_lsn()"))
+        # Not the inserted position: at the end of a page it is behind the header of the next one,
+        # which replicas come to with the next record.
+        wanted = _lsn(self.primary.sql("SELECT pg_current_wal_flush_lsn()"))
         return all(
             _lsn(replica.sql("SELECT pg_last_wal_replay_lsn()")) >= wanted
             for replica in self.replicas

@@ -43,11 +43,9 @@ def note_commits(engine: Engine, owner: object) -> None:
             _note_commit(pool, driver, seen, proxied)
 
     def do_rollback(proxied: Any) -> None:
-        try:
-            rollback(proxied)
-        finally:
-            if (seen := seen_by(owner)) is not None:
-                seen.note_read(PRIMARY)  # what it has read there
+        rollback(proxied)
+        if (seen := seen_by(owner)) is not None:
+            seen.note_read(PRIMARY)  # what it has read there
 
     replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
 

@@ -29,6 +29,7 @@ from ..settings import (
 from ..stats.servers import ServerDatabaseStatistics
 from ..system.life import HURRY_SECONDS, LifeCycle, State
 from ..turn.waits import WaitWatch
+from .connections.server import hosts_of
 from .engines import EngineSettings, Writes, reader_engine, writer_engine
 from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
@@ -119,7 +120,7 @@ class ServerDatabase(LifeCycle):
         self.url = _parse("the URL", url)
         settings = EngineSettings(
             primary=self.url,
-            replicas=[_parse("a replica's URL", one) for one in replicas],
+            replicas=[_parse_replica(one) for one in replicas],
             owner=self,
             writes=Writes.parse(writes),
             writers=check_count("writers", writers),
@@ -309,6 +310,16 @@ class ServerDatabase(LifeCycle):
         pool = self.reader_engine.pool
         assert isinstance(pool, ReplicaPool)
         return pool
+
+
+def _parse_replica(url: str | URL) -> URL:
+    parsed = _parse("a replica's URL", url)
+    if len(hosts := hosts_of(parsed)) > 1:
+        raise ConfigurationError(
+            f"the URL of a replica has the hosts {', '.join(hosts)}: what one shows another need "
+            "not; give each a URL of its own in replicas (the URL of the primary may have several)"
+        )
+    return parsed
 
 
 def _parse(what: str, url: str | URL) -> URL:

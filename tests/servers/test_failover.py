@@ -101,6 +101,26 @@ async def test_reads_that_go_on_meanwhile(app: App) -> None:
         assert all(error.connection_invalidated for error in errors)
 
 
+async def test_a_block_whose_replica_dies(app: App) -> None:
+    """In a fresh() block, too, the next read goes elsewhere, and not back in time."""
+    servers = {server.port: server for server in app.cluster.servers}
+    async with app.open(freshness_wait=10) as db:
+        await create_accounts(db)
+        async with db.fresh() as seen:
+            async with db.write() as session:
+                (await session.get_one(Account, 1)).balance = 7
+            for _ in app.cluster.replicas:
+                servers.pop(await _read_seven(db)).kill()
+            assert await _read_seven(db) == app.cluster.primary.port
+        assert seen.token is not None
+
+
+async def _read_seven(db: ServerDatabase) -> int:
+    async with db.read() as session:
+        assert (await session.get_one(Account, 1)).balance == 7
+        return int(await session.scalar(PORT) or 0)
+
+
 async def test_a_frozen_replica_stays_down(app: App) -> None:
     """A connection at rest to a server that does not answer is no sign that it does again."""
     frozen = app.cluster.replicas[0]

@@ -20,6 +20,14 @@ PRIMARY = "primary"
 """The source of reads of the primary, through whichever engine."""
 
 
+def hosts_of(url: URL) -> list[str]:
+    """Return the hosts that a URL names, of which drivers try one after the other."""
+    named = url.host or url.query.get("host") or ()
+    return [
+        host for part in ([named] if isinstance(named, str) else named) for host in part.split(",")
+    ]
+
+
 @final
 class Server:
     """A server, and the connections that one engine has to it.
@@ -69,9 +77,7 @@ class Server:
     @property
     def name(self) -> str:
         """The server for messages, without the password: ``db1:5432/app``."""
-        host = self.url.host or self.url.query.get("host") or "local"
-        if isinstance(host, tuple):
-            host = ",".join(host)
+        host = ",".join(hosts_of(self.url)) or "local"
         port = "" if self.url.port is None else f":{self.url.port}"
         return f"{host}{port}/{self.url.database or ''}"
 

@@ -1,0 +1,1 @@
+"""Other distributions of SQLite, and programs beside it."""
