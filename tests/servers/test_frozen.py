@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool.servers.database import ServerDatabase
 from tests.postgresql import App
-from tests.servers.freezing import Barrier, frozen_later, nothing_left, soon
+from tests.servers.freezing import A_MOMENT_SECONDS, Barrier, frozen_later, nothing_left, soon
 from tests.servers.models import create_accounts
 
 ONE = text("SELECT 1")
@@ -91,6 +91,17 @@ async def closing_a_stream(door: Door, db: ServerDatabase, freeze: Freeze) -> No
         await rows.close()
 
 
+async def beside_a_stream(door: Door, db: ServerDatabase, freeze: Freeze) -> None:
+    async with door(db) as session:
+        rows = await session.stream(MANY)
+        try:
+            await rows.fetchone()
+            await freeze()
+            await asyncio.Event().wait()
+        finally:
+            await rows.close()
+
+
 STATES = (
     in_a_statement,
     idle_in_the_transaction,
@@ -100,6 +111,7 @@ STATES = (
     at_its_beginning,
     in_a_stream,
     closing_a_stream,
+    beside_a_stream,
 )
 
 
@@ -121,7 +133,7 @@ async def test_a_cancellation_ends_every_block(app: App, state: Any) -> None:
                 for task in tasks:
                     task.cancel()
                 for task in tasks:
-                    error = await soon(task)
+                    error = await soon(task, A_MOMENT_SECONDS)
                     assert isinstance(error, asyncio.CancelledError | None), (task, error)
         for door in DOORS.values():
             async with door(db) as session:
@@ -137,7 +149,7 @@ async def test_a_time_out_ends_a_turn(app: App, state: Any) -> None:
             with frozen_later(app.cluster.primary) as freeze:
                 barrier = Barrier(1, freeze)
                 work = state(DOORS["db.write()"], db, barrier.arrive)
-                error = await soon(asyncio.wait_for(work, 0.2))
+                error = await soon(asyncio.wait_for(work, 0.2), A_MOMENT_SECONDS)
                 assert isinstance(error, asyncio.TimeoutError | None), error
         async with db.write() as session:
             await session.execute(ONE)
@@ -153,7 +165,7 @@ async def test_a_cancellation_ends_a_wait_for_the_turn(app: App) -> None:
                 await app.someone_waits_for("advisory")
                 freeze()
                 waiting.cancel()
-                assert isinstance(await soon(waiting), asyncio.CancelledError)
+                assert isinstance(await soon(waiting, A_MOMENT_SECONDS), asyncio.CancelledError)
         await at_once(db)
 
 

@@ -27,7 +27,8 @@ class Running:
 
     ``lock_limit`` is how long it may wait for a lock, None for no limit. Then
     ``find_blockers(seconds)`` is called in a greenlet. It returns what has the lock, and how long
-    the statement has waited for it, and stops the statement if that is ``seconds`` or longer.
+    the statement has waited for it, and stops the statement if that is ``seconds`` or longer:
+    ``blocked_by`` and ``seconds_blocked`` say so then.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Running:
         "changed",
         "limit",
         "permit",
+        "seconds_blocked",
         "sql",
         "was_given_up",
     )
@@ -59,6 +61,7 @@ class Running:
         self.limit = limit
         self.changed = False
         self.blocked_by: str | None = None
+        self.seconds_blocked = 0.0
         self.was_given_up = False
         self._give_up = give_up
         self._lock_limit = lock_limit
