@@ -26,9 +26,9 @@ class Running:
     that the server was told of a limit other than the connection's.
 
     ``lock_limit`` is how long it may wait for a lock, None for no limit. Then
-    ``find_blockers(seconds)`` is called in a greenlet. It returns what has the lock, and how long
-    the statement has waited for it, and stops the statement if that is ``seconds`` or longer:
-    ``blocked_by`` and ``seconds_blocked`` say so then.
+    ``find_blockers(self, seconds)`` is called in a greenlet. It returns how long the statement has
+    waited for a lock, and stops it if that is ``seconds`` or longer: ``blocked_by`` and
+    ``seconds_blocked`` say so then.
     """
 
     __slots__ = (
