@@ -334,7 +334,6 @@ class ServerPool(Pool):
                     server.at_rest.pop().close()
 
     def recreate(self) -> ServerPool:
-        self.logger.info("Pool recreating")
         return type(self)(
             self._engine_creator,
             servers=self.servers,
