@@ -195,7 +195,11 @@ class ServerPool(Pool):
         try:
             if self._disposed or self._refusal is not None:
                 record.close()
-            elif record.dbapi_connection is not None:  # else SQLAlchemy may not be done with it
+            elif record.dbapi_connection is None:  # SQLAlchemy may not be done with it
+                pass
+            elif self.driver.is_broken(record.dbapi_connection):
+                record.invalidate()
+            else:
                 server.at_rest.append(record)
         finally:
             server.line.release(permit)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from sa_sqlite_pool import WriteTimeout
 from sa_sqlite_pool.servers.database import ServerDatabase
 from tests.postgresql import App
 from tests.servers.freezing import A_MOMENT_SECONDS, Barrier, frozen_later, nothing_left, soon
@@ -172,3 +173,15 @@ async def test_a_cancellation_ends_a_wait_for_the_turn(app: App) -> None:
 async def at_once(db: ServerDatabase) -> None:
     async with db.write() as session:
         await session.execute(ONE)
+
+
+async def test_a_turn_of_a_server_that_does_not_answer(app: App) -> None:
+    """It is waited for no longer than write_timeout and a moment, and the error says why."""
+    async with app.open(replicas=[], write_timeout=0.2) as db, nothing_left(db):
+        await at_once(db)
+        with frozen_later(app.cluster.primary) as freeze:
+            freeze()
+            error = await soon(at_once(db), A_MOMENT_SECONDS)
+        assert isinstance(error, WriteTimeout)
+        assert "does not answer" in str(error)
+        await at_once(db)

@@ -14,6 +14,9 @@ from ...turn.deadlines import Deadlines
 from ...turn.permit import Permit, shorten
 from ..connections.answers import SECONDS_TO_ANSWER
 
+# To look takes a connection, for each statement that runs for so long.
+_SECONDS_TO_FIRST_LOOK = 0.05
+_SECONDS_BETWEEN_LOOKS = 1.0
 _SHORTEST_WAIT = 0.01
 
 
@@ -65,7 +68,7 @@ class Running:
         self.was_given_up = False
         self._give_up = give_up
         self._lock_limit = lock_limit
-        self._look_after = lock_limit or 0.0
+        self._look_after = max(_SECONDS_TO_FIRST_LOOK, lock_limit or 0.0)
         self._find_blockers = find_blockers
         self._looking: asyncio.Task[None] | None = None
         self.began = time.monotonic()
@@ -122,5 +125,8 @@ class Running:
         except Exception:  # the server takes no connection: it is asked later
             waited = 0.0
         if self.blocked_by is None:
-            self._look_after = max(_SHORTEST_WAIT, self._lock_limit - waited)
+            if waited:
+                self._look_after = max(_SHORTEST_WAIT, self._lock_limit - waited)
+            else:
+                self._look_after = max(_SECONDS_BETWEEN_LOOKS, self._lock_limit)
             of_running_loop(Deadlines).add(self._look_after, self._look)
