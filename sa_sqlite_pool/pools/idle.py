@@ -5,14 +5,42 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Iterator
+from typing import Protocol, final
 
 from ..reporting.events import IdleTransaction, log
-from .checkouts import Checkout, Checkouts
+from ..turn.permit import Permit
 
 # Seconds between two checks at least.
 _SHORTEST_WAIT = 0.01
+
+
+class WatchedConnection(Protocol):
+    """A connection; ``long_read`` says that it is declared to be idle in a transaction."""
+
+    @property
+    def long_read(self) -> bool: ...
+
+    @property
+    def in_transaction(self) -> bool: ...
+
+
+class WatchedCheckout(Protocol):
+    """A checkout under a permit; ``warned`` says that it was warned of."""
+
+    permit: Permit
+    warned: bool
+
+    @property
+    def connection(self) -> WatchedConnection | None: ...
+
+
+class WatchedCheckouts(Protocol):
+    """The checkouts of a pool, as they are at each look."""
+
+    def __iter__(self) -> Iterator[WatchedCheckout]: ...
+
+    def __len__(self) -> int: ...
 
 
 @final
@@ -25,18 +53,20 @@ class IdleWatch:
 
     def __init__(
         self,
-        checkouts: Checkouts,
+        checkouts: WatchedCheckouts,
         seconds: float | None,
         *,
         label: Callable[[], str],
         waiting: Callable[[], int],
         holds_turn: bool,
+        product: str = "SQLite",
     ) -> None:
         self._checkouts = checkouts
         self._seconds = seconds
         self._label = label
         self._waiting = waiting
         self._holds_turn = holds_turn
+        self._product = product
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def checkout_began(self) -> None:
@@ -59,11 +89,11 @@ class IdleWatch:
         for checkout in watched:
             if self._seconds_idle(checkout) >= self._seconds:
                 self._warn(checkout)
-        if self._checkouts:
+        if len(self._checkouts):
             longest = max(map(self._seconds_idle, (w for w in watched if not w.warned)), default=0)
             self._look_in(self._seconds - longest)
 
-    def _seconds_idle(self, checkout: Checkout) -> float:
+    def _seconds_idle(self, checkout: WatchedCheckout) -> float:
         since, connection = checkout.permit.idle_since, checkout.connection
         if since is None or connection is None:
             return 0.0
@@ -72,7 +102,7 @@ class IdleWatch:
         pins = self._holds_turn or connection.in_transaction
         return time.monotonic() - since if pins else 0.0
 
-    def _warn(self, checkout: Checkout) -> None:
+    def _warn(self, checkout: WatchedCheckout) -> None:
         checkout.warned = True
         what = "the write turn" if self._holds_turn else "a transaction"
         permit, label = checkout.permit, self._label()
@@ -87,7 +117,15 @@ class IdleWatch:
             ),
             "%s: %s of %s has been idle for %.1f s, held by %s, which asked for it at %s; "
             "%d more in line; end it before awaiting anything else",
-            *("SQLite", what, label, seconds, permit.describe_holder(), permit.asked_at, waiting),
+            *(
+                self._product,
+                what,
+                label,
+                seconds,
+                permit.describe_holder(),
+                permit.asked_at,
+                waiting,
+            ),
         )
 
 

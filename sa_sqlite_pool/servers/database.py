@@ -19,6 +19,7 @@ from ..sessions.given_out import GuardedSessionmaker, SessionBlock
 from ..sessions.maker import sessionmaker_options
 from ..sessions.routing import RoutedAsyncSession
 from ..settings import (
+    DEFAULT_IDLE_WARNING,
     DEFAULT_SLOW_WAIT_WARNING,
     DEFAULT_TIMEOUT,
     Role,
@@ -78,6 +79,8 @@ class ServerDatabase(LifeCycle):
     :param statement_timeout: seconds a statement may run before the server stops it, and
         :class:`~sa_sqlite_pool.StatementTimeout` is raised; None for no limit. The execution option
         of that name is the limit of one statement
+    :param idle_warning: seconds a transaction may be idle before the logger ``sa_sqlite_pool``
+        names its task and its line; None for never
     :param attempts: how often :meth:`run_write` runs a function at most
     :param slow_wait_warning: seconds a task may wait for the turn or a connection before the
         logger ``sa_sqlite_pool`` names it, its line, and what was in the way; None for never
@@ -101,6 +104,7 @@ class ServerDatabase(LifeCycle):
         read_timeout: float = DEFAULT_TIMEOUT,
         freshness_wait: float = DEFAULT_FRESHNESS_WAIT,
         statement_timeout: float | None = None,
+        idle_warning: float | None = DEFAULT_IDLE_WARNING,
         attempts: int = DEFAULT_ATTEMPTS,
         slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
@@ -129,6 +133,7 @@ class ServerDatabase(LifeCycle):
             read_timeout=check_timeout("read_timeout", read_timeout),
             freshness_wait=check_timeout("freshness_wait", freshness_wait),
             statement_timeout=check_limit("statement_timeout", statement_timeout),
+            idle_warning=check_limit("idle_warning", idle_warning),
             wait_watch=WaitWatch(check_limit("slow_wait_warning", slow_wait_warning)),
             options=engine_options,
             connect_args=dict(connect_args or {}),

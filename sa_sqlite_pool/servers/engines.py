@@ -54,6 +54,7 @@ class EngineSettings:
     read_timeout: float
     freshness_wait: float
     statement_timeout: float | None
+    idle_warning: float | None
     wait_watch: WaitWatch
     options: Mapping[str, Any]
     connect_args: Mapping[str, Any]
@@ -104,7 +105,7 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
 
 def _engine(of: EngineSettings, url: URL, *, lock_timeout: float | None, **own: Any) -> AsyncEngine:
     options = {**of.options, "owner": of.owner, "wait_watch": of.wait_watch, **own}
-    options["statement_timeout"] = of.statement_timeout
+    options |= {OPTION: of.statement_timeout, "idle_warning": of.idle_warning}
     engine = LeanEngine.create(url, **options)
     limit_endings(engine.sync_engine)
     FollowedStatements(engine.sync_engine, lock_timeout, writes=lock_timeout is not None)

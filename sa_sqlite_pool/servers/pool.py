@@ -12,6 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from ..compat.pool_records import new_record
+from ..pools.idle import IdleWatch
 from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
@@ -19,6 +20,7 @@ from ..turn.whereabouts import caller
 from .connections.answers import AnswerLimit
 from .connections.counts import PoolCounts
 from .connections.drivers import Driver, driver_of
+from .connections.held import Held
 from .connections.server import Server
 from .limits.running import Running
 
@@ -34,6 +36,7 @@ class ServerPool(Pool):
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
+    :param idle_warning: seconds after which a transaction that is idle is logged
     :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place
     """
 
@@ -51,6 +54,7 @@ class ServerPool(Pool):
         owner: object,
         wait_watch: WaitWatch,
         statement_timeout: float | None = None,
+        idle_warning: float | None = None,
         counts: PoolCounts | None = None,
         **kw: Any,
     ) -> None:
@@ -64,6 +68,16 @@ class ServerPool(Pool):
         self._owner = owner
         self._wait_watch = wait_watch
         self._permits: dict[ConnectionPoolEntry, Permit] = {}
+        self._held: dict[ConnectionPoolEntry, Held] = {}
+        self._idle_warning = idle_warning
+        self._idle_watch = IdleWatch(
+            self._held.values(),
+            idle_warning,
+            label=lambda: servers[-1].name,
+            waiting=lambda: sum(server.line.waiting for server in servers),
+            holds_turn=not self.only_reads and servers[-1].capacity == 1,
+            product="PostgreSQL",
+        )
         self.running: dict[Permit, Running] = {}
         self._refusal: Callable[[], Exception] | None = None
         self._disposed = False
@@ -124,6 +138,9 @@ class ServerPool(Pool):
                 raise self._refusal() from error
             raise
         server.checkouts += 1
+        self._held[record] = Held(permit, record, self.driver)
+        if permit.loop is not self._idle_watch.loop:
+            self._idle_watch.checkout_began()
         return record
 
     def _at_rest(self, server: Server) -> ConnectionPoolEntry | None:
@@ -167,6 +184,7 @@ class ServerPool(Pool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         permit = self._permits.pop(record, None)
+        self._held.pop(record, None)
         if permit is None:  # it was returned before
             return
         self.end_statement(permit)  # it has ended, unless a listener has raised an error
@@ -174,7 +192,11 @@ class ServerPool(Pool):
         try:
             if self._disposed or self._refusal is not None:
                 record.close()
-            elif record.dbapi_connection is not None:  # else SQLAlchemy may not be done with it
+            elif record.dbapi_connection is None:  # SQLAlchemy may not be done with it
+                pass
+            elif self.driver.is_broken(record.dbapi_connection):
+                record.invalidate()
+            else:
                 server.at_rest.append(record)
         finally:
             server.line.release(permit)
@@ -322,6 +344,7 @@ class ServerPool(Pool):
             owner=self._owner,
             wait_watch=self._wait_watch,
             statement_timeout=self.statement_timeout,
+            idle_warning=self._idle_warning,
             counts=self.counts,
             recycle=self._recycle,
             echo=self.echo,

@@ -58,8 +58,14 @@ def take_turns(engine: Engine) -> None:
         assert isinstance(pool, PrimaryPool)
         permit = pool.permit_of(proxied)
         seconds = pool.seconds_left(0.0 if permit is None else permit.seconds_waited)
-        with AnswerLimit(pool.driver, proxied.dbapi_connection, seconds + SECONDS_TO_ANSWER):
-            _take(engine, pool, proxied, seconds)
+        limit = AnswerLimit(pool.driver, proxied.dbapi_connection, seconds + SECONDS_TO_ANSWER)
+        try:
+            with limit:
+                _take(engine, pool, proxied, seconds)
+        except Exception as error:
+            if limit.passed:
+                raise _without_an_answer(pool, error) from error
+            raise
 
     replace(engine.dialect, do_begin=do_begin)
 
@@ -100,6 +106,14 @@ def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTime
         f"waited {pool.timeout:.2f} s to write to {pool.primary.name}; the turn is held by "
         f"{holder}; {pool.primary.line.waiting} more of this process in line; shorten the "
         "transaction there or raise write_timeout",
+        error,
+    )
+
+
+def _without_an_answer(pool: PrimaryPool, error: Exception) -> WriteTimeout:
+    return WriteTimeout(
+        f"waited {pool.timeout:.2f} s to write to {pool.primary.name}, which does not answer; "
+        f"{pool.primary.line.waiting} more of this process in line; look at the server",
         error,
     )
 

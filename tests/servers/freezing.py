@@ -14,6 +14,9 @@ from sa_sqlite_pool.servers.pool import ServerPool
 SOON_SECONDS = 8.0
 """Longer than connecting takes in vain, and far less than forever."""
 
+A_MOMENT_SECONDS = 4.5
+"""Longer than a server may take to answer, and less than connecting takes in vain."""
+
 
 @contextmanager
 def frozen_later(*servers: PostgreSQL) -> Iterator[Callable[[], None]]:
@@ -41,11 +44,11 @@ def frozen(*servers: PostgreSQL) -> Iterator[None]:
         yield
 
 
-async def soon(work: Awaitable[Any]) -> BaseException | None:
+async def soon(work: Awaitable[Any], seconds: float = SOON_SECONDS) -> BaseException | None:
     """Return the error of ``work``; fail if it does not end soon."""
     task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait([task], timeout=SOON_SECONDS)
-    assert done, f"{work} has not ended after {SOON_SECONDS} s"
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    assert done, f"{work} has not ended after {seconds} s"
     if task.cancelled():
         return asyncio.CancelledError()
     return task.exception()

@@ -143,3 +143,20 @@ async def test_a_rollback_of_a_connection_that_is_killed(app: App) -> None:
         lost = db.statistics().engine("writer").transactions.lost
         assert lost == 1
         await until(lambda: app.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0")
+
+
+async def test_an_auto_session_goes_to_the_writer(app: App) -> None:
+    """By the code that the refusal has: a function that writes runs there, as on plain engines."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        async with db.write() as session:
+            await session.execute(
+                text(
+                    "CREATE FUNCTION open_account() RETURNS int LANGUAGE sql AS "
+                    "'INSERT INTO accounts (id, balance) VALUES (9, 9) RETURNING id'"
+                )
+            )
+        async with db.sessionmaker.begin() as session:
+            assert await session.scalar(text("SELECT open_account()")) == 9
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT balance FROM accounts WHERE id = 9")) == 9

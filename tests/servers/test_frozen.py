@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from sa_sqlite_pool import WriteTimeout
 from sa_sqlite_pool.servers.database import ServerDatabase
 from tests.postgresql import App
-from tests.servers.freezing import Barrier, frozen_later, nothing_left, soon
+from tests.servers.freezing import A_MOMENT_SECONDS, Barrier, frozen_later, nothing_left, soon
 from tests.servers.models import create_accounts
 
 ONE = text("SELECT 1")
@@ -91,6 +92,17 @@ async def closing_a_stream(door: Door, db: ServerDatabase, freeze: Freeze) -> No
         await rows.close()
 
 
+async def beside_a_stream(door: Door, db: ServerDatabase, freeze: Freeze) -> None:
+    async with door(db) as session:
+        rows = await session.stream(MANY)
+        try:
+            await rows.fetchone()
+            await freeze()
+            await asyncio.Event().wait()
+        finally:
+            await rows.close()
+
+
 STATES = (
     in_a_statement,
     idle_in_the_transaction,
@@ -100,6 +112,7 @@ STATES = (
     at_its_beginning,
     in_a_stream,
     closing_a_stream,
+    beside_a_stream,
 )
 
 
@@ -121,7 +134,7 @@ async def test_a_cancellation_ends_every_block(app: App, state: Any) -> None:
                 for task in tasks:
                     task.cancel()
                 for task in tasks:
-                    error = await soon(task)
+                    error = await soon(task, A_MOMENT_SECONDS)
                     assert isinstance(error, asyncio.CancelledError | None), (task, error)
         for door in DOORS.values():
             async with door(db) as session:
@@ -137,7 +150,7 @@ async def test_a_time_out_ends_a_turn(app: App, state: Any) -> None:
             with frozen_later(app.cluster.primary) as freeze:
                 barrier = Barrier(1, freeze)
                 work = state(DOORS["db.write()"], db, barrier.arrive)
-                error = await soon(asyncio.wait_for(work, 0.2))
+                error = await soon(asyncio.wait_for(work, 0.2), A_MOMENT_SECONDS)
                 assert isinstance(error, asyncio.TimeoutError | None), error
         async with db.write() as session:
             await session.execute(ONE)
@@ -153,10 +166,22 @@ async def test_a_cancellation_ends_a_wait_for_the_turn(app: App) -> None:
                 await app.someone_waits_for("advisory")
                 freeze()
                 waiting.cancel()
-                assert isinstance(await soon(waiting), asyncio.CancelledError)
+                assert isinstance(await soon(waiting, A_MOMENT_SECONDS), asyncio.CancelledError)
         await at_once(db)
 
 
 async def at_once(db: ServerDatabase) -> None:
     async with db.write() as session:
         await session.execute(ONE)
+
+
+async def test_a_turn_of_a_server_that_does_not_answer(app: App) -> None:
+    """It is waited for no longer than write_timeout and a moment, and the error says why."""
+    async with app.open(replicas=[], write_timeout=0.2) as db, nothing_left(db):
+        await at_once(db)
+        with frozen_later(app.cluster.primary) as freeze:
+            freeze()
+            error = await soon(at_once(db), A_MOMENT_SECONDS)
+        assert isinstance(error, WriteTimeout)
+        assert "does not answer" in str(error)
+        await at_once(db)

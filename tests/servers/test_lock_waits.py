@@ -109,6 +109,20 @@ async def test_a_statement_that_waits_for_no_lock(app: App) -> None:
         await session.execute(text("SELECT pg_sleep(0.5)"))
 
 
+async def test_only_the_wait_counts(app: App) -> None:
+    """A statement that computes first has its time for the lock still to come."""
+    late = text("DO $$ BEGIN PERFORM pg_sleep(0.2); UPDATE accounts SET balance = 3; END $$")
+    async with app.open(writes="serializable", write_timeout=0.3, replicas=[]) as db:
+        await create_accounts(db)
+        async with OtherProgram(app, "UPDATE accounts SET balance = 7"):
+            with pytest.raises(WriteTimeout) as caught:
+                async with db.write() as session:
+                    await session.execute(late)
+    found = re.search(r"waited (\d+\.\d+) s for a lock", str(caught.value))
+    assert found is not None
+    assert float(found[1]) >= 0.3
+
+
 async def test_many_statements_share_their_timers(app: App) -> None:
     """A statement that has ended asks nothing, and leaves no timer."""
     db = app.open(writes="serializable", write_timeout=0.2, replicas=[])

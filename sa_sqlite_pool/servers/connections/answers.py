@@ -8,15 +8,19 @@ connection up loses nothing, since the server rolls its transaction back when it
 from __future__ import annotations
 
 import asyncio
-from typing import Any, final
-
-from .drivers import Driver
+from typing import Any, Protocol, final
 
 SECONDS_TO_ANSWER = 1.0
 """For a ROLLBACK, the end of a connection or of a statement, and the question for a position."""
 
 # An event loop that was blocked meanwhile has the answer, and its task has not run yet.
 _SECONDS_TO_RUN = 0.05
+
+
+class Breaks(Protocol):
+    """What breaks connections: a :class:`~.drivers.Driver`."""
+
+    def abort(self, connection: Any) -> None: ...
 
 
 @final
@@ -31,7 +35,7 @@ class AnswerLimit:
     __slots__ = ("_connection", "_driver", "_seconds", "_timer", "passed")
 
     def __init__(
-        self, driver: Driver, connection: Any, seconds: float | None = SECONDS_TO_ANSWER
+        self, driver: Breaks, connection: Any, seconds: float | None = SECONDS_TO_ANSWER
     ) -> None:
         self._driver = driver
         self._connection = connection

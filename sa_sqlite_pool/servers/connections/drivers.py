@@ -149,7 +149,7 @@ class Psycopg:
         return int(connection.driver_connection.info.backend_pid)
 
     def in_transaction(self, connection: Any) -> bool:
-        return int(connection.driver_connection.info.transaction_status) != 0
+        return bool(connection.driver_connection.pgconn.transaction_status)  # 0: idle
 
     def is_broken(self, connection: Any) -> bool:
         driver = connection.driver_connection

@@ -60,7 +60,7 @@ class Blockers:
             waited = rows[0][2]
             waited = time.monotonic() - began if waited is None else float(waited)
             if waited >= seconds:
-                running.blocked_by = self._describe(rows)
+                running.blocked_by, running.seconds_blocked = self._describe(rows), waited
                 driver.rows(asking, _CANCEL.format(pid=pid))
         return waited
 

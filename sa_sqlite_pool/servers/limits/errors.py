@@ -109,7 +109,7 @@ def _cancelled(server: str, running: Running, error: DBAPIError) -> BaseExceptio
     """Return the error for a statement that the server was told to stop, or has stopped."""
     if running.blocked_by is not None:
         return WriteTimeout(
-            f"waited {running.seconds:.2f} s for a lock on {server}; it is held for "
+            f"waited {running.seconds_blocked:.2f} s for a lock on {server}; it is held for "
             f"{running.blocked_by}; the statement was stopped, and its transaction has to be "
             f"rolled back: {shorten(running.sql)}; shorten the transaction there or raise "
             "write_timeout",

@@ -14,6 +14,9 @@ from ...turn.deadlines import Deadlines
 from ...turn.permit import Permit, shorten
 from ..connections.answers import SECONDS_TO_ANSWER
 
+# To look takes a connection, for each statement that runs for so long.
+_SECONDS_TO_FIRST_LOOK = 0.05
+_SECONDS_BETWEEN_LOOKS = 1.0
 _SHORTEST_WAIT = 0.01
 
 
@@ -26,8 +29,9 @@ class Running:
     that the server was told of a limit other than the connection's.
 
     ``lock_limit`` is how long it may wait for a lock, None for no limit. Then
-    ``find_blockers(seconds)`` is called in a greenlet. It returns what has the lock, and how long
-    the statement has waited for it, and stops the statement if that is ``seconds`` or longer.
+    ``find_blockers(self, seconds)`` is called in a greenlet. It returns how long the statement has
+    waited for a lock, and stops it if that is ``seconds`` or longer: ``blocked_by`` and
+    ``seconds_blocked`` say so then.
     """
 
     __slots__ = (
@@ -41,6 +45,7 @@ class Running:
         "changed",
         "limit",
         "permit",
+        "seconds_blocked",
         "sql",
         "was_given_up",
     )
@@ -59,10 +64,11 @@ class Running:
         self.limit = limit
         self.changed = False
         self.blocked_by: str | None = None
+        self.seconds_blocked = 0.0
         self.was_given_up = False
         self._give_up = give_up
         self._lock_limit = lock_limit
-        self._look_after = lock_limit or 0.0
+        self._look_after = max(_SECONDS_TO_FIRST_LOOK, lock_limit or 0.0)
         self._find_blockers = find_blockers
         self._looking: asyncio.Task[None] | None = None
         self.began = time.monotonic()
@@ -119,5 +125,8 @@ class Running:
         except Exception:  # the server takes no connection: it is asked later
             waited = 0.0
         if self.blocked_by is None:
-            self._look_after = max(_SHORTEST_WAIT, self._lock_limit - waited)
+            if waited:
+                self._look_after = max(_SHORTEST_WAIT, self._lock_limit - waited)
+            else:
+                self._look_after = max(_SECONDS_BETWEEN_LOOKS, self._lock_limit)
             of_running_loop(Deadlines).add(self._look_after, self._look)

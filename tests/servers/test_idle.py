@@ -1,0 +1,46 @@
+"""Transactions that are idle on a server are logged, with their task and line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from sqlalchemy import text
+
+from tests.postgresql import App, until
+from tests.servers.test_frozen import DOORS, ONE
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("db.write()", "the write turn"),
+        ("db.read()", "a transaction"),
+        ("the reader engine", "a transaction"),
+    ],
+)
+async def test_an_idle_transaction(
+    app: App, name: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named once, by the line that asked for it and its last SQL."""
+    async with app.open(replicas=[], idle_warning=0.02) as db, DOORS[name](db) as session:
+        await session.execute(ONE)
+        await until(lambda: caplog.records)
+    (record,) = caplog.records
+    assert re.match(rf"PostgreSQL: {what} of 127\.0\.0\.1:\d+/\w+ has been idle", record.message)
+    assert "asked for it at test_idle.py:" in record.message
+    assert "last SQL: SELECT 1" in record.message
+
+
+async def test_what_is_not_idle(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """A statement that runs is not, nor a reader's connection outside of a transaction."""
+    db = app.open(replicas=[], idle_warning=0.05)
+    async with db, db.reader_engine.connect() as connection, db.write() as session:
+        await session.execute(text("SELECT pg_sleep(0.2)"))
+        assert not connection.in_transaction()
+    async with app.open(replicas=[], idle_warning=None) as db, db.write() as session:
+        await session.execute(ONE)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert caplog.records == []
