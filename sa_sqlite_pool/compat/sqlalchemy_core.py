@@ -97,13 +97,25 @@ class Shape:
         return IteratorResult(self._metadata, iter(found))
 
 
-def is_open_stream(result: Any) -> bool:
-    """Return whether rows of ``result`` are still to be fetched through a server-side cursor.
+def connection_of_stream(result: Any) -> Connection | None:
+    """Return the connection through which rows of ``result`` come one by one; None for no stream.
 
-    A result of the ORM has that of the cursor in ``raw``, and one of scalars the result that it is
-    of in ``_real_result`` (``engine/result.py``).
+    A stream has a server-side cursor, and is not read to its end.
     """
-    result = getattr(result, "_real_result", result)
-    raw = getattr(result, "raw", None) or result
+    # The answer of ``scalar()`` may be an object of the application's.
+    if not isinstance(result, Result) or not is_open_stream(result):
+        return None
+    connection: Connection = _raw(result).connection
+    return connection
+
+
+def is_open_stream(result: Any) -> bool:
+    """Return whether rows of ``result`` are still to be fetched through a server-side cursor."""
+    raw = _raw(result)
     context = getattr(raw, "context", None)
-    return bool(getattr(context, "_is_server_side", False)) and not result._soft_closed
+    return bool(getattr(context, "_is_server_side", False)) and not raw._soft_closed
+
+
+def _raw(result: Any) -> Any:
+    # A result of the ORM has that of the cursor in ``raw``; what it has read of it, it keeps.
+    return getattr(result, "raw", None) or result

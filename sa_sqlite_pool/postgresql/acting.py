@@ -18,7 +18,7 @@ from .tokens import Token, tokens
 LONGEST_READ = 65_536
 """Characters of a text that is searched for words; a longer one goes to the writer."""
 
-LONGEST_TOLD_APART = 16_384
+LONGEST_TOLD_APART = 8192
 """Characters of a text with such words, in which they are told from strings and comments."""
 
 _LONGEST_REMEMBERED = 4096

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import Connection
 
-from ..compat.sqlalchemy_core import is_open_stream
+from ..compat.sqlalchemy_core import connection_of_stream, is_open_stream
 
 
 @final
@@ -20,13 +20,15 @@ class OpenStreams:
     def __init__(self) -> None:
         self._results: WeakKeyDictionary[Connection, list[ref[Any]]] = WeakKeyDictionary()
 
-    def note(self, connection: Connection, result: Any) -> None:
-        """Note a result of a statement on ``connection``."""
-        if is_open_stream(result):
+    def note(self, result: Any) -> None:
+        """Note the result of a statement."""
+        if (connection := connection_of_stream(result)) is not None:
             self._results.setdefault(connection, []).append(ref(result))
 
     def on(self, connection: Connection) -> bool:
         """Return whether a stream on ``connection`` has rows to be read still."""
+        if connection.closed or connection.invalidated:
+            return False
         return any(map(_is_open, self._results.get(connection, ())))
 
 
