@@ -23,6 +23,7 @@ LONGEST_TOLD_APART = 8192
 
 _LONGEST_REMEMBERED = 4096
 
+_NO_NAMES = frozenset({"other", "some", "string"})  # kinds of tokens
 _MOST_WITHS = 64
 _LONGEST_TARGET = 16  # tokens of UPDATE ONLY a.b.c * AS d SET
 
@@ -106,7 +107,8 @@ def _explain_acts(found: list[Token]) -> bool:
 def _part_acts(found: list[Token]) -> bool:
     if sum(token.text == "with" for token in found) > _MOST_WITHS:
         return True
-    return any(_acts_at(found, place) for place in range(len(found)))
+    names = (place for place, token in enumerate(found) if token.kind not in _NO_NAMES)
+    return any(_acts_at(found, place) for place in names)
 
 
 def _acts_at(found: list[Token], place: int) -> bool:
@@ -143,10 +145,10 @@ def _main_verb(found: list[Token], start: int) -> int:
 
 def _is_dml(found: list[Token]) -> bool:
     """Return whether a statement begins here that changes rows; a name may be ``update``, too."""
-    texts = [token.text for token in found if token.kind == "word"]
-    if texts[:1] == ["update"]:
-        return "set" in texts
-    return texts[:2] in (["delete", "from"], ["insert", "into"], ["merge", "into"])
+    words = [token.text if token.kind == "word" else "" for token in found]
+    if words[:1] == ["update"]:
+        return "set" in words and found[1].kind not in _NO_NAMES
+    return words[:2] in (["delete", "from"], ["insert", "into"], ["merge", "into"])
 
 
 def _calls_what_acts(token: Token, after: list[Token]) -> bool:

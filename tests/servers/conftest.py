@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.postgresql import app, cluster
-from tests.servers.routed import routed
+from tests.servers.routed import routed, routed_database
 
-__all__ = ["app", "cluster", "routed"]
+__all__ = ["app", "cluster", "routed", "routed_database"]

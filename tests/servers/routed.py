@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import (
 
 from examples.local_postgresql import PostgreSQL
 from sa_sqlite_pool import routing_sessionmaker
-from tests.postgresql import App, until
+from tests.postgresql import DRIVERS, App, Cluster, until, wait_until
 
 from .models import Account, Base
 
@@ -84,10 +85,12 @@ class Routed:
 
 @asynccontextmanager
 async def open_routed(app: App, kind: str) -> AsyncIterator[Routed]:
-    """Open engines, plain ones or a facade's, with account 1 of 10 on both servers."""
+    """Open engines, plain ones or a facade's, with account 1 of 10 on both servers, and no more."""
     replica = app.cluster.replicas[0]
     async with _engines(app, kind, replica) as routed:
         async with routed.writer.begin() as connection:
+            await connection.execute(text("DROP SCHEMA public CASCADE"))
+            await connection.execute(text("CREATE SCHEMA public"))
             await connection.run_sync(Base.metadata.create_all)
             await connection.execute(text("INSERT INTO accounts (id, balance) VALUES (1, 10)"))
         await routed.caught_up()
@@ -109,11 +112,25 @@ async def _engines(app: App, kind: str, replica: PostgreSQL) -> AsyncIterator[Ro
         await reader.dispose()
 
 
-@pytest.fixture(params=KINDS)
-async def routed(app: App, request: pytest.FixtureRequest) -> AsyncIterator[Routed]:
+@pytest.fixture(scope="session")
+def routed_database(cluster: Cluster) -> Iterator[str]:
+    """The name of a database for the tests of routing, one after the other."""
+    cluster.primary.sql("CREATE DATABASE routed")
+    wait_until(cluster.caught_up)
+    yield "routed"
+    cluster.primary.sql("DROP DATABASE routed WITH (FORCE)")
+
+
+@pytest.fixture(params=[f"{kind}-{driver}" for kind in KINDS for driver in DRIVERS])
+async def routed(
+    cluster: Cluster, routed_database: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Routed]:
     """Auto sessions, over each kind of engines and with each driver."""
-    async with open_routed(app, request.param) as found:
+    kind, driver = request.param.split("-")
+    pytest.importorskip(driver)
+    async with open_routed(App(cluster, routed_database, driver), kind) as found:
         yield found
+        gc.collect()  # cursors that a test has left: its own filter of warnings counts here
 
 
 async def increase(session: AsyncSession, by: int = 1) -> None:
