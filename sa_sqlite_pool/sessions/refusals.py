@@ -49,29 +49,38 @@ def assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
 # -- by a reader --------------------------------------------------------------------------------
 
 
-def is_refused_write(error: DBAPIError) -> bool:
+def is_refused_write(error: Exception) -> bool:
     """Return whether a reader of PostgreSQL has refused a statement for what it does."""
     return sqlstate_of(error) == READ_ONLY_TRANSACTION or isinstance(
-        error.orig, ForbiddenWriteError
+        _of_driver(error), ForbiddenWriteError
     )
 
 
-def raise_forbidden_write(error: DBAPIError, way_out: str) -> NoReturn:
+def raise_forbidden_write(error: Exception, way_out: str) -> NoReturn:
     """Raise the error of a refused write as a reader of SQLite does, unless ``error`` is one.
 
     :param way_out: what to do, for the message
     """
-    if way_out in str(error.orig):
+    reason = _of_driver(error)
+    if way_out in str(reason):
         raise error
-    reason = error.orig and (error.orig.__cause__ or error.orig)
-    first_line = str(reason).strip().partition("\n")[0]
+    # SQLAlchemy's error of asyncpg has the type of asyncpg's in its message.
+    first_line = str((reason and reason.__cause__) or reason).strip().partition("\n")[0]
+    forbidden = ForbiddenWriteError(f"a reader cannot change a database: {first_line}; {way_out}")
+    if not isinstance(error, DBAPIError):
+        raise OperationalError(None, None, forbidden) from error
     raise OperationalError(
         error.statement,
         error.params,
-        ForbiddenWriteError(f"a reader cannot change a database: {first_line}; {way_out}"),
+        forbidden,
         hide_parameters=error.hide_parameters,
         ismulti=error.ismulti,
     ) from error
+
+
+def _of_driver(error: Exception) -> BaseException | None:
+    # What asyncpg raises while the rows of a stream are fetched, SQLAlchemy passes on as it is.
+    return error.orig if isinstance(error, DBAPIError) else error
 
 
 USE_A_WRITER = "use a writer session or the writer engine"

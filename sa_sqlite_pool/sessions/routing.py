@@ -216,7 +216,7 @@ class RoutedSession(Session):
         reads_before = self._reads
         try:
             return super()._execute_internal(statement, params, **kw)
-        except DBAPIError as error:
+        except Exception as error:
             arguments = kw.get("bind_arguments") or {}
             if not is_refused_write(error):
                 raise
