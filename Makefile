@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
-.PHONY: help demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
+.PHONY: help demo migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
 .PHONY: bench bench-docs bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
@@ -94,6 +94,11 @@ test-checkpoints: $(VENV)/.dev  ## many processes write and checkpoint one file:
 # `make test` has a short form.
 test-kills: $(VENV)/.dev  ## processes that write are killed: a minute
 	$(BIN)/python -m tests.kills --seconds 60 --processes 6 --seed 1
+
+# Readers of sessions on a replica of PostgreSQL are killed, a thousand of them: two minutes;
+# `make test` has a short form.
+test-replica-kills: $(VENV)/.dev  ## readers on a PostgreSQL replica are killed: two minutes
+	$(BIN)/python -m tests.replica_kills --count 1000 --seed 1
 
 # SQLAlchemy's own test suite on the stock pool and on SQLitePool, compared. ONLY=test/engine runs
 # a part of it.
