@@ -224,7 +224,9 @@ class RoutedSession(Session):
                 raise_forbidden_write(error, USE_A_WRITER)
             if self._reads == reads_before:
                 raise
-            if self._reads > 1 or arguments.get("bind") is not None:
+            if arguments.get("bind") is not None:  # the caller has said where
+                raise_forbidden_write(error, USE_A_WRITER)
+            if self._reads > 1:
                 raise_forbidden_write(error, BEGIN_AS_WRITER)
         arguments = {**arguments, "bind": self.writer}
         return super()._execute_internal(statement, params, **{**kw, "bind_arguments": arguments})

@@ -21,10 +21,9 @@ class OpenStreams:
         """Note the answer of a statement."""
         if (found := stream_of(result)) is not None:
             connection, stream = found
-            self._streams.setdefault(connection, []).append(stream)
+            still_open = [one for one in self._streams.get(connection, ()) if one.is_open]
+            self._streams[connection] = [*still_open, stream]
 
     def on(self, connection: Connection) -> bool:
         """Return whether a stream on ``connection`` has rows to be read still."""
-        if connection.closed or connection.invalidated:
-            return False
         return any(stream.is_open for stream in self._streams.get(connection, ()))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from sa_sqlite_pool import ConfigurationError, ForbiddenWriteError, routing_sessionmaker
@@ -129,6 +129,26 @@ async def test_after_a_read_it_is_an_error(routed: Routed) -> None:
         await session.execute(DEPOSIT)
         await session.commit()
     assert await routed.balance() == 11
+
+
+async def test_what_goes_elsewhere_is_not_sent_to_the_writer(routed: Routed) -> None:
+    """Where the caller, or ``binds=``, has said which engine, its refusal is an error."""
+    routed.app.sql("INSERT INTO depositing VALUES (1)")
+    await prepare(routed)
+    to_reader = {"bind": routed.reader.sync_engine}
+    other = create_async_engine(routed.app.url(routed.replica))
+    try:
+        async with routed.maker(binds={Depositing: other}) as session:
+            with pytest.raises(OperationalError, match="use a writer session"):
+                await session.execute(DEPOSIT, bind_arguments=to_reader)
+            await session.rollback()
+            await session.scalar(select(Account.balance))
+            with pytest.raises(Exception, match="read-only transaction") as caught:
+                await session.execute(select(Depositing))
+            assert "a reader" not in str(caught.value)
+    finally:
+        await other.dispose()
+    assert set(routed.went) == {"reader"}
 
 
 async def test_a_reader_session_refuses_as_on_sqlite(routed: Routed) -> None:
