@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
-.PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
+.PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
 .PHONY: bench bench-docs bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
@@ -104,6 +104,11 @@ test-pgbouncer: $(VENV)/.dev  ## ServerDatabase and plain engines through PgBoun
 
 test-other-engines: .venv-other-engines/.dev  ## other distributions of SQLite, and programs beside it
 	.venv-other-engines/bin/python -m pytest tests/other_engines
+
+# Readers of sessions on a replica of PostgreSQL are killed, a thousand of them: two minutes;
+# `make test` has a short form.
+test-replica-kills: $(VENV)/.dev  ## readers on a PostgreSQL replica are killed: two minutes
+	$(BIN)/python -m tests.replica_kills --count 1000 --seed 1
 
 # SQLAlchemy's own test suite on the stock pool and on SQLitePool, compared. ONLY=test/engine runs
 # a part of it.

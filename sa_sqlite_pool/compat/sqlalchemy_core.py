@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, final
+from weakref import ref
 
 from sqlalchemy import ClauseElement, Connection, CursorResult, Engine, Row
 from sqlalchemy.engine import Dialect, IteratorResult, Result
@@ -97,13 +98,34 @@ class Shape:
         return IteratorResult(self._metadata, iter(found))
 
 
-def is_open_stream(result: Any) -> bool:
-    """Return whether rows of ``result`` are still to be fetched through a server-side cursor.
+@final
+class Stream:
+    """A result whose rows come one by one, through a server-side cursor.
 
-    A result of the ORM has that of the cursor in ``raw``, and one of scalars the result that it is
-    of in ``_real_result`` (``engine/result.py``).
+    It does not keep the result: one that the application has dropped is not read any more. A
+    result cannot be referred to weakly; its context can, and its state is in its dictionary.
     """
-    result = getattr(result, "_real_result", result)
-    raw = getattr(result, "raw", None) or result
-    context = getattr(raw, "context", None)
-    return bool(getattr(context, "_is_server_side", False)) and not result._soft_closed
+
+    __slots__ = ("_context", "_state")
+
+    def __init__(self, raw: Any) -> None:
+        self._context = ref(raw.context)
+        self._state: Mapping[str, Any] = vars(raw)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are rows to be read still, and something that may read them."""
+        return self._context() is not None and not self._state.get("_soft_closed", False)
+
+
+def stream_of(result: Any) -> tuple[Connection, Stream] | None:
+    """Return the stream that ``result`` is, with its connection; None for any other answer.
+
+    A result of the ORM has that of the cursor in ``raw``; what it has read of it, it keeps.
+    """
+    if not isinstance(result, Result):  # scalar() may return an object of the application's
+        return None
+    raw: Any = getattr(result, "raw", None) or result
+    if not getattr(getattr(raw, "context", None), "_is_server_side", False):
+        return None
+    return raw.connection, Stream(raw)

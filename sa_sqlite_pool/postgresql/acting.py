@@ -8,127 +8,158 @@ in it, and that the replica refuses, is sent to the writer after that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
 from functools import lru_cache
-from itertools import pairwise
 
+from .functions import function_acts
 from .tokens import Token, tokens
 
 LONGEST_READ = 65_536
-"""Characters of a text that are examined; a longer one goes to the writer."""
+"""Characters of a text that is searched for words; a longer one goes to the writer."""
+
+LONGEST_TOLD_APART = 8192
+"""Characters of a text with such words, in which they are told from strings and comments."""
+
+_LONGEST_REMEMBERED = 4096
+
+_NO_NAMES = frozenset({"other", "some", "string"})  # kinds of tokens
+_MOST_WITHS = 64
+_LONGEST_TARGET = 16  # tokens of UPDATE ONLY a.b.c * AS d SET
 
 _READS = frozenset({"explain", "select", "show", "table", "values", "with"})
 _DML = frozenset({"delete", "insert", "merge", "update"})
-_MAIN = frozenset({"select", "table", "values"}) | _DML
+_VERBS = frozenset({"select", "table", "values"}) | _DML
+_ANALYZE = frozenset({"analyse", "analyze"})
 
-# Of https://www.postgresql.org/docs/16/functions.html and its sections: functions that change
-# something on the server or in their connection, or that answer for what their own connection has
-# changed.
-ACTING = frozenset(
-    {
-        # 9.17 sequences
-        *("currval", "lastval", "nextval", "setval"),
-        # 9.27.1 settings; 9.27.2 signals
-        *("pg_cancel_backend", "pg_log_backend_memory_contexts", "pg_reload_conf"),
-        *("pg_rotate_logfile", "pg_terminate_backend", "set_config"),
-        # 9.27.3 backups
-        *("pg_backup_start", "pg_backup_stop", "pg_create_restore_point"),
-        *("pg_current_wal_flush_lsn", "pg_current_wal_insert_lsn", "pg_current_wal_lsn"),
-        *("pg_switch_wal", "pg_promote", "pg_wal_replay_pause", "pg_wal_replay_resume"),
-        # 9.27.5 snapshots; 9.26.8 transaction ids
-        *("pg_current_xact_id", "pg_export_snapshot", "txid_current"),
-        # 9.27.8 and 9.27.9 indexes, files and collations
-        *("brin_desummarize_range", "brin_summarize_new_values", "brin_summarize_range"),
-        *("gin_clean_pending_list", "pg_import_system_collations", "pg_file_rename"),
-        *("pg_file_sync", "pg_file_unlink", "pg_file_write", "pg_extension_config_dump"),
-        # 9.15 XML of statements that are given as text; 54.2 statistics
-        *("cursor_to_xml", "cursor_to_xmlschema", "database_to_xml", "query_to_xml"),
-        *("query_to_xml_and_xmlschema", "query_to_xmlschema", "schema_to_xml", "table_to_xml"),
-        "pg_stat_statements_reset",
-        # LISTEN and NOTIFY
-        "pg_notify",
-        # 35.4 large objects
-        *("loread", "lowrite"),
-    }
-)
-_ACTING_PREFIXES = (
-    *("binary_upgrade_", "dblink", "lo_", "pg_advisory_", "pg_copy_", "pg_create_"),
-    *("pg_drop_replication_slot", "pg_logical_", "pg_replication_origin_"),
-    *("pg_replication_slot_advance", "pg_stat_clear_", "pg_stat_force_", "pg_stat_reset"),
-    *("pg_sync_replication_slots", "pg_try_advisory_"),
-)
-
-
-def function_acts(name: str) -> bool:
-    """Return whether a call of this function does more than read."""
-    name = name.lower()
-    return name in ACTING or name.startswith(_ACTING_PREFIXES)
+# What begins like a read, and has none of these words anywhere, is one.
+_WORDS_THAT_MAY_ACT = _DML | _ANALYZE | {"execute", "for", "into"}
+_WORD = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
 def text_acts(sql: str) -> bool:
     """Return whether SQL text does more than read. In bounded time, however long it is."""
-    return len(sql) > LONGEST_READ or _statement_acts(sql)
-
-
-@lru_cache(maxsize=4096)
-def _statement_acts(sql: str) -> bool:
-    found = list(tokens(sql))
-    while found and found[-1].text == ";":
-        found.pop()
-    while found and found[0].text == "(":
-        found.pop(0)
-    first = found[0].text if found and found[0].kind == "word" else ""
-    if first not in _READS or any(token.text == ";" for token in found if token.kind == "other"):
-        return True
-    if first == "explain":
-        return _explain_acts(found[1:])
-    if first == "with" and _main_verb(found) in _DML:
-        return True
-    return _part_acts(found)
+    return _acts(sql, whole=True)
 
 
 def fragment_acts(sql: str) -> bool:
     """Return whether a piece of SQL within a SELECT does more than read."""
-    return len(sql) > LONGEST_READ or _part_acts(list(tokens(sql)))
+    return _acts(sql, whole=False)
+
+
+def _acts(sql: str, *, whole: bool) -> bool:
+    if len(sql) <= _LONGEST_REMEMBERED:
+        return _acts_short(sql, whole)
+    return len(sql) > LONGEST_READ or _look(sql, whole)
+
+
+@lru_cache(maxsize=4096)
+def _acts_short(sql: str, whole: bool) -> bool:
+    return _look(sql, whole)
+
+
+def _look(sql: str, whole: bool) -> bool:
+    if not _may_act(sql):
+        return whole and _first_word(tokens(sql)) not in _READS
+    if len(sql) > LONGEST_TOLD_APART:
+        return True
+    found = list(tokens(sql))
+    return _statement_acts(found) if whole else _part_acts(found)
+
+
+def _may_act(sql: str) -> bool:
+    """Return whether words of ``sql`` may act, be they in strings or not. Short, for most texts."""
+    folded = sql.lower()
+    if ";" in folded or "u&" in folded:
+        return True
+    words = set(_WORD.findall(folded))
+    return not _WORDS_THAT_MAY_ACT.isdisjoint(words) or any(map(function_acts, words))
+
+
+def _first_word(found: Iterable[Token]) -> str:
+    first = next((token for token in found if token.text != "("), None)
+    return first.text if first is not None and first.kind == "word" else ""
+
+
+def _statement_acts(found: list[Token]) -> bool:
+    while found and _is(found[-1], ";"):
+        found.pop()
+    first = _first_word(found)
+    if first not in _READS or any(_is(token, ";") for token in found):
+        return True
+    return _explain_acts(found[1:]) if first == "explain" else _part_acts(found)
 
 
 def _explain_acts(found: list[Token]) -> bool:
     """Return whether an EXPLAIN acts: one that runs its statement does what that does."""
-    options = []
-    if found and found[0].text == "(":
-        while found and found[0].text != ")":
-            options.append(found.pop(0).text)
-        found = found[1:]
-    while found and found[0].text in {"analyse", "analyze", "verbose"}:
-        options.append(found.pop(0).text)
-    if not {"analyse", "analyze"} & set(options):
-        return _calls_what_acts(found)
-    first = found[0].text if found else ""
-    return first not in _READS | {"("} or _main_verb(found) in _DML or _part_acts(found)
-
-
-def _main_verb(found: list[Token]) -> str:
-    """Return the verb that comes after the members of a WITH, or the first of any statement."""
-    depth = 0
-    for token in found:
-        if token.kind == "other":
-            depth += {"(": 1, ")": -1}.get(token.text, 0)
-        elif depth == 0 and token.kind == "word" and token.text in _MAIN:
-            return token.text
-    return ""
+    options: list[Token] = []
+    if found and _is(found[0], "("):
+        end = next((place for place, token in enumerate(found) if _is(token, ")")), len(found))
+        options, found = found[:end], found[end + 1 :]
+    while found and found[0].text in _ANALYZE | {"verbose"}:
+        options.append(found.pop(0))
+    first = _first_word(found)
+    if _ANALYZE.isdisjoint(option.text for option in options):
+        return first == "execute"  # what was prepared, and where that is
+    return first not in _READS or _part_acts(found)
 
 
 def _part_acts(found: list[Token]) -> bool:
-    return _calls_what_acts(found) or any(
-        token.text == "into"
-        or (token.text == "for" and _locks(found[place + 1 : place + 4]))
-        or (token.text in {"as", "materialized"} and _changes(found[place + 1 : place + 3]))
-        for place, token in _words(found)
-    )
+    if sum(token.text == "with" for token in found) > _MOST_WITHS:
+        return True
+    names = (place for place, token in enumerate(found) if token.kind not in _NO_NAMES)
+    return any(_acts_at(found, place) for place in names)
 
 
-def _words(found: list[Token]) -> Iterator[tuple[int, Token]]:
-    return ((place, token) for place, token in enumerate(found) if token.kind == "word")
+def _acts_at(found: list[Token], place: int) -> bool:
+    """Return whether something begins at ``place`` that does more than read."""
+    token, after = found[place], found[place + 1 : place + 4]
+    if place == 0 or _is(found[place - 1], "("):
+        verb = _main_verb(found, place) if token.text == "with" else place
+        if _is_dml(found[verb : verb + _LONGEST_TARGET]):
+            return True
+    if _calls_what_acts(token, after):
+        return True
+    if token.kind != "word" or _is_label(found[:place][-1:]):
+        return False
+    return token.text == "into" or (token.text == "for" and _locks(after))
+
+
+def _is(token: Token, sign: str) -> bool:
+    return token.kind == "other" and token.text == sign
+
+
+def _main_verb(found: list[Token], start: int) -> int:
+    """Return the place of the verb after the members of a WITH; the end of all if there is none."""
+    depth = 0
+    for place in range(start + 1, len(found)):
+        token, before = found[place], found[place - 1]
+        depth += _is(token, "(") - _is(token, ")")
+        if depth < 0:
+            break
+        names_a_member = before.text in {"with", "recursive"} or before.text.endswith(",")
+        if depth == 0 and token.kind == "word" and token.text in _VERBS and not names_a_member:
+            return place
+    return len(found)
+
+
+def _is_dml(found: list[Token]) -> bool:
+    """Return whether a statement begins here that changes rows; a name may be ``update``, too."""
+    words = [token.text if token.kind == "word" else "" for token in found]
+    if words[:1] == ["update"]:
+        return "set" in words and found[1].kind not in _NO_NAMES
+    return words[:2] in (["delete", "from"], ["insert", "into"], ["merge", "into"])
+
+
+def _calls_what_acts(token: Token, after: list[Token]) -> bool:
+    if token.kind == "unicode":  # as good as any name
+        return bool(after) and after[0].text in {"(", "uescape"}
+    return token.names and bool(after) and _is(after[0], "(") and function_acts(token.text)
+
+
+def _is_label(before: list[Token]) -> bool:
+    """Return whether a word stands where any word may: ``AS for``, ``item.into``."""
+    return bool(before) and before[0].text in {"as", "."}
 
 
 def _locks(after: list[Token]) -> bool:
@@ -138,16 +169,4 @@ def _locks(after: list[Token]) -> bool:
         words[:1] in (["update"], ["share"])
         or words[:3] == ["no", "key", "update"]
         or words[:2] == ["key", "share"]
-    )
-
-
-def _changes(after: list[Token]) -> bool:
-    """Return whether a member of a WITH begins here that changes rows."""
-    return len(after) > 1 and after[0].text == "(" and after[1].text in _DML
-
-
-def _calls_what_acts(found: list[Token]) -> bool:
-    return any(
-        token.names and after.text == "(" and function_acts(token.text)
-        for token, after in pairwise(found)
     )

@@ -1,7 +1,8 @@
 """The tokens of PostgreSQL's SQL.
 
-https://www.postgresql.org/docs/current/sql-syntax-lexical.html. Strings are read as they are with
-``standard_conforming_strings``, the default since 9.1.
+https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and where that is silent
+``src/backend/parser/scan.l``. Strings are read as they are with ``standard_conforming_strings``,
+the default since 9.1.
 """
 
 from __future__ import annotations
@@ -10,27 +11,42 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+# Of what is no ASCII, PostgreSQL takes everything for a letter: "\200-\377" of ident_start. So a
+# space that is no ASCII is none.
+_START = r"A-Za-z_\x80-\U0010FFFF"
+_SPACE = r"\ \t\n\r\f\v"
+
 _TOKEN = re.compile(
-    r"""
-      (?P<space>\s+ | --[^\n\r]*)
+    rf"""
+      (?P<space>[{_SPACE}]+ | --[^\n\r]*)
     | (?P<comment>/\*)
-    | (?P<escaped>[eE]'(?:[^'\\] | \\. | '')*(?:'|\Z))
-    | (?P<string>(?:[bBxXnN] | [uU]&)?'(?:[^'] | '')*(?:'|\Z))
-    | (?P<dollar>\$(?:[^\W\d]\w*)?\$)
-    | (?P<quoted>(?:[uU]&)?"(?:[^"] | "")*(?:"|\Z))
-    | (?P<word>[^\W\d][\w$]*)
-    | (?P<other>\d[\w.]* | .)
+    | (?P<escaped>[eE]'[^'\\]*(?:(?:\\. | '')[^'\\]*)*(?:'|\\?\Z))
+    | (?P<string>(?:[bBxXnN] | [uU]&)?'[^']*(?:''[^']*)*(?:'|\Z))
+    | (?P<dollar>\$(?:[{_START}][{_START}0-9]*)?\$)
+    | (?P<unicode>[uU]&"[^"]*(?:""[^"]*)*(?:"|\Z))
+    | (?P<quoted>"[^"]*(?:""[^"]*)*(?:"|\Z))
+    | (?P<word>[{_START}][{_START}0-9$]*)
+    | (?P<parameter>(?<![:\w\\]):\w+(?![:\w]))
+    | (?P<some>[0-9.,=<>+*][0-9.,=<>+*{_SPACE}]*)
+    | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+# "String constants that are only separated by whitespace with at least one newline are
+# concatenated", and the next is read as the first was: with backslashes.
+_BETWEEN = re.compile(rf"(?:[{_SPACE}]+|--[^\n\r]*)*")
+_REST_OF_ESCAPED = re.compile(r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)", re.DOTALL)
 
 
 class Token(NamedTuple):
     """A token that is neither space nor comment.
 
     ``text`` of a word is in lower case, as PostgreSQL folds it; that of a quoted identifier is
-    without its quotes; a string's is empty, whatever is in it.
+    without its quotes; a string's is empty, whatever is in it. The kind ``unicode`` is an
+    identifier with escapes, ``U&"d\\0061t"``, as it is written; ``parameter`` is one of
+    SQLAlchemy's, ``:name``; ``some`` are several numbers and signs.
     """
 
     kind: str
@@ -38,8 +54,11 @@ class Token(NamedTuple):
 
     @property
     def names(self) -> bool:
-        """Whether it may name something."""
-        return self.kind in {"word", "quoted"}
+        """Whether it may name something. After a colon, too: ``numbers[:size(numbers)]``."""
+        return self.kind in {"word", "quoted", "parameter"}
+
+
+_STRING = Token("string", "")
 
 
 def tokens(sql: str) -> Iterator[Token]:
@@ -47,18 +66,27 @@ def tokens(sql: str) -> Iterator[Token]:
     position = 0
     while match := _TOKEN.match(sql, position):
         kind, position = str(match.lastgroup), match.end()
-        if kind == "comment":
+        if kind == "word" or kind == "other":  # noqa: PLR1714 - the most
+            yield Token(kind, match.group().lower())
+        elif kind == "some":
+            yield Token(kind, match.group().rstrip())
+        elif kind == "comment":
             position = _end_of_comment(sql, position)
         elif kind == "dollar":
             end = sql.find(match.group(), position)
             position = len(sql) if end < 0 else end + len(match.group())
-            yield Token("string", "")
-        elif kind in {"escaped", "string"}:
-            yield Token("string", "")
+            yield _STRING
+        elif kind == "escaped":
+            position = _end_of_escaped(sql, position)
+            yield _STRING
+        elif kind == "string":
+            yield _STRING
         elif kind == "quoted":
-            yield Token(kind, match.group().strip("uU&").strip('"').replace('""', '"'))
-        elif kind != "space":
-            yield Token(kind, match.group().lower())
+            yield Token(kind, match.group()[1:].removesuffix('"').replace('""', '"'))
+        elif kind == "parameter":
+            yield Token(kind, match.group()[1:].lower())
+        elif kind == "unicode":
+            yield Token(kind, match.group())
 
 
 def _end_of_comment(sql: str, position: int) -> int:
@@ -70,4 +98,14 @@ def _end_of_comment(sql: str, position: int) -> int:
             return len(sql)
         depth += 1 if edge.group() == "/*" else -1
         position = edge.end()
+    return position
+
+
+def _end_of_escaped(sql: str, position: int) -> int:
+    """Return the end of a string with backslashes, one part of which ends at ``position``."""
+    while between := _BETWEEN.match(sql, position):
+        more = _REST_OF_ESCAPED.match(sql, between.end())
+        if more is None or not {"\n", "\r"} & set(between.group()):
+            break
+        position = more.end()
     return position

@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, TypeVar, overload
 
-from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError
-from ..pools.base import FairPool
 from .composing import composed, derived
-from .routing import RoutedAsyncSession, RoutedSession, twophase_refused
+from .refusals import assert_staleness_can_be_told, twophase_refused
+from .routing import RoutedAsyncSession, RoutedSession
 
 S = TypeVar("S", bound=AsyncSession)
 
@@ -52,7 +51,7 @@ def sessionmaker_options(
     if kw.get("twophase"):
         raise twophase_refused()
     if refuse_stale_writes:
-        _assert_staleness_can_be_told(writer.sync_engine, reader.sync_engine)
+        assert_staleness_can_be_told(writer.sync_engine, reader.sync_engine)
     return {
         "bind": writer,
         "class_": routed_class(class_),
@@ -62,19 +61,6 @@ def sessionmaker_options(
         "refuse_stale_writes": refuse_stale_writes,
         **kw,
     }
-
-
-def _assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
-    if writer is reader:
-        raise ConfigurationError(
-            "refuse_stale_writes needs a reader engine beside the writer engine: reads and writes "
-            'on one connection are its isolation level\'s business; use role="writer" instead'
-        )
-    if not isinstance(reader.pool, FairPool):
-        raise ConfigurationError(
-            "refuse_stale_writes needs this package's pools, which can tell what was committed "
-            "since a read; leave it out, or use poolclass=ReaderPool for the reader engine"
-        )
 
 
 @overload

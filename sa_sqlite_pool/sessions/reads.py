@@ -6,16 +6,18 @@ What is not clearly a read goes to the writer, which is right in any case.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Sequence, TextClause
+from sqlalchemy import ClauseElement, Sequence, TextClause, Values
 from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement, next_value
-from sqlalchemy.sql.selectable import SelectBase, TextualSelect
+from sqlalchemy.sql.selectable import HasPrefixes, HasSuffixes, SelectBase, TextualSelect
 
-from ..postgresql.acting import fragment_acts, function_acts, text_acts
+from ..postgresql.acting import fragment_acts, text_acts
+from ..postgresql.functions import function_acts
 from ..sqlite.statements import Kind, classify, top_level_words, words
 
 # Words with which a text that begins like a read is something else: SELECT … FOR UPDATE, SELECT …
@@ -61,7 +63,22 @@ def _acts_on_postgresql(element: Any) -> bool:
         or getattr(element, "_for_update_arg", None) is not None
         or isinstance(element, (Sequence, next_value))
         or (isinstance(element, FunctionElement) and function_acts(_name_of(element)))
+        or any(map(_acts_on_postgresql, _not_visited(element)))
     )
+
+
+def _not_visited(element: Any) -> Iterator[Any]:
+    """Yield parts of ``element`` that ``visitors.iterate()`` passes by."""
+    if isinstance(element, HasPrefixes):
+        yield from (text for text, _dialect in element._prefixes)
+    if isinstance(element, HasSuffixes):
+        yield from (text for text, _dialect in element._suffixes)
+    for _dialect, hint in getattr(element, "_statement_hints", ()):
+        yield TextClause(hint)
+    if isinstance(element, Values):
+        for value in (value for rows in element._data for row in rows for value in row):
+            if isinstance(value, ClauseElement):
+                yield from visitors.iterate(value)
 
 
 def _name_of(function: FunctionElement[Any]) -> str:

@@ -18,13 +18,21 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from ..compat.sqlalchemy_orm import assert_block_is_open
-from ..errors import ConfigurationError, SessionEndedError
+from ..errors import SessionEndedError
 from ..pools.base import FairPool
 from ..pools.impl import ReaderPool
 from ..settings import Role
 from .composing import composed
 from .lean import LeanSession
 from .reads import only_reads
+from .refusals import (
+    BEGIN_AS_WRITER,
+    USE_A_WRITER,
+    assert_staleness_can_be_told,
+    is_refused_write,
+    raise_forbidden_write,
+    twophase_refused,
+)
 from .streams import OpenStreams
 from .temporary import Target, mentioned, target_of
 from .transaction import RoutedTransaction, close_all
@@ -61,10 +69,13 @@ class RoutedSession(Session):
         self.writer = writer.sync_engine if isinstance(writer, AsyncEngine) else writer
         self.reader = reader.sync_engine if isinstance(reader, AsyncEngine) else reader
         self.role = role if isinstance(role, Role) else Role.parse("role", role)
+        if refuse_stale_writes:
+            assert_staleness_can_be_told(self.writer, self.reader)
         self._refuse_stale_writes = refuse_stale_writes
         self._routes = self.role is Role.AUTO and self.writer is not self.reader
         self._writer_is_bound = False  # by binds=, to some class or table
         self._left_open: list[Connection] = []
+        self._on_postgresql = self.reader.dialect.name == "postgresql"
         self._streams = None if isinstance(self.reader.pool, FairPool) else OpenStreams()
         self._temp_use: Target | None = None  # by the statement of the last get_bind()
         self._ended_after: str | None = None
@@ -98,8 +109,7 @@ class RoutedSession(Session):
 
     def _route(self, clause: Any, mapper: Any, temp_objects: Any) -> Engine:
         # A flush writes: what it has to read for that, it reads on the writer.
-        on_postgresql = self.reader.dialect.name == "postgresql"
-        if only_reads(clause, on_postgresql=on_postgresql) and not self._flushing:
+        if only_reads(clause, on_postgresql=self._on_postgresql) and not self._flushing:
             return self.reader
         if clause is None:
             table = None if mapper is None else getattr(mapper, "local_table", None)
@@ -183,30 +193,59 @@ class RoutedSession(Session):
 
     def _execute_internal(self, statement: Any, params: Any = None, **kw: Any) -> Any:
         """Execute for ``execute()``, ``scalar()``, ``scalars()``, queries and loaders."""
-        if not self._routes:
-            return super()._execute_internal(statement, params, **kw)
-        if kw.get("_add_event") is not None:
+        if kw.get("_add_event") is not None and self._routes:
             # synchronize_session="fetch" without RETURNING: the rows to be changed are read where
             # they will be changed (BulkUDCompileState in SQLAlchemy's bulk_persistence.py).
             arguments = dict(kw.get("bind_arguments") or {})
             arguments.setdefault("bind", self.get_bind(**arguments))
             kw["bind_arguments"] = arguments
-        try:
+        if not self._on_postgresql:
             result = super()._execute_internal(statement, params, **kw)
-        except DBAPIError as error:
-            transaction = self.get_transaction()
-            if not isinstance(transaction, RoutedTransaction) or not transaction.may_move(error):
-                raise
-            kw["bind_arguments"] = {**(kw.get("bind_arguments") or {}), "bind": self.writer}
-            return super()._execute_internal(statement, params, **kw)
-        if self._streams is not None:
-            self._note_stream(result)
+        else:
+            result = self._execute_unless_refused(statement, params, **kw)
+        if self._streams is not None and self._routes:
+            self._streams.note(result)
         return result
 
-    def _note_stream(self, result: Any) -> None:
+    def _execute_unless_refused(self, statement: Any, params: Any, **kw: Any) -> Any:
+        """Execute; what a replica refuses for what it does is executed once more, by the writer.
+
+        Only as the first of its transaction: what the session has read before would be of another
+        snapshot. The event ``do_orm_execute`` tells of both.
+        """
+        reads_before = self._reads
+        try:
+            return super()._execute_internal(statement, params, **kw)
+        except Exception as error:
+            arguments = kw.get("bind_arguments") or {}
+            if not is_refused_write(error):
+                raise
+            if self.role is Role.READER:
+                raise_forbidden_write(error, USE_A_WRITER)
+            if self._reads == reads_before:
+                raise
+            if arguments.get("bind") is not None:  # the caller has said where
+                raise_forbidden_write(error, USE_A_WRITER)
+            if self._reads > 1:
+                raise_forbidden_write(error, BEGIN_AS_WRITER)
+        arguments = {**arguments, "bind": self.writer}
+        return super()._execute_internal(statement, params, **{**kw, "bind_arguments": arguments})
+
+    @property
+    def _reads(self) -> int:
+        """How many statements of the transaction have gone to the reader."""
         transaction = self.get_transaction()
-        if isinstance(transaction, RoutedTransaction) and not transaction.on_writer:
-            transaction.note_stream(result)
+        return transaction.reads if isinstance(transaction, RoutedTransaction) else 0
+
+    def flush(self, objects: Any = None) -> None:
+        """Flush as SQLAlchemy does; a reader's refusal is the error that SQLite's readers raise."""
+        try:
+            super().flush(objects)
+        except DBAPIError as error:
+            reads_only = self._on_postgresql and self.role is Role.READER
+            if reads_only and is_refused_write(error):
+                raise_forbidden_write(error, USE_A_WRITER)
+            raise
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -275,11 +314,3 @@ class RoutedAsyncSession(LeanSession):
             if bind is engine.sync_engine:
                 return engine
         return super()._translate_for_bind(bind)
-
-
-def twophase_refused() -> ConfigurationError:
-    return ConfigurationError(
-        "twophase=True is not available in routed sessions: what is read on one engine and written "
-        "on another cannot be prepared as one; leave it out, or use a stock async_sessionmaker "
-        "for transactions over several databases"
-    )

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from typing import Any, final
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection
 
-from ..compat.sqlalchemy_core import is_open_stream
+from ..compat.sqlalchemy_core import Stream, stream_of
 
 
 @final
 class OpenStreams:
-    """The results of a session that are read row by row, by their connections.
-
-    A result that the application has dropped is not read any more.
-    """
+    """The results of a session that are read row by row, by their connections."""
 
     def __init__(self) -> None:
-        self._results: WeakKeyDictionary[Connection, list[ref[Any]]] = WeakKeyDictionary()
+        self._streams: WeakKeyDictionary[Connection, list[Stream]] = WeakKeyDictionary()
 
-    def note(self, connection: Connection, result: Any) -> None:
-        """Note a result of a statement on ``connection``."""
-        if is_open_stream(result):
-            self._results.setdefault(connection, []).append(ref(result))
+    def note(self, result: Any) -> None:
+        """Note the answer of a statement."""
+        if (found := stream_of(result)) is not None:
+            connection, stream = found
+            still_open = [one for one in self._streams.get(connection, ()) if one.is_open]
+            self._streams[connection] = [*still_open, stream]
 
     def on(self, connection: Connection) -> bool:
         """Return whether a stream on ``connection`` has rows to be read still."""
-        return any(map(_is_open, self._results.get(connection, ())))
-
-
-def _is_open(reference: ref[Any]) -> bool:
-    result = reference()
-    return result is not None and is_open_stream(result)
+        return any(stream.is_open for stream in self._streams.get(connection, ()))

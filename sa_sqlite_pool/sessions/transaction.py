@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, final
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.util import warn
@@ -19,7 +18,6 @@ from ..compat.sqlalchemy_orm import takes_connection
 from ..driver.adapter import SQLiteConnection
 from ..errors import OpenReadError, StaleReadError
 from ..pools.impl import WriterPool
-from ..postgresql.sqlstate import READ_ONLY_TRANSACTION, sqlstate_of
 from .streams import OpenStreams
 
 
@@ -27,11 +25,12 @@ from .streams import OpenStreams
 class RoutedTransaction(SessionTransaction):
     """The root transaction of an auto session.
 
-    ``on_writer`` is set by the first write and stays until the end. ``temp_objects`` are the names
-    of temp tables and other temp objects created on the reader. ``left_open`` belongs to the
-    session: reader connections whose streams are still read after the end of their transaction.
-    ``streams`` belongs to it, too: the streams of connections of another package's pools, which do
-    not know them; None if the pools are this package's.
+    ``on_writer`` is set by the first write and stays until the end. ``reads`` counts the statements
+    that have gone to the reader. ``temp_objects`` are the names of temp tables and other temp
+    objects created on the reader. ``left_open`` belongs to the session: reader connections whose
+    streams are still read after the end of their transaction. ``streams`` belongs to it, too: the
+    streams of connections of another package's pools, which do not know them; None if the pools are
+    this package's.
 
     :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
     """
@@ -54,9 +53,9 @@ class RoutedTransaction(SessionTransaction):
         self._streams = streams
         self._refuse_stale_writes = refuse_stale_writes
         self._reader: Connection | None = None
-        self._reads = 0
         self._version_read: int | None = None  # to be compared before the first write
         self.on_writer = False
+        self.reads = 0
         self.temp_objects: set[str] = set()
         super().__init__(session, origin)
 
@@ -69,8 +68,8 @@ class RoutedTransaction(SessionTransaction):
         Wait at most ``read_timeout`` seconds. The event ``after_begin`` reports it, as every
         connection that begins in a session's transaction.
         """
-        self._reads += 1
         if self._reader is not None:
+            self.reads += 1
             if execution_options:
                 warn(
                     "Connection is already established for the given bind; "
@@ -81,6 +80,7 @@ class RoutedTransaction(SessionTransaction):
         try:
             self._close_finished()
             self._reader = self._connect(execution_options)
+            self.reads += 1
             self.session.dispatch.after_begin(self.session, self, self._reader)
             return self._reader
         finally:
@@ -103,20 +103,6 @@ class RoutedTransaction(SessionTransaction):
             raise
         return connection
 
-    def may_move(self, error: DBAPIError) -> bool:
-        """Return whether the statement that has raised ``error`` may run on the writer instead.
-
-        A replica has refused it for what it does, and it was the first of its transaction: what the
-        session has read would be of another snapshot otherwise.
-        """
-        refused = sqlstate_of(error) == READ_ONLY_TRANSACTION
-        return refused and self._reads == 1 and not self.on_writer
-
-    def note_stream(self, result: Any) -> None:
-        """Note a result of a statement that was executed on the reader."""
-        if self._streams is not None and self._reader is not None:
-            self._streams.note(self._reader, result)
-
     # -- writing --------------------------------------------------------------------------------
 
     def _connection_for_bind(self, bind: Any, execution_options: Any) -> Connection:
@@ -126,6 +112,8 @@ class RoutedTransaction(SessionTransaction):
             return super()._connection_for_bind(bind, execution_options)
         if not self.on_writer and self.is_active:
             self._leave_reader()
+        elif self._streams is not None:
+            self._leave_stream(self._streams)
         connection = super()._connection_for_bind(bind, execution_options)
         if self._version_read is not None:
             self._assert_fresh(connection)
@@ -145,8 +133,7 @@ class RoutedTransaction(SessionTransaction):
             return
         if self._streams is not None:
             self.on_writer = True
-            if not self._streams.on(reader):
-                self._close_reader()
+            self._leave_stream(self._streams)
             return
         # Raises PendingRollbackError after a cancelled read, as a stock session does.
         driver = reader.connection.dbapi_connection
@@ -158,6 +145,14 @@ class RoutedTransaction(SessionTransaction):
         if not self.temp_objects:  # a ROLLBACK would drop them
             driver.end_read()
         if not kept and not self._refuse_stale_writes:
+            self._close_reader()
+
+    def _leave_stream(self, streams: OpenStreams) -> None:
+        """Give the reader back, at the first use of the writer at which no stream is open on it.
+
+        An idle transaction on a replica keeps others from seeing what was committed.
+        """
+        if self._reader is not None and not streams.on(self._reader):
             self._close_reader()
 
     def _still_needed(self, driver: SQLiteConnection) -> str:
@@ -298,11 +293,12 @@ def close_all(connections: list[Connection]) -> None:
 def give_back(connection: Connection) -> None:
     """Close a reader's connection; if its server has ended it, what was read is read all the same.
 
-    An error here would come out of a flush or a commit, which has nothing to do with it.
+    An error here would come out of a flush or a commit, which has nothing to do with it. Drivers
+    raise errors of the system and of the event loop, too.
     """
     try:
         connection.close()
-    except DBAPIError as error:
+    except Exception as error:
         if not connection.closed:
             connection.invalidate(error)
             connection.close()

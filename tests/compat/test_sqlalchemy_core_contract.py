@@ -1,4 +1,4 @@
-"""What prepared reads lean on inside SQLAlchemy's Core: rows of ``docs/compat.md``.
+"""What prepared reads and routed sessions lean on inside SQLAlchemy's Core: ``docs/compat.md``.
 
 ``compat/sqlalchemy_core.py`` takes apart what a ``Connection`` does for each execution.
 """
@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,16 +20,25 @@ from sqlalchemy import (
     Engine,
     Integer,
     Row,
+    TextClause,
     bindparam,
+    column,
     create_engine,
     event,
+    func,
     select,
     table,
+    values,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import IteratorResult
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.functions import FunctionElement
 
 from sa_sqlite_pool.compat import sqlalchemy_core
+from tests.helpers import Item, create_items
 
 _T = table("t", Column("id", Integer), Column("at", DateTime))
 _MOMENT = datetime.datetime(2024, 1, 2, 3, 4, 5)
@@ -132,3 +143,75 @@ def test_how_logs_are_known(
     with caplog.at_level(level, logger=f"sqlalchemy.{logger}"):
         assert engine._should_log_info() or engine.pool._should_log_debug()
         assert sqlalchemy_core.listens(engine)
+
+
+@pytest.fixture
+async def streaming(path: Path) -> AsyncIterator[AsyncEngine]:
+    """Any engine that has server-side cursors, with 5 items."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    await create_items(engine, 5)
+    yield engine
+    await engine.dispose()
+
+
+def _is_open(result: Any) -> bool | None:
+    found = sqlalchemy_core.stream_of(result)
+    return None if found is None else found[1].is_open
+
+
+async def test_which_results_are_streams(streaming: AsyncEngine) -> None:
+    """``_is_server_side`` of the context is true of streams, ``_soft_closed`` of what has ended.
+
+    The latter is in the dictionary of the result, which does not refer to it. A result of the ORM
+    has the cursor's in ``raw``. A result cannot be referred to weakly, its context can, and nothing
+    else refers to that.
+    """
+
+    def streams(session: Session) -> None:
+        for statement in (select(Item.id), select(Item)):
+            result = session.execute(statement.execution_options(yield_per=2))
+            connection, stream = sqlalchemy_core.stream_of(result) or (None, None)
+            assert stream is not None
+            assert connection is session.connection()
+            result.fetchmany(2)
+            assert stream.is_open
+            assert len(result.all()) == 3
+            assert not stream.is_open
+            result = session.execute(statement.execution_options(yield_per=2))
+            assert _is_open(result)
+            result.close()
+            assert _is_open(result) is False
+            result = session.execute(statement.execution_options(yield_per=2))
+            scalars = result.scalars()
+            _, stream = sqlalchemy_core.stream_of(result) or (None, None)
+            assert stream is not None
+            del result
+            assert next(scalars)
+            assert stream.is_open
+            del scalars
+            gc.collect()
+            assert not stream.is_open
+        assert _is_open(session.execute(select(Item))) is None
+        assert _is_open(session.scalar(select(Item))) is None
+
+    async with AsyncSession(streaming) as session:
+        await session.run_sync(streams)
+
+
+def test_what_a_walk_through_a_statement_passes_by() -> None:
+    """``visitors.iterate()`` leaves these out; ``sessions/reads.py`` looks at them itself.
+
+    ``_prefixes``, ``_suffixes`` and ``_statement_hints`` are pairs with a text, ``_data`` of
+    ``values()`` are lists of rows.
+    """
+    chosen: Any = select(_T).prefix_with("a").suffix_with("b").with_statement_hint("c")
+    assert [one.text for one, _ in chosen._prefixes] == ["a"]
+    assert [one.text for one, _ in chosen._suffixes] == ["b"]
+    assert [one for _, one in chosen._statement_hints] == ["c"]
+    cte: Any = chosen.cte().prefix_with("d").suffix_with("e")
+    assert [one.text for one, _ in (*cte._prefixes, *cte._suffixes)] == ["d", "e"]
+    rows: Any = values(column("n", Integer), name="v").data([(func.now(),)])
+    assert [value.name for part in rows._data for row in part for value in row] == ["now"]
+    for statement in (chosen, select(cte), select(rows)):
+        found = list(visitors.iterate(statement))
+        assert not [one for one in found if isinstance(one, (TextClause, FunctionElement))]

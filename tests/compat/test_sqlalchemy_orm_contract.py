@@ -141,6 +141,34 @@ def test_all_binds_come_by_one_place(engine: Engine) -> None:
     assert [name for name, _ in session.calls] == ["bind"] * 3
 
 
+def test_all_statements_come_by_one_place(engine: Engine) -> None:
+    """``execute()``, ``scalar()``, ``scalars()``, queries and loaders: ``_execute_internal()``.
+
+    ``sessions/routing.py``: what a replica refuses is executed once more there.
+    """
+    asked: list[str] = []
+
+    class Asked(Session):
+        def _execute_internal(self, statement: Any, params: Any = None, **kw: Any) -> Any:
+            asked.append(str(statement)[:6])
+            return super()._execute_internal(statement, params, **kw)
+
+    with Asked(engine) as session:
+        session.add(Item(id=1, amount=1))
+        session.flush()
+        session.execute(select(1))
+        session.scalar(select(1))
+        session.scalars(select(1))
+        session.query(Item).all()
+        session.expire_all()
+        item = session.get(Item, 1)
+        assert item is not None
+        session.refresh(item)
+        session.expire(item)
+        assert item.amount == 1
+    assert asked == ["SELECT"] * 7
+
+
 def test_what_is_read_for_a_bulk_change(engine: Engine) -> None:
     """``synchronize_session="fetch"`` reads first, by ``execute(…, _add_event=…)``.
 

@@ -314,17 +314,14 @@ async def test_refuse_stale_writes_needs_this_packages_pools(
     await engine.dispose()
 
 
-async def test_a_session_of_its_own_making_needs_them_too(path: object) -> None:
-    """Where no maker has looked at the engines, the first write says so."""
-    writer, reader = (create_async_engine(f"sqlite+aiosqlite:///{path}") for _ in range(2))
-    try:
-        await create_items(writer)
-        session = RoutedAsyncSession(writer=writer, reader=reader, refuse_stale_writes=True)
-        async with session:
-            await session.scalars(select(Item))
-            session.add(Item(id=9))
-            with pytest.raises(ConfigurationError, match="this package's pools"):
-                await session.flush()
-    finally:
-        await writer.dispose()
-        await reader.dispose()
+async def test_a_session_of_its_own_making_needs_them_too(
+    path: object, writer: AsyncEngine, reader: AsyncEngine
+) -> None:
+    """Where no maker has looked at the engines, the session does."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    with pytest.raises(ConfigurationError, match="this package's pools"):
+        RoutedAsyncSession(writer=writer, reader=engine, refuse_stale_writes=True)
+    with pytest.raises(ConfigurationError, match="this package's pools"):
+        routing_sessionmaker(writer=writer, reader=engine)(refuse_stale_writes=True)
+    RoutedAsyncSession(writer=writer, reader=reader, refuse_stale_writes=True)
+    await engine.dispose()

@@ -1,0 +1,90 @@
+"""What routed sessions refuse at once, and what a reader of PostgreSQL has refused them."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from ..errors import ConfigurationError, ForbiddenWriteError
+from ..pools.base import FairPool
+from ..postgresql.sqlstate import READ_ONLY_TRANSACTION, sqlstate_of
+
+# -- at construction ----------------------------------------------------------------------------
+
+
+def twophase_refused() -> ConfigurationError:
+    return ConfigurationError(
+        "twophase=True is not available in routed sessions: what is read on one engine and written "
+        "on another cannot be prepared as one; leave it out, or use a stock async_sessionmaker "
+        "for transactions over several databases"
+    )
+
+
+def assert_staleness_can_be_told(writer: Engine, reader: Engine) -> None:
+    """Raise :class:`~sa_sqlite_pool.ConfigurationError` if ``refuse_stale_writes`` would not work.
+
+    A pool of this package knows what was committed to its file; a server does not say it.
+    """
+    if writer is reader:
+        raise ConfigurationError(
+            "refuse_stale_writes needs a reader engine beside the writer engine: reads and writes "
+            'on one connection are its isolation level\'s business; use role="writer" instead'
+        )
+    if not isinstance(reader.pool, FairPool):
+        name = reader.dialect.name
+        ways = (
+            "or use poolclass=ReaderPool for the reader engine"
+            if name == "sqlite"
+            else f'and read what a write depends on with role="writer", under {name}\'s own '
+            "isolation levels"
+        )
+        raise ConfigurationError(
+            "refuse_stale_writes needs this package's pools, which can tell what was committed "
+            f"since a read; leave it out, {ways}"
+        )
+
+
+# -- by a reader --------------------------------------------------------------------------------
+
+
+def is_refused_write(error: Exception) -> bool:
+    """Return whether a reader of PostgreSQL has refused a statement for what it does."""
+    return sqlstate_of(error) == READ_ONLY_TRANSACTION or isinstance(
+        _of_driver(error), ForbiddenWriteError
+    )
+
+
+def raise_forbidden_write(error: Exception, way_out: str) -> NoReturn:
+    """Raise the error of a refused write as a reader of SQLite does, unless ``error`` is one.
+
+    :param way_out: what to do, for the message
+    """
+    reason = _of_driver(error)
+    if way_out in str(reason):
+        raise error
+    # SQLAlchemy's error of asyncpg has the type of asyncpg's in its message.
+    first_line = str((reason and reason.__cause__) or reason).strip().partition("\n")[0]
+    forbidden = ForbiddenWriteError(f"a reader cannot change a database: {first_line}; {way_out}")
+    if not isinstance(error, DBAPIError):
+        raise OperationalError(None, None, forbidden) from error
+    raise OperationalError(
+        error.statement,
+        error.params,
+        forbidden,
+        hide_parameters=error.hide_parameters,
+        ismulti=error.ismulti,
+    ) from error
+
+
+def _of_driver(error: Exception) -> BaseException | None:
+    # What asyncpg raises while the rows of a stream are fetched, SQLAlchemy passes on as it is.
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+USE_A_WRITER = "use a writer session or the writer engine"
+BEGIN_AS_WRITER = (
+    "this session has read in the same transaction before, of a snapshot that the writer does not "
+    'have, so it is not sent to the writer by itself: use role="writer" from the start'
+)
