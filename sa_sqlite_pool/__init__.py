@@ -2,11 +2,15 @@
 
 from .backup.restoring import restore
 from .compat.installation import install, uninstall
+from .copying.api import copy_to
+from .copying.misfits import Misfit, Misfits
+from .copying.report import CopiedTable, CopyReport, MisfitsError
 from .database import SQLiteDatabase
 from .errors import (
     AwaitableError,
     ClosureError,
     ConfigurationError,
+    CopyError,
     DamagedDatabaseError,
     DatabaseClosedError,
     DatabaseInUseError,
@@ -75,6 +79,9 @@ __all__ = [
     "ClosureError",
     "ConfigurationError",
     "ConnectionsStatistics",
+    "CopiedTable",
+    "CopyError",
+    "CopyReport",
     "DamagedDatabaseError",
     "DatabaseClosedError",
     "DatabaseInUseError",
@@ -85,6 +92,9 @@ __all__ = [
     "FunctionsStatistics",
     "GapsStatistics",
     "Holder",
+    "Misfit",
+    "Misfits",
+    "MisfitsError",
     "NotADatabaseError",
     "OpenReadError",
     "OwnLockError",
@@ -118,6 +128,7 @@ __all__ = [
     "async_engine_from_config",
     "async_scoped_session",
     "async_sessionmaker",
+    "copy_to",
     "create_async_engine",
     "install",
     "restore",

@@ -21,6 +21,7 @@ __all__ = [
     "AwaitableError",
     "ClosureError",
     "ConfigurationError",
+    "CopyError",
     "DamagedDatabaseError",
     "DatabaseClosedError",
     "DatabaseInUseError",
@@ -196,3 +197,7 @@ class OpenReadError(exc.InvalidRequestError):
 
     Nothing was written. Close the result first, or use ``role="writer"`` from the start.
     """
+
+
+class CopyError(exc.InvalidRequestError):
+    """A copy to PostgreSQL was not made, and the message says why. The target is as it was."""
