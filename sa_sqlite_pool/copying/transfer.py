@@ -7,12 +7,12 @@ hashes of all lines. The hash is Python's own for texts, SipHash, with a key of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import final
 
 from ..execution.connection_thread import ConnectionThread
-from .columns.base import comparable
-from .source import Rows, columns_of
+from .columns.base import NULL, Codec
+from .source import Row, Rows, columns_of
 from .tables import TablePlan
 
 _PART_BYTES = 1024 * 1024
@@ -27,29 +27,32 @@ class Digest:
         self.rows = 0
         self._sum = 0
         self._codecs = [column.codec for column in plan.columns]
-        self._has_forms = any(codec.same or not codec.compared for codec in self._codecs)
+        self._sent_otherwise = any(codec.has_forms for codec in self._codecs)
+        self._read_otherwise = any(codec.read_form for codec in self._codecs)
 
-    def add(self, lines: list[str]) -> None:
-        """Add lines as they are."""
+    def _add(self, lines: Sequence[str]) -> None:
         self.rows += len(lines)
         self._sum = (self._sum + sum(map(hash, lines))) % _HASHES
 
-    def add_columns(self, columns: Iterable[Iterable[str]], lines: list[str]) -> None:
-        """Add lines, of which ``columns`` are the parts, with one form for each value."""
-        if self._has_forms:
-            forms = [
-                comparable(codec, texts) for codec, texts in zip(self._codecs, columns, strict=True)
+    def add_sent(self, rows: list[Row], texts: list[list[str]], lines: list[str]) -> None:
+        """Add rows that are sent; ``lines`` are made of the columns ``texts``."""
+        if self._sent_otherwise:
+            columns = [
+                codec.forms(values) if codec.has_forms else known
+                for codec, values, known in zip(self._codecs, columns_of(rows), texts, strict=False)
             ]
-            lines = list(map("\t".join, zip(*forms, strict=True)))
-        self.add(lines)
+            lines = list(map("\t".join, zip(*columns, strict=True)))
+        self._add(lines)
 
-    def add_text(self, text: str) -> None:
+    def add_read(self, text: str) -> None:
         """Add what the server has sent, whole lines."""
         lines = text.split("\n")
         lines.pop()  # what follows the last end of a line
-        columns = zip(*(line.split("\t") for line in lines), strict=True) if self._has_forms else ()
-        if lines:
-            self.add_columns(columns, lines)
+        if self._read_otherwise and lines:
+            columns = zip(*(line.split("\t") for line in lines), strict=True)
+            forms = map(_read_forms, self._codecs, columns)
+            lines = list(map("\t".join, zip(*forms, strict=True)))
+        self._add(lines)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Digest):
@@ -57,6 +60,11 @@ class Digest:
         return (self.rows, self._sum) == (other.rows, other._sum)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _read_forms(codec: Codec, texts: Iterable[str]) -> Iterable[str]:
+    form = codec.read_form
+    return texts if form is None else [t if t == NULL else form(t) for t in texts]
 
 
 @final
@@ -92,7 +100,7 @@ class Outgoing:
             for column, values in zip(self._plan.columns, columns_of(rows), strict=False)
         ]
         lines = list(map("\t".join, zip(*columns, strict=True)))
-        self.digest.add_columns(columns, lines)
+        self.digest.add_sent(rows, columns, lines)
         lines.append("")
         return "\n".join(lines).encode()
 
@@ -128,7 +136,7 @@ class Incoming:
         self._parts, self._size = [rest], len(rest)
         await self._hashed()
         text = whole + newline
-        self._running = self._worker.run(lambda _: self.digest.add_text(text.decode()))
+        self._running = self._worker.run(lambda _: self.digest.add_read(text.decode()))
 
     async def _hashed(self) -> None:
         running, self._running = self._running, None

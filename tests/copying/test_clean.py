@@ -6,8 +6,6 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text
-
 from tests.copying.everything import TEXTS, everything, metadata, rows
 from tests.copying.files import copied, make_file, rows_in, rows_of
 from tests.postgresql import App

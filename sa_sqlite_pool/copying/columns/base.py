@@ -54,10 +54,12 @@ class Codec(ABC):
     """The values of one column. ``NULL`` is no value: it is dealt with here alone.
 
     A value is what ``sqlite3`` returns, or what a type of the application makes of that.
-    ``compared`` is False if the server's text cannot be foreseen: then only NULLs are compared.
+
+    The server's text of a value may be another than the one that was sent. Then ``has_forms`` is
+    True, and both sides are compared in a form of their own: :meth:`forms` and :meth:`expression`.
     """
 
-    compared = True
+    has_forms = False
 
     @abstractmethod
     def problem(self, value: Any) -> Problem | None:
@@ -76,12 +78,16 @@ class Codec(ABC):
         text = self.text
         return [NULL if value is None else text(value) for value in values]
 
-    same: Callable[[str], str] | None = None
-    """Return one text for all those of the same value; None if the server has one only."""
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        """Return the values of a batch as they are compared."""
+        return self.texts(values)
 
     def expression(self, name: str) -> str:
-        """Return the SQL that reads the quoted column ``name`` back."""
+        """Return the SQL for the quoted column ``name`` as it is compared."""
         return name
+
+    read_form: Callable[[str], str] | None = None
+    """Return the form of what :meth:`expression` gave; None if it is that already."""
 
 
 def escaped(text: str) -> str:
@@ -91,19 +97,13 @@ def escaped(text: str) -> str:
     return text
 
 
-def needs_escapes(text: str) -> bool:
-    """Return whether :func:`escaped` changes the text."""
-    return any(character in text for character, _ in _ESCAPES)
-
-
-def comparable(codec: Codec, texts: Iterable[str]) -> Iterable[str]:
-    """Return texts of a column in the form in which both sides have the same."""
-    if not codec.compared:
-        return [text if text == NULL else "" for text in texts]
-    same = codec.same
-    if same is None:
-        return texts
-    return [text if text == NULL else same(text) for text in texts]
+def all_escaped(values: Sequence[str | None]) -> Sequence[str]:
+    """Return texts as COPY takes them; none of them has NUL."""
+    joined = "\0".join([value or "" for value in values] if None in values else values)  # type: ignore[arg-type]
+    texts: Sequence[str] = escaped(joined).split("\0")
+    if None in values:
+        return [NULL if value is None else text for value, text in zip(values, texts, strict=True)]
+    return texts
 
 
 def shown(value: Any) -> str:

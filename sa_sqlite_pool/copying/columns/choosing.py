@@ -127,9 +127,8 @@ class Converted(Codec):
         self._read = here.result_processor(SQLITE, None)
         self._there = there
         self._dialect = dialect
-        self.compared = codec.compared
-        self.same = codec.same
-        self.expression = codec.expression  # type: ignore[method-assign]
+        self.has_forms = codec.has_forms
+        self.read_form = codec.read_form
 
     def _value(self, stored: Any) -> Any:
         value = stored if self._read is None else self._read(stored)
@@ -147,7 +146,16 @@ class Converted(Codec):
         return next(iter(self.texts([value])))
 
     def texts(self, values: Sequence[Any]) -> Iterable[str]:
-        return self._codec.texts([None if v is None else self._value(v) for v in values])
+        return self._codec.texts(self._values(values))
+
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        return self._codec.forms(self._values(values))
+
+    def expression(self, name: str) -> str:
+        return self._codec.expression(name)
+
+    def _values(self, values: Sequence[Any]) -> list[Any]:
+        return [None if value is None else self._value(value) for value in values]
 
 
 def _bound(type_: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:

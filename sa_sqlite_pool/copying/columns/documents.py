@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn, final
 
-from .base import Codec, Kind, Problem, escaped
+from .base import NULL, Codec, Kind, Problem, escaped
 from .texts import unencodable, wrong_type
 
 _UNESCAPES = {"\\": "\\", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -29,7 +29,8 @@ class Json(Codec):
     """
 
     def __init__(self, *, binary: bool) -> None:
-        self._binary = binary
+        self.has_forms = binary
+        self.read_form = _jsonb_form if binary else None
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, (int, float)) and value - value == 0:
@@ -39,7 +40,7 @@ class Json(Codec):
         if (found := unencodable(value)) is not None:
             return found
         try:
-            document = json.loads(value, parse_constant=_refuse)
+            document = _STRICT.decode(value)
         except (ValueError, RecursionError):
             return Problem(Kind.JSON, "not valid JSON")
         if "\\u" in value:
@@ -49,12 +50,15 @@ class Json(Codec):
     def text(self, value: Any) -> str:
         return escaped(value) if type(value) is str else repr(value)
 
-    def same(self, text: str) -> str:
-        """Return the text itself, or for ``JSONB`` the document in one form."""
-        if not self._binary:
-            return text
-        document = json.loads(_unescaped(text), parse_float=_number, parse_int=_number)
-        return json.dumps(document, sort_keys=True)
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        form = self.read_form
+        texts = self.texts(values)
+        return texts if form is None else [t if t == NULL else form(t) for t in texts]
+
+
+def _jsonb_form(text: str) -> str:
+    """Return one text for all of the same document, from one that COPY takes."""
+    return json.dumps(_EXACT.decode(_unescaped(text)), sort_keys=True)
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -94,3 +98,7 @@ def _unescaped(text: str) -> str:
     if "\\" not in text:
         return text
     return _ESCAPE.sub(lambda found: _UNESCAPES[found[1]], text)
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
+_EXACT = json.JSONDecoder(parse_float=_number, parse_int=_number)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
 from typing import Any, final
 
-from .base import Codec, Kind, Problem
+from sqlalchemy.engine import processors
+
+from .base import NULL, Codec, Kind, Problem
 from .texts import wrong_type
 
 Parse = Callable[[Any], Any]
@@ -24,6 +25,7 @@ class Moment(Codec):
         self._kind = kind
         self._parse: Parse = parse or kind.fromisoformat
         self._zoned = zoned
+        self._is_standard = parse is processors.str_to_datetime
 
     def problem(self, value: Any) -> Problem | None:
         if not isinstance(value, (str, self._kind)):
@@ -49,6 +51,11 @@ class Moment(Codec):
             return True
         return {moment.tzinfo for moment in moments} <= {None}
 
+    def texts(self, values: Sequence[Any]) -> Iterable[str]:
+        if self._zoned or not self._is_standard or not _are_standard(values):
+            return super().texts(values)
+        return [v[:19] if v.endswith("000000") else v.rstrip("0") for v in values]
+
     def _moment(self, value: Any) -> Any:
         return self._parse(value) if isinstance(value, str) else value
 
@@ -62,6 +69,13 @@ class Moment(Codec):
             moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
             return f"{_trimmed(str(moment))}+00"
         return _zoned_time(moment)
+
+
+def _are_standard(values: Sequence[Any]) -> bool:
+    """Return whether all are as SQLAlchemy writes moments: ``2024-02-29 23:59:59.000000``."""
+    if None in values or set(map(len, values)) != {26}:
+        return False
+    return {v[10] + v[19] for v in values} == {" ."} and "W" not in "".join(values)
 
 
 def _trimmed(text: str) -> str:
@@ -78,18 +92,20 @@ def _zoned_time(moment: time) -> str:
 class Interval(Codec):
     """``INTERVAL``; values are of ``timedelta``."""
 
+    has_forms = True
+
     def problem(self, value: Any) -> Problem | None:
         return None if isinstance(value, timedelta) else wrong_type(value, "intervals")
 
     def text(self, value: Any) -> str:
         return f"{value.days} days {value.seconds}.{value.microseconds:06d} seconds"
 
-    def expression(self, name: str) -> str:
-        return f"extract(epoch FROM {name})"
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        """Return microseconds: a day is 24 hours, as it is for the drivers."""
+        return [NULL if value is None else str(value // _MICROSECOND) for value in values]
 
-    def same(self, text: str) -> str:
-        """Return the seconds: of those that were sent, and of those that were read."""
-        if " days " not in text:
-            return str(Decimal(text).normalize())
-        days, _, rest = text.partition(" days ")
-        return str((int(days) * 86_400 + Decimal(rest.removesuffix(" seconds"))).normalize())
+    def expression(self, name: str) -> str:
+        return f"(extract(epoch FROM {name}) * 1000000)::bigint"
+
+
+_MICROSECOND = timedelta(microseconds=1)

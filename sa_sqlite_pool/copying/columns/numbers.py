@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import struct
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,9 @@ from .texts import wrong_type
 _EXACT = 2**53  # up to here a double has all integers
 # Beyond the scale: 0.1 + 0.2 - 0.3 is 5.5e-17.
 _NOISE_PLACES = 10
+_DIGITS_END = 1e15  # a double has fifteen digits
 _REAL = struct.Struct("f")
+_SENT_REAL, _SENT_DOUBLE = struct.Struct(">f"), struct.Struct(">d")
 _REAL_END = 3e38
 
 
@@ -75,6 +76,8 @@ class Float(Codec):
     def __init__(self, *, single: bool = False) -> None:
         self._single = single
 
+    has_forms = True
+
     def problem(self, value: Any) -> Problem | None:
         if not isinstance(value, (int, float, Decimal)):
             return wrong_type(value, "numbers")
@@ -94,12 +97,17 @@ class Float(Codec):
     def text(self, value: Any) -> str:
         return repr(float(value))
 
-    def same(self, text: str) -> str:
-        """Return the digits that Python prints: the server prints the same value otherwise."""
-        value = float(text)
-        if self._single and math.isfinite(value):
-            value = _single(value)
-        return repr(value)
+    def texts(self, values: Sequence[Any]) -> Iterable[str]:
+        return map(repr, values) if set(map(type, values)) == {float} else super().texts(values)
+
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        pack = _SENT_REAL.pack if self._single else _SENT_DOUBLE.pack
+        return [NULL if value is None else pack(value).hex() for value in values]
+
+    def expression(self, name: str) -> str:
+        # Bytes: "1e+15" is Python's 1000000000000000.0.
+        kind = "float4" if self._single else "float8"
+        return f"encode({kind}send({name}::{kind}), 'hex')"
 
 
 def _fits_single(value: float) -> bool:
@@ -108,8 +116,11 @@ def _fits_single(value: float) -> bool:
         return True
     if abs(value) >= _REAL_END or _single(value) != value:
         return False
-    digits = (float(f"{value:.{digits}g}") for digits in range(6, 10))
-    return value in itertools.islice((text for text in digits if _single(text) == value), 1)
+    for digits in range(6, 10):
+        read = float(f"{value:.{digits}g}")
+        if _single(read) == value:  # what the server prints: no shorter text is this value
+            return read == value
+    return False
 
 
 def _single(value: float) -> float:
@@ -143,6 +154,12 @@ class Numeric(Codec):
         if self._end is not None and abs(number) >= self._end:
             return Problem(Kind.RANGE, f"NUMERIC({self._precision}, {self._scale}) ends before")
         return None
+
+    def all_fit(self, values: Sequence[Any]) -> bool:
+        if self._scale is None or not set(map(type, values)) <= {float}:
+            return super().all_fit(values)
+        scale, end = self._scale, min(self._end or _DIGITS_END, _DIGITS_END)
+        return all(round(v, scale) == v and -end < v < end for v in values)
 
     def _is_noise(self, value: float) -> bool:
         """Return whether the further places of a double are the error of a computation."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, final
 
-from .base import NULL, Codec, Kind, Problem, escaped, needs_escapes
+from .base import NULL, Codec, Kind, Problem, all_escaped, escaped
 
 _TYPE_NAMES = {int: "a number", float: "a number", bytes: "a blob", str: "a text"}
 
@@ -33,8 +33,7 @@ class Text(Codec):
 
     def __init__(self, length: int | None = None, *, padded: bool = False) -> None:
         self._length = length
-        if padded:  # "trailing spaces are removed when converting … to … other string types"
-            self.same: Callable[[str], str] | None = _without_padding
+        self.has_forms = padded
 
     def problem(self, value: Any) -> Problem | None:
         if not isinstance(value, str):
@@ -56,15 +55,17 @@ class Text(Codec):
         return escaped(value)
 
     def texts(self, values: Sequence[Any]) -> Iterable[str]:
-        if needs_escapes("".join(filter(None, values))):
-            return super().texts(values)
-        if None in values:
-            return [NULL if value is None else value for value in values]
-        return values
+        return all_escaped(values)
 
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        if not self.has_forms:
+            return self.texts(values)
+        return all_escaped([None if value is None else value.rstrip(" ") for value in values])
 
-def _without_padding(text: str) -> str:
-    return text.rstrip(" ")
+    def expression(self, name: str) -> str:
+        # "trailing spaces are removed when converting a character value to one of the other
+        # string types"
+        return f"{name}::text" if self.has_forms else name
 
 
 @final
@@ -101,8 +102,26 @@ class Uuid(Codec):
             return Problem(Kind.UNREADABLE, "not a UUID")
         return None
 
+    def all_fit(self, values: Sequence[Any]) -> bool:
+        return _are_digits(values) or super().all_fit(values)
+
     def text(self, value: Any) -> str:
         return str(value if isinstance(value, uuid.UUID) else uuid.UUID(value))
+
+    def texts(self, values: Sequence[Any]) -> Iterable[str]:
+        if not _are_digits(values):
+            return super().texts(values)
+        return [f"{v[:8]}-{v[8:12]}-{v[12:16]}-{v[16:20]}-{v[20:]}" for v in values]
+
+
+def _are_digits(values: Sequence[Any]) -> bool:
+    """Return whether the values are as SQLAlchemy writes UUIDs: 32 digits, in lower case."""
+    if set(map(type, values)) != {str} or set(map(len, values)) != {32}:
+        return False
+    return _HEXADECIMAL.issuperset("".join(values))
+
+
+_HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 @final
@@ -123,10 +142,16 @@ class Bytes(Codec):
 class Other(Codec):
     """A type of PostgreSQL that this package does not know: the server reads its text."""
 
-    compared = False
+    has_forms = True  # the server's text cannot be foreseen: only NULLs are compared
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        return [NULL if value is None else "" for value in values]
+
+    def expression(self, name: str) -> str:
+        return f"CASE WHEN {name} IS NOT NULL THEN '' END"
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, str):
