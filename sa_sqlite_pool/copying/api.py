@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, final
 
 from sqlalchemy import MetaData
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..database import SQLiteDatabase
@@ -114,7 +115,9 @@ class _Copy:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction; also where the engine's own mode is autocommit."""
-        async with self._engine.connect() as connection:
+        async with AsyncExitStack() as opened:
+            with _explained(f"connecting to {self._engine.url!r}"):
+                connection = await opened.enter_async_context(self._engine.connect())
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
                 yield connection
@@ -187,7 +190,7 @@ def _explained(what: str) -> Iterator[None]:
     """Raise a driver's own errors, which are none of SQLAlchemy's, as :class:`CopyError`."""
     try:
         yield
-    except CopyError:
+    except (SQLAlchemyError, OSError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
