@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, final
 
 from sqlalchemy import MetaData
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..database import SQLiteDatabase
@@ -20,7 +20,7 @@ from .source import snapshot
 from .tables import Plan, TablePlan, plan_copy
 from .target import Target, refuse_rows
 from .transfer import Incoming, Outgoing
-from .wire import Wire, wire_of
+from .wire import Wire, is_drivers, wire_of
 
 
 async def copy_to(
@@ -120,7 +120,13 @@ class _Copy:
                 connection = await opened.enter_async_context(self._engine.connect())
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
-                yield connection
+                try:
+                    yield connection
+                except asyncio.CancelledError:
+                    # In the middle of a COPY, psycopg's connection takes no ROLLBACK: the server
+                    # rolls back when the connection is gone.
+                    await connection.invalidate()
+                    raise
 
     async def _send(
         self, worker: ConnectionThread, plan: Plan, driver: Any
@@ -190,8 +196,8 @@ def _explained(what: str) -> Iterator[None]:
     """Raise a driver's own errors, which are none of SQLAlchemy's, as :class:`CopyError`."""
     try:
         yield
-    except (SQLAlchemyError, OSError):
-        raise
     except Exception as error:
+        if not is_drivers(error):
+            raise
         reason = " ".join(str(error).split())
         raise CopyError(f"{what} failed, and nothing was copied: {reason}") from error

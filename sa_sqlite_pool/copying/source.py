@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 # Of Python's objects. A block of the next size, which is being read, is in memory, too.
 BLOCK_BYTES = 2 * 1024 * 1024
 BLOCK_ROWS = 4096
-_FIRST_ROWS = 64
+_FIRST_ROWS = 4
 
 
 @asynccontextmanager

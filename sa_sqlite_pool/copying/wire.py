@@ -82,3 +82,9 @@ def wire_of(dialect: Dialect) -> Wire:
         f"copy_to() cannot write to {dialect.name}+{dialect.driver}: use an engine of "
         "create_async_engine() with a URL of postgresql+asyncpg or postgresql+psycopg"
     )
+
+
+def is_drivers(error: Exception) -> bool:
+    """Return whether an error is a driver's own: neither is imported here."""
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return not modules.isdisjoint({"asyncpg", "psycopg"})
