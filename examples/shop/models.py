@@ -28,7 +28,10 @@ class Product(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     sku: Mapped[str] = mapped_column(String(20), unique=True)
     # NOCASE on the column is inherited by its index: "oak" finds "Oak" by a range of that index.
-    name: Mapped[str] = mapped_column(String(100, collation="NOCASE"), index=True)
+    # PostgreSQL has no collation of that name.
+    name: Mapped[str] = mapped_column(
+        String(100).with_variant(String(100, collation="NOCASE"), "sqlite"), index=True
+    )
     description: Mapped[str | None] = mapped_column(Text)
     price_cents: Mapped[int]
     received: Mapped[int]

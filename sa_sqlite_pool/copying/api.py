@@ -18,7 +18,7 @@ from .checking import check
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
 from .source import snapshot
 from .tables import Plan, TablePlan, plan_copy
-from .target import Target, refuse_rows
+from .target import Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, is_drivers, wire_of
 
@@ -79,7 +79,8 @@ class _Copy:
 
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
         async with self._transaction() as connection:
-            # Before the long part; it is looked at again when the tables are locked.
+            # Before the long part; for rows it is looked again when the tables are locked.
+            await connection.run_sync(refuse_collations, self._metadata.sorted_tables)
             await connection.run_sync(refuse_rows, self._metadata.sorted_tables)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:

@@ -59,6 +59,20 @@ def refuse_rows(connection: Connection, tables: Iterable[Table]) -> None:
         )
 
 
+def refuse_collations(connection: Connection, tables: Iterable[Table]) -> None:
+    """Raise :class:`CopyError` if a column names a collation that the server does not have."""
+    query = text("SELECT count(*) FROM pg_collation WHERE collname = :name")
+    for table in tables:
+        for column in table.columns:
+            name = getattr(column.type.dialect_impl(connection.dialect), "collation", None)
+            if name and not connection.scalar(query, {"name": name}):
+                raise CopyError(
+                    f"{table.fullname}.{column.name} has the collation {name}, which is not there "
+                    "on PostgreSQL; give it to SQLite alone: String().with_variant("
+                    f"String(collation={name!r}), 'sqlite')"
+                )
+
+
 @final
 class Target:
     """The tables of a plan, on a connection in the transaction of the copy."""

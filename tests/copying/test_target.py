@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, inspect
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, inspect
 
 from sa_sqlite_pool import CopyError
 from tests.copying.files import copied, engine_of, make_file, rows_in, rows_of, tables_on
@@ -111,6 +111,20 @@ async def test_what_is_missing_in_the_file(app: App, tmp_path: Path) -> None:
     path = make_file(tmp_path / "other.db", metadata, {}, drop)
     with pytest.raises(CopyError, match=r"columns of Select are missing in the file: colon:ed"):
         await copied(path, app, metadata)
+
+
+async def test_a_collation_of_sqlite(app: App, tmp_path: Path) -> None:
+    """Is named with the way out, before anything is copied."""
+    models = MetaData()
+    Table(
+        "t",
+        models,
+        Column("id", Integer, primary_key=True),
+        Column("x", String(collation="NOCASE")),
+    )
+    path = make_file(tmp_path / "app.db", models, {})
+    with pytest.raises(CopyError, match=r"t\.x has the collation NOCASE, .*with_variant"):
+        await copied(path, app, models)
 
 
 async def test_what_the_models_do_not_name(app: App, tmp_path: Path) -> None:
