@@ -201,7 +201,7 @@ def _show_tables(report: CopyReport) -> None:
 
 def _show_misfits(report: CopyReport, file: Path) -> None:
     total = sum(group.total for group in report.misfits)
-    write_line(f"{file}: {total:,} values do not fit, and nothing was copied")
+    write_line(f"{file}: values that do not fit: {total:,}; nothing was copied")
     for group in report.misfits:
         console.print()
         write_line(f"{group.table}.{group.column}: {group.kind}, {group.total:,}")

@@ -72,8 +72,8 @@ class MisfitsError(CopyError):
         super().__init__(
             "\n".join(
                 [
-                    f"{total:,} values do not fit; nothing was copied. Correct them in the file, "
-                    "or widen the columns in the models:",
+                    f"values that do not fit: {total:,}; nothing was copied. Correct them in the "
+                    "file, or widen the columns in the models:",
                     *lines,
                 ]
             )
