@@ -80,8 +80,8 @@ class _Copy:
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
         async with self._transaction() as connection:
             # Before the long part; for rows it is looked again when the tables are locked.
-            await connection.run_sync(refuse_collations, self._metadata.sorted_tables)
-            await connection.run_sync(refuse_rows, self._metadata.sorted_tables)
+            await connection.run_sync(refuse_collations, self._metadata.tables.values())
+            await connection.run_sync(refuse_rows, self._metadata.tables.values())
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
             self._seconds[Phase.SNAPSHOT.value] = time.monotonic() - began

@@ -14,6 +14,7 @@ from typing import Any, final
 from ..backup.backup import closed_file, connected
 from ..database import SQLiteDatabase
 from ..execution.connection_thread import ConnectionThread
+from ..files.urls import locate
 
 Row = tuple[Any, ...]
 
@@ -48,10 +49,12 @@ def _take_names_away(path: Path) -> None:
 
 def _directory(db: SQLiteDatabase) -> Path | None:
     """Return the place of the database, where there is room for such files, or None."""
-    place = Path(db.writer_engine.url.database or "").parent
+    file = locate(db.writer_engine.url).file
+    if file is None:
+        return None
     try:
-        with tempfile.TemporaryFile(dir=place):
-            return place
+        with tempfile.TemporaryFile(dir=Path(file).parent):
+            return Path(file).parent
     except OSError:
         return None
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Column, Dialect, MetaData, Table
+from sqlalchemy.schema import sort_tables_and_constraints
 
 from ..errors import CopyError
 from .columns.base import Codec
@@ -109,7 +110,9 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
 
 
 def _wanted(metadata: MetaData) -> list[Table]:
-    tables = [table for table in metadata.sorted_tables if table.name != ALEMBIC]
+    # In circles there is no order, which nothing here needs; sorted_tables would warn.
+    ordered = sort_tables_and_constraints(metadata.tables.values())
+    tables = [table for table, _ in ordered if table is not None and table.name != ALEMBIC]
     if not tables:
         raise CopyError("the metadata has no tables: import the models before it is used")
     seen: dict[str, Table] = {}

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, inspect
+from sqlalchemy import (
+    Column,
+    Connection,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+)
 
-from sa_sqlite_pool import CopyError
+from sa_sqlite_pool import CopyError, SQLiteDatabase, copy_to
 from tests.copying.files import copied, engine_of, make_file, rows_in, rows_of, tables_on
 from tests.copying.shapes import (
     LATER,
@@ -111,6 +125,49 @@ async def test_what_is_missing_in_the_file(app: App, tmp_path: Path) -> None:
     path = make_file(tmp_path / "other.db", metadata, {}, drop)
     with pytest.raises(CopyError, match=r"columns of Select are missing in the file: colon:ed"):
         await copied(path, app, metadata)
+
+
+CIRCLE = """
+CREATE TABLE a (id INTEGER PRIMARY KEY, b_id INTEGER REFERENCES b (id));
+CREATE TABLE b (id INTEGER PRIMARY KEY, a_id INTEGER REFERENCES a (id));
+INSERT INTO a VALUES (1, 2);
+INSERT INTO b VALUES (2, 1);
+"""
+
+
+async def test_a_circle_without_names(app: App, tmp_path: Path) -> None:
+    """Foreign keys that nothing was said about; no order of the tables fits them."""
+    models = MetaData()
+    a = Table("a", models, *id_and("b_id", "b.id"))
+    b = Table("b", models, *id_and("a_id", "a.id"))
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.executescript(CIRCLE)
+    await copied(tmp_path / "app.db", app, models)
+    assert (await rows_of(app, a), await rows_of(app, b)) == ([(1, 2)], [(2, 1)])
+    assert app.sql("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == "2"
+
+
+def id_and(name: str, parent: str) -> list[Column[int]]:
+    return [Column("id", Integer, primary_key=True), Column(name, ForeignKey(parent))]
+
+
+async def test_the_engine_of_a_server_database(app: App, tmp_path: Path) -> None:
+    """Its writer engine will do: the copy has the write turn meanwhile."""
+    path = file_of(tmp_path)
+    async with SQLiteDatabase(path) as db, app.open(replicas=()) as server:
+        await copy_to(db, server.writer_engine, metadata)
+        async with server.read() as session:
+            assert await session.scalar(select(func.count()).select_from(people)) == 2
+
+
+async def test_a_database_in_memory(app: App) -> None:
+    """It is copied as one in a file."""
+    async with SQLiteDatabase(":memory:") as db, engine_of(app) as engine:
+        async with db.write() as session:
+            await session.run_sync(lambda sync: metadata.create_all(sync.connection()))
+            await session.execute(insert(kept).values(id=3))
+        assert (await copy_to(db, engine, metadata)).rows == 1
+    assert await rows_of(app, kept) == [(3,)]
 
 
 async def test_a_collation_of_sqlite(app: App, tmp_path: Path) -> None:
