@@ -29,6 +29,7 @@ from sqlalchemy import (
     Uuid,
     create_engine,
 )
+from sqlalchemy.schema import CreateTable
 
 metadata = MetaData()
 customers = Table(
@@ -62,14 +63,20 @@ _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs\tünder
 def fill(path: Path, rows: int) -> None:
     """Create the file with so many rows in all, one in eleven a customer."""
     engine = create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
-    engine.dispose()
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            connection.execute(CreateTable(table))
     number = rows // 11
     random = Random(1)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        _insert(connection, "customers", 5, _customers(random, number))
-        _insert(connection, "events", 9, _events(random, rows - number, number))
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA synchronous = OFF")
+        _insert(file, "customers", 5, _customers(random, number))
+        _insert(file, "events", 9, _events(random, rows - number, number))
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            for index in table.indexes:
+                index.create(connection)
+    engine.dispose()
 
 
 def _insert(

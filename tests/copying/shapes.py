@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -56,7 +58,7 @@ odd_children = Table(
 empty = Table("empty", metadata, Column("id", Integer, primary_key=True), sqlite_autoincrement=True)
 kept = Table("kept", metadata, Column("id", Integer, primary_key=True), sqlite_autoincrement=True)
 
-ROWS = {
+ROWS: dict[Table, list[dict[str, Any]]] = {
     teams: [{"id": 1, "name": "a", "leader_id": 2}, {"id": 5, "name": "b", "leader_id": None}],
     people: [
         {"id": 2, "team_id": 1, "boss_id": 3, "age": 30},

@@ -44,7 +44,7 @@ async def test_the_server_refuses_a_row(app: App, tmp_path: Path) -> None:
 async def test_a_cancellation(app: App, tmp_path: Path, phase: str) -> None:
     """At any time: nothing is left on the server nor beside the file, and the next copy works."""
     path = make_file(tmp_path / "app.db", metadata, ROWS)
-    came = []
+    came: list[str] = []
 
     def progress(now: str, done: int, total: int) -> None:
         if now == phase and not came:

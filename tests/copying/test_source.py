@@ -47,7 +47,7 @@ async def test_one_block_ahead(tmp_path: Path) -> None:
         SQLiteDatabase(tmp_path / "app.db") as db,
         snapshot(db, lambda done, total: None) as worker,
     ):
-        dialect = postgresql.dialect()
+        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         (plan,) = (await worker.run(lambda raw: plan_copy(raw, metadata, dialect))).tables
         outgoing, sent = Outgoing(worker, plan, lambda done: None), 0
         async for block in outgoing.blocks():

@@ -83,8 +83,8 @@ async def test_new_rows_get_new_ids(app: App, tmp_path: Path) -> None:
     await copied(file_of(tmp_path), app, metadata)
     async with engine_of(app) as engine, engine.begin() as connection:
 
-        async def new(table: object, **values: object) -> int:
-            statement = insert(table).values(**values)  # type: ignore[call-overload]
+        async def new(table: Table, **values: object) -> int:
+            statement = insert(table).values(**values)
             key = (await connection.execute(statement)).inserted_primary_key
             assert key is not None
             return int(key[0])
