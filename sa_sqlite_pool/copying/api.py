@@ -17,7 +17,7 @@ from ..execution.connection_thread import ConnectionThread
 from .checking import check
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
 from .source import snapshot
-from .tables import Plan, TablePlan, plan_copy
+from .tables import Plan, TablePlan, plan_copy, wanted_tables
 from .target import Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, is_drivers, wire_of
@@ -80,8 +80,9 @@ class _Copy:
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
         async with self._transaction() as connection:
             # Before the long part; for rows it is looked again when the tables are locked.
-            await connection.run_sync(refuse_collations, self._metadata.tables.values())
-            await connection.run_sync(refuse_rows, self._metadata.tables.values())
+            tables = wanted_tables(self._metadata)
+            await connection.run_sync(refuse_collations, tables)
+            await connection.run_sync(refuse_rows, tables)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
             self._seconds[Phase.SNAPSHOT.value] = time.monotonic() - began
@@ -89,8 +90,8 @@ class _Copy:
             plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect))
             await self._check(worker, plan)
             if dry_run:
-                tables = [CopiedTable(table.name, table.rows) for table in plan.tables]
-                return self._report(plan, tables, dry_run=True)
+                there = [CopiedTable(table.name, table.rows) for table in plan.tables]
+                return self._report(plan, there, dry_run=True)
             return self._report(plan, await self._copy(worker, plan))
 
     async def _check(self, worker: ConnectionThread, plan: Plan) -> None:

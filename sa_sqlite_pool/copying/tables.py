@@ -79,7 +79,7 @@ class Plan:
 def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Dialect) -> Plan:
     """Compare the file with the models. Raise :class:`CopyError` if something is missing there."""
     found = _names(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
-    wanted = _wanted(metadata)
+    wanted = wanted_tables(metadata)
     if missing := [table.name for table in wanted if table.name.lower() not in found]:
         raise CopyError(
             f"tables of the models are missing in the file: {', '.join(missing)}; create them "
@@ -109,7 +109,8 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
     return Plan(tables, warnings, revisions)
 
 
-def _wanted(metadata: MetaData) -> list[Table]:
+def wanted_tables(metadata: MetaData) -> list[Table]:
+    """Return the tables that are copied, parents first; Alembic's own is stamped instead."""
     # In circles there is no order, which nothing here needs; sorted_tables would warn.
     ordered = sort_tables_and_constraints(metadata.tables.values())  # type: ignore[no-untyped-call]
     tables = [table for table, _ in ordered if table is not None and table.name != ALEMBIC]

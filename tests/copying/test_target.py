@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from sa_sqlite_pool import CopyError, SQLiteDatabase, copy_to
+from sa_sqlite_pool.copying.tables import wanted_tables
 from tests.copying.files import copied, engine_of, make_file, rows_in, rows_of, tables_on
 from tests.copying.shapes import (
     LATER,
@@ -216,6 +217,14 @@ async def test_the_revision_is_stamped(app: App, tmp_path: Path) -> None:
     report = await copied(path, app, metadata)
     assert (report.revisions, report.warnings) == (["abc"], [])
     assert app.sql("SELECT version_num FROM alembic_version") == "abc"
+
+
+def test_models_without_tables() -> None:
+    """They were not imported, which is said; Alembic's own table is none of theirs."""
+    models = MetaData()
+    Table("alembic_version", models, Column("version_num", String(32)))
+    with pytest.raises(CopyError, match=r"the metadata has no tables: import the models"):
+        wanted_tables(models)
 
 
 @pytest.mark.parametrize("revision", ["abc", "def"])
