@@ -112,7 +112,8 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
 def wanted_tables(metadata: MetaData) -> list[Table]:
     """Return the tables that are copied, parents first; Alembic's own is stamped instead."""
     # In circles there is no order, which nothing here needs; sorted_tables would warn.
-    ordered = sort_tables_and_constraints(metadata.tables.values())  # type: ignore[no-untyped-call]
+    by_name = sorted(metadata.tables.values(), key=lambda table: table.key)
+    ordered = sort_tables_and_constraints(by_name)  # type: ignore[no-untyped-call]
     tables = [table for table, _ in ordered if table is not None and table.name != ALEMBIC]
     if not tables:
         raise CopyError("the metadata has no tables: import the models before it is used")
