@@ -48,7 +48,7 @@ def test_misfits(app: App, tmp_path: Path, option: tuple[str, ...]) -> None:
     arguments = ("copy-to", "app.db", str(app.url()), "--metadata", MODELS, *option)
     done = run(tmp_path, *arguments)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "values that do not fit: 41; nothing was copied" in done.stdout
+    assert "values that do not fit: 42; nothing was copied" in done.stdout
     assert "dirty.short: too-long, 1\n  id=1004: 'sixsix': longer than 5" in done.stdout
     found = answer(tmp_path, *arguments, code=1)
     assert found["copied"] is False

@@ -71,6 +71,6 @@ async def test_the_error_says_it_all(app: App, tmp_path: Path) -> None:
     """One line for each kind and column; and it survives a way between processes."""
     make_dirty(tmp_path / "app.db")
     error = await refused(tmp_path / "app.db", app)
-    assert str(error).startswith("values that do not fit: 41; nothing was copied")
+    assert str(error).startswith("values that do not fit: 42; nothing was copied")
     assert "  dirty.flag: boolean, 2; the first: id=1005: 2: neither 0 nor 1" in str(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
