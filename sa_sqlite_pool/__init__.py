@@ -2,12 +2,16 @@
 
 from .backup.restoring import restore
 from .compat.installation import install, uninstall
+from .copying.api import copy_to
+from .copying.misfits import Misfit, Misfits
+from .copying.report import CopiedTable, CopyReport, MisfitsError
 from .database import SQLiteDatabase
 from .errors import (
     AwaitableError,
     ClosureError,
     CommitUnknownError,
     ConfigurationError,
+    CopyError,
     DamagedDatabaseError,
     DatabaseClosedError,
     DatabaseInUseError,
@@ -78,6 +82,9 @@ __all__ = [
     "CommitUnknownError",
     "ConfigurationError",
     "ConnectionsStatistics",
+    "CopiedTable",
+    "CopyError",
+    "CopyReport",
     "DamagedDatabaseError",
     "DatabaseClosedError",
     "DatabaseInUseError",
@@ -88,6 +95,9 @@ __all__ = [
     "FunctionsStatistics",
     "GapsStatistics",
     "Holder",
+    "Misfit",
+    "Misfits",
+    "MisfitsError",
     "NotADatabaseError",
     "OpenReadError",
     "OwnLockError",
@@ -123,6 +133,7 @@ __all__ = [
     "async_engine_from_config",
     "async_scoped_session",
     "async_sessionmaker",
+    "copy_to",
     "create_async_engine",
     "install",
     "restore",

@@ -22,6 +22,7 @@ __all__ = [
     "ClosureError",
     "CommitUnknownError",
     "ConfigurationError",
+    "CopyError",
     "DamagedDatabaseError",
     "DatabaseClosedError",
     "DatabaseInUseError",
@@ -217,3 +218,7 @@ class OpenReadError(exc.InvalidRequestError):
 
     Nothing was written. Close the result first, or use ``role="writer"`` from the start.
     """
+
+
+class CopyError(exc.InvalidRequestError):
+    """A copy to PostgreSQL was not made, and the message says why. The target is as it was."""

@@ -42,6 +42,7 @@ FLOORS = [
     "backup",
     "database",
     "servers",
+    "copying",
     "migrations",
     "integrations",
     "doctor",

@@ -9,12 +9,12 @@ from typing import Annotated, NoReturn, cast
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from .backup import backup
 from .bench import bench
 from .checkpoint import checkpoint
+from .copies import backup, restore
+from .copy_to import copy_to
 from .doctor import doctor
 from .output import ExitCode, fail, sentence, while_read, write_line
-from .restore import restore
 from .status import status
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (doctor, status, checkpoint, backup, restore, bench):
+for _command in (doctor, status, checkpoint, backup, restore, copy_to, bench):
     app.command()(while_read(_command))
 
 

@@ -1,4 +1,4 @@
-"""``sa-sqlite-pool backup FILE TARGET``."""
+"""``sa-sqlite-pool backup FILE TARGET`` and ``sa-sqlite-pool restore BACKUP FILE``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..backup import restoring
 from ..backup.backup import Progress
 from ..doctor.findings import size_text
 from .files import FileArgument, existing_database
@@ -37,3 +38,22 @@ def backup(
 async def _backup(file: Path, target: Path, progress: Progress) -> None:
     async with existing_database(file) as database:
         await database.backup(target, progress=progress)
+
+
+def restore(
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A closed database.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The database to replace; it need not exist.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Put a backup in the place of a database that no process uses."""
+    began = time.monotonic()
+    with bar("restore") as progress:
+        asyncio.run(restoring.restore(backup, file, progress=progress))
+    seconds, size = time.monotonic() - began, file.stat().st_size
+    if json:
+        result = {"backup": str(backup), "path": str(file), "bytes": size}
+        write_json("restore", {**result, "seconds": round(seconds, 6)})
+    else:
+        write_line(f"{file}: {size_text(size)}, from {backup}")

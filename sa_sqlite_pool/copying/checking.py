@@ -1,0 +1,105 @@
+"""One pass over all rows that names every value that does not fit, before anything is copied."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from ..execution.connection_thread import ConnectionThread
+from .columns.base import Kind, Problem
+from .constraints import queries
+from .misfits import Collector, Misfits
+from .source import Row, Rows, columns_of, is_not_utf8, read_any_text, read_texts
+from .tables import CopiedColumn, Plan, TablePlan
+
+_NULL = Problem(Kind.NOT_NULL, "the column is NOT NULL, or of the primary key")
+
+
+async def check(
+    worker: ConnectionThread, plan: Plan, progress: Callable[[int], object]
+) -> tuple[Misfits, ...]:
+    """Examine all rows of the snapshot; ``progress`` is told how many have been, after each block.
+
+    A cancellation ends it between two blocks, or interrupts SQLite.
+    """
+    misfits = Collector()
+    done = 0
+    for table in plan.tables:
+        examination = Examination(table, misfits)
+        while not examination.over:
+            await worker.run(examination.step)
+            progress(done + examination.rows)
+        done += examination.rows
+    await worker.run(lambda connection: _constraints(connection, plan, misfits))
+    return misfits.result()
+
+
+def _constraints(connection: sqlite3.Connection, plan: Plan, misfits: Collector) -> None:
+    read_any_text(connection)
+    try:
+        for query in list(queries(connection, plan)):
+            query.run(connection, misfits)
+    finally:
+        read_texts(connection)
+
+
+@final
+class Examination:
+    """The rows of one table, a block at a time, in the thread of the connection.
+
+    A block is examined a column at a time, by functions in C. Only where something is wrong in a
+    column are its values looked at one by one. If a text is not UTF-8, ``sqlite3`` gives no row
+    any more: the table is then examined anew, with such texts as they are.
+    """
+
+    def __init__(self, plan: TablePlan, misfits: Collector) -> None:
+        self.rows = 0
+        self.over = False
+        self._plan = plan
+        self._misfits = misfits
+        self._source: Rows | None = None
+        self._takes_any_text = False
+
+    def step(self, connection: sqlite3.Connection) -> None:
+        """Examine the next block."""
+        try:
+            if self._source is None:
+                self._source = Rows(connection, self._plan.select)
+            rows = self._source.next()
+        except sqlite3.OperationalError as error:
+            if self._takes_any_text or not is_not_utf8(error):
+                raise
+            self._begin_anew(connection)
+            return
+        self.rows += len(rows)
+        if rows:
+            self._examine(rows)
+        else:
+            self.over = True
+            read_texts(connection)
+
+    def _begin_anew(self, connection: sqlite3.Connection) -> None:
+        read_any_text(connection)
+        self._takes_any_text = True
+        self._misfits.forget(self._plan.name)
+        self._source, self.rows = None, 0
+
+    def _examine(self, rows: list[Row]) -> None:
+        for column, values in zip(self._plan.columns, columns_of(rows), strict=False):
+            known: Sequence[Any] = values
+            if None in values:
+                known = [value for value in values if value is not None]
+            forbidden = len(known) < len(values) and not column.nullable
+            if forbidden or not column.codec.all_fit(known):
+                self._name(rows, column, values)
+
+    def _name(self, rows: list[Row], column: CopiedColumn, values: Sequence[Any]) -> None:
+        for row, value in zip(rows, values, strict=True):
+            if value is None:
+                problem = None if column.nullable else _NULL
+            else:
+                problem = column.codec.problem(value)
+            if problem is not None:
+                key = {name: row[place] for name, place in self._plan.key.items()}
+                self._misfits.add(self._plan.name, column.name, key, value, problem)

@@ -1,0 +1,172 @@
+"""Which codec a column has, from its type in the application's models.
+
+Where a type of the application (a ``TypeDecorator``) is stored as the same type on both sides, its
+stored values are copied as they are: what is encrypted stays so, and nothing is hashed twice. Where
+it is not, and where the column has a time zone, values go through the type: it reads them as from
+SQLite, and binds them as for PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time
+from typing import Any, final
+
+from sqlalchemy import Column, Dialect, types
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from .base import Codec, Kind, Problem
+from .documents import Json
+from .moments import Interval, Moment
+from .numbers import Boolean, Float, Integer, Numeric
+from .texts import Bytes, Enum, Other, Text, Uuid
+
+SQLITE = sqlite.dialect()
+_GENERIC = DefaultDialect()
+
+# The first that a type is an instance of: an enum is a string, too.
+_FAMILIES: tuple[type[TypeEngine[Any]], ...] = (
+    *(types.Enum, types.JSON, types.Uuid, types.Boolean, types.LargeBinary, types.Integer),
+    *(types.Float, types.Numeric, types.DateTime, types.Date, types.Time, types.String),
+)
+
+
+def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
+    """Return the codec of a column; ``dialect`` is that of the engine for PostgreSQL."""
+    there: TypeEngine[Any] = column.type.dialect_impl(dialect)
+    here: TypeEngine[Any] = column.type.dialect_impl(SQLITE)
+    stored, wanted = _bare(here), _bare(there)
+    ddl = column.type.compile(dialect=dialect)
+    codec = _codec(wanted, ddl, _parser(stored, wanted))
+    is_decorated = isinstance(here, TypeDecorator) or isinstance(there, TypeDecorator)
+    is_zoned = bool(getattr(wanted, "timezone", False))
+    if _family(stored) is _family(wanted) is not None and not (is_decorated and is_zoned):
+        return codec
+    return Converted(codec, here, there, dialect)
+
+
+def _bare(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return what a type of the application is stored as."""
+    while isinstance(type_, TypeDecorator):
+        type_ = type_.impl_instance
+    return type_
+
+
+def _family(type_: TypeEngine[Any]) -> type[TypeEngine[Any]] | None:
+    if type_.__visit_name__ == "float":  # psycopg's is no Float in SQLAlchemy 2.0
+        return types.Float
+    return next((family for family in _FAMILIES if isinstance(type_, family)), None)
+
+
+def _parser(stored: TypeEngine[Any], wanted: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    if _family(stored) is not _family(wanted):
+        return None
+    return stored.result_processor(SQLITE, None)
+
+
+def _codec(wanted: TypeEngine[Any], ddl: str, parse: Callable[[Any], Any] | None) -> Codec:
+    family = _family(wanted)
+    if family is types.DateTime or family is types.Date or family is types.Time:
+        kinds: dict[Any, type[date | time]] = {types.DateTime: datetime, types.Date: date}
+        zoned = bool(getattr(wanted, "timezone", False))
+        return Moment(kinds.get(family, time), parse, zoned=zoned)
+    if family is not None:
+        return _MAKERS[family](wanted, ddl)
+    if ddl.startswith("INTERVAL"):
+        return Interval()
+    return Other(ddl)
+
+
+def _string(wanted: Any, ddl: str) -> Codec:
+    if ddl.startswith(("VARCHAR", "CHAR")):
+        length = wanted.length or (1 if ddl.startswith("CHAR") else None)
+        return Text(length, padded=ddl.startswith("CHAR"))
+    return Text() if ddl.startswith("TEXT") else Other(ddl)
+
+
+def _integer(_wanted: Any, ddl: str) -> Codec:
+    return Integer({"SMALLINT": 16, "BIGINT": 64}.get(ddl, 32))
+
+
+def _float(wanted: Any, ddl: str) -> Codec:
+    # "FLOAT(1) to FLOAT(24) as selecting the real type"
+    single = ddl == "REAL" or (ddl.startswith("FLOAT(") and wanted.precision <= _REAL_BITS)
+    return Float(single=single)
+
+
+def _uuid(wanted: Any, ddl: str) -> Codec:
+    return Uuid() if ddl == "UUID" else Text(wanted.length if ddl != "CHAR(32)" else 32)
+
+
+_REAL_BITS = 24
+
+_MAKERS: dict[type[TypeEngine[Any]], Callable[[Any, str], Codec]] = {
+    types.Enum: lambda wanted, ddl: Enum(wanted.enums, None),
+    types.JSON: lambda wanted, ddl: Json(binary=ddl == "JSONB"),
+    types.Uuid: _uuid,
+    types.Boolean: lambda wanted, ddl: Boolean(),
+    types.LargeBinary: lambda wanted, ddl: Bytes(),
+    types.Integer: _integer,
+    types.Float: _float,
+    types.Numeric: lambda wanted, ddl: Numeric(wanted.precision, wanted.scale),
+    types.String: _string,
+}
+
+
+@final
+class Converted(Codec):
+    """Values that go through their type: what it reads from SQLite is bound for PostgreSQL."""
+
+    def __init__(
+        self, codec: Codec, here: TypeEngine[Any], there: TypeEngine[Any], dialect: Dialect
+    ) -> None:
+        self._codec = codec
+        self._read = here.result_processor(SQLITE, None)
+        self._there = there
+        self._dialect = dialect
+        self.has_forms = codec.has_forms
+        self.read_form = codec.read_form
+
+    def _value(self, stored: Any) -> Any:
+        value = stored if self._read is None else self._read(stored)
+        return _bound(self._there, value, self._dialect)
+
+    def problem(self, value: Any) -> Problem | None:
+        try:
+            converted = self._value(value)
+        except Exception as error:  # a type of the application's may raise anything
+            text = " ".join(str(error).split())
+            return Problem(Kind.UNREADABLE, f"its type raised {type(error).__name__}: {text}")
+        return None if converted is None else self._codec.problem(converted)
+
+    def text(self, value: Any) -> str:
+        return next(iter(self.texts([value])))
+
+    def texts(self, values: Sequence[Any]) -> Iterable[str]:
+        return self._codec.texts(self._values(values))
+
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        return self._codec.forms(self._values(values))
+
+    def expression(self, name: str) -> str:
+        return self._codec.expression(name)
+
+    def _values(self, values: Sequence[Any]) -> list[Any]:
+        return [None if value is None else self._value(value) for value in values]
+
+
+def _bound(type_: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
+    """Return what a type binds, before the driver's own conversions."""
+    while isinstance(type_, TypeDecorator):
+        if type(type_).process_bind_param is not TypeDecorator.process_bind_param:
+            value = type_.process_bind_param(value, dialect)
+        type_ = type_.impl_instance
+    if isinstance(type_, types.JSON):
+        return json.dumps(value)
+    if isinstance(type_, types.Enum) and value is not None:
+        bind = types.Enum.bind_processor(type_, _GENERIC)  # type: ignore[no-untyped-call]
+        return value if bind is None else bind(value)
+    return value

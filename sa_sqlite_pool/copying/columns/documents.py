@@ -1,0 +1,104 @@
+r"""Columns of JSON.
+
+"The json data type stores an exact copy of the input text …; jsonb … does not preserve white space,
+does not preserve the order of object keys, and does not keep duplicate object keys" and rejects
+``\u0000`` (https://www.postgresql.org/docs/current/datatype-json.html); ``json`` accepts that, and
+fails when it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, NoReturn, final
+
+from .base import NULL, Codec, Kind, Problem, escaped
+from .texts import unencodable, wrong_type
+
+_UNESCAPES = {"\\": "\\", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_ESCAPE = re.compile(r"\\([\\bfnrtv])")
+
+
+@final
+class Json(Codec):
+    """``JSON``, or ``JSONB`` if it is ``binary``.
+
+    On SQLite it is a text, or a number where the affinity of the column has made one of the text.
+    """
+
+    def __init__(self, *, binary: bool) -> None:
+        self.has_forms = binary
+        self.read_form = _jsonb_form if binary else None
+
+    def problem(self, value: Any) -> Problem | None:
+        if isinstance(value, (int, float)) and value - value == 0:
+            return None
+        if type(value) is not str:
+            return wrong_type(value, "JSON")
+        if (found := unencodable(value)) is not None:
+            return found
+        try:
+            document = _STRICT.decode(value)
+        except (ValueError, RecursionError):
+            return Problem(Kind.JSON, "not valid JSON")
+        if "\\u" in value:
+            return _escape_problem(document)
+        return None
+
+    def text(self, value: Any) -> str:
+        return escaped(value) if type(value) is str else repr(value)
+
+    def forms(self, values: Sequence[Any]) -> Iterable[str]:
+        form = self.read_form
+        texts = self.texts(values)
+        return texts if form is None else [t if t == NULL else form(t) for t in texts]
+
+
+def _jsonb_form(text: str) -> str:
+    """Return one text for all of the same document, from one that COPY takes."""
+    return json.dumps(_EXACT.decode(_unescaped(text)), sort_keys=True)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _escape_problem(document: Any) -> Problem | None:
+    found = unencodable("".join(_strings(document)))
+    if found is None:
+        return None
+    if found.kind is Kind.NUL:
+        return Problem(Kind.JSON_NUL, "PostgreSQL's JSON cannot contain \\u0000")
+    return Problem(Kind.JSON, "half of a surrogate pair")
+
+
+def _strings(document: Any) -> Iterator[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, dict):
+        yield from document
+        for item in document.values():
+            yield from _strings(item)
+    elif isinstance(document, list):
+        for item in document:
+            yield from _strings(item)
+
+
+def _number(text: str) -> str:
+    sign, digits, exponent = Decimal(text).as_tuple()
+    known = "".join(map(str, digits)).lstrip("0")
+    figures = known.rstrip("0")
+    # No string of a document has NUL.
+    return f"\0{sign}.{figures}e{exponent + len(known) - len(figures)}" if figures else "\0"  # type: ignore[operator]
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: _UNESCAPES[found[1]], text)
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
+_EXACT = json.JSONDecoder(parse_float=_number, parse_int=_number)

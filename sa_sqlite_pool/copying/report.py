@@ -1,0 +1,83 @@
+"""What a copy reports: its progress, and its result."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import CopyError
+from .misfits import Misfits
+
+
+class Phase(str, enum.Enum):
+    """What a copy is at."""
+
+    SNAPSHOT = "snapshot"
+    CHECK = "check"
+    COPY = "copy"
+    FINISH = "finish"
+    VERIFY = "verify"
+
+
+Progress = Callable[[str, int, int], object]
+"""``progress(phase, done, total)``; of rows, but of pages for ``"snapshot"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedTable:
+    """One table: its rows, and the seconds that they took. After a dry run no time was taken."""
+
+    name: str
+    rows: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What was copied, or would be after a ``dry_run``.
+
+    ``seconds`` has those of each phase. ``warnings`` are sentences: what is in the file and was
+    not copied. ``revisions`` are Alembic's, which the file was at and the server is at now.
+    ``misfits`` is empty unless the copy was refused: see :class:`~sa_sqlite_pool.MisfitsError`.
+    """
+
+    tables: Sequence[CopiedTable]
+    seconds: dict[str, float]
+    warnings: Sequence[str] = ()
+    revisions: Sequence[str] = ()
+    misfits: Sequence[Misfits] = ()
+    dry_run: bool = False
+
+    @property
+    def rows(self) -> int:
+        """The rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+
+class MisfitsError(CopyError):
+    """Values of the file do not fit into the tables of the models. Nothing was copied.
+
+    ``report.misfits`` has them by table, column and kind.
+    """
+
+    def __init__(self, report: CopyReport) -> None:
+        self.report = report
+        total = sum(group.total for group in report.misfits)
+        lines = [
+            f"  {group.table}.{group.column}: {group.kind}, {group.total:,}; the first: "
+            f"{group.first[0]}"
+            for group in report.misfits
+        ]
+        super().__init__(
+            "\n".join(
+                [
+                    f"values that do not fit: {total:,}; nothing was copied. Correct them in the "
+                    "file, or widen the columns in the models:",
+                    *lines,
+                ]
+            )
+        )
+
+    def __reduce__(self) -> tuple[type[MisfitsError], tuple[CopyReport]]:
+        return type(self), (self.report,)

@@ -1,0 +1,70 @@
+"""SQLite files, the servers that they are copied to, and what is in both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import MetaData, Table, create_engine, insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sa_sqlite_pool import CopyReport, SQLiteDatabase, copy_to
+from tests.postgresql import App
+
+Values = Mapping[Table, Sequence[Mapping[str, Any]]]
+
+
+def make_file(path: Path, metadata: MetaData, rows: Values, *statements: str) -> Path:
+    """Create the tables of ``metadata`` in a file, and fill them as an application does."""
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        for table, values in rows.items():
+            if values:
+                connection.execute(insert(table), values)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    return path
+
+
+@asynccontextmanager
+async def engine_of(app: App, **options: Any) -> AsyncIterator[AsyncEngine]:
+    """An engine on the server, within the block."""
+    engine = create_async_engine(app.url(), **options)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def copied(path: Path, app: App, metadata: MetaData, **options: Any) -> CopyReport:
+    """Copy a file to the server."""
+    async with SQLiteDatabase(path) as db, engine_of(app) as engine:
+        return await copy_to(db, engine, metadata, **options)
+
+
+async def rows_of(app: App, table: Table) -> list[tuple[Any, ...]]:
+    """Return what an application reads on the server."""
+    async with engine_of(app) as engine, engine.connect() as connection:
+        found = await connection.execute(select(table).order_by(*table.primary_key))
+        return [tuple(row) for row in found]
+
+
+def rows_in(path: Path, table: Table) -> list[tuple[Any, ...]]:
+    """Return what an application reads in the file."""
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        found = connection.execute(select(table).order_by(*table.primary_key)).all()
+    engine.dispose()
+    return [tuple(row) for row in found]
+
+
+def tables_on(app: App) -> str:
+    """Return the names of all that the application has on the server: tables, types, sequences."""
+    return app.sql(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace"
+    )

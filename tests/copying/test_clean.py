@@ -1,0 +1,58 @@
+"""A file without faults: every value is the same on the server."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import datetime, time, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Time
+
+from tests.copying.everything import TEXTS, everything, metadata, rows
+from tests.copying.files import copied, make_file, rows_in, rows_of
+from tests.postgresql import App
+
+
+def plain(value: Any) -> Any:
+    """Return a value as both drivers would: psycopg makes an object of an address."""
+    if isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv4Interface)):
+        return str(value).removesuffix("/32")
+    return value
+
+
+async def test_all_types(app: App, tmp_path: Path) -> None:
+    """What an application reads on the server is what it reads in the file."""
+    path = make_file(tmp_path / "app.db", metadata, {everything: rows()})
+    report = await copied(path, app, metadata)
+    assert report.rows == len(TEXTS) + 1
+    here, there = rows_in(path, everything), await rows_of(app, everything)
+    names = [column.name for column in everything.columns]
+    for one, other in zip(here, there, strict=True):
+        for name, stored, found in zip(names, one, other, strict=True):
+            value = plain(found)
+            if name == "char" and value is not None:
+                value = value.rstrip(" ")
+            assert value == stored, (one[0], name)
+            assert isinstance(value, type(stored)), (one[0], name)
+
+
+async def test_moments_with_zones(app: App, tmp_path: Path) -> None:
+    """What SQLAlchemy has stored, without a zone, is UTC; a zone that is there is kept."""
+    models = MetaData()
+    zoned = Table(
+        "zoned",
+        models,
+        Column("id", Integer, primary_key=True),
+        Column("at", DateTime(timezone=True)),
+        Column("clock", Time(timezone=True)),
+    )
+    rows = [{"id": 1, "at": datetime(2024, 7, 1, 12, 0, 0, 5000), "clock": time(12, 30)}]
+    other = "INSERT INTO zoned VALUES (2, '2024-07-01 12:00:00+02:00', '12:30:00.5-01:30')"
+    path = make_file(tmp_path / "app.db", models, {zoned: rows}, other)
+    await copied(path, app, models)
+    (_, at, clock), (_, other_at, other_clock) = await rows_of(app, zoned)
+    assert at == datetime(2024, 7, 1, 12, 0, 0, 5000, tzinfo=timezone.utc)
+    assert clock == time(12, 30, tzinfo=timezone.utc)
+    assert other_at == datetime(2024, 7, 1, 10, tzinfo=timezone.utc)
+    assert other_clock == time(12, 30, 0, 500_000, timezone(-timedelta(hours=1, minutes=30)))

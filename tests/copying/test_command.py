@@ -1,0 +1,137 @@
+"""The command ``copy-to`` in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commanding import ROOT, answer, run
+from tests.copying.dirty import make_dirty
+from tests.copying.files import tables_on
+from tests.postgresql import App
+
+MODELS = "tests.copying.dirty:metadata"
+
+
+def test_a_copy(app: App, tmp_path: Path) -> None:
+    """Rows and seconds of each table, and what to do next."""
+    make_dirty(tmp_path / "app.db", faults=False)
+    url = str(app.url())
+    done = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dirty" in done.stdout
+    assert "18 rows in " in done.stdout
+    assert f"next: point the application at {url}" in done.stdout
+    assert app.sql("SELECT count(*) FROM dirty") == "18"
+    again = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS)
+    assert (again.returncode, again.stdout) == (3, "")
+    assert again.stderr.startswith("sa-sqlite-pool: these tables have rows on the server already")
+
+
+def test_json(app: App, tmp_path: Path) -> None:
+    """The same, for programs."""
+    make_dirty(tmp_path / "app.db", faults=False)
+    found = answer(tmp_path, "copy-to", "app.db", str(app.url()), "--metadata", MODELS)
+    assert set(found["seconds"]) == {"snapshot", "check", "copy", "finish", "verify"}
+    assert (found["copied"], found["rows"], found["misfits"]) == (True, 18, [])
+    assert [table["name"] for table in found["tables"]] == ["keyless", "parents", "dirty"]
+
+
+@pytest.mark.parametrize("option", [(), ("--dry-run",)])
+def test_misfits(app: App, tmp_path: Path, option: tuple[str, ...]) -> None:
+    """They are listed, nothing is copied, and the exit code is 1."""
+    make_dirty(tmp_path / "app.db")
+    arguments = ("copy-to", "app.db", str(app.url()), "--metadata", MODELS, *option)
+    done = run(tmp_path, *arguments)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "values that do not fit: 42; nothing was copied" in done.stdout
+    assert "dirty.short: too-long, 1\n  id=1004: 'sixsix': longer than 5" in done.stdout
+    found = answer(tmp_path, *arguments, code=1)
+    assert found["copied"] is False
+    assert {
+        "table": "keyless",
+        "column": "name",
+        "kind": "too-long",
+        "total": 1,
+        "first": [{"key": {"rowid": 2}, "found": "'long'", "why": "longer than 3 characters: 4"}],
+    } in found["misfits"]
+    assert tables_on(app) == ""
+
+
+def test_a_dry_run(app: App, tmp_path: Path) -> None:
+    """It says what would be copied, and copies nothing."""
+    make_dirty(tmp_path / "app.db", faults=False)
+    url = str(app.url())
+    done = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS, "--dry-run")
+    assert done.stdout.startswith("app.db: all values fit; 18 rows would be copied\n")
+    assert (done.returncode, tables_on(app)) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "models", "reason"),
+    [
+        ("sqlite:///other.db", MODELS, "is not PostgreSQL's"),
+        ("postgresql+psycopg2://host/name", MODELS, "psycopg2 is none of the drivers"),
+        ("nonsense", MODELS, "is no URL"),
+        ("postgresql://host/name", "models", "is not MODULE:OBJECT"),
+        ("postgresql://host/name", "missing.models:Base", "No module named 'missing'"),
+        ("postgresql://host/name", "tests.copying.dirty:Base", "has no attribute 'Base'"),
+        ("postgresql://host/name", "tests.copying.dirty:FAULTS", "is a tuple, and no MetaData"),
+    ],
+)
+def test_wrong_arguments(tmp_path: Path, url: str, models: str, reason: str) -> None:
+    """They are refused, with the reason, before the file is looked at."""
+    done = run(tmp_path, "copy-to", "app.db", url, "--metadata", models)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert reason in done.stderr
+
+
+def test_a_server_that_is_not_there(app: App, tmp_path: Path) -> None:
+    """One line, and 3; so is a database that is not there."""
+    make_dirty(tmp_path / "app.db", faults=False)
+    for url in (app.url().set(port=1), app.url().set(database="missing")):
+        done = run(tmp_path, "copy-to", "app.db", str(url), "--metadata", MODELS)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.startswith("sa-sqlite-pool: ")
+        assert done.stderr.count("\n") == 1
+
+
+INTERRUPTED = """
+import sys, threading
+from sa_sqlite_pool.cli import copy_to
+from sa_sqlite_pool.cli.app import run
+
+def say(self, phase, done, total):
+    if phase == "finish":
+        print(phase, flush=True)
+        sys.stdin.read(1)
+
+copy_to._Bars.__call__ = say
+run()
+"""
+
+
+def test_ctrl_c(app: App, tmp_path: Path) -> None:
+    """In the middle of a copy: one line, 130, and the server is as it was."""
+    make_dirty(tmp_path / "app.db", faults=False)
+    arguments = ("copy-to", str(tmp_path / "app.db"), str(app.url()), "--metadata", MODELS)
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "finish\n"
+    child.send_signal(signal.SIGINT)
+    output, errors = child.communicate("\n" * 1000, timeout=60)
+    assert (child.returncode, errors) == (130, "sa-sqlite-pool: interrupted\n")
+    assert output.replace("finish\n", "") == ""
+    assert tables_on(app) == ""
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("sa_sqlite")] == []

@@ -1,0 +1,69 @@
+"""The rows of a file in blocks: memory does not grow with the file, nor with its rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table
+from sqlalchemy.dialects import postgresql
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.copying.source import BLOCK_BYTES, BLOCK_ROWS, Rows, snapshot
+from sa_sqlite_pool.copying.tables import plan_copy
+from sa_sqlite_pool.copying.transfer import Outgoing
+
+metadata = MetaData()
+blobs = Table("blobs", metadata, Column("id", Integer, primary_key=True), Column("b", LargeBinary))
+
+
+def fill(path: Path, rows: int, size: int) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE blobs (id INTEGER PRIMARY KEY, b BLOB)")
+        values = ((bytes(size),) for _ in range(rows))
+        connection.executemany("INSERT INTO blobs (b) VALUES (?)", values)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(20_000, 0), (10_000, 1_000), (100, 200_000)])
+def test_a_block_has_a_size(tmp_path: Path, rows: int, size: int) -> None:
+    """Many rows that are small, or few that are large; all of them come, once."""
+    fill(tmp_path / "app.db", rows, size)
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        source = Rows(connection, "SELECT id, b FROM blobs")
+        ids: list[int] = []
+        while block := source.next():
+            ids.extend(row[0] for row in block)
+    assert ids == list(range(1, rows + 1))
+    assert 1 < source.most <= BLOCK_ROWS
+    assert source.most * size <= BLOCK_BYTES
+
+
+async def test_one_block_ahead(tmp_path: Path) -> None:
+    """While a block is sent the next is read, and not a third."""
+    fill(tmp_path / "app.db", 30_000, 10)
+    async with (
+        SQLiteDatabase(tmp_path / "app.db") as db,
+        snapshot(db, lambda done, total: None) as worker,
+    ):
+        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+        (plan,) = (await worker.run(lambda raw: plan_copy(raw, metadata, dialect))).tables
+        outgoing, sent = Outgoing(worker, plan, lambda done: None), 0
+        async for block in outgoing.blocks():
+            sent += block.count(b"\n")
+            await worker.run(lambda _: None)  # the jobs before it have ended
+            assert sent <= outgoing.digest.rows <= sent + BLOCK_ROWS
+    assert sent == 30_000
+
+
+async def test_the_copy_of_the_file_has_no_name(tmp_path: Path) -> None:
+    """From when it is read, so that nothing is left of it even if the process is killed."""
+    fill(tmp_path / "app.db", 10, 10)
+    async with (
+        SQLiteDatabase(tmp_path / "app.db") as db,
+        snapshot(db, lambda done, total: None) as worker,
+    ):
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith("sa_sqlite_pool-")]
+        query = "SELECT count(*) FROM blobs"
+        assert await worker.run(lambda raw: raw.execute(query).fetchone()) == (10,)

@@ -1,0 +1,241 @@
+"""The tables on the server: as the application would have created them, and complete."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Connection,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+)
+
+from sa_sqlite_pool import CopyError, SQLiteDatabase, copy_to
+from sa_sqlite_pool.copying.tables import wanted_tables
+from tests.copying.files import copied, engine_of, make_file, rows_in, rows_of, tables_on
+from tests.copying.shapes import (
+    LATER,
+    ROWS,
+    empty,
+    kept,
+    metadata,
+    odd_children,
+    people,
+    teams,
+)
+from tests.postgresql import App
+
+SCHEMA = """
+SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT table_name || ' ' || column_name || ' ' || data_type || ' ' || is_nullable || ' '
+    || coalesce(column_default, '') || coalesce(identity_generation, '')
+FROM information_schema.columns WHERE table_schema = 'public'
+ORDER BY 1
+"""
+
+
+async def create_all(app: App) -> None:
+    async with engine_of(app) as engine, engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+
+
+def file_of(tmp_path: Path) -> Path:
+    return make_file(tmp_path / "app.db", metadata, ROWS, *LATER)
+
+
+async def test_the_rows(app: App, tmp_path: Path) -> None:
+    """Circles, references to themselves, composite keys, odd names, tables without rows."""
+    path = file_of(tmp_path)
+    await copied(path, app, metadata)
+    for table in metadata.tables.values():
+        assert await rows_of(app, table) == rows_in(path, table)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["missing", "there"])
+async def test_the_schema_is_that_of_create_all(app: App, tmp_path: Path, first: bool) -> None:
+    """Whether the copy creates the tables or finds them: constraints, indexes, defaults."""
+    if first:
+        await create_all(app)
+    await copied(file_of(tmp_path), app, metadata)
+    schema = app.sql(SCHEMA)
+    async with engine_of(app) as engine, engine.begin() as connection:
+        await connection.run_sync(metadata.drop_all)
+        await connection.run_sync(metadata.create_all)
+    assert "ix_people_age" in schema
+    assert "led_by FOREIGN KEY" in schema
+    assert schema == app.sql(SCHEMA)
+
+
+async def test_new_rows_get_new_ids(app: App, tmp_path: Path) -> None:
+    """SERIAL, Identity and a Sequence go on where the file was, AUTOINCREMENT's mark included."""
+    await copied(file_of(tmp_path), app, metadata)
+    async with engine_of(app) as engine, engine.begin() as connection:
+
+        async def new(table: Table, **values: object) -> int:
+            statement = insert(table).values(**values)
+            key = (await connection.execute(statement)).inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+        assert await new(teams, name="c") == 6
+        assert await new(people, team_id=1) == 4
+        assert await new(odd_children) == 11
+        assert await new(kept) == 71
+        assert await new(empty) == 1
+
+
+async def test_tables_with_rows_are_refused(app: App, tmp_path: Path) -> None:
+    """A copy adds to nothing: it is said which tables, and what to do."""
+    await create_all(app)
+    app.sql("INSERT INTO teams VALUES (1, 'here')")
+    with pytest.raises(CopyError, match=r"rows on the server already: teams; .* use a new one"):
+        await copied(file_of(tmp_path), app, metadata)
+    assert app.sql("SELECT count(*) FROM people") == "0"
+    assert "led_by" in app.sql(SCHEMA)
+
+
+async def test_a_dry_run_copies_nothing(app: App, tmp_path: Path) -> None:
+    """It checks, and says what would be copied."""
+    report = await copied(file_of(tmp_path), app, metadata, dry_run=True)
+    assert report.dry_run
+    assert {table.name: table.rows for table in report.tables} == {
+        table.name: len(rows) - (table is kept) for table, rows in ROWS.items()
+    }
+    assert tables_on(app) == ""
+
+
+async def test_what_is_missing_in_the_file(app: App, tmp_path: Path) -> None:
+    """A table or a column of the models that is not there is an error, by name."""
+    path = make_file(tmp_path / "app.db", metadata, {}, "DROP TABLE kept")
+    with pytest.raises(CopyError, match=r"tables of the models are missing in the file: kept"):
+        await copied(path, app, metadata)
+    drop = 'ALTER TABLE "Select" DROP COLUMN "colon:ed"'
+    path = make_file(tmp_path / "other.db", metadata, {}, drop)
+    with pytest.raises(CopyError, match=r"columns of Select are missing in the file: colon:ed"):
+        await copied(path, app, metadata)
+
+
+CIRCLE = """
+CREATE TABLE a (id INTEGER PRIMARY KEY, b_id INTEGER REFERENCES b (id));
+CREATE TABLE b (id INTEGER PRIMARY KEY, a_id INTEGER REFERENCES a (id));
+INSERT INTO a VALUES (1, 2);
+INSERT INTO b VALUES (2, 1);
+"""
+
+
+async def test_a_circle_without_names(app: App, tmp_path: Path) -> None:
+    """Foreign keys that nothing was said about; no order of the tables fits them."""
+    models = MetaData()
+    a = Table("a", models, *id_and("b_id", "b.id"))
+    b = Table("b", models, *id_and("a_id", "a.id"))
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.executescript(CIRCLE)
+    await copied(tmp_path / "app.db", app, models)
+    assert (await rows_of(app, a), await rows_of(app, b)) == ([(1, 2)], [(2, 1)])
+    assert app.sql("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == "2"
+
+
+def id_and(name: str, parent: str) -> list[Column[int]]:
+    return [Column("id", Integer, primary_key=True), Column(name, ForeignKey(parent))]
+
+
+async def test_the_engine_of_a_server_database(app: App, tmp_path: Path) -> None:
+    """Its writer engine will do: the copy has the write turn meanwhile."""
+    path = file_of(tmp_path)
+    async with SQLiteDatabase(path) as db, app.open(replicas=()) as server:
+        await copy_to(db, server.writer_engine, metadata)
+        async with server.read() as session:
+            assert await session.scalar(select(func.count()).select_from(people)) == 2
+
+
+async def test_a_database_in_memory(app: App) -> None:
+    """It is copied as one in a file."""
+    async with SQLiteDatabase(":memory:") as db, engine_of(app) as engine:
+        async with db.write() as session:
+            await session.run_sync(lambda sync: metadata.create_all(sync.connection()))
+            await session.execute(insert(kept).values(id=3))
+        assert (await copy_to(db, engine, metadata)).rows == 1
+    assert await rows_of(app, kept) == [(3,)]
+
+
+async def test_a_collation_of_sqlite(app: App, tmp_path: Path) -> None:
+    """Is named with the way out, before anything is copied."""
+    models = MetaData()
+    Table(
+        "t",
+        models,
+        Column("id", Integer, primary_key=True),
+        Column("x", String(collation="NOCASE")),
+    )
+    path = make_file(tmp_path / "app.db", models, {})
+    with pytest.raises(CopyError, match=r"t\.x has the collation NOCASE, .*with_variant"):
+        await copied(path, app, models)
+
+
+async def test_what_the_models_do_not_name(app: App, tmp_path: Path) -> None:
+    """Is not copied, and named in a warning."""
+    path = make_file(
+        *(tmp_path / "app.db", metadata, ROWS),
+        "CREATE TABLE cache (id)",
+        "ALTER TABLE kept ADD COLUMN note",
+    )
+    report = await copied(path, app, metadata)
+    assert report.warnings == [
+        "tables that the models do not name are not copied: cache",
+        "columns that the models do not name are not copied: kept.note",
+    ]
+
+    def columns(connection: Connection) -> list[str]:
+        return [column["name"] for column in inspect(connection).get_columns("kept")]
+
+    async with engine_of(app) as engine, engine.connect() as connection:
+        assert await connection.run_sync(columns) == ["id"]
+
+
+ALEMBIC = (
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+    "INSERT INTO alembic_version VALUES ('abc')",
+)
+
+
+async def test_the_revision_is_stamped(app: App, tmp_path: Path) -> None:
+    """Alembic goes on where the file was; its table is none that the models forgot."""
+    path = make_file(tmp_path / "app.db", metadata, ROWS, *ALEMBIC)
+    report = await copied(path, app, metadata)
+    assert (report.revisions, report.warnings) == (["abc"], [])
+    assert app.sql("SELECT version_num FROM alembic_version") == "abc"
+
+
+def test_models_without_tables() -> None:
+    """They were not imported, which is said; Alembic's own table is none of theirs."""
+    models = MetaData()
+    Table("alembic_version", models, Column("version_num", String(32)))
+    with pytest.raises(CopyError, match=r"the metadata has no tables: import the models"):
+        wanted_tables(models)
+
+
+@pytest.mark.parametrize("revision", ["abc", "def"])
+async def test_a_server_that_was_upgraded(app: App, tmp_path: Path, revision: str) -> None:
+    """Its empty tables are used if it is at the revision of the file, and refused if not."""
+    path = make_file(tmp_path / "app.db", metadata, ROWS, *ALEMBIC)
+    await create_all(app)
+    app.sql(f"{ALEMBIC[0]}; INSERT INTO alembic_version VALUES ('{revision}')")
+    if revision == "abc":
+        assert (await copied(path, app, metadata)).rows > 0
+    else:
+        with pytest.raises(CopyError, match=r"at Alembic's revision abc and the server at def"):
+            await copied(path, app, metadata)
+    assert app.sql("SELECT version_num FROM alembic_version") == revision
