@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -330,10 +330,9 @@ def _parse_replica(url: str | URL) -> URL:
 def _parse(what: str, url: str | URL) -> URL:
     try:
         parsed = make_url(url)
-        is_known = parsed.get_dialect(_is_async=True).name == "postgresql"
-    except (ArgumentError, SQLAlchemyError) as error:
+    except ArgumentError as error:
         raise ConfigurationError(f"{what} {url!r} cannot be used: {error}") from error
-    if not is_known:
+    if parsed.get_backend_name() != "postgresql":
         raise ConfigurationError(
             f"{what} {parsed!r} is not PostgreSQL's, which is the only server that ServerDatabase "
             "knows: use routing_sessionmaker() with engines of your own"

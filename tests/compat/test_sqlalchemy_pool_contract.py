@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util.queue import Empty, Queue, QueueCommon
@@ -312,3 +313,22 @@ def test_when_a_connection_is_opened_anew() -> None:
     for options in ({"recycle": 5}, {"pre_ping": True}):
         careful = Noted(Driver, dialect=Dialect(), **options)
         assert not is_current(careful._do_get(), careful)
+
+
+async def test_a_broken_connection_tells_its_pool(make_engine: MakeEngine) -> None:
+    """Once, before the connection is thrown away, with the proxy and the error."""
+    engine = make_engine()
+    pool: Any = engine.sync_engine.pool
+    seen: list[Any] = []
+    invalidate = pool._invalidate
+
+    def note(proxy: Any, error: Any = None, _checkin: bool = True) -> None:
+        seen.append((type(proxy), type(error), _checkin))
+        invalidate(proxy, error, _checkin)
+
+    pool._invalidate = note
+    engine.dialect.is_disconnect = lambda *_: True  # type: ignore[method-assign]
+    async with engine.connect() as connection:
+        with pytest.raises(OperationalError):
+            await connection.execute(text("SELECT no"))
+    assert [kind for kind, _, _ in seen] == [_ConnectionFairy]

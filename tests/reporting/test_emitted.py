@@ -305,7 +305,7 @@ async def restore_damaged(path: Path, records: Records, _: pytest.MonkeyPatch) -
 
 
 # These take a server: tests/servers/test_events.py.
-OF_SERVERS = {events.ReplicaDown, events.ReplicaUp}
+OF_SERVERS = {events.ReplicaDown, events.ReplicaUp, events.CommitCancelled}
 
 
 def test_all_are_here() -> None:

@@ -79,12 +79,13 @@ async def test_closing_the_session_closes_its_streams(
 ) -> None:
     """Those of earlier transactions, too: nothing stays checked out."""
     async with maker() as session:
-        await stream(session)
+        first = await stream(session)
         await session.commit()
-        await stream(session)
+        second = await stream(session)
         await write(session)
         assert checked_out(reader) == 2
         await getattr(session, end)()
+        del first, second
         await until_free_of(writer, reader)
 
 

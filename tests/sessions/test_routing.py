@@ -314,6 +314,7 @@ async def test_refuse_stale_writes_needs_this_packages_pools(
     await engine.dispose()
 
 
+@pytest.mark.sqlite
 async def test_a_session_of_its_own_making_needs_them_too(
     path: object, writer: AsyncEngine, reader: AsyncEngine
 ) -> None:

@@ -8,6 +8,7 @@ connection up loses nothing, since the server rolls its transaction back when it
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Protocol, final
 
 SECONDS_TO_ANSWER = 1.0
@@ -44,9 +45,10 @@ class AnswerLimit:
         self.passed = False
 
     def __enter__(self) -> AnswerLimit:
-        loop = asyncio._get_running_loop()
-        if self._seconds is not None and loop is not None:
-            self._timer = loop.call_later(self._seconds, self._is_late)
+        if self._seconds is not None:
+            with suppress(RuntimeError):  # there is no loop
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(self._seconds, self._is_late)
         return self
 
     def __exit__(self, *_error: object) -> None:
