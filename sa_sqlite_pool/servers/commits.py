@@ -43,9 +43,12 @@ def note_commits(engine: Engine, owner: object) -> None:
             _note_commit(pool, driver, seen, proxied)
 
     def do_rollback(proxied: Any) -> None:
+        # SQLAlchemy rolls back at each check-in, also after COMMIT, whose position has the reads.
+        seen, connection = seen_by(owner), getattr(proxied, "dbapi_connection", None)
+        has_read = connection is not None and driver.in_transaction(connection)
         rollback(proxied)
-        if (seen := seen_by(owner)) is not None:
-            seen.note_read(PRIMARY)  # what it has read there
+        if seen is not None and has_read:
+            seen.note_read(PRIMARY)
 
     replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
 

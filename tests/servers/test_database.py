@@ -60,6 +60,22 @@ async def test_a_token_is_for_another_block(app: App) -> None:
                 assert (await session.get_one(Account, 1)).balance == number
 
 
+async def test_a_read_after_a_write_asks_the_primary_nothing(app: App) -> None:
+    """The commit's position has all that the block has seen on the primary: a replica reads."""
+    async with app.open(freshness_wait=10) as db:
+        await create_accounts(db)
+        async with db.fresh():
+            async with db.read():
+                pass
+            for number in range(10):
+                async with db.write() as session:
+                    (await session.get_one(Account, 1)).balance = number
+                async with db.read() as session:
+                    assert (await session.get_one(Account, 1)).balance == number
+        (primary,) = (one for one in db.reader_engine.pool.servers if one.is_primary)  # type: ignore[attr-defined]
+        assert primary.checkouts == 0
+
+
 async def test_a_read_is_one_snapshot_and_cannot_write(app: App) -> None:
     """A transaction of db.read() is REPEATABLE READ and READ ONLY, also on the primary."""
     for replicas in ([], app.replica_urls):
