@@ -34,7 +34,7 @@ test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs
 ONE_IN ?= 4
 VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/execution \
 	$(filter-out %_browser.py %_history.py,$(wildcard tests/integrations/test_*.py)) tests/placement \
-	tests/real_programs tests/sessions tests/sqlite tests/transactions tests/test_closing.py \
+	tests/real_programs tests/servers tests/sessions tests/sqlite tests/transactions tests/test_closing.py \
 	tests/test_database.py tests/test_disconnect.py tests/test_exit.py tests/test_fastapi.py tests/test_fork.py \
 	tests/test_loops.py tests/test_migrations_example.py tests/test_repr.py tests/test_task_factories.py
 versioned = -m pytest $(or $(ARGS),--one-in $(ONE_IN) $(VERSIONED))
