@@ -54,7 +54,7 @@ ASKED = {
     "mixed: reads: SQLiteDatabase, for one of stock's (at least)": (
         "mixed: reads", "SQLiteDatabase", "throughput", "stock", 4),
     "mixed: writes: SQLiteDatabase, for one of stock's (at least)": (
-        "mixed: writes", "SQLiteDatabase", "throughput", "stock", 10),
+        "mixed: writes", "SQLiteDatabase", "throughput", "stock", 8),
     "mixed: scans: SQLiteDatabase, p50, share of stock's": (
         "mixed: scans", "SQLiteDatabase", "p50_ms", "stock", 1),
     "mixed: reads: SQLiteDatabase, loop lag p99, share of stock's": (
@@ -62,7 +62,7 @@ ASKED = {
     "mixed: reads: SQLiteDatabase, Core, for one of stock's (at least)": (
         "mixed: reads", "SQLiteDatabase, Core", "throughput", "stock", 4),
     "mixed: writes: SQLiteDatabase, Core, for one of stock's (at least)": (
-        "mixed: writes", "SQLiteDatabase, Core", "throughput", "stock", 10),
+        "mixed: writes", "SQLiteDatabase, Core", "throughput", "stock", 8),
     "mixed: scans: SQLiteDatabase, Core, p50, share of stock's": (
         "mixed: scans", "SQLiteDatabase, Core", "p50_ms", "stock", 1),
     "mixed: reads: SQLiteDatabase, Core, loop lag p99, share of stock's": (

@@ -234,7 +234,8 @@ async def test_a_write_that_breaks_has_been_read(app: App) -> None:
     async with app.open() as db:
         await create_accounts(db)
         async with db.fresh():
-            await until(lambda: _sees_account(db))
+            await until(app.cluster.caught_up)
+            assert await _sees_account(db)
             try:
                 for replica in app.cluster.replicas:
                     replica.sql("SELECT pg_wal_replay_pause()")

@@ -97,9 +97,9 @@ async def test_a_loader_is_sent_to_the_writer(routed: Routed) -> None:
     routed.app.sql("INSERT INTO depositing VALUES (1)")
     await routed.caught_up()
     async with routed.maker() as session:
-        assert (await session.get_one(Depositing, 1)).deposited == 11
+        one = await session.get_one(Depositing, 1)
+        assert one.deposited == 11
         await session.commit()
-        [one] = session.identity_map.values()
         await session.refresh(one)
         await session.commit()
     assert await routed.balance() == 12
@@ -156,7 +156,7 @@ async def test_a_reader_session_refuses_as_on_sqlite(routed: Routed) -> None:
     await prepare(routed)
     async with routed.maker(role="reader") as session:
         for statement in (DEPOSIT, text("SELECT nextval('log_id_seq')"), text("DELETE FROM log")):
-            with pytest.raises(OperationalError, match="a reader cannot change") as caught:
+            with pytest.raises(OperationalError, match=r"a reader .*cannot change") as caught:
                 await session.execute(statement)
             assert isinstance(caught.value.orig, ForbiddenWriteError)
             await session.rollback()
