@@ -117,7 +117,10 @@ async def test_a_read_that_is_stopped_on_the_loop(path: Path) -> None:
 
 
 async def test_functions_that_share_a_commit(db: SQLiteDatabase) -> None:
-    """One transaction, one group; how many there were."""
+    """A group is one transaction; how many there were, and the most in one.
+
+    One as a rule. On a busy machine a group may be full by its time, and the rest are another.
+    """
     await create_items(db.writer_engine)
     before = db.statistics()
     function = lambda connection: connection.execute(UPDATE_FIRST) and None  # noqa: E731
@@ -127,8 +130,9 @@ async def test_functions_that_share_a_commit(db: SQLiteDatabase) -> None:
         await until(lambda: db.writer_engine.pool.waiting)  # type: ignore[attr-defined]
     await asyncio.gather(*tasks)
     done = db.statistics() - before
-    assert (done.functions.writes, done.functions.groups, done.functions.largest_group) == (7, 1, 7)
-    assert done.engine("writer").transactions.commits == 2
+    assert done.functions.writes == 7
+    assert done.engine("writer").transactions.commits == 1 + done.functions.groups
+    assert done.functions.largest_group * done.functions.groups >= 7 > done.functions.groups
 
 
 async def test_functions_that_waited_too_long(path: Path) -> None:
