@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar, Token
 from typing import TypeAlias, final
 
@@ -47,16 +47,20 @@ class Seen:
 
     All tasks that are started in the block share it. What they read from now on shows all up to
     ``position``, and all that they have read before. ``read_from`` are the sources whose reads may
-    be newer than ``position``, each with the number of its last read.
+    be newer than ``position``, each with the number of its last read. ``doubtful`` says that
+    ``position`` may be one that no server will reach: it was given, or stands for a commit that is
+    not known. ``notes`` counts how often a position was noted.
     """
 
-    __slots__ = ("_reads", "_settle", "position", "read_from")
+    __slots__ = ("_reads", "_settle", "doubtful", "notes", "position", "read_from")
 
     def __init__(
         self, token: str | None = None, settle: Callable[[Seen], Awaitable[None]] | None = None
     ) -> None:
         self.position: Position = 0 if token is None else parse_token(token)
         self.read_from: dict[Hashable, int] = {}
+        self.doubtful = token is not None
+        self.notes = 0
         self._reads = 0
         self._settle = settle
 
@@ -94,10 +98,21 @@ class Seen:
         ``covered`` is a copy of ``read_from`` made before ``position`` was asked for: it has these
         reads, and not those that have ended since.
         """
+        self.notes += 1
         self.position = max(self.position, position)
+        self.doubtful = self.doubtful or position == BEYOND_ALL
         for source, number in covered.items():
             if self.read_from.get(source) == number:
                 del self.read_from[source]
+
+    def correct(self, position: Position, as_of: int) -> None:
+        """Have later reads show ``position`` at most: the primary has no more.
+
+        Not if any was noted since ``notes`` was ``as_of``: it may be of a commit made since.
+        """
+        if self.notes == as_of:
+            self.position = min(self.position, position)
+            self.doubtful = False
 
 
 # By the object whose engines ask. A mapping is replaced, never changed: tasks share it.
@@ -126,7 +141,8 @@ class FreshBlock(AbstractAsyncContextManager[Seen, None]):
         self, _type: object, error: BaseException | None, _traceback: object
     ) -> None:
         assert self._before is not None
-        _seen.reset(self._before)
+        with suppress(ValueError):  # another context, which does not know of the block
+            _seen.reset(self._before)
         if error is None or isinstance(error, Exception):
             await self._seen.settle()
         elif self._seen.read_from:  # cancelled: to ask the servers would take its time

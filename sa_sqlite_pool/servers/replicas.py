@@ -97,7 +97,7 @@ class ReplicaPool(ServerPool):
         if seen.position != BEYOND_ALL and (record := self._asked(seen.position)) is not None:
             return record
         record = self._take(self.primary)
-        if seen.position > self.primary.shows:
+        if seen.doubtful:
             self._correct(seen, record)
         return record
 
@@ -203,10 +203,12 @@ class ReplicaPool(ServerPool):
 
         It is that of a commit that a promotion has lost, or stands for one that is not known.
         """
-        if seen.position > self._ask(record):
+        as_of, position = seen.notes, self._ask(record)
+        if seen.position > position:
             # Not the position just asked for, that of the next record: after the end of a segment
             # it is behind the header of the next, and replicas come there with that record only.
-            seen.position = self._ask(record, position_of_commit)
+            position = self._ask(record, position_of_commit)
+        seen.correct(position, as_of)
 
     async def settle(self, seen: Seen) -> None:
         """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`."""
