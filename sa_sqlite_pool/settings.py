@@ -9,8 +9,20 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 from .errors import ConfigurationError
+
+E = TypeVar("E", bound=enum.Enum)
+
+
+def choose(kind: type[E], option: str, value: object) -> E:
+    """Return the member of ``kind`` with this value, or raise :class:`ConfigurationError`."""
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(repr(one.value) for one in kind)
+        raise ConfigurationError(f"{option} must be one of {names}, not {value!r}") from None
 
 
 class Role(enum.Enum):
@@ -25,11 +37,7 @@ class Role(enum.Enum):
     @classmethod
     def parse(cls, option: str, value: object) -> Role:
         """Return the role ``value``, or raise :class:`ConfigurationError` about ``option``."""
-        try:
-            return cls(value)
-        except ValueError:
-            names = ", ".join(repr(role.value) for role in cls)
-            raise ConfigurationError(f"{option} must be one of {names}, not {value!r}") from None
+        return choose(cls, option, value)
 
 
 class Placement(enum.Enum):
@@ -44,11 +52,7 @@ class Placement(enum.Enum):
     @classmethod
     def parse(cls, value: object) -> Placement:
         """Return the placement named ``value``, or raise :class:`ConfigurationError`."""
-        try:
-            return cls(value)
-        except ValueError:
-            names = ", ".join(repr(placement.value) for placement in cls)
-            raise ConfigurationError(f"placement must be one of {names}, not {value!r}") from None
+        return choose(cls, "placement", value)
 
 
 DEFAULT_PLACEMENT = "auto"

@@ -23,7 +23,6 @@ from sa_sqlite_pool.servers.database import ServerDatabase
 DRIVERS = ("asyncpg", "psycopg")
 
 _SECONDS = 20.0
-_BETWEEN_QUESTIONS = 0.005
 _numbers = count(1)
 
 
@@ -144,7 +143,6 @@ def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> No
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {condition}"
-        time.sleep(_BETWEEN_QUESTIONS)
 
 
 async def until(
@@ -160,7 +158,7 @@ async def until(
         if found:
             return
         assert loop.time() < end, f"not within {seconds} s: {condition}"
-        await asyncio.sleep(_BETWEEN_QUESTIONS)
+        await asyncio.sleep(0)
 
 
 def _lsn(text: str) -> int:

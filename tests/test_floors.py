@@ -63,7 +63,6 @@ SLEEPS = {
     "helpers.py",
     "integrations/chromium.py",
     "integrations/serving.py",
-    "postgresql.py",
     "real_programs/test_cancelled.py",
     "sqlalchemy_suite/run.py",
 }

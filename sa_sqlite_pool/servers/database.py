@@ -26,6 +26,7 @@ from ..settings import (
     check_count,
     check_limit,
     check_timeout,
+    choose,
 )
 from ..stats.servers import ServerDatabaseStatistics
 from ..system.life import HURRY_SECONDS, LifeCycle, State
@@ -126,7 +127,7 @@ class ServerDatabase(LifeCycle):
             primary=self.url,
             replicas=[_parse_replica(one) for one in replicas],
             owner=self,
-            writes=Writes.parse(writes),
+            writes=choose(Writes, "writes", writes),
             writers=check_count("writers", writers),
             readers=check_count("readers", readers),
             write_timeout=check_timeout("write_timeout", write_timeout),

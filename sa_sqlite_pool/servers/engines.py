@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import URL, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ..errors import ConfigurationError
 from ..sessions.lean import LeanEngine
 from ..turn.waits import WaitWatch
 from .commits import note_commits
@@ -29,15 +28,6 @@ class Writes(enum.Enum):
     """One after the other, under READ COMMITTED: an advisory lock is the write turn."""
     SERIALIZABLE = "serializable"
     """At the same time, under SERIALIZABLE; some fail, and ``run_write()`` runs them again."""
-
-    @classmethod
-    def parse(cls, value: object) -> Writes:
-        """Return the way named ``value``, or raise :class:`~sa_sqlite_pool.ConfigurationError`."""
-        try:
-            return cls(value)
-        except ValueError:
-            names = " or ".join(repr(way.value) for way in cls)
-            raise ConfigurationError(f"writes must be {names}, not {value!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from ..errors import ConfigurationError
+from ..settings import choose
 from .snapshot import Snapshot, counter
 
 
@@ -19,11 +19,7 @@ class CheckpointMode(enum.Enum):
 
     @classmethod
     def parse(cls, mode: str) -> CheckpointMode:
-        try:
-            return cls(mode)
-        except ValueError:
-            names = ", ".join(repr(known.value) for known in cls)
-            raise ConfigurationError(f"mode must be one of {names}, not {mode!r}") from None
+        return choose(cls, "mode", mode)
 
 
 class CheckpointOutcome(enum.Enum):

@@ -118,6 +118,11 @@ class FairSemaphore:
         return self._capacity
 
     @property
+    def held(self) -> int:
+        """The number of permits given out."""
+        return len(self._held)
+
+    @property
     def waiting(self) -> int:
         """The number of tasks that wait in line."""
         return len(self._waiters)

@@ -226,7 +226,7 @@ async def test_close_ends_what_waits_and_what_runs(app: App) -> None:
         ({"replicas": "postgresql+asyncpg://replica/app"}, "must be a list"),
         ({"replicas": ["postgresql+asyncpg:///app?host=a:1&host=b:2"]}, "has the hosts a:1, b:2"),
         ({"replicas": ["postgresql+asyncpg://a,b/app"]}, "has the hosts a, b"),
-        ({"writes": "parallel"}, "writes must be 'in turn' or 'serializable'"),
+        ({"writes": "parallel"}, "writes must be one of 'in turn', 'serializable'"),
         ({"isolation_level": "SERIALIZABLE"}, "chooses its pools and isolation levels"),
         ({"readers": 0}, "readers must be a whole number"),
         ({"write_timeout": -1}, "write_timeout must be a number of seconds"),

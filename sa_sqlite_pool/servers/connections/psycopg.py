@@ -1,7 +1,7 @@
 """A connection of psycopg whose operations end soon when they are cancelled.
 
-``AsyncConnection.wait()`` of psycopg asks the server to stop the statement, and waits until it has:
-for ten seconds at least, and before psycopg 3.3 forever. With a libpq before 17 it asks in a
+``AsyncConnection.wait()`` of psycopg asks the server to stop the statement, and waits until it has,
+for ten seconds at least. With a libpq before 17 it asks in a
 thread of the loop's executor, at whose end ``asyncio.run()`` waits, too.
 """
 
@@ -42,10 +42,6 @@ class PromptConnection(AsyncConnection[Any]):
         self._waiting = asyncio.current_task()
         try:
             return await super().wait(*arguments, **options)
-        except psycopg.Error as error:
-            if self._limit is not None:  # an error instead of the cancellation: psycopg before 3.3
-                raise asyncio.CancelledError from error
-            raise
         finally:
             self._waiting = None
             if self._limit is not None:

@@ -94,7 +94,7 @@ class Server:
     @property
     def in_use(self) -> int:
         """The number of connections that are checked out, or being opened."""
-        return len(self.line.permits)
+        return self.line.held
 
     def connect(self, dialect: Dialect, record: ConnectionPoolEntry) -> Any:
         """Open a connection, as ``create_engine()`` does: listeners of ``do_connect`` may do it.
