@@ -42,6 +42,10 @@ class PromptConnection(AsyncConnection[Any]):
         self._waiting = asyncio.current_task()
         try:
             return await super().wait(*arguments, **options)
+        except psycopg.Error as error:
+            if self._limit is not None:  # psycopg 3.3.0 raises it instead of the cancellation
+                raise asyncio.CancelledError from error
+            raise
         finally:
             self._waiting = None
             if self._limit is not None:
