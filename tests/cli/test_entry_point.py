@@ -76,6 +76,19 @@ def test_the_installed_command(tmp_path: Path) -> None:
     assert done.stderr == "sa-sqlite-pool: there is no file missing.db; correct the path\n"
 
 
+def run_program(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program that calls ``main()`` for the doctor, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", program, "doctor", "app.db"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_extra(tmp_path: Path, missing: str) -> None:
     """The command says what to install; the package and the doctor do without."""
@@ -85,15 +98,7 @@ def test_without_the_extra(tmp_path: Path, missing: str) -> None:
         "from sa_sqlite_pool.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "doctor", "app.db"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(program, tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
         f"sa-sqlite-pool: {missing} is not installed, which the command needs: "
@@ -113,15 +118,7 @@ def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
         "sys.meta_path.insert(0, Interrupts())\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "doctor", "app.db"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(program, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
