@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -98,7 +99,8 @@ def start_cluster(directory: Path, replicas: int = 2) -> Cluster:
 
 @contextmanager
 def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
-    """Start servers, and remove them in the end."""
+    """Start servers, and remove them in the end: also if SIGTERM is this program's."""
+    ended = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
     # Not pytest's own directory: another user could not enter it.
     directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
     directory.chmod(0o755)
@@ -110,6 +112,7 @@ def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
         for server in reversed(started.servers if started else ()):
             server.kill()
         shutil.rmtree(directory, ignore_errors=True)
+        signal.signal(signal.SIGTERM, ended)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -30,35 +31,46 @@ _SAMPLED = 8  # one row in so many is measured
 async def snapshot(
     db: SQLiteDatabase, progress: Callable[[int, int], object]
 ) -> AsyncIterator[ConnectionThread]:
-    """Open a consistent copy of the database within the block: the application writes on."""
-    with tempfile.TemporaryDirectory(
-        prefix="sa_sqlite_pool-copy-", dir=_directory(db), ignore_cleanup_errors=True
-    ) as directory:
-        path = Path(directory) / "snapshot.db"
+    """Open a consistent copy of the database within the block: the application writes on.
+
+    A process that is killed while the copy is made leaves what a killed backup leaves.
+    """
+    with _free_name(db) as path:
         await db.backup(path, progress=progress)
         async with connected(closed_file(str(path)), None) as worker:
             await worker.run(_open)
-            await worker.run(lambda _: _take_names_away(path))
+            await worker.run(lambda _: _remove(path))  # it stays open: a kill leaves nothing
             yield worker
 
 
-def _take_names_away(path: Path) -> None:
-    """Remove the file, which stays open: so nothing is left even if this process is killed."""
-    with suppress(OSError):  # Windows keeps the name of an open file
-        path.unlink()
-        path.parent.rmdir()
-
-
-def _directory(db: SQLiteDatabase) -> Path | None:
-    """Return the place of the database, where there is room for such files, or None."""
-    file = locate(db.writer_engine.url).file
-    if file is None:
-        return None
+@contextmanager
+def _free_name(db: SQLiteDatabase) -> Iterator[Path]:
+    """Yield a name for a copy: beside the database, where there is room for it, if that can be."""
+    beside = locate(db.writer_engine.url).file
+    if beside is None or not _takes_files(Path(beside).parent):
+        with tempfile.TemporaryDirectory(
+            prefix="sa_sqlite_pool-copy-", ignore_cleanup_errors=True
+        ) as directory:
+            yield Path(directory) / "snapshot.db"
+        return
+    path = Path(f"{beside}.copy-{secrets.token_hex(4)}")
     try:
-        with tempfile.TemporaryFile(dir=Path(file).parent):
-            return Path(file).parent
+        yield path
+    finally:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # gone already; or open, on Windows
+        path.unlink()
+
+
+def _takes_files(directory: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return True
     except OSError:
-        return None
+        return False
 
 
 def _open(connection: sqlite3.Connection) -> None:

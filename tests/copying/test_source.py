@@ -14,6 +14,9 @@ from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.copying.source import BLOCK_BYTES, BLOCK_ROWS, Rows, snapshot
 from sa_sqlite_pool.copying.tables import plan_copy
 from sa_sqlite_pool.copying.transfer import Outgoing
+from sa_sqlite_pool.doctor import Severity
+from tests.backup.ledger import run_program
+from tests.doctor.patients import found, healthy, on_linux
 
 metadata = MetaData()
 blobs = Table("blobs", metadata, Column("id", Integer, primary_key=True), Column("b", LargeBinary))
@@ -64,6 +67,32 @@ async def test_the_copy_of_the_file_has_no_name(tmp_path: Path) -> None:
         SQLiteDatabase(tmp_path / "app.db") as db,
         snapshot(db, lambda done, total: None) as worker,
     ):
-        assert not [path for path in tmp_path.iterdir() if path.name.startswith("sa_sqlite_pool-")]
+        assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"app.db"}
         query = "SELECT count(*) FROM blobs"
         assert await worker.run(lambda raw: raw.execute(query).fetchone()) == (10,)
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.copying.source import snapshot
+
+def progress(done, total):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    async with SQLiteDatabase(sys.argv[1]) as db, snapshot(db, progress):
+        pass
+
+asyncio.run(main())
+"""
+
+
+@on_linux
+def test_what_a_kill_leaves_is_known(tmp_path: Path) -> None:
+    """While the file is copied: one file, which the doctor finds, and says how to remove."""
+    path = tmp_path / "app.db"
+    healthy(path)
+    assert run_program(KILLED, path).returncode == -9
+    (left,) = tmp_path.glob("app.db.copy-*")
+    assert str(left) in found(path, "unfinished-copy", Severity.WARNING).message
