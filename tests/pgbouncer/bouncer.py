@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ auth_file = {directory}/users.txt
 admin_users = {user}
 pool_mode = transaction
 default_pool_size = {pool_size}
+{prepared}
 server_login_retry = 0.1
 logfile = {directory}/pgbouncer.log
 """
@@ -46,10 +48,25 @@ needs_pgbouncer = pytest.mark.skipif(
 )
 
 
-class PgBouncer:
-    """PgBouncer in transaction mode in front of one server."""
+def can_follow() -> bool:
+    """Return whether it is a PgBouncer that can follow the prepared statements of its clients."""
+    found = program()
+    assert found is not None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    numbers = re.search(r"(\d+)\.(\d+)", said)
+    assert numbers is not None
+    return tuple(map(int, numbers.groups())) >= (1, 21)
 
-    def __init__(self, directory: Path, server: PostgreSQL, *, pool_size: int = 3) -> None:
+
+class PgBouncer:
+    """PgBouncer in transaction mode in front of one server.
+
+    :param follows: how many prepared statements it follows on each connection to the server
+    """
+
+    def __init__(
+        self, directory: Path, server: PostgreSQL, *, pool_size: int = 3, follows: int = 0
+    ) -> None:
         directory.mkdir(mode=0o777)
         directory.chmod(0o777)  # it refuses to run as root
         self.directory = directory
@@ -58,7 +75,12 @@ class PgBouncer:
         (directory / "users.txt").write_text(f'"{USER}" ""\n')
         (directory / "pgbouncer.ini").write_text(
             _SETTINGS.format(
-                server=server, port=self.port, directory=directory, user=USER, pool_size=pool_size
+                server=server,
+                port=self.port,
+                directory=directory,
+                user=USER,
+                pool_size=pool_size,
+                prepared=f"max_prepared_statements = {follows}" if can_follow() else "",
             )
         )
 

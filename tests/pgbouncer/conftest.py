@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import URL
 
 from sa_sqlite_pool.servers.database import ServerDatabase
-from tests.pgbouncer.bouncer import PgBouncer
+from tests.pgbouncer.bouncer import PgBouncer, can_follow
 from tests.postgresql import App, app, cluster
 
 __all__ = ["app", "cluster"]
@@ -66,6 +67,21 @@ class Pooled:
 @pytest.fixture
 def pooled(app: App) -> Iterator[Pooled]:
     """The database of a test, through PgBouncer in transaction mode."""
+    with _before(app) as pooled:
+        yield pooled
+
+
+@pytest.fixture
+def followed(app: App) -> Iterator[Pooled]:
+    """The same, and PgBouncer follows the prepared statements of its clients, up to ten of each."""
+    if not can_follow():
+        pytest.skip("this PgBouncer is older than 1.21")
+    with _before(app, follows=10) as pooled:
+        yield pooled
+
+
+@contextmanager
+def _before(app: App, **options: int) -> Iterator[Pooled]:
     directory = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
     directory.chmod(0o755)
     bouncers: list[PgBouncer] = []
@@ -74,7 +90,7 @@ def pooled(app: App) -> Iterator[Pooled]:
             ("primary", app.cluster.primary),
             ("replica", app.cluster.replicas[0]),
         ):
-            bouncers.append(PgBouncer(directory / name, server).start())
+            bouncers.append(PgBouncer(directory / name, server, **options).start())
         yield Pooled(app, *bouncers)
     finally:
         for bouncer in bouncers:

@@ -92,21 +92,34 @@ async def test_each_read_shows_the_write_before(pooled: Pooled) -> None:
     Twelve tasks write and read, each an account of its own, and with more clients than PgBouncer
     has connections. Some reads go to the replica.
     """
+    options = {"writes": "serializable", "attempts": 1000, "freshness_wait": 0.5}
+    async with pooled.open(**options) as db:
+        await write_and_read(db, pooled)
+
+
+async def test_prepared_statements_are_followed(followed: Pooled) -> None:
+    """The same without the settings, where PgBouncer knows them."""
+    replicas = [followed.url(followed.replica)]
+    async with ServerDatabase(
+        followed.url(), replicas=replicas, writes="serializable", attempts=1000, freshness_wait=0.5
+    ) as db:
+        await write_and_read(db, followed)
+
+
+async def write_and_read(db: ServerDatabase, pooled: Pooled) -> None:
     pairs, tasks = 25, 12
     served: list[int] = []
+    await create_accounts(db, tasks)
 
-    async with pooled.open(writes="serializable", attempts=1000, freshness_wait=0.5) as db:
-        await create_accounts(db, tasks)
+    async def of(account: int) -> None:
+        for _ in range(pairs):
+            async with db.fresh():
+                written = await db.run_write(deposit, account)
+                async with db.read() as session:
+                    served.append(int(await session.scalar(PORT) or 0))
+                    assert await session.run_sync(balance, account) == written
 
-        async def write_and_read(account: int) -> None:
-            for _ in range(pairs):
-                async with db.fresh():
-                    written = await db.run_write(deposit, account)
-                    async with db.read() as session:
-                        served.append(int(await session.scalar(PORT) or 0))
-                        assert await session.run_sync(balance, account) == written
-
-        await asyncio.gather(*(write_and_read(i + 1) for i in range(tasks)))
+    await asyncio.gather(*(of(i + 1) for i in range(tasks)))
     assert served.count(pooled.app.cluster.replicas[0].port) > 0
 
 

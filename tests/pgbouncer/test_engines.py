@@ -73,6 +73,21 @@ async def test_without_the_settings(pooled: Pooled) -> None:
             await one.dispose()
 
 
+async def test_followed(followed: Pooled) -> None:
+    """Without the settings, where PgBouncer knows prepared statements; more than it keeps, too."""
+    await count_through(followed)
+    engine, other = (create_async_engine(followed.url(), pool_size=1) for _ in range(2))
+    try:
+        for number in range(150):  # psycopg keeps 100 prepared, and asyncpg too
+            for one in (engine, other):
+                assert await add_often(one, number, times=6) == number
+        for number in range(150):
+            assert await add_often(engine, number, times=1) == number
+    finally:
+        await engine.dispose()
+        await other.dispose()
+
+
 async def add_often(engine: AsyncEngine, number: int, times: int = 10) -> int | None:
     """Add ``number`` to 0 in a transaction of its own, often enough to be prepared."""
     found = None
