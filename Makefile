@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
 .PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
-.PHONY: bench bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-live bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
@@ -165,6 +165,10 @@ bench-instructions: $(VENV)/.dev  ## Python's instructions of a read and of a wr
 # What opening and closing cost, beside stock: some seconds.
 bench-opening: $(VENV)/.dev  ## what opening and closing cost, beside stock: some seconds
 	$(BIN)/python -m benchmarks.opening
+
+# temp_store and mmap_size, on a small file and on one of 2 GiB: some minutes, and 2 GiB of disk.
+bench-pragmas: $(VENV)/.dev  ## temp_store and mmap_size, on files of 16 MiB and 2 GiB: some minutes
+	$(BIN)/python -m benchmarks.pragmas
 
 # 1 GiB to a PostgreSQL that it starts: some minutes, and 4 GiB of disk.
 bench-copy: $(VENV)/.dev  ## copies 1 GiB to PostgreSQL: some minutes, and 4 GiB of disk
