@@ -85,6 +85,12 @@ class Seen:
         if self._settle is not None and self.read_from:
             await self._settle(self)
 
+    def join(self, other: Seen) -> None:
+        """Have later reads show what ``other``, which has seen nothing but its token, asks for."""
+        if other.position:
+            self.note_position(other.position, {})
+            self.doubtful = self.doubtful or other.doubtful
+
     # -- for the pools --------------------------------------------------------------------------
 
     def note_read(self, source: Hashable) -> None:
@@ -126,7 +132,10 @@ def seen_by(owner: object) -> Seen | None:
 
 @final
 class FreshBlock(AbstractAsyncContextManager[Seen, None]):
-    """The context of ``db.fresh()``: a :class:`Seen` for the tasks in it."""
+    """The context of ``db.fresh()``: a :class:`Seen` for the tasks in it.
+
+    A block within another one shares that one's: what is written in it is written in both.
+    """
 
     def __init__(self, owner: object, seen: Seen) -> None:
         self._owner = owner
@@ -134,15 +143,19 @@ class FreshBlock(AbstractAsyncContextManager[Seen, None]):
         self._before: Token[Mapping[object, Seen]] | None = None
 
     async def __aenter__(self) -> Seen:
-        self._before = _seen.set({**_seen.get(), self._owner: self._seen})
+        if (outer := seen_by(self._owner)) is not None:
+            outer.join(self._seen)
+            self._seen = outer
+        else:
+            self._before = _seen.set({**_seen.get(), self._owner: self._seen})
         return self._seen
 
     async def __aexit__(
         self, _type: object, error: BaseException | None, _traceback: object
     ) -> None:
-        assert self._before is not None
-        with suppress(ValueError):  # another context, which does not know of the block
-            _seen.reset(self._before)
+        if self._before is not None:
+            with suppress(ValueError):  # another context, which does not know of the block
+                _seen.reset(self._before)
         if error is None or isinstance(error, Exception):
             await self._seen.settle()
         elif self._seen.read_from:  # cancelled: to ask the servers would take its time

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..freshness import BEYOND_ALL, Seen, seen_by
 from ..reporting.events import CommitCancelled, log
@@ -19,6 +20,9 @@ from .connections.server import PRIMARY
 from .endings import replace
 from .limits.errors import mark_at_commit
 from .pool import ServerPool
+
+_IS_NOTED = "sa_sqlite_pool_commit_is_noted"
+"""In the info of a connection: nothing was done on it since a commit whose position is noted."""
 
 
 def note_commits(engine: Engine, owner: object) -> None:
@@ -41,16 +45,33 @@ def note_commits(engine: Engine, owner: object) -> None:
             raise
         if seen is not None:
             _note_commit(pool, driver, seen, proxied)
+            if proxied.is_valid:
+                proxied.info[_IS_NOTED] = True
 
     def do_rollback(proxied: Any) -> None:
-        # SQLAlchemy rolls back at each check-in, also after COMMIT, whose position has the reads.
         seen, connection = seen_by(owner), getattr(proxied, "dbapi_connection", None)
         has_read = connection is not None and driver.in_transaction(connection)
         rollback(proxied)
         if seen is not None and has_read:
             seen.note_read(PRIMARY)
 
+    def begins(connection: Connection) -> None:
+        connection.connection.info.pop(_IS_NOTED, None)
+
+    def executed(connection: Connection, *_: Any) -> None:
+        adapted = connection.connection.dbapi_connection
+        if adapted is not None and adapted.autocommit and (seen := seen_by(owner)) is not None:
+            seen.note_read(PRIMARY)  # it may be a write, and is committed
+
+    def is_returned(_connection: Any, record: ConnectionPoolEntry) -> None:
+        is_noted = record.info.pop(_IS_NOTED, False)
+        if not is_noted and (seen := seen_by(owner)) is not None:
+            seen.note_read(PRIMARY)  # what was done without a transaction, or by the driver
+
     replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
+    event.listen(engine, "begin", begins)
+    event.listen(engine, "after_cursor_execute", executed)
+    event.listen(engine, "checkin", is_returned)
 
 
 def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None:
