@@ -20,16 +20,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ..database import SQLiteDatabase
 from ..errors import ConfigurationError, WriteTimeout
 from ..pools.impl import WriterPool
+from ..servers.database import ServerDatabase
 from ..settings import check_timeout
 from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from .aside import run_aside
-from .environment import CALLED, CONNECTION, DEFAULT_TIMEOUT
+from .environment import CALLED, CONNECTION, DEFAULT_TIMEOUT, SECONDS
+from .servers import is_server
 from .transaction import end_what_listeners_began
 
 T = TypeVar("T")
-Database = SQLiteDatabase | AsyncEngine
+Database = SQLiteDatabase | ServerDatabase | AsyncEngine
 AlembicConfig = Config | str | os.PathLike[str]
 
 # `alembic.context` and `alembic.op` are global in the process, so one task at a time runs Alembic.
@@ -48,8 +50,11 @@ async def upgrade(
     the others find nothing to do. The event loop and the readers go on meanwhile, revisions run
     in a thread.
 
+    On PostgreSQL revisions run in the event loop, which their own Python code holds up.
+
     :param db: an open :class:`~sa_sqlite_pool.SQLiteDatabase`, or an engine with
-        ``poolclass=WriterPool``. Its URL counts, not the one of the ini file
+        ``poolclass=WriterPool``; or a :class:`~sa_sqlite_pool.ServerDatabase`, or an engine of
+        PostgreSQL. Its URL counts, not the one of the ini file
     :param config: an ``alembic.config.Config``, which is left as it is, or the path of an ini file
     :param timeout: seconds to wait for the write turn, and for the lock of another program, while
         another migration runs. How long a migration takes is not limited
@@ -127,14 +132,16 @@ async def _run(
     db: Database, config: AlembicConfig, timeout: float, work: Callable[[Config], T]
 ) -> T:
     engine, own = _writer_engine(db), _own(config)
-    seconds = check_timeout("timeout", timeout)
+    seconds = own.attributes[SECONDS] = check_timeout("timeout", timeout)
     deadline = time.monotonic() + seconds
     patience = write_patience.set(seconds)
     try:
         async with engine.connect() as connection:  # has the write turn
             permit = await _acquire_alembic(seconds, deadline)
             try:
-                return await run_aside(connection.run_sync(_work, own, work))
+                working = connection.run_sync(_work, own, work)
+                # A server's connection is the event loop's that has opened it.
+                return await (working if is_server(engine) else run_aside(working))
             finally:
                 _alembic.release(permit)
     except WriteTimeout as error:
@@ -179,14 +186,14 @@ def _not_called(config: Config) -> ConfigurationError:
 
 
 def _writer_engine(db: Database) -> AsyncEngine:
-    if isinstance(db, SQLiteDatabase):
+    if isinstance(db, (SQLiteDatabase, ServerDatabase)):
         db._assert_open()
         return db.writer_engine
-    if isinstance(db, AsyncEngine) and isinstance(db.pool, WriterPool):
+    if isinstance(db, AsyncEngine) and (isinstance(db.pool, WriterPool) or is_server(db)):
         return db
     raise ConfigurationError(
-        "migrations need an open SQLiteDatabase, or an engine made by "
-        f"create_async_engine(url, poolclass=WriterPool), not {db!r}"
+        "migrations need an open SQLiteDatabase or ServerDatabase, or an engine made by "
+        f"create_async_engine(url, poolclass=WriterPool), or one of PostgreSQL, not {db!r}"
     )
 
 

@@ -11,22 +11,24 @@ from typing import Any
 from alembic import context
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, MetaData
+from sqlalchemy import URL, Connection, MetaData, NullPool, make_url
 from sqlalchemy.ext.asyncio import async_engine_from_config
 
 from ..errors import ConfigurationError, WriteTimeout
 from ..files.urls import sqlite_url
 from ..pools.impl import WriterPool
 from ..transactions.locks import write_patience
+from .servers import migrate_on_server, print_sql_of_server, with_driver
 from .transaction import end_what_listeners_began, migrate, print_sql
 
 # Seconds to wait for another worker that migrates.
 DEFAULT_TIMEOUT = 300.0
 
 # Keys of `Config.attributes`. The first is Alembic's own convention; the other says that env.py
-# has called run_env().
+# has called run_env(). The third is how long a server's turn is waited for.
 CONNECTION = "connection"
 CALLED = "sa_sqlite_pool.run_env"
+SECONDS = "sa_sqlite_pool.seconds"
 
 _CONNECTS = "run_env() connects by itself, to sqlalchemy.url or to what upgrade() was given"
 _ONE = "all revisions of a command are one transaction, so that none is left half done"
@@ -63,7 +65,7 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
     Under :func:`~sa_sqlite_pool.migrations.upgrade` and its like it works on the connection they
     hand over. Under the ``alembic`` command it makes a writer engine for ``sqlalchemy.url``, waits
     at most 300 seconds for its turn, and sets up logging as the ini file says. With ``--sql`` it
-    prints the statements.
+    prints the statements. With a URL of PostgreSQL it does what a template of Alembic's own does.
 
     :param target_metadata: what the database should look like, for ``--autogenerate`` and ``check``
     :param options: for Alembic's ``context.configure()``: ``include_object``, ``compare_type``, …
@@ -81,26 +83,35 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
         if handed_over is None:
             _set_up_logging(config)
         if context.is_offline_mode():
-            print_sql(_url(config), options)
+            url = _url(config)
+            (print_sql_of_server if _is_server(url) else print_sql)(url, options)
         elif handed_over is not None:
-            migrate(_checked(handed_over), options)
+            seconds = config.attributes.get(SECONDS, DEFAULT_TIMEOUT)
+            _migrate(_checked(handed_over), options, seconds)
         else:
             _assert_no_loop()
             asyncio.run(_connect_and_migrate(config, options))
 
 
 async def _connect_and_migrate(config: Config, options: dict[str, Any]) -> None:
-    section = config.get_section(config.config_ini_section, {})
+    section, url = config.get_section(config.config_ini_section, {}), _url(config)
     engine = async_engine_from_config(
-        {**section, "sqlalchemy.url": _url(config)}, poolclass=WriterPool
+        {**section, "sqlalchemy.url": url}, poolclass=NullPool if _is_server(url) else WriterPool
     )
     write_patience.set(DEFAULT_TIMEOUT)
     try:
         async with engine.connect() as connection:  # waits for the write turn of the file
             await connection.run_sync(end_what_listeners_began)
-            await connection.run_sync(migrate, options)
+            await connection.run_sync(_migrate, options, DEFAULT_TIMEOUT)
     finally:
         await engine.dispose()
+
+
+def _migrate(connection: Connection, options: dict[str, Any], seconds: float) -> None:
+    if _is_server(connection.engine.url):
+        migrate_on_server(connection, options, seconds)
+    else:
+        migrate(connection, options)
 
 
 # -- its configuration and connection --------------------------------------------------------------
@@ -129,17 +140,27 @@ def _url(config: Config) -> URL:
             "one such as sqlite+aiosqlite:///app.db, or migrate by "
             "`await upgrade(db, 'head', config=...)`"
         )
+    if url.startswith("postgresql"):
+        return with_driver(make_url(url))
     return sqlite_url(
-        url, needed_by="run_env()", otherwise="for other databases, use Alembic's own template"
+        url,
+        needed_by="run_env()",
+        otherwise="PostgreSQL's works, too; for other databases, use Alembic's own template",
     )
 
 
+def _is_server(url: URL) -> bool:
+    return url.get_backend_name() == "postgresql"
+
+
 def _checked(connection: Any) -> Connection:
-    if not isinstance(connection, Connection) or not isinstance(connection.engine.pool, WriterPool):
+    if not isinstance(connection, Connection) or not (
+        isinstance(connection.engine.pool, WriterPool) or _is_server(connection.engine.url)
+    ):
         raise ConfigurationError(
             f"config.attributes['{CONNECTION}'] must be a sqlalchemy.Connection of an engine with "
-            f"poolclass=WriterPool, not {connection!r}; `await upgrade(db, 'head', config=...)` "
-            "hands one over"
+            f"poolclass=WriterPool, or of PostgreSQL, not {connection!r}; "
+            "`await upgrade(db, 'head', config=...)` hands one over"
         )
     if connection.in_transaction():
         raise ConfigurationError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pragmas
+from benchmarks.pragmas import measuring as pragmas
 from sa_sqlite_pool import SQLiteDatabase
 
 from .calling import call

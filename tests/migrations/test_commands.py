@@ -250,7 +250,7 @@ async def test_other_databases_are_refused(
         "sync": make_engine().sync_engine,
         "path": "app.db",
     }
-    with pytest.raises(ConfigurationError, match="an open SQLiteDatabase, or an engine made by"):
+    with pytest.raises(ConfigurationError, match="an open SQLiteDatabase or ServerDatabase, or"):
         await upgrade(others[kind], "head", config=scripts.config)
 
 

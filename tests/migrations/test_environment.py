@@ -107,7 +107,7 @@ def test_spellings_of_the_url(scripts: Scripts, url: str) -> None:
     ("url", "message"),
     [
         ("", r"there is no sqlalchemy\.url in .*alembic\.ini; add one such as"),
-        ("postgresql+asyncpg://localhost/app", "run_env.. needs a sqlite.aiosqlite URL, not post"),
+        ("mysql+aiomysql://localhost/app", "run_env.. needs a sqlite.aiosqlite URL, not mysql"),
         ("driver://user:pass@localhost/dbname", "needs a sqlite.aiosqlite URL, not driver"),
     ],
 )

@@ -5,7 +5,6 @@ The replicas show each commit a second later, so that a read that does not know 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -14,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from sa_sqlite_pool.servers.connections.positions import end_of_record
 from sa_sqlite_pool.servers.database import ServerDatabase
-from tests.postgresql import App
+from tests.postgresql import App, until
 from tests.servers.models import Account, create_accounts
 
 DEPOSIT = "UPDATE accounts SET balance = balance + 1 WHERE id = 1"
@@ -50,8 +49,7 @@ async def balance(db: ServerDatabase) -> int:
 
 async def open_accounts(db: ServerDatabase, app: App) -> None:
     await create_accounts(db)
-    while not app.cluster.caught_up():
-        await asyncio.sleep(0.01)
+    await until(app.cluster.caught_up)
 
 
 @pytest.mark.usefixtures("lag")

@@ -1,7 +1,6 @@
-"""What ``temp_store`` and ``mmap_size`` make of reads, on a small file and on a large one.
+"""Reads under other settings, each in a process of its own, through ``run_read_core()``.
 
-``python -m benchmarks.pragmas``: each setting runs each load in a process of its own, through
-``SQLiteDatabase.run_read_core``; settings take turns, and the one that is the default comes first.
+Settings take turns, and the one that is the default comes first.
 """
 
 from __future__ import annotations
@@ -18,17 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import typer
 from sqlalchemy import Connection, text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.settings import PragmaValue
 
-from .report.output import console, table
-
-_MIB = 2**20
+MIB = 2**20
 _PAYLOAD = 1000
 _BYTES_A_ROW = 1150  # with its key, its number and its share of a page
 _SORTED_ROWS = 400_000
@@ -37,8 +33,8 @@ _READS = 20_000
 SETTINGS: Mapping[str, Mapping[str, PragmaValue]] = {
     "MEMORY, no mmap": {},
     "temp_store = FILE": {"temp_store": "FILE"},
-    "mmap_size = 256 MiB": {"mmap_size": 256 * _MIB},
-    "mmap_size = 8 GiB": {"mmap_size": 8192 * _MIB},
+    "mmap_size = 256 MiB": {"mmap_size": 256 * MIB},
+    "mmap_size = 8 GiB": {"mmap_size": 8192 * MIB},
 }
 """Names, and what is set beside this package's defaults."""
 
@@ -94,7 +90,7 @@ class Figure(NamedTuple):
 
 def fill(path: Path, mebibytes: int) -> int:
     """Create a file of about that size, in WAL mode; return its number of rows."""
-    rows = max(1, mebibytes * _MIB // _BYTES_A_ROW)
+    rows = max(1, mebibytes * MIB // _BYTES_A_ROW)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE things (id INTEGER PRIMARY KEY, n INTEGER, payload TEXT)")
@@ -162,37 +158,3 @@ async def _run(
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(cpu, wall, most if sys.platform == "darwin" else most * 1024)
-
-
-def main(
-    mebibytes: Annotated[
-        list[int] | None, typer.Option(min=1, help="Size of a file; more than once for several.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds that are measured.")] = 3,
-) -> None:
-    """Measure what temp_store and mmap_size make of reads."""
-    made = table(
-        "reads by settings (medians)",
-        "load",
-        "file",
-        "setting",
-        "cpu ms",
-        "x default",
-        "wall ms",
-        "memory MiB",
-    )
-    for file, load, setting, cost, ratio in measure(mebibytes or [16, 2048], rounds):
-        made.add_row(
-            load,
-            file,
-            setting,
-            f"{cost.cpu * 1000:,.0f}",
-            f"{ratio:.2f}",
-            f"{cost.wall * 1000:,.0f}",
-            f"{cost.memory / _MIB:,.0f}",
-        )
-    console().print(made)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,0 +1,1 @@
+"""What ``temp_store`` and ``mmap_size`` make of reads."""

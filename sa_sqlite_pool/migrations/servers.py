@@ -1,0 +1,75 @@
+"""Migrations on PostgreSQL: the same ``env.py``, and Alembic's ordinary way.
+
+What SQLite needs, foreign keys off and a transaction that nothing ends, PostgreSQL does not: there
+a revision may have ``autocommit_block()``, for CREATE INDEX CONCURRENTLY.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic import context
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..errors import WriteTimeout
+from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
+from ..servers.turn import TURN_KEY
+
+_ONE_TRANSACTION: dict[str, Any] = {"transaction_per_migration": False}
+
+# In a transaction of READ COMMITTED what is read after the wait shows what was done meanwhile.
+_ISOLATION = "READ COMMITTED"
+
+
+def is_server(engine: AsyncEngine) -> bool:
+    """Return whether an engine is one of a server that migrations are run on."""
+    return engine.dialect.name == "postgresql"
+
+
+def with_driver(url: URL) -> URL:
+    """Return a URL with a driver for asyncio: asyncpg's if it names none."""
+    named = url.drivername.partition("+")[2]
+    return url if named else url.set(drivername="postgresql+asyncpg")
+
+
+def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: float) -> None:
+    """Run all revisions that Alembic was asked for in one transaction, which has the write turn.
+
+    Any number of processes may do so: the others wait for at most ``seconds`` seconds, and then
+    look at the version. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn does not come.
+    """
+    connection = connection.execution_options(statement_timeout=None, isolation_level=_ISOLATION)
+    context.configure(**{**options, "connection": connection}, **_ONE_TRANSACTION)
+    with context.begin_transaction():
+        _take_the_turn(connection, seconds)
+        context.run_migrations()
+
+
+def print_sql_of_server(url: URL, options: dict[str, Any]) -> None:
+    """Print what a migration would execute (``--sql``)."""
+    named = {"paramstyle": "named"}
+    context.configure(
+        **{**options, "url": url, "literal_binds": True, "dialect_opts": named}, **_ONE_TRANSACTION
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _take_the_turn(connection: Connection, seconds: float) -> None:
+    """Take the lock of the write turn, which ends with the transaction; it may have it already."""
+    before = connection.exec_driver_sql("SELECT current_setting('lock_timeout')").scalar_one()
+    milliseconds = max(1, int(seconds * 1000))  # 0 would be no limit
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+    try:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN_KEY})")
+    except DBAPIError as error:
+        if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
+            raise
+        raise WriteTimeout(
+            f"waited {seconds:.2f} s for the write turn of {connection.engine.url.host}, which "
+            "another process has; look at pg_stat_activity, or raise timeout",
+            error.orig,
+        ) from error
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{before}'")
