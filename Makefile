@@ -29,12 +29,13 @@ test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs
 	$(BIN)/python -m pytest $(ARGS)
 
 # Other versions, where these make a difference: not the turn, the log, copies, which know none of
-# them. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
+# them, nor servers that freeze or fall, which drivers notice: the oldest ones are tried. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
 # so does ONE_IN=1, before a release.
 ONE_IN ?= 4
+FALLING := $(addprefix tests/servers/test_,failover.py frozen.py frozen_life.py promotion.py)
 VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/execution \
 	$(filter-out %_browser.py %_history.py,$(wildcard tests/integrations/test_*.py)) tests/placement \
-	tests/real_programs tests/servers tests/sessions tests/sqlite tests/transactions tests/test_closing.py \
+	tests/real_programs $(filter-out $(FALLING),$(wildcard tests/servers/test_*.py)) tests/sessions tests/sqlite tests/transactions tests/test_closing.py \
 	tests/test_database.py tests/test_disconnect.py tests/test_exit.py tests/test_fastapi.py tests/test_fork.py \
 	tests/test_loops.py tests/test_migrations_example.py tests/test_repr.py tests/test_task_factories.py
 versioned = -m pytest $(or $(ARGS),--one-in $(ONE_IN) $(VERSIONED))
@@ -43,7 +44,7 @@ test-sqlalchemy20: .venv-sqlalchemy20/.dev  ## the newest SQLAlchemy 2.0.x, wher
 	.venv-sqlalchemy20/bin/python $(versioned)
 
 test-oldest: .venv-oldest/.dev  ## the oldest versions that pyproject.toml admits, in the same way
-	.venv-oldest/bin/python $(versioned)
+	.venv-oldest/bin/python $(versioned) $(if $(ARGS),,$(FALLING))
 
 test-python313: .venv-python313/.dev  ## Python 3.13, in the same way
 	.venv-python313/bin/python $(versioned)
