@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ..copying.api import copy_to as copy_database_to
+from ..copying.misfits import headline
 from ..copying.report import CopyReport, MisfitsError, Phase, Progress
 from ..errors import ConfigurationError
 from .files import FileArgument, existing_database
@@ -200,11 +201,10 @@ def _show_tables(report: CopyReport) -> None:
 
 
 def _show_misfits(report: CopyReport, file: Path) -> None:
-    total = sum(group.total for group in report.misfits)
-    write_line(f"{file}: values that do not fit: {total:,}; nothing was copied")
+    write_line(f"{file}: {headline(report.misfits)}; nothing was copied")
     for group in report.misfits:
         console.print()
-        write_line(f"{group.table}.{group.column}: {group.kind}, {group.total:,}")
+        write_line(f"{group.place}: {group.kind}, {group.total:,}")
         for misfit in group.first:
             write_line(f"  {misfit}")
         if group.total > len(group.first):

@@ -9,7 +9,7 @@ from typing import Any, final
 from ..execution.connection_thread import ConnectionThread
 from .columns.base import Kind, Problem
 from .constraints import queries
-from .misfits import Collector, Misfits
+from .misfits import Collector
 from .source import Row, Rows, columns_of, is_not_utf8, read_any_text, read_texts
 from .tables import CopiedColumn, Plan, TablePlan
 
@@ -17,13 +17,12 @@ _NULL = Problem(Kind.NOT_NULL, "the column is NOT NULL, or of the primary key")
 
 
 async def check(
-    worker: ConnectionThread, plan: Plan, progress: Callable[[int], object]
-) -> tuple[Misfits, ...]:
+    worker: ConnectionThread, plan: Plan, misfits: Collector, progress: Callable[[int], object]
+) -> None:
     """Examine all rows of the snapshot; ``progress`` is told how many have been, after each block.
 
     A cancellation ends it between two blocks, or interrupts SQLite.
     """
-    misfits = Collector()
     done = 0
     for table in plan.tables:
         examination = Examination(table, misfits)
@@ -32,7 +31,6 @@ async def check(
             progress(done + examination.rows)
         done += examination.rows
     await worker.run(lambda connection: _constraints(connection, plan, misfits))
-    return misfits.result()
 
 
 def _constraints(connection: sqlite3.Connection, plan: Plan, misfits: Collector) -> None:

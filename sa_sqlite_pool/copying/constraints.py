@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Column, ForeignKeyConstraint, Table, UniqueConstraint
-from sqlalchemy.exc import NoReferenceError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from .columns.base import Kind, Problem
 from .columns.choosing import SQLITE
@@ -50,12 +50,8 @@ def queries(connection: sqlite3.Connection, plan: Plan) -> Iterator[RowsQuery]:
             if not any(known <= wanted for known in enforced):
                 yield _duplicates(table, columns, where)
         for key in table.table.foreign_key_constraints:
-            try:
-                parent = key.referred_table
-            except NoReferenceError:  # not among the models: create_all() says so
-                continue
-            if parent in names:
-                yield _orphans(table, key, parent)
+            if key.referred_table in names:
+                yield _orphans(table, key, key.referred_table)
 
 
 def _enforced(connection: sqlite3.Connection, table: Table) -> Iterator[set[str]]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Column, Dialect, MetaData, Table
+from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from ..errors import CopyError
@@ -113,7 +114,10 @@ def wanted_tables(metadata: MetaData) -> list[Table]:
     """Return the tables that are copied, parents first; Alembic's own is stamped instead."""
     # In circles there is no order, which nothing here needs; sorted_tables would warn.
     by_name = sorted(metadata.tables.values(), key=lambda table: table.key)
-    ordered = sort_tables_and_constraints(by_name)  # type: ignore[no-untyped-call]
+    try:
+        ordered = sort_tables_and_constraints(by_name)  # type: ignore[no-untyped-call]
+    except NoReferenceError as error:
+        raise CopyError(f"{error}: import the models that have it") from error
     tables = [table for table, _ in ordered if table is not None and table.name != ALEMBIC]
     if not tables:
         raise CopyError("the metadata has no tables: import the models before it is used")

@@ -41,6 +41,7 @@ class Kind(enum.Enum):
     NOT_NULL = "null"
     ORPHAN = "orphan"
     DUPLICATE = "duplicate"
+    SCHEMA = "schema"
 
 
 class Problem(NamedTuple):
