@@ -62,6 +62,13 @@ class Codec(ABC):
 
     has_forms = False
 
+    varies = False
+    """Whether values that differ on SQLite may be the same on PostgreSQL."""
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        """Return whether values without NULLs differ there where they differ here."""
+        return not self.varies
+
     @abstractmethod
     def problem(self, value: Any) -> Problem | None:
         """Return why the value does not fit, or None."""
