@@ -21,7 +21,7 @@ from .checking import check
 from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
 from .server.existing import compare
-from .server.refusals import connecting, refused
+from .server.refusals import connecting, is_unanswered, refused
 from .server.rehearsal import refuse_other_copies, refuse_server, rehearse
 from .source import snapshot
 from .tables import Plan, TablePlan, plan_copy, wanted_tables
@@ -265,7 +265,7 @@ async def _commit(transaction: AsyncTransaction) -> None:
     try:
         await transaction.commit()
     except DBAPIError as error:
-        if isinstance(error, CommitUnknownError) or not error.connection_invalidated:
+        if isinstance(error, CommitUnknownError) or not is_unanswered(error):
             raise
         raise CommitUnknownError(
             "the connection has ended before the answer to COMMIT came: look on the server whether "

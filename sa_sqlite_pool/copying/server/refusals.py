@@ -107,6 +107,12 @@ _ADVICE_TO_CONNECT: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 
+def is_unanswered(error: exc.DBAPIError) -> bool:
+    """Return whether the connection has ended, or the server ended it, before an answer came."""
+    state = state_of(error) or ""
+    return error.connection_invalidated or not state or state.startswith(("08", "57P", "40003"))
+
+
 def drivers_error(error: BaseException) -> BaseException:
     """Return the driver's own error behind one of SQLAlchemy's, or the error itself."""
     found: BaseException = error

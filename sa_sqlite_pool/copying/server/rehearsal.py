@@ -25,7 +25,9 @@ _CHECK_FIRST = inspect.signature(MetaData.create_all).parameters["checkfirst"].d
 # "Syntax error or access rule violation", features, schemas, and values of DEFAULT and CHECK.
 _OF_THE_MODELS = ("42", "0A", "3F", "22", "23", "54")
 
-_COPY_KEY = int.from_bytes(b"sa_copy_", "big")
+COPY_KEY = int.from_bytes(b"sa_copy_", "big")
+"""The key of the advisory lock of a copy, in the database that it goes to."""
+
 _SERVER = text("SELECT pg_is_in_recovery(), current_setting('server_encoding'), current_database()")
 
 
@@ -48,7 +50,7 @@ def refuse_other_copies(connection: Connection) -> None:
 
     Two that create the same tables would wait for each other, and one would fail at the other's.
     """
-    taken = connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_COPY_KEY})"))
+    taken = connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({COPY_KEY})"))
     if not taken:
         raise CopyError(
             f"another copy goes into {connection.engine.url!r} now: wait for its end, or copy into "
