@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -100,6 +100,7 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
         if left:
             names = ", ".join(f"{table.name}.{name}" for name in left)
             warnings.append(f"columns that the models do not name are not copied: {names}")
+        warnings.extend(_padded(connection, table, columns))
         query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 - quoted
         (rows,) = connection.execute(query).fetchone()
         tables.append(TablePlan(table, columns, rows, high.get(table.name.lower())))
@@ -149,6 +150,23 @@ def _columns(
     named = {column.name.lower() for column in table.columns}
     left = [name for low, name in found.items() if low not in named]
     return [_copied(column, dialect) for column in wanted], left
+
+
+def _padded(
+    connection: sqlite3.Connection, table: Table, columns: Sequence[CopiedColumn]
+) -> Iterator[str]:
+    """Yield a warning for each column that gives other texts back on PostgreSQL than here."""
+    for column in columns:
+        length = column.codec.padded_to
+        if length is None:
+            continue
+        name = quoted(column.name)
+        query = f"SELECT 1 FROM {quoted(table.name)} WHERE length({name}) < {length} LIMIT 1"  # noqa: S608
+        if connection.execute(query).fetchone() is not None:
+            yield (
+                f"{table.name}.{column.name} is CHAR({length}) and has shorter texts, which "
+                f"PostgreSQL fills with spaces: make it String({length}) in the models"
+            )
 
 
 def _copied(column: Column[Any], dialect: Dialect) -> CopiedColumn:

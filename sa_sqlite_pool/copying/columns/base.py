@@ -65,6 +65,9 @@ class Codec(ABC):
     varies = False
     """Whether values that differ on SQLite may be the same on PostgreSQL."""
 
+    padded_to: int | None = None
+    """The length that PostgreSQL fills shorter texts up to, with spaces; None for none."""
+
     def are_plain(self, values: Sequence[Any]) -> bool:
         """Return whether values without NULLs differ there where they differ here."""
         return not self.varies

@@ -34,6 +34,7 @@ class Text(Codec):
     def __init__(self, length: int | None = None, *, padded: bool = False) -> None:
         self._length = length
         self.has_forms = self.varies = padded
+        self.padded_to = length if padded else None
 
     def problem(self, value: Any) -> Problem | None:
         if not isinstance(value, str):
