@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import replace
 from typing import Any, final
 
 from sqlalchemy import Connection, MetaData
@@ -20,11 +19,11 @@ from ..servers.database import ServerDatabase
 from .checking import check
 from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
-from .server.existing import compare
+from .server.existing import Existing, compare
 from .server.refusals import connecting, is_unanswered, refused
 from .server.rehearsal import refuse_other_copies, refuse_server, rehearse
 from .source import snapshot
-from .tables import Plan, TablePlan, plan_copy, wanted_tables
+from .tables import Plan, TablePlan, plan_copy, wanted_tables, with_existing
 from .target import Target, refuse_collations, refuse_rows, settle
 from .transfer import Incoming, Outgoing
 from .wire import Wire, wire_of
@@ -113,20 +112,20 @@ class _Copy:
         misfits = Collector()
         async with self._transaction(keeps=False) as connection:
             # Before the long part; for rows it is looked again when the tables are locked.
-            differences = await connection.run_sync(self._rehearse, misfits)
+            existing = await connection.run_sync(self._rehearse, misfits)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
             self._seconds[Phase.SNAPSHOT.value] = time.monotonic() - began
             dialect = self._engine.dialect
             plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect))
-            plan = replace(plan, warnings=[*plan.warnings, *differences])
+            plan = with_existing(plan, *existing)
             await self._check(worker, plan, misfits)
             if dry_run:
                 there = [CopiedTable(table.name, table.rows) for table in plan.tables]
                 return self._report(plan, there, dry_run=True)
             return self._report(plan, await self._copy(worker, plan))
 
-    def _rehearse(self, connection: Connection, misfits: Collector) -> list[str]:
+    def _rehearse(self, connection: Connection, misfits: Collector) -> Existing:
         """Create what is missing, and compare what is there: to be rolled back."""
         tables = wanted_tables(self._metadata)
         refuse_server(connection)
@@ -134,9 +133,9 @@ class _Copy:
         refuse_other_copies(connection)
         refuse_collations(connection, tables)
         refuse_rows(connection, tables)
-        warnings = compare(connection, tables, misfits)
+        existing = compare(connection, tables, misfits)
         rehearse(connection, self._metadata, tables, misfits)
-        return warnings
+        return existing
 
     async def _check(self, worker: ConnectionThread, plan: Plan, misfits: Collector) -> None:
         with self._timed(Phase.CHECK):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -75,6 +75,20 @@ class Plan:
     def rows(self) -> int:
         """The rows of all tables."""
         return sum(table.rows for table in self.tables)
+
+
+def with_existing(plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str]) -> Plan:
+    """Return the plan with what is known of tables on the server: columns that take no NULL."""
+
+    def strict(table: TablePlan, column: CopiedColumn) -> CopiedColumn:
+        there = (table.table, column.name) in not_null
+        return replace(column, nullable=column.nullable and not there)
+
+    tables = [
+        replace(table, columns=[strict(table, column) for column in table.columns])
+        for table in plan.tables
+    ]
+    return replace(plan, tables=tables, warnings=[*plan.warnings, *warnings])
 
 
 def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Dialect) -> Plan:

@@ -208,6 +208,18 @@ async def test_a_table_that_takes_more(app: App, tmp_path: Path) -> None:
             assert (report.rows, report.warnings) == (1, [])
 
 
+async def test_a_column_that_takes_no_null_there(app: App, tmp_path: Path) -> None:
+    """The rows that have one are named, as if the models said so."""
+    path = file_of(tmp_path, f"CREATE TABLE t ({NAMES})")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO t (id, small) VALUES (1, 1), (2, NULL)")
+    app.sql(f"CREATE TABLE t ({NAMES}); ALTER TABLE t ALTER small SET NOT NULL")
+    with pytest.raises(MisfitsError) as caught:
+        await copied(path, app, there, dry_run=True)
+    (group,) = caught.value.report.misfits
+    assert (group.place, group.kind, group.first[0].key) == ("t.small", "null", {"id": 2})
+
+
 async def test_without_the_right_to_compare(app: App, tmp_path: Path) -> None:
     """A role that may only read the tables: a dry run is made, without the types, and says so."""
     path = file_of(tmp_path, f"CREATE TABLE t ({NAMES})")

@@ -40,22 +40,31 @@ class _Column(NamedTuple):
     is_generated: bool
 
 
-def compare(connection: Connection, tables: Iterable[Table], misfits: Collector) -> list[str]:
-    """Add the differences of the tables that are there to ``misfits``; return warnings."""
+class Existing(NamedTuple):
+    """What is to be known of the tables that are there: columns that take no NULL, and warnings."""
+
+    not_null: set[tuple[Table, str]]
+    warnings: list[str]
+
+
+def compare(connection: Connection, tables: Iterable[Table], misfits: Collector) -> Existing:
+    """Add the differences of the tables that are there to ``misfits``."""
     name = connection.dialect.identifier_preparer.format_table
     there = [(table, found) for table in tables if (found := _columns(connection, name(table)))]
+    not_null = {(table, one.name) for table, found in there for one in found if one.not_null}
     if not there:
-        return []
+        return Existing(not_null, [])
     may_compare = bool(connection.scalar(_MAY_COMPARE))
     for table, found in there:
         wanted = _types(connection, table, misfits) if may_compare else {}
         _compare(table, found, wanted, misfits)
     if may_compare:
-        return []
-    return [
+        return Existing(not_null, [])
+    warning = (
         "the types of the columns that are on the server were not compared: for that the role "
         "needs the right to create temporary tables (GRANT TEMPORARY ON DATABASE)"
-    ]
+    )
+    return Existing(not_null, [warning])
 
 
 def _columns(connection: Connection, name: str) -> list[_Column]:
