@@ -14,17 +14,17 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from sqlalchemy import URL, MetaData, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ..copying.api import copy_to as copy_database_to
+from ..copying.misfits import headline
 from ..copying.report import CopyReport, MisfitsError, Phase, Progress
+from ..copying.server.urls import parse_target
 from ..errors import ConfigurationError
 from .files import FileArgument, existing_database
 from .output import ExitCode, JsonOption, bar, console, write_json, write_line
 
-_DRIVERS = ("asyncpg", "psycopg")
 _NAMES = {
     Phase.SNAPSHOT.value: "copying the file",
     Phase.CHECK.value: "checking all values",
@@ -83,19 +83,10 @@ async def _copy(
 def _target(text: str) -> URL:
     """Return the URL, with a driver that is installed if it names none."""
     try:
-        url = make_url(text)
-    except ArgumentError:
-        raise typer.BadParameter(
-            f"{text!r} is no URL such as postgresql://user@host/name"
-        ) from None
-    if url.get_backend_name() != "postgresql":
-        raise typer.BadParameter(f"{url!r} is not PostgreSQL's")
-    if url.drivername == "postgresql":
-        driver = next(filter(find_spec, _DRIVERS), _DRIVERS[0])
-        url = url.set(drivername=f"postgresql+{driver}")
+        url = parse_target(text)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from None
     driver = url.get_driver_name()
-    if driver not in _DRIVERS:
-        raise typer.BadParameter(f"{driver} is none of the drivers {', '.join(_DRIVERS)}")
     if find_spec(driver) is None:
         raise ConfigurationError(
             f"{driver} is not installed: pip install 'sa-sqlite-pool[{driver}]'"
@@ -105,18 +96,25 @@ def _target(text: str) -> URL:
 
 def _metadata(name: str) -> MetaData:
     """Import the metadata, from the current directory, too; a declarative base has one."""
-    module, colon, path = name.partition(":")
-    if not colon or not path:
+    module, _, path = name.partition(":")
+    if not module or module.startswith(".") or not path:
         raise typer.BadParameter(f"{name!r} is not MODULE:OBJECT, as app.models:Base.metadata is")
     sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = reduce(getattr, path.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise typer.BadParameter(f"{name!r} cannot be imported: {error}") from None
-    found = getattr(found, "metadata", found)
+        found = getattr(found, "metadata", found)
+    except (Exception, SystemExit) as error:  # a module of the application's may raise anything
+        raise typer.BadParameter(f"{name!r} cannot be imported: {_reason(error)}") from None
     if not isinstance(found, MetaData):
         raise typer.BadParameter(f"{name!r} is a {type(found).__name__}, and no MetaData")
     return found
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an import has raised; a name that is not there speaks for itself."""
+    if isinstance(error, (ImportError, AttributeError)):
+        return str(error)
+    return f"it raised {type(error).__name__}: {error}"
 
 
 class _Bars:
@@ -200,11 +198,10 @@ def _show_tables(report: CopyReport) -> None:
 
 
 def _show_misfits(report: CopyReport, file: Path) -> None:
-    total = sum(group.total for group in report.misfits)
-    write_line(f"{file}: values that do not fit: {total:,}; nothing was copied")
+    write_line(f"{file}: {headline(report.misfits)}; nothing was copied")
     for group in report.misfits:
         console.print()
-        write_line(f"{group.table}.{group.column}: {group.kind}, {group.total:,}")
+        write_line(f"{group.place}: {group.kind}, {group.total:,}")
         for misfit in group.first:
             write_line(f"  {misfit}")
         if group.total > len(group.first):

@@ -8,24 +8,30 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, final
 
-from sqlalchemy import MetaData
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, MetaData
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from ..database import SQLiteDatabase
-from ..errors import ConfigurationError, CopyError
+from ..errors import CommitUnknownError, ConfigurationError, CopyError
 from ..execution.connection_thread import ConnectionThread
+from ..servers.database import ServerDatabase
 from .checking import check
+from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
+from .server.existing import Existing, compare
+from .server.refusals import connecting, is_unanswered, refused
+from .server.rehearsal import refuse_other_copies, refuse_server, rehearse
 from .source import snapshot
-from .tables import Plan, TablePlan, plan_copy, wanted_tables
-from .target import Target, refuse_collations, refuse_rows
+from .tables import Plan, TablePlan, plan_copy, wanted_tables, with_existing
+from .target import Target, refuse_collations, refuse_rows, settle
 from .transfer import Incoming, Outgoing
-from .wire import Wire, is_drivers, wire_of
+from .wire import Wire, wire_of
 
 
 async def copy_to(
     db: SQLiteDatabase,
-    engine: AsyncEngine,
+    engine: AsyncEngine | ServerDatabase,
     metadata: MetaData,
     *,
     progress: Progress | None = None,
@@ -35,7 +41,8 @@ async def copy_to(
 
     :param db: the SQLite database, open; it may be written to meanwhile, and what is copied is its
         state at the beginning
-    :param engine: of ``create_async_engine``, with the driver asyncpg or psycopg
+    :param engine: of ``create_async_engine``, with the driver asyncpg or psycopg; or a
+        :class:`~sa_sqlite_pool.ServerDatabase`, open, whose write turn the copy has meanwhile
     :param metadata: of the application's models; its tables are created where they are missing, and
         have to be empty where they are not
     :param progress: called in the event loop as ``progress(phase, done, total)``; the phases are
@@ -43,14 +50,20 @@ async def copy_to(
         ``"finish"``, in indexes and the like
     :param dry_run: only check, and report what would be copied
 
-    First every value is checked: raise :class:`~sa_sqlite_pool.MisfitsError` with all that do not
-    fit, and copy nothing. Then everything happens in one transaction: tables, rows, indexes,
-    foreign keys, sequences, statistics, Alembic's version. All rows are read back and compared
-    before the COMMIT.
+    First the tables, indexes and constraints of the models are created on the server, without rows,
+    and rolled back; tables that are there are compared with the models; and every value is checked.
+    Raise :class:`~sa_sqlite_pool.MisfitsError` with all that does not fit, and copy nothing. Then
+    everything happens in one transaction: tables, rows, indexes, foreign keys, sequences,
+    statistics, Alembic's version. All rows are read back and compared before the COMMIT.
 
-    Raise :class:`~sa_sqlite_pool.CopyError` if tables have rows on the server, are missing in the
-    file, or do not come back as they were sent, and SQLAlchemy's ``DBAPIError`` if the server
-    refuses a statement. Then, and after a cancellation, the server is as it was.
+    Raise :class:`~sa_sqlite_pool.CopyError` if the server cannot be reached, is a replica, or
+    refuses a statement; the error of SQLAlchemy or the driver is its ``__cause__``. Raise it, too,
+    if tables have rows on the server, are missing in the file, or do not come back as they were
+    sent. Then, and after a cancellation, the server is as it was. Only if the connection ends
+    before the answer to COMMIT comes is that not known:
+    :class:`~sa_sqlite_pool.CommitUnknownError`.
+    What is wrong with ``db`` itself is raised as by its other methods, and so are the time-outs of
+    a :class:`~sa_sqlite_pool.ServerDatabase`.
 
     Memory does not grow with the file: some blocks of rows are in it at any time. A copy of the
     file is made beside it for the time, and removed whatever happens.
@@ -62,8 +75,25 @@ async def copy_to(
         )
     if not isinstance(metadata, MetaData):
         raise ConfigurationError(f"metadata must be a MetaData, not {metadata!r}")
-    copy = _Copy(engine, metadata, progress)
+    if not isinstance(db, SQLiteDatabase):
+        raise ConfigurationError(f"db must be an SQLiteDatabase, not {_shown(db)}")
+    copy = _Copy(_engine_of(engine), metadata, progress)
     return await copy.run(db, dry_run=dry_run)
+
+
+def _engine_of(given: AsyncEngine | ServerDatabase) -> AsyncEngine:
+    engine = given.writer_engine if isinstance(given, ServerDatabase) else given
+    if not isinstance(engine, AsyncEngine):
+        raise ConfigurationError(
+            "engine must be an engine of create_async_engine(), or a ServerDatabase, not "
+            f"{_shown(given)}"
+        )
+    return engine
+
+
+def _shown(given: object) -> str:
+    # Not what it says of itself: a URL has a password.
+    return f"a {type(given).__name__}"
 
 
 @final
@@ -76,33 +106,48 @@ class _Copy:
         self._progress = progress
         self._wire: Wire = wire_of(engine.dialect)
         self._seconds: dict[str, float] = {}
+        self._raised_by_progress: Exception | None = None
 
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
-        async with self._transaction() as connection:
+        misfits = Collector()
+        async with self._transaction(keeps=False) as connection:
             # Before the long part; for rows it is looked again when the tables are locked.
-            tables = wanted_tables(self._metadata)
-            await connection.run_sync(refuse_collations, tables)
-            await connection.run_sync(refuse_rows, tables)
+            existing = await connection.run_sync(self._rehearse, misfits)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
             self._seconds[Phase.SNAPSHOT.value] = time.monotonic() - began
             dialect = self._engine.dialect
             plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect))
-            await self._check(worker, plan)
+            plan = with_existing(plan, *existing)
+            await self._check(worker, plan, misfits)
             if dry_run:
                 there = [CopiedTable(table.name, table.rows) for table in plan.tables]
                 return self._report(plan, there, dry_run=True)
             return self._report(plan, await self._copy(worker, plan))
 
-    async def _check(self, worker: ConnectionThread, plan: Plan) -> None:
+    def _rehearse(self, connection: Connection, misfits: Collector) -> Existing:
+        """Create what is missing, and compare what is there: to be rolled back."""
+        tables = wanted_tables(self._metadata)
+        refuse_server(connection)
+        settle(connection)
+        refuse_other_copies(connection)
+        refuse_collations(connection, tables)
+        refuse_rows(connection, tables)
+        existing = compare(connection, tables, misfits)
+        rehearse(connection, self._metadata, tables, misfits)
+        return existing
+
+    async def _check(self, worker: ConnectionThread, plan: Plan, misfits: Collector) -> None:
         with self._timed(Phase.CHECK):
-            misfits = await check(worker, plan, self._teller(Phase.CHECK, plan.rows))
-        if misfits:
+            await check(worker, plan, misfits, self._teller(Phase.CHECK, plan.rows))
+        if found := misfits.result():
             tables = [CopiedTable(table.name, table.rows) for table in plan.tables]
-            raise MisfitsError(self._report(plan, tables, misfits=misfits))
+            raise MisfitsError(self._report(plan, tables, misfits=found))
 
     async def _copy(self, worker: ConnectionThread, plan: Plan) -> list[CopiedTable]:
         async with self._transaction() as connection:
+            await connection.run_sync(settle)
+            await connection.run_sync(refuse_other_copies)
             target = await connection.run_sync(Target, plan, self._metadata)
             await connection.run_sync(lambda _: target.prepare())
             driver = (await connection.get_raw_connection()).driver_connection
@@ -115,13 +160,14 @@ class _Copy:
         return tables
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, *, keeps: bool = True) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction; also where the engine's own mode is autocommit."""
         async with AsyncExitStack() as opened:
-            with _explained(f"connecting to {self._engine.url!r}"):
+            with connecting(self._engine.url):
                 connection = await opened.enter_async_context(self._engine.connect())
+            opened.enter_context(self._refused("the copy"))
             await connection.execution_options(isolation_level="READ COMMITTED")
-            async with connection.begin():
+            async with connection.begin() as transaction:
                 try:
                     yield connection
                 except asyncio.CancelledError:
@@ -129,6 +175,22 @@ class _Copy:
                     # rolls back when the connection is gone.
                     await connection.invalidate()
                     raise
+                if keeps:
+                    await _commit(transaction)
+                else:
+                    await transaction.rollback()
+
+    @contextmanager
+    def _refused(self, what: str) -> Iterator[None]:
+        """Raise what the server refuses as :class:`CopyError`; ``progress`` may raise anything."""
+        try:
+            with refused(what):
+                yield
+        except CopyError as error:
+            own = self._raised_by_progress
+            if own is not None and error.__cause__ is own:
+                raise own from None
+            raise
 
     async def _send(
         self, worker: ConnectionThread, plan: Plan, driver: Any
@@ -138,7 +200,7 @@ class _Copy:
             began = time.monotonic()
             outgoing = Outgoing(worker, table, self._teller(Phase.COPY, plan.rows, done))
             names = [column.name for column in table.columns]
-            with _explained(f"copying {table.name}"):
+            with self._refused(f"copying {table.name}"):
                 async with aclosing(outgoing.blocks()) as blocks:
                     await self._wire.send(driver, table.table, names, blocks)
             rows = outgoing.digest.rows
@@ -163,7 +225,7 @@ class _Copy:
         total, done = sum(outgoing.digest.rows for _, outgoing in sent), 0
         for table, outgoing in sent:
             incoming = Incoming(worker, table, self._teller(Phase.VERIFY, total, done))
-            with _explained(f"reading {table.name} back"):
+            with self._refused(f"reading {table.name} back"):
                 await self._wire.receive(driver, target.query(table), incoming.take)
                 await incoming.end()
             if incoming.digest != outgoing.digest:
@@ -180,8 +242,13 @@ class _Copy:
         return CopyReport(tables, self._seconds, plan.warnings, plan.revisions, **further)
 
     def _tell(self, phase: Phase, done: int, total: int) -> None:
-        if self._progress is not None:
+        if self._progress is None:
+            return
+        try:
             self._progress(phase.value, done, total)
+        except Exception as error:
+            self._raised_by_progress = error
+            raise
 
     def _teller(self, phase: Phase, total: int, before: int = 0) -> Any:
         return lambda done: self._tell(phase, before + done, total)
@@ -193,13 +260,14 @@ class _Copy:
         self._seconds[phase.value] = time.monotonic() - began
 
 
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Raise a driver's own errors, which are none of SQLAlchemy's, as :class:`CopyError`."""
+async def _commit(transaction: AsyncTransaction) -> None:
     try:
-        yield
-    except Exception as error:
-        if not is_drivers(error):
+        await transaction.commit()
+    except DBAPIError as error:
+        if isinstance(error, CommitUnknownError) or not is_unanswered(error):
             raise
-        reason = " ".join(str(error).split())
-        raise CopyError(f"{what} failed, and nothing was copied: {reason}") from error
+        raise CommitUnknownError(
+            "the connection has ended before the answer to COMMIT came: look on the server whether "
+            "the tables are there; if not, copy again",
+            error.orig,
+        ) from error

@@ -8,8 +8,8 @@ from typing import Any, final
 
 from ..execution.connection_thread import ConnectionThread
 from .columns.base import Kind, Problem
-from .constraints import queries
-from .misfits import Collector, Misfits
+from .constraints import Varied, key_columns, queries
+from .misfits import Collector
 from .source import Row, Rows, columns_of, is_not_utf8, read_any_text, read_texts
 from .tables import CopiedColumn, Plan, TablePlan
 
@@ -17,28 +17,28 @@ _NULL = Problem(Kind.NOT_NULL, "the column is NOT NULL, or of the primary key")
 
 
 async def check(
-    worker: ConnectionThread, plan: Plan, progress: Callable[[int], object]
-) -> tuple[Misfits, ...]:
+    worker: ConnectionThread, plan: Plan, misfits: Collector, progress: Callable[[int], object]
+) -> None:
     """Examine all rows of the snapshot; ``progress`` is told how many have been, after each block.
 
     A cancellation ends it between two blocks, or interrupts SQLite.
     """
-    misfits = Collector()
-    done = 0
+    done, varied = 0, Varied()
     for table in plan.tables:
-        examination = Examination(table, misfits)
+        examination = Examination(table, misfits, varied)
         while not examination.over:
             await worker.run(examination.step)
             progress(done + examination.rows)
         done += examination.rows
-    await worker.run(lambda connection: _constraints(connection, plan, misfits))
-    return misfits.result()
+    await worker.run(lambda connection: _constraints(connection, plan, varied, misfits))
 
 
-def _constraints(connection: sqlite3.Connection, plan: Plan, misfits: Collector) -> None:
+def _constraints(
+    connection: sqlite3.Connection, plan: Plan, varied: Varied, misfits: Collector
+) -> None:
     read_any_text(connection)
     try:
-        for query in list(queries(connection, plan)):
+        for query in list(queries(connection, plan, varied)):
             query.run(connection, misfits)
     finally:
         read_texts(connection)
@@ -53,11 +53,14 @@ class Examination:
     any more: the table is then examined anew, with such texts as they are.
     """
 
-    def __init__(self, plan: TablePlan, misfits: Collector) -> None:
+    def __init__(self, plan: TablePlan, misfits: Collector, varied: Varied) -> None:
         self.rows = 0
         self.over = False
         self._plan = plan
         self._misfits = misfits
+        self._varied = varied
+        keys = key_columns(plan.table)
+        self._keys = {column.name for column in plan.columns if column.name in keys}
         self._source: Rows | None = None
         self._takes_any_text = False
 
@@ -93,6 +96,9 @@ class Examination:
             forbidden = len(known) < len(values) and not column.nullable
             if forbidden or not column.codec.all_fit(known):
                 self._name(rows, column, values)
+            if column.name in self._keys and not column.codec.are_plain(known):
+                self._varied.add((self._plan.table, column.name))
+                self._keys.remove(column.name)
 
     def _name(self, rows: list[Row], column: CopiedColumn, values: Sequence[Any]) -> None:
         for row, value in zip(rows, values, strict=True):

@@ -2,19 +2,26 @@
 
 SQLite's own enforcement is not enough to go by: foreign keys may have been off, a constraint of the
 models may not be in the file, and NOCASE compares otherwise than PostgreSQL.
+
+Values are compared as SQLite has them, by its own indexes. Where a column has some that may be the
+same on PostgreSQL though they differ here, such as UUIDs with hyphens and without, all of it is
+compared as it would be sent: by a function in Python, and without an index.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
 
 from sqlalchemy import Column, ForeignKeyConstraint, Table, UniqueConstraint
-from sqlalchemy.exc import NoReferenceError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from .columns.base import Kind, Problem
+from .columns.base import NULL, Codec, Kind, Problem
 from .columns.choosing import SQLITE
+from .columns.numbers import Numeric
 from .misfits import Collector
 from .source import quoted
 from .tables import Plan, TablePlan
@@ -40,22 +47,89 @@ class RowsQuery:
             misfits.add(self.plan.name, column, named, found, self.problem)
 
 
-def queries(connection: sqlite3.Connection, plan: Plan) -> Iterator[RowsQuery]:
+Varied = set[tuple[Table, str]]
+"""Columns with values that may be the same on PostgreSQL though they differ here."""
+
+
+def key_columns(table: Table) -> set[str]:
+    """Return the names of the columns that are unique on PostgreSQL, or refer to such."""
+    unique = {column.name for columns, _ in _unique(table) for column in columns}
+    keys = table.foreign_key_constraints
+    return unique | {element.parent.name for key in keys for element in key.elements}
+
+
+def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Iterator[RowsQuery]:
     """Return the queries for all that the models' constraints forbid, and the file's do not."""
+    sent = _Sent(connection, plan)
     names = {table.table for table in plan.tables}
     for table in plan.tables:
         enforced = list(_enforced(connection, table.table))
         for columns, where in _unique(table.table):
             wanted = {column.name.lower() for column in columns}
-            if not any(known <= wanted for known in enforced):
-                yield _duplicates(table, columns, where)
+            if any((table.table, column.name) in varied for column in columns):
+                yield _duplicates(table, columns, where, sent.expression)
+            elif not any(known <= wanted for known in enforced):
+                yield _duplicates(table, columns, where, _stored)
         for key in table.table.foreign_key_constraints:
-            try:
-                parent = key.referred_table
-            except NoReferenceError:  # not among the models: create_all() says so
+            parent = key.referred_table
+            if parent not in names:
                 continue
-            if parent in names:
+            ends = [(table.table, element.parent.name) for element in key.elements]
+            ends += [(parent, element.column.name) for element in key.elements]
+            if varied.isdisjoint(ends):
                 yield _orphans(table, key, parent)
+            else:
+                yield _orphans_as_sent(table, key, parent, sent)
+
+
+Expression = Callable[[Table, str], str]
+
+
+def _stored(_table: Table, name: str) -> str:
+    return f"{quoted(name)} COLLATE BINARY"
+
+
+@final
+class _Sent:
+    """Functions of SQLite's for values as they would be sent; those that do not fit stay."""
+
+    def __init__(self, connection: sqlite3.Connection, plan: Plan) -> None:
+        self._connection = connection
+        self._codecs = {
+            (table.table, column.name): column.codec
+            for table in plan.tables
+            for column in table.columns
+        }
+        self._names: dict[tuple[Table, str], str] = {}
+
+    def expression(self, table: Table, name: str) -> str:
+        """Return the SQL for the values of a column, and have its function there."""
+        column = table, name
+        if column not in self._codecs:  # computed by the server, say
+            return _stored(table, name)
+        if column not in self._names:
+            self._names[column] = f"sent_{len(self._names)}"
+            function = partial(_as_sent, self._codecs[column])
+            self._connection.create_function(self._names[column], 2, function)
+        value = quoted(name)
+        # A text as its bytes: they may be no UTF-8, for which no function is called.
+        data = f"CASE typeof({value}) WHEN 'text' THEN CAST({value} AS BLOB) ELSE {value} END"
+        return f"{self._names[column]}(typeof({value}), {data})"
+
+
+def _as_sent(codec: Codec, kind: str, stored: Any) -> Any:
+    if stored is None:
+        return None
+    value = stored.decode("utf-8", "surrogateescape") if kind == "text" else stored
+    try:
+        (form,) = codec.forms([value])
+    except Exception:  # it does not fit, which is said of it; a type may raise anything
+        return stored
+    if form == NULL:
+        return None
+    if isinstance(codec, Numeric) and "." in form:  # as that of an integer, which it may refer to
+        form = form.rstrip("0").rstrip(".")
+    return form.encode("utf-8", "surrogateescape")
 
 
 def _enforced(connection: sqlite3.Connection, table: Table) -> Iterator[set[str]]:
@@ -98,10 +172,12 @@ def _unique(table: Table) -> Iterator[tuple[list[Column[object]], str]]:
         yield columns, f" AND ({text})"
 
 
-def _duplicates(plan: TablePlan, columns: list[Column[object]], where: str) -> RowsQuery:
+def _duplicates(
+    plan: TablePlan, columns: list[Column[object]], where: str, expression: Expression
+) -> RowsQuery:
     table, names = quoted(plan.table.name), [column.name for column in columns]
-    # The rows after the first of each group. Equal as PostgreSQL compares: byte by byte.
-    values = ", ".join(f"{quoted(name)} COLLATE BINARY" for name in names)
+    # All rows of each group. Equal as PostgreSQL compares: byte by byte.
+    values = ", ".join(expression(plan.table, name) for name in names)
     known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in names)
     twice = (
         f"SELECT {values} FROM {table} WHERE {known}{where} "  # noqa: S608 - all are quoted
@@ -110,7 +186,7 @@ def _duplicates(plan: TablePlan, columns: list[Column[object]], where: str) -> R
     left = f"({values})"
     sql = (
         f"SELECT {_key(plan)}, {', '.join(map(quoted, names))} FROM {table} "  # noqa: S608
-        f"WHERE {left} IN ({twice}){where} ORDER BY {values}"
+        f"WHERE {left} IN ({twice}){where} ORDER BY {values}, {_key(plan)}"
     )
     problem = Problem(Kind.DUPLICATE, f"{', '.join(names)} will be unique, and this is there twice")
     return RowsQuery(plan, names, problem, sql)
@@ -129,8 +205,28 @@ def _orphans(plan: TablePlan, key: ForeignKeyConstraint, parent: Table) -> RowsQ
         f"FROM {quoted(plan.table.name)} AS child LEFT JOIN {quoted(parent.name)} AS parent "
         f"ON {on} WHERE {known} AND parent.{quoted(others[0])} IS NULL"
     )
-    problem = Problem(Kind.ORPHAN, f"{parent.name} has no row with this {', '.join(others)}")
-    return RowsQuery(plan, names, problem, sql)
+    return RowsQuery(plan, names, _no_parent(parent, others), sql)
+
+
+def _orphans_as_sent(
+    plan: TablePlan, key: ForeignKeyConstraint, parent: Table, sent: _Sent
+) -> RowsQuery:
+    names = [element.parent.name for element in key.elements]
+    others = [element.column.name for element in key.elements]
+    child_values = [sent.expression(plan.table, name) for name in names]
+    parent_values = [sent.expression(parent, name) for name in others]
+    known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in names)
+    there = " AND ".join(f"{value} IS NOT NULL" for value in parent_values)
+    sql = (
+        f"SELECT {_key(plan)}, {', '.join(map(quoted, names))} FROM {quoted(plan.table.name)} "  # noqa: S608
+        f"WHERE {known} AND ({', '.join(child_values)}) NOT IN "
+        f"(SELECT {', '.join(parent_values)} FROM {quoted(parent.name)} WHERE {there})"
+    )
+    return RowsQuery(plan, names, _no_parent(parent, others), sql)
+
+
+def _no_parent(parent: Table, names: Sequence[str]) -> Problem:
+    return Problem(Kind.ORPHAN, f"{parent.name} has no row with this {', '.join(names)}")
 
 
 def _key(plan: TablePlan, prefix: str = "") -> str:

@@ -14,25 +14,46 @@ EXAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A value that does not fit: the ``key`` of its row, what was ``found``, and ``why``."""
+    """A value that does not fit: the ``key`` of its row, what was ``found``, and ``why``.
+
+    One of the schema has no key.
+    """
 
     key: Mapping[str, Any]
     found: str
     why: str
 
     def __str__(self) -> str:
-        return f"{key_text(self.key)}: {self.found}: {self.why}"
+        return ": ".join(filter(None, (key_text(self.key), self.found, self.why)))
 
 
 @dataclass(frozen=True, slots=True)
 class Misfits:
-    """Misfits of one kind in one column, or in the columns of one constraint."""
+    """Misfits of one kind in one column, or in the columns of one constraint.
+
+    With the kind ``schema``, ``column`` may be the name of an index or a foreign key, or empty.
+    """
 
     table: str
     column: str
     kind: str
     total: int
     first: Sequence[Misfit]
+
+    @property
+    def place(self) -> str:
+        """The table and the column, for messages."""
+        return f"{self.table}.{self.column}" if self.column else self.table
+
+
+def headline(misfits: Sequence[Misfits]) -> str:
+    """Return how many values do not fit, and how much of the models."""
+    schema = sum(group.total for group in misfits if group.kind == Kind.SCHEMA.value)
+    values = sum(group.total for group in misfits) - schema
+    parts = [f"values that do not fit: {values:,}"] if values or not schema else []
+    if schema:
+        parts.append(f"of the models PostgreSQL does not take: {schema:,}")
+    return ", ".join(parts)
 
 
 @dataclass(slots=True)
@@ -57,9 +78,15 @@ class Collector:
         if len(group.first) < EXAMPLES:
             group.first.append(Misfit(key, shown(value), problem.why))
 
+    def add_schema(self, table: str, name: str, found: str, why: str) -> None:
+        """Add what the server refuses of the models: ``name`` of a column, an index or a key."""
+        group = self._groups.setdefault((table, name, Kind.SCHEMA), _Group())
+        group.total += 1
+        group.first.append(Misfit({}, found, why))
+
     def forget(self, table: str) -> None:
         """Forget what was found in a table, which is examined anew."""
-        for name in [name for name in self._groups if name[0] == table]:
+        for name in [name for name in self._groups if name[0] == table and name[2] != Kind.SCHEMA]:
             del self._groups[name]
 
     def result(self) -> tuple[Misfits, ...]:

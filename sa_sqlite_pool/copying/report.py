@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import CopyError
-from .misfits import Misfits
+from .columns.base import Kind
+from .misfits import Misfits, headline
 
 
 class Phase(str, enum.Enum):
@@ -58,26 +59,21 @@ class CopyReport:
 class MisfitsError(CopyError):
     """Values of the file do not fit into the tables of the models. Nothing was copied.
 
-    ``report.misfits`` has them by table, column and kind.
+    Or PostgreSQL does not take the models, or has other tables already. ``report.misfits`` has all
+    of it by table, column and kind.
     """
 
     def __init__(self, report: CopyReport) -> None:
         self.report = report
-        total = sum(group.total for group in report.misfits)
         lines = [
-            f"  {group.table}.{group.column}: {group.kind}, {group.total:,}; the first: "
-            f"{group.first[0]}"
+            f"  {group.place}: {group.kind}, {group.total:,}; the first: {group.first[0]}"
             for group in report.misfits
         ]
-        super().__init__(
-            "\n".join(
-                [
-                    f"values that do not fit: {total:,}; nothing was copied. Correct them in the "
-                    "file, or widen the columns in the models:",
-                    *lines,
-                ]
-            )
-        )
+        advice = "Correct them in the file, or widen the columns in the models:"
+        if any(group.kind == Kind.SCHEMA.value for group in report.misfits):
+            advice = "Correct the models, or the file:"
+        text = f"{headline(report.misfits)}; nothing was copied. {advice}"
+        super().__init__("\n".join([text, *lines]))
 
     def __reduce__(self) -> tuple[type[MisfitsError], tuple[CopyReport]]:
         return type(self), (self.report,)

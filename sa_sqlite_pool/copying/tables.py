@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Column, Dialect, MetaData, Table
+from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from ..errors import CopyError
@@ -76,6 +77,20 @@ class Plan:
         return sum(table.rows for table in self.tables)
 
 
+def with_existing(plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str]) -> Plan:
+    """Return the plan with what is known of tables on the server: columns that take no NULL."""
+
+    def strict(table: TablePlan, column: CopiedColumn) -> CopiedColumn:
+        there = (table.table, column.name) in not_null
+        return replace(column, nullable=column.nullable and not there)
+
+    tables = [
+        replace(table, columns=[strict(table, column) for column in table.columns])
+        for table in plan.tables
+    ]
+    return replace(plan, tables=tables, warnings=[*plan.warnings, *warnings])
+
+
 def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Dialect) -> Plan:
     """Compare the file with the models. Raise :class:`CopyError` if something is missing there."""
     found = _names(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -99,6 +114,7 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
         if left:
             names = ", ".join(f"{table.name}.{name}" for name in left)
             warnings.append(f"columns that the models do not name are not copied: {names}")
+        warnings.extend(_padded(connection, table, columns))
         query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 - quoted
         (rows,) = connection.execute(query).fetchone()
         tables.append(TablePlan(table, columns, rows, high.get(table.name.lower())))
@@ -113,7 +129,10 @@ def wanted_tables(metadata: MetaData) -> list[Table]:
     """Return the tables that are copied, parents first; Alembic's own is stamped instead."""
     # In circles there is no order, which nothing here needs; sorted_tables would warn.
     by_name = sorted(metadata.tables.values(), key=lambda table: table.key)
-    ordered = sort_tables_and_constraints(by_name)  # type: ignore[no-untyped-call]
+    try:
+        ordered = sort_tables_and_constraints(by_name)  # type: ignore[no-untyped-call]
+    except NoReferenceError as error:
+        raise CopyError(f"{error}: import the models that have it") from error
     tables = [table for table, _ in ordered if table is not None and table.name != ALEMBIC]
     if not tables:
         raise CopyError("the metadata has no tables: import the models before it is used")
@@ -145,6 +164,23 @@ def _columns(
     named = {column.name.lower() for column in table.columns}
     left = [name for low, name in found.items() if low not in named]
     return [_copied(column, dialect) for column in wanted], left
+
+
+def _padded(
+    connection: sqlite3.Connection, table: Table, columns: Sequence[CopiedColumn]
+) -> Iterator[str]:
+    """Yield a warning for each column that gives other texts back on PostgreSQL than here."""
+    for column in columns:
+        length = column.codec.padded_to
+        if length is None:
+            continue
+        name = quoted(column.name)
+        query = f"SELECT 1 FROM {quoted(table.name)} WHERE length({name}) < {length} LIMIT 1"  # noqa: S608
+        if connection.execute(query).fetchone() is not None:
+            yield (
+                f"{table.name}.{column.name} is CHAR({length}) and has shorter texts, which "
+                f"PostgreSQL fills with spaces: make it String({length}) in the models"
+            )
 
 
 def _copied(column: Column[Any], dialect: Dialect) -> CopiedColumn:

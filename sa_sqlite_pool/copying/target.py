@@ -15,6 +15,7 @@ from sqlalchemy import Connection, MetaData, Table, bindparam, text
 from sqlalchemy import Sequence as DBSequence
 
 from ..errors import CopyError
+from .server.refusals import refused
 from .tables import ALEMBIC, Plan, TablePlan
 
 # The time zone and the styles of what is read back; limits that are not meant for a copy.
@@ -41,6 +42,12 @@ _ALEMBIC_TABLE = (
     f"CREATE TABLE IF NOT EXISTS {ALEMBIC} (version_num VARCHAR(32) NOT NULL, "
     f"CONSTRAINT {ALEMBIC}_pkc PRIMARY KEY (version_num))"
 )
+
+
+def settle(connection: Connection) -> None:
+    """Set the parameters of the server for this transaction."""
+    for name, value in _SETTINGS.items():
+        connection.execute(_as_it_is(f"SET LOCAL {name} = '{value}'"))
 
 
 def refuse_rows(connection: Connection, tables: Iterable[Table]) -> None:
@@ -82,8 +89,9 @@ class Target:
         self._plan = plan
         self._metadata = metadata
         self._names = {table.name: _name(connection, table.table) for table in plan.tables}
-        self._indexes: list[str] = []
-        self._foreign_keys: list[str] = []
+        # What each statement does, and the statement.
+        self._indexes: list[tuple[str, str]] = []
+        self._foreign_keys: list[tuple[str, str]] = []
 
     # -- before the rows ------------------------------------------------------------------------
 
@@ -93,8 +101,6 @@ class Target:
         Tables that are there, from Alembic say, have to be empty, and are used as they are; only
         their foreign keys are dropped until the rows are there.
         """
-        for name, value in _SETTINGS.items():
-            self._execute(f"SET LOCAL {name} = '{value}'")
         there = [table for table in self._plan.tables if self._exists(table)]
         if there:
             names = ", ".join(self._names[table.name] for table in there)
@@ -102,7 +108,8 @@ class Target:
         refuse_rows(self._connection, [table.table for table in there])
         self._check_revisions()
         tables = [table.table for table in self._plan.tables]
-        self._metadata.create_all(self._connection, tables=tables)
+        with refused("creating the tables"):
+            self._metadata.create_all(self._connection, tables=tables)
         for table in self._plan.tables:
             self._set_aside_foreign_keys(table)
         for table in self._plan.tables:
@@ -128,14 +135,13 @@ class Target:
         name = self._names[table.name]
         for key, definition in self._rows(_FOREIGN_KEYS, table):
             self._execute(f"ALTER TABLE {name} DROP CONSTRAINT {quote(key)}")
-            self._foreign_keys.append(
-                f"ALTER TABLE {name} ADD CONSTRAINT {quote(key)} {definition}"
-            )
+            add = f"ALTER TABLE {name} ADD CONSTRAINT {quote(key)} {definition}"
+            self._foreign_keys.append((f"adding the foreign key {key} of {table.name}", add))
 
     def _set_aside_indexes(self, table: TablePlan) -> None:
         for index, definition in self._rows(_INDEXES, table):
             self._execute(f"DROP INDEX {index}")
-            self._indexes.append(definition)
+            self._indexes.append((f"creating the index {index} of {table.name}", definition))
 
     def query(self, table: TablePlan) -> str:
         """Return the query that reads the rows back."""
@@ -148,19 +154,27 @@ class Target:
     def finish(self) -> Sequence[Callable[[Connection], None]]:
         """Return the steps that make the tables complete, to be called in turn."""
         steps: list[Callable[[Connection], None]] = [
-            *map(self._step, [*self._indexes, *self._foreign_keys]),
+            *(self._step(what, sql) for what, sql in [*self._indexes, *self._foreign_keys]),
             *(self._restart(table) for table in self._plan.tables),
-            *map(self._step, (f"ANALYZE {name}" for name in self._names.values())),
+            *(self._step(f"ANALYZE of {name}", f"ANALYZE {name}") for name in self._names.values()),
         ]
         if self._plan.revisions:
             steps.append(self._stamp)
         return steps
 
-    def _step(self, sql: str) -> Callable[[Connection], None]:
-        return lambda _: self._execute(sql)
+    def _step(self, what: str, sql: str) -> Callable[[Connection], None]:
+        def step(_: Connection) -> None:
+            with refused(what):
+                self._execute(sql)
+
+        return step
 
     def _restart(self, table: TablePlan) -> Callable[[Connection], None]:
-        return lambda _: self._restart_sequences(table)
+        def step(_: Connection) -> None:
+            with refused(f"setting the sequences of {table.name}"):
+                self._restart_sequences(table)
+
+        return step
 
     def _restart_sequences(self, table: TablePlan) -> None:
         """Set the sequences of a table past its largest values, and what SQLite has given."""

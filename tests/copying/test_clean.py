@@ -7,7 +7,7 @@ from datetime import datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Time
+from sqlalchemy import CHAR, Column, DateTime, Integer, MetaData, Table, Time
 
 from tests.copying.everything import TEXTS, everything, metadata, rows
 from tests.copying.files import copied, make_file, rows_in, rows_of
@@ -56,3 +56,24 @@ async def test_moments_with_zones(app: App, tmp_path: Path) -> None:
     assert clock == time(12, 30, tzinfo=timezone.utc)
     assert other_at == datetime(2024, 7, 1, 10, tzinfo=timezone.utc)
     assert other_clock == time(12, 30, 0, 500_000, timezone(-timedelta(hours=1, minutes=30)))
+
+
+async def test_texts_that_are_filled_with_spaces(app: App, tmp_path: Path) -> None:
+    """They are other texts there, which is said; those of the full length are not."""
+    models = MetaData()
+    padded = Table(
+        "padded",
+        models,
+        Column("id", Integer, primary_key=True),
+        Column("short", CHAR(5)),
+        Column("full", CHAR(2)),
+        Column("no", CHAR(3)),
+    )
+    rows = [{"id": 1, "short": "ab", "full": "ab", "no": None}]
+    path = make_file(tmp_path / "app.db", models, {padded: rows})
+    report = await copied(path, app, models)
+    assert report.warnings == [
+        "padded.short is CHAR(5) and has shorter texts, which PostgreSQL fills with spaces: "
+        "make it String(5) in the models"
+    ]
+    assert await rows_of(app, padded) == [(1, "ab   ", "ab", None)]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from sa_sqlite_pool.copying.server.urls import parse_target
 from tests.commanding import ROOT, answer, run
 from tests.copying.dirty import make_dirty
 from tests.copying.files import tables_on
@@ -81,6 +85,11 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
         ("postgresql://host/name", "missing.models:Base", "No module named 'missing'"),
         ("postgresql://host/name", "tests.copying.dirty:Base", "has no attribute 'Base'"),
         ("postgresql://host/name", "tests.copying.dirty:FAULTS", "is a tuple, and no MetaData"),
+        ("postgresql://host/name", ":Base", "':Base' is not MODULE:OBJECT"),
+        ("postgresql://host/name", "..models:Base", "'..models:Base' is not MODULE:OBJECT"),
+        ("postgresql+asyncpg://host/name?foo=bar", MODELS, "asyncpg has no option foo: leave it"),
+        ("postgresql://host:99999/name", MODELS, "has no port from 1 to 65535"),
+        ("postgresql://host:abc/name", MODELS, "'postgresql://host:abc/name' is no URL"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, url: str, models: str, reason: str) -> None:
@@ -88,6 +97,71 @@ def test_wrong_arguments(tmp_path: Path, url: str, models: str, reason: str) -> 
     done = run(tmp_path, "copy-to", "app.db", url, "--metadata", models)
     assert (done.returncode, done.stdout) == (4, "")
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize("url", ["u:se@cret@host/name", "postgresql://u:se@cret@host/name"])
+def test_a_password_is_not_shown(tmp_path: Path, url: str) -> None:
+    """Not even where it cannot be told from the rest."""
+    done = run(tmp_path, "copy-to", "app.db", url, "--metadata", MODELS)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "***@host/name' " in done.stderr
+    assert "in a password, write %40 for @" in done.stderr
+    assert "cret" not in done.stderr
+    assert "se@" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import os; os.environ['DATABASE_URL_OF_NOBODY']", "KeyError: 'DATABASE_URL_OF_NOBODY'"),
+        ("def (", "SyntaxError: invalid syntax (models.py, line 1)"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit('no settings')", "SystemExit: no settings"),
+    ],
+)
+def test_models_that_raise(tmp_path: Path, program: str, reason: str) -> None:
+    """One line says what."""
+    (tmp_path / "models.py").write_text(program)
+    done = run(tmp_path, "copy-to", "app.db", "postgresql://host/name", "--metadata", "models:Base")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
+    assert f"'models:Base' cannot be imported: it raised {reason}. See: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("postgres://u:p@host/name", "postgresql+asyncpg://u:p@host/name"),
+        (
+            "postgres+psycopg://host/name?sslmode=require",
+            "postgresql+psycopg://host/name?sslmode=require",
+        ),
+        ("postgresql://host/name?sslmode=require", "postgresql+asyncpg://host/name?ssl=require"),
+        ("postgresql+asyncpg://host/name?timeout=5", "postgresql+asyncpg://host/name?timeout=5"),
+        ("postgresql+asyncpg:///name?host=/run", "postgresql+asyncpg:///name?host=/run"),
+    ],
+)
+def test_urls_as_they_are_handed_out(given: str, taken: str) -> None:
+    """They mean what their provider means."""
+    pytest.importorskip("asyncpg")
+    found = parse_target(given)
+    assert found == make_url(taken)
+
+
+def test_models_that_the_server_refuses(app: App, tmp_path: Path) -> None:
+    """They are listed as values are, with the same exit code."""
+    (tmp_path / "models.py").write_text(
+        "from sqlalchemy import *\nmetadata = MetaData()\nTable('t', metadata, Column('id', "
+        "Integer, primary_key=True), Column('s', Boolean, server_default=text('1')))\n"
+    )
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, s)")
+    url = str(app.url())
+    done = run(tmp_path, "copy-to", "app.db", url, "--metadata", "models:metadata", "--dry-run")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(
+        "app.db: of the models PostgreSQL does not take: 1; nothing was copied\n\n"
+        't: schema, 1\n  CREATE TABLE t: column "s" is of type boolean'
+    )
 
 
 def test_a_server_that_is_not_there(app: App, tmp_path: Path) -> None:

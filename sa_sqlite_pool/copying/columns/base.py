@@ -41,6 +41,7 @@ class Kind(enum.Enum):
     NOT_NULL = "null"
     ORPHAN = "orphan"
     DUPLICATE = "duplicate"
+    SCHEMA = "schema"
 
 
 class Problem(NamedTuple):
@@ -60,6 +61,16 @@ class Codec(ABC):
     """
 
     has_forms = False
+
+    varies = False
+    """Whether values that differ on SQLite may be the same on PostgreSQL."""
+
+    padded_to: int | None = None
+    """The length that PostgreSQL fills shorter texts up to, with spaces; None for none."""
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        """Return whether values without NULLs differ there where they differ here."""
+        return not self.varies
 
     @abstractmethod
     def problem(self, value: Any) -> Problem | None:

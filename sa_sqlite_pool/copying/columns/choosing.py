@@ -128,6 +128,8 @@ class Converted(Codec):
         self._there = there
         self._dialect = dialect
         self.has_forms = codec.has_forms
+        self.varies = not isinstance(codec, Other)
+        self.padded_to = codec.padded_to
         self.read_form = codec.read_form
 
     def _value(self, stored: Any) -> Any:

@@ -29,7 +29,7 @@ class Json(Codec):
     """
 
     def __init__(self, *, binary: bool) -> None:
-        self.has_forms = binary
+        self.has_forms = self.varies = binary
         self.read_form = _jsonb_form if binary else None
 
     def problem(self, value: Any) -> Problem | None:

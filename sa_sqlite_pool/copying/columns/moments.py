@@ -51,6 +51,17 @@ class Moment(Codec):
             return True
         return {moment.tzinfo for moment in moments} <= {None}
 
+    varies = True
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        if not values:
+            return True
+        if set(map(type, values)) != {str}:
+            return False
+        if self._kind is date:
+            return set(map(len, values)) == {10} and {v[4] + v[7] for v in values} == {"--"}
+        return self._is_standard and _are_standard(values)
+
     def texts(self, values: Sequence[Any]) -> Iterable[str]:
         if self._zoned or not self._is_standard or not _are_standard(values):
             return super().texts(values)

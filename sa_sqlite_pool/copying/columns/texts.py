@@ -33,7 +33,8 @@ class Text(Codec):
 
     def __init__(self, length: int | None = None, *, padded: bool = False) -> None:
         self._length = length
-        self.has_forms = padded
+        self.has_forms = self.varies = padded
+        self.padded_to = length if padded else None
 
     def problem(self, value: Any) -> Problem | None:
         if not isinstance(value, str):
@@ -104,6 +105,11 @@ class Uuid(Codec):
 
     def all_fit(self, values: Sequence[Any]) -> bool:
         return _are_digits(values) or super().all_fit(values)
+
+    varies = True
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        return not values or _are_digits(values)
 
     def text(self, value: Any) -> str:
         return str(value if isinstance(value, uuid.UUID) else uuid.UUID(value))

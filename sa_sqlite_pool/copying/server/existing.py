@@ -1,0 +1,150 @@
+"""Tables that are on the server already, beside those that the models would create.
+
+Types are compared by the server's own names: those that a temporary table has with the types of the
+models. Nothing is left of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Table, exc, text
+
+from ..misfits import Collector
+from .refusals import refusal, said
+
+_TEMPORARY = "sa_sqlite_pool_types"
+
+# Of a domain, the type that it is made of.
+_COLUMNS = text(
+    """
+SELECT attname, CASE typtype WHEN 'd' THEN format_type(typbasetype, typtypmod)
+        ELSE format_type(atttypid, atttypmod) END,
+    attnotnull, atthasdef OR attidentity <> '' OR typdefault IS NOT NULL, attgenerated <> ''
+FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+)
+_MAY_COMPARE = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+
+
+class _Column(NamedTuple):
+    """A column on the server, its type by the server's name."""
+
+    name: str
+    type: str
+    not_null: bool
+    has_default: bool
+    is_generated: bool
+
+
+class Existing(NamedTuple):
+    """What is to be known of the tables that are there: columns that take no NULL, and warnings."""
+
+    not_null: set[tuple[Table, str]]
+    warnings: list[str]
+
+
+def compare(connection: Connection, tables: Iterable[Table], misfits: Collector) -> Existing:
+    """Add the differences of the tables that are there to ``misfits``."""
+    name = connection.dialect.identifier_preparer.format_table
+    there = [(table, found) for table in tables if (found := _columns(connection, name(table)))]
+    not_null = {(table, one.name) for table, found in there for one in found if one.not_null}
+    if not there:
+        return Existing(not_null, [])
+    may_compare = bool(connection.scalar(_MAY_COMPARE))
+    for table, found in there:
+        wanted = _types(connection, table, misfits) if may_compare else {}
+        _compare(table, found, wanted, misfits)
+    if may_compare:
+        return Existing(not_null, [])
+    warning = (
+        "the types of the columns that are on the server were not compared: for that the role "
+        "needs the right to create temporary tables (GRANT TEMPORARY ON DATABASE)"
+    )
+    return Existing(not_null, [warning])
+
+
+def _columns(connection: Connection, name: str) -> list[_Column]:
+    return [_Column(*row) for row in connection.execute(_COLUMNS, {"table": name})]
+
+
+def _types(connection: Connection, table: Table, misfits: Collector) -> dict[str, str]:
+    """Return the server's names for the types of the models' columns, by the columns' names."""
+    quote = connection.dialect.identifier_preparer.quote
+    point = connection.begin_nested()
+    try:
+        columns = ", ".join(
+            f"{quote(column.name)} {column.type.compile(dialect=connection.dialect)}"
+            for column in table.columns
+        )
+        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {_TEMPORARY} ({columns})")
+        found = _columns(connection, f"pg_temp.{_TEMPORARY}")
+    except exc.SQLAlchemyError as error:
+        if isinstance(error, exc.DBAPIError) and refusal(error) is None:
+            raise
+        misfits.add_schema(table.fullname, "", "the types of its columns", said(error))
+        return {}
+    finally:
+        point.rollback()
+    return {column.name: column.type for column in found}
+
+
+def _compare(
+    table: Table, found: Sequence[_Column], wanted: dict[str, str], misfits: Collector
+) -> None:
+    def differs(column: str, what: str, why: str) -> None:
+        misfits.add_schema(table.fullname, column, what, why)
+
+    there = {column.name: column for column in found}
+    for column in table.columns:
+        name = column.name
+        if (other := there.pop(name, None)) is None:
+            differs(name, "no such column on the server", "add it there, or drop the table")
+            continue
+        if other.is_generated != (column.computed is not None):
+            kind = "computed" if other.is_generated else "not computed"
+            differs(name, f"{kind} on the server", "and the models say otherwise")
+        type_ = wanted.get(name)
+        if type_ is not None and not _suits(other.type, type_):
+            differs(name, f"{other.type} on the server", f"the models make it {type_}")
+    for other in there.values():
+        if other.not_null and not other.has_default:
+            differs(
+                other.name,
+                "NOT NULL without a default on the server",
+                "the models do not have it: drop it there, or give it a default",
+            )
+
+
+def _suits(found: str, wanted: str) -> bool:
+    """Return whether a type on the server takes, and gives back, all values of the models'."""
+    kind, sizes = _parts(found)
+    other, least = _parts(wanted)
+    if kind in _TEXTS and other in _TEXTS:
+        return not sizes or (bool(least) and sizes >= least)
+    for widening in _WIDENING:
+        if kind in widening and other in widening:
+            return widening.index(kind) >= widening.index(other)
+    if kind == other == "numeric":
+        return not sizes or (sizes[1:] == least[1:] and sizes >= least)
+    return (kind, sizes) == (other, least)
+
+
+def _parts(type_: str) -> tuple[str, list[int]]:
+    """Return the name of a type, and the numbers in its parentheses."""
+    sizes = re.search(r"\(([\d,]+)\)", type_)
+    if sizes is None:
+        return type_, []
+    numbers = [int(number) for number in sizes[1].split(",")]
+    name = type_.replace(sizes[0], "")
+    if name.startswith("time") and numbers == [_MICROSECONDS]:
+        numbers = []  # "the default precision", and the largest
+    return name, numbers
+
+
+_MICROSECONDS = 6
+_TEXTS = frozenset({"character varying", "text", "citext"})
+_WIDENING = (("smallint", "integer", "bigint"), ("real", "double precision"))

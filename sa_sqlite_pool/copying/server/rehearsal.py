@@ -1,0 +1,133 @@
+"""Everything that the models create, created on the server without rows, to be rolled back.
+
+PostgreSQL alone knows which DDL it takes. Each table, index and foreign key is tried in a savepoint
+of its own, so that one run names all that it refuses.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+
+from sqlalchemy import Connection, Index, MetaData, Table, exc, text
+from sqlalchemy.schema import ForeignKeyConstraint
+from sqlalchemy.sql.ddl import SchemaGenerator
+
+from ...errors import CopyError
+from ..misfits import Collector
+from .refusals import INSUFFICIENT_PRIVILEGE, place_in, refusal, state_of
+
+# What SQLAlchemy itself asks for; True in 2.0, and an enum since.
+_CHECK_FIRST = inspect.signature(MetaData.create_all).parameters["checkfirst"].default
+
+# "Syntax error or access rule violation", features, schemas, and values of DEFAULT and CHECK.
+_OF_THE_MODELS = ("42", "0A", "3F", "22", "23", "54")
+
+COPY_KEY = int.from_bytes(b"sa_copy_", "big")
+"""The key of the advisory lock of a copy, in the database that it goes to."""
+
+_SERVER = text("SELECT pg_is_in_recovery(), current_setting('server_encoding'), current_database()")
+
+
+def refuse_server(connection: Connection) -> None:
+    """Raise :class:`CopyError` for a replica, and for a database that has not all characters."""
+    replica, encoding, database = connection.execute(_SERVER).one()
+    where = repr(connection.engine.url)
+    if replica:
+        raise CopyError(f"{where} is a replica, which takes no writes: give the primary's URL")
+    if encoding != "UTF8":
+        raise CopyError(
+            f"the database {database} has the encoding {encoding}, which has not all characters "
+            f"of SQLite's texts: create one with UTF8 (createdb --encoding=UTF8 "
+            "--template=template0)"
+        )
+
+
+def refuse_other_copies(connection: Connection) -> None:
+    """Raise :class:`CopyError` while another copy goes into the database, until the end of it.
+
+    Two that create the same tables would wait for each other, and one would fail at the other's.
+    """
+    taken = connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({COPY_KEY})"))
+    if not taken:
+        raise CopyError(
+            f"another copy goes into {connection.engine.url!r} now: wait for its end, or copy into "
+            "another database"
+        )
+
+
+def rehearse(
+    connection: Connection, metadata: MetaData, tables: Sequence[Table], misfits: Collector
+) -> None:
+    """Create what is missing of the tables, and add what the server refuses to ``misfits``."""
+    _Rehearsal(connection, tables, misfits).traverse_single(metadata)
+
+
+@final
+class _Rehearsal(SchemaGenerator):
+    """``create_all()``, with a savepoint around each statement that may fail."""
+
+    def __init__(self, connection: Connection, tables: Sequence[Table], misfits: Collector) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            connection.dialect, connection, checkfirst=_CHECK_FIRST, tables=tables
+        )
+        self._misfits = misfits
+        self._failed: set[Table] = set()
+
+    def visit_table(
+        self,
+        table: Table,
+        create_ok: bool = False,
+        include_foreign_key_constraints: Any = None,
+        _is_metadata_operation: bool = False,
+    ) -> None:
+        keys = include_foreign_key_constraints
+        if self._failed and keys is not None:  # what is wrong is said of the parent alone
+            keys = [key for key in keys if self._parent_is_there(key)]
+        with self._tried(table):
+            super().visit_table(  # type: ignore[no-untyped-call]
+                table,
+                create_ok=create_ok,
+                include_foreign_key_constraints=keys,
+                _is_metadata_operation=_is_metadata_operation,
+            )
+
+    def visit_index(self, index: Index, create_ok: bool = False) -> None:
+        assert index.table is not None
+        with self._tried(index.table, str(index.name)):
+            super().visit_index(index, create_ok=create_ok)  # type: ignore[no-untyped-call]
+
+    def visit_foreign_key_constraint(self, constraint: ForeignKeyConstraint) -> None:
+        table = constraint.table
+        if table in self._failed or not self._parent_is_there(constraint):
+            return
+        name = str(constraint.name or ", ".join(constraint.column_keys))
+        with self._tried(table, name):
+            super().visit_foreign_key_constraint(constraint)  # type: ignore[no-untyped-call]
+
+    def _parent_is_there(self, key: ForeignKeyConstraint) -> bool:
+        return key.referred_table not in self._failed
+
+    @contextmanager
+    def _tried(self, table: Table, name: str = "") -> Iterator[None]:
+        try:
+            with self.connection.begin_nested():
+                yield
+        except exc.SQLAlchemyError as error:
+            if not _is_of_the_models(error):
+                raise
+            self.memo.clear()  # of the types that were created, and are gone again
+            if not name:
+                self._failed.add(table)
+            where = place_in(error) or f"CREATE TABLE {table.fullname}"
+            reason = refusal(error) or " ".join(str(error).split())
+            self._misfits.add_schema(table.fullname, name, where, reason)
+
+
+def _is_of_the_models(error: exc.SQLAlchemyError) -> bool:
+    if not isinstance(error, exc.DBAPIError):
+        return isinstance(error, exc.CompileError)
+    state = state_of(error) or ""
+    return state.startswith(_OF_THE_MODELS) and state != INSUFFICIENT_PRIVILEGE

@@ -1,0 +1,144 @@
+"""Servers that cannot be copied to, and wrong arguments: each error says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Column, Integer, MetaData, Table, event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sa_sqlite_pool import (
+    CommitUnknownError,
+    ConfigurationError,
+    CopyError,
+    SQLiteDatabase,
+    copy_to,
+)
+from sa_sqlite_pool.copying.server.rehearsal import COPY_KEY
+from tests.copying.files import copied, engine_of, make_file, rows_of, tables_on
+from tests.postgresql import App
+
+models = MetaData()
+t = Table("t", models, Column("id", Integer, primary_key=True))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return make_file(tmp_path / "app.db", models, {t: [{"id": 1}]})
+
+
+async def refused(path: Path, url: URL, *, dry_run: bool = True) -> CopyError:
+    engine = create_async_engine(url)
+    try:
+        async with SQLiteDatabase(path) as db:
+            with pytest.raises(CopyError) as caught:
+                await copy_to(db, engine, models, dry_run=dry_run)
+    finally:
+        await engine.dispose()
+    return caught.value
+
+
+# What is changed in the URL, and the advice.
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "host": ({"host": "nohost.invalid"}, "there is no host nohost.invalid: correct the URL; in a"),
+    "port": ({"port": 1}, "nothing listens there: is the server running"),
+    "high-port": ({"port": 99_999}, "correct the URL"),
+    "database": ({"database": "missing"}, "create it: createdb missing"),
+    "role": ({"username": "nobody_here"}, "correct the user and the password in the URL"),
+    "option": ({"query": {"foo": "bar"}}, "correct the URL"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_no_connection(app: App, path: Path, name: str) -> None:
+    """The error of the system or the driver is behind it, and the URL in it, without a password."""
+    change, advice = WRONG[name]
+    error = await refused(path, app.url().set(password="secret", **change))
+    assert f"connecting to postgresql+{app.driver}://" in str(error)
+    assert advice in str(error)
+    assert "secret" not in str(error)
+    assert error.__cause__ is not None
+
+
+async def test_no_socket(app: App, path: Path, tmp_path: Path) -> None:
+    """A directory that has none."""
+    url = URL.create(f"postgresql+{app.driver}", database="x", query={"host": str(tmp_path)})
+    assert "there is no socket of a server" in str(await refused(path, url))
+
+
+async def test_a_replica(app: App, path: Path) -> None:
+    """It is known before the copy, and called so."""
+    url = app.url(app.cluster.replicas[0])
+    assert "is a replica, which takes no writes: give the primary's URL" in str(
+        await refused(path, url)
+    )
+
+
+async def test_an_encoding_with_few_characters(app: App, path: Path) -> None:
+    """It is known at once."""
+    database = f"{app.database}_latin1"
+    options = "ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    app.sql(f"CREATE DATABASE {database} {options}")
+    try:
+        error = await refused(path, replace(app, database=database).url())
+    finally:
+        app.sql(f"DROP DATABASE {database}")
+    assert "has the encoding LATIN1" in str(error)
+    assert "createdb --encoding=UTF8" in str(error)
+
+
+async def test_another_copy(app: App, path: Path) -> None:
+    """Two at once into one database: the second is told, and works afterwards."""
+    async with engine_of(app) as engine, engine.begin() as connection:
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock({COPY_KEY})"))
+        assert "another copy goes into" in str(await refused(path, app.url(), dry_run=False))
+    assert (await copied(path, app, models)).rows == 1
+
+
+async def test_a_server_database(app: App, path: Path) -> None:
+    """It will do for an engine: the copy is made by the one that writes."""
+    async with SQLiteDatabase(path) as db, app.open(replicas=()) as server:
+        assert (await copy_to(db, server, models)).rows == 1
+
+
+async def test_wrong_arguments(tmp_path: Path) -> None:
+    """They are named, without the password of a URL."""
+    url: Any = "postgresql+asyncpg://u:secret@host/name"
+    async with SQLiteDatabase(tmp_path / "app.db") as db:
+        with pytest.raises(ConfigurationError, match=r"engine must be .*, not a str$"):
+            await copy_to(db, url, models)
+        with pytest.raises(ConfigurationError, match=r"db must be an SQLiteDatabase, not a str$"):
+            await copy_to(url, db.writer_engine, models)
+
+
+async def test_a_progress_with_an_error_of_a_database(app: App, path: Path) -> None:
+    """It is the caller's own, and stays what it is."""
+    own = OperationalError("SELECT 1", None, Exception("of another database"))
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if phase == "finish":
+            raise own
+
+    with pytest.raises(OperationalError) as caught:
+        await copied(path, app, models, progress=progress)
+    assert caught.value is own
+    assert tables_on(app) == ""
+
+
+async def test_a_commit_without_an_answer(app: App, path: Path) -> None:
+    """It is not said that nothing was copied: that is not known."""
+    end = (
+        "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    async with SQLiteDatabase(path) as db, engine_of(app) as engine:
+        event.listen(engine.sync_engine, "commit", lambda _: app.sql(end))
+        with pytest.raises(CommitUnknownError, match="look on the server"):
+            await copy_to(db, engine, models)
+    assert tables_on(app) == ""
+    await copied(path, app, models)
+    assert await rows_of(app, t) == [(1,)]
