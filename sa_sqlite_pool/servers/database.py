@@ -114,9 +114,12 @@ class ServerDatabase(LifeCycle):
         **engine_options: Any,
     ) -> None:
         super().__init__(check_timeout("close_timeout", close_timeout))
-        if refused := _CHOSEN_HERE & engine_options.keys():
+        chosen = _CHOSEN_HERE & engine_options.keys()
+        if "isolation_level" in (engine_options.get("execution_options") or ()):
+            chosen |= {"isolation_level"}
+        if chosen:
             raise ConfigurationError(
-                f"{', '.join(sorted(refused))}: ServerDatabase chooses its pools and isolation "
+                f"{', '.join(sorted(chosen))}: ServerDatabase chooses its pools and isolation "
                 "levels; set writes, writers and readers, or make the engines yourself and use "
                 "routing_sessionmaker()"
             )
