@@ -37,6 +37,7 @@ from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
+from .rules.functions import guarded
 from .statistics import statistics_of
 
 P = ParamSpec("P")
@@ -82,7 +83,7 @@ class ServerDatabase(LifeCycle):
         of that name is the limit of one statement
     :param idle_warning: seconds a transaction may be idle before the logger ``sa_sqlite_pool``
         names its task and its line; None for never
-    :param attempts: how often :meth:`run_write` runs a function at most
+    :param attempts: how often :meth:`run_write` and :meth:`run_read` run a function at most
     :param slow_wait_warning: seconds a task may wait for the turn or a connection before the
         logger ``sa_sqlite_pool`` names it, its line, and what was in the way; None for never
     :param close_timeout: seconds that :meth:`close` lets running work go on
@@ -231,12 +232,20 @@ class ServerDatabase(LifeCycle):
         """Run ``fn(session, ...)`` on a reader: ``await db.run_read(fn, ...)``.
 
         ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
-        cannot write. Its statements are awaited beneath it, in the task of the caller.
+        cannot write. Its statements are awaited beneath it, in the task of the caller. If a replica
+        gives the read up in favour of what it replays (a conflict with recovery), ``fn`` runs
+        again, as in :meth:`run_write`.
+
+        Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` ends its transaction.
         """
         self._assert_may_run(fn)
-        call = checked(lambda session: fn(session, *args, **kwargs), fn)
-        async with self.read() as session:
-            return await session.run_sync(call)
+        call = guarded(checked(lambda session: fn(session, *args, **kwargs), fn))
+
+        async def transaction() -> T:
+            async with self.read() as session:
+                return await session.run_sync(call)
+
+        return await self._retries.run(transaction)
 
     async def run_write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -247,9 +256,12 @@ class ServerDatabase(LifeCycle):
         transaction up in favour of another (a serialization failure, a deadlock), ``fn`` runs
         again, in a new session, at most ``attempts`` times: so it does nothing but what its session
         does. The last failure is raised.
+
+        Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` commits or rolls back by itself;
+        ``begin_nested()`` is for a part that may fail.
         """
         self._assert_may_run(fn)
-        call = checked(lambda session: fn(session, *args, **kwargs), fn)
+        call = guarded(checked(lambda session: fn(session, *args, **kwargs), fn))
 
         async def transaction() -> T:
             async with self.write() as session:
@@ -262,16 +274,20 @@ class ServerDatabase(LifeCycle):
     ) -> T:
         """Run ``fn`` as :meth:`run_read` does, with a ``Connection``."""
         self._assert_may_run(fn)
-        call = checked(lambda connection: fn(connection, *args, **kwargs), fn)
-        async with self.reader_engine.connect() as connection:
-            return await connection.run_sync(call)
+        call = guarded(checked(lambda connection: fn(connection, *args, **kwargs), fn))
+
+        async def transaction() -> T:
+            async with self.reader_engine.connect() as connection:
+                return await connection.run_sync(call)
+
+        return await self._retries.run(transaction)
 
     async def run_write_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``fn`` as :meth:`run_write` does, with a ``Connection``."""
         self._assert_may_run(fn)
-        call = checked(lambda connection: fn(connection, *args, **kwargs), fn)
+        call = guarded(checked(lambda connection: fn(connection, *args, **kwargs), fn))
 
         async def transaction() -> T:
             async with self.writer_engine.begin() as connection:
