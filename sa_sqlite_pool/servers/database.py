@@ -38,6 +38,7 @@ from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
 from .rules.functions import guarded
+from .rules.schema import share_schema_changes
 from .statistics import statistics_of
 
 P = ParamSpec("P")
@@ -146,6 +147,7 @@ class ServerDatabase(LifeCycle):
         self._retries = Retries(check_count("attempts", attempts))
         self.writer_engine: AsyncEngine = writer_engine(settings)
         self.reader_engine: AsyncEngine = reader_engine(settings)
+        share_schema_changes(self.writer_engine.sync_engine, self.reader_engine.sync_engine)
         self._sessionmaker = GuardedSessionmaker(
             self._assert_open,
             **sessionmaker_options(
