@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -31,12 +30,12 @@ from ..settings import (
 from ..stats.servers import ServerDatabaseStatistics
 from ..system.life import HURRY_SECONDS, LifeCycle, State
 from ..turn.waits import WaitWatch
-from .connections.server import hosts_of
 from .engines import EngineSettings, Writes, reader_engine, writer_engine
 from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
+from .rules.arguments import check_engine_options, parse_replica, parse_url
 from .rules.functions import guarded
 from .rules.schema import share_schema_changes
 from .statistics import statistics_of
@@ -45,13 +44,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
-
-_CHOSEN_HERE = frozenset(
-    {
-        *("async_creator", "creator", "max_overflow", "plugins", "pool", "pool_size", "poolclass"),
-        *("pool_timeout", "isolation_level"),
-    }
-)
 
 
 class ServerDatabase(LifeCycle):
@@ -68,7 +60,8 @@ class ServerDatabase(LifeCycle):
             async with db.fresh():
                 async with db.read() as session: ...
 
-    :param url: of the primary, with the driver ``asyncpg`` or ``psycopg``
+    :param url: of the primary, with the driver ``asyncpg`` or ``psycopg``; if it names none, the
+        one that is installed, asyncpg first
     :param replicas: URLs of its replicas, one server each; without any the primary reads, too
     :param writes: ``"in turn"``: one transaction writes at a time, in all processes, as on SQLite;
         ``"serializable"``: they write at the same time, and of those that would see each other all
@@ -116,21 +109,13 @@ class ServerDatabase(LifeCycle):
         **engine_options: Any,
     ) -> None:
         super().__init__(check_timeout("close_timeout", close_timeout))
-        chosen = _CHOSEN_HERE & engine_options.keys()
-        if "isolation_level" in (engine_options.get("execution_options") or ()):
-            chosen |= {"isolation_level"}
-        if chosen:
-            raise ConfigurationError(
-                f"{', '.join(sorted(chosen))}: ServerDatabase chooses its pools and isolation "
-                "levels; set writes, writers and readers, or make the engines yourself and use "
-                "routing_sessionmaker()"
-            )
+        check_engine_options(engine_options)
         if isinstance(replicas, (str, URL)):
             raise ConfigurationError(f"replicas must be a list of URLs, not {replicas!r}")
-        self.url = _parse("the URL", url)
+        self.url = parse_url("the URL", url)
         settings = EngineSettings(
             primary=self.url,
-            replicas=[_parse_replica(one) for one in replicas],
+            replicas=[parse_replica(one, self.url) for one in replicas],
             owner=self,
             writes=choose(Writes, "writes", writes),
             writers=check_count("writers", writers),
@@ -337,26 +322,3 @@ class ServerDatabase(LifeCycle):
         pool = self.reader_engine.pool
         assert isinstance(pool, ReplicaPool)
         return pool
-
-
-def _parse_replica(url: str | URL) -> URL:
-    parsed = _parse("a replica's URL", url)
-    if len(hosts := hosts_of(parsed)) > 1:
-        raise ConfigurationError(
-            f"the URL of a replica has the hosts {', '.join(hosts)}: what one shows another need "
-            "not; give each a URL of its own in replicas (the URL of the primary may have several)"
-        )
-    return parsed
-
-
-def _parse(what: str, url: str | URL) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigurationError(f"{what} {url!r} cannot be used: {error}") from error
-    if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError(
-            f"{what} {parsed!r} is not PostgreSQL's, which is the only server that ServerDatabase "
-            "knows: use routing_sessionmaker() with engines of your own"
-        )
-    return parsed
