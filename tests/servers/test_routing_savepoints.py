@@ -1,4 +1,4 @@
-"""Reads of auto sessions within savepoints: an error ends with its savepoint, as on stock engines."""
+"""Reads of auto sessions within savepoints: an error ends with its savepoint, as elsewhere."""
 
 from __future__ import annotations
 
