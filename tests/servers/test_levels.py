@@ -62,7 +62,7 @@ async def test_a_function_that_writes_is_not_lost(app: App) -> None:
 @pytest.mark.parametrize("replicas", [0, 1])
 async def test_autocommit_on_a_reader_is_refused(app: App, replicas: int) -> None:
     """Whichever server it goes to; and its connection is an ordinary one afterwards."""
-    async with app.open(replicas=app.replica_urls[:replicas], readers=1) as db:
+    async with app.open(replicas=app.replica_urls[:replicas], readers=1) as db, db.fresh():
         await create_accounts(db)
         autocommit: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
         for engine in (db.reader_engine, db.reader_engine.execution_options(**autocommit)):
@@ -70,7 +70,7 @@ async def test_autocommit_on_a_reader_is_refused(app: App, replicas: int) -> Non
                 await connection.execution_options(**autocommit)
                 with pytest.raises(ConfigurationError, match='set "READ COMMITTED", where each'):
                     await connection.execute(INSERT)
-        async with db.fresh(), db.read() as session:
+        async with db.read() as session:
             assert await session.scalar(READ_ONLY) == "on"
             assert await session.scalar(COUNT) == 1
 
