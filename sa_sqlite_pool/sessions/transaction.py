@@ -2,7 +2,7 @@
 
 Before the first write an auto session reads on a connection of the reader engine. SQLAlchemy's
 ``SessionTransaction`` does not include that connection: savepoints, COMMIT and ROLLBACK are for
-writes, and do not concern a reader.
+writes, and do not concern a reader, except where an error in a savepoint aborts what is read.
 """
 
 from __future__ import annotations
