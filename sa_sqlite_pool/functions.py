@@ -1,4 +1,4 @@
-"""What a function given to ``run_read()`` or ``run_write()`` may be, and may return."""
+"""What a function given to ``run_read()`` or ``run_write()`` may be, may do, and may return."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ def assert_plain(fn: object) -> None:
             f"{_name(fn)} is a coroutine function, and runs where nothing can be awaited: give a "
             "plain function, or use db.write() or db.read()"
         )
+
+
+def refused_inside(what: str) -> ClosureError:
+    """Return the error of a function that tries to end its transaction, or to begin one."""
+    return ClosureError(
+        f"{what}: run_write() and run_read() begin the transaction, and end it when the "
+        "function returns; use begin_nested() for a part that may be rolled back"
+    )
+
+
+def rolled_back_inside() -> ClosureError:
+    """Return the error of a function that goes on after its transaction was rolled back."""
+    return ClosureError(
+        "its transaction was rolled back inside: use begin_nested() for the part that may fail, or "
+        "let the error out, which rolls back everything"
+    )
 
 
 def _is_coroutine_function(fn: object) -> bool:

@@ -165,12 +165,6 @@ class Guarded(BorrowedConnection):
         lost = executor.transaction.lost
         raise executor.rules.took_too_long(sql, timeout, lost=lost) from error
 
-    def _refused(self, what: str) -> ClosureError:
-        return ClosureError(
-            f"{what}: run_write() and run_read() begin the transaction, and end it when the "
-            "function returns; use begin_nested() for a part that may be rolled back"
-        )
-
 
 def comes_from(error: BaseException, loss: BaseException | None) -> bool:
     """Return whether ``error`` reports ``loss``, the error that ended the transaction.

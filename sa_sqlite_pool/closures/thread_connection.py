@@ -25,6 +25,7 @@ from ..driver.executor import Executor
 from ..driver.outside_transactions import switching_in_function
 from ..errors import ClosureError
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
+from ..functions import refused_inside, rolled_back_inside
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
@@ -41,11 +42,6 @@ T = TypeVar("T")
 # Steps of SQLite's virtual machine between two calls: some ten milliseconds. Each call waits for
 # the interpreter lock, which a busy loop releases after five.
 PROGRESS_STEPS = 200_000
-
-_ROLLED_BACK = (
-    "its transaction was rolled back inside: use begin_nested() for the part that may fail, or "
-    "let the error out, which rolls back everything"
-)
 
 
 @final
@@ -255,9 +251,9 @@ class ThreadConnection(Guarded):
             raise self._executor.rules.forbidden(shorten(sql))
         begins = kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE
         if begins and self.phase is not Phase.STARTING:
-            raise self._refused(shorten(sql))
+            raise refused_inside(shorten(sql))
         if kind is Kind.END and ends_transaction(sql):
-            raise self._refused(shorten(sql))
+            raise refused_inside(shorten(sql))
         if kind.may_change_settings and changes_settings(sql):
             self._executor.settings_changed = self.touched = True
             self._executor.policy.settings_may_have_changed()
@@ -288,7 +284,7 @@ class ThreadConnection(Guarded):
 
     def _note_denied_end(self, sql: str) -> None:
         if self._misuse is None:
-            self._misuse = self._refused(
+            self._misuse = refused_inside(
                 f"{sql} on the driver's connection (executescript() sends COMMIT first)"
             )
 
@@ -320,7 +316,7 @@ class ThreadConnection(Guarded):
     def isolation_level(self, level: str | None) -> None:
         # An option of the engine is set before the function, and is for other connections.
         if level is None and self.phase is not Phase.STARTING:
-            raise self._refused("isolation_level='AUTOCOMMIT'")
+            raise refused_inside("isolation_level='AUTOCOMMIT'")
 
     def cursor(self, server_side: bool = False) -> Cursor | StreamCursor:
         return StreamCursor(self, self, self._streams) if server_side else Cursor(self, self)
@@ -337,7 +333,7 @@ class ThreadConnection(Guarded):
     def commit(self) -> None:
         """Commit after the function, for SQLAlchemy; before it, do nothing; within it, raise."""
         if self.phase is Phase.RUNNING:
-            self._misuse = self._refused("commit()")
+            self._misuse = refused_inside("commit()")
             raise self._misuse
         if self.phase is Phase.ENDING and self._on_commit is not None:
             if self._watch is not None:
@@ -353,14 +349,14 @@ class ThreadConnection(Guarded):
         so the next call is refused.
         """
         if self.phase is Phase.RUNNING and self._misuse is None:
-            self._misuse = ClosureError(_ROLLED_BACK)
+            self._misuse = rolled_back_inside()
 
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
         """Leave the connection as it is: its owner knows its state."""
         self.rollback()
 
     def detach(self) -> None:
-        raise self._refused("detach()")
+        raise refused_inside("detach()")
 
     def __repr__(self) -> str:
         return f"<ThreadConnection {self._executor.rules.label} {self.phase.name.lower()}>"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
+ACTIVE_TRANSACTION = "25001"
 READ_ONLY_TRANSACTION = "25006"
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -31,25 +30,20 @@ from ..settings import (
 from ..stats.servers import ServerDatabaseStatistics
 from ..system.life import HURRY_SECONDS, LifeCycle, State
 from ..turn.waits import WaitWatch
-from .connections.server import hosts_of
 from .engines import EngineSettings, Writes, reader_engine, writer_engine
 from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
+from .rules.arguments import check_engine_options, parse_replica, parse_url
+from .rules.functions import guarded
+from .rules.schema import share_schema_changes
 from .statistics import statistics_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
-
-_CHOSEN_HERE = frozenset(
-    {
-        *("async_creator", "creator", "max_overflow", "plugins", "pool", "pool_size", "poolclass"),
-        *("pool_timeout", "isolation_level"),
-    }
-)
 
 
 class ServerDatabase(LifeCycle):
@@ -66,7 +60,8 @@ class ServerDatabase(LifeCycle):
             async with db.fresh():
                 async with db.read() as session: ...
 
-    :param url: of the primary, with the driver ``asyncpg`` or ``psycopg``
+    :param url: of the primary, with the driver ``asyncpg`` or ``psycopg``; if it names none, the
+        one that is installed, asyncpg first
     :param replicas: URLs of its replicas, one server each; without any the primary reads, too
     :param writes: ``"in turn"``: one transaction writes at a time, in all processes, as on SQLite;
         ``"serializable"``: they write at the same time, and of those that would see each other all
@@ -82,7 +77,7 @@ class ServerDatabase(LifeCycle):
         of that name is the limit of one statement
     :param idle_warning: seconds a transaction may be idle before the logger ``sa_sqlite_pool``
         names its task and its line; None for never
-    :param attempts: how often :meth:`run_write` runs a function at most
+    :param attempts: how often :meth:`run_write` and :meth:`run_read` run a function at most
     :param slow_wait_warning: seconds a task may wait for the turn or a connection before the
         logger ``sa_sqlite_pool`` names it, its line, and what was in the way; None for never
     :param close_timeout: seconds that :meth:`close` lets running work go on
@@ -114,18 +109,13 @@ class ServerDatabase(LifeCycle):
         **engine_options: Any,
     ) -> None:
         super().__init__(check_timeout("close_timeout", close_timeout))
-        if refused := _CHOSEN_HERE & engine_options.keys():
-            raise ConfigurationError(
-                f"{', '.join(sorted(refused))}: ServerDatabase chooses its pools and isolation "
-                "levels; set writes, writers and readers, or make the engines yourself and use "
-                "routing_sessionmaker()"
-            )
+        check_engine_options(engine_options)
         if isinstance(replicas, (str, URL)):
             raise ConfigurationError(f"replicas must be a list of URLs, not {replicas!r}")
-        self.url = _parse("the URL", url)
+        self.url = parse_url("the URL", url)
         settings = EngineSettings(
             primary=self.url,
-            replicas=[_parse_replica(one) for one in replicas],
+            replicas=[parse_replica(one, self.url) for one in replicas],
             owner=self,
             writes=choose(Writes, "writes", writes),
             writers=check_count("writers", writers),
@@ -142,6 +132,7 @@ class ServerDatabase(LifeCycle):
         self._retries = Retries(check_count("attempts", attempts))
         self.writer_engine: AsyncEngine = writer_engine(settings)
         self.reader_engine: AsyncEngine = reader_engine(settings)
+        share_schema_changes(self.writer_engine.sync_engine, self.reader_engine.sync_engine)
         self._sessionmaker = GuardedSessionmaker(
             self._assert_open,
             **sessionmaker_options(
@@ -228,12 +219,20 @@ class ServerDatabase(LifeCycle):
         """Run ``fn(session, ...)`` on a reader: ``await db.run_read(fn, ...)``.
 
         ``fn`` is a plain function, ``session`` a synchronous ``Session`` that sees one snapshot and
-        cannot write. Its statements are awaited beneath it, in the task of the caller.
+        cannot write. Its statements are awaited beneath it, in the task of the caller. If a replica
+        gives the read up in favour of what it replays (a conflict with recovery), ``fn`` runs
+        again, as in :meth:`run_write`.
+
+        Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` ends its transaction.
         """
         self._assert_may_run(fn)
-        call = checked(lambda session: fn(session, *args, **kwargs), fn)
-        async with self.read() as session:
-            return await session.run_sync(call)
+        call = guarded(checked(lambda session: fn(session, *args, **kwargs), fn))
+
+        async def transaction() -> T:
+            async with self.read() as session:
+                return await session.run_sync(call)
+
+        return await self._retries.run(transaction)
 
     async def run_write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -244,9 +243,12 @@ class ServerDatabase(LifeCycle):
         transaction up in favour of another (a serialization failure, a deadlock), ``fn`` runs
         again, in a new session, at most ``attempts`` times: so it does nothing but what its session
         does. The last failure is raised.
+
+        Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` commits or rolls back by itself;
+        ``begin_nested()`` is for a part that may fail.
         """
         self._assert_may_run(fn)
-        call = checked(lambda session: fn(session, *args, **kwargs), fn)
+        call = guarded(checked(lambda session: fn(session, *args, **kwargs), fn))
 
         async def transaction() -> T:
             async with self.write() as session:
@@ -259,16 +261,20 @@ class ServerDatabase(LifeCycle):
     ) -> T:
         """Run ``fn`` as :meth:`run_read` does, with a ``Connection``."""
         self._assert_may_run(fn)
-        call = checked(lambda connection: fn(connection, *args, **kwargs), fn)
-        async with self.reader_engine.connect() as connection:
-            return await connection.run_sync(call)
+        call = guarded(checked(lambda connection: fn(connection, *args, **kwargs), fn))
+
+        async def transaction() -> T:
+            async with self.reader_engine.connect() as connection:
+                return await connection.run_sync(call)
+
+        return await self._retries.run(transaction)
 
     async def run_write_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``fn`` as :meth:`run_write` does, with a ``Connection``."""
         self._assert_may_run(fn)
-        call = checked(lambda connection: fn(connection, *args, **kwargs), fn)
+        call = guarded(checked(lambda connection: fn(connection, *args, **kwargs), fn))
 
         async def transaction() -> T:
             async with self.writer_engine.begin() as connection:
@@ -316,26 +322,3 @@ class ServerDatabase(LifeCycle):
         pool = self.reader_engine.pool
         assert isinstance(pool, ReplicaPool)
         return pool
-
-
-def _parse_replica(url: str | URL) -> URL:
-    parsed = _parse("a replica's URL", url)
-    if len(hosts := hosts_of(parsed)) > 1:
-        raise ConfigurationError(
-            f"the URL of a replica has the hosts {', '.join(hosts)}: what one shows another need "
-            "not; give each a URL of its own in replicas (the URL of the primary may have several)"
-        )
-    return parsed
-
-
-def _parse(what: str, url: str | URL) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigurationError(f"{what} {url!r} cannot be used: {error}") from error
-    if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError(
-            f"{what} {parsed!r} is not PostgreSQL's, which is the only server that ServerDatabase "
-            "knows: use routing_sessionmaker() with engines of your own"
-        )
-    return parsed

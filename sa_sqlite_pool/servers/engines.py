@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..sessions.lean import LeanEngine
@@ -17,6 +17,7 @@ from .connections.server import Server
 from .endings import limit_endings
 from .primary import PrimaryPool
 from .replicas import ReplicaPool
+from .rules.levels import keep_read_only
 from .statements import OPTION, FollowedStatements
 from .turn import take_turns
 
@@ -89,7 +90,7 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
         freshness_wait=of.freshness_wait,
         isolation_level="REPEATABLE READ",
     )
-    event.listen(engine.sync_engine, "connect", _read_only(engine.sync_engine))
+    keep_read_only(engine.sync_engine)
     return engine
 
 
@@ -100,11 +101,3 @@ def _engine(of: EngineSettings, url: URL, *, lock_timeout: float | None, **own: 
     limit_endings(engine.sync_engine)
     FollowedStatements(engine.sync_engine, lock_timeout, writes=lock_timeout is not None)
     return engine
-
-
-def _read_only(engine: Engine) -> Any:
-    def connect(dbapi_connection: Any, _record: object) -> None:
-        # Both drivers say it in their BEGIN; nothing is sent here.
-        engine.dialect.set_readonly(dbapi_connection, True)  # type: ignore[attr-defined]
-
-    return connect

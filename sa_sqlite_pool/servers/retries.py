@@ -54,6 +54,8 @@ class Retries:
 def may_succeed_again(error: DBAPIError) -> bool:
     """Return whether the same transaction may succeed when it runs again: it was rolled back.
 
+    A replica gives a read up with the same code, in favour of what it replays.
+
     https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
     """
     return sqlstate_of(error) in {SERIALIZATION_FAILURE, DEADLOCK_DETECTED}

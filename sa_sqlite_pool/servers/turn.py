@@ -19,6 +19,7 @@ from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .endings import replace
 from .limits.blockers import HOLDER
 from .primary import PrimaryPool
+from .rules.levels import assert_may_take_turns
 
 TURN_KEY = int.from_bytes(b"sa_sqlit", "big")
 """The key of the lock, in the database that is written to."""
@@ -46,11 +47,14 @@ def take_turns(engine: Engine) -> None:
     """Have transactions of ``engine`` take the turn first, for which they wait in BEGIN.
 
     They wait for the rest of the pool's time-out, then raise
-    :class:`~sa_sqlite_pool.WriteTimeout`, which names the process that has it.
+    :class:`~sa_sqlite_pool.WriteTimeout`, which names the process that has it. Another isolation
+    level than READ COMMITTED is a :class:`~sa_sqlite_pool.ConfigurationError` before that.
     """
     begin = engine.dialect.do_begin
 
     def do_begin(proxied: Any) -> None:
+        if not proxied.dbapi_connection.autocommit:
+            assert_may_take_turns(proxied.dbapi_connection)
         begin(proxied)
         if proxied.dbapi_connection.autocommit:
             return  # each statement is a transaction of its own, at whose end the lock is gone

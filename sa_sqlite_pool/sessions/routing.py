@@ -218,6 +218,8 @@ class RoutedSession(Session):
             return super()._execute_internal(statement, params, **kw)
         except Exception as error:
             arguments = kw.get("bind_arguments") or {}
+            if self._reads != reads_before:
+                self._note_failed_read()
             if not is_refused_write(error):
                 raise
             if self.role is Role.READER:
@@ -236,6 +238,11 @@ class RoutedSession(Session):
         """How many statements of the transaction have gone to the reader."""
         transaction = self.get_transaction()
         return transaction.reads if isinstance(transaction, RoutedTransaction) else 0
+
+    def _note_failed_read(self) -> None:
+        transaction = self.get_transaction()
+        if isinstance(transaction, RoutedTransaction):
+            transaction.note_failed_read()
 
     def flush(self, objects: Any = None) -> None:
         """Flush as SQLAlchemy does; a reader's refusal is the error that SQLite's readers raise."""

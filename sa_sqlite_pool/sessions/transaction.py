@@ -2,14 +2,15 @@
 
 Before the first write an auto session reads on a connection of the reader engine. SQLAlchemy's
 ``SessionTransaction`` does not include that connection: savepoints, COMMIT and ROLLBACK are for
-writes, and do not concern a reader.
+writes, and do not concern a reader, except where an error in a savepoint aborts what is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, NestedTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.util import warn
@@ -57,6 +58,8 @@ class RoutedTransaction(SessionTransaction):
         self.on_writer = False
         self.reads = 0
         self.temp_objects: set[str] = set()
+        # Where an error aborts a transaction: savepoints that the reader has, too.
+        self._savepoints = _Savepoints() if reader.dialect.name == "postgresql" else None
         super().__init__(session, origin)
 
     # -- reading --------------------------------------------------------------------------------
@@ -75,6 +78,8 @@ class RoutedTransaction(SessionTransaction):
                     "Connection is already established for the given bind; "
                     "execution_options ignored"
                 )
+            if self._savepoints is not None:
+                self._savepoints.follow(self.session, self._reader)
             return self._reader
         self._state = SessionTransactionState.PROVISIONING_CONNECTION
         try:
@@ -82,9 +87,16 @@ class RoutedTransaction(SessionTransaction):
             self._reader = self._connect(execution_options)
             self.reads += 1
             self.session.dispatch.after_begin(self.session, self, self._reader)
+            if self._savepoints is not None:
+                self._savepoints.follow(self.session, self._reader)
             return self._reader
         finally:
             self._state = SessionTransactionState.ACTIVE
+
+    def note_failed_read(self) -> None:
+        """Note that a statement has failed on the reader, whose transaction may be aborted."""
+        if self._savepoints is not None:
+            self._savepoints.failed = True
 
     def _connect(self, execution_options: Any) -> Connection:
         connection = self._reader_engine.connect()
@@ -278,6 +290,46 @@ class RoutedTransaction(SessionTransaction):
         reader, self._reader = self._reader, None
         if reader is not None:
             give_back(reader)
+
+
+@final
+class _Savepoints:
+    """The savepoints of a session, on its reader: an error in one of them ends with it there, too.
+
+    One is set by the first read in it. When it has ended, the next read rolls back to it if a read
+    has ``failed`` meanwhile, and releases it otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.failed = False
+        self._set: list[tuple[SessionTransaction, NestedTransaction]] = []
+
+    def follow(self, session: Session, reader: Connection) -> None:
+        """Have ``reader`` be in the same savepoint as ``session``."""
+        innermost = session.get_nested_transaction()
+        if innermost is None and not self._set:
+            return
+        self._leave(set(_around(innermost)))
+        if innermost is not None and all(one is not innermost for one, _ in self._set):
+            self._set.append((innermost, reader.begin_nested()))
+
+    def _leave(self, open_ones: set[SessionTransaction]) -> None:
+        ended = [savepoint for one, savepoint in self._set if one not in open_ones]
+        self._set = [pair for pair in self._set if pair[0] in open_ones]
+        for savepoint in reversed(ended):
+            if self.failed:
+                savepoint.rollback()
+            else:
+                savepoint.commit()
+        if ended:
+            self.failed = False
+
+
+def _around(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:
+    """Yield a transaction, and those that it is nested in."""
+    while transaction is not None:
+        yield transaction
+        transaction = transaction.parent
 
 
 def close_all(connections: list[Connection]) -> None:

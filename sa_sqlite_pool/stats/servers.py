@@ -41,7 +41,7 @@ class ServerDatabaseStatistics(Snapshot):
     ``turn`` is the write turn, with ``writes="in turn"``. ``engines`` are ``"reader"`` and
     ``"writer"``; statements count as ``inline``, with the time until their answer is there.
     ``servers`` are the replicas and the primary. ``retried`` counts the runs of functions that
-    ``run_write()`` has begun again.
+    ``run_write()`` and ``run_read()`` have begun again.
     """
 
     name: str

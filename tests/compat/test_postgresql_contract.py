@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.schema import CreateSchema
 
 from tests.postgresql import App
 
@@ -56,6 +57,21 @@ async def test_an_asyncpg_socket(app: App) -> None:
     async with engine.connect() as connection:
         transport = (await adapted(connection)).driver_connection._transport
         assert socket.socket.fileno(transport.get_extra_info("socket")._sock) >= 0
+    await engine.dispose()
+
+
+async def test_what_an_asyncpg_dialect_forgets(app: App) -> None:
+    """It calls its method for DDL, and for that alone: one of the instance's is found."""
+    only(app, "asyncpg")
+    engine = create_async_engine(app.url())
+    dialect: Any = engine.dialect
+    called: list[bool] = []
+    dialect._invalidate_schema_cache = lambda: called.append(True)
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT 1"))
+        assert called == []
+        await connection.execute(CreateSchema("more"))
+        assert called == [True]
     await engine.dispose()
 
 

@@ -23,21 +23,20 @@ UPDATE = text("UPDATE accounts SET balance = balance + 1 WHERE id = :id")
 @pytest.mark.parametrize("replicas", [0, 1])
 async def test_a_reader_cannot_write(app: App, replicas: int) -> None:
     """On a replica and on the primary: the error of SQLite's, with the way out and a code."""
-    async with app.open(replicas=app.replica_urls[:replicas]) as db:
+    async with app.open(replicas=app.replica_urls[:replicas]) as db, db.fresh():
         await create_accounts(db)
-        async with db.fresh():
-            for door in (db.read(), db.reader_engine.connect(), db.sessionmaker(role="reader")):
-                with pytest.raises(OperationalError, match="use a writer session") as caught:
-                    async with door as session:
-                        await session.execute(INSERT, {"id": 5})
-                error = caught.value
-                assert isinstance(error.orig, ForbiddenWriteError)
-                assert sqlstate_of(error) == "25006"
-                assert not error.connection_invalidated
-                assert error.params
-                copy = pickle.loads(pickle.dumps(error))
-                assert str(copy) == str(error)
-                assert sqlstate_of(copy) == "25006"
+        for door in (db.read(), db.reader_engine.connect(), db.sessionmaker(role="reader")):
+            with pytest.raises(OperationalError, match="use a writer session") as caught:
+                async with door as session:
+                    await session.execute(INSERT, {"id": 5})
+            error = caught.value
+            assert isinstance(error.orig, ForbiddenWriteError)
+            assert sqlstate_of(error) == "25006"
+            assert not error.connection_invalidated
+            assert error.params
+            copy = pickle.loads(pickle.dumps(error))
+            assert str(copy) == str(error)
+            assert sqlstate_of(copy) == "25006"
 
 
 async def test_a_primary_that_takes_no_writes(app: App) -> None:

@@ -9,12 +9,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ...errors import CommitUnknownError, ForbiddenWriteError, WriteTimeout
 from ...postgresql.sqlstate import (
+    ACTIVE_TRANSACTION,
     DEADLOCK_DETECTED,
     QUERY_CANCELED,
     READ_ONLY_TRANSACTION,
     SERIALIZATION_FAILURE,
     sqlstate_of,
 )
+from ...sqlite.statements import words
 from ...turn.permit import shorten
 from .running import Running
 
@@ -30,6 +32,28 @@ _ADVICE = {
     DEADLOCK_DETECTED: "two transactions waited for each other, and this one is given up; begin it "
     "again, as run_write() does by itself, and lock rows in the same order everywhere",
 }
+
+# https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
+_OF_READS = "read again, as run_read() does by itself"
+_ADVICE_FOR_READS = {
+    SERIALIZATION_FAILURE: "the server has given the read up: on a replica, since it replays what "
+    f"the primary has removed, or locked, under it; {_OF_READS}; if it happens often, raise "
+    "max_standby_streaming_delay of the replica, or set hot_standby_feedback = on there",
+    DEADLOCK_DETECTED: f"the read and another transaction, or what a replica replays, waited for "
+    f"each other, and the read is given up; {_OF_READS}",
+}
+
+_SET_TOO_LATE = (
+    'it has to come before all other statements of the transaction, and with writes="in turn" the '
+    "first is the one that takes the turn: leave it out (READ COMMITTED is right in the turn), or "
+    "make it an option of the connection or the session, such as "
+    'connection(execution_options={"isolation_level": "SERIALIZABLE"}), with '
+    'writes="serializable"; postgresql_readonly and postgresql_deferrable are options, too'
+)
+_OUTSIDE = (
+    "execute it on a connection of db.writer_engine after "
+    'await connection.execution_options(isolation_level="AUTOCOMMIT")'
+)
 
 
 def mark_at_commit(error: Exception) -> None:
@@ -54,7 +78,18 @@ def explained(
         return _commit_unknown(server, error)
     if running is not None and running.was_given_up:
         return running.took_too_long(server, "the server did not answer, and its connection is")
+    _advise(context, error, state, writes=writes)
     return None if context.is_disconnect else _by_state(context, server, running, writes=writes)
+
+
+def _advise(context: ExceptionContext, error: DBAPIError, state: str, *, writes: bool) -> None:
+    """Add to an error what to do about it, unless another engine's has done it."""
+    advice = (_ADVICE if writes else _ADVICE_FOR_READS).get(state)
+    if state == ACTIVE_TRANSACTION:
+        is_set = next(words(context.statement or ""), "") == "SET"
+        advice = _SET_TOO_LATE if is_set else _OUTSIDE
+    if advice is not None and not error.detail:
+        error.add_detail(advice)
 
 
 def _by_state(
@@ -67,8 +102,6 @@ def _by_state(
         return _forbidden(context, server, error, writes=writes)
     if state == QUERY_CANCELED and running is not None:
         return _cancelled(server, running, error)
-    if state in _ADVICE and not error.detail:
-        error.add_detail(_ADVICE[state])
     return None
 
 

@@ -1,0 +1,1 @@
+"""What an application may say about transactions of a ``ServerDatabase``, and what not."""

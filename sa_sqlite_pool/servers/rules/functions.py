@@ -1,0 +1,132 @@
+"""A function given to ``run_read()`` or ``run_write()``, which does not end its transaction.
+
+It may run again: what it had committed by itself would then be written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar, final
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
+from sqlalchemy.orm import Session
+
+from ...errors import ClosureError
+from ...functions import refused_inside, rolled_back_inside
+from ...postgresql.tokens import tokens
+from ...turn.permit import shorten
+
+T = TypeVar("T")
+
+# https://www.postgresql.org/docs/current/sql-commands.html; ROLLBACK TO is for savepoints.
+_ENDS_OR_BEGINS = frozenset({"abort", "begin", "commit", "end", "rollback", "start"})
+
+# Characters at the beginning of a text that are examined.
+_LOOKED_AT = 4096
+
+
+def guarded(call: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Return ``call``, which gets a session or a connection, as one that may not end it.
+
+    Raise :class:`~sa_sqlite_pool.ClosureError` where it tries to, in what it executes after a
+    rollback, and at its end in any case. Savepoints are its own.
+    """
+    return lambda target: _Guard().call(call, target)
+
+
+@final
+class _Guard:
+    """Watches the connections of one function while it runs. It keeps the first misuse."""
+
+    def __init__(self) -> None:
+        self._misuse: ClosureError | None = None
+        self._rolled_back = False
+        self._runs = True
+
+    def call(self, function: Callable[[Any], T], target: Session | Connection) -> T:
+        if isinstance(target, Session):
+            event.listen(target, "after_begin", self._session_begins)
+        else:
+            self._watch(target)
+        try:
+            result = function(target)
+        except InvalidRequestError as error:
+            names_more = self._rolled_back and isinstance(error, PendingRollbackError)  # of a flush
+            if self._misuse is None or error is self._misuse or names_more:
+                raise
+            raise self._misuse from error  # SQLAlchemy refuses what follows it, too
+        finally:
+            self._runs = False
+        if self._misuse is not None:
+            raise self._misuse
+        return result
+
+    def _watch(self, connection: Connection) -> None:
+        for name, listener in (
+            ("begin", self._begins),
+            ("commit", self._commits),
+            ("rollback", self._rolls_back),
+            ("before_cursor_execute", self._executes),
+        ):
+            event.listen(connection, name, listener)
+
+    def _session_begins(self, _session: Session, _: object, connection: Connection) -> None:
+        if self._runs:
+            self._refuse_autocommit(connection)
+            self._watch(connection)
+
+    def _begins(self, connection: Connection) -> None:
+        if self._runs:
+            if self._misuse is not None:
+                raise self._misuse
+            self._refuse_autocommit(connection)
+
+    def _refuse_autocommit(self, connection: Connection) -> None:
+        adapted: Any = connection.connection.dbapi_connection
+        if adapted.autocommit:
+            self._refuse("isolation_level='AUTOCOMMIT'")
+
+    def _commits(self, connection: Connection) -> None:
+        if self._runs:
+            # After an error here SQLAlchemy takes the transaction for ended, and would give the
+            # connection back as it is.
+            connection.engine.dialect.do_rollback(connection.connection)
+            self._refuse("commit()")
+
+    def _rolls_back(self, connection: Connection) -> None:
+        # SQLAlchemy does so, too, after a failed flush, whose error must not be hidden; so what
+        # comes next is refused. Without a transaction, its BEGIN has failed.
+        if self._runs and self._misuse is None and connection.in_transaction():
+            self._misuse, self._rolled_back = rolled_back_inside(), True
+
+    def _executes(self, _: Connection, _cursor: object, sql: str, *_more: object) -> None:
+        if self._runs and _ends_or_begins(sql):
+            self._refuse(shorten(sql))
+
+    def _refuse(self, what: str) -> None:
+        self._misuse = refused_inside(what)
+        raise self._misuse
+
+
+@lru_cache(maxsize=1024)
+def _ends_or_begins(sql: str) -> bool:
+    """Return whether a text, or a statement within it, begins or ends a transaction."""
+    statement: list[str] = []
+    for token in tokens(sql[:_LOOKED_AT]):
+        if token.text != ";":
+            statement.append(token.text if token.kind == "word" else "")
+        elif statement[:1] == ["create"]:  # BEGIN ATOMIC … END is a function's body
+            return False
+        elif _is_boundary(statement):
+            return True
+        else:
+            statement.clear()
+    return _is_boundary(statement)
+
+
+def _is_boundary(statement: list[str]) -> bool:
+    if statement[:2] == ["prepare", "transaction"]:
+        return True
+    return bool(_ENDS_OR_BEGINS.intersection(statement[:1])) and "to" not in statement

@@ -1,0 +1,48 @@
+"""What asyncpg's connections remember of the schema, and forget when an engine changes it.
+
+SQLAlchemy's dialect of asyncpg keeps statements as the server has prepared them, and types, until
+its engine executes DDL; the two engines of a database have two dialects. psycopg keeps neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+from ..endings import replace
+
+_CHANGED = "sa_sqlite_pool_changed_schema"
+
+
+def share_schema_changes(writer: Engine, reader: Engine) -> None:
+    """Have each engine forget what it remembers of the schema when the other changes it.
+
+    When the statement is executed, and once more when its transaction is committed: what is read
+    in between is still prepared for the schema before.
+    """
+    dialects: tuple[Any, Any] = (writer.dialect, reader.dialect)
+    forgets: list[Any] = [getattr(one, "_invalidate_schema_cache", None) for one in dialects]
+    if None in forgets:
+        return
+
+    def forget() -> None:
+        for one in forgets:
+            one()
+
+    commit = writer.dialect.do_commit
+
+    def do_commit(proxied: Any) -> None:
+        commit(proxied)
+        if (info := proxied.info) and info.pop(_CHANGED, False):
+            forget()
+
+    @event.listens_for(writer, "after_cursor_execute")
+    def executed(connection: Connection, *arguments: Any) -> None:
+        if arguments[3].isddl:
+            connection.info[_CHANGED] = True
+            forget()  # without a transaction it is committed
+
+    for dialect in dialects:
+        replace(dialect, _invalidate_schema_cache=forget)
+    replace(writer.dialect, do_commit=do_commit)

@@ -1,0 +1,90 @@
+"""What ``ServerDatabase`` takes: URLs without a driver, and nothing that is SQLite's alone."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa_sqlite_pool import ConfigurationError, ServerDatabase, SQLiteDatabase
+from sa_sqlite_pool.servers.rules import arguments
+from sa_sqlite_pool.servers.rules.arguments import OF_SQLITE, parse_replica, parse_url
+
+PAGE = Path(__file__).parents[2] / "docs" / "servers.md"
+
+
+def options(of: type) -> set[str]:
+    return set(inspect.signature(of).parameters)
+
+
+def methods(of: type) -> set[str]:
+    return {name for name in dir(of) if not name.startswith("_")}
+
+
+def test_the_page_names_what_is_sqlites_alone() -> None:
+    """The table has all methods and options that the other class lacks, and no others."""
+    rows = PAGE.read_text().partition("| of `SQLiteDatabase` |")[2].partition("\n\n")[0]
+    first = [row.split("|")[1] for row in rows.splitlines()[2:]]
+    named = set(re.findall(r"`(?:db\.)?(\w+)(?:\(\))?`", " ".join(first)))
+    alone = options(SQLiteDatabase) - options(ServerDatabase)
+    assert alone == OF_SQLITE
+    assert named == alone | (methods(SQLiteDatabase) - methods(ServerDatabase))
+
+
+@pytest.mark.parametrize("option", sorted(OF_SQLITE))
+def test_an_option_of_sqlite(option: str) -> None:
+    """The error says whose it is; nobody is asked for a server."""
+    given: dict[str, Any] = {option: None}
+    with pytest.raises(ConfigurationError, match=f"{option}: of SQLiteDatabase alone"):
+        ServerDatabase("postgresql+asyncpg://primary/app", **given)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
+    """Have only these drivers be installed."""
+    monkeypatch.setattr(
+        arguments, "find_spec", lambda name: object() if name in installed else None
+    )
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_url_without_a_driver(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """It has the driver that is installed; a replica's has that of the primary."""
+    for installed in (["psycopg"], ["asyncpg"], ["asyncpg", "psycopg"]):
+        only(monkeypatch, *installed)
+        url = parse_url("the URL", f"{scheme}://app:secret@primary:5433/app?sslmode=require")
+        assert url.drivername == f"postgresql+{installed[0]}"
+        assert (url.password, url.port, url.query) == ("secret", 5433, {"sslmode": "require"})
+    only(monkeypatch, "asyncpg", "psycopg")
+    primary = parse_url("the URL", "postgresql+psycopg://primary/app")
+    assert parse_replica(f"{scheme}://replica/app", primary).drivername == "postgresql+psycopg"
+
+
+def test_a_facade_of_a_url_without_a_driver() -> None:
+    """Both engines have it."""
+    pytest.importorskip("asyncpg")
+    db = ServerDatabase("postgres://primary/app", replicas=["postgresql://replica/app"])
+    assert db.url.drivername == "postgresql+asyncpg"
+    assert {db.writer_engine.driver, db.reader_engine.driver} == {"asyncpg"}
+
+
+def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install; without any, asyncpg."""
+    only(monkeypatch)
+    for url, driver in (
+        ("postgresql+psycopg://primary/app", "psycopg"),
+        ("postgresql+psycopg_async://primary/app", "psycopg"),
+        ("postgresql+asyncpg://primary/app", "asyncpg"),
+        ("postgres://primary/app", "asyncpg"),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"pip install 'sa-sqlite-pool\[{driver}\]'"):
+            ServerDatabase(url)
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "pg8000", "nothing"])
+def test_another_driver(driver: str) -> None:
+    """It is named before anything of it is imported."""
+    with pytest.raises(ConfigurationError, match=f"driver {driver}, which is none"):
+        ServerDatabase(f"postgresql+{driver}://primary/app")

@@ -1,0 +1,226 @@
+"""Functions given to ``run_read()`` and ``run_write()``, which do not end their transactions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
+
+from sa_sqlite_pool import ClosureError, ServerDatabase
+from sa_sqlite_pool.servers.rules.functions import _ends_or_begins
+from tests.postgresql import App
+from tests.servers.models import Account, create_accounts
+
+INSERT = text("INSERT INTO accounts (id, balance) VALUES (:id, 0)")
+GIVEN_UP = text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+ENDED = r"run_write\(\) and run_read\(\) begin the transaction, and end it"
+ROLLED_BACK = "its transaction was rolled back inside"
+
+
+def _commit(target: Any) -> None:
+    target.commit()
+
+
+def _commit_connection(target: Any) -> None:
+    (target.connection() if isinstance(target, Session) else target).commit()
+
+
+def _begin_block(target: Any) -> None:
+    target.execute(text("SELECT 1"))
+    with target.get_transaction():
+        pass
+
+
+def _commit_text(target: Any) -> None:
+    target.execute(text("/* all */ COMMIT"))
+
+
+def _rollback_text(target: Any) -> None:
+    target.execute(text("rollback"))
+
+
+def _begin_text(target: Any) -> None:
+    target.execute(text("START TRANSACTION"))
+
+
+def _rollback(target: Any) -> None:
+    target.rollback()
+    target.execute(text("SELECT 1"))
+
+
+def _rollback_at_its_end(target: Any) -> None:
+    target.rollback()
+
+
+def _close(target: Any) -> None:
+    target.close()
+
+
+def _commit_unnoticed(target: Any) -> None:
+    with contextlib.suppress(ClosureError):
+        target.commit()
+
+
+ENDS = [
+    *((end, ENDED) for end in (_commit, _commit_connection, _begin_block, _commit_unnoticed)),
+    *((end, ENDED) for end in (_commit_text, _rollback_text, _begin_text)),
+    *((end, ROLLED_BACK) for end in (_rollback, _rollback_at_its_end, _close)),
+]
+
+
+@pytest.mark.parametrize(("end", "message"), ENDS)
+async def test_its_own_transaction(app: App, end: Callable[[Any], None], message: str) -> None:
+    """None of the four functions may end it; nothing is kept, and the next one works."""
+
+    def write(target: Any) -> None:
+        target.execute(INSERT, {"id": 9})
+        end(target)
+
+    def read(target: Any) -> None:
+        target.execute(text("SELECT 1"))
+        end(target)
+
+    async with app.open(replicas=[], readers=1) as db:
+        await create_accounts(db)
+        for run, fn in (
+            (db.run_write, write),
+            (db.run_write_core, write),
+            (db.run_read, read),
+            (db.run_read_core, read),
+        ):
+            with pytest.raises(ClosureError, match=message):
+                await run(fn)
+        assert await _accounts(db) == 1
+
+
+async def test_nothing_is_written_twice(app: App) -> None:
+    """A function that commits half of its work has not committed it when it runs again."""
+    runs = 0
+
+    def fn(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        session.execute(INSERT, {"id": 9})
+        session.commit()
+        session.execute(GIVEN_UP)
+
+    async with app.open(replicas=[], attempts=3) as db:
+        await create_accounts(db)
+        with pytest.raises(ClosureError, match=r"commit\(\): "):
+            await db.run_write(fn)
+        assert runs == 1
+        assert await _accounts(db) == 1
+
+
+async def test_autocommit(app: App) -> None:
+    """Each statement would be committed by itself."""
+
+    def fn(session: Session) -> None:
+        session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        session.execute(INSERT, {"id": 9})
+
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        with pytest.raises(ClosureError, match="AUTOCOMMIT"):
+            await db.run_write(fn)
+        assert await _accounts(db) == 1
+
+
+async def test_savepoints_are_its_own(app: App) -> None:
+    """Released, rolled back, and by text; after a failed flush in one the function goes on."""
+
+    def fn(session: Session) -> int:
+        with session.begin_nested():
+            session.add(Account(id=2))
+        with pytest.raises(IntegrityError), session.begin_nested():
+            session.add(Account(id=1))
+            session.flush()
+        session.begin_nested().rollback()
+        session.execute(text("SAVEPOINT mine"))
+        session.execute(text("ROLLBACK TO SAVEPOINT mine"))
+        session.execute(text("RELEASE SAVEPOINT mine"))
+        return int(session.scalar(text("SELECT count(*) FROM accounts")))
+
+    def core(connection: Connection) -> None:
+        with connection.begin_nested():
+            connection.execute(INSERT, {"id": 3})
+        connection.begin_nested().rollback()
+
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        assert await db.run_write(fn) == 2
+        await db.run_read(lambda session: session.begin_nested().rollback())
+        await db.run_write_core(core)
+        assert await _accounts(db) == 3
+
+
+async def test_the_error_of_a_flush_is_not_hidden(app: App) -> None:
+    """SQLAlchemy rolls back after it; who goes on all the same is told so."""
+
+    def fail(session: Session) -> None:
+        session.add(Account(id=1))
+        session.flush()
+
+    def swallow(session: Session) -> None:
+        with pytest.raises(IntegrityError):
+            fail(session)
+
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        with pytest.raises(IntegrityError):
+            await db.run_write(fail)
+        with pytest.raises(ClosureError, match=ROLLED_BACK):
+            await db.run_write(swallow)
+
+
+@pytest.mark.parametrize("door", ["run_write", "run_write_core", "run_read", "run_read_core"])
+async def test_a_function_runs_again(app: App, door: str) -> None:
+    """When the server has given its transaction up; and at most ``attempts`` times."""
+    left = 2
+
+    def fn(target: Any) -> str:
+        nonlocal left
+        target.execute(text("SELECT 1"))
+        if left:
+            left -= 1
+            target.execute(GIVEN_UP)
+        return "done"
+
+    async with app.open(replicas=[], attempts=3) as db:
+        assert await getattr(db, door)(fn) == "done"
+        assert db.statistics().retried == 2
+        left = 3
+        with pytest.raises(DBAPIError):
+            await getattr(db, door)(fn)
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("SELECT 1", False),
+        ("SELECT 'COMMIT'; SELECT 2", False),
+        ("UPDATE a SET b = 1; COMMIT; SELECT 1", True),
+        ("END", True),
+        ("ABORT", True),
+        ("PREPARE TRANSACTION 'one'", True),
+        ("PREPARE one AS SELECT 1", False),
+        ("rollback to savepoint one", False),
+        ("ROLLBACK TO one", False),
+        ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", False),
+        ("DO $$ BEGIN COMMIT; END $$", False),
+        ("-- COMMIT\nSELECT 1", False),
+    ],
+)
+def test_texts(sql: str, found: bool) -> None:
+    """What ends or begins a transaction, and what only looks so."""
+    assert _ends_or_begins(sql) is found
+
+
+async def _accounts(db: ServerDatabase) -> int:
+    count = text("SELECT count(*) FROM accounts")
+    return int(await db.run_read_core(lambda connection: connection.scalar(count)) or 0)

@@ -1,0 +1,106 @@
+"""Reads of auto sessions within savepoints: an error ends with its savepoint, as elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError
+
+from tests.servers.models import Account
+from tests.servers.routed import Routed
+
+WRONG = text("SELECT 1 / 0")
+COUNT = text("SELECT count(*) FROM accounts")
+SNAPSHOT = text("SELECT pg_backend_pid(), now()")  # now(): when the transaction began
+
+
+async def test_a_failed_read_ends_with_its_savepoint(routed: Routed) -> None:
+    """What follows is read on the same connection, in the same transaction, until the write."""
+    async with routed.maker() as session:
+        before = (await session.execute(SNAPSHOT)).one()
+        for _ in range(2):
+            with pytest.raises(DBAPIError):
+                async with session.begin_nested():
+                    assert (await session.execute(SNAPSHOT)).one() == before
+                    await session.execute(WRONG)
+            assert (await session.execute(SNAPSHOT)).one() == before
+        session.add(Account(id=7))
+        await session.flush()
+        assert await session.scalar(select(Account.id).where(Account.id == 7)) == 7
+        await session.rollback()
+
+
+async def test_the_first_read_fails(routed: Routed) -> None:
+    """Also where the reader is taken in the savepoint."""
+    async with routed.maker() as session:
+        with pytest.raises(DBAPIError):
+            async with session.begin_nested():
+                await session.execute(WRONG)
+        assert isinstance(await session.scalar(COUNT), int)
+
+
+async def test_savepoints_in_savepoints(routed: Routed) -> None:
+    """An error is undone with the savepoint that ends with it, the inner or the outer one."""
+    async with routed.maker() as session:
+        async with session.begin_nested():
+            with pytest.raises(DBAPIError):
+                async with session.begin_nested():
+                    await session.execute(WRONG)
+            await session.execute(COUNT)
+            async with session.begin_nested(), session.begin_nested():
+                await session.execute(COUNT)
+        with pytest.raises(DBAPIError):
+            async with session.begin_nested():
+                async with session.begin_nested():
+                    await session.execute(COUNT)
+                await session.execute(WRONG)
+        await session.execute(COUNT)
+
+
+async def test_an_error_outside_of_savepoints(routed: Routed) -> None:
+    """It aborts what was read, as everywhere, until rollback()."""
+    async with routed.maker() as session:
+        with pytest.raises(DBAPIError):
+            await session.execute(WRONG)
+        with pytest.raises(DBAPIError, match="aborted"):
+            await session.execute(COUNT)
+        with pytest.raises(DBAPIError, match="aborted"):
+            async with session.begin_nested():
+                await session.execute(COUNT)
+        await session.rollback()
+        await session.execute(COUNT)
+
+
+async def test_what_it_costs(routed: Routed) -> None:
+    """Without a savepoint nothing; with one, one that is released by the next read after it."""
+    sent: list[str] = []
+    event.listen(
+        routed.reader.sync_engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, sql, *_: sent.append(sql.split()[0]),
+    )
+    async with routed.maker() as session:
+        await session.execute(COUNT)
+        async with session.begin_nested():
+            pass
+        await session.execute(COUNT)
+        assert sent == ["SELECT", "SELECT"]
+        del sent[:]
+        async with session.begin_nested():
+            await session.execute(COUNT)
+            await session.execute(COUNT)
+        await session.execute(COUNT)
+        assert sent == ["SAVEPOINT", "SELECT", "SELECT", "RELEASE", "SELECT"]
+
+
+async def test_a_stream_across_a_savepoint(routed: Routed) -> None:
+    """One that was opened in a savepoint, or before it, is read on after its end."""
+    numbers = text("SELECT generate_series(1, 200)")
+    async with routed.maker() as session:
+        before = await session.stream(numbers)
+        async with session.begin_nested():
+            within = await session.stream(numbers)
+            assert (await within.fetchone()) is not None
+        await session.execute(COUNT)
+        assert len(await within.all()) == 199
+        assert len(await before.all()) == 200
