@@ -265,13 +265,13 @@ class ReplicaPool(ServerPool):
 
     def _note_failure(self, server: Server, error: Exception) -> None:
         """Note in an ``except`` block that a server does not answer; raise other errors again."""
-        if isinstance(error, PoolTimeout) or self._refusal is not None:
+        if isinstance(error, PoolTimeout) or self.lent.refusal is not None:
             raise  # noqa: PLE0704
         self._is_down(server, error)
 
     def _server_is_silent(self, server: Server) -> None:
         """Read elsewhere: each read of a replica that does not answer would wait in vain."""
-        if not server.is_primary and self._refusal is None:
+        if not server.is_primary and self.lent.refusal is None:
             self._is_down(server, TimeoutError(f"no answer within {SECONDS_TO_ANSWER:.0f} s"))
 
     def _is_down(self, server: Server, error: Exception) -> None:
@@ -287,7 +287,7 @@ class ReplicaPool(ServerPool):
 
     def _look_after(self) -> None:
         for server in self.replicas:
-            if not server.is_up and self._refusal is None:
+            if not server.is_up and self.lent.refusal is None:
                 self._probes.watch(server, self._probe)
 
     def _probe(self, server: Server) -> None:
@@ -309,8 +309,11 @@ class ReplicaPool(ServerPool):
         self._probes.stop()
 
     def dispose(self) -> None:
-        self._probes.stop()
+        self._is_left()
         super().dispose()
+
+    def _is_left(self) -> None:
+        self._probes.stop()
 
     def _own_options(self) -> dict[str, Any]:
         return {"freshness_wait": self._freshness_wait}

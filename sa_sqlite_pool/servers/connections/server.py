@@ -120,6 +120,22 @@ class Server:
             self.note_up()
         return connection
 
+    def another(self) -> Server:
+        """Return an object for the same server, with no connections, and with the counters so far.
+
+        For a pool that shares nothing with the one before it.
+        """
+        new = Server(
+            *(self.url, self.capacity, self._connect_args),
+            is_primary=self.is_primary,
+            settings=self._settings,
+            clock=self._clock,
+        )
+        new.line.waits = self.line.waits
+        new.opened, new.checkouts = self.opened, self.checkouts
+        new.thrown_away, new.times_down = self.thrown_away, self.times_down
+        return new
+
     def _connect(self, dialect: Dialect, positional: Sequence[Any], named: dict[str, Any]) -> Any:
         dbapi: Any = dialect.loaded_dbapi
         try:
