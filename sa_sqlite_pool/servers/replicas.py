@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeAlias
 
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -193,10 +193,19 @@ class ReplicaPool(ServerPool):
     def _ask_primary(self, seen: Seen) -> None:
         """Have later reads show what the primary shows now, and so all that was read before."""
         covered = dict(seen.read_from)
-        record = self._take(self.primary)
-        position = self._ask(record, position_of_commit)
-        self._do_return_conn(record)
+        line = self.primary.line
+        if line.locked() and line.held_by(asyncio.current_task()):
+            # In line the task might wait for itself, and a replica may have what it asks for.
+            position = self._asked_aside()
+        else:
+            record = self._take(self.primary)
+            position = self._ask(record, position_of_commit)
+            self._do_return_conn(record)
         seen.note_position(position, covered)
+
+    def _asked_aside(self) -> Position:
+        with self.another_connection() as asking:
+            return position_of_commit(self.driver, asking)
 
     def _correct(self, seen: Seen, record: ConnectionPoolEntry) -> None:
         """Lower a position that the primary has not reached: there is nothing more to be seen.
@@ -217,30 +226,36 @@ class ReplicaPool(ServerPool):
     def _settle(self, seen: Seen) -> None:
         covered = dict(seen.read_from)
         try:
-            position = max(self._position_of(source, seen) for source in covered)
+            position = self._position_of(covered)
         except Exception:
             position = BEYOND_ALL
         seen.note_position(position, covered)
 
-    def _position_of(self, source: Hashable, seen: Seen) -> Position:
-        """Return what reads of ``source`` may have shown, at most."""
-        server = next((one for one in self.replicas if one.source == source), self.primary)
+    def _position_of(self, sources: Iterable[Hashable]) -> Position:
+        """Return what reads of ``sources`` may have shown, at most; never wait in line for that.
+
+        The work that has the connections may take long, be that of the task itself, or need what
+        the task does next. The primary has shown all that any replica has; if it has no connection
+        either, only reads of it will do.
+        """
+        by_source = {one.source: one for one in self.replicas}
+        servers = {by_source.get(source, self.primary) for source in sources}
+        if self.primary not in servers:
+            positions = [self._position_at_once(server) for server in servers]
+            if None not in positions:
+                return max(position for position in positions if position is not None)
+        position = self._position_at_once(self.primary)
+        return BEYOND_ALL if position is None else position
+
+    def _position_at_once(self, server: Server) -> Position | None:
+        """Return what reads of ``server`` may have shown; None if no connection to it is free."""
         permit = server.line.acquire_nowait()
-        if permit is not None:
-            record = self._connected(server, permit)
-        elif self._is_reading(seen, server):
-            return BEYOND_ALL  # in line it might wait for itself: a stream that has just started
-        else:
-            record = self._take(server)
+        if permit is None:
+            return None
+        record = self._connected(server, permit)
         position = self._ask(record, position_of_commit if server.is_primary else position_of_reads)
         self._do_return_conn(record)
         return position
-
-    def _is_reading(self, seen: Seen, server: Server) -> bool:
-        """Return whether the block has connections to ``server`` checked out."""
-        return any(
-            one is seen and server_of(record) is server for record, one in self._seen.items()
-        )
 
     # -- servers that are down ------------------------------------------------------------------
 
