@@ -21,7 +21,7 @@ from ..turn.whereabouts import caller
 from .connections.answers import AnswerLimit
 from .connections.counts import PoolCounts
 from .connections.drivers import Driver, driver_of
-from .connections.held import Held
+from .connections.records import Held, end_setting_up, note_new, of_server, record_of, server_of
 from .connections.server import Server
 from .limits.lent import Lent
 
@@ -127,14 +127,18 @@ class ServerPool(Pool):
             record = self._at_rest(server) or self._new_record(server)
             self.lent.permits[record] = permit
             record.get_connection()  # type: ignore[attr-defined]
+            end_setting_up(record, self.driver)
             if self.lent.refusal is not None:  # the pool was closed meanwhile
                 record.close()
                 raise self.lent.refusal()
         except BaseException as error:
-            if record is not None:
-                del self.lent.permits[record]
-            server.line.release(permit)
-            self.lent.has_returned()
+            try:
+                if record is not None:  # a listener may have raised on a connection that is open
+                    del self.lent.permits[record]
+                    record.invalidate(error)
+            finally:
+                server.line.release(permit)
+                self.lent.has_returned()
             if self.lent.refusal is not None and isinstance(error, Exception):
                 raise self.lent.refusal() from error
             raise
@@ -156,14 +160,22 @@ class ServerPool(Pool):
         return None
 
     def _new_record(self, server: Server) -> ConnectionPoolEntry:
-        record = new_record(self)
-        assert record.record_info is not None
-        record.record_info[_SERVER] = server
-        return record
+        return of_server(new_record(self), server)
 
     def _open(self, connection_record: ConnectionPoolEntry) -> Any:
         assert isinstance(self._dialect, Dialect)
-        return server_of(connection_record).connect(self._dialect, connection_record)
+        opened = server_of(connection_record).connect(self._dialect, connection_record)
+        note_new(connection_record)
+        return opened
+
+    def connect(self) -> PoolProxiedConnection:
+        proxied = super().connect()
+        try:  # it may have been opened once more: pool_pre_ping, a listener of "checkout"
+            end_setting_up(record_of(proxied), self.driver)
+        except BaseException as error:
+            proxied.invalidate(error)
+            raise
+        return proxied
 
     def _wait_in_line(self, server: Server) -> Coroutine[Any, Any, Permit]:
         self._before_waiting(server)
@@ -223,16 +235,16 @@ class ServerPool(Pool):
 
     def permit_of(self, proxied: PoolProxiedConnection) -> Permit | None:
         """Return the permit under which a connection is checked out."""
-        return self.lent.permits.get(_record_of(proxied))
+        return self.lent.permits.get(record_of(proxied))
 
     def has_lent(self, proxied: PoolProxiedConnection) -> bool:
         """Return whether a connection is checked out, and not just being set up by SQLAlchemy."""
-        record = _record_of(proxied)
+        record = record_of(proxied)
         return record in self.lent.permits and record.in_use
 
     def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
         """Return the server of a connection that is checked out."""
-        record = _record_of(proxied)
+        record = record_of(proxied)
         return server_of(record) if record in self.lent.permits else None
 
     def name_of_server(self, connection: Connection | None) -> str:
@@ -374,20 +386,6 @@ _of_other_processes: list[ServerPool] = []
 
 def _count_thrown_away(_connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
     server_of(record).thrown_away += 1
-
-
-_SERVER = "sa_sqlite_pool_server"
-
-
-def server_of(record: ConnectionPoolEntry) -> Server:
-    """Return the server that a record's connection is to."""
-    assert record.record_info is not None
-    server: Server = record.record_info[_SERVER]
-    return server
-
-
-def _record_of(proxied: PoolProxiedConnection) -> ConnectionPoolEntry:
-    return getattr(proxied, "_connection_record", None)  # type: ignore[return-value]
 
 
 def _tell(returned: Future[None]) -> None:

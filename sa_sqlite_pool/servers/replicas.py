@@ -6,20 +6,23 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeAlias
 
+from sqlalchemy import Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from ..compat.greenlets import greenlet_spawn
-from ..errors import PoolTimeout, ReadTimeout
+from ..errors import ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..turn.waits import WaitedFor
 from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .connections.drivers import Driver
+from .connections.failures import is_of_server
 from .connections.positions import position_of_commit, position_of_reads
 from .connections.probing import Probes
+from .connections.records import server_of
 from .connections.server import Server
-from .pool import ServerPool, server_of
+from .pool import ServerPool
 
 SECONDS_BETWEEN_QUESTIONS = 0.002
 """How long a read waits before it asks a replica again how far it is."""
@@ -162,14 +165,17 @@ class ReplicaPool(ServerPool):
                 if permit is None:
                     return False
                 held[server] = self._connected(server, permit)
-            self._ask(held[server])
         except Exception as error:
-            held.pop(server, None)
             self._note_failure(server, error)
             return False
-        except BaseException:
-            held.pop(server, None)
-            raise
+        try:
+            self._ask(held[server])
+        except BaseException as error:
+            held.pop(server)
+            if not isinstance(error, Exception) or self.lent.refusal is not None:
+                raise
+            self._is_down(server, error)
+            return False
         return server.shows >= needed
 
     def _ask(self, record: ConnectionPoolEntry, what: Question = position_of_reads) -> Position:
@@ -279,8 +285,12 @@ class ReplicaPool(ServerPool):
                 self._do_return_conn(record)
 
     def _note_failure(self, server: Server, error: Exception) -> None:
-        """Note in an ``except`` block that a server does not answer; raise other errors again."""
-        if isinstance(error, PoolTimeout) or self.lent.refusal is not None:
+        """Note in an ``except`` block that a server does not answer; raise other errors again.
+
+        Such as those of an application's listeners, which would be raised elsewhere, too.
+        """
+        assert isinstance(self._dialect, Dialect)
+        if self.lent.refusal is not None or not is_of_server(self._dialect, error):
             raise  # noqa: PLE0704
         self._is_down(server, error)
 
@@ -309,10 +319,17 @@ class ReplicaPool(ServerPool):
         """Connect to a server that is down; raise if it does not answer. In a greenlet."""
         permit = server.line.acquire_nowait()
         if permit is not None:
-            record = self._connected(server, permit)
-            self._ask(record)  # it may have been at rest since before
+            assert isinstance(self._dialect, Dialect)
+            try:
+                record = self._connected(server, permit)
+            except Exception as error:
+                if is_of_server(self._dialect, error):
+                    raise
+                # It answers; what a listener has to say is raised to the application.
+            else:
+                self._ask(record)  # it may have been at rest since before
+                self._do_return_conn(record)
             server.note_up()
-            self._do_return_conn(record)
             log(
                 ReplicaUp(database=self.primary.name, server=server.name),
                 "the replica %s answers again",

@@ -62,8 +62,7 @@ async def test_no_server_with_a_free_connection(app: App) -> None:
         async with db.read() as session:
             await session.execute(ONE)
         with in_use(*readers(db).servers):
-            async with asyncio.timeout(SOON_SECONDS):
-                await seen.settle()
+            await asyncio.wait_for(seen.settle(), SOON_SECONDS)
         assert seen.position == BEYOND_ALL
         async with db.read() as session:
             in_recovery = await session.scalar(text("SELECT pg_is_in_recovery()"))

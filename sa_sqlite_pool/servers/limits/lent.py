@@ -8,7 +8,7 @@ from typing import Any, final
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...turn.permit import Permit
-from ..connections.held import Held
+from ..connections.records import Held
 from .running import Running
 
 
