@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar
@@ -20,9 +21,9 @@ from ..turn.whereabouts import caller
 from .connections.answers import AnswerLimit
 from .connections.counts import PoolCounts
 from .connections.drivers import Driver, driver_of
-from .connections.held import Held
+from .connections.records import Held, end_setting_up, note_new, of_server, record_of, server_of
 from .connections.server import Server
-from .limits.running import Running
+from .limits.lent import Lent
 
 DEFAULT_CONNECTIONS = 4
 
@@ -32,7 +33,9 @@ class ServerPool(Pool):
 
     :param creator: that of ``create_async_engine``, which connects to the URL of the engine; it is
         not used, since each server has its own
-    :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place
+    :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place,
+        unless nothing was closed
+    :param lent: what is checked out; shared in the same way
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
@@ -56,6 +59,7 @@ class ServerPool(Pool):
         statement_timeout: float | None = None,
         idle_warning: float | None = None,
         counts: PoolCounts | None = None,
+        lent: Lent | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(self._open, **kw)  # type: ignore[arg-type]
@@ -67,21 +71,18 @@ class ServerPool(Pool):
         self._timeout = timeout
         self._owner = owner
         self._wait_watch = wait_watch
-        self._permits: dict[ConnectionPoolEntry, Permit] = {}
-        self._held: dict[ConnectionPoolEntry, Held] = {}
+        self.lent = lent or Lent()
         self._idle_warning = idle_warning
         self._idle_watch = IdleWatch(
-            self._held.values(),
+            self.lent.held.values(),
             idle_warning,
             label=lambda: servers[-1].name,
             waiting=lambda: sum(server.line.waiting for server in servers),
             holds_turn=not self.only_reads and servers[-1].capacity == 1,
             product="PostgreSQL",
         )
-        self.running: dict[Permit, Running] = {}
-        self._refusal: Callable[[], Exception] | None = None
         self._disposed = False
-        self._on_last_return: Callable[[], None] | None = None
+        self._process = os.getpid()
         if "_dispatch" not in kw:  # else it is of a pool that this one takes the place of
             event.listen(self, "invalidate", _count_thrown_away)
 
@@ -102,7 +103,7 @@ class ServerPool(Pool):
 
     def checkedout(self) -> int:
         """Return the number of connections that are checked out."""
-        return len(self._permits)
+        return len(self.lent.permits)
 
     # -- checkouts ------------------------------------------------------------------------------
 
@@ -121,24 +122,28 @@ class ServerPool(Pool):
     def _connected(self, server: Server, permit: Permit) -> ConnectionPoolEntry:
         record = None
         try:
-            if self._refusal is not None:  # it may have been set during the wait
-                raise self._refusal()
+            if self.lent.refusal is not None:  # it may have been set during the wait
+                raise self.lent.refusal()
             record = self._at_rest(server) or self._new_record(server)
-            self._permits[record] = permit
+            self.lent.permits[record] = permit
             record.get_connection()  # type: ignore[attr-defined]
-            if self._refusal is not None:  # the pool was closed meanwhile
+            end_setting_up(record, self.driver)
+            if self.lent.refusal is not None:  # the pool was closed meanwhile
                 record.close()
-                raise self._refusal()
+                raise self.lent.refusal()
         except BaseException as error:
-            if record is not None:
-                del self._permits[record]
-            server.line.release(permit)
-            self._has_returned()
-            if self._refusal is not None and isinstance(error, Exception):
-                raise self._refusal() from error
+            try:
+                if record is not None:  # a listener may have raised on a connection that is open
+                    del self.lent.permits[record]
+                    record.invalidate(error)
+            finally:
+                server.line.release(permit)
+                self.lent.has_returned()
+            if self.lent.refusal is not None and isinstance(error, Exception):
+                raise self.lent.refusal() from error
             raise
         server.checkouts += 1
-        self._held[record] = Held(permit, record, self.driver)
+        self.lent.held[record] = Held(permit, record, self.driver)
         if permit.loop is not self._idle_watch.loop:
             self._idle_watch.checkout_began()
         return record
@@ -155,14 +160,22 @@ class ServerPool(Pool):
         return None
 
     def _new_record(self, server: Server) -> ConnectionPoolEntry:
-        record = new_record(self)
-        assert record.record_info is not None
-        record.record_info[_SERVER] = server
-        return record
+        return of_server(new_record(self), server)
 
     def _open(self, connection_record: ConnectionPoolEntry) -> Any:
         assert isinstance(self._dialect, Dialect)
-        return server_of(connection_record).connect(self._dialect, connection_record)
+        opened = server_of(connection_record).connect(self._dialect, connection_record)
+        note_new(connection_record)
+        return opened
+
+    def connect(self) -> PoolProxiedConnection:
+        proxied = super().connect()
+        try:  # it may have been opened once more: pool_pre_ping, a listener of "checkout"
+            end_setting_up(record_of(proxied), self.driver)
+        except BaseException as error:
+            proxied.invalidate(error)
+            raise
+        return proxied
 
     def _wait_in_line(self, server: Server) -> Coroutine[Any, Any, Permit]:
         self._before_waiting(server)
@@ -183,14 +196,14 @@ class ServerPool(Pool):
         )
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        permit = self._permits.pop(record, None)
-        self._held.pop(record, None)
+        permit = self.lent.permits.pop(record, None)
+        self.lent.held.pop(record, None)
         if permit is None:  # it was returned before
             return
-        self.end_statement(permit)  # it has ended, unless a listener has raised an error
+        self.lent.end_all(permit)  # they have ended, unless a listener has raised an error
         server = server_of(record)
         try:
-            if self._disposed or self._refusal is not None:
+            if self._disposed or self.lent.refusal is not None:
                 record.close()
             elif record.dbapi_connection is None:  # SQLAlchemy may not be done with it
                 pass
@@ -200,11 +213,7 @@ class ServerPool(Pool):
                 server.at_rest.append(record)
         finally:
             server.line.release(permit)
-            self._has_returned()
-
-    def _has_returned(self) -> None:
-        if not self._permits and self._on_last_return is not None:
-            self._on_last_return()
+            self.lent.has_returned()
 
     def _invalidate(
         self,
@@ -218,7 +227,7 @@ class ServerPool(Pool):
         """
         if (server := self.server_of(connection)) is not None:
             server.forget_position()
-            for record in [*server.at_rest, *self._permits]:
+            for record in [*server.at_rest, *self.lent.permits]:
                 if server_of(record) is server and record.dbapi_connection is not None:
                     record.invalidate(exception, soft=True)
         if _checkin and connection.is_valid:
@@ -226,24 +235,17 @@ class ServerPool(Pool):
 
     def permit_of(self, proxied: PoolProxiedConnection) -> Permit | None:
         """Return the permit under which a connection is checked out."""
-        return self._permits.get(_record_of(proxied))
+        return self.lent.permits.get(record_of(proxied))
 
     def has_lent(self, proxied: PoolProxiedConnection) -> bool:
         """Return whether a connection is checked out, and not just being set up by SQLAlchemy."""
-        record = _record_of(proxied)
-        return record in self._permits and record.in_use
+        record = record_of(proxied)
+        return record in self.lent.permits and record.in_use
 
     def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
         """Return the server of a connection that is checked out."""
-        record = _record_of(proxied)
-        return server_of(record) if record in self._permits else None
-
-    def end_statement(self, permit: Permit) -> Running | None:
-        """Stop the timers of the statement that has run under a permit, and return it."""
-        running = self.running.pop(permit, None)
-        if running is not None:
-            running.end()
-        return running
+        record = record_of(proxied)
+        return server_of(record) if record in self.lent.permits else None
 
     def name_of_server(self, connection: Connection | None) -> str:
         """Return the name of a connection's server; of the primary's where that is not known."""
@@ -252,7 +254,7 @@ class ServerPool(Pool):
 
     def connection_of(self, permit: Permit) -> Any:
         """Return SQLAlchemy's adapted connection that is checked out under a permit, or None."""
-        for record, held in list(self._permits.items()):
+        for record, held in list(self.lent.permits.items()):
             if held is permit:
                 return record.dbapi_connection
         return None
@@ -261,7 +263,7 @@ class ServerPool(Pool):
         """Return the permits of checkouts, by the processes of the server that work for them."""
         return {
             self.driver.process_id(record.dbapi_connection): permit
-            for record, permit in list(self._permits.items())
+            for record, permit in list(self.lent.permits.items())
             if record.dbapi_connection is not None
             and not self.driver.is_broken(record.dbapi_connection)
         }
@@ -290,7 +292,7 @@ class ServerPool(Pool):
 
     def note_silent(self, connection: Any) -> None:
         """Note that the server of a connection did not answer in time."""
-        for record in [*self._permits, *(r for server in self.servers for r in server.at_rest)]:
+        for record in [*self.lent.permits, *(r for server in self.servers for r in server.at_rest)]:
             if record.dbapi_connection is connection:
                 self._server_is_silent(server_of(record))
                 return
@@ -302,13 +304,13 @@ class ServerPool(Pool):
 
     def refuse(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
-        self._refusal = error
+        self.lent.refusal = error
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
     def abort(self) -> None:
         """Break the connections that are checked out: their tasks get errors, transactions end."""
-        for record in list(self._permits):
+        for record in list(self.lent.permits):
             if record.dbapi_connection is not None:
                 self.driver.abort(record.dbapi_connection)
         for server in self.servers:
@@ -317,10 +319,10 @@ class ServerPool(Pool):
     async def all_returned(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds until nothing is checked out; return whether it is."""
         returned: Future[None] = Future()
-        self._on_last_return = lambda: _tell(returned)
-        if self._permits:
+        self.lent.on_last_return = lambda: _tell(returned)
+        if self.lent.permits:
             await done_in_time(returned, timeout)
-        return not self._permits
+        return not self.lent.permits
 
     def dispose(self) -> None:
         """Close the connections at rest now, and others when they are returned."""
@@ -337,9 +339,23 @@ class ServerPool(Pool):
                     server.at_rest.pop().close()
 
     def recreate(self) -> ServerPool:
+        """Return the pool that takes the place of this one.
+
+        If this one was not disposed of, they share nothing: it may be that of a parent process,
+        whose connections this process inherits, and must not touch (``dispose(close=False)``).
+        """
+        servers, lent = self.servers, self.lent
+        if not self._disposed:
+            servers = tuple(server.another() for server in servers)
+            lent = Lent(lent.refusal)
+            if self._process != os.getpid():
+                _of_other_processes.append(self)
+            else:
+                self._is_left()
         return type(self)(
             self._engine_creator,
-            servers=self.servers,
+            servers=servers,
+            lent=lent,
             timeout=self._timeout,
             owner=self._owner,
             wait_watch=self._wait_watch,
@@ -356,27 +372,20 @@ class ServerPool(Pool):
             **self._own_options(),
         )
 
+    def _is_left(self) -> None:
+        """Stop what this pool does by itself: another takes its place."""
+
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the subclass."""
         return {}
 
 
+# The end of a connection of asyncpg takes it out of an epoll instance that the processes share.
+_of_other_processes: list[ServerPool] = []
+
+
 def _count_thrown_away(_connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
     server_of(record).thrown_away += 1
-
-
-_SERVER = "sa_sqlite_pool_server"
-
-
-def server_of(record: ConnectionPoolEntry) -> Server:
-    """Return the server that a record's connection is to."""
-    assert record.record_info is not None
-    server: Server = record.record_info[_SERVER]
-    return server
-
-
-def _record_of(proxied: PoolProxiedConnection) -> ConnectionPoolEntry:
-    return getattr(proxied, "_connection_record", None)  # type: ignore[return-value]
 
 
 def _tell(returned: Future[None]) -> None:

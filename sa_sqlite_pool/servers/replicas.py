@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeAlias
 
+from sqlalchemy import Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from ..compat.greenlets import greenlet_spawn
-from ..errors import PoolTimeout, ReadTimeout
+from ..errors import ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..turn.waits import WaitedFor
 from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .connections.drivers import Driver
+from .connections.failures import is_of_server
 from .connections.positions import position_of_commit, position_of_reads
 from .connections.probing import Probes
+from .connections.records import server_of
 from .connections.server import Server
-from .pool import ServerPool, server_of
+from .pool import ServerPool
 
 SECONDS_BETWEEN_QUESTIONS = 0.002
 """How long a read waits before it asks a replica again how far it is."""
@@ -162,14 +165,17 @@ class ReplicaPool(ServerPool):
                 if permit is None:
                     return False
                 held[server] = self._connected(server, permit)
-            self._ask(held[server])
         except Exception as error:
-            held.pop(server, None)
             self._note_failure(server, error)
             return False
-        except BaseException:
-            held.pop(server, None)
-            raise
+        try:
+            self._ask(held[server])
+        except BaseException as error:
+            held.pop(server)
+            if not isinstance(error, Exception) or self.lent.refusal is not None:
+                raise
+            self._is_down(server, error)
+            return False
         return server.shows >= needed
 
     def _ask(self, record: ConnectionPoolEntry, what: Question = position_of_reads) -> Position:
@@ -193,10 +199,19 @@ class ReplicaPool(ServerPool):
     def _ask_primary(self, seen: Seen) -> None:
         """Have later reads show what the primary shows now, and so all that was read before."""
         covered = dict(seen.read_from)
-        record = self._take(self.primary)
-        position = self._ask(record, position_of_commit)
-        self._do_return_conn(record)
+        line = self.primary.line
+        if line.locked() and line.held_by(asyncio.current_task()):
+            # In line the task might wait for itself, and a replica may have what it asks for.
+            position = self._asked_aside()
+        else:
+            record = self._take(self.primary)
+            position = self._ask(record, position_of_commit)
+            self._do_return_conn(record)
         seen.note_position(position, covered)
+
+    def _asked_aside(self) -> Position:
+        with self.another_connection() as asking:
+            return position_of_commit(self.driver, asking)
 
     def _correct(self, seen: Seen, record: ConnectionPoolEntry) -> None:
         """Lower a position that the primary has not reached: there is nothing more to be seen.
@@ -217,30 +232,36 @@ class ReplicaPool(ServerPool):
     def _settle(self, seen: Seen) -> None:
         covered = dict(seen.read_from)
         try:
-            position = max(self._position_of(source, seen) for source in covered)
+            position = self._position_of(covered)
         except Exception:
             position = BEYOND_ALL
         seen.note_position(position, covered)
 
-    def _position_of(self, source: Hashable, seen: Seen) -> Position:
-        """Return what reads of ``source`` may have shown, at most."""
-        server = next((one for one in self.replicas if one.source == source), self.primary)
+    def _position_of(self, sources: Iterable[Hashable]) -> Position:
+        """Return what reads of ``sources`` may have shown, at most; never wait in line for that.
+
+        The work that has the connections may take long, be that of the task itself, or need what
+        the task does next. The primary has shown all that any replica has; if it has no connection
+        either, only reads of it will do.
+        """
+        by_source = {one.source: one for one in self.replicas}
+        servers = {by_source.get(source, self.primary) for source in sources}
+        if self.primary not in servers:
+            positions = [self._position_at_once(server) for server in servers]
+            if None not in positions:
+                return max(position for position in positions if position is not None)
+        position = self._position_at_once(self.primary)
+        return BEYOND_ALL if position is None else position
+
+    def _position_at_once(self, server: Server) -> Position | None:
+        """Return what reads of ``server`` may have shown; None if no connection to it is free."""
         permit = server.line.acquire_nowait()
-        if permit is not None:
-            record = self._connected(server, permit)
-        elif self._is_reading(seen, server):
-            return BEYOND_ALL  # in line it might wait for itself: a stream that has just started
-        else:
-            record = self._take(server)
+        if permit is None:
+            return None
+        record = self._connected(server, permit)
         position = self._ask(record, position_of_commit if server.is_primary else position_of_reads)
         self._do_return_conn(record)
         return position
-
-    def _is_reading(self, seen: Seen, server: Server) -> bool:
-        """Return whether the block has connections to ``server`` checked out."""
-        return any(
-            one is seen and server_of(record) is server for record, one in self._seen.items()
-        )
 
     # -- servers that are down ------------------------------------------------------------------
 
@@ -264,14 +285,18 @@ class ReplicaPool(ServerPool):
                 self._do_return_conn(record)
 
     def _note_failure(self, server: Server, error: Exception) -> None:
-        """Note in an ``except`` block that a server does not answer; raise other errors again."""
-        if isinstance(error, PoolTimeout) or self._refusal is not None:
+        """Note in an ``except`` block that a server does not answer; raise other errors again.
+
+        Such as those of an application's listeners, which would be raised elsewhere, too.
+        """
+        assert isinstance(self._dialect, Dialect)
+        if self.lent.refusal is not None or not is_of_server(self._dialect, error):
             raise  # noqa: PLE0704
         self._is_down(server, error)
 
     def _server_is_silent(self, server: Server) -> None:
         """Read elsewhere: each read of a replica that does not answer would wait in vain."""
-        if not server.is_primary and self._refusal is None:
+        if not server.is_primary and self.lent.refusal is None:
             self._is_down(server, TimeoutError(f"no answer within {SECONDS_TO_ANSWER:.0f} s"))
 
     def _is_down(self, server: Server, error: Exception) -> None:
@@ -287,17 +312,24 @@ class ReplicaPool(ServerPool):
 
     def _look_after(self) -> None:
         for server in self.replicas:
-            if not server.is_up and self._refusal is None:
+            if not server.is_up and self.lent.refusal is None:
                 self._probes.watch(server, self._probe)
 
     def _probe(self, server: Server) -> None:
         """Connect to a server that is down; raise if it does not answer. In a greenlet."""
         permit = server.line.acquire_nowait()
         if permit is not None:
-            record = self._connected(server, permit)
-            self._ask(record)  # it may have been at rest since before
+            assert isinstance(self._dialect, Dialect)
+            try:
+                record = self._connected(server, permit)
+            except Exception as error:
+                if is_of_server(self._dialect, error):
+                    raise
+                # It answers; what a listener has to say is raised to the application.
+            else:
+                self._ask(record)  # it may have been at rest since before
+                self._do_return_conn(record)
             server.note_up()
-            self._do_return_conn(record)
             log(
                 ReplicaUp(database=self.primary.name, server=server.name),
                 "the replica %s answers again",
@@ -309,8 +341,11 @@ class ReplicaPool(ServerPool):
         self._probes.stop()
 
     def dispose(self) -> None:
-        self._probes.stop()
+        self._is_left()
         super().dispose()
+
+    def _is_left(self) -> None:
+        self._probes.stop()
 
     def _own_options(self) -> dict[str, Any]:
         return {"freshness_wait": self._freshness_wait}

@@ -13,6 +13,7 @@ from ..turn.permit import Permit
 from .connections.drivers import driver_of
 from .limits.blockers import Blockers
 from .limits.errors import explained
+from .limits.of_one import LimitsOfOne
 from .limits.running import Running
 from .pool import ServerPool
 
@@ -35,6 +36,7 @@ class FollowedStatements:
         self._driver = driver_of(engine.dialect)
         self._lock_timeout = lock_timeout
         self._writes = writes
+        self._limits = LimitsOfOne(engine.dialect, writes=writes)
         event.listen(engine, "before_cursor_execute", self._begins)
         event.listen(engine, "after_cursor_execute", self._ends)
         event.listen(engine, "handle_error", self._fails)
@@ -42,83 +44,68 @@ class FollowedStatements:
     def _begins(
         self, connection: Connection, _cursor: Any, sql: str, _parameters: Any, context: Any, _: Any
     ) -> None:
-        pool, permit = connection.engine.pool, _permit(connection)
+        pool, permit = _lent_by(connection)
         if permit is None:
             return
-        assert isinstance(pool, ServerPool)
-        limit, changed = pool.statement_timeout, False
+        limit = pool.statement_timeout
         option = context.execution_options.get(OPTION, _UNCHANGED)
-        if option is not _UNCHANGED and check_limit(OPTION, option) != limit:
-            limit, changed = option, True
-            _set_limit(connection, "0" if limit is None else str(max(1, int(limit * 1000))))
-        adapted = connection.connection.dbapi_connection
+        is_other = option is not _UNCHANGED and check_limit(OPTION, option) != limit
         running = Running(
-            sql,
-            permit,
-            limit,
-            partial(self._driver.abort, adapted),
+            *(sql, context, permit, option if is_other else limit),
+            partial(self._driver.abort, connection.connection.dbapi_connection),
             self._lock_timeout,
             Blockers(pool).find,
         )
-        running.changed = changed
-        permit.last_sql, permit.idle_since = sql, None
-        pool.running[permit] = running
-        running.begin()
+        pool.lent.begin(running)
+        if is_other:
+            self._limits.tell(connection, running)
 
-    def _ends(self, connection: Connection, *_: Any) -> None:
-        pool, permit = connection.engine.pool, _permit(connection)
+    def _ends(
+        self,
+        connection: Connection,
+        _cursor: Any,
+        _sql: str,
+        _parameters: Any,
+        context: Any,
+        _: Any,
+    ) -> None:
+        pool, permit = _lent_by(connection)
         if permit is None:
             return
-        assert isinstance(pool, ServerPool)
-        permit.idle_since = time.monotonic()
-        if (running := pool.end_statement(permit)) is not None:
+        if (running := pool.lent.end(permit, context)) is not None:
             pool.counts.ran(running.sql, running.seconds)
-            if running.changed:
-                _set_limit(connection, "DEFAULT")
+            if running.before is not None:
+                self._limits.tell_before(connection, running)
 
     def _fails(self, context: ExceptionContext) -> BaseException | None:
         connection, engine = context.connection, context.engine
-        if engine is None or not isinstance(pool := engine.pool, ServerPool):
+        if engine is None or not isinstance(engine.pool, ServerPool):
             return None
-        permit = None if connection is None else _permit(connection)
-        running = None
+        pool, permit, running = engine.pool, None, None
+        if connection is not None:
+            pool, permit = _lent_by(connection)
         if permit is not None:
             permit.idle_since = time.monotonic()
-            running = pool.end_statement(permit)
+            running = pool.lent.end(permit, context.execution_context)
         if running is not None:
             pool.counts.failed(running.sql)
         if context.is_disconnect and connection is not None and connection.in_transaction():
             pool.counts.lost()
         name = pool.name_of_server(None if permit is None else connection)
         error = explained(context, name, running, writes=self._writes)
-        if running is not None and running.changed and not context.is_disconnect:
+        if running is not None and running.before is not None and not context.is_disconnect:
             assert connection is not None
-            if not _in_transaction(connection):  # else the end of the transaction does it
-                _set_limit(connection, "DEFAULT")
+            self._limits.after_error(connection, running)
         return error
 
 
-def _permit(connection: Connection) -> Permit | None:
-    pool = connection.engine.pool
-    if connection.closed or connection.invalidated or not isinstance(pool, ServerPool):
-        return None  # to look at its connection would open another
-    return pool.permit_of(connection.connection)
-
-
-def _in_transaction(connection: Connection) -> bool:
-    return not connection.connection.dbapi_connection.autocommit  # type: ignore[union-attr]
-
-
-def _set_limit(connection: Connection, milliseconds: str) -> None:
-    """Tell the server of a limit: for the transaction, or until it is told of another."""
-    local = "LOCAL " if _in_transaction(connection) else ""
-    connection.exec_driver_sql(
-        f"SET {local}statement_timeout = {milliseconds}",
-        execution_options={OPTION: _limit_of(connection)},
-    )
-
-
-def _limit_of(connection: Connection) -> float | None:
+def _lent_by(connection: Connection) -> tuple[ServerPool, Permit | None]:
+    """Return the pool that a connection is of, and its permit; None if it is not checked out."""
     pool = connection.engine.pool
     assert isinstance(pool, ServerPool)
-    return pool.statement_timeout
+    if connection.closed or connection.invalidated:
+        return pool, None  # to look at its connection would open another
+    proxied = connection.connection
+    # That of the engine may have taken its place since: dispose(close=False).
+    own = getattr(proxied, "_pool", pool)
+    return own, own.permit_of(proxied)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -78,6 +79,40 @@ async def test_a_limit_of_one_statement_in_autocommit(app: App) -> None:
             with pytest.raises(StatementTimeout):
                 await connection.execute(LONG, execution_options={OPTION: 0.1})
             assert await connection.scalar(SHOW) == "0"
+
+
+@pytest.mark.parametrize("writes", ["in turn", "serializable"])
+async def test_a_limit_that_the_application_has_set(app: App, writes: str) -> None:
+    """It counts again after a statement with a limit of its own, in a transaction and without."""
+    async with app.open(replicas=app.replica_urls[:1], writes=writes) as db:
+        for block in (db.write, db.read):
+            async with block() as session:
+                await session.execute(text("SET LOCAL statement_timeout = '7s'"))
+                found = await session.execute(SHOW, execution_options={OPTION: 3})
+                assert found.scalar() == "3s"
+                assert await session.scalar(SHOW) == "7s"
+            async with block() as session:
+                assert await session.scalar(SHOW) == "0"
+        engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text("SET statement_timeout = '1500ms'"))
+            for sql in (SHOW, text("SELECT nothing")):
+                with suppress(DBAPIError):
+                    await connection.execute(sql, execution_options={OPTION: None})
+                assert await connection.scalar(SHOW) == "1500ms"
+            await connection.execute(text("RESET statement_timeout"))
+
+
+async def test_a_limit_of_one_statement_takes_no_snapshot(app: App) -> None:
+    """Under SERIALIZABLE a lock on a table has to be there before the snapshot is taken."""
+    async with app.open(replicas=[], writes="serializable") as db:
+        await create_accounts(db)
+        async with db.write() as session:
+            lock = text("LOCK TABLE accounts IN SHARE ROW EXCLUSIVE MODE")
+            await session.execute(SHOW, execution_options={OPTION: 3})
+            app.sql("UPDATE accounts SET balance = 7")
+            await session.execute(lock, execution_options={OPTION: 3})
+            assert await session.scalar(text("SELECT balance FROM accounts")) == 7
 
 
 async def test_a_limit_of_an_engine(app: App) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,6 +32,9 @@ class Driver(Protocol):
 
     def connect(self, dialect: Dialect) -> Callable[..., Awaitable[Any]]:
         """Return the function that opens a connection of the driver's own."""
+
+    def failure(self, error: Exception) -> str | None:
+        """Return what an error of opening a connection says of the server, None if nothing."""
 
     def value(self, connection: Any, sql: str) -> Any:
         """Return the first value of a query outside of any transaction. In a greenlet."""
@@ -72,6 +76,17 @@ class Asyncpg:
         dbapi: Any = dialect.loaded_dbapi
         connect: Callable[..., Awaitable[Any]] = dbapi.asyncpg.connect
         return connect
+
+    def failure(self, error: Exception) -> str | None:
+        from asyncpg import TargetServerAttributeNotMatched  # noqa: PLC0415
+
+        origin = error.__cause__ if type(error).__module__.startswith("sqlalchemy.") else error
+        if isinstance(origin, asyncio.TimeoutError):
+            return "it did not answer in time"
+        is_of_server = isinstance(origin, (OSError, TargetServerAttributeNotMatched))
+        if is_of_server or getattr(origin, "sqlstate", None) is not None:
+            return str(origin) or type(origin).__name__
+        return None
 
     def value(self, connection: Any, sql: str) -> Any:
         return self.rows(connection, sql)[0][0]
@@ -126,6 +141,15 @@ class Psycopg:
         from .psycopg import PromptConnection  # noqa: PLC0415
 
         return PromptConnection.connect
+
+    def failure(self, error: Exception) -> str | None:
+        from psycopg import OperationalError  # noqa: PLC0415
+
+        if isinstance(error, asyncio.TimeoutError):
+            return "it did not answer in time"
+        if isinstance(error, (OSError, OperationalError)):
+            return str(error) or type(error).__name__
+        return None
 
     def value(self, connection: Any, sql: str) -> Any:
         return self.rows(connection, sql)[0][0]

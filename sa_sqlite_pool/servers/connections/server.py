@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from ...freshness import Position
 from ...turn.fair_semaphore import FairSemaphore
 from .drivers import driver_of
+from .failures import no_connection
 from .openings import Openings
 
 PRIMARY = "primary"
@@ -99,8 +99,23 @@ class Server:
     def connect(self, dialect: Dialect, record: ConnectionPoolEntry) -> Any:
         """Open a connection, as ``create_engine()`` does: listeners of ``do_connect`` may do it.
 
-        Raise the driver's ``OperationalError`` if the server does not answer in time.
+        Raise the driver's ``OperationalError`` if the server cannot be connected to.
         """
+        try:
+            connection = self._connect(dialect, record)
+        except Exception as error:
+            raised = no_connection(dialect, self.name, error)
+            if raised is None:
+                raise
+            if self.is_primary:  # of a replica its pool decides
+                self.note_down(raised)
+            raise raised from error
+        self.opened += 1
+        if self.is_primary:
+            self.note_up()
+        return connection
+
+    def _connect(self, dialect: Dialect, record: ConnectionPoolEntry) -> Any:
         driver = driver_of(dialect)
         if self._arguments is None:
             positional, named = dialect.create_connect_args(self.url)
@@ -110,40 +125,26 @@ class Server:
         for listener in dialect.dispatch.do_connect:
             connection = listener(dialect, record, positional, named)
             if connection is not None:
-                break
-        else:
-            connect = named.get("async_creator_fn") or driver.connect(dialect)
-            named["async_creator_fn"] = partial(self.openings.open, driver, connect)
-            connection = self._connect(dialect, positional, named)
-        self.opened += 1
-        if self.is_primary:
-            self.note_up()
-        return connection
+                return connection
+        connect = named.get("async_creator_fn") or driver.connect(dialect)
+        named["async_creator_fn"] = partial(self.openings.open, driver, connect)
+        return dialect.connect(*positional, **named)
 
-    def _connect(self, dialect: Dialect, positional: Sequence[Any], named: dict[str, Any]) -> Any:
-        dbapi: Any = dialect.loaded_dbapi
-        try:
-            return dialect.connect(*positional, **named)
-        except dbapi.Error as error:
-            self._has_failed(error)
-            raise
-        except Exception as error:
-            self._has_failed(error)
-            state = getattr(error, "sqlstate", None)
-            if isinstance(error, asyncio.TimeoutError):
-                said = "it did not answer in time"
-            elif state is not None or isinstance(error, OSError):
-                said = str(error) or type(error).__name__
-            else:  # a wrong argument
-                raise
-            # asyncpg's are no errors of SQLAlchemy's, or not in all of its versions.
-            raised = dbapi.OperationalError(f"cannot connect to {self.name}: {said}")
-            raised.sqlstate = state
-            raise raised from error
+    def another(self) -> Server:
+        """Return an object for the same server, with no connections, and with the counters so far.
 
-    def _has_failed(self, error: Exception) -> None:
-        if self.is_primary:  # of a replica its pool decides
-            self.note_down(error)
+        For a pool that shares nothing with the one before it.
+        """
+        new = Server(
+            *(self.url, self.capacity, self._connect_args),
+            is_primary=self.is_primary,
+            settings=self._settings,
+            clock=self._clock,
+        )
+        new.line.waits = self.line.waits
+        new.opened, new.checkouts = self.opened, self.checkouts
+        new.thrown_away, new.times_down = self.thrown_away, self.times_down
+        return new
 
     def note_position(self, position: Position) -> None:
         """Note that reads of the server see all up to ``position``."""

@@ -43,15 +43,15 @@ class Blockers:
     def __init__(self, pool: ServerPool) -> None:
         self._pool = pool
 
-    def find(self, running: Running, seconds: float) -> float:
+    def find(self, running: Running, seconds: float) -> float | None:
         """Return how long a statement has waited for a lock; stop it after ``seconds``.
 
-        Whatever holds the lock is noted in it then. In a greenlet.
+        What holds the lock is noted in it then. None if its connection is gone. In a greenlet.
         """
         connection = self._pool.connection_of(running.permit)
-        if connection is None:
-            return 0.0
         driver = self._pool.driver
+        if connection is None or driver.is_broken(connection):
+            return None
         pid, began = driver.process_id(connection), running.began
         with self._pool.another_connection() as asking:
             rows = driver.rows(asking, _BLOCKERS.format(holder=HOLDER, pid=pid))

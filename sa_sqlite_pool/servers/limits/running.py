@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 from ...compat.greenlets import greenlet_spawn
 from ...errors import StatementTimeout
@@ -24,26 +24,33 @@ _SHORTEST_WAIT = 0.01
 class Running:
     """A statement from its beginning to its result, or its error.
 
+    ``context`` is SQLAlchemy's of its execution. ``outer`` is the statement whose listener executes
+    this one, None if none does.
+
     ``limit`` is its ``statement_timeout``, None for no limit: the server ends it then, and if it
-    does not, ``give_up()`` is called a moment later, which breaks the connection. ``changed`` says
-    that the server was told of a limit other than the connection's.
+    does not, ``give_up()`` is called a moment later, which breaks the connection. ``before`` is the
+    limit that the server had before it was told of this one, as it shows it; None if it was not.
 
     ``lock_limit`` is how long it may wait for a lock, None for no limit. Then
     ``find_blockers(self, seconds)`` is called in a greenlet. It returns how long the statement has
-    waited for a lock, and stops it if that is ``seconds`` or longer: ``blocked_by`` and
-    ``seconds_blocked`` say so then.
+    waited for a lock, None if its connection is gone, and stops it if that is ``seconds`` or
+    longer: ``blocked_by`` and ``seconds_blocked`` say so then.
     """
 
     __slots__ = (
+        "_earlier",
         "_find_blockers",
         "_give_up",
         "_lock_limit",
         "_look_after",
         "_looking",
+        "_runs",
+        "before",
         "began",
         "blocked_by",
-        "changed",
+        "context",
         "limit",
+        "outer",
         "permit",
         "seconds_blocked",
         "sql",
@@ -53,16 +60,19 @@ class Running:
     def __init__(
         self,
         sql: str,
+        context: Any,
         permit: Permit,
         limit: float | None,
         give_up: Callable[[], None],
         lock_limit: float | None,
-        find_blockers: Callable[[Running, float], float],
+        find_blockers: Callable[[Running, float], float | None],
     ) -> None:
         self.sql = sql
+        self.context = context
         self.permit = permit
         self.limit = limit
-        self.changed = False
+        self.before: str | None = None
+        self.outer: Running | None = None
         self.blocked_by: str | None = None
         self.seconds_blocked = 0.0
         self.was_given_up = False
@@ -71,12 +81,14 @@ class Running:
         self._look_after = max(_SECONDS_TO_FIRST_LOOK, lock_limit or 0.0)
         self._find_blockers = find_blockers
         self._looking: asyncio.Task[None] | None = None
+        self._runs = False
+        self._earlier = 0.0
         self.began = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
-        return time.monotonic() - self.began
+        """How long it has run, without those that its listeners have executed."""
+        return self._earlier + (time.monotonic() - self.began if self._runs else 0.0)
 
     @property
     def timed_out(self) -> bool:
@@ -84,15 +96,20 @@ class Running:
         return self.limit is not None and self.seconds >= self.limit
 
     def begin(self) -> None:
-        """Start the timers, which all statements of the event loop share."""
+        """Start the timers, which all statements of the event loop share; also after a pause."""
+        self.began, self._runs = time.monotonic(), True
+        self.permit.last_sql, self.permit.idle_since = self.sql, None
         deadlines = of_running_loop(Deadlines)
         if self.limit is not None:
             deadlines.add(self.limit + SECONDS_TO_ANSWER, self._too_late)
         if self._lock_limit is not None:
             deadlines.add(self._look_after, self._look)
 
-    def end(self) -> None:
-        """Stop them."""
+    def pause(self) -> None:
+        """Stop them, while another statement runs on the connection."""
+        if not self._runs:
+            return
+        self._earlier, self._runs = self.seconds, False
         deadlines = of_running_loop(Deadlines)
         if self.limit is not None:
             deadlines.discard(self.limit + SECONDS_TO_ANSWER, self._too_late)
@@ -100,6 +117,12 @@ class Running:
             deadlines.discard(self._look_after, self._look)
         if self._looking is not None:
             self._looking.cancel()
+            self._looking = None
+
+    def end(self) -> None:
+        """Stop them, and note that the connection is idle."""
+        self.pause()
+        self.permit.idle_since = time.monotonic()
 
     def took_too_long(self, server: str, what: str) -> StatementTimeout:
         """Return the error of a statement that was stopped; ``what`` is rolled back."""
@@ -120,11 +143,14 @@ class Running:
 
     async def _look_for_blockers(self) -> None:
         assert self._lock_limit is not None
+        waited: float | None
         try:
             waited = await greenlet_spawn(self._find_blockers, self, self._lock_limit)
         except Exception:  # the server takes no connection: it is asked later
             waited = 0.0
-        if self.blocked_by is None:
+        if self._looking is not asyncio.current_task():
+            return  # the statement has ended meanwhile
+        if self.blocked_by is None and waited is not None:
             if waited:
                 self._look_after = max(_SHORTEST_WAIT, self._lock_limit - waited)
             else:

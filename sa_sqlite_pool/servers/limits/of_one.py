@@ -1,0 +1,88 @@
+"""The limit of one statement: the server is told of it, and afterwards of the one before it.
+
+That is the connection's, or one that the application has set by itself. It is asked for, since
+nobody else knows whether a function of the application has set one. None of this is done through
+SQLAlchemy's ``Connection``: listeners that execute something would do so for this, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from sqlalchemy import Connection, Dialect
+
+from ..connections.answers import SECONDS_TO_ANSWER, AnswerLimit
+from ..connections.drivers import driver_of
+from .running import Running
+
+# In one question: OFFSET keeps the inner SELECT from becoming a part of the outer one, so that it
+# is evaluated first.
+_CHANGE = (
+    "SELECT before.value, set_config('statement_timeout', '{milliseconds}', {local}) "
+    "FROM (SELECT current_setting('statement_timeout') AS value OFFSET 0) AS before"
+)
+_SHOW = "SHOW statement_timeout"
+
+
+@final
+class LimitsOfOne:
+    """Tells servers of the limits of single statements.
+
+    :param writes: whether it is for an engine that writes
+    """
+
+    def __init__(self, dialect: Dialect, *, writes: bool) -> None:
+        self._driver = driver_of(dialect)
+        # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
+        # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
+        # for the turn has been one already, and it is no matter under READ COMMITTED.
+        level = getattr(dialect, "_on_connect_isolation_level", None)
+        self._takes_no_snapshot = writes and level == "SERIALIZABLE"
+
+    def tell(self, connection: Connection, running: Running) -> None:
+        """Tell the server of the limit of a statement, and note the one before in it.
+
+        The timers of the statement run. The limit is that of the transaction, or without one that
+        of the connection, until :meth:`tell_before`.
+        """
+        limit, local = running.limit, _in_transaction(connection)
+        milliseconds = 0 if limit is None else max(1, int(limit * 1000))
+        if self._takes_no_snapshot and local:
+            before = self._execute(connection, _SHOW)
+            self._execute(connection, f"SET LOCAL statement_timeout = {milliseconds}")
+        else:
+            sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
+            before = self._execute(connection, sql)
+        running.before = before
+        running.pause()
+        running.begin()  # the statement has all of its time
+
+    def tell_before(self, connection: Connection, running: Running) -> None:
+        """Tell the server of the limit that it had before the statement."""
+        seconds = None if running.limit is None else running.limit + SECONDS_TO_ANSWER
+        local = "LOCAL " if _in_transaction(connection) else ""
+        with AnswerLimit(self._driver, connection.connection.dbapi_connection, seconds):
+            self._execute(connection, f"SET {local}statement_timeout = '{running.before}'")
+
+    def after_error(self, connection: Connection, running: Running) -> None:
+        """Do as :meth:`tell_before`, unless the end of the transaction does it."""
+        if _in_transaction(connection):
+            return
+        try:
+            self.tell_before(connection, running)
+        except Exception as another:  # what is raised is the statement's
+            connection.invalidate(another)
+
+    def _execute(self, connection: Connection, sql: str) -> Any:
+        """Execute SQL, and return the first value, None if there is none."""
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(sql)
+            row = cursor.fetchone() if cursor.description else None
+        finally:
+            cursor.close()
+        return None if row is None else row[0]
+
+
+def _in_transaction(connection: Connection) -> bool:
+    return not connection.connection.dbapi_connection.autocommit  # type: ignore[union-attr]

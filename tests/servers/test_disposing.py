@@ -1,0 +1,143 @@
+"""``engine.dispose()``: what is checked out, what is at rest, and what a child process inherits."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+from sa_sqlite_pool import ServerDatabase, StatementTimeout
+from tests.postgresql import App
+from tests.servers.freezing import nothing_left, pools
+from tests.servers.test_frozen import ONE
+
+PID = text("SELECT pg_backend_pid()")
+LONG = text("SELECT pg_sleep(60)")
+
+
+def engines(db: ServerDatabase) -> tuple[AsyncEngine, AsyncEngine]:
+    return db.writer_engine, db.reader_engine
+
+
+async def backend(engine: AsyncEngine) -> int:
+    """Return the id of the server's process, of a connection that is at rest afterwards."""
+    async with engine.connect() as connection:
+        return int(await connection.scalar(PID) or 0)
+
+
+async def test_a_pool_left_alone_shares_nothing(app: App) -> None:
+    """With the one in its place: neither connections at rest nor the line for them."""
+    options = {"write_timeout": 2, "read_timeout": 2, "readers": 1}
+    async with app.open(replicas=app.replica_urls[:1], **options) as db:
+        for engine in engines(db):
+            before, opened = await backend(engine), db.statistics().servers[-1].connections.opened
+            left = engine.pool
+            await engine.dispose(close=False)
+            after = {await backend(engine) for _ in range(3)}
+            assert len(after) == 1
+            assert before not in after
+            assert db.statistics().servers[-1].connections.opened >= opened
+            await greenlet_spawn(left.dispose)
+        for pool in pools(db):
+            assert pool.checkedout() == 0
+            assert all(server.in_use == 0 for server in pool.servers)
+
+
+async def test_what_is_checked_out_goes_back_to_where_it_is_from(app: App) -> None:
+    """To the pool that was left alone; its limits and its errors stay what they are."""
+    async with app.open(replicas=app.replica_urls[:1], readers=1, statement_timeout=0.2) as db:
+        for engine in engines(db):
+            left = engine.pool
+            async with engine.connect() as connection:
+                await connection.execute(ONE)
+                await engine.dispose(close=False)
+                assert engine.pool is not left
+                with pytest.raises(StatementTimeout):
+                    await connection.execute(LONG)
+            assert "0 checked out, 1 at rest" in left.status()
+            await backend(engine)
+            await greenlet_spawn(left.dispose)
+
+
+async def test_a_child_process_has_connections_of_its_own(app: App) -> None:
+    """After SQLAlchemy's recipe for forks, and those of its parent are as they were."""
+    urls = [app.url(), app.replica_urls[0]]
+    shown = [url.render_as_string(hide_password=False) for url in urls]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "tests.servers.forking", *shown],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    parent, child, again = (line.split() for line in done.stdout.splitlines())
+    assert parent == again
+    assert set(parent).isdisjoint(child)
+
+
+async def test_a_statement_after_dispose(app: App) -> None:
+    """On a connection that is checked out: limits, errors and the end are what they were."""
+    async with app.open(replicas=app.replica_urls[:1], statement_timeout=0.2) as db:
+        for block, engine in ((db.write, db.writer_engine), (db.read, db.reader_engine)):
+            async with nothing_left(db):
+                with pytest.raises(StatementTimeout, match=r"statement_timeout=0.2 s"):
+                    async with block() as session:
+                        await session.execute(ONE)
+                        await engine.dispose()
+                        await session.execute(LONG)
+            assert db.statistics().engine("writer").connections.on_loan == 0
+            await backend(engine)
+
+
+@pytest.mark.parametrize("role", ["writer", "reader"])
+async def test_close_after_dispose(app: App, role: str) -> None:
+    """It waits for what was checked out before, and breaks it in the end."""
+    db = app.open(replicas=app.replica_urls[:1], close_timeout=0.05)
+    engine = db.writer_engine if role == "writer" else db.reader_engine
+    disposed = asyncio.Event()
+
+    async def work() -> None:
+        async with db.sessionmaker(role=role) as session:
+            await session.execute(ONE)
+            await engine.dispose()
+            disposed.set()
+            await session.execute(LONG)
+
+    async with db:
+        task = asyncio.create_task(work())
+        await disposed.wait()
+        assert "1 checked out" in engine.pool.status()
+    with pytest.raises(DBAPIError):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_close_waits_for_work_after_dispose(app: App) -> None:
+    """And does not break what ends in time."""
+    db = app.open(replicas=[])
+    disposed, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> int | None:
+        async with db.read() as session:
+            await session.execute(ONE)
+            await db.reader_engine.dispose()
+            disposed.set()
+            await go_on.wait()
+            found: int | None = await session.scalar(ONE)
+            return found
+
+    await db.open()
+    task = asyncio.create_task(work())
+    await disposed.wait()
+    closing = asyncio.create_task(db.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    assert task.done()
+    assert await task == 1

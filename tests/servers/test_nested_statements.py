@@ -1,0 +1,209 @@
+"""Listeners that execute statements themselves, such as SET LOCAL for row-level security."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, insert, select, text
+from sqlalchemy.exc import DBAPIError
+
+from sa_sqlite_pool import ServerDatabase, StatementTimeout
+from sa_sqlite_pool.servers.limits import running as limits
+from sa_sqlite_pool.servers.pool import ServerPool
+from sa_sqlite_pool.system.loop_state import of_running_loop
+from sa_sqlite_pool.turn.deadlines import Deadlines
+from tests.postgresql import App
+from tests.servers.freezing import nothing_left
+from tests.servers.models import Account, create_accounts
+from tests.servers.test_frozen import ONE
+
+MARK = "app.me"
+SET = f"SET LOCAL {MARK} = 'x'"
+SLEEP = "SELECT pg_sleep(0.4)"
+SHOWN = text(f"SELECT current_setting('{MARK}', true)")
+
+
+def listen(
+    db: ServerDatabase, do: Callable[[Connection], object], name: str = "before", **how: Any
+) -> None:
+    """Have ``do`` called for each statement of the writer whose SQL is not its own."""
+
+    def called(connection: Connection, _cursor: Any, sql: str, *_: Any) -> None:
+        if MARK not in sql and "SAVEPOINT" not in sql:
+            do(connection)
+
+    event.listen(db.writer_engine.sync_engine, f"{name}_cursor_execute", called, **how)
+
+
+@asynccontextmanager
+async def no_timer_left(db: ServerDatabase) -> AsyncIterator[None]:
+    """Nothing is limited any more after the block."""
+    async with nothing_left(db):
+        yield
+    assert of_running_loop(Deadlines)._queues == {}
+
+
+LISTENERS = [("before", False), ("before", True), ("after", False), ("after", True)]
+
+
+@pytest.mark.parametrize(("name", "first"), LISTENERS)
+async def test_a_listener_that_executes(app: App, name: str, first: bool) -> None:
+    """Around one statement, many, streams: it leaves nothing, and each is counted once."""
+    async with app.open(replicas=[], statement_timeout=30) as db:
+        await create_accounts(db, 0)
+        done = 0
+
+        def do(connection: Connection) -> None:
+            nonlocal done
+            done += 1
+            connection.exec_driver_sql(SET)
+
+        listen(db, do, name, insert=first)
+        before = db.statistics().engine("writer").statements
+        async with no_timer_left(db), db.write() as session:
+            await session.execute(ONE)
+            session.add_all(Account(balance=i) for i in range(3))
+            await session.flush()
+            await session.execute(insert(Account), [{"balance": 1}, {"balance": 2}])
+            update = text("UPDATE accounts SET balance = 9 WHERE id = :id")
+            await session.execute(update, [{"id": 1}, {"id": 2}])
+            options = {"yield_per": 2}
+            streamed = await session.stream_scalars(select(Account.id), execution_options=options)
+            assert len([one async for one in streamed]) == 5
+            with pytest.raises(DBAPIError):
+                await session.execute(text("SELECT nothing"))
+        after = db.statistics().engine("writer").statements
+        assert done == (6 if name == "before" else 5)
+        assert after.inline - before.inline == 5 + done
+        assert after.failed - before.failed == 1
+
+
+async def test_both_have_all_of_their_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the inner statement is not the outer one's, on the side of the client either."""
+    monkeypatch.setattr(limits, "SECONDS_TO_ANSWER", 0.1)
+    async with app.open(replicas=[], statement_timeout=0.6) as db:
+        listen(db, lambda connection: connection.exec_driver_sql(f"{SLEEP} -- {MARK}"))
+        async with no_timer_left(db), db.write() as session:
+            await session.execute(text(SLEEP))
+
+
+async def test_the_outer_statement_still_has_its_limit(app: App) -> None:
+    """After the inner one has ended."""
+    async with app.open(replicas=[], statement_timeout=0.3) as db:
+        listen(db, lambda connection: connection.exec_driver_sql(SET))
+        async with no_timer_left(db):
+            with pytest.raises(StatementTimeout, match="pg_sleep"):
+                async with db.write() as session:
+                    await session.execute(text("SELECT pg_sleep(60)"))
+
+
+async def test_the_outer_statement_is_what_runs(app: App) -> None:
+    """After the inner one has ended: for those that wait, and what warns of idle ones."""
+    async with app.open(replicas=[]) as db:
+        pool: Any = db.writer_engine.pool
+        assert isinstance(pool, ServerPool)
+        seen: list[Any] = []
+
+        def look(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+            (permit,) = pool.lent.permits.values()
+            seen.append((sql, permit.last_sql, permit.idle_since))
+
+        listen(db, lambda connection: connection.exec_driver_sql(SET))
+        event.listen(db.writer_engine.sync_engine, "before_cursor_execute", look)
+        async with db.write() as session:
+            await session.execute(ONE)
+            (permit,) = pool.lent.permits.values()
+            assert permit.idle_since is not None
+        assert seen == [(SET, SET, None), ("SELECT 1", "SELECT 1", None)]
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+async def test_an_inner_statement_that_fails(app: App, swallowed: bool) -> None:
+    """Its error is the outer one's, unless the listener takes it."""
+    async with app.open(replicas=[], statement_timeout=30) as db:
+
+        def do(connection: Connection) -> None:
+            taken = DBAPIError if swallowed else ZeroDivisionError
+            with suppress(taken), connection.begin_nested():
+                connection.exec_driver_sql(f"SELECT nothing -- {MARK}")
+
+        listen(db, do)
+        async with no_timer_left(db):
+            if swallowed:
+                async with db.write() as session:
+                    assert await session.scalar(ONE) == 1
+            else:
+                with pytest.raises(DBAPIError, match="nothing"):
+                    async with db.write() as session:
+                        await session.execute(ONE)
+
+
+@pytest.mark.parametrize("name", ["before", "after"])
+async def test_a_listener_that_raises(app: App, name: str) -> None:
+    """Ends its statement, and what it has executed itself has ended."""
+    async with app.open(replicas=[], statement_timeout=30) as db:
+        fails = True
+
+        def do(connection: Connection) -> None:
+            connection.exec_driver_sql(SET)
+            if fails:
+                raise ValueError("mine")
+
+        listen(db, do, name)
+        async with no_timer_left(db), db.write() as session:
+            with pytest.raises(ValueError, match="mine"):
+                await session.execute(ONE)
+            fails = False
+            assert await session.scalar(ONE) == 1
+
+
+async def test_a_limit_of_an_engine_and_a_listener(app: App) -> None:
+    """What tells the server of the limit is no statement that listeners hear of."""
+    async with app.open(replicas=[]) as db:
+        heard: list[str] = []
+
+        def called(connection: Connection, _cursor: Any, sql: str, *_: Any) -> None:
+            heard.append(sql)
+            if MARK not in sql:
+                connection.exec_driver_sql(SET)
+
+        event.listen(db.writer_engine.sync_engine, "before_cursor_execute", called)
+        engine = db.writer_engine.execution_options(statement_timeout=7)
+        async with no_timer_left(db), engine.begin() as connection:
+            assert await connection.scalar(text("SHOW statement_timeout")) == "7s"
+            assert await connection.scalar(SHOWN) == "x"
+        assert heard == ["SHOW statement_timeout", SET, SHOWN.text]
+
+
+async def test_no_look_for_locks_after_a_statement(app: App) -> None:
+    """Nor while its connection is gone: what looks ends with it."""
+    async with app.open(replicas=[]) as db:
+        looks = 0
+
+        def look(running: limits.Running, _seconds: float) -> float | None:
+            nonlocal looks
+            looks += 1
+            return None if looks == 2 else 0.0
+
+        permit = db.writer_engine.pool.servers[0].line.acquire_nowait()  # type: ignore[attr-defined]
+        one = limits.Running("SELECT 1", None, permit, None, lambda: None, 0.0, look)
+        one.begin()
+        one._look()
+        assert one._looking is not None
+        looking = one._looking
+        one.end()
+        await asyncio.wait([looking])
+        assert of_running_loop(Deadlines)._queues == {}
+        looks = 1
+        one.begin()
+        one._look()
+        looking = one._looking
+        await looking
+        assert looks == 2
+        one.end()
+        permit.line.release(permit)
+        assert of_running_loop(Deadlines)._queues == {}
