@@ -8,7 +8,6 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import reduce
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +19,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from ..copying.api import copy_to as copy_database_to
 from ..copying.misfits import headline
 from ..copying.report import CopyReport, MisfitsError, Phase, Progress
-from ..copying.server.urls import parse_target
 from ..errors import ConfigurationError
+from ..postgresql.urls import server_url
 from .files import FileArgument, existing_database
 from .output import ExitCode, JsonOption, bar, console, write_json, write_line
 
@@ -83,15 +82,9 @@ async def _copy(
 def _target(text: str) -> URL:
     """Return the URL, with a driver that is installed if it names none."""
     try:
-        url = parse_target(text)
+        return server_url(text)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from None
-    driver = url.get_driver_name()
-    if find_spec(driver) is None:
-        raise ConfigurationError(
-            f"{driver} is not installed: pip install 'sa-sqlite-pool[{driver}]'"
-        )
-    return url
 
 
 def _metadata(name: str) -> MetaData:

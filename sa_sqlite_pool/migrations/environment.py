@@ -11,14 +11,15 @@ from typing import Any
 from alembic import context
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, MetaData, NullPool, make_url
+from sqlalchemy import URL, Connection, MetaData, NullPool
 from sqlalchemy.ext.asyncio import async_engine_from_config
 
 from ..errors import ConfigurationError, WriteTimeout
 from ..files.urls import sqlite_url
 from ..pools.impl import WriterPool
+from ..postgresql.urls import server_url
 from ..transactions.locks import write_patience
-from .servers import migrate_on_server, print_sql_of_server, with_driver
+from .servers import migrate_on_server, print_sql_of_server
 from .transaction import end_what_listeners_began, migrate, print_sql
 
 # Seconds to wait for another worker that migrates.
@@ -140,8 +141,8 @@ def _url(config: Config) -> URL:
             "one such as sqlite+aiosqlite:///app.db, or migrate by "
             "`await upgrade(db, 'head', config=...)`"
         )
-    if url.startswith("postgresql"):
-        return with_driver(make_url(url))
+    if url.startswith("postgres"):
+        return server_url(url)
     return sqlite_url(
         url,
         needed_by="run_env()",

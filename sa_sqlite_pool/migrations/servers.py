@@ -28,12 +28,6 @@ def is_server(engine: AsyncEngine) -> bool:
     return engine.dialect.name == "postgresql"
 
 
-def with_driver(url: URL) -> URL:
-    """Return a URL with a driver for asyncio: asyncpg's if it names none."""
-    named = url.drivername.partition("+")[2]
-    return url if named else url.set(drivername="postgresql+asyncpg")
-
-
 def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: float) -> None:
     """Run all revisions that Alembic was asked for in one transaction, which has the write turn.
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from ..errors import ConfigurationError
 from ..freshness import FreshBlock, Seen
 from ..functions import assert_plain, checked
+from ..postgresql.urls import server_url
 from ..sessions.given_out import GuardedSessionmaker, SessionBlock
 from ..sessions.maker import sessionmaker_options
 from ..sessions.routing import RoutedAsyncSession
@@ -35,7 +36,7 @@ from .pool import DEFAULT_CONNECTIONS, ServerPool
 from .primary import PrimaryPool
 from .replicas import DEFAULT_FRESHNESS_WAIT, ReplicaPool
 from .retries import DEFAULT_ATTEMPTS, Retries
-from .rules.arguments import check_engine_options, parse_replica, parse_url
+from .rules.arguments import check_engine_options, parse_replica
 from .rules.functions import guarded
 from .rules.schema import share_schema_changes
 from .statistics import statistics_of
@@ -112,7 +113,7 @@ class ServerDatabase(LifeCycle):
         check_engine_options(engine_options)
         if isinstance(replicas, (str, URL)):
             raise ConfigurationError(f"replicas must be a list of URLs, not {replicas!r}")
-        self.url = parse_url("the URL", url)
+        self.url = server_url(url)
         settings = EngineSettings(
             primary=self.url,
             replicas=[parse_replica(one, self.url) for one in replicas],

@@ -181,7 +181,7 @@ class ServerPool(Pool):
         self._before_waiting(server)
         return self._wait_watch.in_line(
             *(server.line, self.waited_for, server.name, self._owner),
-            timeout=self._timeout,
+            timeout=self.timeout,
             not_in_time=lambda: self._not_in_time(server),
         )
 
@@ -190,7 +190,7 @@ class ServerPool(Pool):
 
     def _not_in_time(self, server: Server) -> exc.TimeoutError:
         return self.timeout_error(
-            f"waited {self._timeout:.2f} s for one of the {server.capacity} connections to "
+            f"waited {self.timeout:.2f} s for one of the {server.capacity} connections to "
             f"{server.name}; they are held for {server.line.describe_holders()}, "
             f"{server.line.waiting} more in line; return connections sooner, or raise {self.option}"
         )
@@ -208,6 +208,10 @@ class ServerPool(Pool):
             elif record.dbapi_connection is None:  # SQLAlchemy may not be done with it
                 pass
             elif self.driver.is_broken(record.dbapi_connection):
+                record.invalidate()
+            elif self.driver.in_transaction(record.dbapi_connection):
+                # Not reset: after an error of a listener SQLAlchemy takes its COMMIT for done. The
+                # next user would commit what is in it.
                 record.invalidate()
             else:
                 server.at_rest.append(record)

@@ -11,6 +11,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..freshness import seen_by
+from ..transactions.locks import write_patience
 from ..turn.waits import WaitedFor
 from .connections.answers import AnswerLimit
 from .connections.server import PRIMARY, Server
@@ -28,6 +29,12 @@ class PrimaryPool(ServerPool):
     def primary(self) -> Server:
         """The server that writes go to."""
         return self.servers[0]
+
+    @property
+    def timeout(self) -> float:
+        """The seconds that a checkout waits for a permit, and a transaction for the turn."""
+        patience = write_patience.get()
+        return self._timeout if patience is None else patience
 
     @property
     def in_turn(self) -> bool:
@@ -55,7 +62,7 @@ class PrimaryPool(ServerPool):
         if not self.in_turn:
             return super()._not_in_time(server)
         return WriteTimeout(
-            f"waited {self._timeout:.2f} s to write to {server.name}; the turn is held for "
+            f"waited {self.timeout:.2f} s to write to {server.name}; the turn is held for "
             f"{server.line.describe_holders()}, {server.line.waiting} more in line; "
             "shorten that transaction or raise write_timeout",
             TimeoutError("the turn to write did not come in time"),
@@ -63,7 +70,7 @@ class PrimaryPool(ServerPool):
 
     def seconds_left(self, waited: float) -> float:
         """Return the seconds that remain of ``timeout`` after a wait of ``waited`` seconds."""
-        return max(0.0, self._timeout - waited)
+        return max(0.0, self.timeout - waited)
 
     def ask(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query outside of any transaction. In a greenlet."""

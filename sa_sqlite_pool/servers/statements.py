@@ -9,6 +9,7 @@ from typing import Any, final
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from ..settings import check_limit
+from ..transactions.locks import write_patience
 from ..turn.permit import Permit
 from .connections.drivers import driver_of
 from .limits.blockers import Blockers
@@ -53,12 +54,16 @@ class FollowedStatements:
         running = Running(
             *(sql, context, permit, option if is_other else limit),
             partial(self._driver.abort, connection.connection.dbapi_connection),
-            self._lock_timeout,
+            self._longest_wait(),
             Blockers(pool).find,
         )
         pool.lent.begin(running)
         if is_other:
             self._limits.tell(connection, running)
+
+    def _longest_wait(self) -> float | None:
+        patience = write_patience.get()
+        return self._lock_timeout if patience is None or not self._writes else patience
 
     def _ends(
         self,

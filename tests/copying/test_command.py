@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from sa_sqlite_pool.copying.server.urls import parse_target
+from sa_sqlite_pool.postgresql.urls import server_url
 from tests.commanding import ROOT, answer, run
 from tests.copying.dirty import make_dirty
 from tests.copying.files import tables_on
@@ -79,7 +79,7 @@ def test_a_dry_run(app: App, tmp_path: Path) -> None:
     ("url", "models", "reason"),
     [
         ("sqlite:///other.db", MODELS, "is not PostgreSQL's"),
-        ("postgresql+psycopg2://host/name", MODELS, "psycopg2 is none of the drivers"),
+        ("postgresql+psycopg2://host/name", MODELS, "the driver psycopg2, which is none"),
         ("nonsense", MODELS, "is no URL"),
         ("postgresql://host/name", "models", "is not MODULE:OBJECT"),
         ("postgresql://host/name", "missing.models:Base", "No module named 'missing'"),
@@ -143,7 +143,7 @@ def test_models_that_raise(tmp_path: Path, program: str, reason: str) -> None:
 def test_urls_as_they_are_handed_out(given: str, taken: str) -> None:
     """They mean what their provider means."""
     pytest.importorskip("asyncpg")
-    found = parse_target(given)
+    found = server_url(given)
     assert found == make_url(taken)
 
 

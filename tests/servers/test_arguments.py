@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool import ConfigurationError, ServerDatabase, SQLiteDatabase
-from sa_sqlite_pool.servers.rules import arguments
-from sa_sqlite_pool.servers.rules.arguments import OF_SQLITE, parse_replica, parse_url
+from sa_sqlite_pool.postgresql import urls
+from sa_sqlite_pool.postgresql.urls import server_url
+from sa_sqlite_pool.servers.rules.arguments import OF_SQLITE, parse_replica
 
 PAGE = Path(__file__).parents[2] / "docs" / "servers.md"
 
@@ -44,9 +45,7 @@ def test_an_option_of_sqlite(option: str) -> None:
 
 def only(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
     """Have only these drivers be installed."""
-    monkeypatch.setattr(
-        arguments, "find_spec", lambda name: object() if name in installed else None
-    )
+    monkeypatch.setattr(urls, "find_spec", lambda name: object() if name in installed else None)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
@@ -54,11 +53,12 @@ def test_a_url_without_a_driver(monkeypatch: pytest.MonkeyPatch, scheme: str) ->
     """It has the driver that is installed; a replica's has that of the primary."""
     for installed in (["psycopg"], ["asyncpg"], ["asyncpg", "psycopg"]):
         only(monkeypatch, *installed)
-        url = parse_url("the URL", f"{scheme}://app:secret@primary:5433/app?sslmode=require")
+        url = server_url(f"{scheme}://app:secret@primary:5433/app?sslmode=require")
         assert url.drivername == f"postgresql+{installed[0]}"
-        assert (url.password, url.port, url.query) == ("secret", 5433, {"sslmode": "require"})
+        option = "ssl" if installed[0] == "asyncpg" else "sslmode"
+        assert (url.password, url.port, url.query) == ("secret", 5433, {option: "require"})
     only(monkeypatch, "asyncpg", "psycopg")
-    primary = parse_url("the URL", "postgresql+psycopg://primary/app")
+    primary = server_url("postgresql+psycopg://primary/app")
     assert parse_replica(f"{scheme}://replica/app", primary).drivername == "postgresql+psycopg"
 
 

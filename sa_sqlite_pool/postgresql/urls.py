@@ -1,0 +1,104 @@
+"""URLs of PostgreSQL as they are typed, or handed out by a hosting provider.
+
+They are corrected, or refused with a reason. No message has a password: where one cannot be told
+apart, all before the last @ is left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from importlib.util import find_spec
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from ..errors import ConfigurationError
+
+_DRIVERS = {"asyncpg": "asyncpg", "psycopg": "psycopg", "psycopg_async": "psycopg"}
+"""Names of drivers in a URL, and the package of each; the first that is installed is the default"""
+
+_PORTS = range(1, 65536)
+
+# SQLAlchemy's own, which it takes out of the URL for asyncpg.
+_OWN_OPTIONS = frozenset(
+    {"async_creator_fn", "prepared_statement_cache_size", "prepared_statement_name_func"}
+)
+_QUOTED = "in a password, write %40 for @, %3A for :, %2F for / and %25 for %"
+
+
+def server_url(url: str | URL, *, what: str = "the URL", default_driver: str | None = None) -> URL:
+    """Return the URL, with a driver that is installed, and options that it takes.
+
+    One that names no driver, as hosters give it (``postgres://…``), gets ``default_driver``, or one
+    that is installed. Raise :class:`~sa_sqlite_pool.ConfigurationError` if nothing can be made of
+    it; ``what`` it is, for the message.
+    """
+    parsed = _parsed(url)
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError(f"{_masked(str(url))!r} has an @ too many; {_QUOTED}")
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigurationError(
+            f"{what} {parsed!r} is not PostgreSQL's, which is the only server known here; for "
+            "others use routing_sessionmaker() with engines of your own"
+        )
+    if parsed.port is not None and parsed.port not in _PORTS:
+        raise ConfigurationError(f"{parsed!r} has no port from {_PORTS[0]} to {_PORTS[-1]}")
+    if parsed.drivername == "postgresql":
+        driver = default_driver or next(filter(find_spec, _DRIVERS), "asyncpg")
+        parsed = parsed.set(drivername=f"postgresql+{driver}")
+    package = _package_of(what, parsed)
+    if find_spec(package) is None:
+        raise ConfigurationError(
+            f"{package} is not installed: pip install 'sa-sqlite-pool[{package}]'"
+        )
+    return _for_asyncpg(parsed) if package == "asyncpg" else parsed
+
+
+def _parsed(url: str | URL) -> URL:
+    if isinstance(url, URL):
+        return url
+    try:
+        # "postgres", as some providers write it.
+        return make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url))
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            f"{_masked(url)!r} is no URL such as postgresql://user@host:5432/name; {_QUOTED}"
+        ) from None
+
+
+def _package_of(what: str, url: URL) -> str:
+    name = url.drivername.partition("+")[2]
+    package = _DRIVERS.get(name)
+    if package is None:
+        try:
+            # A dialect of the application's, perhaps, over one of the drivers.
+            package = _DRIVERS.get(url.get_dialect().driver)
+        except ArgumentError:  # there is none of that name
+            package = None
+    if package is None:
+        raise ConfigurationError(
+            f"{what} has the driver {name}, which is none of those known here: use "
+            "postgresql+asyncpg or postgresql+psycopg"
+        )
+    return package
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """Return the URL with libpq's ``sslmode`` by asyncpg's name; refuse what would raise later."""
+    if "sslmode" in url.query:
+        mode = url.query["sslmode"]
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    known = {*inspect.signature(import_module("asyncpg").connect).parameters} | _OWN_OPTIONS
+    if unknown := sorted(url.query.keys() - known):
+        raise ConfigurationError(
+            f"asyncpg has no option {', '.join(unknown)}: leave it out of the URL, or use "
+            "postgresql+psycopg://, which takes those of libpq"
+        )
+    return url
+
+
+def _masked(text: str) -> str:
+    text = re.sub(r"^([a-z0-9+]+://)?.*@", r"\1***@", text, flags=re.IGNORECASE | re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", text)
