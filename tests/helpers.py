@@ -161,3 +161,14 @@ def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
         return loop.run_until_complete(main)
     finally:
         loop.close()
+
+
+def let_others_in(tmp_path: Path) -> None:
+    """Let another user read what is in a test's directory.
+
+    Of the directories above only pytest's own are changed: ``/dev/shm``, where they are, is for all
+    programs to write in.
+    """
+    own = [place for place in tmp_path.parents if "/pytest-of-" in f"{place}/"]
+    for directory in (tmp_path, *own):
+        directory.chmod(0o755)

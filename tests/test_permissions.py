@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import let_others_in
 
 PROGRAM = """
 import asyncio, os, sys
@@ -40,9 +41,7 @@ def open_as_nobody(path: Path) -> str:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/tmp"):
-            parent.chmod(0o755)
+    let_others_in(tmp_path)
     return tmp_path
 
 

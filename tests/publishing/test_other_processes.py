@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import Child, needs_fork_server
+from tests.helpers import let_others_in
 from tests.publishing import programs
 from tests.publishing.looking import ask, make_old, sockets, stop
 
@@ -129,9 +130,7 @@ print(len(sockets(path)))
 @pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="needs a second user")
 def test_another_user_is_refused(tmp_path: Path) -> None:
     """The answer says which user is answered."""
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/tmp"):
-            parent.chmod(0o755)
+    let_others_in(tmp_path)
     path = tmp_path / "app.db"
     program = """
 import os, sys
