@@ -218,12 +218,8 @@ class ReplicaPool(ServerPool):
 
         It is that of a commit that a promotion has lost, or stands for one that is not known.
         """
-        as_of, position = seen.notes, self._ask(record)
-        if seen.position > position:
-            # Not the position just asked for, that of the next record: after the end of a segment
-            # it is behind the header of the next, and replicas come there with that record only.
-            position = self._ask(record, position_of_commit)
-        seen.correct(position, as_of)
+        as_of = seen.notes
+        seen.correct(self._ask(record, position_of_commit), as_of)
 
     async def settle(self, seen: Seen) -> None:
         """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`."""

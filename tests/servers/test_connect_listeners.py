@@ -71,8 +71,8 @@ async def test_a_connection_that_is_opened_once_more(app: App) -> None:
         listen(db, "checkout", check)
         for engine in (db.writer_engine, db.reader_engine):
             old.append(True)
-            autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-            async with autocommit.connect() as connection:
+            level = "AUTOCOMMIT" if engine is db.writer_engine else "READ COMMITTED"
+            async with engine.execution_options(isolation_level=level).connect() as connection:
                 assert await connection.scalar(ZONE) == "Europe/Berlin"
             async with engine.connect() as connection:
                 await connection.rollback()

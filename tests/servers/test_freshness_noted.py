@@ -158,6 +158,8 @@ async def test_in_autocommit_before_the_connection_is_returned(app: App) -> None
 
 def test_a_page_begins_with_a_header() -> None:
     """Replicas come to it with the next record: the one before has ended where the page begins."""
-    assert end_of_record(8192 + 24) == 8192
-    assert end_of_record(8192 + 40) == 8192 + 40
-    assert end_of_record(8192) == 8192
+    segment = 16 * 2**20
+    assert end_of_record(8192 + 24, segment) == 8192
+    assert end_of_record(segment + 40, segment) == segment
+    for end in (8192, 8192 + 40, segment + 48):
+        assert end_of_record(end, segment) == end

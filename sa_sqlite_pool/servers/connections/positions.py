@@ -12,7 +12,9 @@ from .drivers import Driver
 
 # Where the log is inserted, not up to where it is flushed: what was committed without
 # synchronous_commit can be read before it is flushed, whoever has committed it.
-OF_COMMIT = "SELECT pg_current_wal_insert_lsn()::text"
+OF_COMMIT = """
+SELECT pg_current_wal_insert_lsn() || ' ' || pg_size_bytes(current_setting('wal_segment_size'))
+"""
 
 # Where a replica is. On a replica that was promoted, where it is as a primary.
 _OF_READS = (
@@ -21,12 +23,14 @@ _OF_READS = (
 )
 
 _PAGE_BYTES = 8192  # XLOG_BLCKSZ
-_PAGE_HEADER_BYTES = 24  # SizeOfXLogShortPHD in src/include/access/xlog_internal.h
+# SizeOfXLogShortPHD and SizeOfXLogLongPHD in src/include/access/xlog_internal.h.
+_HEADER_BYTES, _HEADER_BYTES_OF_SEGMENT = 24, 40
 
 
 def position_of_commit(driver: Driver, connection: Any) -> Position:
     """Return a position that a reader must have reached to see the last commit. In a greenlet."""
-    return end_of_record(parse_token(driver.value(connection, OF_COMMIT)))
+    inserted, segment_bytes = driver.value(connection, OF_COMMIT).split()
+    return end_of_record(parse_token(inserted), int(segment_bytes))
 
 
 def position_of_reads(driver: Driver, connection: Any) -> Position:
@@ -35,12 +39,14 @@ def position_of_reads(driver: Driver, connection: Any) -> Position:
     return parse_token(found) if found else 0
 
 
-def end_of_record(inserted: Position) -> Position:
+def end_of_record(inserted: Position, segment_bytes: int) -> Position:
     """Return where the last record ends, for the place where the next one will begin.
 
-    A page begins with a header, which replicas come to with the next record only. Of a page that is
-    the first of a segment, whose header is longer, this is not known: it is left as it is.
+    A page begins with a header, which replicas come to with the next record only. That of the first
+    page of a segment is longer.
     """
-    if inserted % _PAGE_BYTES == _PAGE_HEADER_BYTES:
-        return inserted - _PAGE_HEADER_BYTES
+    if inserted % segment_bytes == _HEADER_BYTES_OF_SEGMENT:
+        return inserted - _HEADER_BYTES_OF_SEGMENT
+    if inserted % _PAGE_BYTES == _HEADER_BYTES:
+        return inserted - _HEADER_BYTES
     return inserted
