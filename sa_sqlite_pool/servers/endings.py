@@ -41,7 +41,8 @@ def _counted_commit(engine: Engine, commit: Callable[[Any], None]) -> Callable[[
 
 
 def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
-    rollback = engine.dialect.do_rollback
+    dialect: Any = engine.dialect
+    rollback = dialect.do_rollback
 
     def do_rollback(proxied: Any) -> None:
         pool, connection = engine.pool, getattr(proxied, "dbapi_connection", None)
@@ -55,10 +56,12 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
             with limit:
                 rollback(proxied)
         except Exception as error:
-            if not (limit.passed or driver.is_broken(connection)):
+            of_driver = isinstance(error, dialect.loaded_dbapi.Error)
+            if not (of_driver or limit.passed or driver.is_broken(connection)):
                 raise
             # What there was to undo is undone: a server rolls back when a connection is gone. An
-            # error here would take the place of the one for which the transaction is given up.
+            # error here would take the place of the one for which the transaction is given up. Such
+            # as that a replica gives the transaction up itself, in favour of what it replays.
             pool.counts.lost()
             pool.give_up(proxied, error, silent=limit.passed)
         else:

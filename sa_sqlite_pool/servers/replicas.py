@@ -13,6 +13,7 @@ from sqlalchemy.util import await_only
 from ..compat.greenlets import greenlet_spawn
 from ..errors import ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
+from ..postgresql.sqlstate import SERIALIZATION_FAILURE
 from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..turn.waits import WaitedFor
 from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
@@ -174,8 +175,9 @@ class ReplicaPool(ServerPool):
             held.pop(server)
             if not isinstance(error, Exception) or self.lent.refusal is not None:
                 raise
-            self._is_down(server, error)
-            return False
+            if getattr(error, "sqlstate", None) != SERIALIZATION_FAILURE:
+                self._is_down(server, error)
+            return False  # else it has given up what was asked, in favour of what it replays
         return server.shows >= needed
 
     def _ask(self, record: ConnectionPoolEntry, what: Question = position_of_reads) -> Position:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import Connection, event, select, text
 
@@ -46,3 +48,51 @@ async def test_a_pool_that_resets_nothing(app: App) -> None:
             await connection.execute(text("UPDATE accounts SET balance = 7"))
             await connection.close()
         assert app.sql("SELECT balance FROM accounts WHERE id = 1") == "0"
+
+
+async def test_a_rollback_that_fails(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica may give up even that. Its connection goes, and the read has been one."""
+    async with app.open(replicas=app.replica_urls[:1]) as db:
+        await create_accounts(db)
+        async with db.fresh(), db.read() as session:
+            assert await session.scalar(BALANCE) == 0
+            adapted = (await (await session.connection()).get_raw_connection()).dbapi_connection
+            dbapi = db.reader_engine.dialect.loaded_dbapi
+
+            def fails(_connection: object) -> None:
+                monkeypatch.undo()
+                raise dbapi.OperationalError("canceling statement due to conflict with recovery")
+
+            monkeypatch.setattr(type(adapted), "rollback", fails)
+        pool: Any = db.reader_engine.pool
+        assert not pool.servers[0].at_rest
+        async with db.read() as session:
+            assert await session.scalar(BALANCE) == 0
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+async def test_a_question_that_a_replica_gives_up(
+    app: App, monkeypatch: pytest.MonkeyPatch, gives_up: bool
+) -> None:
+    """It is asked again, and counts as up; an error of another kind says that it is not."""
+    async with app.open(replicas=app.replica_urls[:1], freshness_wait=5.0) as db:
+        await create_accounts(db)
+        pool: Any = db.reader_engine.pool
+        rows, asked = type(pool.driver).rows, 0
+
+        def asks(driver: Any, connection: Any, sql: str) -> Any:
+            nonlocal asked
+            if "pg_is_in_recovery" in sql:
+                asked += 1
+                if asked == 1:
+                    error: Any = db.reader_engine.dialect.loaded_dbapi.OperationalError("given up")
+                    error.sqlstate = "40001" if gives_up else "57P01"
+                    raise error
+            return rows(driver, connection, sql)
+
+        monkeypatch.setattr(type(pool.driver), "rows", asks)
+        async with db.fresh():
+            await write(db)
+            async with db.read() as session:
+                assert await session.scalar(BALANCE) == 7
+        assert (db.statistics().servers[0].times_down == 0) == gives_up
