@@ -54,11 +54,12 @@ def migrate(connection: Connection, options: dict[str, Any]) -> None:
         _configure({**options, "connection": connection, "on_version_apply": callbacks})
         with context.begin_transaction():
             _begin(connection)
-            with _no_end_in_between(connection):
-                context.run_migrations()
-            _assert_same_transaction(connection)
-            if applied:  # `alembic current` and `alembic check` also come here
-                _refuse_violations(connection)
+            with _undone_in_silence(connection):
+                with _no_end_in_between(connection):
+                    context.run_migrations()
+                _assert_same_transaction(connection)
+                if applied:  # `alembic current` and `alembic check` also come here
+                    _refuse_violations(connection)
 
 
 def end_what_listeners_began(connection: Connection) -> None:
@@ -135,6 +136,17 @@ def _foreign_keys(connection: Connection) -> int:
 
 def _set_foreign_keys(connection: Connection, state: int) -> None:
     connection.exec_driver_sql(f"PRAGMA foreign_keys = {state}")
+
+
+@contextmanager
+def _undone_in_silence(connection: Connection) -> Iterator[None]:
+    """Log no change of the schema that is undone where the block raises: its error says enough."""
+    try:
+        yield
+    except BaseException:
+        if not connection.invalidated:
+            _raw(connection).executor.transaction.changes.settle_schema()
+        raise
 
 
 def _mark(connection: Connection) -> None:

@@ -192,6 +192,18 @@ async def test_the_transaction_cannot_be_ended(
     await fails_whole(scripts, filled, MigrationError, told)
 
 
+async def test_what_is_undone_is_not_warned_of(
+    scripts: Scripts, filled: SQLiteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A revision that fails is promised that; after it, a warning comes again."""
+    scripts.add("op.execute('CREATE TABLE half (id)')\nraise ValueError('mine')")
+    await fails_whole(scripts, filled, ValueError, "mine")
+    assert caplog.records == []
+    async with filled.writer_engine.connect() as connection:
+        await connection.execute(text("CREATE TABLE half (id)"))
+    assert "CREATE TABLE half on app.db was rolled back" in caplog.text
+
+
 async def test_an_end_that_a_revision_swallows(scripts: Scripts, filled: SQLiteDatabase) -> None:
     """The refused commit() ends the whole, even if the revision goes on as if it were nothing."""
     scripts.add(
