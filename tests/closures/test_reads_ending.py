@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
+from sa_sqlite_pool.closures.read_line import ReadLine
 from tests.children import Child, needs_fork_server
 from tests.closures.programs import forks_after_a_read, forks_while_reads_wait
 from tests.closures.work import Inside, cancelled, ids
@@ -143,8 +144,11 @@ def test_a_loop_that_is_closed_in_the_middle(path: Path) -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
-def test_nothing_runs_for_a_loop_that_is_closed(path: Path) -> None:
+def test_nothing_runs_for_a_loop_that_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What waited there never runs, also where no other loop wants the reader."""
+    monkeypatch.setattr(ReadLine, "_watch", lambda _: None)  # no other reader takes over
     db = SQLiteDatabase(path)
     inside, never = Inside(), Inside()
     never.leave.set()
@@ -157,8 +161,6 @@ def test_nothing_runs_for_a_loop_that_is_closed(path: Path) -> None:
             workers.append((await driver(connection)).worker)
         tasks.append(asyncio.ensure_future(db.run_read_core(inside)))
         await inside.until_entered()
-        (line,) = db._closures._reads._lines.values()
-        line._watches = True  # no other reader takes over
         tasks.append(asyncio.ensure_future(db.run_read_core(never)))
         await asyncio.sleep(0)
 

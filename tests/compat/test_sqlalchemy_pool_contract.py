@@ -106,6 +106,7 @@ def test_the_record_of_a_proxy() -> None:
     """``_connection_record`` of what ``connect()`` returns is what ``_do_get()`` gave.
 
     ``pools/checkouts.py`` finds the checkout by it; ``closures/borrowed.py`` notes options there.
+    ``_pool`` is the pool that gave it, also after the engine has another.
     """
     given: list[Any] = []
 
@@ -114,9 +115,11 @@ def test_the_record_of_a_proxy() -> None:
             given.append(super()._do_get())
             return given[0]
 
-    proxied = make_pool(Own).connect()
+    pool = make_pool(Own)
+    proxied = pool.connect()
     assert isinstance(proxied, _ConnectionFairy)
     assert proxied._connection_record is given[0]
+    assert proxied._pool is pool
     proxied.close()
 
 

@@ -76,22 +76,19 @@ class _Rehearsal(SchemaGenerator):
         self._misfits = misfits
         self._failed: set[Table] = set()
 
-    def visit_table(
+    def visit_table(  # type: ignore[override]
         self,
         table: Table,
         create_ok: bool = False,
         include_foreign_key_constraints: Any = None,
-        _is_metadata_operation: bool = False,
+        **kw: Any,
     ) -> None:
         keys = include_foreign_key_constraints
         if self._failed and keys is not None:  # what is wrong is said of the parent alone
             keys = [key for key in keys if self._parent_is_there(key)]
         with self._tried(table):
             super().visit_table(  # type: ignore[no-untyped-call]
-                table,
-                create_ok=create_ok,
-                include_foreign_key_constraints=keys,
-                _is_metadata_operation=_is_metadata_operation,
+                table, create_ok=create_ok, include_foreign_key_constraints=keys, **kw
             )
 
     def visit_index(self, index: Index, create_ok: bool = False) -> None:

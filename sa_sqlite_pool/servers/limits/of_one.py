@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Dialect
 
 from ..connections.answers import SECONDS_TO_ANSWER, AnswerLimit
 from ..connections.drivers import driver_of
+from ..rules.levels import level_of
 from .running import Running
 
 # In one question: OFFSET keeps the inner SELECT from becoming a part of the outer one, so that it
@@ -33,11 +34,7 @@ class LimitsOfOne:
 
     def __init__(self, dialect: Dialect, *, writes: bool) -> None:
         self._driver = driver_of(dialect)
-        # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
-        # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
-        # for the turn has been one already, and it is no matter under READ COMMITTED.
-        level = getattr(dialect, "_on_connect_isolation_level", None)
-        self._takes_no_snapshot = writes and level == "SERIALIZABLE"
+        self._writes = writes
 
     def tell(self, connection: Connection, running: Running) -> None:
         """Tell the server of the limit of a statement, and note the one before in it.
@@ -47,7 +44,11 @@ class LimitsOfOne:
         """
         limit, local = running.limit, _in_transaction(connection)
         milliseconds = 0 if limit is None else max(1, int(limit * 1000))
-        if self._takes_no_snapshot and local:
+        # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
+        # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
+        # for the turn has been one already, and it is no matter under READ COMMITTED.
+        adapted = connection.connection.dbapi_connection
+        if self._writes and local and level_of(adapted) == "SERIALIZABLE":
             before = self._execute(connection, _SHOW)
             self._execute(connection, f"SET LOCAL statement_timeout = {milliseconds}")
         else:

@@ -52,7 +52,7 @@ def assert_may_take_turns(connection: Any) -> None:
 
     ``connection`` is SQLAlchemy's adapted connection before its BEGIN; the server is not asked.
     """
-    level = _level_of(connection)
+    level = level_of(connection)
     if level is not None and level not in _IN_TURN:
         raise ConfigurationError(
             f'isolation_level="{level}" with writes="in turn": the snapshot would be taken before '
@@ -61,7 +61,7 @@ def assert_may_take_turns(connection: Any) -> None:
         )
 
 
-def _level_of(connection: Any) -> str | None:
+def level_of(connection: Any) -> str | None:
     """Return the level of the next transaction by its name in SQL, None for the server's own."""
     level = getattr(connection, "isolation_level", None)  # asyncpg's, a string
     if level is None:
