@@ -19,6 +19,11 @@ async def write(db: ServerDatabase) -> None:
         (await session.get_one(Account, 1)).balance = 7
 
 
+def all_at_rest(db: ServerDatabase) -> list[Any]:
+    pool: Any = db.reader_engine.pool
+    return [record for server in pool.servers for record in server.at_rest]
+
+
 async def test_a_listener_that_raises_at_commit(app: App) -> None:
     """What it has kept from being committed is not committed by the connection's next user."""
     async with app.open() as db:
@@ -52,20 +57,22 @@ async def test_a_pool_that_resets_nothing(app: App) -> None:
 
 async def test_a_rollback_that_fails(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replica may give up even that. Its connection goes, and the read has been one."""
-    async with app.open(replicas=app.replica_urls[:1]) as db:
+    failed: list[object] = []
+    async with app.open(replicas=app.replica_urls[:1]) as db, db.fresh():
         await create_accounts(db)
-        async with db.fresh(), db.read() as session:
+        async with db.read() as session:
             assert await session.scalar(BALANCE) == 0
             adapted = (await (await session.connection()).get_raw_connection()).dbapi_connection
             dbapi = db.reader_engine.dialect.loaded_dbapi
 
-            def fails(_connection: object) -> None:
+            def fails(connection: object) -> None:
                 monkeypatch.undo()
+                failed.append(connection)
                 raise dbapi.OperationalError("canceling statement due to conflict with recovery")
 
             monkeypatch.setattr(type(adapted), "rollback", fails)
-        pool: Any = db.reader_engine.pool
-        assert not pool.servers[0].at_rest
+        assert failed == [adapted]
+        assert adapted not in [one.dbapi_connection for one in all_at_rest(db)]
         async with db.read() as session:
             assert await session.scalar(BALANCE) == 0
 
