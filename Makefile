@@ -27,9 +27,11 @@ migrations: $(VENV)/.dev  ## an old database, and the application that upgrades 
 
 # Tests wait for other processes more than they compute: two workers take little more than half the
 # time, on two cores that others use, too. A file's tests stay together, since they share fixtures.
+# Each environment remembers what has failed in it by itself: they may run at the same time.
 WORKERS ?= 2
+cache = -o cache_dir=$(1)/.pytest
 test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs some of them
-	$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
+	$(BIN)/python -m pytest $(call cache,$(VENV)) $(or $(ARGS),-n $(WORKERS) --dist loadfile)
 
 # Other versions, where these make a difference: not the turn, the log, copies, which know none of
 # them, nor servers that freeze or fall, which drivers notice: the oldest ones are tried. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
@@ -41,7 +43,7 @@ VERSIONED := tests/closures tests/compat tests/doors tests/driver tests/executio
 	tests/real_programs $(filter-out $(FALLING),$(wildcard tests/servers/test_*.py)) tests/sessions tests/sqlite tests/transactions tests/test_closing.py \
 	tests/test_database.py tests/test_disconnect.py tests/test_exit.py tests/test_fastapi.py tests/test_fork.py \
 	tests/test_loops.py tests/test_migrations_example.py tests/test_repr.py tests/test_task_factories.py
-versioned = -m pytest $(or $(ARGS),--one-in $(ONE_IN) $(VERSIONED))
+versioned = -m pytest $(call cache,$(@:test-%=.venv-%)) $(or $(ARGS),--one-in $(ONE_IN) $(VERSIONED))
 
 test-sqlalchemy20: .venv-sqlalchemy20/.dev  ## the newest SQLAlchemy 2.0.x, where versions matter; ONE_IN=1 runs all cases
 	.venv-sqlalchemy20/bin/python $(versioned)
