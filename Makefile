@@ -25,13 +25,10 @@ migrations: $(VENV)/.dev  ## an old database, and the application that upgrades 
 	rm -f migrations_example/example.db*
 	cd migrations_example && ../$(BIN)/python -m fill && ../$(BIN)/python -m app
 
-# Tests wait for other processes more than they compute: two workers take little more than half the
-# time, on two cores that others use, too. A file's tests stay together, since they share fixtures.
 # Each environment remembers what has failed in it by itself: they may run at the same time.
-WORKERS ?= 2
 cache = -o cache_dir=$(1)/.pytest
 test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs some of them
-	$(BIN)/python -m pytest $(call cache,$(VENV)) $(or $(ARGS),-n $(WORKERS) --dist loadfile)
+	$(BIN)/python -m pytest $(call cache,$(VENV)) $(ARGS)
 
 # Other versions, where these make a difference: not the turn, the log, copies, which know none of
 # them, nor servers that freeze or fall, which drivers notice: the oldest ones are tried. Of a test with many cases one in ONE_IN runs, each version others; `make test` runs all, and
