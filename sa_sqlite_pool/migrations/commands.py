@@ -141,7 +141,7 @@ async def _run(
             try:
                 working = connection.run_sync(_work, own, work)
                 # A server's connection is the event loop's that has opened it.
-                return await (working if is_server(engine) else run_aside(working))
+                return await (working if is_server(engine.url) else run_aside(working))
             finally:
                 _alembic.release(permit)
     except WriteTimeout as error:
@@ -189,7 +189,7 @@ def _writer_engine(db: Database) -> AsyncEngine:
     if isinstance(db, (SQLiteDatabase, ServerDatabase)):
         db._assert_open()
         return db.writer_engine
-    if isinstance(db, AsyncEngine) and (isinstance(db.pool, WriterPool) or is_server(db)):
+    if isinstance(db, AsyncEngine) and (isinstance(db.pool, WriterPool) or is_server(db.url)):
         return db
     raise ConfigurationError(
         "migrations need an open SQLiteDatabase or ServerDatabase, or an engine made by "

@@ -19,14 +19,14 @@ from ..files.urls import sqlite_url
 from ..pools.impl import WriterPool
 from ..postgresql.urls import server_url
 from ..transactions.locks import write_patience
-from .servers import migrate_on_server, print_sql_of_server
+from .servers import is_server, migrate_on_server, print_sql_of_server
 from .transaction import end_what_listeners_began, migrate, print_sql
 
 # Seconds to wait for another worker that migrates.
 DEFAULT_TIMEOUT = 300.0
 
-# Keys of `Config.attributes`. The first is Alembic's own convention; the other says that env.py
-# has called run_env(). The third is how long a server's turn is waited for.
+# Keys of `Config.attributes`. The first is Alembic's own convention; the second says that env.py
+# has called run_env(), and the third is how long a server's turn is waited for.
 CONNECTION = "connection"
 CALLED = "sa_sqlite_pool.run_env"
 SECONDS = "sa_sqlite_pool.seconds"
@@ -85,7 +85,7 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
             _set_up_logging(config)
         if context.is_offline_mode():
             url = _url(config)
-            (print_sql_of_server if _is_server(url) else print_sql)(url, options)
+            (print_sql_of_server if is_server(url) else print_sql)(url, options)
         elif handed_over is not None:
             seconds = config.attributes.get(SECONDS, DEFAULT_TIMEOUT)
             _migrate(_checked(handed_over), options, seconds)
@@ -97,7 +97,7 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
 async def _connect_and_migrate(config: Config, options: dict[str, Any]) -> None:
     section, url = config.get_section(config.config_ini_section, {}), _url(config)
     engine = async_engine_from_config(
-        {**section, "sqlalchemy.url": url}, poolclass=NullPool if _is_server(url) else WriterPool
+        {**section, "sqlalchemy.url": url}, poolclass=NullPool if is_server(url) else WriterPool
     )
     write_patience.set(DEFAULT_TIMEOUT)
     try:
@@ -109,7 +109,7 @@ async def _connect_and_migrate(config: Config, options: dict[str, Any]) -> None:
 
 
 def _migrate(connection: Connection, options: dict[str, Any], seconds: float) -> None:
-    if _is_server(connection.engine.url):
+    if is_server(connection.engine.url):
         migrate_on_server(connection, options, seconds)
     else:
         migrate(connection, options)
@@ -150,13 +150,9 @@ def _url(config: Config) -> URL:
     )
 
 
-def _is_server(url: URL) -> bool:
-    return url.get_backend_name() == "postgresql"
-
-
 def _checked(connection: Any) -> Connection:
     if not isinstance(connection, Connection) or not (
-        isinstance(connection.engine.pool, WriterPool) or _is_server(connection.engine.url)
+        isinstance(connection.engine.pool, WriterPool) or is_server(connection.engine.url)
     ):
         raise ConfigurationError(
             f"config.attributes['{CONNECTION}'] must be a sqlalchemy.Connection of an engine with "

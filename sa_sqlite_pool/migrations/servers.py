@@ -11,7 +11,6 @@ from typing import Any
 from alembic import context
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
@@ -23,9 +22,9 @@ _ONE_TRANSACTION: dict[str, Any] = {"transaction_per_migration": False}
 _ISOLATION = "READ COMMITTED"
 
 
-def is_server(engine: AsyncEngine) -> bool:
-    """Return whether an engine is one of a server that migrations are run on."""
-    return engine.dialect.name == "postgresql"
+def is_server(url: URL) -> bool:
+    """Return whether a URL is one of a server that migrations are run on."""
+    return url.get_backend_name() == "postgresql"
 
 
 def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: float) -> None:
@@ -52,8 +51,14 @@ def print_sql_of_server(url: URL, options: dict[str, Any]) -> None:
 
 
 def _take_the_turn(connection: Connection, seconds: float) -> None:
-    """Take the lock of the write turn, which ends with the transaction; it may have it already."""
-    before = connection.exec_driver_sql("SELECT current_setting('lock_timeout')").scalar_one()
+    """Take the lock of the write turn, which ends with the transaction.
+
+    With ``writes="in turn"`` its BEGIN has taken it already, which is no matter.
+    """
+    tried = f"SELECT pg_try_advisory_xact_lock({TURN_KEY}), current_setting('lock_timeout')"
+    taken, before = connection.exec_driver_sql(tried).one()
+    if taken:
+        return
     milliseconds = max(1, int(seconds * 1000))  # 0 would be no limit
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import URL, exc
 
 from ...errors import CommitUnknownError, CopyError
-from ...postgresql.sqlstate import sqlstate_of
+from ...postgresql.sqlstate import leaves_commit_unknown, sqlstate_of
 from ...turn.permit import shorten
 from ..wire import is_drivers
 
@@ -38,7 +38,7 @@ def refusal(error: Exception) -> str | None:
         return None
     if not isinstance(error, exc.DBAPIError) and not is_drivers(error):
         return None
-    advice = _ADVICE.get(state_of(error) or "")
+    advice = _ADVICE.get(sqlstate_of(error) or "")
     return said(error) if advice is None else f"{said(error)}; {advice}"
 
 
@@ -109,8 +109,7 @@ _ADVICE_TO_CONNECT: tuple[tuple[tuple[str, ...], str], ...] = (
 
 def is_unanswered(error: exc.DBAPIError) -> bool:
     """Return whether the connection has ended, or the server ended it, before an answer came."""
-    state = state_of(error) or ""
-    return error.connection_invalidated or not state or state.startswith(("08", "57P", "40003"))
+    return error.connection_invalidated or leaves_commit_unknown(sqlstate_of(error))
 
 
 def drivers_error(error: BaseException) -> BaseException:
@@ -120,13 +119,6 @@ def drivers_error(error: BaseException) -> BaseException:
         found = error.orig
     cause = found.__cause__  # asyncpg's is behind that of SQLAlchemy's adapter
     return cause if isinstance(cause, Exception) and is_drivers(cause) else found
-
-
-def state_of(error: BaseException) -> str | None:
-    """Return the SQLSTATE of an error of SQLAlchemy's or of a driver."""
-    if isinstance(error, exc.DBAPIError):
-        return sqlstate_of(error)
-    return getattr(error, "sqlstate", None)
 
 
 def said(error: BaseException) -> str:

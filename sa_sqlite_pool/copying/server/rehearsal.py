@@ -16,8 +16,9 @@ from sqlalchemy.schema import ForeignKeyConstraint
 from sqlalchemy.sql.ddl import SchemaGenerator
 
 from ...errors import CopyError
+from ...postgresql.sqlstate import sqlstate_of
 from ..misfits import Collector
-from .refusals import INSUFFICIENT_PRIVILEGE, place_in, refusal, state_of
+from .refusals import INSUFFICIENT_PRIVILEGE, place_in, refusal
 
 # What SQLAlchemy itself asks for; True in 2.0, and an enum since.
 _CHECK_FIRST = inspect.signature(MetaData.create_all).parameters["checkfirst"].default
@@ -126,5 +127,5 @@ class _Rehearsal(SchemaGenerator):
 def _is_of_the_models(error: exc.SQLAlchemyError) -> bool:
     if not isinstance(error, exc.DBAPIError):
         return isinstance(error, exc.CompileError)
-    state = state_of(error) or ""
+    state = sqlstate_of(error) or ""
     return state.startswith(_OF_THE_MODELS) and state != INSUFFICIENT_PRIVILEGE

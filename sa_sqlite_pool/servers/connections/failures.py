@@ -9,13 +9,10 @@ from typing import Any
 
 from sqlalchemy import Dialect
 
+from ...postgresql.sqlstate import CONNECTION_ENDED
 from .drivers import driver_of
 
 _NO_CONNECTION = "sa_sqlite_pool_no_connection"
-
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: of the connection, and by an
-# administrator, as which a server that ends counts.
-_HAS_ENDED = ("08", "57P")
 
 
 def no_connection(dialect: Dialect, server: str, error: Exception) -> Exception | None:
@@ -44,4 +41,4 @@ def is_of_server(dialect: Dialect, error: Exception) -> bool:
     state = getattr(error, "sqlstate", None)
     if state is None:  # the driver itself has found out
         return isinstance(error, dbapi.OperationalError) or dialect.is_disconnect(error, None, None)
-    return str(state).startswith(_HAS_ENDED)
+    return str(state).startswith(CONNECTION_ENDED)

@@ -14,6 +14,7 @@ from ...postgresql.sqlstate import (
     QUERY_CANCELED,
     READ_ONLY_TRANSACTION,
     SERIALIZATION_FAILURE,
+    leaves_commit_unknown,
     sqlstate_of,
 )
 from ...sqlite.statements import words
@@ -21,10 +22,6 @@ from ...turn.permit import shorten
 from .running import Running
 
 _AT_COMMIT = "sa_sqlite_pool_at_commit"
-
-# A server that ends, or is ended, says so to a backend that has committed, too, and waits for a
-# synchronous replica: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_CONNECTION_EXCEPTION, _OPERATOR_INTERVENTION, _COMPLETION_UNKNOWN = "08", "57P", "40003"
 
 _ADVICE = {
     SERIALIZATION_FAILURE: "the transaction would have seen another that was under way, and is "
@@ -106,8 +103,7 @@ def _by_state(
 
 
 def _is_unknown(context: ExceptionContext, state: str) -> bool:
-    ended = (_CONNECTION_EXCEPTION, _OPERATOR_INTERVENTION, _COMPLETION_UNKNOWN)
-    return context.is_disconnect or not state or state.startswith(ended)
+    return context.is_disconnect or leaves_commit_unknown(state)
 
 
 def _commit_unknown(server: str, error: DBAPIError) -> CommitUnknownError:
