@@ -1,4 +1,6 @@
-"""The main greenlets of threads that run functions of the application, kept until these have ended.
+"""The main greenlets of threads that run the application's code, kept until these have ended.
+
+Threads of connections run its functions, and any thread may run an event loop.
 
 Errors keep frames, and frames refer to greenlets: SQLAlchemy's ``await_only()`` has the running one
 in a variable where it raises MissingGreenlet, for example. If a thread ends while its main greenlet
@@ -23,10 +25,12 @@ _kept: dict[threading.Thread, tuple[greenlet, greenlet]] = {}
 
 
 def keep_main_greenlet() -> None:
-    """Keep this thread's main greenlet; call it before the first function, in no other greenlet."""
+    """Keep this thread's main greenlet; call it before the first function, in any greenlet."""
     # Not ``greenlet.dead``: it clears what is left of a thread that is just ending.
     ended = [thread for thread in list(_kept) if not thread.is_alive()]
     for thread in ended[:-_MOST_ENDED]:
         _kept.pop(thread, None)
     main = getcurrent()
+    while main.parent is not None:
+        main = main.parent
     _kept[threading.current_thread()] = main, main

@@ -14,6 +14,8 @@ from typing import Any, NoReturn, TypeVar, final
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from .main_greenlets import keep_main_greenlet
+
 R = TypeVar("R", bound="Runner")
 
 # The most idle greenlets of each thread, of some 20 KiB each.
@@ -41,9 +43,10 @@ class _Outcome:
 
 @final
 class _Idle(threading.local):
-    """The idle runners of one class, in each thread."""
+    """The idle runners of one class, in each thread. Made at the first use there."""
 
     def __init__(self) -> None:
+        keep_main_greenlet()
         self.runners: list[Any] = []
 
 

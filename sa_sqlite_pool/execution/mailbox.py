@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import final
 
+from ..compat.main_greenlets import keep_main_greenlet
 from ..system.loop_state import call_unless_closed
 
 Report = Callable[[], None]
@@ -33,6 +34,7 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
+        keep_main_greenlet()  # of the thread in which the loop runs
         self._loop = weakref.ref(asyncio.get_running_loop())
         # reports non-empty ⇒ announced, or about to be
         self._reports: deque[Report] = deque()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 from greenlet import getcurrent, greenlet
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from sa_sqlite_pool import SQLiteDatabase, SQLitePool
 from sa_sqlite_pool.compat import main_greenlets
+from sa_sqlite_pool.compat.greenlets import greenlet_spawn
 from sa_sqlite_pool.compat.main_greenlets import keep_main_greenlet
 from tests.helpers import until
 
@@ -64,3 +69,51 @@ def test_once_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
     run(opens_three)
     assert len(main_greenlets._kept) == 1
+
+
+async def use_swap_in(path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool)
+    async with engine.connect():
+        pass
+    await engine.dispose()
+
+
+async def use_facade(path: Path) -> None:
+    async with SQLiteDatabase(path) as db, db.read():
+        pass
+
+
+async def use_own_greenlets(_path: Path) -> None:
+    await greenlet_spawn(int)
+
+
+@pytest.mark.parametrize("use", [use_swap_in, use_facade, use_own_greenlets])
+def test_a_thread_that_runs_an_event_loop(
+    path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], Coroutine[Any, Any, None]]
+) -> None:
+    """Errors of the application keep its main greenlet as they do that of any thread."""
+    kept: dict[threading.Thread, tuple[greenlet, greenlet]] = {}
+    monkeypatch.setattr(main_greenlets, "_kept", kept)
+    found: list[greenlet] = []
+
+    def main() -> None:
+        found.append(getcurrent())
+        asyncio.run(use(path))
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
+    assert kept[thread] == (found[0], found[0])
+
+
+def test_in_a_greenlet_it_is_the_threads_own() -> None:
+    found: list[greenlet] = []
+
+    def main() -> None:
+        found.append(getcurrent())
+        greenlet(keep_main_greenlet).switch()
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
+    assert main_greenlets._kept[thread] == (found[0], found[0])
