@@ -145,6 +145,33 @@ async def test_all_are_named_at_once(app: App, tmp_path: Path) -> None:
     assert tables_on(app) == ""
 
 
+async def test_a_type_of_two_tables_of_which_one_is_refused(app: App, tmp_path: Path) -> None:
+    """The type goes with the one, and is created for the other: that is innocent."""
+    models = models_of([Column("s", Boolean, server_default=text("1")), Column("c", colour())])
+    Table("u", models, Column("id", Integer, primary_key=True), Column("c", colour()))
+    tables = ("CREATE TABLE t (id INTEGER PRIMARY KEY, s, c)", "CREATE TABLE u (id INTEGER, c)")
+    ((table, _, _),) = await refused(file_of(tmp_path, *tables), app, models)
+    assert table == "t"
+
+
+def colour() -> Enum:
+    return Enum("red", name="colour")
+
+
+@pytest.mark.parametrize("wrong", ["t", "u"])
+async def test_a_circle_of_which_one_is_refused(app: App, tmp_path: Path, wrong: str) -> None:
+    """The keys of both are added at the end; those of and to what is not there are not tried."""
+    models = MetaData()
+    for name, other in (("t", "u"), ("u", "t")):
+        key = ForeignKey(f"{other}.id", name=f"to_{other}", use_alter=True)
+        default = text("1") if name == wrong else None
+        flag = Column("s", Boolean, server_default=default)
+        Table(name, models, Column("id", Integer, primary_key=True), Column("o", key), flag)
+    tables = [f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, o, s)" for name in "tu"]
+    ((table, where, _),) = await refused(file_of(tmp_path, *tables), app, models)
+    assert (table, where) == (wrong, "")
+
+
 # The table on the server, and what is said of its column; the models have NAMES.
 NAMES = "id INTEGER PRIMARY KEY, small SMALLINT, clock TIME, name VARCHAR(20), price NUMERIC(10, 2)"
 DIFFERENT = {

@@ -91,6 +91,18 @@ async def test_both_have_all_of_their_time(app: App, monkeypatch: pytest.MonkeyP
             await session.execute(text(SLEEP))
 
 
+async def test_the_inner_statement_may_take_longer(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Than the limit of the outer one, whose timers stand still meanwhile."""
+    monkeypatch.setattr(limits, "SECONDS_TO_ANSWER", 0.1)
+    async with app.open(replicas=[]) as db:
+        inner = text(f"{SLEEP} -- {MARK}")
+        listen(db, lambda on: on.execute(inner, execution_options={"statement_timeout": 30}))
+        async with no_timer_left(db), db.write() as session:
+            assert await session.scalar(ONE, execution_options={"statement_timeout": 0.2}) == 1
+
+
 async def test_the_outer_statement_still_has_its_limit(app: App) -> None:
     """After the inner one has ended."""
     async with app.open(replicas=[], statement_timeout=0.3) as db:
@@ -159,6 +171,25 @@ async def test_a_listener_that_raises(app: App, name: str) -> None:
                 await session.execute(ONE)
             fails = False
             assert await session.scalar(ONE) == 1
+
+
+async def test_a_listener_of_the_inner_statement_that_raises(app: App) -> None:
+    """SQLAlchemy tells nobody of it: the inner statement ends with the outer one."""
+    async with app.open(replicas=[], statement_timeout=30) as db:
+
+        def refuse(_connection: Connection, _cursor: Any, sql: str, *_: Any) -> None:
+            if sql == SET:
+                raise ValueError("mine")
+
+        def do(connection: Connection) -> None:
+            with pytest.raises(ValueError, match="mine"):
+                connection.exec_driver_sql(SET)
+
+        listen(db, do)
+        event.listen(db.writer_engine.sync_engine, "before_cursor_execute", refuse)
+        async with no_timer_left(db), db.write() as session:
+            assert await session.scalar(ONE) == 1
+            assert of_running_loop(Deadlines)._queues == {}
 
 
 async def test_a_limit_of_an_engine_and_a_listener(app: App) -> None:

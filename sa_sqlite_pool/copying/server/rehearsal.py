@@ -116,7 +116,6 @@ class _Rehearsal(SchemaGenerator):
         except exc.SQLAlchemyError as error:
             if not _is_of_the_models(error):
                 raise
-            self.memo.clear()  # of the types that were created, and are gone again
             if not name:
                 self._failed.add(table)
             where = place_in(error) or f"CREATE TABLE {table.fullname}"

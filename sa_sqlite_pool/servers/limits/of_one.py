@@ -55,8 +55,6 @@ class LimitsOfOne:
             sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
             before = self._execute(connection, sql)
         running.before = before
-        running.pause()
-        running.begin()  # the statement has all of its time
 
     def tell_before(self, connection: Connection, running: Running) -> None:
         """Tell the server of the limit that it had before the statement."""
