@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Dialect, Engine, ExceptionContext, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..freshness import BEYOND_ALL, Seen, seen_by
@@ -20,6 +20,10 @@ from .connections.server import PRIMARY
 from .endings import replace
 from .limits.errors import mark_at_commit
 from .pool import ServerPool
+from .retries import note_committed
+
+_HAS_FAILED = "sa_sqlite_pool_statement_has_failed"
+"""In the info of a connection: a statement of its transaction has raised an error."""
 
 _IS_NOTED = "sa_sqlite_pool_commit_is_noted"
 """In the info of a connection: nothing was done on it since a commit whose position is noted."""
@@ -37,12 +41,15 @@ def note_commits(engine: Engine, owner: object) -> None:
     def do_commit(proxied: Any) -> None:
         pool, seen = engine.pool, seen_by(owner)
         assert isinstance(pool, ServerPool)
+        if proxied.info.pop(_HAS_FAILED, False):
+            _assert_not_given_up(dialect, driver, proxied)
         try:
             _commit(pool, driver, commit, proxied)
         except BaseException:
             if seen is not None:
                 seen.note_position(BEYOND_ALL, {})  # it may be committed
             raise
+        note_committed(owner)
         if seen is not None:
             _note_commit(pool, driver, seen, proxied)
             if proxied.is_valid:
@@ -56,7 +63,16 @@ def note_commits(engine: Engine, owner: object) -> None:
             seen.note_read(PRIMARY)
 
     def begins(connection: Connection) -> None:
-        connection.connection.info.pop(_IS_NOTED, None)
+        info = connection.connection.info
+        info.pop(_IS_NOTED, None)
+        info.pop(_HAS_FAILED, None)
+
+    def fails(context: ExceptionContext) -> None:
+        connection = context.connection
+        if connection is None or connection.closed or connection.invalidated:
+            return
+        if connection.in_transaction():
+            connection.connection.info[_HAS_FAILED] = True
 
     def executed(connection: Connection, *_: Any) -> None:
         adapted = connection.connection.dbapi_connection
@@ -70,6 +86,7 @@ def note_commits(engine: Engine, owner: object) -> None:
 
     replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
     event.listen(engine, "begin", begins)
+    event.listen(engine, "handle_error", fails)
     event.listen(engine, "after_cursor_execute", executed)
     event.listen(engine, "checkin", is_returned)
 
@@ -100,6 +117,28 @@ def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None
         )
         raise
     pool.counts.committed(time.monotonic() - began)
+
+
+def _assert_not_given_up(dialect: Dialect, driver: Driver, proxied: Any) -> None:
+    """Roll back, and raise the server's error, if it has given the transaction up.
+
+    Such a one ends with COMMIT, too, which then says nothing but ROLLBACK, and neither driver
+    raises that. So a transaction in which a statement has failed is tried by another; it fails
+    unless the error was within a savepoint that was rolled back.
+    https://www.postgresql.org/docs/current/sql-commit.html
+    """
+    connection = proxied.dbapi_connection
+    if not driver.in_transaction(connection):
+        return
+    cursor = connection.cursor()
+    try:
+        with AnswerLimit(driver, connection):
+            cursor.execute("SELECT 1")
+    except Exception:
+        dialect.do_rollback(proxied)
+        raise
+    finally:
+        cursor.close()
 
 
 def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> None:

@@ -130,7 +130,7 @@ class ServerDatabase(LifeCycle):
             options=engine_options,
             connect_args=dict(connect_args or {}),
         )
-        self._retries = Retries(check_count("attempts", attempts))
+        self._retries = Retries(self, check_count("attempts", attempts))
         self.writer_engine: AsyncEngine = writer_engine(settings)
         self.reader_engine: AsyncEngine = reader_engine(settings)
         share_schema_changes(self.writer_engine.sync_engine, self.reader_engine.sync_engine)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar, final
 
@@ -21,14 +23,37 @@ _LONGEST_PAUSE_SECONDS = 0.5
 
 
 @final
+class _Run:
+    """One run of a transaction of ``owner``, and whether that has committed."""
+
+    __slots__ = ("committed", "owner")
+
+    def __init__(self, owner: object) -> None:
+        self.owner = owner
+        self.committed = False
+
+
+_run: ContextVar[_Run | None] = ContextVar("sa_sqlite_pool_run", default=None)
+
+
+def note_committed(owner: object) -> None:
+    """Note that a COMMIT of ``owner`` has succeeded: what is raised after it runs nothing again."""
+    run = _run.get()
+    if run is not None and run.owner is owner:
+        run.committed = True
+
+
+@final
 @dataclass
 class Retries:
     """At most ``attempts`` runs of one transaction, with pauses in between that grow.
 
     A pause is a random part of 5 ms, 10 ms, 20 ms …, at most 0.5 s, so that transactions which
-    have failed together do not meet again. ``retried`` counts the runs that were in vain.
+    have failed together do not meet again. ``owner`` is the database, ``retried`` counts the runs
+    that were in vain.
     """
 
+    owner: object
     attempts: int = DEFAULT_ATTEMPTS
     random: random.Random = field(default_factory=random.Random)
     retried: int = 0
@@ -37,11 +62,17 @@ class Retries:
         """Return what ``transaction()`` returns, and raise what its last run raises."""
         attempt = 1
         while True:
+            run = _Run(self.owner)
+            token = _run.set(run)
             try:
                 return await transaction()
             except DBAPIError as error:
-                if attempt >= self.attempts or not may_succeed_again(error):
+                # What a listener of the commit raises is no reason to write again.
+                if run.committed or attempt >= self.attempts or not may_succeed_again(error):
                     raise
+            finally:
+                with suppress(ValueError):  # another context, which does not know of the run
+                    _run.reset(token)
             self.retried += 1
             await asyncio.sleep(self._pause(attempt))
             attempt += 1

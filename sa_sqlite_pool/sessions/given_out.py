@@ -12,7 +12,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
-from ..compat.greenlets import greenlet_spawn
+from ..compat.greenlets import greenlet_spawn, run_to_end
 from ..settings import Role
 from .routing import RoutedAsyncSession, RoutedSession
 
@@ -70,10 +70,12 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
         session = self._session
         assert session is not None
         try:
-            if type_ is None and self._options["role"] is Role.WRITER:
+            if self._options["role"] is not Role.WRITER:
+                await session.__aexit__(type_, value, traceback)
+            elif type_ is None:
                 await _commit_and_close(session)
             else:
-                await session.__aexit__(type_, value, traceback)
+                await _roll_back_and_close(session)
         finally:
             assert isinstance(session.sync_session, RoutedSession)
             session.sync_session.refuse_use_after(self._name)
@@ -88,7 +90,7 @@ async def _commit_and_close(session: AsyncSession) -> None:
             return
         await (session.commit() if session.is_active else session.rollback())
     except BaseException:
-        await session.__aexit__(*sys.exc_info())
+        await _roll_back_and_close(session)
         raise
     await session.__aexit__(None, None, None)
 
@@ -100,3 +102,21 @@ def _commit_and_close_here(session: Session) -> None:
     else:
         session.rollback()
     session.close()
+
+
+async def _roll_back_and_close(session: AsyncSession) -> None:
+    """End the session of a block that has failed.
+
+    ``close()`` rolls back, too, but leaves objects as they are: one that was added would look as if
+    its row were there, and when it is added again, nothing would be inserted. ``rollback()`` makes
+    it new again, as in SQLAlchemy's ``session.begin()``.
+    """
+    try:
+        if type(session) is RoutedAsyncSession:
+            await run_to_end(session.sync_session.rollback)
+        else:  # the application's, which may await anything, and use its task
+            await session.rollback()
+    except InvalidRequestError:  # it is committed, and a listener has failed after that
+        pass
+    finally:
+        await session.__aexit__(*sys.exc_info())

@@ -131,6 +131,26 @@ async def test_autocommit(app: App) -> None:
         assert await _accounts(db) == 1
 
 
+@pytest.mark.parametrize("door", ["run_write", "run_write_core"])
+async def test_the_drivers_commit(app: App, door: str) -> None:
+    """Is noticed by what is executed next, at the end, and before it runs again."""
+
+    def commit(target: Any, then: str | None) -> None:
+        target.execute(INSERT, {"id": 9})
+        connection = target.connection() if isinstance(target, Session) else target
+        connection.connection.commit()
+        if then is not None:
+            target.execute(text(then))
+
+    async with app.open(replicas=[], attempts=3) as db:
+        await create_accounts(db)
+        for then in ("SELECT 1", None):
+            with pytest.raises(ClosureError, match="of the driver's connection"):
+                await getattr(db, door)(commit, then)
+            assert await _accounts(db) == 2
+            app.sql("DELETE FROM accounts WHERE id = 9")
+
+
 async def test_savepoints_are_its_own(app: App) -> None:
     """Released, rolled back, and by text; after a failed flush in one the function goes on."""
 
@@ -199,6 +219,9 @@ async def test_a_function_runs_again(app: App, door: str) -> None:
             await getattr(db, door)(fn)
 
 
+CASES = "SELECT CASE WHEN true THEN 1 END; SELECT 2;"
+
+
 @pytest.mark.parametrize(
     ("sql", "found"),
     [
@@ -212,6 +235,14 @@ async def test_a_function_runs_again(app: App, door: str) -> None:
         ("rollback to savepoint one", False),
         ("ROLLBACK TO one", False),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", False),
+        (f"CREATE PROCEDURE p() BEGIN ATOMIC {CASES} END; SELECT 'COMMIT'", False),
+        (f"CREATE PROCEDURE p() BEGIN ATOMIC {CASES} END; COMMIT", True),
+        ("CREATE TABLE t (begin int, atomic int); INSERT INTO t VALUES (1, 2); COMMIT", True),
+        (f"{'SELECT 1; ' * 1000}COMMIT", True),
+        (f"/*{'*' * 5000}*/ COMMIT", True),
+        (f"SELECT '{'COMMIT; ' * 1000}'", False),
+        ("SELECT CASE WHEN true THEN 1 END; SELECT 2", False),
+        ("ROLLBACK TRANSACTION TO SAVEPOINT one", False),
         ("DO $$ BEGIN COMMIT; END $$", False),
         ("-- COMMIT\nSELECT 1", False),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event, inspect
 from sqlalchemy.exc import InvalidRequestError
 
 from sa_sqlite_pool import SQLiteDatabase
@@ -36,3 +37,38 @@ async def test_a_block_decorates_a_function(path: Path) -> None:
 
         assert await count(1) + await count(2) == 3
         assert calls == [1, 2]
+
+
+@pytest.mark.parametrize("at_commit", [False, True])
+async def test_an_object_of_a_block_that_failed(path: Path, at_commit: bool) -> None:
+    """It is new again, as after SQLAlchemy's ``begin()``: who begins anew writes its row."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        item = Item(amount=7)
+        with pytest.raises(ZeroDivisionError):
+            async with db.write() as session:
+                session.add(item)
+                await session.flush()
+                if not at_commit:
+                    raise ZeroDivisionError
+                event.listen(session.sync_session, "before_commit", fail)
+        assert inspect(item).transient
+        async with db.write() as session:
+            session.add(item)
+        async with db.read() as session:
+            assert await session.get(Item, item.id) is not None
+
+
+async def test_what_a_failed_block_has_read(path: Path) -> None:
+    """A block that reads leaves it as it is; one that writes may have changed it."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        with pytest.raises(ZeroDivisionError):
+            async with db.read() as session:
+                item = await session.get_one(Item, 1)
+                raise ZeroDivisionError
+        assert item.id == 1

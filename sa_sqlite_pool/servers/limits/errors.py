@@ -11,6 +11,7 @@ from ...errors import CommitUnknownError, ForbiddenWriteError, WriteTimeout
 from ...postgresql.sqlstate import (
     ACTIVE_TRANSACTION,
     DEADLOCK_DETECTED,
+    FAILED_TRANSACTION,
     QUERY_CANCELED,
     READ_ONLY_TRANSACTION,
     SERIALIZATION_FAILURE,
@@ -28,6 +29,9 @@ _ADVICE = {
     "given up; begin it again, as run_write() does by itself",
     DEADLOCK_DETECTED: "two transactions waited for each other, and this one is given up; begin it "
     "again, as run_write() does by itself, and lock rows in the same order everywhere",
+    FAILED_TRANSACTION: "an error in this transaction was caught, and PostgreSQL has given up all "
+    "of it: nothing is written; put begin_nested() around the part that may fail, or let the error "
+    "out",
 }
 
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT

@@ -5,26 +5,32 @@ It may run again: what it had committed by itself would then be written twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar, final
 
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.orm import Session
 
 from ...errors import ClosureError
 from ...functions import refused_inside, rolled_back_inside
 from ...postgresql.tokens import tokens
 from ...turn.permit import shorten
+from ..connections.drivers import driver_of
 
 T = TypeVar("T")
 
 # https://www.postgresql.org/docs/current/sql-commands.html; ROLLBACK TO is for savepoints.
 _ENDS_OR_BEGINS = frozenset({"abort", "begin", "commit", "end", "rollback", "start"})
 
-# Characters at the beginning of a text that are examined.
-_LOOKED_AT = 4096
+# A long text without such a word needs no closer look.
+_MAY_END_OR_BEGIN = re.compile(rf"(?i)\b(?:{'|'.join(_ENDS_OR_BEGINS)}|prepare)\b")
+
+# The most words that tell what a statement is: ROLLBACK TRANSACTION TO SAVEPOINT.
+_FEW = 4
 
 
 def guarded(call: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -44,6 +50,7 @@ class _Guard:
         self._misuse: ClosureError | None = None
         self._rolled_back = False
         self._runs = True
+        self._used: set[Connection] = set()
 
     def call(self, function: Callable[[Any], T], target: Session | Connection) -> T:
         if isinstance(target, Session):
@@ -52,6 +59,10 @@ class _Guard:
             self._watch(target)
         try:
             result = function(target)
+            self._assert_not_ended()
+        except DBAPIError as error:  # to run again would write again what is committed
+            self._assert_not_ended(error)
+            raise
         except InvalidRequestError as error:
             names_more = self._rolled_back and isinstance(error, PendingRollbackError)  # of a flush
             if self._misuse is None or error is self._misuse or names_more:
@@ -101,9 +112,23 @@ class _Guard:
         if self._runs and self._misuse is None and connection.in_transaction():
             self._misuse, self._rolled_back = rolled_back_inside(), True
 
-    def _executes(self, _: Connection, _cursor: object, sql: str, *_more: object) -> None:
-        if self._runs and _ends_or_begins(sql):
+    def _executes(self, connection: Connection, _cursor: object, sql: str, *_more: object) -> None:
+        if not self._runs:
+            return
+        if _ends_or_begins(sql):
             self._refuse(shorten(sql))
+        self._assert_not_ended()
+        self._used.add(connection)
+
+    def _assert_not_ended(self, error: Exception | None = None) -> None:
+        """Raise if a transaction in which a statement was executed is no more: by the driver."""
+        for used in self._used:
+            if used.closed or used.invalidated or self._misuse is not None:
+                continue
+            adapted = used.connection.dbapi_connection
+            if not driver_of(used.dialect).in_transaction(adapted):
+                self._misuse = refused_inside("commit() or rollback() of the driver's connection")
+                raise self._misuse from error
 
     def _refuse(self, what: str) -> None:
         self._misuse = refused_inside(what)
@@ -113,20 +138,31 @@ class _Guard:
 @lru_cache(maxsize=1024)
 def _ends_or_begins(sql: str) -> bool:
     """Return whether a text, or a statement within it, begins or ends a transaction."""
+    if ";" not in sql:
+        return _is_boundary(_first_words(sql))
+    if _MAY_END_OR_BEGIN.search(sql) is None:
+        return False
     statement: list[str] = []
-    for token in tokens(sql[:_LOOKED_AT]):
-        if token.text != ";":
-            statement.append(token.text if token.kind == "word" else "")
-        elif statement[:1] == ["create"]:  # BEGIN ATOMIC … END is a function's body
-            return False
-        elif _is_boundary(statement):
-            return True
-        else:
+    depth = 0  # of BEGIN ATOMIC … END, a function's body, which has statements of its own
+    for token in tokens(sql):
+        text = token.text if token.kind == "word" else ""
+        if depth:
+            depth += (text == "case") - (text == "end")
+        elif token.text == ";":
+            if _is_boundary(statement):
+                return True
             statement.clear()
+        else:
+            depth = int(text == "atomic" and statement[-1:] == ["begin"])
+            statement.append(text)
     return _is_boundary(statement)
+
+
+def _first_words(sql: str) -> list[str]:
+    return [token.text if token.kind == "word" else "" for token in islice(tokens(sql), _FEW)]
 
 
 def _is_boundary(statement: list[str]) -> bool:
     if statement[:2] == ["prepare", "transaction"]:
         return True
-    return bool(_ENDS_OR_BEGINS.intersection(statement[:1])) and "to" not in statement
+    return bool(_ENDS_OR_BEGINS.intersection(statement[:1])) and "to" not in statement[:_FEW]

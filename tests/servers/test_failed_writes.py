@@ -1,0 +1,215 @@
+"""Transactions that fail, and the same again: what is written is there once, or an error is raised.
+
+A failed one leaves objects as they were before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from sa_sqlite_pool import ServerDatabase
+from sa_sqlite_pool.servers import commits
+from tests.postgresql import App
+from tests.servers.models import Account, create_accounts
+
+GIVEN_UP = text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+DUPLICATE = insert(Account).values(id=1)
+
+
+async def balances(db: ServerDatabase) -> list[int]:
+    async with db.read() as session:
+        return list(await session.scalars(select(Account.balance).order_by(Account.id)))
+
+
+@pytest.mark.parametrize("at_commit", [False, True])
+@pytest.mark.parametrize("own", [False, True], ids=["session", "own-class"])
+async def test_an_object_is_written_by_the_run_that_succeeds(
+    app: App, at_commit: bool, own: bool
+) -> None:
+    """As it was given, new or changed, after a run that had written it and was given up."""
+    runs = 0
+
+    def place(session: Session, new: Account, changed: Account) -> int:
+        nonlocal runs
+        runs += 1
+        session.add_all([new, changed])
+        changed.balance = 7
+        session.flush()
+        if runs == 1:
+            session.execute(FAILS_AT_COMMIT if at_commit else GIVEN_UP)
+        return new.id
+
+    class OwnSession(AsyncSession):
+        pass
+
+    options = {"session_class": OwnSession} if own else {}
+    async with app.open(replicas=[], **options) as db:
+        await create_accounts(db, 0)
+        app.sql(DEFERRED)
+        changed = Account()
+        async with db.write() as session:
+            session.add(changed)
+        new = Account(balance=3)
+        await db.run_write(place, new, changed)
+        assert runs == 2
+        assert await balances(db) == [7, 3]
+
+
+# A COMMIT that fails: the constraint is looked at by it, and its function raises what COMMIT does
+# with SERIALIZABLE.
+DEFERRED = """
+CREATE TABLE late (id INTEGER);
+CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE SQLSTATE '40001'; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION give_up()
+"""
+FAILS_AT_COMMIT = text("INSERT INTO late VALUES (1)")
+
+
+@pytest.mark.parametrize("how", ["error", "commit", "cancelled"])
+async def test_an_object_of_a_block_that_failed(app: App, how: str) -> None:
+    """It is new again, and can be added to the next one."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db, 0)
+        app.sql(DEFERRED)
+        new = Account(balance=3)
+
+        async def fail() -> None:
+            async with db.write() as session:
+                session.add(new)
+                await session.flush()
+                if how == "error":
+                    raise ZeroDivisionError
+                if how == "cancelled":
+                    task.cancel()
+                    await asyncio.sleep(0)
+                await session.execute(FAILS_AT_COMMIT)
+
+        task = asyncio.create_task(fail())
+        with pytest.raises((ZeroDivisionError, DBAPIError, asyncio.CancelledError)):
+            await task
+        async with db.write() as session:
+            session.add(new)
+        assert await balances(db) == [3]
+
+
+async def test_what_a_listener_raises_after_the_commit(app: App) -> None:
+    """It is raised: to write again would write twice."""
+    async with app.open(replicas=[], attempts=3) as db:
+        await create_accounts(db, 0)
+
+        def audit(_: Session) -> None:
+            raise error
+
+        def place(session: Session) -> None:
+            session.add(Account(balance=3))
+            event.listen(session, "after_commit", audit)
+
+        with pytest.raises(DBAPIError) as caught:
+            await db.run_write_core(lambda connection: connection.execute(GIVEN_UP))
+        error = caught.value
+        assert db.statistics().retried == 2
+        with pytest.raises(DBAPIError) as again:
+            await db.run_write(place)
+        assert again.value is error
+        assert db.statistics().retried == 2
+        assert await balances(db) == [3]
+
+
+@pytest.mark.parametrize("door", ["write", "run_write", "run_write_core", "engine"])
+async def test_an_error_that_was_caught(app: App, door: str) -> None:
+    """PostgreSQL has given all up, and says nothing at COMMIT: an error does."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+
+        async def write(target: Any) -> None:
+            await target.execute(insert(Account).values(id=2))
+            with pytest.raises(IntegrityError):
+                await target.execute(DUPLICATE)
+
+        def fn(target: Any) -> None:
+            target.execute(insert(Account).values(id=2))
+            swallow(target)
+
+        before = db.statistics()
+        with pytest.raises(DBAPIError, match=r"put begin_nested\(\)[\s\S]*is aborted"):
+            if door == "write":
+                async with db.write() as session:
+                    await write(session)
+            elif door == "engine":
+                async with db.writer_engine.begin() as connection:
+                    await write(connection)
+            else:
+                await getattr(db, door)(fn)
+        done = (db.statistics() - before).engine("writer").transactions
+        assert (done.commits, done.rollbacks) == (0, 1)
+        assert await balances(db) == [0]
+
+
+async def test_a_connection_goes_on_after_it(app: App) -> None:
+    """The transaction is rolled back, and the next one is the application's."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        async with db.fresh() as seen, db.writer_engine.connect() as connection:
+            with pytest.raises(IntegrityError):
+                await connection.execute(DUPLICATE)
+            with pytest.raises(DBAPIError, match="is aborted"):
+                await connection.commit()
+            await connection.rollback()  # as after each COMMIT that fails
+            await connection.execute(insert(Account).values(id=2))
+            await connection.commit()
+        assert not seen.doubtful
+        assert len(await balances(db)) == 2
+
+
+async def test_an_error_within_a_savepoint(app: App) -> None:
+    """That is innocent: what was before it, and after, is committed."""
+    async with app.open(replicas=[]) as db:
+        await create_accounts(db)
+        async with db.write() as session:
+            session.add(Account(id=2))
+            await session.flush()
+            with pytest.raises(IntegrityError):
+                async with session.begin_nested():
+                    await session.execute(DUPLICATE)
+            session.add(Account(id=3))
+        assert len(await balances(db)) == 3
+
+
+async def test_transactions_without_errors_are_not_tried(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No question is asked before their COMMIT; nor in the next after one with an error."""
+    tried = 0
+    try_it = commits._assert_not_given_up
+
+    def count(*arguments: Any) -> None:
+        nonlocal tried
+        tried += 1
+        try_it(*arguments)
+
+    monkeypatch.setattr(commits, "_assert_not_given_up", count)
+    async with app.open(replicas=[], writers=1) as db:
+        await create_accounts(db)
+        with pytest.raises(IntegrityError):
+            async with db.write() as session:
+                await session.execute(DUPLICATE)
+        async with db.write() as session:
+            session.add(Account(id=2))
+        assert tried == 0
+        with pytest.raises(DBAPIError):
+            await db.run_write_core(swallow)
+        assert tried == 1
+
+
+def swallow(target: Any) -> None:
+    with pytest.raises(IntegrityError):
+        target.execute(DUPLICATE)
