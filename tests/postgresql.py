@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Cluster:
 
     primary: PostgreSQL
     replicas: tuple[PostgreSQL, ...]
+    empty: list[str] = field(default_factory=list)  # databases that the next test may have
 
     @property
     def servers(self) -> tuple[PostgreSQL, ...]:
@@ -129,16 +130,47 @@ def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[App]:
 
 
 def new_database(cluster: Cluster, driver: str) -> Iterator[App]:
-    """Create an empty database, and drop it when the generator ends."""
+    """Lend an empty database, until the generator ends.
+
+    One that was lent before is used again, which takes a tenth of what a new one does, on each of
+    the servers; unless a test has left there what goes with the database alone.
+    """
     pytest.importorskip(driver)
-    database = f"test{next(_numbers)}"
-    cluster.primary.sql(f"CREATE DATABASE {database}")
+    if cluster.empty:
+        database = cluster.empty.pop()
+    else:
+        database = f"test{next(_numbers)}"
+        cluster.primary.sql(f"CREATE DATABASE {database}")
     wait_until(cluster.caught_up)
     try:
         yield App(cluster, database, driver)
     finally:
         if cluster.primary.running:
-            cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
+            if cluster.primary.sql(_EMPTY, database) == "t":
+                cluster.empty.append(database)
+            else:
+                cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+# What CREATE DATABASE makes, if nothing was done to the database itself: its settings and rights,
+# large objects, extensions, and what is prepared in it.
+_EMPTY = f"""
+DO $$ DECLARE name text; BEGIN
+    PERFORM pg_terminate_backend(pid, {int(_SECONDS * 1000)}) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    FOR name IN SELECT nspname FROM pg_namespace
+        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    LOOP EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
+    CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+END $$;
+SELECT datacl IS NULL
+    AND NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = pg_database.oid)
+    AND NOT EXISTS (SELECT FROM pg_largeobject_metadata)
+    AND NOT EXISTS (SELECT FROM pg_prepared_xacts WHERE database = datname)
+    AND (SELECT count(*) FROM pg_extension) = 1
+FROM pg_database WHERE datname = current_database()
+"""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = _SECONDS) -> None:
