@@ -34,6 +34,9 @@ from sqlalchemy.pool.base import _ConnectionRecord
 
 _PERSISTENT = "record_info"
 
+Record = _ConnectionRecord
+"""The class of SQLAlchemy's records."""
+
 
 def lendable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
     """Return ``record`` with its connection, or a new record without one in its place."""

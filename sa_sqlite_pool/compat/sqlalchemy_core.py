@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, final
 from weakref import ref
 
-from sqlalchemy import ClauseElement, Connection, CursorResult, Engine, Row
+from sqlalchemy import ClauseElement, Connection, CursorResult, Engine, NestedTransaction, Row
 from sqlalchemy.engine import Dialect, IteratorResult, Result
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -129,3 +129,10 @@ def stream_of(result: Any) -> tuple[Connection, Stream] | None:
     if not getattr(getattr(raw, "context", None), "_is_server_side", False):
         return None
     return raw.connection, Stream(raw)
+
+
+def undo_unreleased(savepoint: NestedTransaction) -> None:
+    """Roll back to a savepoint whose RELEASE has failed: SQLAlchemy would send nothing."""
+    connection = savepoint.connection
+    savepoint.rollback()  # for SQLAlchemy alone: the connection would refuse all that follows
+    connection.dialect.do_rollback_to_savepoint(connection, savepoint._savepoint)

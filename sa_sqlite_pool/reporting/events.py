@@ -344,7 +344,7 @@ class ReplicaUp(Event):
 @final
 @dataclass(frozen=True, kw_only=True)
 class CommitCancelled(Event):
-    """A COMMIT was cancelled before its answer had come: its outcome is not known."""
+    """A COMMIT was cancelled; the text says whether its outcome is known."""
 
     name = "commit_cancelled"
 

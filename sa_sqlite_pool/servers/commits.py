@@ -108,12 +108,10 @@ def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None
     except GeneratorExit:  # its loop is gone
         raise
     except BaseException:
-        server = pool.servers[-1].name
-        log(
-            CommitCancelled(database=server, server=server),
+        _log_cancelled(
+            pool,
             "a COMMIT on %s was cancelled before its answer had come: it is not known whether it "
             "is committed; look for what was written before it is written again",
-            server,
         )
         raise
     pool.counts.committed(time.monotonic() - began)
@@ -150,9 +148,21 @@ def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> 
     except Exception as error:  # it is committed all the same: to raise would say that it is not
         position = BEYOND_ALL
         pool.give_up(proxied, error, silent=limit.passed)
-    except BaseException:
+    except BaseException as error:
         seen.note_position(BEYOND_ALL, covered)
+        if not isinstance(error, GeneratorExit):
+            _log_cancelled(
+                pool,
+                "the answer to a COMMIT on %s had come when its task was cancelled: it is "
+                "committed, although listeners of after_commit are not called; do not write it "
+                "again",
+            )
         raise
     else:
         pool.servers[-1].note_position(position)
     seen.note_position(position, covered)
+
+
+def _log_cancelled(pool: ServerPool, message: str) -> None:
+    server = pool.servers[-1].name
+    log(CommitCancelled(database=server, server=server), message, server)

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Dialect, event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
-from ..compat.pool_records import new_record
 from ..pools.idle import IdleWatch
 from ..system.waiting import done_in_time
 from ..turn.permit import Permit
@@ -21,7 +20,7 @@ from ..turn.whereabouts import caller
 from .connections.answers import AnswerLimit
 from .connections.counts import PoolCounts
 from .connections.drivers import Driver, driver_of
-from .connections.records import Held, end_setting_up, note_new, of_server, record_of, server_of
+from .connections.records import Held, ServerRecord, record_of, server_of
 from .connections.server import Server
 from .limits.lent import Lent
 
@@ -124,10 +123,10 @@ class ServerPool(Pool):
         try:
             if self.lent.refusal is not None:  # it may have been set during the wait
                 raise self.lent.refusal()
-            record = self._at_rest(server) or self._new_record(server)
+            record = self._at_rest(server) or ServerRecord(self, server)
             self.lent.permits[record] = permit
-            record.get_connection()  # type: ignore[attr-defined]
-            end_setting_up(record, self.driver)
+            record.get_connection()
+            record.end_setting_up(self.driver)
             if self.lent.refusal is not None:  # the pool was closed meanwhile
                 record.close()
                 raise self.lent.refusal()
@@ -148,30 +147,29 @@ class ServerPool(Pool):
             self._idle_watch.checkout_began()
         return record
 
-    def _at_rest(self, server: Server) -> ConnectionPoolEntry | None:
+    def _at_rest(self, server: Server) -> ServerRecord | None:
         """Return a connection at rest that the server has not closed; None if there is none."""
         while server.at_rest:
             record = server.at_rest.pop()
             connection = record.dbapi_connection
             if connection is None or not self.driver.is_broken(connection):
+                assert isinstance(record, ServerRecord)
                 return record
             server.forget_position()  # it may have restarted
             record.invalidate()
         return None
 
-    def _new_record(self, server: Server) -> ConnectionPoolEntry:
-        return of_server(new_record(self), server)
-
     def _open(self, connection_record: ConnectionPoolEntry) -> Any:
         assert isinstance(self._dialect, Dialect)
         opened = server_of(connection_record).connect(self._dialect, connection_record)
-        note_new(connection_record)
+        assert isinstance(connection_record, ServerRecord)
+        connection_record.note_new(opened)
         return opened
 
     def connect(self) -> PoolProxiedConnection:
         proxied = super().connect()
         try:  # it may have been opened once more: pool_pre_ping, a listener of "checkout"
-            end_setting_up(record_of(proxied), self.driver)
+            record_of(proxied).end_setting_up(self.driver)
         except BaseException as error:
             proxied.invalidate(error)
             raise
@@ -277,7 +275,7 @@ class ServerPool(Pool):
         """Open a connection beside the pool, to ask its server something. In a greenlet."""
         assert isinstance(self._dialect, Dialect)
         server = self.servers[-1]
-        connection = server.connect(self._dialect, self._new_record(server))
+        connection = server.connect(self._dialect, ServerRecord(self, server))
         try:
             with AnswerLimit(self.driver, connection):
                 yield connection

@@ -13,7 +13,7 @@ from ..transactions.locks import write_patience
 from ..turn.permit import Permit
 from .connections.drivers import driver_of
 from .limits.blockers import Blockers
-from .limits.errors import explained
+from .limits.errors import error_of, explained
 from .limits.of_one import LimitsOfOne
 from .limits.running import Running
 from .pool import ServerPool
@@ -86,6 +86,8 @@ class FollowedStatements:
         connection, engine = context.connection, context.engine
         if engine is None or not isinstance(engine.pool, ServerPool):
             return None
+        # First: it may be a disconnect, which SQLAlchemy has not known of.
+        error = error_of(context)
         pool, permit, running = engine.pool, None, None
         if connection is not None:
             pool, permit = _lent_by(connection)
@@ -97,11 +99,13 @@ class FollowedStatements:
         if context.is_disconnect and connection is not None and connection.in_transaction():
             pool.counts.lost()
         name = pool.name_of_server(None if permit is None else connection)
-        error = explained(context, name, running, writes=self._writes)
+        raised = (
+            None if error is None else explained(context, error, name, running, writes=self._writes)
+        )
         if running is not None and running.before is not None and not context.is_disconnect:
             assert connection is not None
             self._limits.after_error(connection, running)
-        return error
+        return raised
 
 
 def _lent_by(connection: Connection) -> tuple[ServerPool, Permit | None]:

@@ -26,8 +26,16 @@ TURN_KEY = int.from_bytes(b"sa_sqlit", "big")
 
 # It does not overtake: pg_try_… fails where another process waits, too (LockAcquireExtended() in
 # PostgreSQL's src/backend/storage/lmgr/lock.c looks at the waiters' modes).
-_TRY = f"SELECT pg_try_advisory_xact_lock({TURN_KEY}), current_setting('lock_timeout')"
+_TRY = (
+    f"SELECT pg_try_advisory_xact_lock({TURN_KEY}), "
+    "current_setting('lock_timeout'), current_setting('statement_timeout')"
+)
 _WAIT = f"SELECT pg_advisory_xact_lock({TURN_KEY})"
+
+# For the rest of the transaction. A limit of statements is none of the wait before the first.
+_LIMITS = (
+    "SELECT set_config('lock_timeout', '{}', true), set_config('statement_timeout', '{}', true)"
+)
 
 _HOLDER = f"""
 SELECT {HOLDER}
@@ -41,6 +49,7 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 class _Tried(NamedTuple):
     taken: bool
     lock_timeout: str
+    statement_timeout: str
 
 
 def take_turns(engine: Engine) -> None:
@@ -80,7 +89,7 @@ def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> No
         pool.counts.process_waits.at_once += 1
         return
     # 0 would be no limit.
-    _execute(proxied, f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}")
+    _row(proxied, _LIMITS.format(max(1, int(seconds * 1000)), 0))
     began, waits = time.monotonic(), pool.counts.process_waits
     try:
         with pool.watch_processes():
@@ -96,7 +105,7 @@ def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> No
         waits.ended(time.monotonic() - began, cancelled=True)
         raise
     waits.ended(time.monotonic() - began)
-    _execute(proxied, f"SET LOCAL lock_timeout = '{tried.lock_timeout}'")
+    _row(proxied, _LIMITS.format(tried.lock_timeout, tried.statement_timeout))
 
 
 def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTimeout:
@@ -127,13 +136,5 @@ def _row(proxied: Any, sql: str) -> Any:
     try:
         cursor.execute(sql)
         return cursor.fetchone()
-    finally:
-        cursor.close()
-
-
-def _execute(proxied: Any, sql: str) -> None:
-    cursor = proxied.cursor()
-    try:
-        cursor.execute(sql)
     finally:
         cursor.close()

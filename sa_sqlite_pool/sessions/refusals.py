@@ -64,9 +64,12 @@ def raise_forbidden_write(error: Exception, way_out: str) -> NoReturn:
     reason = _of_driver(error)
     if way_out in str(reason):
         raise error
-    # SQLAlchemy's error of asyncpg has the type of asyncpg's in its message.
-    first_line = str((reason and reason.__cause__) or reason).strip().partition("\n")[0]
-    forbidden = ForbiddenWriteError(f"a reader cannot change a database: {first_line}; {way_out}")
+    if isinstance(reason, ForbiddenWriteError):  # of a ServerDatabase: it names the server
+        what = str(reason).removesuffix(f"; {USE_A_WRITER}")
+    else:
+        what = f"a reader cannot change a database: {reason_of(reason)}"
+    forbidden = ForbiddenWriteError(f"{what}; {way_out}")
+    vars(forbidden)["sqlstate"] = READ_ONLY_TRANSACTION
     if not isinstance(error, DBAPIError):
         raise OperationalError(None, None, forbidden) from error
     raise OperationalError(
@@ -76,6 +79,14 @@ def raise_forbidden_write(error: Exception, way_out: str) -> NoReturn:
         hide_parameters=error.hide_parameters,
         ismulti=error.ismulti,
     ) from error
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Return what the server has said, for a message: without where in a function of its own.
+
+    SQLAlchemy's error of asyncpg has the type of asyncpg's in its message.
+    """
+    return str((error and error.__cause__) or error).strip().partition("\n")[0]
 
 
 def _of_driver(error: Exception) -> BaseException | None:

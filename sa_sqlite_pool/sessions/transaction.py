@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from typing import Any, final
 
 from sqlalchemy import Connection, Engine, NestedTransaction
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.util import warn
 
+from ..compat.sqlalchemy_core import undo_unreleased
 from ..compat.sqlalchemy_orm import takes_connection
 from ..driver.adapter import SQLiteConnection
 from ..errors import OpenReadError, StaleReadError
 from ..pools.impl import WriterPool
+from ..postgresql.sqlstate import FAILED_TRANSACTION, sqlstate_of
 from .streams import OpenStreams
 
 
@@ -297,7 +300,8 @@ class _Savepoints:
     """The savepoints of a session, on its reader: an error in one of them ends with it there, too.
 
     One is set by the first read in it. When it has ended, the next read rolls back to it if a read
-    has ``failed`` meanwhile, and releases it otherwise.
+    has ``failed`` meanwhile, and releases it otherwise. What fails while rows are fetched, or by
+    the reader's connection itself, nobody notes: then the server refuses to release it.
     """
 
     def __init__(self) -> None:
@@ -320,9 +324,18 @@ class _Savepoints:
             if self.failed:
                 savepoint.rollback()
             else:
-                savepoint.commit()
+                self._release(savepoint)
         if ended:
             self.failed = False
+
+    def _release(self, savepoint: NestedTransaction) -> None:
+        try:
+            savepoint.commit()
+        except DBAPIError as error:
+            if sqlstate_of(error) != FAILED_TRANSACTION:
+                raise
+            self.failed = True
+            undo_unreleased(savepoint)
 
 
 def _around(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from sa_sqlite_pool.freshness import Position
 from sa_sqlite_pool.reporting import events
 from sa_sqlite_pool.reporting.events import Event
+from sa_sqlite_pool.servers import commits
+from sa_sqlite_pool.servers.connections.drivers import Driver
+from sa_sqlite_pool.servers.connections.positions import position_of_commit
 from tests.postgresql import App, until
 
 
@@ -40,3 +46,69 @@ async def test_a_replica_goes_and_comes_back(app: App, caplog: pytest.LogCapture
         assert {field.name for field in fields(event)} <= found.keys()
         assert found["server"] == f"127.0.0.1:{replica.port}/{app.database}"
         assert found["database"] == f"127.0.0.1:{app.cluster.primary.port}/{app.database}"
+
+
+SLOW_COMMIT = """
+CREATE TABLE notes (id int);
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_sleep(60); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+INSERT = text("INSERT INTO notes VALUES (1)")
+
+
+def text_of_cancelled(caplog: pytest.LogCaptureFixture, app: App) -> str:
+    """Return the text of the one record of a COMMIT that was cancelled, whose fields are right."""
+    (record,) = records(caplog, events.CommitCancelled)
+    assert record.levelno == logging.WARNING
+    assert vars(record)["server"] == f"127.0.0.1:{app.cluster.primary.port}/{app.database}"
+    return record.getMessage()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_commit_is_cancelled(
+    app: App, caplog: pytest.LogCaptureFixture, fresh: bool
+) -> None:
+    """Before its answer has come: the record says that the outcome is not known."""
+    app.sql(SLOW_COMMIT)
+    async with app.open(replicas=[]) as db:
+
+        async def write() -> None:
+            async with db.fresh() if fresh else nullcontext():
+                await db.run_write(lambda session: session.execute(INSERT) and None)
+
+        writing = asyncio.create_task(write())
+        sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
+        sleeps += "AND datname = current_database()"
+        await until(lambda: app.sql(sleeps) == "1")
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    assert "it is not known whether it is committed" in text_of_cancelled(caplog, app)
+
+
+async def test_a_commit_is_cancelled_after_its_answer(
+    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the server is asked where it is in the log: the record says that it is committed."""
+    app.sql("CREATE TABLE notes (id int)")
+
+    def cancelled(driver: Driver, connection: Any) -> Position:
+        writing.cancel()
+        return position_of_commit(driver, connection)
+
+    monkeypatch.setattr(commits, "position_of_commit", cancelled)
+    async with app.open(replicas=[]) as db:
+
+        async def write() -> None:
+            async with db.fresh():
+                await db.run_write(lambda session: session.execute(INSERT) and None)
+
+        writing = asyncio.create_task(write())
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert app.sql("SELECT count(*) FROM notes") == "1"
+        assert "it is committed" in text_of_cancelled(caplog, app)
+        await db.run_write(lambda session: session.execute(INSERT) and None)
+    assert len(records(caplog, events.CommitCancelled)) == 1

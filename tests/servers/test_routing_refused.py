@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from sa_sqlite_pool import ConfigurationError, ForbiddenWriteError, routing_sessionmaker
+from sa_sqlite_pool.postgresql.sqlstate import sqlstate_of
 from sa_sqlite_pool.sessions.routing import RoutedAsyncSession
 
 from .models import Account, Base
@@ -123,7 +124,12 @@ async def test_after_a_read_it_is_an_error(routed: Routed) -> None:
         await session.scalar(select(Account.balance))
         with pytest.raises(OperationalError, match='use role="writer" from the start') as caught:
             await session.execute(DEPOSIT)
+        said = str(caught.value.orig)
         assert isinstance(caught.value.orig, ForbiddenWriteError)
+        assert said.count("a reader") == said.count("cannot change a database") == 1
+        assert "use a writer session" not in said
+        assert "\n" not in said
+        assert sqlstate_of(caught.value) == "25006"
         assert routed.went == ["reader", "reader"]
         await session.rollback()
         await session.execute(DEPOSIT)

@@ -36,6 +36,9 @@ class Driver(Protocol):
     def failure(self, error: Exception) -> str | None:
         """Return what an error of opening a connection says of the server, None if nothing."""
 
+    def translated(self, connection: Any, error: Exception) -> Exception | None:
+        """Return SQLAlchemy's form of an error of the driver's own, None if it is no such error."""
+
     def value(self, connection: Any, sql: str) -> Any:
         """Return the first value of a query outside of any transaction. In a greenlet."""
 
@@ -88,6 +91,13 @@ class Asyncpg:
             return str(origin) or type(origin).__name__
         return None
 
+    def translated(self, connection: Any, error: Exception) -> Exception | None:
+        try:
+            connection._handle_exception(error)
+        except Exception as found:
+            return None if found is error else found
+        return None
+
     def value(self, connection: Any, sql: str) -> Any:
         return self.rows(connection, sql)[0][0]
 
@@ -95,7 +105,8 @@ class Asyncpg:
         try:
             return [tuple(row) for row in await_only(connection.driver_connection.fetch(sql))]
         except Exception as error:
-            connection._handle_exception(error)  # raises SQLAlchemy's form of it
+            if (translated := self.translated(connection, error)) is not None:
+                raise translated from error
             raise
 
     def process_id(self, connection: Any) -> int:
@@ -150,6 +161,9 @@ class Psycopg:
         if isinstance(error, (OSError, OperationalError)):
             return str(error) or type(error).__name__
         return None
+
+    def translated(self, connection: Any, error: Exception) -> Exception | None:
+        return None  # they are SQLAlchemy's own
 
     def value(self, connection: Any, sql: str) -> Any:
         return self.rows(connection, sql)[0][0]

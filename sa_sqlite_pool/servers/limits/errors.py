@@ -18,8 +18,10 @@ from ...postgresql.sqlstate import (
     leaves_commit_unknown,
     sqlstate_of,
 )
+from ...sessions.refusals import USE_A_WRITER, reason_of
 from ...sqlite.statements import words
 from ...turn.permit import shorten
+from ..connections.drivers import driver_of
 from .running import Running
 
 _AT_COMMIT = "sa_sqlite_pool_at_commit"
@@ -62,25 +64,58 @@ def mark_at_commit(error: Exception) -> None:
     vars(error)[_AT_COMMIT] = True
 
 
+def error_of(context: ExceptionContext) -> DBAPIError | None:
+    """Return SQLAlchemy's error of ``context``, None if it is not one of a driver.
+
+    What asyncpg raises while the rows of a stream are fetched, SQLAlchemy would pass on as it is.
+    """
+    error, origin = context.sqlalchemy_exception, context.original_exception
+    if isinstance(error, DBAPIError):
+        return error
+    connection, engine, execution = context.connection, context.engine, context.execution_context
+    if execution is None or not isinstance(origin, Exception) or engine is None:
+        return None
+    if connection is None or connection.closed or connection.invalidated:
+        return None
+    adapted: Any = connection.connection.dbapi_connection
+    translated: Any = driver_of(context.dialect).translated(adapted, origin)
+    if translated is None:
+        return None
+    context.is_disconnect = context.dialect.is_disconnect(translated, adapted, None)
+    dbapi: Any = context.dialect.loaded_dbapi
+    found = DBAPIError.instance(
+        *(execution.statement, None, translated, dbapi.Error),
+        hide_parameters=engine.hide_parameters,
+        connection_invalidated=context.is_disconnect,
+        dialect=context.dialect,
+    )
+    assert isinstance(found, DBAPIError)
+    return found
+
+
 def explained(
-    context: ExceptionContext, server: str, running: Running | None, *, writes: bool
+    context: ExceptionContext,
+    error: DBAPIError,
+    server: str,
+    running: Running | None,
+    *,
+    writes: bool,
 ) -> BaseException | None:
     """Return the error to raise in the place of the one of ``context``; None for that itself.
 
+    :param error: what :func:`error_of` has returned
     :param server: the name of the server, for messages
     :param running: the statement that has failed, None if it is not known
     :param writes: whether it is an engine that writes
     """
-    error = context.sqlalchemy_exception
-    if not isinstance(error, DBAPIError):
-        return None
     state = sqlstate_of(error) or ""
     if hasattr(context.original_exception, _AT_COMMIT) and _is_unknown(context, state):
         return _commit_unknown(server, error)
     if running is not None and running.was_given_up:
         return running.took_too_long(server, "the server did not answer, and its connection is")
     _advise(context, error, state, writes=writes)
-    return None if context.is_disconnect else _by_state(context, server, running, writes=writes)
+    found = None if context.is_disconnect else _by_state(context, error, server, running, writes)
+    return error if found is None and error is not context.sqlalchemy_exception else found
 
 
 def _advise(context: ExceptionContext, error: DBAPIError, state: str, *, writes: bool) -> None:
@@ -94,10 +129,12 @@ def _advise(context: ExceptionContext, error: DBAPIError, state: str, *, writes:
 
 
 def _by_state(
-    context: ExceptionContext, server: str, running: Running | None, *, writes: bool
+    context: ExceptionContext,
+    error: DBAPIError,
+    server: str,
+    running: Running | None,
+    writes: bool,
 ) -> BaseException | None:
-    error = context.sqlalchemy_exception
-    assert isinstance(error, DBAPIError)
     state = sqlstate_of(error)
     if state == READ_ONLY_TRANSACTION:
         return _forbidden(context, server, error, writes=writes)
@@ -122,20 +159,22 @@ def _commit_unknown(server: str, error: DBAPIError) -> CommitUnknownError:
 def _forbidden(
     context: ExceptionContext, server: str, error: DBAPIError, *, writes: bool
 ) -> OperationalError:
+    sql = context.statement
+    if sql is None and context.execution_context is not None:  # while rows are fetched
+        sql = context.execution_context.statement
+    reason = reason_of(error.orig)
     if writes:
         what = "takes no writes: it is a replica, or was made read-only; give the primary's URL"
-        message = f"{server} {what} ({error.orig})"
+        message = f"{server} {what} ({reason})"
     else:
         message = (
-            f"a reader of {server} cannot change a database: {shorten(context.statement or '')} "
-            f"({error.orig}); use a writer session or the writer engine"
+            f"a reader of {server} cannot change a database: {shorten(sql or '')} ({reason}); "
+            f"{USE_A_WRITER}"
         )
     forbidden = ForbiddenWriteError(message)
     vars(forbidden)["sqlstate"] = READ_ONLY_TRANSACTION
     parameters: Any = context.parameters
-    return OperationalError(
-        context.statement, parameters, forbidden, hide_parameters=error.hide_parameters
-    )
+    return OperationalError(sql, parameters, forbidden, hide_parameters=error.hide_parameters)
 
 
 def _cancelled(server: str, running: Running, error: DBAPIError) -> BaseException | None:

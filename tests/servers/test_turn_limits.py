@@ -1,0 +1,102 @@
+"""The wait for the turn of another process: write_timeout limits it, and no limit of statements."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import ServerDatabase, StatementTimeout, WriteTimeout
+from sa_sqlite_pool.servers import turn
+from tests.postgresql import App, until
+from tests.servers.freezing import nothing_left
+from tests.servers.test_frozen import ONE, at_once
+
+SETTINGS = text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+
+OF = pytest.mark.parametrize("of", ["the option", "the database"])
+
+
+def limited(app: App, of: str, seconds: float, **options: Any) -> ServerDatabase:
+    """Return a database whose statements may run for ``seconds``, since ``of`` says so."""
+    if of == "the option":
+        return app.open(statement_timeout=seconds, replicas=[], **options)
+    app.sql(f"ALTER DATABASE {app.database} SET statement_timeout = {int(seconds * 1000)}")
+    return app.open(replicas=[], **options)
+
+
+@OF
+async def test_a_limit_of_statements_is_none_of_the_wait(app: App, of: str) -> None:
+    """A turn that comes later is taken, and the limit is that of the statements after it."""
+    async with app.open(replicas=[]) as other, limited(app, of, 1) as db, nothing_left(db):
+
+        async def write() -> Any:
+            async with db.write() as session:
+                return tuple((await session.execute(SETTINGS)).one())
+
+        async with other.write() as session:
+            await session.execute(ONE)
+            writing = asyncio.create_task(write())
+            long_since = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event = 'advisory' AND clock_timestamp() - query_start > '1.2 s'"
+            )
+            await until(lambda: writing.done() or app.sql(long_since) != "0")
+            assert not writing.done()
+        assert await writing == ("1s", "0")
+        waits = db.statistics().turn.waits_for_processes
+        assert (waits.waited, waits.cancelled, waits.timed_out) == (1, 0, 0)
+
+
+@OF
+async def test_write_timeout_ends_the_wait(app: App, of: str) -> None:
+    """Although it is longer; the error names the holder, and the connection is as it was."""
+    async with app.open(replicas=[]) as other, limited(app, of, 1, write_timeout=1.4) as db:
+        async with nothing_left(db), other.write() as session:
+            await session.execute(text("SELECT 'the holder'"))
+            with pytest.raises(WriteTimeout, match=r"waited 1\.40 s .* PID \d+ of .*the holder"):
+                await at_once(db)
+        async with db.write() as session:
+            assert tuple((await session.execute(SETTINGS)).one()) == ("1s", "0")
+
+
+async def test_statements_are_limited_after_a_wait(app: App) -> None:
+    """By the server, as without one."""
+    async with app.open(replicas=[]) as other, app.open(replicas=[], statement_timeout=1) as db:
+
+        async def write() -> None:
+            async with db.write() as session:
+                await session.execute(text("SELECT pg_sleep(60)"))
+
+        async with other.write() as session:
+            await session.execute(ONE)
+            writing = asyncio.create_task(write())
+            await app.someone_waits_for("advisory")
+        with pytest.raises(StatementTimeout, match="pg_sleep"):
+            await writing
+
+
+async def test_what_the_turn_costs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round trip where it is free, and four where another process has it."""
+    asked: list[str] = []
+    row = turn._row
+
+    def noted(proxied: Any, sql: str) -> Any:
+        asked.append(sql)
+        return row(proxied, sql)
+
+    async with app.open(replicas=[]) as other, app.open(replicas=[], statement_timeout=9) as db:
+        await at_once(db)
+        monkeypatch.setattr(turn, "_row", noted)
+        await at_once(db)
+        assert len(asked) == 1
+        del asked[:]
+        async with other.write() as session:
+            await session.execute(ONE)
+            assert len(asked) == 1
+            writing = asyncio.create_task(at_once(db))
+            await app.someone_waits_for("advisory")
+        await writing
+        assert len(asked) == 1 + 4
