@@ -113,7 +113,7 @@ async def test_each_statement_under_read_committed(app: App) -> None:
                 assert await session.scalar(COUNT) == number
 
 
-async def test_what_was_read_on_the_primary(app: App) -> None:
+async def test_what_was_read_on_the_primary(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """No read goes back in time: another program's commit that was seen there."""
     async with app.open() as db:
         await ready(db, app)
@@ -123,8 +123,9 @@ async def test_what_was_read_on_the_primary(app: App) -> None:
                 async with db.write() as session:
                     assert await session.scalar(COUNT) == 2
                     await session.rollback()
+                questions = asked(monkeypatch, db)
                 reading = asyncio.ensure_future(connection.scalar(COUNT))
-                await asyncio.sleep(0)
+                await until(lambda: len(questions) > 2 or reading.done())
                 for replica in app.cluster.replicas:
                     replica.sql("SELECT pg_wal_replay_resume()")
                 assert await reading == 2

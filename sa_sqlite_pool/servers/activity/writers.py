@@ -7,6 +7,7 @@ or a procedure that commits and then fails, is found by the number of operations
 from __future__ import annotations
 
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -24,7 +25,8 @@ class WritersOut:
     """The connections of a database that write, and the blocks in which they were checked out."""
 
     def __init__(self) -> None:
-        self._seen: dict[ConnectionPoolEntry, Seen] = {}
+        # SQLAlchemy does not tell of a connection that is detached: its record is let go of.
+        self._seen: WeakKeyDictionary[ConnectionPoolEntry, Seen] = WeakKeyDictionary()
 
     def is_lent(self, record: ConnectionPoolEntry, seen: Seen, driver: Driver) -> None:
         """Note that a connection is checked out; nothing was done on it yet."""
@@ -41,7 +43,7 @@ class WritersOut:
 
         Nothing is sent. What a transaction does is noted when it is committed.
         """
-        for record, block in self._seen.items():
+        for record, block in list(self._seen.items() if self._seen else ()):
             connection = record.dbapi_connection
             if (
                 block is seen
