@@ -72,6 +72,13 @@ class ReplicaPool(ServerPool):
         """The servers that read."""
         return self.servers[:-1]
 
+    @property
+    def error(self) -> type[Exception]:
+        """The driver's error for a connection that has ended."""
+        dialect: Any = self._dialect
+        found: type[Exception] = dialect.loaded_dbapi.OperationalError
+        return found
+
     # -- where a checkout goes ------------------------------------------------------------------
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -158,10 +165,10 @@ class ReplicaPool(ServerPool):
         seen.note_read(server.source)
         wait = CatchUp(self, server, seen.position)
         if not self.driver.in_transaction(connection):
-            wait.by(connection, is_own=True)
+            wait.by(connection, connection)
         elif server.shows < seen.position:
             with self.opened_aside(server) as asking:
-                wait.by(asking, is_own=False)
+                wait.by(asking, connection)
 
     # -- how far they are -----------------------------------------------------------------------
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ReadTimeout, ServerDatabase
 from tests.postgresql import App, until
+from tests.servers.freezing import soon
 from tests.servers.models import Account, create_accounts
 
 COUNT = select(func.count()).select_from(Account)
@@ -151,6 +153,30 @@ async def test_a_replica_that_does_not_catch_up(app: App, early: bool) -> None:
         await until(app.cluster.caught_up)
         async with db.read() as session:
             assert await session.scalar(COUNT) == 2
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_wait_that_a_close_ends(
+    app: App, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    """And not the time that it may take."""
+    async with app.open(close_timeout=0.01) as db:
+        await ready(db, app)
+        with standing_still(app):
+
+            async def read() -> None:
+                async with db.fresh(), db.reader_engine.connect() as connection:
+                    if early:
+                        await connection.begin()
+                    await write(db)
+                    questions.clear()
+                    await connection.scalar(COUNT)
+
+            questions = asked(monkeypatch, db)
+            reading = asyncio.ensure_future(read())
+            await until(lambda: len(questions) > 2)
+            await db.close()
+            assert isinstance(await soon(reading), DBAPIError)
 
 
 async def test_nothing_is_asked_while_nothing_is_new(

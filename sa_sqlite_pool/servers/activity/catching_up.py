@@ -20,9 +20,13 @@ SECONDS_BETWEEN_QUESTIONS = 0.002
 
 
 class Asks(Protocol):
-    """Who asks: a :class:`~..replicas.ReplicaPool`. ``timeout`` is seconds."""
+    """Who asks: a :class:`~..replicas.ReplicaPool`. ``timeout`` is seconds, ``error``
+    the driver's ``OperationalError``."""
 
     driver: Driver
+
+    @property
+    def error(self) -> type[Exception]: ...
 
     @property
     def timeout(self) -> float: ...
@@ -40,15 +44,17 @@ class CatchUp:
         self._needed = needed
         self._timeout = pool.timeout
 
-    def by(self, connection: Any, *, is_own: bool) -> None:
+    def by(self, connection: Any, own: Any) -> None:
         """Ask by ``connection``, which is in no transaction. In a greenlet.
 
-        Raise :class:`~sa_sqlite_pool.ReadTimeout`. If it breaks, and ``is_own``, return: what the
-        application executes on it says so.
+        Raise :class:`~sa_sqlite_pool.ReadTimeout`, or the driver's ``OperationalError`` if ``own``
+        has ended, which is the application's.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout
         while self._server.shows < self._needed:
+            if self._pool.driver.is_broken(own):
+                raise self._pool.error(f"the connection to {self._server.name} has ended")
             limit = AnswerLimit(self._pool.driver, connection)
             try:
                 with limit:
@@ -56,8 +62,6 @@ class CatchUp:
             except Exception as error:
                 if limit.passed:
                     self._pool.note_silent(connection)
-                if is_own and self._pool.driver.is_broken(connection):
-                    return
                 if getattr(error, "sqlstate", None) != SERIALIZATION_FAILURE:
                     raise
             else:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from ...freshness import seen_by
+from ..connections.drivers import driver_of
 from ..connections.records import record_of
 from ..endings import replace
 from ..replicas import ReplicaPool
@@ -31,7 +32,7 @@ def keep_fresh(engine: Engine, owner: object) -> None:
     between BEGIN and the first statement, on another one, since the question would take the
     snapshot. If all is shown that is to be seen, as far as is known, nothing is sent.
     """
-    dialect = engine.dialect
+    dialect, driver = engine.dialect, driver_of(engine.dialect)
     begin = dialect.do_begin
 
     def do_begin(proxied: Any) -> None:
@@ -51,8 +52,14 @@ def keep_fresh(engine: Engine, owner: object) -> None:
         try:
             catch_up(proxied)
         except dialect.loaded_dbapi.Error as error:
-            kind = dialect.loaded_dbapi.Error
-            raise DBAPIError.instance(sql, parameters, error, kind, dialect=dialect) from error
+            has_ended = driver.is_broken(proxied.dbapi_connection)
+            if has_ended:
+                connection.invalidate(error)
+            raise DBAPIError.instance(
+                *(sql, parameters, error, dialect.loaded_dbapi.Error),
+                connection_invalidated=has_ended,
+                dialect=dialect,
+            ) from error
 
     def catch_up(proxied: Any) -> None:
         if (seen := seen_by(owner)) is not None:
