@@ -9,13 +9,14 @@ import time
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine, ExceptionContext, event
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..freshness import BEYOND_ALL, Seen, seen_by
 from ..reporting.events import CommitCancelled, log
+from .activity.writers import WritersOut, has_more, note_known, note_other_work
 from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .connections.drivers import Driver, driver_of
 from .connections.positions import position_of_commit
+from .connections.records import record_of
 from .connections.server import PRIMARY
 from .endings import replace
 from .limits.errors import mark_at_commit
@@ -25,15 +26,15 @@ from .retries import note_committed
 _HAS_FAILED = "sa_sqlite_pool_statement_has_failed"
 """In the info of a connection: a statement of its transaction has raised an error."""
 
-_IS_NOTED = "sa_sqlite_pool_commit_is_noted"
-"""In the info of a connection: nothing was done on it since a commit whose position is noted."""
 
-
-def note_commits(engine: Engine, owner: object) -> None:
+def note_commits(engine: Engine, owner: object, out: WritersOut) -> None:
     """Have the dialect of a writer's ``engine`` ask after each COMMIT where that is in the log.
 
     Only within a ``fresh()`` block of ``owner``. The question is the next thing after COMMIT has
     returned, on the same connection, so it does not depend on listeners of the application.
+
+    What was done on a connection otherwise is noted, too: see :func:`note_other_work`. After a
+    COMMIT that is nothing, unless something was done since.
     """
     dialect, driver = engine.dialect, driver_of(engine.dialect)
     commit, rollback = dialect.do_commit, dialect.do_rollback
@@ -52,20 +53,22 @@ def note_commits(engine: Engine, owner: object) -> None:
         note_committed(owner)
         if seen is not None:
             _note_commit(pool, driver, seen, proxied)
-            if proxied.is_valid:
-                proxied.info[_IS_NOTED] = True
+            note_known(record_of(proxied), driver)
 
     def do_rollback(proxied: Any) -> None:
         seen, connection = seen_by(owner), getattr(proxied, "dbapi_connection", None)
-        has_read = connection is not None and driver.in_transaction(connection)
+        if seen is None or connection is None:
+            rollback(proxied)
+            return
+        record = record_of(proxied)
+        has_read = driver.in_transaction(connection) or has_more(record, driver)
         rollback(proxied)
-        if seen is not None and has_read:
+        if has_read:
             seen.note_read(PRIMARY)
+        note_known(record, driver)
 
     def begins(connection: Connection) -> None:
-        info = connection.connection.info
-        info.pop(_IS_NOTED, None)
-        info.pop(_HAS_FAILED, None)
+        connection.connection.info.pop(_HAS_FAILED, None)
 
     def fails(context: ExceptionContext) -> None:
         connection = context.connection
@@ -74,21 +77,10 @@ def note_commits(engine: Engine, owner: object) -> None:
         if connection.in_transaction():
             connection.connection.info[_HAS_FAILED] = True
 
-    def executed(connection: Connection, *_: Any) -> None:
-        adapted = connection.connection.dbapi_connection
-        if adapted is not None and adapted.autocommit and (seen := seen_by(owner)) is not None:
-            seen.note_read(PRIMARY)  # it may be a write, and is committed
-
-    def is_returned(_connection: Any, record: ConnectionPoolEntry) -> None:
-        is_noted = record.info.pop(_IS_NOTED, False)
-        if not is_noted and (seen := seen_by(owner)) is not None:
-            seen.note_read(PRIMARY)  # what was done without a transaction, or by the driver
-
     replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
     event.listen(engine, "begin", begins)
     event.listen(engine, "handle_error", fails)
-    event.listen(engine, "after_cursor_execute", executed)
-    event.listen(engine, "checkin", is_returned)
+    note_other_work(engine, owner, out)
 
 
 def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None:

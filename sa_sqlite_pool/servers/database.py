@@ -266,6 +266,7 @@ class ServerDatabase(LifeCycle):
 
         async def transaction() -> T:
             async with self.reader_engine.connect() as connection:
+                await connection.begin()  # READ ONLY for what the driver does first, too
                 return await connection.run_sync(call)
 
         return await self._retries.run(transaction)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import URL
@@ -12,12 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..sessions.lean import LeanEngine
 from ..turn.waits import WaitWatch
+from .activity.snapshots import keep_fresh
+from .activity.writers import WritersOut
 from .commits import note_commits
 from .connections.server import Server
 from .endings import limit_endings
 from .primary import PrimaryPool
 from .replicas import ReplicaPool
+from .rules.beginnings import begin_at_once
 from .rules.levels import keep_read_only
+from .rules.read_only import refuse_read_write
 from .statements import OPTION, FollowedStatements
 from .turn import take_turns
 
@@ -49,6 +53,7 @@ class EngineSettings:
     wait_watch: WaitWatch
     options: Mapping[str, Any]
     connect_args: Mapping[str, Any]
+    writers_out: WritersOut = field(default_factory=WritersOut)
 
     def server(self, url: URL, capacity: int, *, is_primary: bool) -> Server:
         """Return a server, whose connections are told of the limits at once, with no round trip."""
@@ -72,7 +77,9 @@ def writer_engine(of: EngineSettings) -> AsyncEngine:
     )
     if in_turn:
         take_turns(engine.sync_engine)
-    note_commits(engine.sync_engine, of.owner)
+    else:
+        begin_at_once(engine.sync_engine)
+    note_commits(engine.sync_engine, of.owner, of.writers_out)
     return engine
 
 
@@ -88,9 +95,13 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
         servers=(*replicas, primary),
         pool_timeout=of.read_timeout,
         freshness_wait=of.freshness_wait,
+        writers_out=of.writers_out,
         isolation_level="REPEATABLE READ",
     )
     keep_read_only(engine.sync_engine)
+    begin_at_once(engine.sync_engine)
+    refuse_read_write(engine.sync_engine)
+    keep_fresh(engine.sync_engine, of.owner)
     return engine
 
 

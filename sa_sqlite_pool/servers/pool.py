@@ -273,12 +273,16 @@ class ServerPool(Pool):
     @contextlib.contextmanager
     def another_connection(self) -> Iterator[Any]:
         """Open a connection beside the pool, to ask its server something. In a greenlet."""
+        with self.opened_aside(self.servers[-1]) as opened, AnswerLimit(self.driver, opened):
+            yield opened
+
+    @contextlib.contextmanager
+    def opened_aside(self, server: Server) -> Iterator[Any]:
+        """Open a connection to ``server`` beside the pool. In a greenlet."""
         assert isinstance(self._dialect, Dialect)
-        server = self.servers[-1]
         connection = server.connect(self._dialect, ServerRecord(self, server))
         try:
-            with AnswerLimit(self.driver, connection):
-                yield connection
+            yield connection
         finally:
             self.driver.drop(connection.driver_connection)
 

@@ -16,6 +16,8 @@ from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..postgresql.sqlstate import SERIALIZATION_FAILURE
 from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..turn.waits import WaitedFor
+from .activity.catching_up import SECONDS_BETWEEN_QUESTIONS, CatchUp
+from .activity.writers import WritersOut
 from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .connections.drivers import Driver
 from .connections.failures import is_of_server
@@ -24,9 +26,6 @@ from .connections.probing import Probes
 from .connections.records import server_of
 from .connections.server import Server
 from .pool import ServerPool
-
-SECONDS_BETWEEN_QUESTIONS = 0.002
-"""How long a read waits before it asks a replica again how far it is."""
 
 DEFAULT_FRESHNESS_WAIT = 0.005
 
@@ -42,6 +41,7 @@ class ReplicaPool(ServerPool):
     Within a block it stays on one replica, so that no read goes back in time.
 
     :param freshness_wait: seconds
+    :param writers_out: the connections to the primary that are checked out to write
     """
 
     timeout_error = ReadTimeout
@@ -53,10 +53,12 @@ class ReplicaPool(ServerPool):
         self,
         creator: Callable[..., Any],
         freshness_wait: float = DEFAULT_FRESHNESS_WAIT,
+        writers_out: WritersOut | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(creator, **kw)
         self._freshness_wait = freshness_wait
+        self._writers_out = writers_out or WritersOut()
         self._probes = Probes()
         self._seen: dict[ConnectionPoolEntry, Seen] = {}
 
@@ -70,6 +72,13 @@ class ReplicaPool(ServerPool):
         """The servers that read."""
         return self.servers[:-1]
 
+    @property
+    def error(self) -> type[Exception]:
+        """The driver's error for a connection that has ended."""
+        dialect: Any = self._dialect
+        found: type[Exception] = dialect.loaded_dbapi.OperationalError
+        return found
+
     # -- where a checkout goes ------------------------------------------------------------------
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -77,6 +86,7 @@ class ReplicaPool(ServerPool):
         seen = seen_by(self._owner)
         if seen is None:
             return self._known(0) or self._take(self.primary)
+        self._writers_out.look(seen, self.driver)
         record = self._fresh(seen)
         seen.note_read(server_of(record).source)
         self._seen[record] = seen
@@ -133,6 +143,32 @@ class ReplicaPool(ServerPool):
         """Return the replicas that are up, the one with the fewest connections in use first."""
         up = [server for server in self.replicas if server.is_up]
         return sorted(up, key=lambda server: (server.line.waiting, server.in_use))
+
+    def catch_up(self, record: ConnectionPoolEntry, seen: Seen) -> None:
+        """Wait until the server of a connection that is checked out shows what ``seen`` asks for.
+
+        Nothing is sent where it is known to. Wait ``timeout`` seconds at most, then raise
+        :class:`~sa_sqlite_pool.ReadTimeout`: the connection cannot go elsewhere.
+        """
+        server, connection = server_of(record), record.dbapi_connection
+        self._writers_out.look(seen, self.driver)
+        if server.is_primary or (
+            server.shows >= seen.position and seen.read_from.keys() <= {server.source}
+        ):
+            return
+        if seen.doubtful or not seen.read_from.keys() <= {server.source}:
+            covered, as_of = dict(seen.read_from), seen.notes
+            position = self._position_at_once(self.primary) or self._asked_aside()
+            if seen.doubtful:
+                seen.correct(position, as_of)
+            seen.note_position(position, covered)
+        seen.note_read(server.source)
+        wait = CatchUp(self, server, seen.position)
+        if not self.driver.in_transaction(connection):
+            wait.by(connection, connection)
+        elif server.shows < seen.position:
+            with self.opened_aside(server) as asking:
+                wait.by(asking, connection)
 
     # -- how far they are -----------------------------------------------------------------------
 
@@ -346,7 +382,7 @@ class ReplicaPool(ServerPool):
         self._probes.stop()
 
     def _own_options(self) -> dict[str, Any]:
-        return {"freshness_wait": self._freshness_wait}
+        return {"freshness_wait": self._freshness_wait, "writers_out": self._writers_out}
 
 
 def _will_do(server: Server, needed: Position, source: Hashable | None) -> bool:

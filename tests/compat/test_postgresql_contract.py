@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,6 +39,27 @@ async def test_an_asyncpg_transaction(app: App) -> None:
     await engine.dispose()
 
 
+async def test_an_asyncpg_transaction_begins_when_asked(app: App) -> None:
+    """The first statement then sends no BEGIN of its own; and none does in AUTOCOMMIT."""
+    only(app, "asyncpg")
+    engine = create_async_engine(app.url())
+    async with engine.connect() as connection:
+        found = await adapted(connection)
+        driver = found.driver_connection
+        await found._start_transaction()
+        begun = found._transaction
+        assert driver.is_in_transaction()
+        await connection.execute(text("SELECT 1"))
+        assert found._transaction is begun
+        await connection.rollback()
+        assert not driver.is_in_transaction()
+        found.autocommit = True
+        await found._start_transaction()
+        assert not driver.is_in_transaction()
+        found.autocommit = False
+    await engine.dispose()
+
+
 async def test_an_asyncpg_error(app: App) -> None:
     """It is raised as the DB-API's error of the dialect."""
     only(app, "asyncpg")
@@ -48,6 +71,60 @@ async def test_an_asyncpg_error(app: App) -> None:
         with pytest.raises(engine.dialect.dbapi.Error):  # type: ignore[union-attr]
             found._handle_exception(asyncpg.PostgresSyntaxError("no"))
     await engine.dispose()
+
+
+async def test_what_an_asyncpg_connection_counts(app: App) -> None:
+    """Statements by itself, of each kind, and COPY by the class that is given to it."""
+    only(app, "asyncpg")
+    from sa_sqlite_pool.servers.activity.copies import CountedConnection  # noqa: PLC0415
+
+    url = app.url().set(drivername="postgresql").render_as_string(hide_password=False)
+    import asyncpg  # noqa: PLC0415
+
+    driver: Any = await asyncpg.connect(url, connection_class=CountedConnection)
+    prepared = await driver.prepare("SELECT 1")
+    counted: set[object] = {(0, driver._protocol.queries_count)}
+    works: list[Callable[[], Any]] = [
+        lambda: driver.execute("CREATE TABLE t (n int)"),
+        lambda: driver.execute("INSERT INTO t VALUES ($1)", 1),
+        lambda: driver.executemany("INSERT INTO t VALUES ($1)", [(1,), (2,)]),
+        lambda: driver.fetch("SELECT n FROM t"),
+        prepared.fetch,
+        lambda: driver.copy_records_to_table("t", records=[(3,)]),
+        lambda: driver.copy_to_table("t", source=io.BytesIO(b"4\n")),
+        lambda: driver.copy_from_table("t", output=io.BytesIO()),
+        lambda: driver.copy_from_query("SELECT 1", output=io.BytesIO()),
+    ]
+    for number, work in enumerate(works):
+        await work()
+        counted.add((driver.copies, driver._protocol.queries_count))
+        assert len(counted) == number + 2
+    await driver.close()
+
+
+async def test_what_a_psycopg_connection_counts(app: App) -> None:
+    """Each operation, of a COPY and of a transaction of its own, too."""
+    only(app, "psycopg")
+    from sa_sqlite_pool.servers.connections.psycopg import PromptConnection  # noqa: PLC0415
+
+    url = app.url().set(drivername="postgresql").render_as_string(hide_password=False)
+    driver = await PromptConnection.connect(url, autocommit=True)
+    found = [driver.operations]
+
+    async def copy() -> None:
+        async with driver.cursor().copy("COPY t FROM STDIN") as copying:
+            await copying.write_row((1,))
+
+    async def transaction() -> None:
+        async with driver.transaction():
+            pass
+
+    works = [lambda: driver.execute("CREATE TABLE t (n int)"), copy, transaction]
+    for work in works:
+        await work()
+        found.append(driver.operations)
+    assert found == sorted(set(found))
+    await driver.close()
 
 
 async def test_an_asyncpg_socket(app: App) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, final
 
 from sqlalchemy import Dialect
@@ -51,6 +52,20 @@ class Driver(Protocol):
     def in_transaction(self, connection: Any) -> bool:
         """Return whether a transaction has begun and not ended."""
 
+    def begin(self, connection: Any) -> None:
+        """Begin a transaction for whatever comes first in it, be it the driver's own work.
+
+        Nothing is sent where the driver begins by itself, for what is the driver's own, too; nor
+        where one has begun. One that was ended behind the adapter's back begins again. In a
+        greenlet.
+        """
+
+    def activity(self, connection: Any) -> object:
+        """Return what has changed when anything was done on the connection since, by whomever.
+
+        Where that is not known, it always has.
+        """
+
     def is_broken(self, connection: Any) -> bool:
         """Return whether the connection has ended, also by the server; nothing is sent."""
 
@@ -76,9 +91,10 @@ class Asyncpg:
         return {"timeout": CONNECT_SECONDS, **named, "server_settings": {**own, **given}}
 
     def connect(self, dialect: Dialect) -> Callable[..., Awaitable[Any]]:
+        from ..activity.copies import CountedConnection  # noqa: PLC0415
+
         dbapi: Any = dialect.loaded_dbapi
-        connect: Callable[..., Awaitable[Any]] = dbapi.asyncpg.connect
-        return connect
+        return partial(dbapi.asyncpg.connect, connection_class=CountedConnection)
 
     def failure(self, error: Exception) -> str | None:
         from asyncpg import TargetServerAttributeNotMatched  # noqa: PLC0415
@@ -114,6 +130,21 @@ class Asyncpg:
 
     def in_transaction(self, connection: Any) -> bool:
         return connection._transaction is not None
+
+    def begin(self, connection: Any) -> None:
+        if connection._transaction is not None:
+            driver = connection.driver_connection
+            if driver.is_closed() or driver.is_in_transaction():
+                return
+            connection.rollback()  # a text has ended it: the adapter still takes it for begun
+        await_only(connection._start_transaction())
+
+    def activity(self, connection: Any) -> object:
+        driver = connection.driver_connection
+        copies, protocol = getattr(driver, "copies", None), getattr(driver, "_protocol", None)
+        if copies is None or protocol is None:  # a class of the application's, or it has ended
+            return object()
+        return copies, protocol.queries_count
 
     def is_broken(self, connection: Any) -> bool:
         driver = connection.driver_connection
@@ -188,6 +219,13 @@ class Psycopg:
 
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.driver_connection.pgconn.transaction_status)  # 0: idle
+
+    def begin(self, connection: Any) -> None:
+        pass  # it does so with the first statement on its connection, whoever executes it
+
+    def activity(self, connection: Any) -> object:
+        operations = getattr(connection.driver_connection, "operations", None)
+        return object() if operations is None else operations
 
     def is_broken(self, connection: Any) -> bool:
         driver = connection.driver_connection

@@ -26,10 +26,11 @@ from .answers import SECONDS_TO_ANSWER
 class PromptConnection(AsyncConnection[Any]):
     """Shuts its socket down ``SECONDS_TO_ANSWER`` after a cancellation, if nothing has come.
 
-    ``silent`` tells whether it had to.
+    ``silent`` tells whether it had to. ``operations`` is how often something was to be sent.
     """
 
     silent = False
+    operations = 0
     server_cursor_factory: Any
     _waiting: asyncio.Task[Any] | None = None
     _limit: asyncio.TimerHandle | None = None
@@ -40,6 +41,7 @@ class PromptConnection(AsyncConnection[Any]):
 
     async def wait(self, *arguments: Any, **options: Any) -> Any:
         self._waiting = asyncio.current_task()
+        self.operations += 1
         try:
             return await super().wait(*arguments, **options)
         except psycopg.Error as error:

@@ -1,0 +1,71 @@
+"""A reader's connection that is checked out shows what its ``fresh()`` block has seen meanwhile.
+
+A checkout goes to a server that shows it. What was written after that is looked for before each
+snapshot is taken: by the first statement of a transaction, and under READ COMMITTED by each.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
+
+from ...freshness import seen_by
+from ..connections.drivers import driver_of
+from ..connections.records import record_of
+from ..endings import replace
+from ..replicas import ReplicaPool
+from ..rules.levels import level_of
+
+_HAS_SNAPSHOT = "sa_sqlite_pool_has_snapshot"
+
+# PlannedStmtRequiresSnapshot() in PostgreSQL's src/backend/tcop/pquery.c.
+_TAKES_NONE = re.compile(r"\s*(?:set|show|savepoint|release|rollback\s+to)\b", re.IGNORECASE)
+
+
+def keep_fresh(engine: Engine, owner: object) -> None:
+    """Have connections of a reader's ``engine`` show what is seen in blocks of ``owner``.
+
+    Before BEGIN the server is asked on the connection itself; later only where something was seen
+    between BEGIN and the first statement, on another one, since the question would take the
+    snapshot. If all is shown that is to be seen, as far as is known, nothing is sent.
+    """
+    dialect, driver = engine.dialect, driver_of(engine.dialect)
+    begin = dialect.do_begin
+
+    def do_begin(proxied: Any) -> None:
+        proxied.info.pop(_HAS_SNAPSHOT, None)
+        catch_up(proxied)
+        begin(proxied)
+
+    def executes(
+        connection: Connection, _cursor: Any, sql: str, parameters: Any, *_more: object
+    ) -> None:
+        proxied: Any = connection.connection
+        had_one = proxied.info.get(_HAS_SNAPSHOT, False)
+        if not had_one and _TAKES_NONE.match(sql) is None:
+            proxied.info[_HAS_SNAPSHOT] = True
+        if had_one and level_of(proxied.dbapi_connection) != "READ COMMITTED":
+            return
+        try:
+            catch_up(proxied)
+        except dialect.loaded_dbapi.Error as error:
+            has_ended = driver.is_broken(proxied.dbapi_connection)
+            if has_ended:
+                connection.invalidate(error)
+            raise DBAPIError.instance(
+                *(sql, parameters, error, dialect.loaded_dbapi.Error),
+                connection_invalidated=has_ended,
+                dialect=dialect,
+            ) from error
+
+    def catch_up(proxied: Any) -> None:
+        if (seen := seen_by(owner)) is not None:
+            pool, record = getattr(proxied, "_pool", engine.pool), record_of(proxied)
+            assert isinstance(pool, ReplicaPool)
+            pool.catch_up(record, seen)
+
+    replace(dialect, do_begin=do_begin)
+    event.listen(engine, "before_cursor_execute", executes, insert=True)

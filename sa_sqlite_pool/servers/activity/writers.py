@@ -1,0 +1,109 @@
+"""Connections that write, while they are checked out in a ``fresh()`` block.
+
+What is committed on them in SQLAlchemy's way is noted at once. What the driver has done by itself,
+or a procedure that commits and then fails, is found by the number of operations since.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, ExceptionContext, event
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ...freshness import Seen, seen_by
+from ..connections.drivers import Driver, driver_of
+from ..connections.records import record_of
+from ..connections.server import PRIMARY
+
+_KNOWN = "sa_sqlite_pool_known_activity"
+
+
+@final
+class WritersOut:
+    """The connections of a database that write, and the blocks in which they were checked out."""
+
+    def __init__(self) -> None:
+        # SQLAlchemy does not tell of a connection that is detached: its record is let go of.
+        self._seen: WeakKeyDictionary[ConnectionPoolEntry, Seen] = WeakKeyDictionary()
+
+    def is_lent(self, record: ConnectionPoolEntry, seen: Seen, driver: Driver) -> None:
+        """Note that a connection is checked out; nothing was done on it yet."""
+        self._seen[record] = seen
+        note_known(record, driver)
+
+    def is_returned(self, record: ConnectionPoolEntry) -> None:
+        """Forget a connection that is no longer checked out."""
+        self._seen.pop(record, None)
+        record.info.pop(_KNOWN, None)
+
+    def look(self, seen: Seen, driver: Driver) -> None:
+        """Note in ``seen`` what was done on its connections outside of a transaction.
+
+        Nothing is sent. What a transaction does is noted when it is committed.
+        """
+        for record, block in list(self._seen.items() if self._seen else ()):
+            connection = record.dbapi_connection
+            if (
+                block is seen
+                and connection is not None
+                and not driver.in_transaction(connection)
+                and has_more(record, driver)
+            ):
+                seen.note_read(PRIMARY)
+
+
+def note_known(record: ConnectionPoolEntry | None, driver: Driver) -> None:
+    """Note that what was done so far on a connection is known to its ``fresh()`` block."""
+    if record is not None and record.dbapi_connection is not None:
+        record.info[_KNOWN] = driver.activity(record.dbapi_connection)
+
+
+def has_more(record: ConnectionPoolEntry | None, driver: Driver) -> bool:
+    """Return whether more may have been done on a connection than is known; it may be gone."""
+    if record is None or record.dbapi_connection is None:
+        return True
+    return bool(record.info.get(_KNOWN) != driver.activity(record.dbapi_connection))
+
+
+def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
+    """Have what is done on connections of ``engine``, and no COMMIT of SQLAlchemy's, be noted.
+
+    In the ``fresh()`` block of ``owner``, whose next read asks for its position: as a statement in
+    AUTOCOMMIT ends, as a transaction begins, as the connection is returned, and by ``out``.
+    """
+    driver = driver_of(engine.dialect)
+
+    def note_more(record: ConnectionPoolEntry | None) -> None:
+        if (seen := seen_by(owner)) is not None and has_more(record, driver):
+            seen.note_read(PRIMARY)
+            note_known(record, driver)
+
+    def begins(connection: Connection) -> None:
+        note_more(record_of(connection.connection))
+
+    def executed(connection: Connection, *_: Any) -> None:
+        proxied = connection.connection
+        adapted = proxied.dbapi_connection
+        if adapted is not None and adapted.autocommit:
+            note_more(record_of(proxied))  # it may be a write, and is committed
+
+    def has_failed(context: ExceptionContext) -> None:
+        connection = context.connection
+        if connection is not None and not (connection.closed or connection.invalidated):
+            executed(connection)  # a procedure may have committed before
+
+    def is_lent(_connection: Any, record: ConnectionPoolEntry, _proxied: Any) -> None:
+        if (seen := seen_by(owner)) is not None:
+            out.is_lent(record, seen, driver)
+
+    def is_returned(_connection: Any, record: ConnectionPoolEntry) -> None:
+        note_more(record)  # what was done without a transaction, or by the driver
+        out.is_returned(record)
+
+    event.listen(engine, "begin", begins)
+    event.listen(engine, "after_cursor_execute", executed)
+    event.listen(engine, "handle_error", has_failed)
+    event.listen(engine, "checkout", is_lent)
+    event.listen(engine, "checkin", is_returned)

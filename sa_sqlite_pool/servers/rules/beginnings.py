@@ -1,0 +1,48 @@
+"""BEGIN is sent as the transaction begins, before what the application does with the driver.
+
+SQLAlchemy's adapter of asyncpg sends it with the first statement of its own. What was done on the
+driver's connection before, a COPY, would be outside of the transaction: it would stay when that is
+rolled back, be there twice when ``run_write()`` runs the function again, and be written on a reader
+whose server is the primary. It costs no round trip: it is the one that the first statement would
+have had. psycopg begins by itself.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine
+
+from ..connections.drivers import driver_of
+from ..endings import replace
+from ..limits.running import Running
+from ..pool import ServerPool
+
+
+def begin_at_once(engine: Engine) -> None:
+    """Have each transaction of ``engine`` begin on the server as it begins in SQLAlchemy.
+
+    BEGIN has the ``statement_timeout`` of the database.
+    """
+    dialect, driver = engine.dialect, driver_of(engine.dialect)
+    begin = dialect.do_begin
+
+    def do_begin(proxied: Any) -> None:
+        begin(proxied)
+        connection, pool = proxied.dbapi_connection, getattr(proxied, "_pool", engine.pool)
+        assert isinstance(pool, ServerPool)
+        permit = pool.permit_of(proxied)
+        if permit is None or connection.autocommit:
+            return
+        limit = pool.statement_timeout
+        if limit is None:
+            driver.begin(connection)
+            return
+        give_up = partial(driver.abort, connection)
+        running = Running("BEGIN", None, permit, limit, give_up, None, lambda *_: None)
+        pool.lent.begin(running)
+        driver.begin(connection)
+        pool.lent.end(permit, None)  # after an error, whoever explains it does so
+
+    replace(dialect, do_begin=do_begin)

@@ -1,0 +1,133 @@
+"""What would make a reader's transaction write after all, and is no statement of data.
+
+Its BEGIN says READ ONLY, and the server refuses what writes. Before the first query it takes that
+back when it is told so, in SQL; a server in recovery does not. What comes later, in a function or
+in a DO block, it refuses by itself: "transaction read-write mode must be set before any query".
+https://www.postgresql.org/docs/current/sql-set-transaction.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
+
+from ...errors import ForbiddenWriteError
+from ...postgresql.sqlstate import READ_ONLY_TRANSACTION
+from ...postgresql.tokens import Token, tokens
+from ...turn.permit import shorten
+from ..connections.drivers import Driver, driver_of
+from ..pool import ServerPool
+
+# Characters at the beginning of a text that are examined.
+_LOOKED_AT = 4096
+
+# Without one of these words it is none: most texts are not examined further.
+_MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|;.*\S", re.IGNORECASE | re.DOTALL)
+
+_PARAMETER = "transaction_read_only"
+# As the server reads a boolean: "Unique prefixes of these strings are also accepted".
+_TURNS_OFF = re.compile(
+    rf"{_PARAMETER}\"?\s*(?:=|\bto\b)\s*'?\s*(?:off?|f(?:a(?:l(?:se?)?)?)?|no?|0|default)\b",
+    re.IGNORECASE,
+)
+_ENDS = frozenset({"abort", "commit", "end", "rollback"})
+
+
+def refuse_read_write(engine: Engine) -> None:
+    """Refuse on a reader's ``engine`` what would let a transaction write.
+
+    With an ``OperationalError`` whose ``orig`` is a :class:`~sa_sqlite_pool.ForbiddenWriteError`,
+    before it is executed. And begin again what a text such as COMMIT has ended.
+    """
+    driver = driver_of(engine.dialect)
+
+    def executes(
+        connection: Connection, _cursor: Any, sql: str, parameters: Any, *_more: object
+    ) -> None:
+        if makes_read_write(sql):
+            raise _refused(connection, sql, parameters)
+        _stay_in_transaction(driver, connection)
+
+    # First of all: the timers of a statement do not begin for one that is refused.
+    event.listen(engine, "before_cursor_execute", executes, insert=True)
+
+
+def _stay_in_transaction(driver: Driver, connection: Connection) -> None:
+    adapted: Any = connection.connection.dbapi_connection
+    if driver.in_transaction(adapted):
+        driver.begin(adapted)
+
+
+def _refused(connection: Connection, sql: str, parameters: Any) -> OperationalError:
+    pool = connection.engine.pool
+    assert isinstance(pool, ServerPool)
+    forbidden = ForbiddenWriteError(
+        f"a reader of {pool.name_of_server(connection)} cannot change a database, and stays READ "
+        f"ONLY: {shorten(sql)}; use a writer session or the writer engine"
+    )
+    vars(forbidden)["sqlstate"] = READ_ONLY_TRANSACTION
+    return OperationalError(sql, parameters, forbidden, hide_parameters=True)
+
+
+@lru_cache(maxsize=1024)
+def makes_read_write(sql: str) -> bool:
+    """Return whether a text, or a statement within it, has a transaction write that is READ ONLY.
+
+    One that ends the transaction has what follows it in the same text be executed without any.
+    """
+    if _MAY_BE_ONE.search(sql) is None:
+        return False
+    has_ended = False
+    turns_off = _TURNS_OFF.search(sql) is not None
+    for statement in _statements(sql[:_LOOKED_AT]):
+        if has_ended or _tells_so(statement, turns_off=turns_off):
+            return True
+        has_ended = _ends(statement)
+    return False
+
+
+def _statements(sql: str) -> Iterator[Sequence[Token]]:
+    statement: list[Token] = []
+    for token in tokens(sql):
+        if token.text == ";" and token.kind == "other":
+            if statement:
+                yield tuple(statement)
+            statement.clear()
+        else:
+            statement.append(token)
+    if statement:
+        yield tuple(statement)
+
+
+def _ends(statement: Sequence[Token]) -> bool:
+    words = [token.text for token in statement]
+    if words[:2] == ["prepare", "transaction"]:
+        return True
+    if "chain" in words and "no" not in words:
+        return False  # the next one is READ ONLY, too
+    return words[0] in _ENDS and "to" not in words
+
+
+def _tells_so(statement: Sequence[Token], *, turns_off: bool) -> bool:
+    words = [token.text for token in statement]
+    first = words[0]
+    if first in {"begin", "start"}:  # within a transaction it warns, and does what is asked
+        return _asks_to_write(words)
+    if first not in {"set", "reset"}:
+        return False
+    rest = words[1:]
+    if rest[:1] in (["local"], ["session"]) and rest[1:2] != ["characteristics"]:
+        rest = rest[1:]
+    if rest[:1] == ["transaction"]:
+        return _asks_to_write(rest)
+    return rest[:1] == [_PARAMETER] and (first == "reset" or turns_off)
+
+
+def _asks_to_write(words: Sequence[str]) -> bool:
+    return any(pair == ("read", "write") for pair in pairwise(words))

@@ -1,0 +1,216 @@
+"""Readers' connections that are checked out in a ``fresh()`` block while something is written.
+
+Replicas show each commit half a second later, or nothing until they are told to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from sa_sqlite_pool import ReadTimeout, ServerDatabase
+from tests.postgresql import App, until
+from tests.servers.freezing import soon
+from tests.servers.models import Account, create_accounts
+
+COUNT = select(func.count()).select_from(Account)
+READ_COMMITTED: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+
+
+@pytest.fixture
+def lag(app: App) -> Iterator[None]:
+    for replica in app.cluster.replicas:
+        replica.set(recovery_min_apply_delay="500ms")
+    yield
+    for replica in app.cluster.replicas:
+        replica.set(recovery_min_apply_delay="0")
+
+
+@contextmanager
+def standing_still(app: App) -> Iterator[None]:
+    for replica in app.cluster.replicas:
+        replica.sql("SELECT pg_wal_replay_pause()")
+    try:
+        yield
+    finally:
+        for replica in app.cluster.replicas:
+            replica.sql("SELECT pg_wal_replay_resume()")
+
+
+async def ready(db: ServerDatabase, app: App) -> None:
+    await create_accounts(db)
+    await until(app.cluster.caught_up)
+
+
+async def write(db: ServerDatabase) -> None:
+    sql = "INSERT INTO accounts (id, balance) SELECT max(id) + 1, 1 FROM accounts"
+    await db.run_write(lambda session: bool(session.execute(text(sql))))
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, db: ServerDatabase) -> list[str]:
+    """Return where the questions for positions go from now on."""
+    found: list[str] = []
+    driver: Any = type(db.reader_engine.pool.driver)  # type: ignore[attr-defined]
+    value = driver.value
+
+    def counting(self: Any, connection: Any, sql: str) -> Any:
+        found.append(sql)
+        return value(self, connection, sql)
+
+    monkeypatch.setattr(driver, "value", counting)
+    return found
+
+
+@pytest.mark.usefixtures("lag")
+async def test_the_first_transaction_on_it(app: App) -> None:
+    async with app.open() as db:
+        await ready(db, app)
+        async with db.fresh(), db.reader_engine.connect() as connection:
+            await write(db)
+            assert await connection.scalar(COUNT) == 2
+
+
+@pytest.mark.usefixtures("lag")
+async def test_the_second_transaction_on_it(app: App) -> None:
+    """The first has one snapshot, whatever is written meanwhile."""
+    async with app.open() as db:
+        await ready(db, app)
+        async with db.fresh(), db.reader_engine.connect() as connection:
+            assert await connection.scalar(COUNT) == 1
+            await write(db)
+            assert await connection.scalar(COUNT) == 1
+            await connection.rollback()
+            assert await connection.scalar(COUNT) == 2
+
+
+@pytest.mark.usefixtures("lag")
+@pytest.mark.parametrize("first", ["", "SET LOCAL work_mem = '5MB'", "SAVEPOINT one"])
+async def test_a_transaction_that_has_begun_early(app: App, first: str) -> None:
+    """And has no snapshot yet; with the only connection that the readers have, too."""
+    async with app.open(replicas=app.replica_urls[:1], readers=1) as db:
+        await ready(db, app)
+        async with db.fresh(), db.read() as session:
+            await session.connection()
+            if first:
+                await session.execute(text(first))
+            await write(db)
+            assert await session.scalar(COUNT) == 2
+
+
+@pytest.mark.usefixtures("lag")
+async def test_each_statement_under_read_committed(app: App) -> None:
+    async with app.open() as db:
+        await ready(db, app)
+        async with db.fresh(), db.read() as session:
+            await session.connection(execution_options=READ_COMMITTED)
+            assert await session.scalar(COUNT) == 1
+            for number in (2, 3):
+                await write(db)
+                assert await session.scalar(COUNT) == number
+
+
+async def test_what_was_read_on_the_primary(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No read goes back in time: another program's commit that was seen there."""
+    async with app.open() as db:
+        await ready(db, app)
+        with standing_still(app):
+            async with db.fresh(), db.reader_engine.connect() as connection:
+                app.sql("INSERT INTO accounts (id, balance) VALUES (9, 0)")
+                async with db.write() as session:
+                    assert await session.scalar(COUNT) == 2
+                    await session.rollback()
+                questions = asked(monkeypatch, db)
+                reading = asyncio.ensure_future(connection.scalar(COUNT))
+                await until(lambda: len(questions) > 2 or reading.done())
+                for replica in app.cluster.replicas:
+                    replica.sql("SELECT pg_wal_replay_resume()")
+                assert await reading == 2
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_replica_that_does_not_catch_up(app: App, early: bool) -> None:
+    """It says which one, and what to do; that works, and so does the connection later."""
+    async with app.open(read_timeout=0.05) as db:
+        await ready(db, app)
+        with standing_still(app):
+            async with db.fresh(), db.reader_engine.connect() as connection:
+                if early:
+                    await connection.begin()
+                await write(db)
+                names = "|".join(server.name for server in db._readers.replicas)
+                with pytest.raises(ReadTimeout, match=rf"replica ({names}) .* checked out") as one:
+                    await connection.scalar(COUNT)
+                assert "check one out after the write" in str(one.value)
+                async with db.read() as session:
+                    assert await session.scalar(COUNT) == 2
+                await connection.rollback()
+        await until(app.cluster.caught_up)
+        async with db.read() as session:
+            assert await session.scalar(COUNT) == 2
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_wait_that_a_close_ends(
+    app: App, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    """And not the time that it may take."""
+    async with app.open(close_timeout=0.01) as db:
+        await ready(db, app)
+        with standing_still(app):
+
+            async def read() -> None:
+                async with db.fresh(), db.reader_engine.connect() as connection:
+                    if early:
+                        await connection.begin()
+                    await write(db)
+                    questions.clear()
+                    await connection.scalar(COUNT)
+
+            questions = asked(monkeypatch, db)
+            reading = asyncio.ensure_future(read())
+            await until(lambda: len(questions) > 2)
+            await db.close()
+            assert isinstance(await soon(reading), DBAPIError)
+
+
+async def test_nothing_is_asked_while_nothing_is_new(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor outside of a block, nor on the primary."""
+    async with app.open() as db:
+        await ready(db, app)
+        async with db.fresh():
+            await write(db)
+            await db.run_read(lambda session: session.scalar(COUNT))  # it may be asked now
+            questions = asked(monkeypatch, db)
+            async with db.reader_engine.connect() as connection:
+                questions.clear()
+                for _ in range(3):
+                    await connection.scalar(COUNT)
+                    await connection.scalar(COUNT)
+                    await connection.rollback()
+            async with db.read() as session:
+                await session.connection(execution_options=READ_COMMITTED)
+                await session.scalar(COUNT)
+                await session.scalar(COUNT)
+            assert questions == []
+        async with db.reader_engine.connect() as connection:  # the end of the block has asked
+            await write(db)
+            questions.clear()
+            await connection.scalar(COUNT)
+            assert questions == []
+    async with (
+        app.open(replicas=[]) as db,
+        db.fresh(),
+        db.reader_engine.connect() as connection,
+    ):
+        await write(db)
+        questions.clear()
+        assert await connection.scalar(COUNT) == 4
+        assert questions == []
