@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import io
 import os
@@ -18,9 +19,10 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..database import SQLiteDatabase
-from ..errors import ConfigurationError, WriteTimeout
+from ..errors import ConfigurationError, TurnAlreadyHeldError, WriteTimeout
 from ..pools.impl import WriterPool
 from ..servers.database import ServerDatabase
+from ..servers.primary import PrimaryPool
 from ..settings import check_timeout
 from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore
@@ -134,6 +136,7 @@ async def _run(
     engine, own = _writer_engine(db), _own(config)
     seconds = own.attributes[SECONDS] = check_timeout("timeout", timeout)
     deadline = time.monotonic() + seconds
+    _assert_not_writing(engine)
     patience = write_patience.set(seconds)
     try:
         async with engine.connect() as connection:  # has the write turn
@@ -195,6 +198,22 @@ def _writer_engine(db: Database) -> AsyncEngine:
         "migrations need an open SQLiteDatabase or ServerDatabase, or an engine made by "
         f"create_async_engine(url, poolclass=WriterPool), or one of PostgreSQL, not {db!r}"
     )
+
+
+def _assert_not_writing(engine: AsyncEngine) -> None:
+    """Raise if the task has a transaction open whose locks the migration would wait for.
+
+    In the turn, and on SQLite, its checkout says so.
+    """
+    pool = engine.pool
+    if not isinstance(pool, PrimaryPool) or pool.in_turn:
+        return
+    if pool.primary.line.held_by(asyncio.current_task()):
+        pool.counts.self_deadlocks += 1
+        raise TurnAlreadyHeldError(
+            f"this task has a transaction open that writes to {pool.primary.name}, and the "
+            "migration would wait for its locks: migrate before it begins, or after its end"
+        )
 
 
 def _own(config: AlembicConfig) -> Config:

@@ -1,7 +1,7 @@
 """Migrations on PostgreSQL: the same ``env.py``, and Alembic's ordinary way.
 
-What SQLite needs, foreign keys off and a transaction that nothing ends, PostgreSQL does not: there
-a revision may have ``autocommit_block()``, for CREATE INDEX CONCURRENTLY.
+SQLite needs foreign keys to be off; PostgreSQL does not. And a revision may have
+``autocommit_block()`` there, for CREATE INDEX CONCURRENTLY. Nothing else ends its transaction.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from ..servers.turn import TURN_KEY
+from .guard import Guard
 
 _ONE_TRANSACTION: dict[str, Any] = {"transaction_per_migration": False}
 
@@ -31,13 +32,17 @@ def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: 
     """Run all revisions that Alembic was asked for in one transaction, which has the write turn.
 
     Any number of processes may do so: the others wait for at most ``seconds`` seconds, and then
-    look at the version. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn does not come.
+    look at the version. Raise :class:`~sa_sqlite_pool.WriteTimeout` if the turn does not come, and
+    :class:`MigrationError` if a revision would end the transaction, but by ``autocommit_block()``.
     """
     connection = connection.execution_options(statement_timeout=None, isolation_level=_ISOLATION)
     context.configure(**{**options, "connection": connection}, **_ONE_TRANSACTION)
-    with context.begin_transaction():
-        _take_the_turn(connection, seconds)
-        context.run_migrations()
+    guard = Guard(connection, context.get_context(), lambda: _take_the_turn(connection, seconds))
+    try:
+        with context.begin_transaction(), guard.one_transaction():
+            context.run_migrations()
+    finally:
+        connection.rollback()  # what SQLAlchemy has left of a COMMIT that was refused
 
 
 def print_sql_of_server(url: URL, options: dict[str, Any]) -> None:

@@ -176,9 +176,9 @@ def _assert_in_transaction(connection: Connection) -> None:
 def _ended() -> MigrationError:
     return MigrationError(
         "a revision has ended the transaction on the driver's connection, by commit(), rollback() "
-        "or executescript(): what it did before may have been committed, what came after was "
-        "refused or rolled back, and the version is as it was. Look at the database, take the call "
-        "out of the revision, and execute SQL by op.execute()"
+        "or executescript(): what came before it may have been committed, with the versions of the "
+        "revisions before, and what came after was refused or rolled back. Look at the database, "
+        "take the call out of the revision, and execute SQL by op.execute()"
     )
 
 
@@ -258,15 +258,35 @@ def _no_end_in_between(connection: Connection) -> Iterator[None]:
 
     The ROLLBACK after an error comes later, when the listeners are removed.
     """
-    for name, listener in _LISTENERS.items():
+    rolled_back: list[MigrationError] = []
+
+    def note_rollback(connection: Connection) -> None:
+        # SQLAlchemy does so, too, after a failed flush, whose error must not be hidden; so what
+        # comes next is refused.
+        _raw(connection).executor.transaction.changes.settle_schema()
+        rolled_back.append(_refusal("rollback()"))
+
+    def refuse_after_rollback(*_: Any) -> None:
+        if rolled_back:
+            raise rolled_back[0]
+
+    listeners: list[tuple[str, Callable[..., None]]] = [
+        ("commit", _refuse_commit),
+        ("rollback", note_rollback),
+        ("before_cursor_execute", refuse_after_rollback),
+        ("before_cursor_execute", _refuse_end),
+        ("after_cursor_execute", _mark_again),
+    ]
+    for name, listener in listeners:
         event.listen(connection, name, listener)
     # `with op.get_bind() as connection` would give back the connection, with foreign keys off.
     connection.close = _refuse_close  # type: ignore[method-assign]
     try:
         yield
+        refuse_after_rollback()
     finally:
         del connection.close
-        for name, listener in _LISTENERS.items():
+        for name, listener in listeners:
             event.remove(connection, name, listener)
 
 
@@ -280,10 +300,6 @@ def _refuse_commit(_connection: Connection) -> None:
 
 def _refuse_close() -> NoReturn:
     _refuse("close()")
-
-
-def _refuse_rollback(_connection: Connection) -> None:
-    _refuse("rollback()")
 
 
 def _mark_again(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
@@ -300,16 +316,12 @@ def _refuse_end(connection: Connection, _cursor: Any, statement: str, *_: Any) -
             _refuse(first)
 
 
-_LISTENERS: dict[str, Callable[..., None]] = {
-    "commit": _refuse_commit,
-    "rollback": _refuse_rollback,
-    "before_cursor_execute": _refuse_end,
-    "after_cursor_execute": _mark_again,
-}
-
-
 def _refuse(what: str) -> NoReturn:
-    raise MigrationError(
+    raise _refusal(what)
+
+
+def _refusal(what: str) -> MigrationError:
+    return MigrationError(
         f"rolled back, the database is as it was: a revision calls for {what}, and all revisions "
         "of a command are one transaction, so that none is left half done; do what needs no "
         "transaction (VACUUM, PRAGMA journal_mode) outside the migration, on the writer engine"
