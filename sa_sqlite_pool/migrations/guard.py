@@ -15,7 +15,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 
 from ..servers.connections.drivers import driver_of
-from ..servers.rules.functions import _ends_or_begins
+from ..servers.rules.functions import ends_or_begins
 from ..turn.permit import shorten
 from .transaction import MigrationError
 
@@ -138,7 +138,7 @@ class Guard:
         if not self._watches:
             return
         self._assert_in_transaction()
-        if _ends_or_begins(sql):
+        if ends_or_begins(sql):
             self._refuse(shorten(sql))
 
     def _assert_same_transaction(self) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import ClosureError, ServerDatabase
-from sa_sqlite_pool.servers.rules.functions import _ends_or_begins
+from sa_sqlite_pool.servers.rules.functions import ends_or_begins
 from tests.postgresql import App
 from tests.servers.models import Account, create_accounts
 
@@ -249,7 +249,7 @@ CASES = "SELECT CASE WHEN true THEN 1 END; SELECT 2;"
 )
 def test_texts(sql: str, found: bool) -> None:
     """What ends or begins a transaction, and what only looks so."""
-    assert _ends_or_begins(sql) is found
+    assert ends_or_begins(sql) is found
 
 
 async def _accounts(db: ServerDatabase) -> int:

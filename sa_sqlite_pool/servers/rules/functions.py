@@ -115,7 +115,7 @@ class _Guard:
     def _executes(self, connection: Connection, _cursor: object, sql: str, *_more: object) -> None:
         if not self._runs:
             return
-        if _ends_or_begins(sql):
+        if ends_or_begins(sql):
             self._refuse(shorten(sql))
         self._assert_not_ended()
         self._used.add(connection)
@@ -136,7 +136,7 @@ class _Guard:
 
 
 @lru_cache(maxsize=1024)
-def _ends_or_begins(sql: str) -> bool:
+def ends_or_begins(sql: str) -> bool:
     """Return whether a text, or a statement within it, begins or ends a transaction."""
     if ";" not in sql:
         return _is_boundary(_first_words(sql))
