@@ -93,8 +93,8 @@ def with_existing(
     if plan.revisions and not may_stamp:
         raise CopyError(
             f"the file is at Alembic's revision {', '.join(plan.revisions)}, and the role of the "
-            f"URL may not write that to {ALEMBIC} on the server: GRANT CREATE ON SCHEMA … TO …, or "
-            f"GRANT SELECT, INSERT ON {ALEMBIC} TO … if it is there"
+            f"URL may not write that to {ALEMBIC} on the server: GRANT CREATE ON SCHEMA … TO …, "
+            f"and GRANT SELECT, INSERT ON {ALEMBIC} TO … if it is there"
         )
 
     def strict(table: TablePlan, column: CopiedColumn) -> CopiedColumn:

@@ -142,9 +142,11 @@ async def test_a_schema(app: App, tmp_path: Path) -> None:
     report = await warned(path, app, models)
     (warning,) = report.warnings
     assert warning.endswith("(ATTACH): copied are, of the file itself, app.t from t")
-    without = MetaData()
-    Table("t", without, Column("id", Integer, primary_key=True))
-    assert (await warned(path, app, without)).warnings == []
+    app.sql("CREATE SCHEMA main")
+    for schema in (None, "main"):  # SQLite's own name for the file
+        its = MetaData()
+        Table("t", its, Column("id", Integer, primary_key=True), schema=schema)
+        assert (await warned(path, app, its)).warnings == []
 
 
 async def test_a_table_of_a_module(app: App, tmp_path: Path) -> None:

@@ -92,8 +92,13 @@ async def test_a_revision_that_cannot_be_written(app: App, tmp_path: Path) -> No
         file_of(tmp_path, "INSERT INTO alembic_version VALUES ('abc')")
         with pytest.raises(CopyError, match=r"revision abc, and the role .*GRANT CREATE ON SCHEMA"):
             await copy(path, one, dry_run=True)
+        app.sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         app.sql(f"GRANT CREATE ON SCHEMA public TO {copy.role}")
+        with pytest.raises(CopyError, match=r"GRANT SELECT, INSERT ON alembic_version"):
+            await copy(path, one, dry_run=True)
+        app.sql(f"GRANT SELECT, INSERT ON alembic_version TO {copy.role}")
         assert (await copy(path, one)).rows == 0
+        assert app.sql("SELECT version_num FROM alembic_version") == "abc"
 
 
 async def test_an_enum_without_a_name(app: App, tmp_path: Path) -> None:

@@ -103,15 +103,13 @@ class Moment(Codec):
 
 
 def _zone_problem(moment: datetime | time) -> Problem | None:
-    offset = moment.utcoffset()
-    if offset is None:  # taken as UTC
-        return None
-    if isinstance(moment, datetime):
-        try:
+    try:
+        offset = moment.utcoffset()
+        if isinstance(moment, datetime) and offset is not None:  # without one it is UTC
             moment.astimezone(timezone.utc)
-        except OverflowError:
-            return Problem(Kind.RANGE, "in UTC, it is beyond the years 1 to 9999, which Python has")
-    elif abs(offset) >= _ZONES_END:
+    except (OverflowError, ValueError):
+        return Problem(Kind.RANGE, "in UTC, it is beyond the years 1 to 9999, which Python has")
+    if isinstance(moment, time) and offset is not None and abs(offset) >= _ZONES_END:
         return Problem(Kind.RANGE, "PostgreSQL's zones end at 15:59:59")
     return None
 

@@ -33,16 +33,18 @@ FROM pg_class WHERE oid = to_regclass(:table)
 _LABELS = text("SELECT enumlabel FROM pg_enum WHERE enumtypid = to_regtype(:type)")
 _MAY_STAMP = text(
     """
-SELECT CASE WHEN to_regclass(:table) IS NULL
-    THEN has_schema_privilege(current_schema(), 'CREATE')
-    ELSE has_table_privilege(to_regclass(:table), 'SELECT')
-        AND has_table_privilege(to_regclass(:table), 'INSERT') END
+SELECT has_schema_privilege(current_schema(), 'CREATE') AND (to_regclass(:table) IS NULL
+    OR has_table_privilege(to_regclass(:table), 'SELECT')
+    AND has_table_privilege(to_regclass(:table), 'INSERT'))
 """
 )
 
 
 def may_stamp(connection: Connection, table: str) -> bool:
-    """Return whether the role may create Alembic's ``table``, or fill the one that is there."""
+    """Return whether the role may create Alembic's ``table``, and fill the one that is there.
+
+    CREATE TABLE IF NOT EXISTS needs the right to create where the table exists, too.
+    """
     return bool(connection.scalar(_MAY_STAMP, {"table": table}))
 
 
