@@ -24,13 +24,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DamagedDatabaseError, DatabaseInUseError, NotADatabaseError
 from ..execution.connection_thread import ConnectionThread
 from ..transactions.locks import may_pass
+from .strangers import is_strange, quick_check
 
 Step = Callable[[int, int], None]
 """A function that is called in the thread after each step: ``step(pages_copied, pages_total)``."""
@@ -42,6 +44,7 @@ _STEP_DONE = frozenset({0, 101})  # SQLITE_OK, SQLITE_DONE
 _VERSIONS_AT = 18
 _NO_WAL = b"\x01\x01"
 
+_NAMED = 3  # messages
 _SYNC_BYTES = 8 * 1024 * 1024
 _LONGEST_REST_SECONDS = 0.02
 
@@ -144,9 +147,12 @@ def _copy(
 
 
 def check_integrity(connection: sqlite3.Connection, name: str) -> None:
-    """Raise if ``PRAGMA integrity_check`` finds that the database, called ``name``, is damaged."""
+    """Raise if ``PRAGMA integrity_check`` finds that the database, called ``name``, is damaged.
+
+    Where that needs what only the application has, it is ``quick_check``, as far as it goes.
+    """
     try:
-        found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+        found = list(_integrity(connection))
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -157,6 +163,17 @@ def check_integrity(connection: sqlite3.Connection, name: str) -> None:
         raise DamagedDatabaseError(
             f"{name} is damaged, PRAGMA integrity_check says: {'; '.join(found)}"
         )
+
+
+def _integrity(connection: sqlite3.Connection) -> Iterator[str]:
+    try:
+        found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_NAMED})")]
+    except sqlite3.OperationalError as error:
+        if not is_strange(error):
+            raise
+        yield from islice(quick_check(connection), _NAMED)
+    else:
+        yield from found
 
 
 def check_not_locked(path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from ..execution.connection_thread import ConnectionThread
-from .columns.base import Kind, Problem
+from .columns.base import READ_AS_NULL, Kind, Problem
 from .constraints import Varied, key_columns, queries
 from .misfits import Collector
 from .source import Row, Rows, columns_of, is_not_utf8, read_any_text, read_texts
@@ -106,6 +106,8 @@ class Examination:
                 problem = None if column.nullable else _NULL
             else:
                 problem = column.codec.problem(value)
+                if problem is READ_AS_NULL and column.nullable:
+                    problem = None
             if problem is not None:
                 key = {name: row[place] for name, place in self._plan.key.items()}
                 self._misfits.add(self._plan.name, column.name, key, value, problem)

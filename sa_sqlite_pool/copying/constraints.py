@@ -29,22 +29,31 @@ from .tables import Plan, TablePlan
 
 @dataclass(frozen=True)
 class RowsQuery:
-    """A query whose rows are misfits: the key of each, and then the values of ``columns``."""
+    """A query whose rows are misfits: the key of each, and then the values of ``columns``.
+
+    With ``has_condition`` a part of it is the application's, of which SQLite may know nothing.
+    """
 
     plan: TablePlan
     columns: Sequence[str]
     problem: Problem
     sql: str
+    has_condition: bool = False
 
     def run(self, connection: sqlite3.Connection, misfits: Collector) -> None:
         """Execute the query, and add what it finds."""
         key = list(self.plan.key)
         column = ", ".join(self.columns)
-        for row in connection.execute(self.sql):
-            values = row[len(key) :]
-            found = values[0] if len(values) == 1 else values
-            named = dict(zip(key, row, strict=False))
-            misfits.add(self.plan.name, column, named, found, self.problem)
+        try:
+            for row in connection.execute(self.sql):
+                values = row[len(key) :]
+                found = values[0] if len(values) == 1 else values
+                named = dict(zip(key, row, strict=False))
+                misfits.add(self.plan.name, column, named, found, self.problem)
+        except sqlite3.OperationalError as error:
+            # A condition in PostgreSQL's language, such as "s = 'a'::text", is left to it.
+            if not self.has_condition or "interrupt" in str(error):
+                raise
 
 
 Varied = set[tuple[Table, str]]
@@ -84,6 +93,9 @@ def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Itera
 
 Expression = Callable[[Table, str], str]
 
+# Of ``PRAGMA encoding``, which Python takes as they are: "UTF-8", "UTF-16le", "UTF-16be".
+_WRONG_BYTES = {"UTF-8": "surrogateescape"}
+
 
 def _stored(_table: Table, name: str) -> str:
     return f"{quoted(name)} COLLATE BINARY"
@@ -101,6 +113,8 @@ class _Sent:
             for column in table.columns
         }
         self._names: dict[tuple[Table, str], str] = {}
+        (encoding,) = connection.execute("PRAGMA encoding").fetchone()
+        self._encoding = str(encoding)
 
     def expression(self, table: Table, name: str) -> str:
         """Return the SQL for the values of a column, and have its function there."""
@@ -109,19 +123,22 @@ class _Sent:
             return _stored(table, name)
         if column not in self._names:
             self._names[column] = f"sent_{len(self._names)}"
-            function = partial(_as_sent, self._codecs[column])
+            function = partial(_as_sent, self._codecs[column], self._encoding)
             self._connection.create_function(self._names[column], 2, function)
         value = quoted(name)
-        # A text as its bytes: they may be no UTF-8, for which no function is called.
+        # A text as its bytes, in the encoding of the file: they may be wrong in it, and then no
+        # function is called.
         data = f"CASE typeof({value}) WHEN 'text' THEN CAST({value} AS BLOB) ELSE {value} END"
         return f"{self._names[column]}(typeof({value}), {data})"
 
 
-def _as_sent(codec: Codec, kind: str, stored: Any) -> Any:
+def _as_sent(codec: Codec, encoding: str, kind: str, stored: Any) -> Any:
     if stored is None:
         return None
-    value = stored.decode("utf-8", "surrogateescape") if kind == "text" else stored
     try:
+        value = stored
+        if kind == "text":
+            value = stored.decode(encoding, _WRONG_BYTES.get(encoding, "surrogatepass"))
         (form,) = codec.forms([value])
     except Exception:  # it does not fit, which is said of it; a type may raise anything
         return stored
@@ -129,7 +146,7 @@ def _as_sent(codec: Codec, kind: str, stored: Any) -> Any:
         return None
     if isinstance(codec, Numeric) and "." in form:  # as that of an integer, which it may refer to
         form = form.rstrip("0").rstrip(".")
-    return form.encode("utf-8", "surrogateescape")
+    return form.encode("utf-8", "surrogatepass")
 
 
 def _enforced(connection: sqlite3.Connection, table: Table) -> Iterator[set[str]]:
@@ -184,12 +201,13 @@ def _duplicates(
         f"GROUP BY {values} HAVING count(*) > 1"
     )
     left = f"({values})"
+    order = ", ".join(_stored(plan.table, name) for name in plan.key)
     sql = (
         f"SELECT {_key(plan)}, {', '.join(map(quoted, names))} FROM {table} "  # noqa: S608
-        f"WHERE {left} IN ({twice}){where} ORDER BY {values}, {_key(plan)}"
+        f"WHERE {left} IN ({twice}){where} ORDER BY {values}, {order}"
     )
     problem = Problem(Kind.DUPLICATE, f"{', '.join(names)} will be unique, and this is there twice")
-    return RowsQuery(plan, names, problem, sql)
+    return RowsQuery(plan, names, problem, sql, has_condition=bool(where))
 
 
 def _orphans(plan: TablePlan, key: ForeignKeyConstraint, parent: Table) -> RowsQuery:
@@ -230,6 +248,4 @@ def _no_parent(parent: Table, names: Sequence[str]) -> Problem:
 
 
 def _key(plan: TablePlan, prefix: str = "") -> str:
-    return ", ".join(
-        f"{prefix}{quoted(name) if name in plan.table.columns else name}" for name in plan.key
-    )
+    return ", ".join(f"{prefix}{quoted(name)}" for name in plan.key)

@@ -12,12 +12,15 @@ from sqlalchemy import Column, Dialect, MetaData, Table
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.schema import sort_tables_and_constraints
 
+from ..backup.strangers import add_collations, is_strange
 from ..errors import CopyError
 from .columns.base import Codec
 from .columns.choosing import codec_of
 from .source import quoted
 
 ALEMBIC = "alembic_version"
+
+_SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class TablePlan:
     columns: Sequence[CopiedColumn]
     rows: int
     high_water: int | None
+    own_key: Sequence[str] = ("rowid",)
+    """What names a row where the models have no primary key: columns of the file's own."""
 
     @property
     def name(self) -> str:
@@ -52,14 +57,15 @@ class TablePlan:
         """The columns that name a row, and their places in a row that :attr:`select` gives."""
         places = {column.name: place for place, column in enumerate(self.columns)}
         names = [column.name for column in self.table.primary_key if column.name in places]
-        return {name: places[name] for name in names} or {"rowid": len(self.columns)}
+        if names:
+            return {name: places[name] for name in names}
+        return {name: place for place, name in enumerate(self.own_key, len(self.columns))}
 
     @cached_property
     def select(self) -> str:
-        """The query for all rows; with their rowids if the table has no primary key."""
+        """The query for all rows; with the file's own key if the models have no primary key."""
         names = [quoted(column.name) for column in self.columns]
-        if "rowid" in self.key and len(self.columns) in self.key.values():
-            names.append("rowid")
+        names += [quoted(name) for name, place in self.key.items() if place >= len(self.columns)]
         return f"SELECT {', '.join(names)} FROM {quoted(self.table.name)}"  # noqa: S608 - quoted
 
 
@@ -77,8 +83,19 @@ class Plan:
         return sum(table.rows for table in self.tables)
 
 
-def with_existing(plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str]) -> Plan:
-    """Return the plan with what is known of tables on the server: columns that take no NULL."""
+def with_existing(
+    plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str], may_stamp: bool
+) -> Plan:
+    """Return the plan with what is known of tables on the server: columns that take no NULL.
+
+    Raise :class:`CopyError` if the file is at a revision that the role may not write there.
+    """
+    if plan.revisions and not may_stamp:
+        raise CopyError(
+            f"the file is at Alembic's revision {', '.join(plan.revisions)}, and the role of the "
+            f"URL may not write that to {ALEMBIC} on the server: GRANT CREATE ON SCHEMA … TO …, "
+            f"and GRANT SELECT, INSERT ON {ALEMBIC} TO … if it is there"
+        )
 
     def strict(table: TablePlan, column: CopiedColumn) -> CopiedColumn:
         there = (table.table, column.name) in not_null
@@ -93,6 +110,7 @@ def with_existing(plan: Plan, not_null: Container[tuple[Table, str]], warnings: 
 
 def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Dialect) -> Plan:
     """Compare the file with the models. Raise :class:`CopyError` if something is missing there."""
+    add_collations(connection)
     found = _names(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
     wanted = wanted_tables(metadata)
     if missing := [table.name for table in wanted if table.name.lower() not in found]:
@@ -102,11 +120,16 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
         )
     warnings = []
     named = {table.name.lower() for table in wanted}
-    others = [name for low, name in found.items() if _is_left_out(low, named)]
+    # Those that belong to a virtual table are made of its rows.
+    shadows = _names(connection, _SHADOWS) if sqlite3.sqlite_version_info >= (3, 37) else {}
+    others = [
+        name for low, name in found.items() if _is_left_out(low, named) and low not in shadows
+    ]
     if others:
         warnings.append(
             f"tables that the models do not name are not copied: {', '.join(sorted(others))}"
         )
+    warnings.extend(_of_schemas(wanted))
     high = _high_water(connection, found)
     tables = []
     for table in wanted:
@@ -117,7 +140,9 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
         warnings.extend(_padded(connection, table, columns))
         query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 - quoted
         (rows,) = connection.execute(query).fetchone()
-        tables.append(TablePlan(table, columns, rows, high.get(table.name.lower())))
+        own_key = _own_key(connection, table)
+        tables.append(TablePlan(table, columns, rows, high.get(table.name.lower()), own_key))
+        _refuse_unreadable(connection, tables[-1])
     revisions: list[str] = []
     if ALEMBIC in found:
         query = f"SELECT version_num FROM {ALEMBIC}"  # noqa: S608 - a constant
@@ -155,15 +180,67 @@ def _columns(
     # Not by the SELECT itself: SQLite takes an unknown name in double quotes for a string.
     query = "SELECT name FROM pragma_table_xinfo(?)"
     found = _names(connection, query, table.name)
+    hidden = _names(connection, f"{query} WHERE hidden = 1", table.name)  # of a virtual table
     wanted = [column for column in table.columns if column.computed is None]
     if missing := [column.name for column in wanted if column.name.lower() not in found]:
         raise CopyError(
             f"columns of {table.name} are missing in the file: {', '.join(missing)}; add them "
             "there (alembic upgrade head)"
         )
-    named = {column.name.lower() for column in table.columns}
+    named = {column.name.lower() for column in table.columns} | hidden.keys()
     left = [name for low, name in found.items() if low not in named]
     return [_copied(column, dialect) for column in wanted], left
+
+
+def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
+    """Yield a warning if models have a schema: what is in another file by its name is not seen."""
+    names = [
+        f"{table.fullname} from {table.name}"
+        for table in tables
+        if table.schema not in {None, "main"}
+    ]
+    if names:
+        yield (
+            "the models have schemas, and a copy is of one file, without those that the "
+            f"application has attached (ATTACH): copied are, of the file itself, {', '.join(names)}"
+        )
+
+
+def _own_key(connection: sqlite3.Connection, table: Table) -> Sequence[str]:
+    """Return the names by which SQLite knows a row: of its rowid, or of the primary key instead."""
+    query = "SELECT name, pk FROM pragma_table_xinfo(?) ORDER BY pk"
+    columns = connection.execute(query, [table.name]).fetchall()
+    taken = {str(name).lower() for name, _ in columns}
+    # "If a table contains a user defined column named "rowid", "oid" or "_rowid_", then that name
+    # always refers the explicitly declared column" (https://www.sqlite.org/rowidtable.html).
+    rowid = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+    if rowid is not None and _has(connection, table, rowid):
+        return (rowid,)
+    return [str(name) for name, pk in columns if pk > 0] or [str(name) for name, _ in columns]
+
+
+def _refuse_unreadable(connection: sqlite3.Connection, plan: TablePlan) -> None:
+    try:
+        connection.execute(f"{plan.select} LIMIT 0").fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_strange(error):
+            raise
+        raise CopyError(
+            f"{plan.name} cannot be read without what the application adds to its connections "
+            f"({error}): a copy has only what SQLite has. If it computes a column, make that "
+            "Computed in the models, or STORED in the file"
+        ) from error
+
+
+def _has(connection: sqlite3.Connection, table: Table, column: str) -> bool:
+    try:
+        # Not in quotes: an unknown name would be a string.
+        connection.execute(f"SELECT {column} FROM {quoted(table.name)} LIMIT 0").fetchone()  # noqa: S608
+    except sqlite3.OperationalError as error:
+        if "no such column" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _padded(

@@ -51,6 +51,10 @@ class Problem(NamedTuple):
     why: str
 
 
+READ_AS_NULL = Problem(Kind.NOT_NULL, "its type reads it as NULL, and the column is NOT NULL")
+"""Of a value that is none for its type; no problem where the column takes NULL."""
+
+
 class Codec(ABC):
     """The values of one column. ``NULL`` is no value: it is dealt with here alone.
 

@@ -16,11 +16,12 @@ from typing import Any, final
 from sqlalchemy import Column, Dialect, types
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import CompileError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from .base import Codec, Kind, Problem
+from .base import READ_AS_NULL, Codec, Kind, Problem
 from .documents import Json
-from .moments import Interval, Moment
+from .moments import Interval, Moment, places_of
 from .numbers import Boolean, Float, Integer, Numeric
 from .texts import Bytes, Enum, Other, Text, Uuid
 
@@ -35,11 +36,17 @@ _FAMILIES: tuple[type[TypeEngine[Any]], ...] = (
 
 
 def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
-    """Return the codec of a column; ``dialect`` is that of the engine for PostgreSQL."""
+    """Return the codec of a column; ``dialect`` is that of the engine for PostgreSQL.
+
+    A type that PostgreSQL has no name for is a misfit of the models': nothing will be sent.
+    """
     there: TypeEngine[Any] = column.type.dialect_impl(dialect)
     here: TypeEngine[Any] = column.type.dialect_impl(SQLITE)
     stored, wanted = _bare(here), _bare(there)
-    ddl = column.type.compile(dialect=dialect)
+    try:
+        ddl = column.type.compile(dialect=dialect)
+    except CompileError:
+        return Other("NULL")
     codec = _codec(wanted, ddl, _parser(stored, wanted))
     is_decorated = isinstance(here, TypeDecorator) or isinstance(there, TypeDecorator)
     is_zoned = bool(getattr(wanted, "timezone", False))
@@ -72,11 +79,11 @@ def _codec(wanted: TypeEngine[Any], ddl: str, parse: Callable[[Any], Any] | None
     if family is types.DateTime or family is types.Date or family is types.Time:
         kinds: dict[Any, type[date | time]] = {types.DateTime: datetime, types.Date: date}
         zoned = bool(getattr(wanted, "timezone", False))
-        return Moment(kinds.get(family, time), parse, zoned=zoned)
+        return Moment(kinds.get(family, time), parse, zoned=zoned, places=places_of(ddl))
     if family is not None:
         return _MAKERS[family](wanted, ddl)
     if ddl.startswith("INTERVAL"):
-        return Interval()
+        return Interval(ddl)
     return Other(ddl)
 
 
@@ -142,7 +149,7 @@ class Converted(Codec):
         except Exception as error:  # a type of the application's may raise anything
             text = " ".join(str(error).split())
             return Problem(Kind.UNREADABLE, f"its type raised {type(error).__name__}: {text}")
-        return None if converted is None else self._codec.problem(converted)
+        return READ_AS_NULL if converted is None else self._codec.problem(converted)
 
     def text(self, value: Any) -> str:
         return next(iter(self.texts([value])))

@@ -29,6 +29,7 @@ class Json(Codec):
     """
 
     def __init__(self, *, binary: bool) -> None:
+        self._binary = binary
         self.has_forms = self.varies = binary
         self.read_form = _jsonb_form if binary else None
 
@@ -39,13 +40,20 @@ class Json(Codec):
             return wrong_type(value, "JSON")
         if (found := unencodable(value)) is not None:
             return found
+        return self._document_problem(value)
+
+    def _document_problem(self, value: str) -> Problem | None:
         try:
-            document = _STRICT.decode(value)
-        except (ValueError, RecursionError):
+            document = (_NUMERIC if self._binary else _STRICT).decode(value)
+            if self._binary and _is_deep(value):
+                _jsonb_form(escaped(value))  # it will be compared so
+        except RecursionError:
+            return Problem(Kind.JSON, "nested more deeply than Python's json reads")
+        except _BeyondNumericError as error:
+            return Problem(Kind.RANGE, f"{error}, which PostgreSQL's JSONB does not have")
+        except ValueError:
             return Problem(Kind.JSON, "not valid JSON")
-        if "\\u" in value:
-            return _escape_problem(document)
-        return None
+        return _escape_problem(document) if "\\u" in value else None
 
     def text(self, value: Any) -> str:
         return escaped(value) if type(value) is str else repr(value)
@@ -75,15 +83,42 @@ def _escape_problem(document: Any) -> Problem | None:
 
 
 def _strings(document: Any) -> Iterator[str]:
-    if isinstance(document, str):
-        yield document
-    elif isinstance(document, dict):
-        yield from document
-        for item in document.values():
-            yield from _strings(item)
-    elif isinstance(document, list):
-        for item in document:
-            yield from _strings(item)
+    rest = [document]  # not by recursion: a document may be nested as deeply as Python reads
+    while rest:
+        item = rest.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            yield from item
+            rest.extend(item.values())
+        elif isinstance(item, list):
+            rest.extend(item)
+
+
+def _is_deep(text: str) -> bool:
+    return text.count("[") + text.count("{") > _SHALLOW
+
+
+class _BeyondNumericError(Exception):
+    """A number is beyond those of PostgreSQL's NUMERIC, which JSONB has them as."""
+
+
+def _numeric(text: str) -> None:
+    """Raise if NUMERIC does not have a number."""
+    # "up to 131072 digits before the decimal point; up to 16383 digits after the decimal point"
+    # (https://www.postgresql.org/docs/current/datatype-numeric.html)
+    if len(text) < _FEW_DIGITS and "e" not in text and "E" not in text:
+        return
+    try:
+        number = Decimal(text)
+    except ArithmeticError:  # an exponent that not even Decimal has
+        raise _BeyondNumericError("an exponent of many digits") from None
+    _, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    if len(digits) + exponent > _DIGITS_BEFORE and any(digits):
+        raise _BeyondNumericError(f"a number of {len(digits) + exponent:,} digits")
+    if -exponent > _DIGITS_AFTER:
+        raise _BeyondNumericError(f"a number of {-exponent:,} places")
 
 
 def _number(text: str) -> str:
@@ -100,5 +135,11 @@ def _unescaped(text: str) -> str:
     return _ESCAPE.sub(lambda found: _UNESCAPES[found[1]], text)
 
 
-_STRICT = json.JSONDecoder(parse_constant=_refuse)
+_SHALLOW = 100
+_FEW_DIGITS = 1000
+_DIGITS_BEFORE, _DIGITS_AFTER = 131_072, 16_383
+
+# Numbers are not looked at: Python's integers would end at 4,300 digits.
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=len, parse_int=len)
+_NUMERIC = json.JSONDecoder(parse_constant=_refuse, parse_float=_numeric, parse_int=_numeric)
 _EXACT = json.JSONDecoder(parse_float=_number, parse_int=_number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any, final
@@ -13,18 +14,31 @@ from .texts import wrong_type
 
 Parse = Callable[[Any], Any]
 
+MICROSECONDS = 6
+"""The places of a second that PostgreSQL has, and Python."""
+
+_ZONES_END = timedelta(hours=16)
+
 
 class Moment(Codec):
     """``DATE``, ``TIME`` and ``TIMESTAMP``: texts on SQLite, as SQLAlchemy writes them.
 
     ``parse`` reads such a text. With ``zoned`` the column has a time zone, and what has none is
-    taken as UTC: SQLAlchemy stores no zone on SQLite.
+    taken as UTC: SQLAlchemy stores no zone on SQLite. ``places`` are those of the seconds.
     """
 
-    def __init__(self, kind: type[date | time], parse: Parse | None, *, zoned: bool) -> None:
+    def __init__(
+        self,
+        kind: type[date | time],
+        parse: Parse | None,
+        *,
+        zoned: bool,
+        places: int = MICROSECONDS,
+    ) -> None:
         self._kind = kind
         self._parse: Parse = parse or kind.fromisoformat
         self._zoned = zoned
+        self._places = places
         self._is_standard = parse is processors.str_to_datetime
 
     def problem(self, value: Any) -> Problem | None:
@@ -38,18 +52,24 @@ class Moment(Codec):
             return Problem(
                 Kind.ZONE, "it has a time zone, and the column has none; DateTime(timezone=True)"
             )
+        if self._zoned and (found := _zone_problem(moment)) is not None:
+            return found
+        if getattr(moment, "microsecond", 0) % 10 ** (MICROSECONDS - self._places):
+            return Problem(Kind.PLACES, f"more than {self._places} places of a second")
         return None
 
     def all_fit(self, values: Sequence[Any]) -> bool:
-        if not set(map(type, values)) <= {str}:
+        if self._places < MICROSECONDS or not set(map(type, values)) <= {str}:
             return super().all_fit(values)
         try:
             moments = list(map(self._parse, values))
         except Exception:  # it is said for each value
             return False
-        if self._zoned or self._kind is date:
+        if self._kind is date:
             return True
-        return {moment.tzinfo for moment in moments} <= {None}
+        if {moment.tzinfo for moment in moments} <= {None}:
+            return True
+        return self._zoned and super().all_fit(values)
 
     varies = True
 
@@ -82,6 +102,18 @@ class Moment(Codec):
         return _zoned_time(moment)
 
 
+def _zone_problem(moment: datetime | time) -> Problem | None:
+    try:
+        offset = moment.utcoffset()
+        if isinstance(moment, datetime) and offset is not None:  # without one it is UTC
+            moment.astimezone(timezone.utc)
+    except (OverflowError, ValueError):
+        return Problem(Kind.RANGE, "in UTC, it is beyond the years 1 to 9999, which Python has")
+    if isinstance(moment, time) and offset is not None and abs(offset) >= _ZONES_END:
+        return Problem(Kind.RANGE, "PostgreSQL's zones end at 15:59:59")
+    return None
+
+
 def _are_standard(values: Sequence[Any]) -> bool:
     """Return whether all are as SQLAlchemy writes moments: ``2024-02-29 23:59:59.000000``."""
     if None in values or set(map(len, values)) != {26}:
@@ -101,12 +133,20 @@ def _zoned_time(moment: time) -> str:
 
 @final
 class Interval(Codec):
-    """``INTERVAL``; values are of ``timedelta``."""
+    """``INTERVAL``; values are of ``timedelta``. ``ddl`` may say how much of them is kept."""
 
     has_forms = True
 
+    def __init__(self, ddl: str) -> None:
+        self._name = ddl
+        self._unit = _kept(ddl)
+
     def problem(self, value: Any) -> Problem | None:
-        return None if isinstance(value, timedelta) else wrong_type(value, "intervals")
+        if not isinstance(value, timedelta):
+            return wrong_type(value, "intervals")
+        if value % self._unit:
+            return Problem(Kind.PLACES, f"{self._name} does not keep all of it")
+        return None
 
     def text(self, value: Any) -> str:
         return f"{value.days} days {value.seconds}.{value.microseconds:06d} seconds"
@@ -120,3 +160,26 @@ class Interval(Codec):
 
 
 _MICROSECOND = timedelta(microseconds=1)
+
+# "PostgreSQL … the interval type … can restrict the set of stored fields": what is less than the
+# last of them is left out. No days are months there.
+_UNITS = {
+    "YEAR": timedelta.max,
+    "MONTH": timedelta.max,
+    "DAY": timedelta(days=1),
+    "HOUR": timedelta(hours=1),
+    "MINUTE": timedelta(minutes=1),
+}
+
+
+def _kept(ddl: str) -> timedelta:
+    """Return the smallest interval that a type of PostgreSQL keeps."""
+    last = ddl.rpartition(" ")[2]
+    smallest = timedelta(microseconds=10 ** (MICROSECONDS - places_of(ddl)))
+    return _UNITS.get(last, smallest)
+
+
+def places_of(ddl: str) -> int:
+    """Return the places of the seconds of a type, such as 3 of ``TIMESTAMP(3)``."""
+    found = re.search(r"\((\d+)\)", ddl)
+    return MICROSECONDS if found is None else min(int(found[1]), MICROSECONDS)

@@ -159,7 +159,7 @@ class Numeric(Codec):
         if self._scale is not None and _places(number) > self._scale:
             if not isinstance(value, float) or not self._is_noise(value):
                 return Problem(Kind.PLACES, f"more than {self._scale} places after the point")
-            number = round(number, self._scale)
+            number = Decimal(self.text(value))  # rounded, which may reach the end
         if self._end is not None and abs(number) >= self._end:
             return Problem(Kind.RANGE, f"NUMERIC({self._precision}, {self._scale}) ends before")
         return None
@@ -178,15 +178,20 @@ class Numeric(Codec):
         return abs(value - round(value, self._scale)) < 10.0 ** -(self._scale + _NOISE_PLACES)
 
     def text(self, value: Any) -> str:
-        number = _decimal(value)
-        text = f"{number:f}" if self._scale is None else f"{number:.{self._scale}f}"
+        if isinstance(value, float) and self._scale is not None:
+            # As SQLAlchemy reads it: to_decimal_processor_factory() in engine/_processors_cy.py.
+            # It rounds the double itself, and not the shortest text of it.
+            text = f"{value:.{self._scale}f}"
+        else:
+            number = _decimal(value)
+            text = f"{number:f}" if self._scale is None else f"{number:.{self._scale}f}"
         return text.lstrip("-") if text.startswith("-") and not text.strip("-0.") else text
 
     def texts(self, values: Sequence[Any]) -> Iterable[str]:
         if self._scale is None or not set(map(type, values)) <= {float, type(None)}:
             return super().texts(values)
         form, zero = f"%.{self._scale}f", 0.5 * 10.0**-self._scale
-        # As SQLAlchemy reads them: to_decimal_processor_factory() in engine/_processors_cy.py.
+        # The same as text(), without a call for each value.
         return [
             NULL if v is None else form % v if v > 0 or v <= -zero else form % 0 for v in values
         ]

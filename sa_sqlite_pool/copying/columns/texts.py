@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, final
@@ -144,6 +145,10 @@ class Bytes(Codec):
         return f"\\\\x{value.hex()}"
 
 
+# Python's own texts of these are not PostgreSQL's.
+_NO_TEXTS = (bytes, bytearray, memoryview, dict, set, frozenset, enum.Enum)
+
+
 @final
 class Other(Codec):
     """A type of PostgreSQL that this package does not know: the server reads its text."""
@@ -166,7 +171,11 @@ class Other(Codec):
             return None
         if isinstance(value, (list, tuple)):
             return next(filter(None, map(self._item_problem, value)), None)
-        return wrong_type(value, self._name)
+        # What a type of the application binds: an address, a range, a Decimal in an array.
+        own: Any = type(value).__str__
+        if isinstance(value, _NO_TEXTS) or own is object.__str__:
+            return wrong_type(value, self._name)
+        return unencodable(str(value))
 
     def _item_problem(self, item: Any) -> Problem | None:
         return None if item is None else self.problem(item)
@@ -183,7 +192,7 @@ class Other(Codec):
             return "NULL"
         if isinstance(item, (list, tuple)):
             return self._array(item)
-        if isinstance(item, str):
-            quoted = item.replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{quoted}"'
-        return str(item)
+        if isinstance(item, (int, float)):
+            return str(item)
+        quoted = str(item).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{quoted}"'

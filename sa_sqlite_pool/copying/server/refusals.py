@@ -20,6 +20,7 @@ _ADVICE = {
     INSUFFICIENT_PRIVILEGE: "the role of the URL needs that right, as the owner of the database "
     "has it: GRANT CREATE ON SCHEMA … TO …, or use a database of its own (createdb --owner)",
     "25006": "the server takes no writes: give the URL of the primary",
+    "25001": "leave postgresql_concurrently out of the models: a copy is one transaction",
     "3F000": "create the schema first: CREATE SCHEMA",
     "55P03": "another transaction uses these tables: end it, and copy again",
     "40P01": "another transaction uses these tables: end it, and copy again",
@@ -39,6 +40,8 @@ def refusal(error: Exception) -> str | None:
     if not isinstance(error, exc.DBAPIError) and not is_drivers(error):
         return None
     advice = _ADVICE.get(sqlstate_of(error) or "")
+    if "must be owner" in said(error):
+        advice = "give the URL of that role, or change it (ALTER TABLE … OWNER TO …)"
     return said(error) if advice is None else f"{said(error)}; {advice}"
 
 

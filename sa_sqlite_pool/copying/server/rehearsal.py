@@ -19,12 +19,14 @@ from ...errors import CopyError
 from ...postgresql.sqlstate import sqlstate_of
 from ..misfits import Collector
 from .refusals import INSUFFICIENT_PRIVILEGE, place_in, refusal
+from .rights import without_a_type
 
 # What SQLAlchemy itself asks for; True in 2.0, and an enum since.
 _CHECK_FIRST = inspect.signature(MetaData.create_all).parameters["checkfirst"].default
 
 # "Syntax error or access rule violation", features, schemas, and values of DEFAULT and CHECK.
-_OF_THE_MODELS = ("42", "0A", "3F", "22", "23", "54")
+# And what cannot be in a transaction: CREATE INDEX CONCURRENTLY.
+_OF_THE_MODELS = ("42", "0A", "3F", "22", "23", "54", "25001")
 
 COPY_KEY = int.from_bytes(b"sa_copy_", "big")
 """The key of the advisory lock of a copy, in the database that it goes to."""
@@ -63,7 +65,13 @@ def rehearse(
     connection: Connection, metadata: MetaData, tables: Sequence[Table], misfits: Collector
 ) -> None:
     """Create what is missing of the tables, and add what the server refuses to ``misfits``."""
-    _Rehearsal(connection, tables, misfits).traverse_single(metadata)
+    rehearsal = _Rehearsal(connection, tables, misfits)
+    try:
+        rehearsal.traverse_single(metadata)
+    except exc.CompileError:
+        # An enum without a name, which is created before all tables, and said of its column.
+        if not rehearsal.lacks_types:
+            raise
 
 
 @final
@@ -75,7 +83,18 @@ class _Rehearsal(SchemaGenerator):
             connection.dialect, connection, checkfirst=_CHECK_FIRST, tables=tables
         )
         self._misfits = misfits
-        self._failed: set[Table] = set()
+        self._failed = {table for table in tables if any(without_a_type(connection, table))}
+        self.lacks_types = bool(self._failed)
+
+    def _can_create_table(self, table: Table) -> bool:
+        if table in self._failed:  # said elsewhere
+            return False
+        try:
+            return bool(super()._can_create_table(table))  # type: ignore[no-untyped-call]
+        except exc.IdentifierError as error:
+            self._failed.add(table)
+            self._misfits.add_schema(table.fullname, "", "its name", _reason(error))
+            return False
 
     def visit_table(  # type: ignore[override]
         self,
@@ -119,12 +138,16 @@ class _Rehearsal(SchemaGenerator):
             if not name:
                 self._failed.add(table)
             where = place_in(error) or f"CREATE TABLE {table.fullname}"
-            reason = refusal(error) or " ".join(str(error).split())
-            self._misfits.add_schema(table.fullname, name, where, reason)
+            self._misfits.add_schema(table.fullname, name, where, _reason(error))
+
+
+def _reason(error: exc.SQLAlchemyError) -> str:
+    reason = refusal(error) or " ".join(str(error).split())
+    return f"{reason}: give it a shorter name" if isinstance(error, exc.IdentifierError) else reason
 
 
 def _is_of_the_models(error: exc.SQLAlchemyError) -> bool:
     if not isinstance(error, exc.DBAPIError):
-        return isinstance(error, exc.CompileError)
+        return isinstance(error, (exc.CompileError, exc.IdentifierError))
     state = sqlstate_of(error) or ""
     return state.startswith(_OF_THE_MODELS) and state != INSUFFICIENT_PRIVILEGE

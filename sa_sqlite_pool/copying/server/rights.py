@@ -1,0 +1,128 @@
+"""What is on the server in the place of the models' tables, and what the role may do with it.
+
+It is known before the rows are there, and said then: a copy drops and adds foreign keys, and sets
+sequences, which is the owner's alone; and what is no table takes no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Table, text, types
+from sqlalchemy.exc import CompileError
+from sqlalchemy.types import TypeDecorator
+
+from ..misfits import Collector
+
+# https://www.postgresql.org/docs/current/catalog-pg-class.html
+_NO_TABLES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+_PLACE = text(
+    """
+SELECT relkind::text, pg_get_userbyid(relowner), pg_has_role(relowner, 'USAGE'),
+    has_table_privilege(oid, 'INSERT'),
+    EXISTS (SELECT FROM pg_constraint WHERE conrelid = pg_class.oid AND contype = 'f'),
+    EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_class'::regclass
+        AND refobjid = pg_class.oid AND deptype IN ('a', 'i')
+        AND classid = 'pg_class'::regclass AND EXISTS
+        (SELECT FROM pg_class sequence WHERE sequence.oid = objid AND relkind = 'S'))
+FROM pg_class WHERE oid = to_regclass(:table)
+"""
+)
+_LABELS = text("SELECT enumlabel FROM pg_enum WHERE enumtypid = to_regtype(:type)")
+_MAY_STAMP = text(
+    """
+SELECT has_schema_privilege(current_schema(), 'CREATE') AND (to_regclass(:table) IS NULL
+    OR has_table_privilege(to_regclass(:table), 'SELECT')
+    AND has_table_privilege(to_regclass(:table), 'INSERT'))
+"""
+)
+
+
+def may_stamp(connection: Connection, table: str) -> bool:
+    """Return whether the role may create Alembic's ``table``, and fill the one that is there.
+
+    CREATE TABLE IF NOT EXISTS needs the right to create where the table exists, too.
+    """
+    return bool(connection.scalar(_MAY_STAMP, {"table": table}))
+
+
+def is_a_table(connection: Connection, table: Table, misfits: Collector) -> bool:
+    """Return whether there is a table, or nothing, in its place; add to ``misfits`` what is not."""
+    found = _place(connection, table)
+    kind = None if found is None else _NO_TABLES.get(found[0])
+    if kind is not None:
+        misfits.add_schema(
+            table.fullname, "", f"{kind} on the server", "drop it there, or give it another name"
+        )
+    return kind is None
+
+
+def check_rights(connection: Connection, table: Table, misfits: Collector) -> Iterator[str]:
+    """Add to ``misfits`` what only the owner of a table may do; yield warnings."""
+    found = _place(connection, table)
+    if found is None:
+        return
+    _, owner, owns, may_insert, has_keys, has_sequences = found
+    needs = [
+        *(["drops and adds its foreign keys"] if has_keys else []),
+        *(["sets its sequence"] if has_sequences else []),
+    ]
+    if needs and not owns:
+        misfits.add_schema(
+            table.fullname,
+            "",
+            f"the role {owner} owns it",
+            f"a copy {' and '.join(needs)}, which the owner alone may do: give the URL of that "
+            "role, or change it (ALTER TABLE … OWNER TO …)",
+        )
+    elif not may_insert:
+        yield f"the role of the URL may not write to {table.fullname}: GRANT ALL ON TABLE … TO …"
+
+
+def _place(connection: Connection, table: Table) -> Any:
+    name = connection.dialect.identifier_preparer.format_table(table)
+    return connection.execute(_PLACE, {"table": name}).one_or_none()
+
+
+def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Collector) -> None:
+    """Add to ``misfits`` the names of the models' enums that those on the server do not have."""
+    dialect = connection.dialect
+    for table in tables:
+        for column in table.columns:
+            enum: Any = column.type.dialect_impl(dialect)
+            while isinstance(enum, TypeDecorator):
+                enum = enum.impl_instance
+            if not isinstance(enum, types.Enum):
+                continue
+            try:
+                name = column.type.compile(dialect=dialect)
+            except CompileError:  # said elsewhere
+                continue
+            there = set(connection.scalars(_LABELS, {"type": name}))
+            missing = [label for label in enum.enums if there and label not in there]
+            if missing:
+                labels = ", ".join(map(repr, missing))
+                misfits.add_schema(
+                    table.fullname,
+                    column.name,
+                    f"the enum {name} on the server does not have {labels}",
+                    "add it there (ALTER TYPE … ADD VALUE)",
+                )
+
+
+def without_a_type(connection: Connection, table: Table) -> Iterator[tuple[str, str, str]]:
+    """Yield the columns that PostgreSQL has no type for: the name, the type, and what is wrong."""
+    for column in table.columns:
+        try:
+            column.type.compile(dialect=connection.dialect)
+        except CompileError as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            if isinstance(column.type, types.NullType):
+                reason, advice = "it has no type", "give it one"
+            elif isinstance(column.type, types.Enum):
+                advice = "Enum(..., name=…)"
+            else:
+                advice = "give it one that PostgreSQL has: with_variant(…, 'postgresql')"
+            yield column.name, repr(column.type), f"{reason}: {advice}"

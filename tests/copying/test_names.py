@@ -1,0 +1,87 @@
+"""Models that SQLAlchemy has no DDL for on PostgreSQL: named with the column or the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import CheckConstraint, Column, Enum, Index, Integer, MetaData, String, Table
+
+from sa_sqlite_pool import MisfitsError
+from tests.copying.files import copied, make_file, tables_on
+from tests.postgresql import App
+
+LONG = "long" * 20
+TOO_LONG = f"Identifier '{LONG}' exceeds maximum length of 63 characters: give it a shorter name"
+
+# What the models add to a table "t" of an id, where it is named, and how what is said of it ends.
+REFUSED: dict[str, tuple[Callable[[], list[Any]], str, str]] = {
+    "enum": (
+        lambda: [Column("s", Enum("a", "b"))],
+        *("t.s", "type requires a name: Enum(..., name=…)"),
+    ),
+    "no-type": (lambda: [Column("s")], "t.s", "NullType(): it has no type: give it one"),
+    "index": (lambda: [Column("s", String), Index(LONG, "s")], f"t.{LONG}", TOO_LONG),
+    "constraint": (
+        lambda: [Column("s", String), CheckConstraint("s <> ''", name=LONG)],
+        *("t", TOO_LONG),
+    ),
+    "concurrently": (
+        lambda: [Column("s", String), Index("its", "s", postgresql_concurrently=True)],
+        *("t.its", "leave postgresql_concurrently out of the models: a copy is one transaction"),
+    ),
+}
+
+
+async def refused(app: App, path: Path, models: MetaData) -> list[tuple[str, str, str]]:
+    with pytest.raises(MisfitsError) as caught:
+        await copied(path, app, models, dry_run=True)
+    found = caught.value.report.misfits
+    return [(group.place, group.kind, str(one)) for group in found for one in group.first]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    there = MetaData()
+    for name in ("t", LONG):
+        id_ = Column("id", Integer, primary_key=True)
+        Table(name, there, id_, Column("s", String))
+    rows = {there.tables["t"]: [{"id": 1, "s": "a"}]}
+    return make_file(tmp_path / "app.db", there, rows)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_has_no_ddl(app: App, path: Path, name: str) -> None:
+    """Nothing else is said of it, also where the table is there."""
+    make, place, end = REFUSED[name]
+    models = MetaData()
+    Table("t", models, Column("id", Integer, primary_key=True), *make())
+    ((found, kind, why),) = await refused(app, path, models)
+    assert (found, kind) == (place, "schema")
+    assert why.endswith(end)
+    assert tables_on(app) == ""
+    if name in {"enum", "no-type"}:
+        app.sql("CREATE TABLE t (id INT PRIMARY KEY, s VARCHAR)")
+        ((found, _, _),) = await refused(app, path, models)
+        assert found == place
+
+
+async def test_the_name_of_a_table(app: App, path: Path) -> None:
+    """It is named, beside what is wrong elsewhere."""
+    models = MetaData()
+    Table(LONG, models, Column("id", Integer, primary_key=True))
+    Table("t", models, Column("id", Integer, primary_key=True), Column("s"))
+    found = await refused(app, path, models)
+    assert [place for place, _, _ in found] == ["t.s", LONG]
+    assert found[1][2].endswith(TOO_LONG)
+
+
+async def test_names_that_are_as_long_as_they_may_be(app: App, path: Path) -> None:
+    """They are innocent, and so are those that SQLAlchemy shortens itself."""
+    models = MetaData(naming_convention={"ix": f"%(table_name)s_{LONG}_%(column_0_name)s"})
+    column: Column[str] = Column("s", Enum("a", name="e" * 63), index=True)
+    check = CheckConstraint("id > 0", name="c" * 63)
+    Table("t", models, Column("id", Integer, primary_key=True), column, check)
+    assert (await copied(path, app, models)).rows == 1
