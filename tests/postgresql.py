@@ -24,6 +24,7 @@ from sa_sqlite_pool.servers.database import ServerDatabase
 DRIVERS = ("asyncpg", "psycopg")
 
 _SECONDS = 20.0
+_MOST_BYTES = 8 * 2**30  # the log of each server may have one, and there may be two clusters
 _numbers = count(1)
 
 
@@ -103,7 +104,7 @@ def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
     """Start servers, and remove them in the end: also if SIGTERM is this program's."""
     ended = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
     # Not pytest's own directory: another user could not enter it.
-    directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir=_in_memory()))
     directory.chmod(0o755)
     started: Cluster | None = None
     try:
@@ -114,6 +115,15 @@ def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
             server.kill()
         shutil.rmtree(directory, ignore_errors=True)
         signal.signal(signal.SIGTERM, ended)
+
+
+def _in_memory() -> str | None:
+    """Return a directory in memory, where servers begin and end in no time; None if too small."""
+    directory = "/dev/shm"
+    try:
+        return directory if shutil.disk_usage(directory).free > _MOST_BYTES else None
+    except FileNotFoundError:
+        return None
 
 
 @pytest.fixture(scope="session")
