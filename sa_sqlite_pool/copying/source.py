@@ -151,12 +151,14 @@ def columns_of(rows: Sequence[Row]) -> list[Row]:
 def _bytes_of(rows: Sequence[Row]) -> int:
     """Return about how much memory rows take; not all texts have one byte a character."""
     used = len(rows) * len(rows[0]) * _VALUE_BYTES
-    for values in columns_of(rows):
-        try:
-            used += sum(map(len, values))
-        except TypeError:  # numbers, or NULLs
-            if not _WITHOUT_CONTENT.issuperset(map(type, values)):
-                used += sum(map(sys.getsizeof, values))
+    for values in zip(*rows, strict=False):
+        if type(values[0]) not in _WITHOUT_CONTENT:
+            with suppress(TypeError):  # numbers or NULLs are among them
+                used += sum(map(len, values))
+                continue
+        elif _WITHOUT_CONTENT.issuperset(map(type, values)):
+            continue
+        used += sum(map(sys.getsizeof, values))
     return used
 
 

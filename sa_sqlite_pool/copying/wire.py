@@ -61,6 +61,8 @@ class Asyncpg:
             connection.remove_termination_listener(source.end)
             copying.cancel()
             await asyncio.wait({copying})
+            if not copying.cancelled():
+                copying.exception()  # it is retrieved, also if another error is raised
         copying.result()
 
     async def receive(self, connection: Any, query: str, take: Take) -> None:
