@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, final
 
 from sqlalchemy import Connection, MetaData
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from ..database import SQLiteDatabase
@@ -17,6 +18,7 @@ from ..errors import CommitUnknownError, ConfigurationError, CopyError
 from ..execution.connection_thread import ConnectionThread
 from ..servers.database import ServerDatabase
 from .checking import check
+from .lines import refuse_long_lines
 from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
 from .server.existing import Existing, compare
@@ -24,7 +26,10 @@ from .server.refusals import connecting, is_unanswered, refused
 from .server.rehearsal import refuse_other_copies, refuse_server, rehearse
 from .source import snapshot
 from .tables import Plan, TablePlan, plan_copy, wanted_tables, with_existing
-from .target import Target, refuse_collations, refuse_rows, settle
+from .target.revisions import Revisions, refuse_other_revisions, revisions_there
+from .target.sequences import refuse_marks
+from .target.settings import settle
+from .target.tables import Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, wire_of
 
@@ -112,20 +117,22 @@ class _Copy:
         misfits = Collector()
         async with self._transaction(keeps=False) as connection:
             # Before the long part; for rows it is looked again when the tables are locked.
-            existing = await connection.run_sync(self._rehearse, misfits)
+            existing, revisions = await connection.run_sync(self._rehearse, misfits)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
             self._seconds[Phase.SNAPSHOT.value] = time.monotonic() - began
             dialect = self._engine.dialect
             plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect))
+            refuse_other_revisions(plan.revisions, revisions)
             plan = with_existing(plan, *existing)
             await self._check(worker, plan, misfits)
             if dry_run:
                 there = [CopiedTable(table.name, table.rows) for table in plan.tables]
                 return self._report(plan, there, dry_run=True)
-            return self._report(plan, await self._copy(worker, plan))
+            tables, warnings = await self._copy(worker, plan)
+            return self._report(replace(plan, warnings=[*plan.warnings, *warnings]), tables)
 
-    def _rehearse(self, connection: Connection, misfits: Collector) -> Existing:
+    def _rehearse(self, connection: Connection, misfits: Collector) -> tuple[Existing, Revisions]:
         """Create what is missing, and compare what is there: to be rolled back."""
         tables = wanted_tables(self._metadata)
         refuse_server(connection)
@@ -134,17 +141,23 @@ class _Copy:
         refuse_collations(connection, tables)
         refuse_rows(connection, tables)
         existing = compare(connection, tables, misfits)
+        there = revisions_there(connection)
         rehearse(connection, self._metadata, tables, misfits)
-        return existing
+        return existing, there
 
     async def _check(self, worker: ConnectionThread, plan: Plan, misfits: Collector) -> None:
         with self._timed(Phase.CHECK):
             await check(worker, plan, misfits, self._teller(Phase.CHECK, plan.rows))
+            refuse_marks(plan, misfits)
+            await worker.run(lambda raw: refuse_long_lines(raw, plan, misfits))
         if found := misfits.result():
             tables = [CopiedTable(table.name, table.rows) for table in plan.tables]
             raise MisfitsError(self._report(plan, tables, misfits=found))
 
-    async def _copy(self, worker: ConnectionThread, plan: Plan) -> list[CopiedTable]:
+    async def _copy(
+        self, worker: ConnectionThread, plan: Plan
+    ) -> tuple[list[CopiedTable], list[str]]:
+        """Return the tables, and warnings."""
         async with self._transaction() as connection:
             await connection.run_sync(settle)
             await connection.run_sync(refuse_other_copies)
@@ -152,12 +165,12 @@ class _Copy:
             await connection.run_sync(lambda _: target.prepare())
             driver = (await connection.get_raw_connection()).driver_connection
             with self._timed(Phase.COPY):
-                sent, tables = await self._send(worker, plan, driver)
+                sent, tables = await self._send(worker, plan, target, driver)
             with self._timed(Phase.FINISH):
                 await self._finish(connection, target)
             with self._timed(Phase.VERIFY):
                 await self._verify(worker, sent, target, driver)
-        return tables
+        return tables, target.warnings
 
     @asynccontextmanager
     async def _transaction(self, *, keeps: bool = True) -> AsyncIterator[AsyncConnection]:
@@ -174,6 +187,9 @@ class _Copy:
                     # In the middle of a COPY, psycopg's connection takes no ROLLBACK: the server
                     # rolls back when the connection is gone.
                     await connection.invalidate()
+                    raise
+                except Exception:
+                    await _roll_back(connection, transaction)
                     raise
                 if keeps:
                     await _commit(transaction)
@@ -193,7 +209,7 @@ class _Copy:
             raise
 
     async def _send(
-        self, worker: ConnectionThread, plan: Plan, driver: Any
+        self, worker: ConnectionThread, plan: Plan, target: Target, driver: Any
     ) -> tuple[list[tuple[TablePlan, Outgoing]], list[CopiedTable]]:
         sent, tables, done = [], [], 0
         for table in plan.tables:
@@ -202,7 +218,7 @@ class _Copy:
             names = [column.name for column in table.columns]
             with self._refused(f"copying {table.name}"):
                 async with aclosing(outgoing.blocks()) as blocks:
-                    await self._wire.send(driver, table.table, names, blocks)
+                    await self._wire.send(driver, target.place(table), names, blocks)
             rows = outgoing.digest.rows
             done += rows
             sent.append((table, outgoing))
@@ -258,6 +274,14 @@ class _Copy:
         began = time.monotonic()
         yield
         self._seconds[phase.value] = time.monotonic() - began
+
+
+async def _roll_back(connection: AsyncConnection, transaction: AsyncTransaction) -> None:
+    """End a transaction that has failed; what follows of that is not raised instead of the why."""
+    try:
+        await transaction.rollback()
+    except SQLAlchemyError:  # the connection has ended, and so the transaction
+        await connection.invalidate()
 
 
 async def _commit(transaction: AsyncTransaction) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import sqlite3
 import sys
@@ -23,8 +22,10 @@ Row = tuple[Any, ...]
 # next block, which is being read, is in memory, too.
 BLOCK_BYTES = 512 * 1024
 BLOCK_ROWS = 1024
-_FIRST_ROWS = 1
-_SAMPLED = 8  # one row in so many is measured
+# Fetched at once, once rows have been small: as many large ones may follow.
+_STEP_ROWS = 32
+_VALUE_BYTES = 40  # of an object without its content, and its place in a row
+_WITHOUT_CONTENT = {int, float, type(None)}
 
 
 @asynccontextmanager
@@ -102,24 +103,40 @@ def is_not_utf8(error: sqlite3.OperationalError) -> bool:
 class Rows:
     """The rows of one query, in blocks that are about the same size in memory.
 
-    Used in the thread of the connection. ``most`` is the largest number of rows fetched at once.
+    Used in the thread of the connection. ``most`` is the largest number of rows in a block. A row
+    that is larger than a block is one of its own.
     """
 
     def __init__(self, connection: sqlite3.Connection, sql: str) -> None:
         self._cursor = connection.execute(sql)
-        self._size = _FIRST_ROWS
+        self._step = 1
+        self._left: list[Row] = []  # fetched, and not in a block yet
         self.most = 0
 
     def next(self) -> list[Row]:
         """Return the next block; it is empty at the end."""
-        rows = self._cursor.fetchmany(self._size)
-        self.most = max(self.most, len(rows))
+        block: list[Row] = []
+        room = BLOCK_BYTES
+        while len(block) < BLOCK_ROWS and (rows := self._some(BLOCK_ROWS - len(block))):
+            used = _bytes_of(rows)
+            if used > room:
+                fit = max(_fitting(rows, room), 0 if block else 1)
+                block += rows[:fit]
+                self._left = rows[fit:]
+                break
+            block += rows
+            room -= used
+            self._step = min(2 * self._step, _STEP_ROWS)
+        self.most = max(self.most, len(block))
+        return block
+
+    def _some(self, most: int) -> list[Row]:
+        """Return what is left, or some more; single rows after one that was large."""
+        rows, self._left = self._left, []
         if rows:
-            sample = rows[::_SAMPLED]
-            used = sum(map(sys.getsizeof, itertools.chain.from_iterable(sample)))
-            wanted = BLOCK_BYTES * len(sample) // used
-            self._size = max(1, min(wanted, 4 * self._size, BLOCK_ROWS))
-        return rows
+            self._step = 1
+            return rows
+        return self._cursor.fetchmany(min(self._step, most))
 
     def close(self) -> None:
         """End the query."""
@@ -129,3 +146,26 @@ class Rows:
 def columns_of(rows: Sequence[Row]) -> list[Row]:
     """Return the columns of a block that is not empty."""
     return list(zip(*rows, strict=True))
+
+
+def _bytes_of(rows: Sequence[Row]) -> int:
+    """Return about how much memory rows take; not all texts have one byte a character."""
+    used = len(rows) * len(rows[0]) * _VALUE_BYTES
+    for values in zip(*rows, strict=False):
+        if type(values[0]) not in _WITHOUT_CONTENT:
+            with suppress(TypeError):  # numbers or NULLs are among them
+                used += sum(map(len, values))
+                continue
+        elif _WITHOUT_CONTENT.issuperset(map(type, values)):
+            continue
+        used += sum(map(sys.getsizeof, values))
+    return used
+
+
+def _fitting(rows: Sequence[Row], room: int) -> int:
+    """Return how many of the rows there is room for."""
+    for place, row in enumerate(rows):
+        room -= _bytes_of([row])
+        if room < 0:
+            return place
+    return len(rows)

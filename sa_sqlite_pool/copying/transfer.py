@@ -81,11 +81,13 @@ class Outgoing:
         self._progress = progress
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the blocks."""
+        """Yield the blocks, in parts of a megabyte."""
         coming = self._worker.run(self._step)
         while block := await coming:
             coming = self._worker.run(self._step)
-            yield block
+            # A server takes no message of more than a gigabyte, whatever the length of a row.
+            for start in range(0, len(block), _PART_BYTES):
+                yield block[start : start + _PART_BYTES]
             self._progress(self.digest.rows)
 
     def _step(self, connection: sqlite3.Connection) -> bytes:

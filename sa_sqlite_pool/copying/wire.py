@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, final
 
-from sqlalchemy import Dialect, Table
+from sqlalchemy import Dialect
 
 from ..errors import ConfigurationError
+from .names import Place, quoted
 
 Take = Callable[[bytes], Awaitable[None]]
 
@@ -19,7 +21,7 @@ class Wire(Protocol):
     """COPY by a driver; ``connection`` is the driver's own."""
 
     async def send(
-        self, connection: Any, table: Table, columns: Sequence[str], blocks: AsyncIterator[bytes]
+        self, connection: Any, table: Place, columns: Sequence[str], blocks: AsyncIterator[bytes]
     ) -> None:
         """Send rows in the text format."""
 
@@ -32,33 +34,82 @@ class Asyncpg:
     """https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.connection.Connection"""
 
     async def send(
-        self, connection: Any, table: Table, columns: Sequence[str], blocks: AsyncIterator[bytes]
+        self, connection: Any, table: Place, columns: Sequence[str], blocks: AsyncIterator[bytes]
     ) -> None:
-        await connection.copy_to_table(
-            table.name,
-            schema_name=table.schema,
-            columns=columns,
-            source=blocks,
-            timeout=_NO_LIMIT_SECONDS,
+        ended = asyncio.get_running_loop().create_future()
+        source = _Source(blocks, ended)
+        connection.add_termination_listener(source.end)
+        copying = asyncio.ensure_future(
+            connection.copy_to_table(
+                table.name,
+                schema_name=table.schema,
+                columns=columns,
+                source=source,
+                timeout=_NO_LIMIT_SECONDS,
+            )
         )
+        try:
+            await asyncio.wait({copying, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not copying.done() and not source.is_asked:
+                from asyncpg import ConnectionDoesNotExistError  # noqa: PLC0415 - an extra
+
+                raise ConnectionDoesNotExistError(
+                    "the connection has ended while rows were sent; the server's log says why"
+                )
+            await asyncio.wait({copying})
+        finally:
+            connection.remove_termination_listener(source.end)
+            copying.cancel()
+            await asyncio.wait({copying})
+            if not copying.cancelled():
+                copying.exception()  # it is retrieved, also if another error is raised
+        copying.result()
 
     async def receive(self, connection: Any, query: str, take: Take) -> None:
         await connection.copy_from_query(query, output=take, timeout=_NO_LIMIT_SECONDS)
 
 
 @final
+class _Source:
+    """Blocks for asyncpg, for as long as the connection lasts.
+
+    asyncpg waits for room to write before it asks for a block, and of a connection that has ended
+    it never hears that there is some: ``asyncio`` says so to none. If it does not wait, it is given
+    no further block, and raises what the server has said.
+    """
+
+    def __init__(self, blocks: AsyncIterator[bytes], ended: asyncio.Future[None]) -> None:
+        self._blocks = blocks
+        self._ended = ended
+        self.is_asked = False
+
+    def end(self, _: object) -> None:
+        """Take note that the connection has ended."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def __aiter__(self) -> _Source:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.is_asked = True
+        block = b"" if self._ended.done() else await anext(self._blocks)
+        if self._ended.done():
+            raise StopAsyncIteration
+        self.is_asked = False
+        return block
+
+
+@final
 class Psycopg:
     """https://www.psycopg.org/psycopg3/docs/basic/copy.html"""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._preparer = dialect.identifier_preparer
-
     async def send(
-        self, connection: Any, table: Table, columns: Sequence[str], blocks: AsyncIterator[bytes]
+        self, connection: Any, table: Place, columns: Sequence[str], blocks: AsyncIterator[bytes]
     ) -> None:
-        names = ", ".join(map(self._preparer.quote_identifier, columns))
+        names = ", ".join(map(quoted, columns))
         # Not composed by psycopg: no parameter is in it.
-        sql = f"COPY {self._preparer.format_table(table)} ({names}) FROM STDIN"
+        sql = f"COPY {table.sql} ({names}) FROM STDIN"
         async with connection.cursor() as cursor, cursor.copy(sql) as copy:
             async for block in blocks:
                 await copy.write(block)
@@ -77,7 +128,7 @@ def wire_of(dialect: Dialect) -> Wire:
     if dialect.name == "postgresql" and dialect.driver == "asyncpg":
         return Asyncpg()
     if dialect.name == "postgresql" and dialect.driver.startswith("psycopg") and dialect.is_async:
-        return Psycopg(dialect)
+        return Psycopg()
     raise ConfigurationError(
         f"copy_to() cannot write to {dialect.name}+{dialect.driver}: use an engine of "
         "create_async_engine() with a URL of postgresql+asyncpg or postgresql+psycopg"

@@ -119,7 +119,11 @@ async def test_the_application_writes_on(app: App, tmp_path: Path) -> None:
             copy = asyncio.ensure_future(copy_to(db, engine, metadata))
             waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = "
             waits += "(SELECT oid FROM pg_database WHERE datname = current_database())"
-            await until(lambda: app.sql(waits) == "1")
+
+            async def waiting() -> bool:
+                return await asyncio.to_thread(app.sql, waits) == "1"
+
+            await until(waiting)  # the copy goes on meanwhile
             async with db.write() as session:
                 await session.execute(text("DELETE FROM kept"))
             assert (await db.checkpoint("truncate")).outcome.value == "truncated"

@@ -43,6 +43,33 @@ def test_a_block_has_a_size(tmp_path: Path, rows: int, size: int) -> None:
     assert source.most * size <= BLOCK_BYTES
 
 
+@pytest.mark.parametrize("every", [1, 8])
+def test_large_rows_after_small_ones(tmp_path: Path, every: int) -> None:
+    """A block that has them is no larger, whatever the blocks before it were like."""
+    size = BLOCK_BYTES // 3
+    fill(tmp_path / "app.db", 5_000, 0)
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.executemany(
+            "INSERT INTO blobs VALUES (?, ?)",
+            ((i, bytes(size) if i % every == 0 else None) for i in range(5_001, 5_201)),
+        )
+        source = Rows(connection, "SELECT id, b FROM blobs")
+        ids: list[int] = []
+        while block := source.next():
+            ids.extend(row[0] for row in block)
+            assert sum(len(row[1] or b"") for row in block) <= BLOCK_BYTES
+    assert ids == list(range(1, 5_201))
+
+
+def test_rows_larger_than_a_block(tmp_path: Path) -> None:
+    """Come one by one."""
+    fill(tmp_path / "app.db", 5, BLOCK_BYTES + 1)
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        source = Rows(connection, "SELECT id, b FROM blobs")
+        sizes = [len(block) for block in iter(source.next, [])]
+    assert sizes == [1] * 5
+
+
 async def test_one_block_ahead(tmp_path: Path) -> None:
     """While a block is sent the next is read, and not a third."""
     fill(tmp_path / "app.db", 30_000, 10)

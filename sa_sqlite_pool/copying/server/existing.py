@@ -13,6 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, exc, text
 
 from ..misfits import Collector
+from ..names import place_of
 from ..tables import ALEMBIC
 from .refusals import refusal, said
 from .rights import check_rights, compare_enums, is_a_table, may_stamp, without_a_type
@@ -53,13 +54,16 @@ class Existing(NamedTuple):
 
 def compare(connection: Connection, tables: Iterable[Table], misfits: Collector) -> Existing:
     """Add the differences of the tables that are there to ``misfits``."""
-    name = connection.dialect.identifier_preparer.format_table
     tables = [table for table in tables if is_a_table(connection, table, misfits)]
     for table in tables:
         for column, type_, reason in without_a_type(connection, table):
             misfits.add_schema(table.fullname, column, type_, reason)
     compare_enums(connection, tables, misfits)
-    there = [(table, found) for table in tables if (found := _columns(connection, name(table)))]
+    there = [
+        (table, found)
+        for table in tables
+        if (found := _columns(connection, place_of(connection, table).sql))
+    ]
     warnings = [line for table, _ in there for line in check_rights(connection, table, misfits)]
     not_null = {(table, one.name) for table, found in there for one in found if one.not_null}
     stamps = may_stamp(connection, ALEMBIC)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.types import TypeDecorator
 
 from ..misfits import Collector
+from ..names import place_of
 
 # https://www.postgresql.org/docs/current/catalog-pg-class.html
 _NO_TABLES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
@@ -82,8 +83,7 @@ def check_rights(connection: Connection, table: Table, misfits: Collector) -> It
 
 
 def _place(connection: Connection, table: Table) -> Any:
-    name = connection.dialect.identifier_preparer.format_table(table)
-    return connection.execute(_PLACE, {"table": name}).one_or_none()
+    return connection.execute(_PLACE, {"table": place_of(connection, table).sql}).one_or_none()
 
 
 def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Collector) -> None:

@@ -1,0 +1,61 @@
+"""Rows that are too long for PostgreSQL, in the text format of COPY."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from .columns.base import Kind, Problem
+from .misfits import Collector
+from .source import Rows, quoted, read_any_text, read_texts
+from .tables import Plan, TablePlan
+
+# MaxAllocSize of PostgreSQL, a gigabyte, less what the server reads at once.
+LINE_BYTES = 2**30 - 128 * 1024
+"""The longest row that COPY takes."""
+
+_TOO_LONG = "PostgreSQL takes rows of up to 1 GB, in which bytes count twice"
+_ESCAPED = "\\\b\f\n\r\t\v"
+
+
+def refuse_long_lines(connection: sqlite3.Connection, plan: Plan, misfits: Collector) -> None:
+    """Add the rows that are too long for a line of COPY, by the longest column of each.
+
+    In the thread. Only a file of half the length has such rows, since none is more than doubled.
+    """
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    if pages * page_bytes < LINE_BYTES // 2:
+        return
+    read_any_text(connection)
+    try:
+        for table in plan.tables:
+            _refuse_long_lines(connection, table, misfits)
+    finally:
+        read_texts(connection)
+
+
+def _refuse_long_lines(
+    connection: sqlite3.Connection, table: TablePlan, misfits: Collector
+) -> None:
+    # Characters of up to four bytes.
+    lengths = [f"coalesce(length({quoted(column.name)}), 0)" for column in table.columns]
+    source = Rows(connection, f"{table.select} WHERE {' + '.join(lengths)} > {LINE_BYTES // 4}")
+    while rows := source.next():
+        for row in rows:
+            sizes = [_sent_bytes(value) for value in row[: len(table.columns)]]
+            if sum(sizes) > LINE_BYTES:
+                place = sizes.index(max(sizes))
+                key = {name: row[at] for name, at in table.key.items()}
+                problem = Problem(Kind.TOO_LONG, _TOO_LONG)
+                misfits.add(table.name, table.columns[place].name, key, row[place], problem)
+
+
+def _sent_bytes(value: Any) -> int:
+    """Return about how many bytes of a line a value is."""
+    if isinstance(value, bytes):
+        return 2 * len(value)
+    if isinstance(value, str):
+        size = len(value) if value.isascii() else len(value.encode("utf-8", "surrogateescape"))
+        return size + sum(value.count(character) for character in _ESCAPED)
+    return len(str(value))

@@ -1,0 +1,35 @@
+"""Where tables and sequences are on the server, and how SQL names them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Sequence, Table
+from sqlalchemy.dialects import postgresql
+
+# Not that of the engine's dialect: for psycopg it doubles each %, as statements with parameters
+# need it. text() does that itself, COPY has no parameters, and to_regclass() takes the plain name.
+_PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
+
+
+class Place(NamedTuple):
+    """The schema, None for the first of the search path, and the name; neither is quoted."""
+
+    schema: str | None
+    name: str
+
+    @property
+    def sql(self) -> str:
+        """The name as SQL has it, and ``to_regclass()``."""
+        name = _PREPARER.quote(self.name)
+        return name if self.schema is None else f"{_PREPARER.quote_schema(self.schema)}.{name}"
+
+
+def place_of(connection: Connection, thing: Table | Sequence) -> Place:
+    """Return where a table or a sequence of the models is: ``schema_translate_map`` is obeyed."""
+    return Place(connection.schema_for_object(thing), thing.name)
+
+
+def quoted(name: str) -> str:
+    """Return the name of a column or a constraint as SQL has it."""
+    return _PREPARER.quote_identifier(name)

@@ -1,0 +1,1 @@
+"""The tables on PostgreSQL that the rows go into: names, settings, sequences, revisions."""

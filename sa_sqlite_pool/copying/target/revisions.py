@@ -1,0 +1,69 @@
+"""Alembic's version on the server, beside that of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+from ...errors import CopyError
+from ..tables import ALEMBIC
+from .statements import execute, exists
+
+_LENGTH = (
+    32  # of Alembic's own table: its names of revisions are shorter, an application's need not
+)
+_WIDE = 255
+
+# "atttypmod … the maximum length", and four; -1 without a limit.
+_TAKES = text(
+    "SELECT atttypmod - 4 FROM pg_attribute WHERE attrelid = to_regclass(:table) "
+    "AND attname = 'version_num' AND atttypmod > 4"
+)
+
+
+class Revisions(NamedTuple):
+    """The revisions that the server is at, and the longest name that its table takes."""
+
+    names: Sequence[str] = ()
+    takes: int | None = None
+
+
+def revisions_there(connection: Connection) -> Revisions:
+    """Read Alembic's table, if there is one."""
+    if not exists(connection, ALEMBIC):
+        return Revisions()
+    found = connection.scalars(text(f"SELECT version_num FROM {ALEMBIC}"))  # noqa: S608 - a constant
+    return Revisions([*map(str, found)], connection.scalar(_TAKES, {"table": ALEMBIC}))
+
+
+def refuse_other_revisions(revisions: Sequence[str], there: Revisions) -> None:
+    """Raise :class:`CopyError` if the server is at another revision, or cannot take the file's."""
+    if not revisions:
+        return
+    if there.names and set(there.names) != set(revisions):
+        raise CopyError(
+            f"the file is at Alembic's revision {', '.join(revisions)} and the server at "
+            f"{', '.join(there.names)}: upgrade the one that is behind"
+        )
+    longest = max(revisions, key=len)
+    if there.takes is not None and len(longest) > there.takes:
+        raise CopyError(
+            f"Alembic's revision {longest} has {len(longest)} characters, and the table {ALEMBIC} "
+            f"on the server takes {there.takes}: "
+            f"ALTER TABLE {ALEMBIC} ALTER version_num TYPE VARCHAR({_WIDE})"
+        )
+
+
+def stamp(connection: Connection, revisions: Sequence[str]) -> None:
+    """Put the server at the file's revisions; create Alembic's table as Alembic does."""
+    length = _LENGTH if max(map(len, revisions)) <= _LENGTH else _WIDE
+    execute(
+        connection,
+        f"CREATE TABLE IF NOT EXISTS {ALEMBIC} (version_num VARCHAR({length}) NOT NULL, "
+        f"CONSTRAINT {ALEMBIC}_pkc PRIMARY KEY (version_num))",
+    )
+    if not revisions_there(connection).names:
+        insert = text(f"INSERT INTO {ALEMBIC} VALUES (:revision)")  # noqa: S608 - a constant
+        connection.execute(insert, [{"revision": revision} for revision in revisions])

@@ -1,0 +1,111 @@
+"""Sequences on the server, set past what is in the tables and what SQLite has given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+from sqlalchemy import Sequence as DBSequence
+
+from ..columns.base import Problem
+from ..misfits import Collector
+from ..names import place_of, quoted
+from ..tables import Plan, TablePlan
+from .statements import execute, first
+
+# Those that a column owns (SERIAL, IDENTITY), and those that its default depends on.
+_OF_COLUMNS = text(
+    """
+SELECT attname::text, to_regclass(pg_get_serial_sequence(:table, attname::text))::text
+FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
+UNION
+SELECT attname::text, refobjid::regclass::text
+FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
+JOIN pg_depend ON classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
+    AND refclassid = 'pg_class'::regclass
+JOIN pg_class ON pg_class.oid = refobjid AND relkind = 'S'
+WHERE adrelid = to_regclass(:table)
+ORDER BY 1, 2
+"""
+)
+_LIMITS = text(
+    "SELECT seqincrement > 0, seqmax FROM pg_sequence WHERE seqrelid = to_regclass(:sequence)"
+)
+
+
+class _Numbered(NamedTuple):
+    """A column, and a sequence by its name in SQL."""
+
+    column: str
+    sequence: str
+
+
+def refuse_marks(plan: Plan, misfits: Collector) -> None:
+    """Add the marks of AUTOINCREMENT that no row has any more, and the ids do not reach."""
+    for table in plan.tables:
+        keys = _keys(table)
+        for column in table.columns:
+            if table.high_water is None or column.name not in keys:
+                continue
+            problem = column.codec.problem(table.high_water)
+            if problem is not None:
+                why = f"the largest id that AUTOINCREMENT has given: {problem.why}"
+                known = Problem(problem.kind, why)
+                misfits.add(table.name, column.name, {}, table.high_water, known)
+
+
+def restart(connection: Connection, table: TablePlan) -> list[str]:
+    """Set the sequences of a table past its largest values, and what SQLite has given.
+
+    Return warnings: of sequences that have no number left, or could not be set.
+    """
+    name = place_of(connection, table.table).sql
+    keys = _keys(table)
+    warnings = []
+    for column, sequence in _sequences(connection, table, name):
+        ascends, end = connection.execute(_LIMITS, {"sequence": sequence}).one()
+        extreme = "max" if ascends else "min"
+        used = first(connection, f"SELECT {extreme}({quoted(column)}) FROM {name}")  # noqa: S608
+        if ascends and table.high_water is not None and column in keys:
+            used = table.high_water if used is None else max(table.high_water, used)
+        if used is None:
+            continue
+        if not isinstance(used, int):
+            warnings.append(
+                f"the sequence {sequence} is in the default of {table.name}.{column}, which has no "
+                "numbers: set it past those that are in use (setval)"
+            )
+            continue
+        next_ = first(connection, f"SELECT last_value + is_called::int FROM {sequence}")  # noqa: S608
+        if (used >= next_) if ascends else (used <= next_):
+            _set(connection, sequence, used)
+        if ascends and used == end:
+            warnings.append(
+                f"the largest {column} of {table.name}, {used}, is the last that the sequence "
+                f"{sequence} gives: give both a wider type before there are new rows"
+            )
+    return warnings
+
+
+def _keys(table: TablePlan) -> set[str]:
+    # By name: a Column may have another key.
+    return {column.name for column in table.table.primary_key}
+
+
+def _set(connection: Connection, sequence: str, used: int) -> None:
+    """Let a sequence go on after a number, be it the last.
+
+    setval() alone outlives a ROLLBACK; RESTART gives the sequence a new file, which does not.
+    """
+    execute(connection, f"ALTER SEQUENCE {sequence} RESTART WITH {used}")
+    setval = text("SELECT setval(to_regclass(:sequence), :used, TRUE)")
+    connection.execute(setval, {"sequence": sequence, "used": used})
+
+
+def _sequences(connection: Connection, table: TablePlan, name: str) -> Iterator[_Numbered]:
+    found = connection.execute(_OF_COLUMNS, {"table": name}).all()
+    for column in table.table.columns:
+        yield from (_Numbered(at, one) for at, one in found if at == column.name and one)
+        if isinstance(column.default, DBSequence):
+            yield _Numbered(column.name, place_of(connection, column.default).sql)

@@ -1,0 +1,94 @@
+"""Where the rows go, and as which characters: settings of the engine, and odd names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sa_sqlite_pool import SQLiteDatabase, copy_to
+from tests.copying.files import copied, engine_of, make_file, rows_in, rows_of
+from tests.postgresql import App
+
+TEXT = "Grüße €"
+
+plain = MetaData()
+texts = Table("t", plain, Column("id", Integer, primary_key=True), Column("s", String))
+
+
+def file_of(tmp_path: Path) -> Path:
+    return make_file(tmp_path / "app.db", plain, {texts: [{"id": 1, "s": TEXT}]})
+
+
+async def copy_with(engine: AsyncEngine, path: Path, models: MetaData = plain) -> None:
+    async with SQLiteDatabase(path) as db:
+        await copy_to(db, engine, models)
+
+
+async def test_another_encoding_of_the_client(app: App, tmp_path: Path) -> None:
+    """Of the database: texts come over as they are, and the engine's connection keeps its own."""
+    app.sql(f"ALTER DATABASE {app.database} SET client_encoding TO 'LATIN1'")
+    async with engine_of(app, pool_size=1, max_overflow=0) as engine:
+        async with engine.connect() as connection:
+            before = await connection.scalar(text("SHOW client_encoding"))
+        await copy_with(engine, file_of(tmp_path))
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SHOW client_encoding")) == before
+            assert await connection.scalar(text("SELECT 'ü' || length('üü')")) == "ü2"
+    assert app.sql("SELECT encode(convert_to(s, 'UTF8'), 'hex') FROM t") == TEXT.encode().hex()
+
+
+async def test_the_encoding_in_a_url(app: App, tmp_path: Path) -> None:
+    """Psycopg takes it there."""
+    if app.driver != "psycopg":
+        pytest.skip("asyncpg has UTF-8 alone")
+    engine = create_async_engine(app.url(client_encoding="latin1"))
+    await copy_with(engine, file_of(tmp_path))
+    await engine.dispose()
+    assert await rows_of(app, texts) == [(1, TEXT)]
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_schema_of_the_engine(app: App, tmp_path: Path, there: bool) -> None:
+    """``schema_translate_map``: the rows are where the application looks for them."""
+    app.sql('CREATE SCHEMA "a%Tenant"; CREATE TABLE t (id BIGSERIAL PRIMARY KEY, s VARCHAR)')
+    options: dict[str, Any] = {"execution_options": {"schema_translate_map": {None: "a%Tenant"}}}
+    async with engine_of(app, **options) as engine:
+        if there:
+            async with engine.begin() as connection:
+                await connection.run_sync(plain.create_all)
+        await copy_with(engine, file_of(tmp_path))
+        async with engine.connect() as connection:
+            assert (await connection.execute(texts.select())).all() == [(1, TEXT)]
+            new = (await connection.execute(texts.insert().values(s="new"))).inserted_primary_key
+        assert new == (2,)
+    assert app.sql("SELECT count(*) FROM public.t") == "0"
+
+
+odd = MetaData()
+percents = Table(
+    "50% ",
+    odd,
+    Column("id%", Integer, primary_key=True),
+    Column("a%s", String, server_default="100%"),
+    Column("%%", ForeignKey("50% .id%", name="to 100%")),
+    Index("ix 5%s", "a%s"),
+)
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_names_with_percents(app: App, tmp_path: Path, there: bool) -> None:
+    """Of tables, columns, keys and indexes: whatever the driver makes of them."""
+    rows = [{"id%": 1, "a%s": "5%", "%%": None}, {"id%": 2, "a%s": "%s", "%%": 1}]
+    path = make_file(tmp_path / "app.db", odd, {percents: rows})
+    if there:
+        async with engine_of(app) as engine, engine.begin() as connection:
+            await connection.run_sync(odd.create_all)
+    await copied(path, app, odd)
+    assert await rows_of(app, percents) == rows_in(path, percents)
+    assert app.sql("SELECT conname FROM pg_constraint WHERE contype = 'f'") == "to 100%"
+    assert app.sql("SELECT count(*) FROM pg_indexes WHERE indexname = 'ix 5%s'") == "1"
+    assert app.sql("""SELECT nextval('"50% _id%_seq"')""") == "3"
