@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from sa_sqlite_pool import SQLiteDatabase, copy_to
+from sa_sqlite_pool import MisfitsError, SQLiteDatabase, copy_to
 from tests.copying.files import copied, engine_of, make_file, rows_in, rows_of
 from tests.postgresql import App
 
@@ -92,3 +92,22 @@ async def test_names_with_percents(app: App, tmp_path: Path, there: bool) -> Non
     assert app.sql("SELECT conname FROM pg_constraint WHERE contype = 'f'") == "to 100%"
     assert app.sql("SELECT count(*) FROM pg_indexes WHERE indexname = 'ix 5%s'") == "1"
     assert app.sql("""SELECT nextval('"50% _id%_seq"')""") == "3"
+
+
+async def test_what_is_there_is_compared_where_it_is(app: App, tmp_path: Path) -> None:
+    """In the engine's schema, not in another; and by odd names."""
+    app.sql('CREATE SCHEMA "a%T"; CREATE TABLE "a%T".t (id INT PRIMARY KEY, s VARCHAR(1))')
+    app.sql("CREATE TABLE t (id INT PRIMARY KEY, s VARCHAR)")
+    options: dict[str, Any] = {"execution_options": {"schema_translate_map": {None: "a%T"}}}
+    async with engine_of(app, **options) as engine:
+        with pytest.raises(MisfitsError) as caught:
+            await copy_with(engine, file_of(tmp_path))
+    (group,) = caught.value.report.misfits
+    assert (group.place, group.kind) == ("t.s", "schema")
+
+    app.sql('CREATE TABLE "50% " ("id%" INT PRIMARY KEY, "a%s" VARCHAR(1), "%%" INT)')
+    path = make_file(tmp_path / "odd.db", odd, {percents: []})
+    with pytest.raises(MisfitsError) as caught:
+        await copied(path, app, odd)
+    (group,) = caught.value.report.misfits
+    assert (group.place, group.kind) == ("50% .a%s", "schema")
