@@ -156,18 +156,24 @@ def new_database(cluster: Cluster, driver: str) -> Iterator[App]:
         yield App(cluster, database, driver)
     finally:
         if cluster.primary.running:
+            for server in cluster.servers:  # a replica's reader would hold up what it replays
+                if server.running:
+                    server.sql(_TERMINATE.format(database))
             if cluster.primary.sql(_EMPTY, database) == "t":
                 cluster.empty.append(database)
             else:
                 cluster.primary.sql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
+_TERMINATE = (
+    f"SELECT pg_terminate_backend(pid, {int(_SECONDS * 1000)}) FROM pg_stat_activity "
+    "WHERE datname = '{}'"
+)
+
 # What CREATE DATABASE makes, if nothing was done to the database itself: its settings and rights,
 # large objects, extensions, and what is prepared in it.
-_EMPTY = f"""
+_EMPTY = """
 DO $$ DECLARE name text; BEGIN
-    PERFORM pg_terminate_backend(pid, {int(_SECONDS * 1000)}) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid();
     FOR name IN SELECT nspname FROM pg_namespace
         WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     LOOP EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
