@@ -26,7 +26,7 @@ migrations: $(VENV)/.dev  ## an old database, and the application that upgrades 
 	cd migrations_example && ../$(BIN)/python -m fill && ../$(BIN)/python -m app
 
 # Each environment remembers what has failed in it by itself: they may run at the same time.
-cache = -o cache_dir=$(1)/.pytest
+cache = -o cache_dir=$(or $(CACHE),$(1)/.pytest)
 test: $(VENV)/.dev  ## the tests, on the newest SQLAlchemy; ARGS=tests/turn runs some of them
 	$(BIN)/python -m pytest $(call cache,$(VENV)) $(ARGS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import tempfile
@@ -24,7 +25,7 @@ from sa_sqlite_pool.servers.database import ServerDatabase
 DRIVERS = ("asyncpg", "psycopg")
 
 _SECONDS = 20.0
-_MOST_BYTES = 8 * 2**30  # the log of each server may have one, and there may be two clusters
+_LOG = {"min_wal_size": "32MB", "max_wal_size": "64MB"}  # it may be in memory
 _numbers = count(1)
 
 
@@ -92,7 +93,7 @@ def start_cluster(directory: Path, replicas: int = 2) -> Cluster:
     """Start a primary and its replicas."""
     if (reason := missing()) is not None:
         pytest.skip(reason)
-    primary = create_primary(directory / "primary")
+    primary = create_primary(directory / "primary", **_LOG)
     return Cluster(
         primary,
         tuple(create_replica(primary, directory / f"replica{i + 1}") for i in range(replicas)),
@@ -103,8 +104,9 @@ def start_cluster(directory: Path, replicas: int = 2) -> Cluster:
 def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
     """Start servers, and remove them in the end: also if SIGTERM is this program's."""
     ended = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
-    # Not pytest's own directory: another user could not enter it.
-    directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir=_in_memory()))
+    # Not in the directory of this run: another user could not enter it.
+    root = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir=root))
     directory.chmod(0o755)
     started: Cluster | None = None
     try:
@@ -115,15 +117,6 @@ def own_cluster(replicas: int = 2) -> Iterator[Cluster]:
             server.kill()
         shutil.rmtree(directory, ignore_errors=True)
         signal.signal(signal.SIGTERM, ended)
-
-
-def _in_memory() -> str | None:
-    """Return a directory in memory, where servers begin and end in no time; None if too small."""
-    directory = "/dev/shm"
-    try:
-        return directory if shutil.disk_usage(directory).free > _MOST_BYTES else None
-    except FileNotFoundError:
-        return None
 
 
 @pytest.fixture(scope="session")
