@@ -18,7 +18,7 @@ _ONESELF = {"self", "cls"}
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and name.isidentifier() and not name.endswith("__") and name != "_"
+    return name.startswith("_") and name.isidentifier() and not name.endswith("_")
 
 
 @cache

@@ -19,15 +19,19 @@ from sqlalchemy import (
     DateTime,
     Engine,
     Integer,
+    MetaData,
     Row,
+    Table,
     TextClause,
     bindparam,
     column,
     create_engine,
     event,
     func,
+    inspect,
     select,
     table,
+    text,
     values,
 )
 from sqlalchemy.dialects import sqlite
@@ -35,6 +39,7 @@ from sqlalchemy.engine import IteratorResult
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.ddl import SchemaGenerator
 from sqlalchemy.sql.functions import FunctionElement
 
 from sa_sqlite_pool.compat import sqlalchemy_core
@@ -215,3 +220,34 @@ def test_what_a_walk_through_a_statement_passes_by() -> None:
     for statement in (chosen, select(cte), select(rows)):
         found = list(visitors.iterate(statement))
         assert not [one for one in found if isinstance(one, (TextClause, FunctionElement))]
+
+
+def test_the_name_of_a_savepoint(engine: Engine) -> None:
+    """It can be rolled back to by it, once SQLAlchemy itself sends nothing any more."""
+    with engine.connect() as connection:
+        savepoint = connection.begin_nested()
+        connection.execute(text("CREATE TABLE inner_one (id INTEGER)"))
+        savepoint.rollback()
+        savepoint = connection.begin_nested()
+        connection.execute(text("CREATE TABLE inner_one (id INTEGER)"))
+        engine.dialect.do_rollback_to_savepoint(connection, savepoint._savepoint)
+        connection.execute(text("CREATE TABLE inner_one (id INTEGER)"))
+
+
+def test_what_is_asked_before_a_table_is_created(engine: Engine) -> None:
+    """By ``create_all()``, of each table."""
+    asked: list[str] = []
+
+    class Asking(SchemaGenerator):
+        def _can_create_table(self, table: Table) -> bool:
+            asked.append(table.name)
+            return False
+
+    models = MetaData()
+    Table("one", models, Column("id", Integer))
+    Table("two", models, Column("id", Integer))
+    with engine.connect() as connection:
+        asking: Any = Asking(connection.dialect, connection)  # type: ignore[no-untyped-call]
+        asking.traverse_single(models)
+        assert not inspect(connection).has_table("one")
+    assert asked == ["one", "two"]

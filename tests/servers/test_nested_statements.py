@@ -74,8 +74,10 @@ async def test_a_listener_that_executes(app: App, name: str, first: bool) -> Non
             options = {"yield_per": 2}
             streamed = await session.stream_scalars(select(Account.id), execution_options=options)
             assert len([one async for one in streamed]) == 5
+        async with no_timer_left(db):
             with pytest.raises(DBAPIError):
-                await session.execute(text("SELECT nothing"))
+                async with db.write() as session:
+                    await session.execute(text("SELECT nothing"))
         after = db.statistics().engine("writer").statements
         assert done == (6 if name == "before" else 5)
         assert after.inline - before.inline == 5 + done
