@@ -25,7 +25,8 @@ from sa_sqlite_pool.servers.database import ServerDatabase
 DRIVERS = ("asyncpg", "psycopg")
 
 _SECONDS = 20.0
-_LOG = {"min_wal_size": "32MB", "max_wal_size": "64MB"}  # it may be in memory
+# It may be in memory; and a replica that was stopped has to find what it has missed.
+_LOG = {"min_wal_size": "32MB", "max_wal_size": "64MB", "wal_keep_size": "256MB"}
 _numbers = count(1)
 
 
