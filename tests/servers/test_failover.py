@@ -165,7 +165,7 @@ async def test_a_restarted_replica_that_is_behind(app: App) -> None:
     try:
         async with app.open(replicas=[app.url(replica)]) as db:
             await create_accounts(db)
-            await until(lambda: app.sql("SELECT count(*) FROM accounts", behind) == "1")
+            await until(Cluster(primary, (behind,)).caught_up)
             behind.stop()
             async with db.fresh():
                 async with db.write() as session:
