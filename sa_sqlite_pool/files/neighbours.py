@@ -120,7 +120,7 @@ def users(path: str, *, writing: bool = False) -> list[str]:
 def users_of_deleted(path: str) -> list[str]:
     """Return each process that has a file open which was called ``path``, and was deleted."""
     found = set()
-    for descriptor in _PROCESSES.glob("[0-9]*/fd/*"):
+    for descriptor in _all_descriptors():
         with contextlib.suppress(OSError):
             # "If the pathname has been unlinked, the symbolic link will contain the string
             # '(deleted)' appended to the original pathname": proc_pid_fd(5)
@@ -131,10 +131,26 @@ def users_of_deleted(path: str) -> list[str]:
 
 def _descriptors(file: os.stat_result) -> Iterator[Path]:
     """Yield the descriptors of a file, ``/proc/4242/fd/7``, that this user may see."""
-    for descriptor in _PROCESSES.glob("[0-9]*/fd/*"):
+    for descriptor in _all_descriptors():
         with contextlib.suppress(OSError):  # it was closed meanwhile
             if os.path.samestat(os.stat(descriptor), file):
                 yield descriptor
+
+
+def _all_descriptors() -> Iterator[Path]:
+    # Not by glob(), which raises an error where a process ends meanwhile.
+    for process in _names_in(_PROCESSES):
+        if process.isdigit():
+            descriptors = _PROCESSES / process / "fd"
+            yield from (descriptors / name for name in _names_in(descriptors))
+
+
+def _names_in(directory: Path) -> list[str]:
+    """Return what is in a directory, nothing if it is gone, or another user's."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _is_for_writing(descriptor: Path) -> bool:

@@ -7,10 +7,12 @@ import gc
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from sa_sqlite_pool.files.neighbours import (
     describe_writer,
     outside_readers,
     outside_writers,
+    users,
 )
 from sa_sqlite_pool.system import proc_locks
 from tests.wal.others import PLAIN, PRESENT, OtherProcess
@@ -205,6 +208,28 @@ def test_what_the_system_lists(
     assert [reader.split()[1] for reader in readers] == ["997", "998", "999"]
     monkeypatch.setattr(proc_locks, "_LOCKS", tmp_path / "missing")
     assert outside_writers(str(path)) == outside_readers(str(path)) == []
+
+
+def test_a_process_that_ends_while_its_files_are_listed(
+    path: Path, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left out; the others are listed."""
+    command = [sys.executable, "-c", "input()"]
+    with OtherProcess(path) as other, subprocess.Popen(command, stdin=subprocess.PIPE) as ending:
+
+        def end_at(of_system: Any) -> Any:
+            def listed(directory: Any = ".") -> Any:
+                if str(directory) == f"/proc/{ending.pid}/fd":
+                    ending.kill()
+                    ending.wait()
+                return of_system(directory)
+
+            return listed
+
+        for name in ("listdir", "scandir"):
+            monkeypatch.setattr(os, name, end_at(getattr(os, name)))
+        assert other.name in users(str(path))
+        assert ending.returncode == -signal.SIGKILL
 
 
 def test_presence_follows_the_log(path: Path, connection: Connection) -> None:
