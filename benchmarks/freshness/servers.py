@@ -15,6 +15,8 @@ from sqlalchemy import URL
 from examples.local_postgresql import PostgreSQL, create_primary, create_replica
 from sa_sqlite_pool import ServerDatabase
 
+from ..report.output import console
+
 REPLICAS = 2
 _SECONDS_TO_CATCH_UP = 60.0
 _SECONDS_BETWEEN_LOOKS = 0.02
@@ -69,4 +71,10 @@ def running() -> Iterator[Servers]:
             # Under a load without a pause a replica that lags never catches up, and gives reads up
             # at once in favour of what it replays: the 30 s that it waits are long over.
             replicas[-1].set(hot_standby_feedback="on")
-        yield Servers(primary, tuple(replicas))
+        servers = Servers(primary, tuple(replicas))
+        try:
+            yield servers
+        except Exception:  # the logs go with the servers
+            for server in (primary, *replicas):
+                console().print(f"{server!r} says:", server.log[-2000:], sep="\n", markup=False)
+            raise
