@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
-from ..servers.turn import TURN_KEY
+from ..servers.turn import LIMITS, TRY, WAIT
 from .guard import Guard
 
 _ONE_TRANSACTION: dict[str, Any] = {"transaction_per_migration": False}
@@ -60,14 +60,13 @@ def _take_the_turn(connection: Connection, seconds: float) -> None:
 
     With ``writes="in turn"`` its BEGIN has taken it already, which is no matter.
     """
-    tried = f"SELECT pg_try_advisory_xact_lock({TURN_KEY}), current_setting('lock_timeout')"
-    taken, before = connection.exec_driver_sql(tried).one()
+    taken, *before = connection.exec_driver_sql(TRY).one()
     if taken:
         return
-    milliseconds = max(1, int(seconds * 1000))  # 0 would be no limit
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+    # 0 would be no limit; a limit of statements, which a database may have, is none of this wait.
+    connection.exec_driver_sql(LIMITS.format(max(1, int(seconds * 1000)), 0))
     try:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN_KEY})")
+        connection.exec_driver_sql(WAIT)
     except DBAPIError as error:
         if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
             raise
@@ -76,4 +75,4 @@ def _take_the_turn(connection: Connection, seconds: float) -> None:
             "another process has; look at pg_stat_activity, or raise timeout",
             error.orig,
         ) from error
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{before}'")
+    connection.exec_driver_sql(LIMITS.format(*before))

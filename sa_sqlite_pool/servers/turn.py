@@ -26,14 +26,14 @@ TURN_KEY = int.from_bytes(b"sa_sqlit", "big")
 
 # It does not overtake: pg_try_… fails where another process waits, too (LockAcquireExtended() in
 # PostgreSQL's src/backend/storage/lmgr/lock.c looks at the waiters' modes).
-_TRY = (
+TRY = (
     f"SELECT pg_try_advisory_xact_lock({TURN_KEY}), "
     "current_setting('lock_timeout'), current_setting('statement_timeout')"
 )
-_WAIT = f"SELECT pg_advisory_xact_lock({TURN_KEY})"
+WAIT = f"SELECT pg_advisory_xact_lock({TURN_KEY})"
 
 # For the rest of the transaction. A limit of statements is none of the wait before the first.
-_LIMITS = (
+LIMITS = (
     "SELECT set_config('lock_timeout', '{}', true), set_config('statement_timeout', '{}', true)"
 )
 
@@ -84,16 +84,16 @@ def take_turns(engine: Engine) -> None:
 
 
 def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> None:
-    tried = _Tried(*_row(proxied, _TRY))
+    tried = _Tried(*_row(proxied, TRY))
     if tried.taken:
         pool.counts.process_waits.at_once += 1
         return
     # 0 would be no limit.
-    _row(proxied, _LIMITS.format(max(1, int(seconds * 1000)), 0))
+    _row(proxied, LIMITS.format(max(1, int(seconds * 1000)), 0))
     began, waits = time.monotonic(), pool.counts.process_waits
     try:
         with pool.watch_processes():
-            _row(proxied, _WAIT)
+            _row(proxied, WAIT)
     except Exception as error:
         in_time = sqlstate_of(error) != LOCK_NOT_AVAILABLE
         waits.ended(time.monotonic() - began, timed_out=not in_time, cancelled=in_time)
@@ -105,7 +105,7 @@ def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> No
         waits.ended(time.monotonic() - began, cancelled=True)
         raise
     waits.ended(time.monotonic() - began)
-    _row(proxied, _LIMITS.format(tried.lock_timeout, tried.statement_timeout))
+    _row(proxied, LIMITS.format(tried.lock_timeout, tried.statement_timeout))
 
 
 def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTimeout:

@@ -86,12 +86,16 @@ async def test_what_needs_no_transaction(scripts: Scripts, app: App) -> None:
 
 @pytest.mark.parametrize("writes", ["in turn", "serializable"])
 async def test_a_turn_that_does_not_come(scripts: Scripts, app: App, writes: str) -> None:
-    """Somebody else has it: it is waited for, as long as was said, and not as for another write."""
+    """Somebody else has it: it is waited for, as long as was said, and not as for another write.
+
+    Nor as long as a statement of the database may take.
+    """
+    app.sql(f"ALTER DATABASE {app.database} SET statement_timeout = '500ms'")
     outside = create_async_engine(app.url())
     async with app.open(writes=writes, write_timeout=0.05) as db, outside.begin() as connection:
         await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN_KEY})")
-        with pytest.raises(WriteTimeout, match=r"waited 0\.20 s .*write"):
-            await upgrade(db, "head", config=scripts.ini, timeout=0.2)
+        with pytest.raises(WriteTimeout, match=r"waited 0\.70 s .*write"):
+            await upgrade(db, "head", config=scripts.ini, timeout=0.7)
     await outside.dispose()
 
 
