@@ -181,8 +181,7 @@ def _is_in_transaction(connection: Connection) -> bool:
     if driver.is_broken(adapted):
         return True
     # SQLAlchemy's adapter of asyncpg does not notice a COMMIT that asyncpg is told to execute.
-    told = getattr(adapted.driver_connection, "is_in_transaction", None)
-    return driver.in_transaction(adapted) and (told is None or told())
+    return driver.in_transaction(adapted) and driver.has_open(adapted)
 
 
 def _ended() -> MigrationError:

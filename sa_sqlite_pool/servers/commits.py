@@ -6,11 +6,13 @@ The position is noted for the ``fresh()`` block around the task.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, ExceptionContext, event
+from sqlalchemy import Engine
 
 from ..freshness import BEYOND_ALL, Seen, seen_by
+from ..postgresql.sqlstate import FAILED_TRANSACTION, sqlstate_of
 from ..reporting.events import CommitCancelled, log
 from .activity.writers import WritersOut, has_more, note_known, note_other_work
 from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
@@ -22,9 +24,6 @@ from .endings import replace
 from .limits.errors import mark_at_commit
 from .pool import ServerPool
 from .retries import note_committed
-
-_HAS_FAILED = "sa_sqlite_pool_statement_has_failed"
-"""In the info of a connection: a statement of its transaction has raised an error."""
 
 
 def note_commits(engine: Engine, owner: object, out: WritersOut) -> None:
@@ -42,12 +41,10 @@ def note_commits(engine: Engine, owner: object, out: WritersOut) -> None:
     def do_commit(proxied: Any) -> None:
         pool, seen = engine.pool, seen_by(owner)
         assert isinstance(pool, ServerPool)
-        if proxied.info.pop(_HAS_FAILED, False):
-            _assert_not_given_up(dialect, driver, proxied)
         try:
             _commit(pool, driver, commit, proxied)
-        except BaseException:
-            if seen is not None:
+        except BaseException as error:
+            if seen is not None and sqlstate_of(error) != FAILED_TRANSACTION:
                 seen.note_position(BEYOND_ALL, {})  # it may be committed
             raise
         note_committed(owner)
@@ -67,19 +64,7 @@ def note_commits(engine: Engine, owner: object, out: WritersOut) -> None:
             seen.note_read(PRIMARY)
         note_known(record, driver)
 
-    def begins(connection: Connection) -> None:
-        connection.connection.info.pop(_HAS_FAILED, None)
-
-    def fails(context: ExceptionContext) -> None:
-        connection = context.connection
-        if connection is None or connection.closed or connection.invalidated:
-            return
-        if connection.in_transaction():
-            connection.connection.info[_HAS_FAILED] = True
-
     replace(dialect, do_commit=do_commit, do_rollback=do_rollback)
-    event.listen(engine, "begin", begins)
-    event.listen(engine, "handle_error", fails)
     note_other_work(engine, owner, out)
 
 
@@ -91,7 +76,7 @@ def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None
     began, limit = time.monotonic(), pool.statement_timeout
     try:
         with AnswerLimit(driver, connection, None if limit is None else limit + SECONDS_TO_ANSWER):
-            commit(proxied)
+            driver.commit(connection, partial(commit, proxied))
     except Exception as error:
         mark_at_commit(error)
         if not driver.is_broken(connection):
@@ -107,28 +92,6 @@ def _commit(pool: ServerPool, driver: Driver, commit: Any, proxied: Any) -> None
         )
         raise
     pool.counts.committed(time.monotonic() - began)
-
-
-def _assert_not_given_up(dialect: Dialect, driver: Driver, proxied: Any) -> None:
-    """Roll back, and raise the server's error, if it has given the transaction up.
-
-    Such a one ends with COMMIT, too, which then says nothing but ROLLBACK, and neither driver
-    raises that. So a transaction in which a statement has failed is tried by another; it fails
-    unless the error was within a savepoint that was rolled back.
-    https://www.postgresql.org/docs/current/sql-commit.html
-    """
-    connection = proxied.dbapi_connection
-    if not driver.in_transaction(connection):
-        return
-    cursor = connection.cursor()
-    try:
-        with AnswerLimit(driver, connection):
-            cursor.execute("SELECT 1")
-    except Exception:
-        dialect.do_rollback(proxied)
-        raise
-    finally:
-        cursor.close()
 
 
 def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> None:

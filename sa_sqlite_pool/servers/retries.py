@@ -24,12 +24,13 @@ _LONGEST_PAUSE_SECONDS = 0.5
 
 @final
 class _Run:
-    """One run of a transaction of ``owner``, and whether that has committed."""
+    """One run of a transaction of ``owner``, and whether that has committed: in its own task."""
 
-    __slots__ = ("committed", "owner")
+    __slots__ = ("committed", "owner", "task")
 
     def __init__(self, owner: object) -> None:
         self.owner = owner
+        self.task = asyncio.current_task()  # others that it starts have its context, too
         self.committed = False
 
 
@@ -39,7 +40,7 @@ _run: ContextVar[_Run | None] = ContextVar("sa_sqlite_pool_run", default=None)
 def note_committed(owner: object) -> None:
     """Note that a COMMIT of ``owner`` has succeeded: what is raised after it runs nothing again."""
     run = _run.get()
-    if run is not None and run.owner is owner:
+    if run is not None and run.owner is owner and run.task is asyncio.current_task():
         run.committed = True
 
 

@@ -73,6 +73,25 @@ async def test_an_asyncpg_error(app: App) -> None:
     await engine.dispose()
 
 
+async def test_the_tag_of_an_asyncpg_commit(app: App) -> None:
+    """asyncpg's own transaction executes COMMIT as others do, by the class that is given to it."""
+    only(app, "asyncpg")
+    from sa_sqlite_pool.servers.activity.copies import CountedConnection  # noqa: PLC0415
+
+    url = app.url().set(drivername="postgresql").render_as_string(hide_password=False)
+    import asyncpg  # noqa: PLC0415
+
+    driver: Any = await asyncpg.connect(url, connection_class=CountedConnection)
+    async with driver.transaction():
+        with pytest.raises(asyncpg.PostgresSyntaxError):
+            await driver.execute("no")
+    assert driver.was_given_up
+    async with driver.transaction():
+        await driver.execute("SELECT 1")
+    assert not driver.was_given_up
+    await driver.close()
+
+
 async def test_what_an_asyncpg_connection_counts(app: App) -> None:
     """Statements by itself, of each kind, and COPY by the class that is given to it."""
     only(app, "asyncpg")

@@ -9,13 +9,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import Engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only
 
 from sa_sqlite_pool import ServerDatabase
-from sa_sqlite_pool.servers import commits
 from tests.postgresql import App
 from tests.servers.models import Account, create_accounts
 
@@ -184,30 +184,63 @@ async def test_an_error_within_a_savepoint(app: App) -> None:
         assert len(await balances(db)) == 3
 
 
-async def test_transactions_without_errors_are_not_tried(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No question is asked before their COMMIT; nor in the next after one with an error."""
-    tried = 0
-    try_it = commits._assert_not_given_up
+@pytest.mark.parametrize("how", ["driver", "listener"])
+async def test_an_error_that_nobody_tells_of(app: App, how: str) -> None:
+    """One of the driver's own statement, and one that a listener of all engines replaces."""
 
-    def count(*arguments: Any) -> None:
-        nonlocal tried
-        tried += 1
-        try_it(*arguments)
+    def replace_error(_: object) -> None:
+        raise KeyError("mine")
 
-    monkeypatch.setattr(commits, "_assert_not_given_up", count)
-    async with app.open(replicas=[], writers=1) as db:
+    async with app.open(replicas=[]) as db:
         await create_accounts(db)
-        with pytest.raises(IntegrityError):
-            async with db.write() as session:
-                await session.execute(DUPLICATE)
-        async with db.write() as session:
+        if how == "listener":
+            event.listen(Engine, "handle_error", replace_error)
+        try:
+            with pytest.raises((DBAPIError, KeyError)) as caught:
+                async with db.write() as session:
+                    session.add(Account(id=2))
+                    await session.flush()
+                    if how == "listener":
+                        with pytest.raises(KeyError):
+                            await session.execute(DUPLICATE)
+                    else:
+                        connection = await session.connection()
+                        driver: Any = (await connection.get_raw_connection()).driver_connection
+                        with pytest.raises(Exception, match="unique"):
+                            await driver.execute("INSERT INTO accounts VALUES (1, 0)")
+        finally:
+            if how == "listener":
+                event.remove(Engine, "handle_error", replace_error)
+        assert how == "listener" or "put begin_nested()" in str(caught.value)
+        assert await balances(db) == [0]
+        async with db.write() as session:  # the connection is as good as before
             session.add(Account(id=2))
-        assert tried == 0
-        with pytest.raises(DBAPIError):
-            await db.run_write_core(swallow)
-        assert tried == 1
+        assert len(await balances(db)) == 2
+
+
+async def test_what_another_task_commits_meanwhile(app: App) -> None:
+    """Is no reason not to run again: it is another transaction."""
+    runs = 0
+
+    async with app.open(replicas=[], writes="serializable") as db:
+        await create_accounts(db)
+
+        async def beside() -> None:
+            async with db.write() as session:
+                session.add(Account(id=5))
+
+        def place(session: Session) -> None:
+            nonlocal runs
+            runs += 1
+            session.add(Account(id=2))
+            session.flush()
+            if runs == 1:
+                await_only(asyncio.create_task(beside()))
+                session.execute(GIVEN_UP)
+
+        await db.run_write(place)
+        assert runs == 2
+        assert len(await balances(db)) == 3
 
 
 def swallow(target: Any) -> None:

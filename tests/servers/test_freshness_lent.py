@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ReadTimeout, ServerDatabase
+from sa_sqlite_pool.servers.activity import snapshots
 from tests.postgresql import App, until
 from tests.servers.freezing import soon
 from tests.servers.models import Account, create_accounts
@@ -214,3 +215,21 @@ async def test_nothing_is_asked_while_nothing_is_new(
         questions.clear()
         assert await connection.scalar(COUNT) == 4
         assert questions == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "takes_one"),
+    [
+        ("SELECT 1", True),
+        ("/* set */ SELECT 1", True),
+        ("SHOW work_mem", False),
+        ("/* trace */ SHOW work_mem", False),
+        ("-- mine\n\tSET LOCAL app.me = '1'", False),
+        ("LOCK TABLE t IN ACCESS SHARE MODE", False),
+        ("ROLLBACK TO one", False),
+        ("settle", True),
+    ],
+)
+def test_what_takes_a_snapshot(sql: str, takes_one: bool) -> None:
+    """And what leaves it to the next statement, whatever comments are before it."""
+    assert (snapshots._TAKES_NONE.match(sql) is None) is takes_one

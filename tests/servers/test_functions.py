@@ -132,13 +132,18 @@ async def test_autocommit(app: App) -> None:
 
 
 @pytest.mark.parametrize("door", ["run_write", "run_write_core"])
-async def test_the_drivers_commit(app: App, door: str) -> None:
+@pytest.mark.parametrize("by_driver", [False, True], ids=["adapter", "driver"])
+async def test_the_drivers_commit(app: App, door: str, by_driver: bool) -> None:
     """Is noticed by what is executed next, at the end, and before it runs again."""
 
     def commit(target: Any, then: str | None) -> None:
         target.execute(INSERT, {"id": 9})
         connection = target.connection() if isinstance(target, Session) else target
-        connection.connection.commit()
+        if by_driver:
+            adapted: Any = connection.connection.dbapi_connection
+            adapted.run_async(lambda driver: driver.execute("COMMIT"))
+        else:
+            connection.connection.commit()
         if then is not None:
             target.execute(text(then))
 

@@ -1,4 +1,7 @@
-"""A connection of asyncpg that counts its COPYs, which the driver itself does not count."""
+"""A connection of asyncpg that counts its COPYs, and reads the tag of its COMMIT.
+
+The driver itself does neither.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,19 @@ from asyncpg import Connection
 
 @final
 class CountedConnection(Connection):  # type: ignore[misc, type-arg, unused-ignore]
-    """``copies`` is how many have begun."""
+    """``copies`` is how many have begun.
+
+    ``was_given_up`` is true after a COMMIT of a transaction that the server has given up.
+    """
 
     copies = 0
+    was_given_up = False
+
+    async def execute(self, query: str, *arguments: Any, **options: Any) -> str:
+        tag: str = await super().execute(query, *arguments, **options)
+        if query == "COMMIT;":  # that of asyncpg's own Transaction
+            self.was_given_up = tag == "ROLLBACK"
+        return tag
 
     async def copy_to_table(self, *arguments: Any, **options: Any) -> Any:
         self.copies += 1

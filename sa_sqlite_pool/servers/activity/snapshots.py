@@ -22,7 +22,10 @@ from ..rules.levels import level_of
 _HAS_SNAPSHOT = "sa_sqlite_pool_has_snapshot"
 
 # PlannedStmtRequiresSnapshot() in PostgreSQL's src/backend/tcop/pquery.c.
-_TAKES_NONE = re.compile(r"\s*(?:set|show|savepoint|release|rollback\s+to)\b", re.IGNORECASE)
+_TAKES_NONE = re.compile(
+    r"(?:\s|/\*.*?\*/|--[^\n\r]*)*(?:set|show|lock|savepoint|release|rollback\s+to)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def keep_fresh(engine: Engine, owner: object) -> None:

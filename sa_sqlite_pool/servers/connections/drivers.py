@@ -15,6 +15,9 @@ from sqlalchemy.util import await_only
 from ...errors import ConfigurationError
 from .program import application_name
 
+# As the server says it to the next statement.
+_GIVEN_UP = "current transaction is aborted, commands ignored until end of transaction block"
+
 CONNECT_SECONDS = 5
 """How long a connection may take to be opened, unless the application says otherwise."""
 
@@ -51,6 +54,16 @@ class Driver(Protocol):
 
     def in_transaction(self, connection: Any) -> bool:
         """Return whether a transaction has begun and not ended."""
+
+    def has_open(self, connection: Any) -> bool:
+        """Return whether the server has a transaction open; the adapter may take it for that."""
+
+    def commit(self, connection: Any, send: Callable[[], None]) -> None:
+        """Commit by ``send()``, and raise an error if the server rolls back instead.
+
+        It does so if it has given the transaction up after an error, and says it in the tag of
+        COMMIT alone: https://www.postgresql.org/docs/current/sql-commit.html. In a greenlet.
+        """
 
     def begin(self, connection: Any) -> None:
         """Begin a transaction for whatever comes first in it, be it the driver's own work.
@@ -130,6 +143,19 @@ class Asyncpg:
 
     def in_transaction(self, connection: Any) -> bool:
         return connection._transaction is not None
+
+    def has_open(self, connection: Any) -> bool:
+        driver = connection.driver_connection
+        return not driver.is_closed() and bool(driver.is_in_transaction())
+
+    def commit(self, connection: Any, send: Callable[[], None]) -> None:
+        from asyncpg import InFailedSQLTransactionError  # noqa: PLC0415
+
+        send()
+        driver = connection.driver_connection
+        if getattr(driver, "was_given_up", False):
+            driver.was_given_up = False
+            connection._handle_exception(InFailedSQLTransactionError(_GIVEN_UP))
 
     def begin(self, connection: Any) -> None:
         if connection._transaction is not None:
@@ -219,6 +245,19 @@ class Psycopg:
 
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.driver_connection.pgconn.transaction_status)  # 0: idle
+
+    def has_open(self, connection: Any) -> bool:
+        return self.in_transaction(connection)
+
+    def commit(self, connection: Any, send: Callable[[], None]) -> None:
+        from psycopg.errors import InFailedSqlTransaction  # noqa: PLC0415
+        from psycopg.pq import TransactionStatus  # noqa: PLC0415
+
+        status = connection.driver_connection.pgconn.transaction_status
+        if status == TransactionStatus.INERROR:
+            connection.rollback()
+            raise InFailedSqlTransaction(_GIVEN_UP)
+        send()
 
     def begin(self, connection: Any) -> None:
         pass  # it does so with the first statement on its connection, whoever executes it

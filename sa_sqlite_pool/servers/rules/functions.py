@@ -126,7 +126,8 @@ class _Guard:
             if used.closed or used.invalidated or self._misuse is not None:
                 continue
             adapted = used.connection.dbapi_connection
-            if not driver_of(used.dialect).in_transaction(adapted):
+            driver = driver_of(used.dialect)
+            if not (driver.in_transaction(adapted) and driver.has_open(adapted)):
                 self._misuse = refused_inside("commit() or rollback() of the driver's connection")
                 raise self._misuse from error
 
