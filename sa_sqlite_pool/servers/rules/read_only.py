@@ -31,9 +31,10 @@ _LOOKED_AT = 4096
 _MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|;.*\S", re.IGNORECASE | re.DOTALL)
 
 _PARAMETER = "transaction_read_only"
-# As the server reads a boolean: "Unique prefixes of these strings are also accepted".
-_TURNS_OFF = re.compile(
-    rf"{_PARAMETER}\"?\s*(?:=|\bto\b)\s*'?\s*(?:off?|f(?:a(?:l(?:se?)?)?)?|no?|0|default)\b",
+# As the server reads a boolean: "Unique prefixes of these strings are also accepted". There are
+# more ways to say "off" than can be listed.
+_STAYS_ON = re.compile(
+    rf"\b{_PARAMETER}\"?\s*(?:=|\bto\b)\s*(?P<q>'?)(?:on|t(?:r(?:ue?)?)?|y(?:es?)?|1)(?P=q)\s*(?:;|\Z)",
     re.IGNORECASE,
 )
 _ENDS = frozenset({"abort", "commit", "end", "rollback"})
@@ -84,7 +85,7 @@ def makes_read_write(sql: str) -> bool:
     if _MAY_BE_ONE.search(sql) is None:
         return False
     has_ended = False
-    turns_off = _TURNS_OFF.search(sql) is not None
+    turns_off = sql.lower().count(_PARAMETER) > len(_STAYS_ON.findall(sql))
     for statement in _statements(sql[:_LOOKED_AT]):
         if has_ended or _tells_so(statement, turns_off=turns_off):
             return True
