@@ -217,6 +217,20 @@ async def test_nothing_is_asked_while_nothing_is_new(
         assert questions == []
 
 
+@pytest.mark.parametrize("ends", ["COMMIT", "/* all */ rollback"])
+async def test_a_text_that_ends_the_transaction(app: App, lag: None, ends: str) -> None:
+    """What comes after it has a snapshot of its own, which shows what was written before."""
+    async with app.open() as db:
+        await create_accounts(db, 0)
+        await until(app.cluster.caught_up)
+        async with db.fresh(), db.reader_engine.connect() as connection:
+            assert await connection.scalar(COUNT) == 0
+            await connection.execute(text(ends))
+            async with db.write() as session:
+                session.add(Account(id=1))
+            assert await connection.scalar(COUNT) == 1
+
+
 @pytest.mark.parametrize(
     ("sql", "takes_one"),
     [

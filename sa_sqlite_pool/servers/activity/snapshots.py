@@ -22,9 +22,13 @@ from ..rules.levels import level_of
 _HAS_SNAPSHOT = "sa_sqlite_pool_has_snapshot"
 
 # PlannedStmtRequiresSnapshot() in PostgreSQL's src/backend/tcop/pquery.c.
+_COMMENTS = r"(?:\s|/\*.*?\*/|--[^\n\r]*)*"
 _TAKES_NONE = re.compile(
-    r"(?:\s|/\*.*?\*/|--[^\n\r]*)*(?:set|show|lock|savepoint|release|rollback\s+to)\b",
-    re.IGNORECASE | re.DOTALL,
+    rf"{_COMMENTS}(?:set|show|lock|savepoint|release|rollback\s+to)\b", re.IGNORECASE | re.DOTALL
+)
+# What comes next takes another.
+_ENDS = re.compile(
+    rf"{_COMMENTS}(?:commit|rollback|end|abort)\b(?!.*\bto\b)", re.IGNORECASE | re.DOTALL
 )
 
 
@@ -47,6 +51,9 @@ def keep_fresh(engine: Engine, owner: object) -> None:
         connection: Connection, _cursor: Any, sql: str, parameters: Any, *_more: object
     ) -> None:
         proxied: Any = connection.connection
+        if _ENDS.match(sql) is not None:
+            proxied.info.pop(_HAS_SNAPSHOT, None)
+            return
         had_one = proxied.info.get(_HAS_SNAPSHOT, False)
         if not had_one and _TAKES_NONE.match(sql) is None:
             proxied.info[_HAS_SNAPSHOT] = True
