@@ -91,6 +91,18 @@ async def prepare(db: ServerDatabase, app: App) -> None:
 
 
 @pytest.mark.usefixtures("lag")
+async def test_a_text_that_commits(app: App) -> None:
+    """Which SQLAlchemy's adapter of asyncpg does not notice: before the block has ended."""
+    async with app.open() as db:
+        await prepare(db, app)
+        async with db.fresh(), db.write() as session:
+            await session.execute(text(INSERT))
+            assert await db.run_read(count) == 1
+            await session.execute(text("COMMIT"))
+            assert await db.run_read(count) == 2
+
+
+@pytest.mark.usefixtures("lag")
 @pytest.mark.parametrize("work", BY_DRIVER)
 async def test_after_a_commit_that_is_noted(app: App, work: Work) -> None:
     """Before the connection is returned, and after."""

@@ -15,7 +15,6 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ReadTimeout, ServerDatabase
-from sa_sqlite_pool.servers.activity import snapshots
 from tests.postgresql import App, until
 from tests.servers.freezing import soon
 from tests.servers.models import Account, create_accounts
@@ -91,7 +90,14 @@ async def test_the_second_transaction_on_it(app: App) -> None:
 
 
 @pytest.mark.usefixtures("lag")
-@pytest.mark.parametrize("first", ["", "SET LOCAL work_mem = '5MB'", "SAVEPOINT one"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        *("", "SET LOCAL work_mem = '5MB'", "SAVEPOINT one", "/* trace */ SHOW work_mem"),
+        "LOCK TABLE accounts IN ACCESS SHARE MODE",
+        f"{'-' * 100}\n{'/* */ -- ' * 10}\nSHOW work_mem",  # in linear time
+    ],
+)
 async def test_a_transaction_that_has_begun_early(app: App, first: str) -> None:
     """And has no snapshot yet; with the only connection that the readers have, too."""
     async with app.open(replicas=app.replica_urls[:1], readers=1) as db:
@@ -229,21 +235,3 @@ async def test_a_text_that_ends_the_transaction(app: App, lag: None, ends: str) 
             async with db.write() as session:
                 session.add(Account(id=1))
             assert await connection.scalar(COUNT) == 1
-
-
-@pytest.mark.parametrize(
-    ("sql", "takes_one"),
-    [
-        ("SELECT 1", True),
-        ("/* set */ SELECT 1", True),
-        ("SHOW work_mem", False),
-        ("/* trace */ SHOW work_mem", False),
-        ("-- mine\n\tSET LOCAL app.me = '1'", False),
-        ("LOCK TABLE t IN ACCESS SHARE MODE", False),
-        ("ROLLBACK TO one", False),
-        ("settle", True),
-    ],
-)
-def test_what_takes_a_snapshot(sql: str, takes_one: bool) -> None:
-    """And what leaves it to the next statement, whatever comments are before it."""
-    assert (snapshots._TAKES_NONE.match(sql) is None) is takes_one

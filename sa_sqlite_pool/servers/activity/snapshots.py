@@ -6,13 +6,13 @@ snapshot is taken: by the first statement of a transaction, and under READ COMMI
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from ...freshness import seen_by
+from ...postgresql.statements import ends_transaction, first_head
 from ..connections.drivers import driver_of
 from ..connections.records import record_of
 from ..endings import replace
@@ -21,15 +21,9 @@ from ..rules.levels import level_of
 
 _HAS_SNAPSHOT = "sa_sqlite_pool_has_snapshot"
 
-# PlannedStmtRequiresSnapshot() in PostgreSQL's src/backend/tcop/pquery.c.
-_COMMENTS = r"(?:\s|/\*.*?\*/|--[^\n\r]*)*"
-_TAKES_NONE = re.compile(
-    rf"{_COMMENTS}(?:set|show|lock|savepoint|release|rollback\s+to)\b", re.IGNORECASE | re.DOTALL
-)
-# What comes next takes another.
-_ENDS = re.compile(
-    rf"{_COMMENTS}(?:commit|rollback|end|abort)\b(?!.*\bto\b)", re.IGNORECASE | re.DOTALL
-)
+# PlannedStmtRequiresSnapshot() in PostgreSQL's src/backend/tcop/pquery.c. ROLLBACK, where it ends
+# no transaction, is TO a savepoint.
+_TAKE_NONE = frozenset({"lock", "release", "rollback", "savepoint", "set", "show"})
 
 
 def keep_fresh(engine: Engine, owner: object) -> None:
@@ -51,11 +45,12 @@ def keep_fresh(engine: Engine, owner: object) -> None:
         connection: Connection, _cursor: Any, sql: str, parameters: Any, *_more: object
     ) -> None:
         proxied: Any = connection.connection
-        if _ENDS.match(sql) is not None:
+        words = first_head(sql)
+        if ends_transaction(words):  # what comes next takes another
             proxied.info.pop(_HAS_SNAPSHOT, None)
             return
         had_one = proxied.info.get(_HAS_SNAPSHOT, False)
-        if not had_one and _TAKES_NONE.match(sql) is None:
+        if not had_one and _TAKE_NONE.isdisjoint(words[:1]):
             proxied.info[_HAS_SNAPSHOT] = True
         if had_one and level_of(proxied.dbapi_connection) != "READ COMMITTED":
             return

@@ -48,7 +48,7 @@ class WritersOut:
             if (
                 block is seen
                 and connection is not None
-                and not driver.in_transaction(connection)
+                and not driver.has_open(connection)
                 and has_more(record, driver)
             ):
                 seen.note_read(PRIMARY)

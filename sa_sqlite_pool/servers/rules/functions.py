@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from itertools import islice
 from typing import Any, TypeVar, final
 
 from sqlalchemy import Connection, event
@@ -17,20 +15,20 @@ from sqlalchemy.orm import Session
 
 from ...errors import ClosureError
 from ...functions import refused_inside, rolled_back_inside
-from ...postgresql.tokens import tokens
+from ...postgresql.statements import (
+    begins_transaction,
+    ends_transaction,
+    first_head,
+    head,
+    statements,
+)
 from ...turn.permit import shorten
 from ..connections.drivers import driver_of
 
 T = TypeVar("T")
 
-# https://www.postgresql.org/docs/current/sql-commands.html; ROLLBACK TO is for savepoints.
-_ENDS_OR_BEGINS = frozenset({"abort", "begin", "commit", "end", "rollback", "start"})
-
 # A long text without such a word needs no closer look.
-_MAY_END_OR_BEGIN = re.compile(rf"(?i)\b(?:{'|'.join(_ENDS_OR_BEGINS)}|prepare)\b")
-
-# The most words that tell what a statement is: ROLLBACK TRANSACTION TO SAVEPOINT.
-_FEW = 4
+_MAY_END_OR_BEGIN = re.compile(r"(?i)\b(?:abort|begin|commit|end|prepare|rollback|start)\b")
 
 
 def guarded(call: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -136,34 +134,14 @@ class _Guard:
         raise self._misuse
 
 
-@lru_cache(maxsize=1024)
 def ends_or_begins(sql: str) -> bool:
     """Return whether a text, or a statement within it, begins or ends a transaction."""
     if ";" not in sql:
-        return _is_boundary(_first_words(sql))
+        return _is_boundary(first_head(sql))
     if _MAY_END_OR_BEGIN.search(sql) is None:
         return False
-    statement: list[str] = []
-    depth = 0  # of BEGIN ATOMIC … END, a function's body, which has statements of its own
-    for token in tokens(sql):
-        text = token.text if token.kind == "word" else ""
-        if depth:
-            depth += (text == "case") - (text == "end")
-        elif token.text == ";":
-            if _is_boundary(statement):
-                return True
-            statement.clear()
-        else:
-            depth = int(text == "atomic" and statement[-1:] == ["begin"])
-            statement.append(text)
-    return _is_boundary(statement)
+    return any(_is_boundary(head(statement)) for statement in statements(sql))
 
 
-def _first_words(sql: str) -> list[str]:
-    return [token.text if token.kind == "word" else "" for token in islice(tokens(sql), _FEW)]
-
-
-def _is_boundary(statement: list[str]) -> bool:
-    if statement[:2] == ["prepare", "transaction"]:
-        return True
-    return bool(_ENDS_OR_BEGINS.intersection(statement[:1])) and "to" not in statement[:_FEW]
+def _is_boundary(words: tuple[str, ...]) -> bool:
+    return ends_transaction(words) or begins_transaction(words)

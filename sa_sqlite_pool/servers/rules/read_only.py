@@ -9,7 +9,7 @@ https://www.postgresql.org/docs/current/sql-set-transaction.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -19,13 +19,11 @@ from sqlalchemy.exc import OperationalError
 
 from ...errors import ForbiddenWriteError
 from ...postgresql.sqlstate import READ_ONLY_TRANSACTION
-from ...postgresql.tokens import Token, tokens
+from ...postgresql.statements import ends_transaction, head, statements
+from ...postgresql.tokens import Token
 from ...turn.permit import shorten
 from ..connections.drivers import Driver, driver_of
 from ..pool import ServerPool
-
-# Characters at the beginning of a text that are examined.
-_LOOKED_AT = 4096
 
 # Without one of these words it is none: most texts are not examined further.
 _MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|;.*\S", re.IGNORECASE | re.DOTALL)
@@ -33,11 +31,12 @@ _MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|;.*\S", re.IGNORECASE
 _PARAMETER = "transaction_read_only"
 # As the server reads a boolean: "Unique prefixes of these strings are also accepted". There are
 # more ways to say "off" than can be listed.
-_STAYS_ON = re.compile(
-    rf"\b{_PARAMETER}\"?\s*(?:=|\bto\b)\s*(?P<q>'?)(?:on|t(?:r(?:ue?)?)?|y(?:es?)?|1)(?P=q)\s*(?:;|\Z)",
+_ON = r"on|t(?:r(?:ue?)?)?|y(?:es?)?|1"
+_IS_ON = re.compile(rf"(?:=|to)\s*(?:{_ON})")
+_IS_ON_IN_QUOTES = re.compile(  # which a token has not
+    rf"\s*set\s+(?:(?:local|session)\s+)?{_PARAMETER}\s*(?:=\s*|to\s+)'(?:{_ON})'\s*;?\s*",
     re.IGNORECASE,
 )
-_ENDS = frozenset({"abort", "commit", "end", "rollback"})
 
 
 def refuse_read_write(engine: Engine) -> None:
@@ -82,40 +81,23 @@ def makes_read_write(sql: str) -> bool:
 
     One that ends the transaction has what follows it in the same text be executed without any.
     """
-    if _MAY_BE_ONE.search(sql) is None:
+    if _MAY_BE_ONE.search(sql) is None or _IS_ON_IN_QUOTES.fullmatch(sql) is not None:
         return False
     has_ended = False
-    turns_off = sql.lower().count(_PARAMETER) > len(_STAYS_ON.findall(sql))
-    for statement in _statements(sql[:_LOOKED_AT]):
-        if has_ended or _tells_so(statement, turns_off=turns_off):
+    for statement in statements(sql):
+        if has_ended or _tells_so(statement):
             return True
-        has_ended = _ends(statement)
+        has_ended = ends_transaction(head(statement)) and not _chains(statement)
     return False
 
 
-def _statements(sql: str) -> Iterator[Sequence[Token]]:
-    statement: list[Token] = []
-    for token in tokens(sql):
-        if token.text == ";" and token.kind == "other":
-            if statement:
-                yield tuple(statement)
-            statement.clear()
-        else:
-            statement.append(token)
-    if statement:
-        yield tuple(statement)
-
-
-def _ends(statement: Sequence[Token]) -> bool:
+def _chains(statement: Sequence[Token]) -> bool:
+    """Return whether it begins the next transaction, which is READ ONLY, too."""
     words = [token.text for token in statement]
-    if words[:2] == ["prepare", "transaction"]:
-        return True
-    if "chain" in words and "no" not in words:
-        return False  # the next one is READ ONLY, too
-    return words[0] in _ENDS and "to" not in words
+    return "chain" in words and "no" not in words
 
 
-def _tells_so(statement: Sequence[Token], *, turns_off: bool) -> bool:
+def _tells_so(statement: Sequence[Token]) -> bool:
     words = [token.text for token in statement]
     first = words[0]
     if first in {"begin", "start"}:  # within a transaction it warns, and does what is asked
@@ -127,7 +109,7 @@ def _tells_so(statement: Sequence[Token], *, turns_off: bool) -> bool:
         rest = rest[1:]
     if rest[:1] == ["transaction"]:
         return _asks_to_write(rest)
-    return rest[:1] == [_PARAMETER] and (first == "reset" or turns_off)
+    return rest[:1] == [_PARAMETER] and _IS_ON.fullmatch(" ".join(rest[1:])) is None
 
 
 def _asks_to_write(words: Sequence[str]) -> bool:
