@@ -27,3 +27,9 @@ def takes_connection(method: F) -> F:
 def assert_block_is_open(session: Session) -> None:
     """Raise ``InvalidRequestError`` in a block of ``begin()`` whose transaction has ended."""
     TransactionalContext._trans_ctx_check(session)
+
+
+def may_roll_back(session: Session) -> bool:
+    """Return whether there is anything to undo: not once a listener has failed after the COMMIT."""
+    transaction = session.get_transaction()
+    return transaction is not None and transaction._rollback_can_be_called()

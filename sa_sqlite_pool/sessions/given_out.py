@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from ..compat.greenlets import greenlet_spawn, run_to_end
+from ..compat.sqlalchemy_orm import may_roll_back
 from ..settings import Role
 from .routing import RoutedAsyncSession, RoutedSession
 
@@ -112,11 +113,10 @@ async def _roll_back_and_close(session: AsyncSession) -> None:
     it new again, as in SQLAlchemy's ``session.begin()``.
     """
     try:
-        if type(session) is RoutedAsyncSession:
-            await run_to_end(session.sync_session.rollback)
-        else:  # the application's, which may await anything, and use its task
-            await session.rollback()
-    except InvalidRequestError:  # it is committed, and a listener has failed after that
-        pass
+        if may_roll_back(session.sync_session):
+            if type(session) is RoutedAsyncSession:
+                await run_to_end(session.sync_session.rollback)
+            else:  # the application's, which may await anything, and use its task
+                await session.rollback()
     finally:
         await session.__aexit__(*sys.exc_info())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, select, update
+from sqlalchemy import Engine, create_engine, event, select, update
 from sqlalchemy.engine.util import TransactionalContext
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
@@ -252,3 +252,22 @@ def test_what_is_to_be_flushed(engine: Engine) -> None:
         session.flush()
         session.delete(item)
         assert not session._is_clean()
+
+
+def test_what_can_be_rolled_back() -> None:
+    """A transaction that is open, or whose COMMIT has failed; none that is committed."""
+    found: list[bool] = []
+    engine = create_engine("sqlite://")
+    with Session(engine) as session:
+        session.execute(select(1))
+        transaction = session.get_transaction()
+        assert transaction is not None
+        assert transaction._rollback_can_be_called()
+
+        def look(_: object) -> None:
+            found.append(transaction._rollback_can_be_called())
+
+        event.listen(session, "after_commit", look)
+        session.commit()
+    assert found == [False]
+    engine.dispose()

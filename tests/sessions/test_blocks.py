@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, inspect
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 
 from sa_sqlite_pool import SQLiteDatabase
 from tests.helpers import Item, create_items
@@ -61,6 +61,39 @@ async def test_an_object_of_a_block_that_failed(path: Path, at_commit: bool) -> 
             session.add(item)
         async with db.read() as session:
             assert await session.get(Item, item.id) is not None
+
+
+async def test_a_failed_flush_within_a_savepoint(path: Path) -> None:
+    """The savepoint is still there when the block ends: what was added before is new again, too."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        item = Item(amount=7)
+        with pytest.raises(IntegrityError):
+            async with db.write() as session:
+                session.add(item)
+                await session.flush()
+                await session.begin_nested()
+                session.add(Item(id=1))
+                await session.flush()
+        assert inspect(item).transient
+
+
+async def test_a_listener_that_raises_while_a_block_fails(path: Path) -> None:
+    """Its error is raised, as by SQLAlchemy, of whichever family it is."""
+
+    def fail(_: object) -> None:
+        raise InvalidRequestError("mine")
+
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        with pytest.raises(InvalidRequestError, match="mine"):
+            async with db.write() as session:
+                session.add(Item(amount=7))
+                await session.flush()
+                event.listen(session.sync_session, "after_rollback", fail)
+                raise ZeroDivisionError
+        async with db.write() as session:
+            session.add(Item(amount=8))
 
 
 async def test_what_a_failed_block_has_read(path: Path) -> None:
