@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
 .PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
-.PHONY: bench bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-busy bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
@@ -137,6 +137,10 @@ cores = $(CORES:%=--cores %)
 bench: $(VENV)/.dev  ## all loads with all contenders, on all cores and on one: three quarters of an hour
 	mkdir -p build
 	$(BIN)/python -m benchmarks $(cores) $(BENCH) --json build/benchmarks.json
+
+bench-busy: $(VENV)/.dev  ## a server's load beside three processes that never rest: six minutes
+	mkdir -p build
+	$(BIN)/python -m benchmarks open-loop $(cores) --beside 3 --json build/busy.json
 
 # Short loads on each Python that is installed, with asyncio's event loop and with uvloop: two minutes
 # each. For fewer of them: `make bench-pythons PYTHONS=3.13`.

@@ -71,6 +71,9 @@ def main(
         ),
     ] = None,
     uvloop: Annotated[bool, typer.Option("--uvloop", help="Run uvloop's event loop.")] = False,
+    beside: Annotated[
+        int, typer.Option(min=0, help="Run beside so many processes that never rest.")
+    ] = 0,
     contenders: Annotated[
         list[str] | None,
         typer.Option("--contender", help="Run these, stock and synchronous; or all."),
@@ -84,7 +87,8 @@ def main(
     plan = Plan(quick, large, min(scale, _QUICK_SCALE) if quick else scale)
     effort = Effort(1, _QUICK_SECONDS, warm_up_per_task=1) if quick else Effort(rounds, seconds)
     limits = tuple(dict.fromkeys(map(how_many.parse, cores or (how_many.ALL,))))
-    effort = replace(effort, cores=limits, run=event_loops.run_loop(uvloop=uvloop))
+    run = event_loops.run_loop(uvloop=uvloop)
+    effort = replace(effort, cores=limits, run=run, beside=beside)
     chosen = _chosen(loads or (), plan, contenders)
     gc.freeze()  # collections before runs need not look at what was imported
     report = _measure(chosen, plan, effort, event_loops.named(uvloop=uvloop))
@@ -113,14 +117,16 @@ def _measure(
     loads: Mapping[str, Sequence[Load]], plan: Plan, effort: Effort, event_loop: str
 ) -> Report:
     with TemporaryDirectory(prefix="benchmarks-") as directory, _progress() as progress:
-        environment = Environment.of(Path(directory), event_loop)
+        environment = Environment.of(Path(directory), event_loop, effort.beside)
         results = [
             result
             for name, found in loads.items()
             for result in _run(name, found, effort, Path(directory), progress)
         ]
-    # What a handful of tasks did for a moment is not judged.
-    asked = [] if plan.quick else [*asked_of_loads(results), *asked_of_cores(results)]
+    # What a handful of tasks did for a moment is not judged, nor on a machine that is full.
+    asked = (
+        [] if plan.quick or effort.beside else [*asked_of_loads(results), *asked_of_cores(results)]
+    )
     return Report(environment, effort.rounds, plan.quick, plan.scale, results, asked)
 
 

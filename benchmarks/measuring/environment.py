@@ -12,7 +12,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Recorded once. ``load_average`` is that of the minute before: a busy machine shows."""
+    """Recorded once. ``load_average`` is that of the minute before: a busy machine shows.
+
+    ``beside`` is how many processes that never rest were started beside the runs.
+    """
 
     sqlite: str
     python: str
@@ -26,9 +29,10 @@ class Environment:
     load_average: float | None
     file_system: str
     event_loop: str = "asyncio"
+    beside: int = 0
 
     @classmethod
-    def of(cls, directory: Path, event_loop: str = "asyncio") -> Environment:
+    def of(cls, directory: Path, event_loop: str = "asyncio", beside: int = 0) -> Environment:
         """The environment of databases in ``directory``."""
         return cls(
             sqlite=sqlite3.sqlite_version,
@@ -43,6 +47,7 @@ class Environment:
             load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             file_system=_file_system(directory),
             event_loop=event_loop,
+            beside=beside,
         )
 
 

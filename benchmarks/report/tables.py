@@ -206,6 +206,8 @@ def environment_line(environment: Environment, rounds: int) -> str:
     """Two lines: versions, and the machine."""
     load = environment.load_average
     busy = "" if load is None else f" (load average {load:.1f} at the start)"
+    if environment.beside:
+        busy += f" beside {environment.beside} busy processes"
     return (
         f"SQLite {environment.sqlite}, {environment.python}, SQLAlchemy {environment.sqlalchemy}, "
         f"aiosqlite {environment.aiosqlite}, aiosqlitepool {environment.aiosqlitepool}, "

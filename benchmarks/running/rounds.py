@@ -20,6 +20,7 @@ from ..databases import files
 from ..loads.base import Load
 from ..measuring.cores import Cores, limited
 from ..measuring.event_loops import RunLoop
+from ..measuring.neighbours import beside
 from ..report.results import LoadResult, Run, Summary
 from ..ways.contenders import SYNCHRONOUS, Contender, Part, Work
 from ..ways.engines import PRAGMAS
@@ -33,6 +34,7 @@ class Effort:
 
     :param cores: a run in each round with each of these numbers of cores
     :param run: runs the event loop
+    :param beside: processes on the same cores that never rest
     """
 
     rounds: int
@@ -40,6 +42,7 @@ class Effort:
     warm_up_per_task: int = 3
     cores: tuple[Cores, ...] = (None,)
     run: RunLoop = asyncio.run
+    beside: int = 0
 
 
 def run_loads(
@@ -56,7 +59,7 @@ def run_loads(
         for round_ in range(effort.rounds):
             for load, template in rotated(list(zip(loads, templates, strict=True)), round_):
                 for cores in rotated(effort.cores, round_):
-                    with limited(cores):
+                    with limited(cores), beside(effort.beside):
                         for part, run in _round(load, effort, template, round_, on_run):
                             runs[load.name, part, cores].append(run)
     return [
