@@ -124,9 +124,8 @@ def _measure(
             for result in _run(name, found, effort, Path(directory), progress)
         ]
     # What a handful of tasks did for a moment is not judged, nor on a machine that is full.
-    asked = (
-        [] if plan.quick or effort.beside else [*asked_of_loads(results), *asked_of_cores(results)]
-    )
+    judged = not (plan.quick or effort.beside)
+    asked = [*asked_of_loads(results), *asked_of_cores(results)] if judged else []
     return Report(environment, effort.rounds, plan.quick, plan.scale, results, asked)
 
 

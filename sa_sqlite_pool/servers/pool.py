@@ -198,7 +198,6 @@ class ServerPool(Pool):
         self.lent.held.pop(record, None)
         if permit is None:  # it was returned before
             return
-        self.lent.end_all(permit)  # they have ended, unless a listener has raised an error
         server = server_of(record)
         try:
             if self._disposed or self.lent.refusal is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, final
 
@@ -12,10 +13,11 @@ from ..settings import check_limit
 from ..transactions.locks import write_patience
 from ..turn.permit import Permit
 from .connections.drivers import driver_of
+from .endings import replace
 from .limits.blockers import Blockers
 from .limits.errors import error_of, explained
 from .limits.of_one import LimitsOfOne
-from .limits.running import Running
+from .limits.running import Running, taken_statement_of
 from .pool import ServerPool
 
 OPTION = "statement_timeout"
@@ -27,60 +29,63 @@ _UNCHANGED = object()
 class FollowedStatements:
     """The statements of an engine, one at a time on each connection.
 
-    They keep the permits of checkouts up to date: the last SQL, and idle since when.
+    They keep the permits of checkouts up to date: the last SQL, and idle since when. They are
+    followed in the dialect, where one begins and ends whatever listeners do: an error of a listener
+    may keep others from being called.
 
     :param lock_timeout: seconds that a statement waits for a lock, None for no limit
     :param writes: whether it is an engine that writes
     """
 
     def __init__(self, engine: Engine, lock_timeout: float | None, *, writes: bool) -> None:
-        self._driver = driver_of(engine.dialect)
+        dialect = engine.dialect
+        self._driver = driver_of(dialect)
         self._lock_timeout = lock_timeout
         self._writes = writes
-        self._limits = LimitsOfOne(engine.dialect, writes=writes)
-        event.listen(engine, "before_cursor_execute", self._begins)
-        event.listen(engine, "after_cursor_execute", self._ends)
+        self._limits = LimitsOfOne(dialect, writes=writes)
+        replace(
+            dialect,
+            do_execute=self._followed(dialect.do_execute),
+            do_execute_no_params=self._followed(dialect.do_execute_no_params),
+            do_executemany=self._followed(dialect.do_executemany),
+        )
         event.listen(engine, "handle_error", self._fails)
 
-    def _begins(
-        self, connection: Connection, _cursor: Any, sql: str, _parameters: Any, context: Any, _: Any
-    ) -> None:
-        pool, permit = _lent_by(connection)
-        if permit is None:
-            return
-        limit = pool.statement_timeout
-        option = context.execution_options.get(OPTION, _UNCHANGED)
-        is_other = option is not _UNCHANGED and check_limit(OPTION, option) != limit
-        running = Running(
-            *(sql, context, permit, option if is_other else limit),
-            partial(self._driver.abort, connection.connection.dbapi_connection),
-            self._longest_wait(),
-            Blockers(pool).find,
-        )
-        pool.lent.begin(running)
-        if is_other:
-            self._limits.tell(connection, running)
+    def _followed(self, execute: Callable[..., None]) -> Callable[..., None]:
+        def do_execute(cursor: Any, sql: str, *parameters_and_context: Any) -> None:
+            context: Any = parameters_and_context[-1]
+            connection = context.root_connection
+            pool, permit = _lent_by(connection)
+            if permit is None:
+                execute(cursor, sql, *parameters_and_context)
+                return
+            limit = pool.statement_timeout
+            option = context.execution_options.get(OPTION, _UNCHANGED)
+            is_other = option is not _UNCHANGED and check_limit(OPTION, option) != limit
+            running = Running(
+                *(sql, permit, option if is_other else limit),
+                partial(self._driver.abort, connection.connection.dbapi_connection),
+                self._longest_wait(),
+                Blockers(pool).find,
+            )
+            try:
+                with running:
+                    if is_other:
+                        self._limits.tell(connection, running)
+                    execute(cursor, sql, *parameters_and_context)
+            except BaseException as error:
+                pool.counts.failed(sql)
+                if isinstance(error, Exception):
+                    self._limits.after_error(connection, running)
+                raise
+            pool.counts.ran(sql, running.seconds)
+            self._limits.tell_before(connection, running)
+
+        return do_execute
 
     def _longest_wait(self) -> float | None:
         patience = write_patience.get()
         return self._lock_timeout if patience is None or not self._writes else patience
-
-    def _ends(
-        self,
-        connection: Connection,
-        _cursor: Any,
-        _sql: str,
-        _parameters: Any,
-        context: Any,
-        _: Any,
-    ) -> None:
-        pool, permit = _lent_by(connection)
-        if permit is None:
-            return
-        if (running := pool.lent.end(permit, context)) is not None:
-            pool.counts.ran(running.sql, running.seconds)
-            if running.before is not None:
-                self._limits.tell_before(connection, running)
 
     def _fails(self, context: ExceptionContext) -> BaseException | None:
         connection, engine = context.connection, context.engine
@@ -88,24 +93,18 @@ class FollowedStatements:
             return None
         # First: it may be a disconnect, which SQLAlchemy has not known of.
         error = error_of(context)
-        pool, permit, running = engine.pool, None, None
+        running = taken_statement_of(context.original_exception)
+        pool, permit = engine.pool, None
         if connection is not None:
             pool, permit = _lent_by(connection)
         if permit is not None:
             permit.idle_since = time.monotonic()
-            running = pool.lent.end(permit, context.execution_context)
-        if running is not None:
-            pool.counts.failed(running.sql)
         if context.is_disconnect and connection is not None and connection.in_transaction():
             pool.counts.lost()
+        if error is None:
+            return None
         name = pool.name_of_server(None if permit is None else connection)
-        raised = (
-            None if error is None else explained(context, error, name, running, writes=self._writes)
-        )
-        if running is not None and running.before is not None and not context.is_disconnect:
-            assert connection is not None
-            self._limits.after_error(connection, running)
-        return raised
+        return explained(context, error, name, running, writes=self._writes)
 
 
 def _lent_by(connection: Connection) -> tuple[ServerPool, Permit | None]:

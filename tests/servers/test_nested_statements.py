@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, select, text
+from sqlalchemy import Connection, Engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ServerDatabase, StatementTimeout
@@ -115,8 +115,8 @@ async def test_the_outer_statement_still_has_its_limit(app: App) -> None:
                     await session.execute(text("SELECT pg_sleep(60)"))
 
 
-async def test_the_outer_statement_is_what_runs(app: App) -> None:
-    """After the inner one has ended: for those that wait, and what warns of idle ones."""
+async def test_the_statement_that_ran_last(app: App) -> None:
+    """For tasks that wait, and what warns of idle ones: the inner one is executed first."""
     async with app.open(replicas=[]) as db:
         pool: Any = db.writer_engine.pool
         assert isinstance(pool, ServerPool)
@@ -124,15 +124,13 @@ async def test_the_outer_statement_is_what_runs(app: App) -> None:
 
         def look(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
             (permit,) = pool.lent.permits.values()
-            seen.append((sql, permit.last_sql, permit.idle_since))
+            seen.append((sql, permit.last_sql))
 
         listen(db, lambda connection: connection.exec_driver_sql(SET))
-        event.listen(db.writer_engine.sync_engine, "before_cursor_execute", look)
+        event.listen(db.writer_engine.sync_engine, "after_cursor_execute", look)
         async with db.write() as session:
             await session.execute(ONE)
-            (permit,) = pool.lent.permits.values()
-            assert permit.idle_since is not None
-        assert seen == [(SET, SET, None), ("SELECT 1", "SELECT 1", None)]
+        assert seen == [(SET, SET), ("SELECT 1", "SELECT 1")]
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
@@ -173,6 +171,26 @@ async def test_a_listener_that_raises(app: App, name: str) -> None:
                 await session.execute(ONE)
             fails = False
             assert await session.scalar(ONE) == 1
+
+
+async def test_a_listener_of_errors_that_raises(app: App) -> None:
+    """Before the package's is called: the failed statement has ended, and does not end others."""
+
+    def fail(_: object) -> None:
+        raise KeyError("mine")
+
+    async with app.open(replicas=[], statement_timeout=30) as db:
+        event.listen(Engine, "handle_error", fail)
+        try:
+            async with no_timer_left(db), db.write() as session:
+                with pytest.raises(KeyError, match="mine"):
+                    async with session.begin_nested():
+                        await session.execute(text("SELECT nothing"))
+                assert of_running_loop(Deadlines)._queues == {}
+                assert await session.scalar(ONE) == 1
+        finally:
+            event.remove(Engine, "handle_error", fail)
+        assert db.statistics().engine("writer").statements.failed == 1
 
 
 async def test_a_listener_of_the_inner_statement_that_raises(app: App) -> None:
@@ -223,20 +241,18 @@ async def test_no_look_for_locks_after_a_statement(app: App) -> None:
             return None if looks == 2 else 0.0
 
         permit = db.writer_engine.pool.servers[0].line.acquire_nowait()  # type: ignore[attr-defined]
-        one = limits.Running("SELECT 1", None, permit, None, lambda: None, 0.0, look)
-        one.begin()
-        one._look()
-        assert one._looking is not None
-        looking = one._looking
-        one.end()
+        one = limits.Running("SELECT 1", permit, None, lambda: None, 0.0, look)
+        with one:
+            one._look()
+            assert one._looking is not None
+            looking = one._looking
         await asyncio.wait([looking])
         assert of_running_loop(Deadlines)._queues == {}
         looks = 1
-        one.begin()
-        one._look()
-        looking = one._looking
-        await looking
-        assert looks == 2
-        one.end()
+        with one:
+            one._look()
+            looking = one._looking
+            await looking
+            assert looks == 2
         permit.line.release(permit)
         assert of_running_loop(Deadlines)._queues == {}

@@ -57,7 +57,9 @@ class LimitsOfOne:
         running.before = before
 
     def tell_before(self, connection: Connection, running: Running) -> None:
-        """Tell the server of the limit that it had before the statement."""
+        """Tell the server of the limit that it had before the statement, if it was told of one."""
+        if running.before is None:
+            return
         seconds = None if running.limit is None else running.limit + SECONDS_TO_ANSWER
         local = "LOCAL " if _in_transaction(connection) else ""
         with AnswerLimit(self._driver, connection.connection.dbapi_connection, seconds):
@@ -65,7 +67,8 @@ class LimitsOfOne:
 
     def after_error(self, connection: Connection, running: Running) -> None:
         """Do as :meth:`tell_before`, unless the end of the transaction does it."""
-        if _in_transaction(connection):
+        adapted = connection.connection.dbapi_connection
+        if _in_transaction(connection) or self._driver.is_broken(adapted):
             return
         try:
             self.tell_before(connection, running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 from ...compat.greenlets import greenlet_spawn
 from ...errors import StatementTimeout
@@ -19,13 +19,12 @@ _SECONDS_TO_FIRST_LOOK = 0.05
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SHORTEST_WAIT = 0.01
 
+_STATEMENT = "sa_sqlite_pool_statement"
+
 
 @final
 class Running:
-    """A statement from its beginning to its result, or its error.
-
-    ``context`` is SQLAlchemy's of its execution. ``outer`` is the statement whose listener executes
-    this one, None if none does.
+    """A statement, which runs within a block of it, from its beginning to its result or its error.
 
     ``limit`` is its ``statement_timeout``, None for no limit: the server ends it then, and if it
     does not, ``give_up()`` is called a moment later, which breaks the connection. ``before`` is the
@@ -38,20 +37,17 @@ class Running:
     """
 
     __slots__ = (
-        "_earlier",
         "_find_blockers",
         "_give_up",
         "_lock_limit",
         "_look_after",
         "_looking",
-        "_runs",
         "before",
         "began",
         "blocked_by",
-        "context",
         "limit",
-        "outer",
         "permit",
+        "seconds",
         "seconds_blocked",
         "sql",
         "was_given_up",
@@ -60,7 +56,6 @@ class Running:
     def __init__(
         self,
         sql: str,
-        context: Any,
         permit: Permit,
         limit: float | None,
         give_up: Callable[[], None],
@@ -68,12 +63,11 @@ class Running:
         find_blockers: Callable[[Running, float], float | None],
     ) -> None:
         self.sql = sql
-        self.context = context
         self.permit = permit
         self.limit = limit
         self.before: str | None = None
-        self.outer: Running | None = None
         self.blocked_by: str | None = None
+        self.seconds = 0.0
         self.seconds_blocked = 0.0
         self.was_given_up = False
         self._give_up = give_up
@@ -81,23 +75,16 @@ class Running:
         self._look_after = max(_SECONDS_TO_FIRST_LOOK, lock_limit or 0.0)
         self._find_blockers = find_blockers
         self._looking: asyncio.Task[None] | None = None
-        self._runs = False
-        self._earlier = 0.0
         self.began = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """How long it has run, without those that its listeners have executed."""
-        return self._earlier + (time.monotonic() - self.began if self._runs else 0.0)
 
     @property
     def timed_out(self) -> bool:
         """Whether it has run for as long as it may."""
         return self.limit is not None and self.seconds >= self.limit
 
-    def begin(self) -> None:
-        """Start the timers, which all statements of the event loop share; also after a pause."""
-        self.began, self._runs = time.monotonic(), True
+    def __enter__(self) -> None:
+        """Start the timers, which all statements of the event loop share."""
+        self.began = time.monotonic()
         self.permit.last_sql, self.permit.idle_since = self.sql, None
         deadlines = of_running_loop(Deadlines)
         if self.limit is not None:
@@ -105,11 +92,10 @@ class Running:
         if self._lock_limit is not None:
             deadlines.add(self._look_after, self._look)
 
-    def pause(self) -> None:
-        """Stop them, while another statement runs on the connection."""
-        if not self._runs:
-            return
-        self._earlier, self._runs = self.seconds, False
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        """Stop them, and note that the connection is idle, and of which statement an error is."""
+        ended = self.permit.idle_since = time.monotonic()
+        self.seconds = ended - self.began
         deadlines = of_running_loop(Deadlines)
         if self.limit is not None:
             deadlines.discard(self.limit + SECONDS_TO_ANSWER, self._too_late)
@@ -118,11 +104,8 @@ class Running:
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
-
-    def end(self) -> None:
-        """Stop them, and note that the connection is idle."""
-        self.pause()
-        self.permit.idle_since = time.monotonic()
+        if error is not None:
+            vars(error)[_STATEMENT] = self
 
     def took_too_long(self, server: str, what: str) -> StatementTimeout:
         """Return the error of a statement that was stopped; ``what`` is rolled back."""
@@ -156,3 +139,9 @@ class Running:
             else:
                 self._look_after = max(_SECONDS_BETWEEN_LOOKS, self._lock_limit)
             of_running_loop(Deadlines).add(self._look_after, self._look)
+
+
+def taken_statement_of(error: BaseException) -> Running | None:
+    """Return the statement that has raised an error, None if none has; the error forgets it."""
+    found: Running | None = vars(error).pop(_STATEMENT, None)
+    return found

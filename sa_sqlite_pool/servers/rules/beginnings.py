@@ -40,9 +40,7 @@ def begin_at_once(engine: Engine) -> None:
             driver.begin(connection)
             return
         give_up = partial(driver.abort, connection)
-        running = Running("BEGIN", None, permit, limit, give_up, None, lambda *_: None)
-        pool.lent.begin(running)
-        driver.begin(connection)
-        pool.lent.end(permit, None)  # after an error, whoever explains it does so
+        with Running("BEGIN", permit, limit, give_up, None, lambda *_: None):
+            driver.begin(connection)
 
     replace(dialect, do_begin=do_begin)
