@@ -104,7 +104,8 @@ class FollowedStatements:
         if error is None:
             return None
         name = pool.name_of_server(None if permit is None else connection)
-        return explained(context, error, name, running, writes=self._writes)
+        limit = pool.statement_timeout
+        return explained(context, error, name, running, limit=limit, writes=self._writes)
 
 
 def _lent_by(connection: Connection) -> tuple[ServerPool, Permit | None]:

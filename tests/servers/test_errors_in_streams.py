@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from sa_sqlite_pool import ForbiddenWriteError, ServerDatabase
+from sa_sqlite_pool import ForbiddenWriteError, ServerDatabase, StatementTimeout
 from sa_sqlite_pool.postgresql.sqlstate import sqlstate_of
 from tests.postgresql import App, until
 from tests.servers.freezing import nothing_left
@@ -62,6 +62,21 @@ async def test_an_error_is_sqlalchemys(app: App) -> None:
             await read(db, LATE.format("1 / (n - 300)"))
         assert sqlstate_of(caught.value) == "22012"
         assert not caught.value.connection_invalidated
+
+
+async def test_the_time_is_up(app: App) -> None:
+    """In a later chunk: that of the database, or one that the application has set by itself."""
+    late = text(LATE.format("length(pg_sleep(60)::text)"))
+    async with app.open(replicas=[], statement_timeout=0.3) as db, nothing_left(db):
+        with pytest.raises(StatementTimeout, match=r"statement_timeout=0\.3 s: SELECT CASE WHEN"):
+            await read(db, late.text)
+        assert await read(db, LATE.format("n")) == 1000
+    async with app.open(replicas=[]) as db, nothing_left(db):
+        with pytest.raises(StatementTimeout, match="the statement_timeout of the server: SELECT C"):
+            async with db.read() as session:
+                await session.execute(text("SET LOCAL statement_timeout = 300"))
+                async for _ in await session.stream(late, execution_options=CHUNKS):
+                    pass
 
 
 @pytest.mark.parametrize("app", ["asyncpg"], indirect=True)

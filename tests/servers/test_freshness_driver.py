@@ -103,6 +103,20 @@ async def test_a_text_that_commits(app: App) -> None:
 
 
 @pytest.mark.usefixtures("lag")
+async def test_a_text_that_commits_and_begins_again(app: App) -> None:
+    """What the transaction before has written is seen, while the next one is open."""
+    async with app.open() as db:
+        await prepare(db, app)
+        async with db.fresh(), db.write() as session:
+            await session.execute(text(INSERT))
+            await session.execute(text("COMMIT AND CHAIN"))
+            await session.execute(text("SELECT 1"))
+            assert await db.run_read(count) == 2
+            await session.execute(text("DELETE FROM accounts"))
+            assert await db.run_read(count) == 2
+
+
+@pytest.mark.usefixtures("lag")
 @pytest.mark.parametrize("work", BY_DRIVER)
 async def test_after_a_commit_that_is_noted(app: App, work: Work) -> None:
     """Before the connection is returned, and after."""

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...freshness import Seen, seen_by
+from ...postgresql.statements import ends_transaction, first_head
 from ..connections.drivers import Driver, driver_of
 from ..connections.records import record_of
 from ..connections.server import PRIMARY
@@ -83,16 +84,19 @@ def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
     def begins(connection: Connection) -> None:
         note_more(record_of(connection.connection))
 
-    def executed(connection: Connection, *_: Any) -> None:
+    def executed(connection: Connection, _cursor: Any, sql: str | None, *_: Any) -> None:
         proxied = connection.connection
         adapted = proxied.dbapi_connection
-        if adapted is not None and adapted.autocommit:
-            note_more(record_of(proxied))  # it may be a write, and is committed
+        if adapted is None or seen_by(owner) is None:
+            return
+        # It may be a write that is committed, or COMMIT AND CHAIN, after which another is open.
+        if adapted.autocommit or ends_transaction(first_head(sql or "")):
+            note_more(record_of(proxied))
 
     def has_failed(context: ExceptionContext) -> None:
         connection = context.connection
         if connection is not None and not (connection.closed or connection.invalidated):
-            executed(connection)  # a procedure may have committed before
+            executed(connection, None, context.statement)  # a procedure may have committed before
 
     def is_lent(_connection: Any, record: ConnectionPoolEntry, _proxied: Any) -> None:
         if (seen := seen_by(owner)) is not None:

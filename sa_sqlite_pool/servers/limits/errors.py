@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from ...errors import CommitUnknownError, ForbiddenWriteError, WriteTimeout
+from ...errors import CommitUnknownError, ForbiddenWriteError, StatementTimeout, WriteTimeout
 from ...postgresql.sqlstate import (
     ACTIVE_TRANSACTION,
     DEADLOCK_DETECTED,
@@ -23,6 +23,9 @@ from ...sqlite.statements import words
 from ...turn.permit import shorten
 from ..connections.drivers import driver_of
 from .running import Running
+
+_LIMIT = "statement_timeout"
+_ROLLED_BACK = "its transaction has to be"
 
 _AT_COMMIT = "sa_sqlite_pool_at_commit"
 
@@ -99,6 +102,7 @@ def explained(
     server: str,
     running: Running | None,
     *,
+    limit: float | None,
     writes: bool,
 ) -> BaseException | None:
     """Return the error to raise in the place of the one of ``context``; None for that itself.
@@ -106,15 +110,19 @@ def explained(
     :param error: what :func:`error_of` has returned
     :param server: the name of the server, for messages
     :param running: the statement that has failed, None if it is not known
+    :param limit: seconds of the database's ``statement_timeout``, None for no limit
     :param writes: whether it is an engine that writes
     """
     state = sqlstate_of(error) or ""
     if hasattr(context.original_exception, _AT_COMMIT) and _is_unknown(context, state):
         return _commit_unknown(server, error)
     if running is not None and running.was_given_up:
-        return running.took_too_long(server, "the server did not answer, and its connection is")
+        what = "the server did not answer, and its connection is"
+        return _took_too_long(server, running.sql, running.limit, what)
     _advise(context, error, state, writes=writes)
-    found = None if context.is_disconnect else _by_state(context, error, server, running, writes)
+    found = None
+    if not context.is_disconnect:
+        found = _by_state(context, error, server, running, limit, writes)
     return error if found is None and error is not context.sqlalchemy_exception else found
 
 
@@ -133,6 +141,7 @@ def _by_state(
     error: DBAPIError,
     server: str,
     running: Running | None,
+    limit: float | None,
     writes: bool,
 ) -> BaseException | None:
     state = sqlstate_of(error)
@@ -140,6 +149,9 @@ def _by_state(
         return _forbidden(context, server, error, writes=writes)
     if state == QUERY_CANCELED and running is not None:
         return _cancelled(server, running, error)
+    if state == QUERY_CANCELED and context.execution_context is not None and _is_limit(error):
+        sql = context.execution_context.statement or ""  # while rows are fetched
+        return _took_too_long(server, sql, limit, _ROLLED_BACK)
     return None
 
 
@@ -187,6 +199,19 @@ def _cancelled(server: str, running: Running, error: DBAPIError) -> BaseExceptio
             "write_timeout",
             error.orig,
         )
-    if running.timed_out or "statement timeout" in str(error.orig):
-        return running.took_too_long(server, "its transaction has to be")
+    if running.timed_out or _is_limit(error):
+        return _took_too_long(server, running.sql, running.limit, _ROLLED_BACK)
     return None
+
+
+def _is_limit(error: DBAPIError) -> bool:
+    return "statement timeout" in str(error.orig)
+
+
+def _took_too_long(server: str, sql: str, limit: float | None, what: str) -> StatementTimeout:
+    whose = "the statement_timeout of the server" if limit is None else f"{_LIMIT}={limit} s"
+    return StatementTimeout(
+        f"a statement on {server} was stopped after {whose}: {shorten(sql)}; {what} rolled back; "
+        f"make it shorter, or raise {_LIMIT} (of the database, or in execution_options of this "
+        "statement)"
+    )

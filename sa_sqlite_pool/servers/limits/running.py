@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import final
 
 from ...compat.greenlets import greenlet_spawn
-from ...errors import StatementTimeout
 from ...system.loop_state import of_running_loop
 from ...turn.deadlines import Deadlines
-from ...turn.permit import Permit, shorten
+from ...turn.permit import Permit
 from ..connections.answers import SECONDS_TO_ANSWER
 
 # To look takes a connection, for each statement that runs for so long.
@@ -106,14 +105,6 @@ class Running:
             self._looking = None
         if error is not None:
             vars(error)[_STATEMENT] = self
-
-    def took_too_long(self, server: str, what: str) -> StatementTimeout:
-        """Return the error of a statement that was stopped; ``what`` is rolled back."""
-        return StatementTimeout(
-            f"a statement on {server} was stopped after statement_timeout={self.limit} s: "
-            f"{shorten(self.sql)}; {what} rolled back; make it shorter, or raise statement_timeout "
-            "(of the database, or in execution_options of this statement)"
-        )
 
     def _too_late(self) -> None:
         self.was_given_up = True
