@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 
-from ..servers.connections.drivers import driver_of
+from ..servers.drivers.choosing import driver_of
 from ..servers.rules.functions import ends_or_begins
 from ..turn.permit import shorten
 from .transaction import MigrationError

@@ -15,11 +15,12 @@ from ..freshness import BEYOND_ALL, Seen, seen_by
 from ..postgresql.sqlstate import FAILED_TRANSACTION, sqlstate_of
 from ..reporting.events import CommitCancelled, log
 from .activity.writers import WritersOut, has_more, note_known, note_other_work
-from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
-from .connections.drivers import Driver, driver_of
 from .connections.positions import position_of_commit
 from .connections.records import record_of
 from .connections.server import PRIMARY
+from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
+from .drivers.choosing import driver_of
+from .drivers.interface import Driver
 from .endings import replace
 from .limits.errors import mark_at_commit
 from .pool import ServerPool

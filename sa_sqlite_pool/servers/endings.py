@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from .connections.answers import AnswerLimit
-from .connections.drivers import Driver, driver_of
+from .drivers.answers import AnswerLimit
+from .drivers.choosing import driver_of
+from .drivers.interface import Driver
 from .pool import ServerPool
 
 

@@ -13,8 +13,8 @@ from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..freshness import seen_by
 from ..transactions.locks import write_patience
 from ..turn.waits import WaitedFor
-from .connections.answers import AnswerLimit
 from .connections.server import PRIMARY, Server
+from .drivers.answers import AnswerLimit
 from .pool import ServerPool
 
 

@@ -18,13 +18,13 @@ from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..turn.waits import WaitedFor
 from .activity.catching_up import SECONDS_BETWEEN_QUESTIONS, CatchUp
 from .activity.writers import WritersOut
-from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
-from .connections.drivers import Driver
 from .connections.failures import is_of_server
 from .connections.positions import position_of_commit, position_of_reads
 from .connections.probing import Probes
 from .connections.records import server_of
 from .connections.server import Server
+from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
+from .drivers.interface import Driver
 from .pool import ServerPool
 
 DEFAULT_FRESHNESS_WAIT = 0.005

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from ..settings import check_limit
 from ..transactions.locks import write_patience
 from ..turn.permit import Permit
-from .connections.drivers import driver_of
+from .drivers.choosing import driver_of
 from .endings import replace
 from .limits.blockers import Blockers
 from .limits.errors import error_of, explained

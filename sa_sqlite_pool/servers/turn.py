@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
-from .connections.answers import SECONDS_TO_ANSWER, AnswerLimit
+from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .endings import replace
 from .limits.blockers import HOLDER
 from .primary import PrimaryPool

@@ -76,7 +76,7 @@ async def test_an_asyncpg_error(app: App) -> None:
 async def test_the_tag_of_an_asyncpg_commit(app: App) -> None:
     """asyncpg's own transaction executes COMMIT as others do, by the class that is given to it."""
     only(app, "asyncpg")
-    from sa_sqlite_pool.servers.activity.copies import CountedConnection  # noqa: PLC0415
+    from sa_sqlite_pool.servers.drivers.asyncpg_connection import CountedConnection  # noqa: PLC0415
 
     url = app.url().set(drivername="postgresql").render_as_string(hide_password=False)
     import asyncpg  # noqa: PLC0415
@@ -95,7 +95,7 @@ async def test_the_tag_of_an_asyncpg_commit(app: App) -> None:
 async def test_what_an_asyncpg_connection_counts(app: App) -> None:
     """Statements by itself, of each kind, and COPY by the class that is given to it."""
     only(app, "asyncpg")
-    from sa_sqlite_pool.servers.activity.copies import CountedConnection  # noqa: PLC0415
+    from sa_sqlite_pool.servers.drivers.asyncpg_connection import CountedConnection  # noqa: PLC0415
 
     url = app.url().set(drivername="postgresql").render_as_string(hide_password=False)
     import asyncpg  # noqa: PLC0415
@@ -124,7 +124,7 @@ async def test_what_an_asyncpg_connection_counts(app: App) -> None:
 async def test_what_a_psycopg_connection_counts(app: App) -> None:
     """Each operation, of a COPY and of a transaction of its own, too."""
     only(app, "psycopg")
-    from sa_sqlite_pool.servers.connections.psycopg import PromptConnection  # noqa: PLC0415
+    from sa_sqlite_pool.servers.drivers.psycopg_connection import PromptConnection  # noqa: PLC0415
 
     url = app.url().set(drivername="postgresql").render_as_string(hide_password=False)
     driver = await PromptConnection.connect(url, autocommit=True)

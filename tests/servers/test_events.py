@@ -16,8 +16,8 @@ from sa_sqlite_pool.freshness import Position
 from sa_sqlite_pool.reporting import events
 from sa_sqlite_pool.reporting.events import Event
 from sa_sqlite_pool.servers import commits
-from sa_sqlite_pool.servers.connections.drivers import Driver
 from sa_sqlite_pool.servers.connections.positions import position_of_commit
+from sa_sqlite_pool.servers.drivers.interface import Driver
 from tests.postgresql import App, until
 
 

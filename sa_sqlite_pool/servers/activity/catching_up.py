@@ -10,10 +10,10 @@ from sqlalchemy.util import await_only
 from ...errors import ReadTimeout
 from ...freshness import Position, token_of
 from ...postgresql.sqlstate import SERIALIZATION_FAILURE
-from ..connections.answers import AnswerLimit
-from ..connections.drivers import Driver
 from ..connections.positions import position_of_reads
 from ..connections.server import Server
+from ..drivers.answers import AnswerLimit
+from ..drivers.interface import Driver
 
 SECONDS_BETWEEN_QUESTIONS = 0.002
 """How long a read waits before it asks a replica again how far it is."""

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from ...freshness import seen_by
 from ...postgresql.statements import ends_transaction, first_head
-from ..connections.drivers import driver_of
 from ..connections.records import record_of
+from ..drivers.choosing import driver_of
 from ..endings import replace
 from ..replicas import ReplicaPool
 from ..rules.levels import level_of

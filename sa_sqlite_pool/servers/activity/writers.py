@@ -14,9 +14,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...freshness import Seen, seen_by
 from ...postgresql.statements import ends_transaction, first_head
-from ..connections.drivers import Driver, driver_of
 from ..connections.records import record_of
 from ..connections.server import PRIMARY
+from ..drivers.choosing import driver_of
+from ..drivers.interface import Driver
 
 _KNOWN = "sa_sqlite_pool_known_activity"
 

@@ -1,1 +1,1 @@
-"""Connections to servers: by which driver, to which server, and how long one may be silent."""
+"""Connections to servers: to which, how far it is, and which are down."""

@@ -12,7 +12,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from ...postgresql.sqlstate import CONNECTION_ENDED
-from .drivers import driver_of
+from ..drivers.choosing import driver_of
 
 _NO_CONNECTION = "sa_sqlite_pool_no_connection"
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, final
 
-from .drivers import Driver
+from ..drivers.interface import Driver
 
 
 @final

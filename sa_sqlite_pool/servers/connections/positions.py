@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...freshness import Position, parse_token
-from .drivers import Driver
+from ..drivers.interface import Driver
 
 # Where the log is inserted, not up to where it is flushed: what was committed without
 # synchronous_commit can be read before it is flushed, whoever has committed it.

@@ -8,8 +8,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from ...compat.pool_records import Record
 from ...turn.permit import Permit
-from .answers import AnswerLimit
-from .drivers import Driver
+from ..drivers.answers import AnswerLimit
+from ..drivers.interface import Driver
 from .failures import in_setting_up
 from .server import Server
 

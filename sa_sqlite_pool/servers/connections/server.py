@@ -12,7 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...freshness import Position
 from ...turn.fair_semaphore import FairSemaphore
-from .drivers import driver_of
+from ..drivers.choosing import driver_of
 from .failures import no_connection
 from .openings import Openings
 

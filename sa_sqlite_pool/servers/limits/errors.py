@@ -21,7 +21,7 @@ from ...postgresql.sqlstate import (
 from ...sessions.refusals import USE_A_WRITER, reason_of
 from ...sqlite.statements import words
 from ...turn.permit import shorten
-from ..connections.drivers import driver_of
+from ..drivers.choosing import driver_of
 from .running import Running
 
 _LIMIT = "statement_timeout"

@@ -11,8 +11,8 @@ from typing import Any, final
 
 from sqlalchemy import Connection, Dialect
 
-from ..connections.answers import SECONDS_TO_ANSWER, AnswerLimit
-from ..connections.drivers import driver_of
+from ..drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
+from ..drivers.choosing import driver_of
 from ..rules.levels import level_of
 from .running import Running
 

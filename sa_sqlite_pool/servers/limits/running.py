@@ -11,7 +11,7 @@ from ...compat.greenlets import greenlet_spawn
 from ...system.loop_state import of_running_loop
 from ...turn.deadlines import Deadlines
 from ...turn.permit import Permit
-from ..connections.answers import SECONDS_TO_ANSWER
+from ..drivers.answers import SECONDS_TO_ANSWER
 
 # To look takes a connection, for each statement that runs for so long.
 _SECONDS_TO_FIRST_LOOK = 0.05

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from ..connections.drivers import driver_of
+from ..drivers.choosing import driver_of
 from ..endings import replace
 from ..limits.running import Running
 from ..pool import ServerPool

@@ -23,7 +23,7 @@ from ...postgresql.statements import (
     statements,
 )
 from ...turn.permit import shorten
-from ..connections.drivers import driver_of
+from ..drivers.choosing import driver_of
 
 T = TypeVar("T")
 

@@ -22,7 +22,8 @@ from ...postgresql.sqlstate import READ_ONLY_TRANSACTION
 from ...postgresql.statements import ends_transaction, head, statements
 from ...postgresql.tokens import Token
 from ...turn.permit import shorten
-from ..connections.drivers import Driver, driver_of
+from ..drivers.choosing import driver_of
+from ..drivers.interface import Driver
 from ..pool import ServerPool
 
 # Without one of these words it is none: most texts are not examined further.

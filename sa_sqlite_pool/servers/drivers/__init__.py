@@ -1,0 +1,1 @@
+"""What the drivers of PostgreSQL, asyncpg and psycopg, do each in their own way."""
