@@ -62,7 +62,6 @@ SLEEPS = {
     "checkpoints/run.py",
     "helpers.py",
     "integrations/chromium.py",
-    "integrations/serving.py",
     "real_programs/test_cancelled.py",
     "sqlalchemy_suite/run.py",
 }

@@ -48,6 +48,19 @@ async def events(response: httpx.Response) -> AsyncIterator[Event]:
             found = {}
 
 
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answers = asyncio.Event()
+
+    async def startup(self, *arguments: Any, **options: Any) -> None:
+        await super().startup(*arguments, **options)
+        if self.started:
+            self.answers.set()
+
+
 class Server:
     """uvicorn in this loop, as ``uvicorn.run()`` has it in a process of its own."""
 
@@ -58,15 +71,16 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         config = uvicorn.Config(app, log_level="error", ws="none", **options)
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
 
     async def started(self) -> None:
         """Wait until it answers; raise what it was that prevented it."""
-        while not self._server.started:
-            if self._serving.done():
-                self._serving.result()
-            await asyncio.sleep(0.01)
+        answers = asyncio.create_task(self._server.answers.wait())
+        await asyncio.wait({answers, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        answers.cancel()
+        if self._serving.done():
+            self._serving.result()
 
     async def stop(self, *, seconds: float = 10) -> None:
         """Ask it to exit, as SIGTERM does, and wait until it has."""

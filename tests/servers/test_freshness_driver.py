@@ -5,7 +5,7 @@ Replicas show each commit a second later, so that a read that does not know of o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -21,15 +21,6 @@ from tests.postgresql import App, until
 from tests.servers.models import Account, create_accounts
 
 INSERT = "INSERT INTO accounts (id, balance) VALUES (9, 0)"
-
-
-@pytest.fixture
-def lag(app: App) -> Iterator[None]:
-    for replica in app.cluster.replicas:
-        replica.set(recovery_min_apply_delay="1s")
-    yield
-    for replica in app.cluster.replicas:
-        replica.set(recovery_min_apply_delay="0")
 
 
 def count(session: Session) -> int:

@@ -23,15 +23,6 @@ COUNT = select(func.count()).select_from(Account)
 READ_COMMITTED: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
 
 
-@pytest.fixture
-def lag(app: App) -> Iterator[None]:
-    for replica in app.cluster.replicas:
-        replica.set(recovery_min_apply_delay="500ms")
-    yield
-    for replica in app.cluster.replicas:
-        replica.set(recovery_min_apply_delay="0")
-
-
 @contextmanager
 def standing_still(app: App) -> Iterator[None]:
     for replica in app.cluster.replicas:

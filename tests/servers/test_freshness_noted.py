@@ -20,15 +20,6 @@ DEPOSIT = "UPDATE accounts SET balance = balance + 1 WHERE id = 1"
 
 
 @pytest.fixture
-def lag(app: App) -> Iterator[None]:
-    for replica in app.cluster.replicas:
-        replica.set(recovery_min_apply_delay="1s")
-    yield
-    for replica in app.cluster.replicas:
-        replica.set(recovery_min_apply_delay="0")
-
-
-@pytest.fixture
 def flushes_late(app: App) -> Iterator[None]:
     """What is committed without synchronous_commit is not flushed for some seconds."""
     app.cluster.primary.set(wal_writer_delay="10s", wal_writer_flush_after="0")
