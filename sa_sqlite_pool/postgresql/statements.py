@@ -5,6 +5,7 @@ https://www.postgresql.org/docs/current/sql-commands.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -13,6 +14,7 @@ from .tokens import Token, tokens
 
 _ENDS = frozenset({"abort", "commit", "end", "rollback"})
 _BEGINS = frozenset({"begin", "start"})
+_KEEPS_SETTINGS = frozenset({"abort", "release", "rollback", "savepoint"})
 
 # The most words that tell what such a statement is: ROLLBACK TRANSACTION TO SAVEPOINT.
 _FEW = 4
@@ -21,6 +23,9 @@ _SEMICOLON = Token("other", ";")
 _BEGIN = Token("word", "begin")
 
 _LONGEST_REMEMBERED = 4096
+
+# A long text without such a word needs no closer look.
+_MAY_END_OR_BEGIN = re.compile(r"(?i)\b(?:abort|begin|commit|end|prepare|rollback|start)\b")
 
 
 def statements(sql: str) -> Iterator[Sequence[Token]]:
@@ -36,7 +41,7 @@ def statements(sql: str) -> Iterator[Sequence[Token]]:
         word = token.text if token.kind == "word" else ""
         if not depth:
             depth = int(word == "atomic" and found[-1:] == [_BEGIN])
-        elif not found[-1].text.endswith("."):  # a column may have the name
+        elif found[-1].text not in {".", "as"}:  # a column may have the name, or its label
             depth += (word == "case") - (word == "end")
         found.append(token)
     if found:
@@ -60,6 +65,17 @@ def _first_head(sql: str) -> tuple[str, ...]:
 _remembered = lru_cache(maxsize=1024)(_first_head)
 
 
+def boundaries(sql: str) -> Iterator[tuple[str, ...]]:
+    """Yield the first words of each statement of a text, if any may end a transaction or begin one.
+
+    Drivers take several in one text where it has no parameters.
+    """
+    if ";" not in sql:
+        yield first_head(sql)
+    elif _MAY_END_OR_BEGIN.search(sql) is not None:
+        yield from map(head, statements(sql))
+
+
 def ends_transaction(words: tuple[str, ...]) -> bool:
     """Return whether a statement with these first words ends the transaction; TO is a savepoint."""
     if words[:2] == ("prepare", "transaction"):
@@ -70,3 +86,11 @@ def ends_transaction(words: tuple[str, ...]) -> bool:
 def begins_transaction(words: tuple[str, ...]) -> bool:
     """Return whether a statement with these first words begins a transaction."""
     return not _BEGINS.isdisjoint(words[:1])
+
+
+def keeps_settings(words: tuple[str, ...]) -> bool:
+    """Return whether a statement with these first words keeps settings as they are, or restores.
+
+    Those of savepoints, and ROLLBACK. They take no time.
+    """
+    return not _KEEPS_SETTINGS.isdisjoint(words[:1])

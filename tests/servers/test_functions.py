@@ -248,6 +248,8 @@ CASES = "SELECT CASE WHEN true THEN 1 END; SELECT 2;"
         (f"{'-' * 5000}\n{'/* */ -- ' * 500}\nCOMMIT", True),
         (f"{'-' * 5000}\n{'/* */ -- ' * 500}\nSELECT 1", False),
         (f"CREATE PROCEDURE p() BEGIN ATOMIC SELECT t.end FROM t; {CASES} END; SELECT 1", False),
+        (f"CREATE PROCEDURE p() BEGIN ATOMIC SELECT 1 AS end; {CASES} END; SELECT 1", False),
+        ("CREATE PROCEDURE p() BEGIN ATOMIC SELECT CASE WHEN b THEN 1. END; END; COMMIT", True),
         (f"SELECT '{'COMMIT; ' * 1000}'", False),
         ("SELECT CASE WHEN true THEN 1 END; SELECT 2", False),
         ("ROLLBACK TRANSACTION TO SAVEPOINT one", False),

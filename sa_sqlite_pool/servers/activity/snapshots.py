@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from ...freshness import seen_by
-from ...postgresql.statements import ends_transaction, first_head
+from ...postgresql.statements import boundaries, ends_transaction, first_head
 from ..connections.records import record_of
 from ..drivers.choosing import driver_of
 from ..endings import replace
@@ -52,6 +52,8 @@ def keep_fresh(engine: Engine, owner: object) -> None:
         had_one = proxied.info.get(_HAS_SNAPSHOT, False)
         if not had_one and _TAKE_NONE.isdisjoint(words[:1]):
             proxied.info[_HAS_SNAPSHOT] = True
+        if any(map(ends_transaction, boundaries(sql))):  # after others in the same text
+            proxied.info.pop(_HAS_SNAPSHOT, None)
         if had_one and level_of(proxied.dbapi_connection) != "READ COMMITTED":
             return
         try:

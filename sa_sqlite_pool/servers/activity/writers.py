@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...freshness import Seen, seen_by
-from ...postgresql.statements import ends_transaction, first_head
+from ...postgresql.statements import boundaries, ends_transaction
 from ..connections.records import record_of
 from ..connections.server import PRIMARY
 from ..drivers.choosing import driver_of
@@ -91,7 +91,7 @@ def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
         if adapted is None or seen_by(owner) is None:
             return
         # It may be a write that is committed, or COMMIT AND CHAIN, after which another is open.
-        if adapted.autocommit or ends_transaction(first_head(sql or "")):
+        if adapted.autocommit or any(map(ends_transaction, boundaries(sql or ""))):
             note_more(record_of(proxied))
 
     def has_failed(context: ExceptionContext) -> None:

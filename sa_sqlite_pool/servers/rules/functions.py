@@ -5,7 +5,6 @@ It may run again: what it had committed by itself would then be written twice.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
@@ -15,20 +14,11 @@ from sqlalchemy.orm import Session
 
 from ...errors import ClosureError
 from ...functions import refused_inside, rolled_back_inside
-from ...postgresql.statements import (
-    begins_transaction,
-    ends_transaction,
-    first_head,
-    head,
-    statements,
-)
+from ...postgresql.statements import begins_transaction, boundaries, ends_transaction
 from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
 
 T = TypeVar("T")
-
-# A long text without such a word needs no closer look.
-_MAY_END_OR_BEGIN = re.compile(r"(?i)\b(?:abort|begin|commit|end|prepare|rollback|start)\b")
 
 
 def guarded(call: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -136,12 +126,4 @@ class _Guard:
 
 def ends_or_begins(sql: str) -> bool:
     """Return whether a text, or a statement within it, begins or ends a transaction."""
-    if ";" not in sql:
-        return _is_boundary(first_head(sql))
-    if _MAY_END_OR_BEGIN.search(sql) is None:
-        return False
-    return any(_is_boundary(head(statement)) for statement in statements(sql))
-
-
-def _is_boundary(words: tuple[str, ...]) -> bool:
-    return ends_transaction(words) or begins_transaction(words)
+    return any(ends_transaction(words) or begins_transaction(words) for words in boundaries(sql))

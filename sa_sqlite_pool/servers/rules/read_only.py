@@ -27,7 +27,7 @@ from ..drivers.interface import Driver
 from ..pool import ServerPool
 
 # Without one of these words it is none: most texts are not examined further.
-_MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|;.*\S", re.IGNORECASE | re.DOTALL)
+_MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|u&\"|;.*\S", re.IGNORECASE | re.DOTALL)
 
 _PARAMETER = "transaction_read_only"
 # As the server reads a boolean: "Unique prefixes of these strings are also accepted". There are
@@ -105,11 +105,14 @@ def _tells_so(statement: Sequence[Token]) -> bool:
         return _asks_to_write(words)
     if first not in {"set", "reset"}:
         return False
-    rest = words[1:]
+    # The server does not fold a name in quotes, and finds a parameter by it in any case.
+    rest = [word.lower() for word in words[1:]]
     if rest[:1] in (["local"], ["session"]) and rest[1:2] != ["characteristics"]:
         rest = rest[1:]
     if rest[:1] == ["transaction"]:
         return _asks_to_write(rest)
+    if rest[:1] and rest[0].startswith('u&"'):  # with escapes, which may be those of the parameter
+        return True
     return rest[:1] == [_PARAMETER] and _IS_ON.fullmatch(" ".join(rest[1:])) is None
 
 
