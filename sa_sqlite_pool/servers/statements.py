@@ -9,6 +9,7 @@ from typing import Any, final
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 
+from ..postgresql.statements import first_head, keeps_settings
 from ..settings import check_limit
 from ..transactions.locks import write_patience
 from ..turn.permit import Permit
@@ -46,42 +47,65 @@ class FollowedStatements:
         replace(
             dialect,
             do_execute=self._followed(dialect.do_execute),
-            do_execute_no_params=self._followed(dialect.do_execute_no_params),
+            do_execute_no_params=self._followed_without(dialect.do_execute_no_params),
             do_executemany=self._followed(dialect.do_executemany),
         )
         event.listen(engine, "handle_error", self._fails)
 
     def _followed(self, execute: Callable[..., None]) -> Callable[..., None]:
-        def do_execute(cursor: Any, sql: str, *parameters_and_context: Any) -> None:
-            context: Any = parameters_and_context[-1]
-            connection = context.root_connection
-            pool, permit = _lent_by(connection)
-            if permit is None:
-                execute(cursor, sql, *parameters_and_context)
-                return
-            limit = pool.statement_timeout
-            option = context.execution_options.get(OPTION, _UNCHANGED)
-            is_other = option is not _UNCHANGED and check_limit(OPTION, option) != limit
-            running = Running(
-                *(sql, permit, option if is_other else limit),
-                partial(self._driver.abort, connection.connection.dbapi_connection),
-                self._longest_wait(),
-                Blockers(pool).find,
-            )
-            try:
-                with running:
-                    if is_other:
-                        self._limits.tell(connection, running)
-                    execute(cursor, sql, *parameters_and_context)
-            except BaseException as error:
-                pool.counts.failed(sql)
-                if isinstance(error, Exception):
-                    self._limits.after_error(connection, running)
-                raise
-            pool.counts.ran(sql, running.seconds)
-            self._limits.tell_before(connection, running)
+        # With the names of SQLAlchemy's: a listener of do_execute may call it in its own way.
+        def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+            self._follow(execute, context, cursor, statement, parameters)
 
         return do_execute
+
+    def _followed_without(self, execute: Callable[..., None]) -> Callable[..., None]:
+        def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> None:
+            self._follow(execute, context, cursor, statement)
+
+        return do_execute_no_params
+
+    def _follow(
+        self, execute: Callable[..., None], context: Any, cursor: Any, sql: str, *parameters: Any
+    ) -> None:
+        if context is None:  # it is not known what is executed
+            execute(cursor, sql, *parameters)
+            return
+        connection = context.root_connection
+        pool, permit = _lent_by(connection)
+        if permit is None:
+            execute(cursor, sql, *parameters, context)
+            return
+        # Not asked for again: another task may close or invalidate it meanwhile.
+        adapted = connection.connection.dbapi_connection
+        limit = pool.statement_timeout
+        option = context.execution_options.get(OPTION, _UNCHANGED)
+        is_other = (
+            option is not _UNCHANGED
+            and check_limit(OPTION, option) != limit
+            # A savepoint would keep the limit. And after an error nothing else may be sent than
+            # what goes back to it.
+            and not keeps_settings(first_head(sql))
+        )
+        running = Running(
+            *(sql, permit, option if is_other else limit),
+            partial(self._driver.abort, adapted),
+            self._longest_wait(),
+            Blockers(pool).find,
+        )
+        try:
+            with running:
+                if is_other:
+                    self._limits.tell(adapted, running)
+                execute(cursor, sql, *parameters, context)
+        except BaseException as error:
+            pool.counts.failed(sql)
+            if running.before is not None and isinstance(error, Exception):
+                self._limits.after_error(connection, adapted, running, error)
+            raise
+        pool.counts.ran(sql, running.seconds)
+        if running.before is not None:
+            self._limits.tell_before(adapted, running)
 
     def _longest_wait(self) -> float | None:
         patience = write_patience.get()

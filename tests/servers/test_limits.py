@@ -124,6 +124,38 @@ async def test_a_limit_of_an_engine(app: App) -> None:
             assert await connection.scalar(SHOW) == "7s"
 
 
+@pytest.mark.parametrize("writes", ["in turn", "serializable"])
+async def test_a_limit_of_an_engine_and_a_savepoint(app: App, writes: str) -> None:
+    """After an error the server takes nothing but ROLLBACK TO, not even to be told of a limit."""
+    db = app.open(replicas=[], writes=writes, statement_timeout=30)
+    engine = db.writer_engine.execution_options(statement_timeout=7)
+    async with db, engine.begin() as connection:
+        with pytest.raises(DBAPIError, match="nothing"):
+            async with connection.begin_nested():
+                await connection.execute(text("SELECT nothing"))
+        assert await connection.scalar(SHOW) == "7s"
+        async with connection.begin_nested():
+            with suppress(DBAPIError):
+                await connection.execute(text("SELECT nothing"))
+            await connection.execute(text("ROLLBACK TO SAVEPOINT sa_savepoint_2"))
+        own = {OPTION: 30}
+        assert await connection.scalar(SHOW, execution_options=own) == "30s"
+
+
+@pytest.mark.parametrize("name", ["db.write()", "db.read()"])
+async def test_a_limit_of_a_statement_that_is_not_sent(app: App, name: str) -> None:
+    """The driver refuses a parameter: the transaction goes on, with the limit that it had."""
+    sql = text("SELECT CAST(:value AS int)")
+    async with app.open(replicas=[], statement_timeout=30) as db, DOORS[name](db) as session:
+        with pytest.raises(DBAPIError):
+            await session.execute(sql, {"value": object()}, execution_options={OPTION: 0.01})
+        assert await session.scalar(SHOW) == "30s"
+        with pytest.raises(DBAPIError, match="nothing"):
+            async with session.begin_nested():
+                await session.execute(text("SELECT nothing"), execution_options={OPTION: 7})
+        assert await session.scalar(SHOW) == "30s"
+
+
 async def test_a_wrong_option(app: App) -> None:
     """It is refused, before anything is executed."""
     async with app.open(replicas=[]) as db, db.read() as session:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, insert, select, text
+from sqlalchemy import Connection, Engine, ExceptionContext, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ServerDatabase, StatementTimeout
@@ -16,7 +18,7 @@ from sa_sqlite_pool.servers.limits import running as limits
 from sa_sqlite_pool.servers.pool import ServerPool
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from sa_sqlite_pool.turn.deadlines import Deadlines
-from tests.postgresql import App
+from tests.postgresql import App, until
 from tests.servers.freezing import nothing_left
 from tests.servers.models import Account, create_accounts
 from tests.servers.test_frozen import ONE
@@ -191,6 +193,84 @@ async def test_a_listener_of_errors_that_raises(app: App) -> None:
         finally:
             event.remove(Engine, "handle_error", fail)
         assert db.statistics().engine("writer").statements.failed == 1
+
+
+async def test_an_error_that_is_not_explained(app: App) -> None:
+    """A listener raises it before the package's is called: it is as SQLAlchemy has made it."""
+
+    def fail(context: ExceptionContext) -> None:
+        assert context.sqlalchemy_exception is not None
+        raise context.sqlalchemy_exception
+
+    async with app.open(replicas=[], statement_timeout=30) as db:
+        event.listen(Engine, "handle_error", fail)
+        try:
+            with pytest.raises(DBAPIError, match="nothing") as caught:
+                async with db.write() as session:
+                    await session.execute(text("SELECT nothing"))
+        finally:
+            event.remove(Engine, "handle_error", fail)
+    for again in (copy.deepcopy(caught.value), pickle.loads(pickle.dumps(caught.value))):
+        assert str(again) == str(caught.value)
+
+
+async def test_a_listener_of_errors_that_executes(app: App) -> None:
+    """Its own error has nothing of the package's in it either."""
+
+    def ask(context: ExceptionContext) -> None:
+        assert context.connection is not None
+        context.connection.exec_driver_sql("SELECT 2")
+
+    async with app.open(replicas=[], statement_timeout=30) as db, nothing_left(db):
+        event.listen(db.writer_engine.sync_engine, "handle_error", ask)
+        with pytest.raises(DBAPIError, match="current transaction is aborted") as caught:
+            async with db.write() as session:
+                await session.execute(text("SELECT nothing"))
+        for again in (copy.deepcopy(caught.value), pickle.loads(pickle.dumps(caught.value))):
+            assert str(again) == str(caught.value)
+
+
+@pytest.mark.parametrize("how", [*range(3)])
+async def test_a_listener_that_executes_it_by_itself(app: App, how: int) -> None:
+    """In each way in which the dialect's methods may be called."""
+
+    def do_execute(cursor: Any, sql: str, parameters: Any, context: Any) -> bool:
+        call = context.dialect.do_execute
+        if how == 0:
+            call(cursor, sql, parameters, context)
+        elif how == 1:
+            call(cursor, statement=sql, parameters=parameters, context=context)
+        else:
+            call(cursor, sql, parameters)
+        return True
+
+    def do_execute_no_params(cursor: Any, sql: str, context: Any) -> bool:
+        call = context.dialect.do_execute_no_params
+        call(*((cursor, sql, context), (cursor, sql), (cursor, sql))[how])
+        return True
+
+    async with app.open(replicas=[], statement_timeout=30) as db:
+        event.listen(db.writer_engine.sync_engine, "do_execute", do_execute)
+        event.listen(db.writer_engine.sync_engine, "do_execute_no_params", do_execute_no_params)
+        async with no_timer_left(db), db.write() as session:
+            assert await session.scalar(ONE) == 1
+            options = {"no_parameters": True}
+            assert await session.scalar(ONE, execution_options=options) == 1
+
+
+async def test_a_connection_that_is_invalidated_meanwhile(app: App) -> None:
+    """By another task: the statement raises what the driver says."""
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    async with (
+        app.open(replicas=[], statement_timeout=30) as db,
+        nothing_left(db),
+        db.writer_engine.connect() as connection,
+    ):
+        running = asyncio.create_task(connection.execute(text("SELECT pg_sleep(60)")))
+        await until(lambda: app.sql(asleep) == "1")
+        await connection.invalidate()
+        with pytest.raises(DBAPIError, match=r"SELECT pg_sleep\(60\)"):
+            await running
 
 
 async def test_a_listener_of_the_inner_statement_that_raises(app: App) -> None:

@@ -72,6 +72,11 @@ class Asyncpg:
         driver = connection.driver_connection
         return not driver.is_closed() and bool(driver.is_in_transaction())
 
+    def has_failed(self, connection: Any, error: Exception) -> bool:
+        # What the protocol knows of it, it does not tell. A message of the server has a severity;
+        # the driver's own errors may have an SQLSTATE, too.
+        return getattr(error.__cause__, "severity", None) is not None
+
     def commit(self, connection: Any, send: Callable[[], None]) -> None:
         send()
         driver = connection.driver_connection

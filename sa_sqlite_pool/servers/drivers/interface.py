@@ -50,6 +50,13 @@ class Driver(Protocol):
     def has_open(self, connection: Any) -> bool:
         """Return whether the server has a transaction open; the adapter may take it for that."""
 
+    def has_failed(self, connection: Any, error: Exception) -> bool:
+        """Return whether the server has given up the transaction in which ``error`` was raised.
+
+        It has not if the error is one of the driver's, such as for a parameter that it cannot
+        encode. ``error`` is as the adapter raises it; nothing is sent.
+        """
+
     def commit(self, connection: Any, send: Callable[[], None]) -> None:
         """Commit by ``send()``, and raise an error if the server rolls back instead.
 

@@ -80,6 +80,9 @@ class Psycopg:
     def has_open(self, connection: Any) -> bool:
         return self.in_transaction(connection)
 
+    def has_failed(self, connection: Any, error: Exception) -> bool:
+        return bool(connection.driver_connection.pgconn.transaction_status == _IN_ERROR)
+
     def commit(self, connection: Any, send: Callable[[], None]) -> None:
         if connection.driver_connection.pgconn.transaction_status == _IN_ERROR:
             from psycopg.errors import InFailedSqlTransaction  # noqa: PLC0415

@@ -22,7 +22,7 @@ from ...sessions.refusals import USE_A_WRITER, reason_of
 from ...sqlite.statements import words
 from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
-from .running import Running
+from .running import Failed
 
 _LIMIT = "statement_timeout"
 _ROLLED_BACK = "its transaction has to be"
@@ -100,7 +100,7 @@ def explained(
     context: ExceptionContext,
     error: DBAPIError,
     server: str,
-    running: Running | None,
+    failed: Failed | None,
     *,
     limit: float | None,
     writes: bool,
@@ -109,20 +109,20 @@ def explained(
 
     :param error: what :func:`error_of` has returned
     :param server: the name of the server, for messages
-    :param running: the statement that has failed, None if it is not known
+    :param failed: the statement that has failed, None if it is not known
     :param limit: seconds of the database's ``statement_timeout``, None for no limit
     :param writes: whether it is an engine that writes
     """
     state = sqlstate_of(error) or ""
     if hasattr(context.original_exception, _AT_COMMIT) and _is_unknown(context, state):
         return _commit_unknown(server, error)
-    if running is not None and running.was_given_up:
+    if failed is not None and failed.was_given_up:
         what = "the server did not answer, and its connection is"
-        return _took_too_long(server, running.sql, running.limit, what)
+        return _took_too_long(server, failed.sql, failed.limit, what)
     _advise(context, error, state, writes=writes)
     found = None
     if not context.is_disconnect:
-        found = _by_state(context, error, server, running, limit, writes)
+        found = _by_state(context, error, server, failed, limit, writes)
     return error if found is None and error is not context.sqlalchemy_exception else found
 
 
@@ -140,15 +140,15 @@ def _by_state(
     context: ExceptionContext,
     error: DBAPIError,
     server: str,
-    running: Running | None,
+    failed: Failed | None,
     limit: float | None,
     writes: bool,
 ) -> BaseException | None:
     state = sqlstate_of(error)
     if state == READ_ONLY_TRANSACTION:
         return _forbidden(context, server, error, writes=writes)
-    if state == QUERY_CANCELED and running is not None:
-        return _cancelled(server, running, error)
+    if state == QUERY_CANCELED and failed is not None:
+        return _cancelled(server, failed, error)
     if state == QUERY_CANCELED and context.execution_context is not None and _is_limit(error):
         sql = context.execution_context.statement or ""  # while rows are fetched
         return _took_too_long(server, sql, limit, _ROLLED_BACK)
@@ -189,18 +189,18 @@ def _forbidden(
     return OperationalError(sql, parameters, forbidden, hide_parameters=error.hide_parameters)
 
 
-def _cancelled(server: str, running: Running, error: DBAPIError) -> BaseException | None:
+def _cancelled(server: str, failed: Failed, error: DBAPIError) -> BaseException | None:
     """Return the error for a statement that the server was told to stop, or has stopped."""
-    if running.blocked_by is not None:
+    if failed.blocked_by is not None:
         return WriteTimeout(
-            f"waited {running.seconds_blocked:.2f} s for a lock on {server}; it is held for "
-            f"{running.blocked_by}; the statement was stopped, and its transaction has to be "
-            f"rolled back: {shorten(running.sql)}; shorten the transaction there or raise "
+            f"waited {failed.seconds_blocked:.2f} s for a lock on {server}; it is held for "
+            f"{failed.blocked_by}; the statement was stopped, and its transaction has to be "
+            f"rolled back: {shorten(failed.sql)}; shorten the transaction there or raise "
             "write_timeout",
             error.orig,
         )
-    if running.timed_out or _is_limit(error):
-        return _took_too_long(server, running.sql, running.limit, _ROLLED_BACK)
+    if failed.timed_out or _is_limit(error):
+        return _took_too_long(server, failed.sql, failed.limit, _ROLLED_BACK)
     return None
 
 

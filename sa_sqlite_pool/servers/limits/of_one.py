@@ -36,55 +36,58 @@ class LimitsOfOne:
         self._driver = driver_of(dialect)
         self._writes = writes
 
-    def tell(self, connection: Connection, running: Running) -> None:
+    def tell(self, adapted: Any, running: Running) -> None:
         """Tell the server of the limit of a statement, and note the one before in it.
 
-        The timers of the statement run. The limit is that of the transaction, or without one that
-        of the connection, until :meth:`tell_before`.
+        ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement run. The limit
+        is that of the transaction, or without one that of the connection, until
+        :meth:`tell_before`.
         """
-        limit, local = running.limit, _in_transaction(connection)
+        limit, local = running.limit, not adapted.autocommit
         milliseconds = 0 if limit is None else max(1, int(limit * 1000))
         # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
         # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
         # for the turn has been one already, and it is no matter under READ COMMITTED.
-        adapted = connection.connection.dbapi_connection
         if self._writes and local and level_of(adapted) == "SERIALIZABLE":
-            before = self._execute(connection, _SHOW)
-            self._execute(connection, f"SET LOCAL statement_timeout = {milliseconds}")
+            before = _execute(adapted, _SHOW)
+            _execute(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
         else:
             sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
-            before = self._execute(connection, sql)
+            before = _execute(adapted, sql)
         running.before = before
 
-    def tell_before(self, connection: Connection, running: Running) -> None:
-        """Tell the server of the limit that it had before the statement, if it was told of one."""
-        if running.before is None:
-            return
+    def tell_before(self, adapted: Any, running: Running) -> None:
+        """Tell the server of the limit that it had before the statement, which it was told of."""
         seconds = None if running.limit is None else running.limit + SECONDS_TO_ANSWER
-        local = "LOCAL " if _in_transaction(connection) else ""
-        with AnswerLimit(self._driver, connection.connection.dbapi_connection, seconds):
-            self._execute(connection, f"SET {local}statement_timeout = '{running.before}'")
+        local = "" if adapted.autocommit else "LOCAL "
+        with AnswerLimit(self._driver, adapted, seconds):
+            _execute(adapted, f"SET {local}statement_timeout = '{running.before}'")
 
-    def after_error(self, connection: Connection, running: Running) -> None:
-        """Do as :meth:`tell_before`, unless the end of the transaction does it."""
-        adapted = connection.connection.dbapi_connection
-        if _in_transaction(connection) or self._driver.is_broken(adapted):
+    def after_error(
+        self, connection: Connection, adapted: Any, running: Running, error: Exception
+    ) -> None:
+        """Do as :meth:`tell_before`, unless the end of the transaction does it.
+
+        Or the end of the savepoint. An error of the driver's own, such as for a parameter that it
+        cannot encode, ends neither.
+        """
+        if self._driver.is_broken(adapted):
+            return
+        if not adapted.autocommit and self._driver.has_failed(adapted, error):
             return
         try:
-            self.tell_before(connection, running)
+            self.tell_before(adapted, running)
         except Exception as another:  # what is raised is the statement's
-            connection.invalidate(another)
-
-    def _execute(self, connection: Connection, sql: str) -> Any:
-        """Execute SQL, and return the first value, None if there is none."""
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(sql)
-            row = cursor.fetchone() if cursor.description else None
-        finally:
-            cursor.close()
-        return None if row is None else row[0]
+            if not (connection.closed or connection.invalidated):
+                connection.invalidate(another)
 
 
-def _in_transaction(connection: Connection) -> bool:
-    return not connection.connection.dbapi_connection.autocommit  # type: ignore[union-attr]
+def _execute(adapted: Any, sql: str) -> Any:
+    """Execute SQL, and return the first value, None if there is none."""
+    cursor = adapted.cursor()
+    try:
+        cursor.execute(sql)
+        row = cursor.fetchone() if cursor.description else None
+    finally:
+        cursor.close()
+    return None if row is None else row[0]

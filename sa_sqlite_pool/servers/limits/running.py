@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from ...compat.greenlets import greenlet_spawn
@@ -19,6 +20,28 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _SHORTEST_WAIT = 0.01
 
 _STATEMENT = "sa_sqlite_pool_statement"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What is known of a statement that has failed; an error has it until it is explained.
+
+    These are values alone: if a listener keeps the error from being explained, it can be pickled
+    all the same, and holds nothing. The fields are those of :class:`Running`.
+    """
+
+    sql: str
+    limit: float | None
+    seconds: float
+    was_given_up: bool
+    blocked_by: str | None
+    seconds_blocked: float
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it has run for as long as it may."""
+        return self.limit is not None and self.seconds >= self.limit
 
 
 @final
@@ -76,11 +99,6 @@ class Running:
         self._looking: asyncio.Task[None] | None = None
         self.began = time.monotonic()
 
-    @property
-    def timed_out(self) -> bool:
-        """Whether it has run for as long as it may."""
-        return self.limit is not None and self.seconds >= self.limit
-
     def __enter__(self) -> None:
         """Start the timers, which all statements of the event loop share."""
         self.began = time.monotonic()
@@ -104,7 +122,10 @@ class Running:
             self._looking.cancel()
             self._looking = None
         if error is not None:
-            vars(error)[_STATEMENT] = self
+            vars(error)[_STATEMENT] = Failed(
+                *(self.sql, self.limit, self.seconds, self.was_given_up),
+                *(self.blocked_by, self.seconds_blocked),
+            )
 
     def _too_late(self) -> None:
         self.was_given_up = True
@@ -132,7 +153,7 @@ class Running:
             of_running_loop(Deadlines).add(self._look_after, self._look)
 
 
-def taken_statement_of(error: BaseException) -> Running | None:
+def taken_statement_of(error: BaseException) -> Failed | None:
     """Return the statement that has raised an error, None if none has; the error forgets it."""
-    found: Running | None = vars(error).pop(_STATEMENT, None)
+    found: Failed | None = vars(error).pop(_STATEMENT, None)
     return found
