@@ -184,6 +184,15 @@ async def test_a_frozen_server_stops_nothing(app: App, name: str) -> None:
         assert "did not answer" in str(error)
 
 
+async def test_a_shorter_limit_of_the_application(app: App) -> None:
+    """The error does not name the option then, which would let the statement go on."""
+    async with app.open(replicas=[], statement_timeout=60) as db:
+        with pytest.raises(StatementTimeout, match=r"the statement_timeout of the server: SELECT"):
+            async with db.write() as session:
+                await session.execute(text("SET LOCAL statement_timeout = 50"))
+                await session.execute(LONG)
+
+
 async def test_a_limit_of_another_is_not_claimed(app: App) -> None:
     """A statement that something else has cancelled raises the driver's error."""
     async with app.open(replicas=[], statement_timeout=60) as db:

@@ -52,7 +52,7 @@ def keep_fresh(engine: Engine, owner: object) -> None:
         had_one = proxied.info.get(_HAS_SNAPSHOT, False)
         if not had_one and _TAKE_NONE.isdisjoint(words[:1]):
             proxied.info[_HAS_SNAPSHOT] = True
-        if any(map(ends_transaction, boundaries(sql))):  # after others in the same text
+        if ";" in sql and any(map(ends_transaction, boundaries(sql))):  # behind others
             proxied.info.pop(_HAS_SNAPSHOT, None)
         if had_one and level_of(proxied.dbapi_connection) != "READ COMMITTED":
             return

@@ -200,7 +200,8 @@ def _cancelled(server: str, failed: Failed, error: DBAPIError) -> BaseException 
             error.orig,
         )
     if failed.timed_out or _is_limit(error):
-        return _took_too_long(server, failed.sql, failed.limit, _ROLLED_BACK)
+        limit = failed.limit if failed.timed_out else None  # another, set by the application
+        return _took_too_long(server, failed.sql, limit, _ROLLED_BACK)
     return None
 
 
