@@ -106,6 +106,8 @@ class LoopBudget:
 
         Tasks that have waited about as long can share a timer. A cancellation leaves nothing.
         """
+        if self.enter_nowait():  # it may begin in a later lap than the one that had no room
+            return 0.0
         began = time.perf_counter()
         place = asyncio.get_running_loop().create_future()
         self._outside.append(place)

@@ -175,6 +175,19 @@ async def test_it_says_how_long_it_took(own: LoopBudget, clock: Clock) -> None:
     assert await waiting == 3.0
 
 
+async def test_it_begins_to_wait_in_a_later_lap(own: LoopBudget) -> None:
+    """Than the one that had no room: the end of a block goes on in a task of its own."""
+    while own.enter_nowait():
+        pass
+    entering = own.enter()
+    await asyncio.sleep(0)
+    assert not own._counts
+    task = asyncio.create_task(entering)
+    await asyncio.sleep(0)
+    assert task.done()
+    assert own.statistics() == LoopBudgetStatistics(room=1, tasks_waiting=0, mean_seconds=1.0)
+
+
 async def test_an_idle_loop_is_left_alone(own: LoopBudget) -> None:
     """Nothing is called in laps in which nobody has asked."""
     assert own.enter_nowait()

@@ -9,7 +9,9 @@ from sqlalchemy import event, inspect
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 
 from sa_sqlite_pool import SQLiteDatabase
-from tests.helpers import Item, create_items
+from sa_sqlite_pool.execution.loop_budget import LoopBudget
+from sa_sqlite_pool.system.loop_state import of_running_loop
+from tests.helpers import Item, amounts, create_items
 
 
 @pytest.mark.parametrize("name", ["read", "write"])
@@ -94,6 +96,17 @@ async def test_a_listener_that_raises_while_a_block_fails(path: Path) -> None:
                 raise ZeroDivisionError
         async with db.write() as session:
             session.add(Item(amount=8))
+
+
+async def test_a_block_that_ends_in_a_lap_without_room(path: Path) -> None:
+    """Its end, which needs another connection, goes on in a later one, with nobody to wake it."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        async with db.sessionmaker.begin() as session:
+            session.add(Item(amount=7))
+            while of_running_loop(LoopBudget).enter_nowait():
+                pass
+        assert await amounts(db.reader_engine) == [0, 0, 0, 7]
 
 
 async def test_what_a_failed_block_has_read(path: Path) -> None:
