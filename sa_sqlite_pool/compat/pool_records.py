@@ -27,15 +27,39 @@ another record instead: what SQLAlchemy does to the old one later reaches no tas
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Protocol
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from sqlalchemy.pool.base import _ConnectionRecord
 
 _PERSISTENT = "record_info"
 
-Record = _ConnectionRecord
-"""The class of SQLAlchemy's records."""
+
+class Lends(Protocol):
+    """A pool, and whether a record is checked out of it."""
+
+    def is_out(self, record: ConnectionPoolEntry) -> bool: ...
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None: ...
+
+
+class Record(_ConnectionRecord):
+    """A record that returns to its pool even if a listener of ``checkin`` raises an error.
+
+    SQLAlchemy's would be lost, and the writer engine with it, which has one.
+    """
+
+    def __init__(self, pool: Any, connect: bool = True) -> None:
+        self._lends: Lends = pool
+        super().__init__(pool, connect)
+
+    def checkin(self, _fairy_was_created: bool = True) -> None:
+        try:
+            super().checkin(_fairy_was_created)
+        except BaseException:
+            if self._lends.is_out(self):
+                self._lends._do_return_conn(self)
+            raise
 
 
 def lendable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
@@ -52,7 +76,7 @@ def lendable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
 
 def new_record(pool: Pool) -> ConnectionPoolEntry:
     """Return a record without a connection, which its ``get_connection()`` opens."""
-    return cast(ConnectionPoolEntry, _ConnectionRecord(pool, connect=False))
+    return Record(pool, connect=False)
 
 
 def is_current(record: Any, pool: Any) -> bool:

@@ -137,6 +137,10 @@ class Checkouts:
         found = self._by_record.get(record)
         return None if found is None else found.permit
 
+    def is_out(self, record: ConnectionPoolEntry) -> bool:
+        """Return whether a record is checked out, and not coming back yet."""
+        return record in self._by_record
+
     def of_record(self, record: ConnectionPoolEntry) -> Checkout | None:
         """Remove and return the checkout of a record that is coming back."""
         return self._by_record.pop(record, None)

@@ -11,7 +11,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty
 
-from ..compat.pool_records import lendable
+from ..compat.pool_records import Record, lendable
 from ..database_file import DatabaseFile
 from ..driver.adapter import SQLiteConnection
 from ..execution.connection_thread import ConnectionThread
@@ -32,6 +32,13 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     _checkouts: Checkouts
     _idle_watch: IdleWatch
     _disposed: bool
+
+    def _create_connection(self) -> ConnectionPoolEntry:
+        return Record(self)
+
+    def is_out(self, record: ConnectionPoolEntry) -> bool:
+        """Return whether a record is checked out, and not coming back yet."""
+        return self._checkouts.is_out(record)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:

@@ -194,6 +194,10 @@ class ServerPool(Pool):
             f"{server.line.waiting} more in line; return connections sooner, or raise {self.option}"
         )
 
+    def is_out(self, record: ConnectionPoolEntry) -> bool:
+        """Return whether a record is checked out, or its connection being opened."""
+        return record in self.lent.permits
+
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         permit = self.lent.permits.pop(record, None)
         self.lent.held.pop(record, None)

@@ -136,6 +136,27 @@ def test_a_record_of_our_own() -> None:
     assert isinstance(record.get_connection(), Driver)
 
 
+def test_when_a_record_returns() -> None:
+    """After the listeners of ``checkin``: one that raises keeps it from its pool.
+
+    ``compat/pool_records.py`` returns it then.
+    """
+    pool = make_pool()
+    returned: list[object] = []
+    event.listen(pool, "checkin", lambda *_: returned.append("heard"))
+    return_conn = pool._return_conn
+
+    def returns(record: Any) -> None:
+        returned.append(record)
+        return_conn(record)
+
+    pool._return_conn = returns
+    proxied: Any = pool.connect()
+    record = proxied._connection_record
+    proxied.close()
+    assert returned == ["heard", record]
+
+
 def test_where_a_record_keeps_what_lasts() -> None:
     """``record_info`` is memoized in the record's dictionary, once it has been asked for.
 

@@ -194,3 +194,22 @@ async def test_a_wrong_argument_says_nothing_of_the_server(app: App) -> None:
                 pass
         assert "cannot connect" not in str(caught.value)
     assert all(server.is_up for pool in pools(db) for server in pool.servers)
+
+
+async def test_a_listener_of_checkin_that_raises(app: App) -> None:
+    """The connection of the writer is back all the same, and so is the turn."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("mine")
+
+    async with app.open(replicas=[], read_timeout=5, write_timeout=5, readers=1) as db:
+        await create_accounts(db)
+        listen(db, "checkin", fail)
+        for engine in (db.writer_engine, db.reader_engine):
+            for _ in range(2):
+                with pytest.raises(KeyError, match="mine"):
+                    async with engine.begin() as connection:
+                        await connection.execute(ONE)
+            event.remove(engine.sync_engine, "checkin", fail)
+        async with nothing_left(db), db.write() as session:
+            session.add(Account(id=2))

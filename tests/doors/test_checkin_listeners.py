@@ -1,0 +1,70 @@
+"""A listener of ``checkin`` that raises: its error is seen, and the connection is back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import Pool
+
+from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
+from tests.helpers import create_items, turn_of
+
+ONE_OF = {
+    "swap-in": (SQLitePool, {"pool_size": 1, "max_overflow": 0}),
+    "writer": (WriterPool, {}),
+    "reader": (ReaderPool, {"pool_size": 1}),
+}
+
+
+@pytest.fixture(params=ONE_OF)
+async def engine(request: pytest.FixtureRequest, path: Path) -> Any:
+    """An engine with one connection, on a file with a table."""
+    url = f"sqlite+aiosqlite:///{path}"
+    writer = create_async_engine(url, poolclass=WriterPool)
+    await create_items(writer)
+    await writer.dispose()
+    poolclass, options = ONE_OF[request.param]
+    engine = create_async_engine(url, poolclass=poolclass, **options)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("target", ["engine", "class"])
+async def test_a_listener_that_raises(engine: AsyncEngine, path: Path, target: str) -> None:
+    """Three times, and a fourth checkout has the same connection; nobody has the turn."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("mine")
+
+    listened: Any = engine.sync_engine if target == "engine" else Pool
+    event.listen(listened, "checkin", fail)
+    try:
+        opened = set()
+        for _ in range(3):
+            with pytest.raises(KeyError, match="mine"):
+                async with engine.connect() as connection:
+                    await connection.execute(text("SELECT count(*) FROM items"))
+                    opened.add((await connection.get_raw_connection()).driver_connection)
+    finally:
+        event.remove(listened, "checkin", fail)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT count(*) FROM items"))
+        opened.add((await connection.get_raw_connection()).driver_connection)
+    assert len(opened) == 1
+    assert not turn_of(path).locked()
+
+
+async def test_what_other_listeners_are_told(engine: AsyncEngine) -> None:
+    """Of one that does not raise, as ever: a connection comes back once."""
+    told: list[Any] = []
+    event.listen(engine.sync_engine, "checkin", lambda connection, _: told.append(connection))
+    for _ in range(2):
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    assert len(told) == 2
+    pool: Any = engine.pool
+    assert pool.checkedin() == 1
