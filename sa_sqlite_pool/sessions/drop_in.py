@@ -11,13 +11,14 @@ from typing import Any, TypeVar, overload
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext import asyncio as theirs
+from sqlalchemy.ext.asyncio import AsyncSession as TheirSession
 from sqlalchemy.ext.asyncio import async_scoped_session
 
 from ..errors import ConfigurationError
 from ..pools.impl import SQLitePool
 from ..pools.plugin import names_pool
 from .composing import composed
-from .lean import LeanConnection, LeanEngine, LeanSession
+from .lean import LeanConnection, LeanEngine, LeanSession, Replaceable
 
 __all__ = [
     "AsyncConnection",
@@ -30,7 +31,9 @@ __all__ = [
     "reuse_greenlets",
 ]
 
-S = TypeVar("S", bound=theirs.AsyncSession)
+S = TypeVar("S", bound=TheirSession)
+
+_async_engine_from_config = Replaceable("async_engine_from_config")
 
 AsyncConnection = LeanConnection
 AsyncEngine = LeanEngine
@@ -60,7 +63,7 @@ def async_engine_from_config(
         if key.startswith(prefix)
     }
     kwargs.update(_default_pool({**options, **kwargs}))
-    return LeanEngine(theirs.async_engine_from_config(configuration, prefix, **kwargs).sync_engine)
+    return LeanEngine(_async_engine_from_config(configuration, prefix, **kwargs).sync_engine)
 
 
 def _default_pool(options: dict[str, Any]) -> dict[str, Any]:
@@ -87,11 +90,11 @@ def reuse_greenlets(class_: type[S]) -> type[S]:
         raise ConfigurationError(
             f"{given!r} cannot reuse greenlets: give a subclass of AsyncSession"
         )
-    return composed(given, theirs.AsyncSession, LeanSession)  # type: ignore[no-any-return]
+    return composed(given, TheirSession, LeanSession)  # type: ignore[no-any-return]
 
 
 def _is_session_class(given: Any) -> bool:
-    return isinstance(given, type) and issubclass(given, theirs.AsyncSession)
+    return isinstance(given, type) and issubclass(given, TheirSession)
 
 
 class async_sessionmaker(theirs.async_sessionmaker[S]):  # noqa: N801

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, final
 
@@ -54,6 +55,33 @@ class LeanMappingResult(AsyncMappingResult):
     """An ``AsyncMappingResult`` that reuses greenlets."""
 
     __slots__ = ()
+
+
+@final
+class Replaceable:
+    """A function of ``sqlalchemy.ext.asyncio``, called as what is there by its name now.
+
+    OpenTelemetry's instrumentation, and others, have put a function of their own there. Where a
+    program has put this package's own there, that comes back here, and SQLAlchemy's is called.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._sqlalchemys: Callable[..., AsyncEngine] = getattr(theirs, name)
+        self._called = ContextVar(name, default=False)
+
+    def __call__(self, *args: Any, **kw: Any) -> AsyncEngine:
+        if self._called.get():
+            return self._sqlalchemys(*args, **kw)
+        token = self._called.set(True)
+        try:
+            engine: AsyncEngine = getattr(theirs, self._name)(*args, **kw)
+        finally:
+            self._called.reset(token)
+        return engine
+
+
+_create_async_engine = Replaceable("create_async_engine")
 
 
 class _Equal:
@@ -141,11 +169,8 @@ class LeanEngine(_Equal, AsyncEngine):
 
     @classmethod
     def create(cls, url: str | URL, **options: Any) -> LeanEngine:
-        """Return an engine, as ``create_async_engine`` does: what is there by that name now.
-
-        OpenTelemetry's instrumentation, and others, have put a function of their own there.
-        """
-        return cls(theirs.create_async_engine(url, **options).sync_engine)
+        """Return an engine, as ``create_async_engine`` does."""
+        return cls(_create_async_engine(url, **options).sync_engine)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:  # type: ignore[override]
         connection = self.connect()

@@ -94,6 +94,7 @@ class Access(enum.Enum):
     READER_TEMP = enum.auto()  # as READER, with query_only off: temp tables may be written
 
 
+_MADE_FOR_TABLES = ("sqlite_autoindex_", "sqlite_sequence")
 _READERS = frozenset({Access.READER, Access.READER_TEMP})
 _ALLOW_WRITES = frozenset({Access.ALL, Access.NOTED})
 _DENY_WRITES = frozenset({Access.NO_WRITES, Access.READER_TEMP})
@@ -231,7 +232,8 @@ class Authorizer:
                 self.schema_change = f"PRAGMA {first}"
         elif action in _DDL:
             self.schema_changes += 1
-            if action != sqlite3.SQLITE_REINDEX:  # which follows CREATE INDEX
+            # REINDEX follows CREATE INDEX, and what SQLite makes for a table its CREATE TABLE.
+            if action != sqlite3.SQLITE_REINDEX and not (first or "").startswith(_MADE_FOR_TABLES):
                 self.schema_change = _writes(action, first, second, database) or self.schema_change
 
     def _judge(

@@ -149,7 +149,13 @@ def _frame(awaited: object) -> FrameType | None:
 
 
 def _place(code: CodeType, line: int) -> str:
-    return f"{PurePath(code.co_filename).name}:{line}"
+    """Return ``jobs.py:88``, or ``package/__init__.py:88``, since each package has one of those."""
+    path = PurePath(code.co_filename)
+    shown = PurePath(*path.parts[-2:]).as_posix() if path.name in _IN_EACH_PACKAGE else path.name
+    return f"{shown}:{line}"
+
+
+_IN_EACH_PACKAGE = ("__init__.py", "__main__.py")
 
 
 _known: dict[str, bool] = {}  # whether a file is a library's; bounded by the number of files

@@ -40,6 +40,23 @@ async def test_it_is_told(changing: Door, sql: str, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize(
+    "columns", ["i TEXT PRIMARY KEY", "i UNIQUE, j UNIQUE", "i INTEGER PRIMARY KEY AUTOINCREMENT"]
+)
+@pytest.mark.parametrize("verb", ["CREATE", "DROP"])
+async def test_the_table_is_named(
+    door: Door, verb: str, columns: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not what SQLite makes for it: the indexes of its keys, and its sequences."""
+    app = await door.open()
+    if verb == "DROP":
+        await app.write(f"CREATE TABLE item ({columns})")
+    async with app.writer.connect() as connection:
+        ddl = f"CREATE TABLE item ({columns})" if verb == "CREATE" else "DROP TABLE item"
+        await connection.execute(text(ddl))
+    assert (f"{verb} TABLE item on " in caplog.text) == (not door.stock)
+
+
+@pytest.mark.parametrize(
     "sql",
     first(
         2,

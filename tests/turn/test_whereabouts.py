@@ -34,6 +34,22 @@ def test_code_without_a_file(file: str, module: str, expected: str) -> None:
     assert str(asked).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("/srv/users/__init__.py", "users/__init__.py:2"),
+        ("/srv/users/__main__.py", "users/__main__.py:2"),
+        ("/srv/users/jobs.py", "jobs.py:2"),
+        ("__init__.py", "__init__.py:2"),
+    ],
+)
+def test_a_file_that_each_package_has(file: str, expected: str) -> None:
+    """It is told with its package, as libraries of one file are: whose ``__init__.py`` it is."""
+    names: dict[str, Any] = {"caller": caller}
+    exec(compile("def ask():\n    return caller()", file, "exec"), names)
+    assert str(names["ask"]()) == expected
+
+
 async def ask(line: FairSemaphore) -> Permit:
     permit = await line.acquire(None)
     assert permit is not None
