@@ -60,7 +60,7 @@ def async_engine_from_config(
         if key.startswith(prefix)
     }
     kwargs.update(_default_pool({**options, **kwargs}))
-    return LeanEngine(theirs.async_engine_from_config(configuration, prefix, **kwargs).sync_engine)
+    return LeanEngine.made_by("async_engine_from_config", configuration, prefix, **kwargs)
 
 
 def _default_pool(options: dict[str, Any]) -> dict[str, Any]:

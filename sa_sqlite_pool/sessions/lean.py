@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, final
 
@@ -36,6 +37,11 @@ from ..compat.greenlets import greenlet_spawn, run_to_end
 from ..compat.sqlalchemy_asyncio import in_greenlets_used_again
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+_ORIGINALS: dict[str, Callable[..., AsyncEngine]] = {
+    name: getattr(theirs, name) for name in ("create_async_engine", "async_engine_from_config")
+}
+_called: ContextVar[frozenset[str]] = ContextVar("_called", default=frozenset())
 
 
 class LeanResult(AsyncResult[Any]):
@@ -141,11 +147,24 @@ class LeanEngine(_Equal, AsyncEngine):
 
     @classmethod
     def create(cls, url: str | URL, **options: Any) -> LeanEngine:
-        """Return an engine, as ``create_async_engine`` does: what is there by that name now.
+        """Return an engine, as SQLAlchemy's ``create_async_engine`` does."""
+        return cls.made_by("create_async_engine", url, **options)
 
-        OpenTelemetry's instrumentation, and others, have put a function of their own there.
+    @classmethod
+    def made_by(cls, name: str, *args: Any, **options: Any) -> LeanEngine:
+        """Return an engine of the function of ``sqlalchemy.ext.asyncio`` that has this name now.
+
+        OpenTelemetry's instrumentation, and others, have put a function of their own there. An
+        application may have put this package's there, or one that calls it: within such a call
+        the function is the one that was there when this package was imported.
         """
-        return cls(theirs.create_async_engine(url, **options).sync_engine)
+        if name in _called.get():
+            return cls(_ORIGINALS[name](*args, **options).sync_engine)
+        token = _called.set(_called.get() | {name})
+        try:
+            return cls(getattr(theirs, name)(*args, **options).sync_engine)
+        finally:
+            _called.reset(token)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:  # type: ignore[override]
         connection = self.connect()
