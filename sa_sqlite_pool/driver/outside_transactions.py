@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
+from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
@@ -83,7 +84,7 @@ def _begin_again(
 
 
 def setting_within(
-    sql: str, rules: Rules, transaction: TransactionState, execute: Execute
+    sql: str, rules: Rules, role: Role, transaction: TransactionState, execute: Execute
 ) -> Execute:
     """Return how to change a setting if the open transaction has written.
 
@@ -92,6 +93,9 @@ def setting_within(
     or a program that has created its tables, takes effect at the end of the transaction, and so
     does ``synchronous``, since the stock driver begins none for CREATE. If SQLite ends the
     transaction by itself, the connection is not checked out again.
+
+    In a transaction that the application has begun itself on a swap-in connection, SQLite ignores
+    it as on stock: keys that are off stay off, for what rebuilds a table in the next transaction.
     """
     pragma = parse_pragma(sql)
     if pragma is None or pragma.value is None or pragma.name not in _MAY_WAIT:
@@ -101,7 +105,8 @@ def setting_within(
     def at_end(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         transaction.at_end.pop(name, None)  # it is set in another way
         if name == "foreign_keys":
-            if bool(ask(connection, name)) is wanted:
+            as_on_stock = transaction.begun_by_text and role is Role.AUTO
+            if bool(ask(connection, name)) is wanted or (wanted and as_on_stock):
                 return execute(connection, sql, parameters)
             if not wanted:
                 raise _stay(
@@ -144,6 +149,17 @@ def _stay(rules: Rules, how: str, why: str) -> sqlite3.OperationalError:
         f"foreign keys of {rules.label} stay {how}: SQLite ignores PRAGMA foreign_keys within a "
         f"transaction, and {why}"
     )
+
+
+def begin_by_text(transaction: TransactionState, execute: Execute) -> Execute:
+    """Return how to execute the application's BEGIN where none of this package comes before it."""
+
+    def begin(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
+        reply = execute(connection, sql, parameters)
+        transaction.begun_by_text = True
+        return reply
+
+    return begin
 
 
 def begin_after_reads(transaction: TransactionState, execute: Execute) -> Execute:

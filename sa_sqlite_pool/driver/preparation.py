@@ -23,6 +23,7 @@ from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState
 from .outside_transactions import (
     begin_after_reads,
+    begin_by_text,
     between_transactions,
     is_without_effect_within,
     setting_within,
@@ -56,6 +57,8 @@ class Preparation:
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
             if role is Role.WRITER:  # BEGIN IMMEDIATE is sent before a plain BEGIN
                 statement.execute = begin_after_reads(self._transaction, statement.execute)
+            elif role is Role.AUTO and not autocommit:
+                statement.execute = begin_by_text(self._transaction, statement.execute)
         elif kind is Kind.SAVEPOINT or kind is Kind.END:
             transaction = self._transaction
             if role is Role.AUTO and not autocommit and transaction.checkout is not None:
@@ -161,7 +164,7 @@ class Preparation:
         sql, kind, transaction = statement.sql, statement.kind, self._transaction
         if role is Role.READER or not is_without_effect_within(kind, sql):
             return
-        execute = within = setting_within(sql, self._rules, transaction, statement.execute)
+        execute = within = setting_within(sql, self._rules, role, transaction, statement.execute)
         if role is Role.WRITER:  # a swap-in connection's has written, or was begun by a BEGIN
             execute = between_transactions(
                 kind, transaction, self._authorizer, statement.execute, within

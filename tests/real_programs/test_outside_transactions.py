@@ -19,7 +19,8 @@ from tests.real_programs.rebuilding import (
     rebuild_parent,
 )
 
-from .doors import FACADE, Door, is_locked
+from .doors import FACADE, STOCK, SWAP_IN, Door, is_locked
+from .listeners import executing
 from .parameters import first
 
 
@@ -48,6 +49,30 @@ async def test_they_are_on_for_the_next(writing: Door) -> None:
     async with app.writer.connect() as connection:
         assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
         assert await connection.scalar(text("SELECT count(*) FROM new")) == 0
+
+
+@pytest.mark.parametrize("door", [STOCK, SWAP_IN], indirect=True)
+@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN"])
+async def test_migrations_switch_them_within_transactions_of_their_own(
+    door: Door, begin: str
+) -> None:
+    """SQLite ignores that: they stay off for the next migration, and no child is lost."""
+    app = await door.open(listen=executing("PRAGMA foreign_keys = ON"))
+    await app.write(*TABLES)
+    async with app.writer.connect() as connection:
+        await connection.execute(text("PRAGMA foreign_keys = OFF"))
+        for _ in range(2):
+            await connection.execute(text(begin))
+            await connection.execute(text("PRAGMA foreign_keys = OFF"))
+            await rebuild_parent(connection)
+            await connection.execute(text("PRAGMA foreign_keys = ON"))
+            await connection.execute(text("COMMIT"))
+        assert await connection.scalar(text("PRAGMA foreign_keys")) == 0
+        await connection.execute(text("CREATE TABLE other (i)"))  # in a transaction of ours again
+        await connection.execute(text("PRAGMA foreign_keys = ON"))
+        await connection.commit()
+        assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
+    assert await app.value("SELECT count(*) FROM child") == 1
 
 
 @pytest.mark.parametrize("before", ["UPDATE parent SET id = id", "CREATE TABLE other (i)"])
