@@ -136,7 +136,7 @@ class Permit:
         if is_inherited(self):
             details.append(
                 "this task was started under it: if the holder waits for this task, neither can "
-                "go on"
+                "go on; let it commit before"
             )
         return details
 
