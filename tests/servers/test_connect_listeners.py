@@ -14,9 +14,9 @@ from sqlalchemy.util import greenlet_spawn
 from sa_sqlite_pool import ServerDatabase
 from sa_sqlite_pool.postgresql.sqlstate import sqlstate_of
 from tests.postgresql import App, free_port
+from tests.servers.doing import ONE
 from tests.servers.freezing import nothing_left, pools
 from tests.servers.models import Account, create_accounts
-from tests.servers.test_frozen import ONE
 
 ZONE = text("SHOW timezone")
 

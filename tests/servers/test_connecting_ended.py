@@ -13,9 +13,9 @@ from sqlalchemy.util import await_only
 
 from sa_sqlite_pool import ServerDatabase
 from tests.postgresql import App, until
+from tests.servers.doing import ONE
 from tests.servers.freezing import nothing_left, pools
 from tests.servers.test_connect_listeners import execute
-from tests.servers.test_frozen import ONE
 
 END = "SELECT pg_terminate_backend(pg_backend_pid())"
 

@@ -20,6 +20,7 @@ from sa_sqlite_pool import (
 )
 from sa_sqlite_pool.servers.database import ServerDatabase
 from tests.postgresql import App
+from tests.servers.doing import LONG
 from tests.servers.models import Account, create_accounts
 
 SERVER = "SELECT current_setting('port')::int"
@@ -201,7 +202,7 @@ async def test_close_ends_what_waits_and_what_runs(app: App) -> None:
         async with db.write() as session:
             await session.execute(text("SELECT 1"))
             holds.set()
-            await session.execute(text("SELECT pg_sleep(60)"))
+            await session.execute(LONG)
 
     async def wait() -> None:
         async with db.write() as session:

@@ -14,11 +14,10 @@ from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import ServerDatabase, StatementTimeout
 from tests.postgresql import App
+from tests.servers.doing import LONG, ONE
 from tests.servers.freezing import nothing_left, pools
-from tests.servers.test_frozen import ONE
 
 PID = text("SELECT pg_backend_pid()")
-LONG = text("SELECT pg_sleep(60)")
 
 
 def engines(db: ServerDatabase) -> tuple[AsyncEngine, AsyncEngine]:

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sa_sqlite_pool import ForbiddenWriteError, ServerDatabase
 from sa_sqlite_pool.postgresql.sqlstate import sqlstate_of
 from tests.postgresql import App, until
+from tests.servers.doing import ONE
 from tests.servers.models import create_accounts
-from tests.servers.test_frozen import ONE
 
 INSERT = text("INSERT INTO accounts (id, balance) VALUES (:id, 0)")
 UPDATE = text("UPDATE accounts SET balance = balance + 1 WHERE id = :id")

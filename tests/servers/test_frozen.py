@@ -13,10 +13,10 @@ from sqlalchemy import text
 from sa_sqlite_pool import WriteTimeout
 from sa_sqlite_pool.servers.database import ServerDatabase
 from tests.postgresql import App
+from tests.servers.doing import ONE, at_once
 from tests.servers.freezing import A_MOMENT_SECONDS, Barrier, frozen_later, nothing_left, soon
 from tests.servers.models import create_accounts
 
-ONE = text("SELECT 1")
 MANY = text("SELECT generate_series(1, 100000)")
 
 Door = Callable[[ServerDatabase], AbstractAsyncContextManager[Any]]
@@ -168,11 +168,6 @@ async def test_a_cancellation_ends_a_wait_for_the_turn(app: App) -> None:
                 waiting.cancel()
                 assert isinstance(await soon(waiting, A_MOMENT_SECONDS), asyncio.CancelledError)
         await at_once(db)
-
-
-async def at_once(db: ServerDatabase) -> None:
-    async with db.write() as session:
-        await session.execute(ONE)
 
 
 async def test_a_turn_of_a_server_that_does_not_answer(app: App) -> None:

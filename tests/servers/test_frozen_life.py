@@ -12,9 +12,10 @@ from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import DatabaseClosedError
 from tests.postgresql import App, until
+from tests.servers.doing import LONG, ONE, at_once
 from tests.servers.freezing import A_MOMENT_SECONDS, frozen, frozen_later, nothing_left, pools, soon
 from tests.servers.models import create_accounts
-from tests.servers.test_frozen import DOORS, ONE, at_once
+from tests.servers.test_frozen import DOORS
 
 HELD = ("db.write()", "db.read()", "the reader engine")
 
@@ -105,7 +106,7 @@ async def test_close_ends_what_a_frozen_server_holds(
             await session.execute(ONE)
             if executing:
                 holds.set()
-                await session.execute(text("SELECT pg_sleep(60)"))
+                await session.execute(LONG)
             holds.set()
             await release.wait()
 

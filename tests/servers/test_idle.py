@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.postgresql import App, until
-from tests.servers.test_frozen import DOORS, ONE
+from tests.servers.doing import ONE
+from tests.servers.test_frozen import DOORS
 
 
 @pytest.mark.parametrize(

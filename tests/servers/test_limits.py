@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import CommitUnknownError, ConfigurationError, StatementTimeout
 from tests.postgresql import App
+from tests.servers.doing import LONG, ONE
 from tests.servers.freezing import frozen, frozen_later, nothing_left, soon
 from tests.servers.models import create_accounts
-from tests.servers.test_frozen import DOORS, ONE
+from tests.servers.test_frozen import DOORS
 
 SHOW = text("SHOW statement_timeout")
-LONG = text("SELECT pg_sleep(60)")
 OPTION = "statement_timeout"
 
 

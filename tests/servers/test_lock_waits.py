@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sa_sqlite_pool import WriteTimeout
 from sa_sqlite_pool.servers.primary import PrimaryPool
 from tests.postgresql import App
+from tests.servers.doing import ONE, at_once
 from tests.servers.freezing import nothing_left
 from tests.servers.models import create_accounts
-from tests.servers.test_frozen import ONE, at_once
 
 UPDATE = text("UPDATE accounts SET balance = balance + 1")
 MODES = pytest.mark.parametrize("writes", ["in turn", "serializable"])

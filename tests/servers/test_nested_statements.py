@@ -19,9 +19,9 @@ from sa_sqlite_pool.servers.pool import ServerPool
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from sa_sqlite_pool.turn.deadlines import Deadlines
 from tests.postgresql import App, until
+from tests.servers.doing import LONG, ONE
 from tests.servers.freezing import nothing_left
 from tests.servers.models import Account, create_accounts
-from tests.servers.test_frozen import ONE
 
 MARK = "app.me"
 SET = f"SET LOCAL {MARK} = 'x'"
@@ -114,7 +114,7 @@ async def test_the_outer_statement_still_has_its_limit(app: App) -> None:
         async with no_timer_left(db):
             with pytest.raises(StatementTimeout, match="pg_sleep"):
                 async with db.write() as session:
-                    await session.execute(text("SELECT pg_sleep(60)"))
+                    await session.execute(LONG)
 
 
 async def test_the_statement_that_ran_last(app: App) -> None:
@@ -266,7 +266,7 @@ async def test_a_connection_that_is_invalidated_meanwhile(app: App) -> None:
         nothing_left(db),
         db.writer_engine.connect() as connection,
     ):
-        running = asyncio.create_task(connection.execute(text("SELECT pg_sleep(60)")))
+        running = asyncio.create_task(connection.execute(LONG))
         await until(lambda: app.sql(asleep) == "1")
         await connection.invalidate()
         with pytest.raises(DBAPIError, match=r"SELECT pg_sleep\(60\)"):

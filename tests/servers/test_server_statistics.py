@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sa_sqlite_pool import DatabaseClosedError, ServerDatabaseStatistics
 from sa_sqlite_pool.freshness import parse_token
 from tests.postgresql import App, until
+from tests.servers.doing import ONE, at_once
 from tests.servers.freezing import frozen
 from tests.servers.models import create_accounts
-from tests.servers.test_frozen import ONE, at_once
 
 
 async def test_what_is_counted(app: App) -> None:

@@ -14,8 +14,8 @@ from sa_sqlite_pool.freshness import BEYOND_ALL, parse_token
 from sa_sqlite_pool.servers.connections.server import Server
 from sa_sqlite_pool.servers.replicas import ReplicaPool
 from tests.postgresql import App, until
+from tests.servers.doing import ONE
 from tests.servers.models import Account, create_accounts
-from tests.servers.test_frozen import ONE
 
 SOON_SECONDS = 5
 

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sa_sqlite_pool import ServerDatabase, StatementTimeout, WriteTimeout
 from sa_sqlite_pool.servers import turn
 from tests.postgresql import App, until
+from tests.servers.doing import LONG, ONE, at_once
 from tests.servers.freezing import nothing_left
-from tests.servers.test_frozen import ONE, at_once
 
 SETTINGS = text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
 
@@ -68,7 +68,7 @@ async def test_statements_are_limited_after_a_wait(app: App) -> None:
 
         async def write() -> None:
             async with db.write() as session:
-                await session.execute(text("SELECT pg_sleep(60)"))
+                await session.execute(LONG)
 
         async with other.write() as session:
             await session.execute(ONE)
