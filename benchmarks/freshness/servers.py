@@ -69,8 +69,9 @@ def running() -> Iterator[Servers]:
             replicas.append(create_replica(primary, folder / f"replica{number + 1}"))
             started.callback(replicas[-1].remove)
             # Under a load without a pause a replica that lags never catches up, and gives reads up
-            # at once in favour of what it replays: the 30 s that it waits are long over.
-            replicas[-1].set(hot_standby_feedback="on")
+            # at once in favour of what it replays: the 30 s that it waits are long over. The
+            # feedback is of connections that are there already.
+            replicas[-1].set(hot_standby_feedback="on", max_standby_streaming_delay="-1")
         servers = Servers(primary, tuple(replicas))
         try:
             yield servers
