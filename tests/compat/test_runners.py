@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import subprocess
 import sys
 import threading
 import weakref
@@ -179,6 +180,12 @@ def test_one_in_the_other() -> None:
     assert runner.switch("answer") is runner.outcome
     assert runner.finish() == "answer"
     assert len(Own.idle.runners) == 2
+
+
+def test_none_is_left_to_the_garbage_collector() -> None:
+    """It would run where the collector has its lists, on the stack (``Runner.end()``)."""
+    command = [sys.executable, "-m", "tests.compat.collected_runners"]
+    subprocess.run(command, timeout=60, check=True)
 
 
 class Thing:
