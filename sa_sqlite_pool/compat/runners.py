@@ -96,12 +96,27 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
             self.parent = current
         return current
 
+    def end(self) -> None:
+        """End it, where it is idle: it must not be left to the garbage collector.
+
+        The frames of an error refer to it. If it was freed with these, it would run inside the
+        collection, on the part of the stack where CPython has the heads of the collector's lists.
+        There it frees what the trashcan has put aside in that collection, since greenlet (3.5)
+        changes ``trash_delete_nesting`` and not ``trash_delete_later``: CPython (before 3.13)
+        writes to the heads, which is to the stack of the greenlet, and the process dies.
+        """
+        self.comes_back_here()
+        self.throw()
+
     def finish(self) -> Any:
         """Return or raise the function's outcome, keep nothing of it, and become idle."""
         self.gr_context = None
         runners = self.idle.runners
-        if len(runners) < MOST_IDLE and not self.dead:
-            runners.append(self)
+        if not self.dead:
+            if len(runners) < MOST_IDLE:
+                runners.append(self)
+            else:
+                self.end()
         outcome = self.outcome
         if outcome.error is not None:
             outcome.raise_error()

@@ -17,6 +17,7 @@ from sqlalchemy.util import await_only
 from sa_sqlite_pool.compat.greenlets import Spawned, greenlet_spawn, run_to_end
 from sa_sqlite_pool.compat.runners import MOST_IDLE
 from tests.conftest import Tasks
+from tests.helpers import end_idle
 
 VARIABLE = contextvars.ContextVar("variable", default="nothing")
 
@@ -24,9 +25,9 @@ VARIABLE = contextvars.ContextVar("variable", default="nothing")
 @pytest.fixture(autouse=True)
 def none_idle() -> Iterator[None]:
     """Only those of the test."""
-    Spawned.idle.runners.clear()
+    end_idle(Spawned)
     yield
-    Spawned.idle.runners.clear()
+    end_idle(Spawned)
 
 
 async def test_one_after_the_other_in_the_same() -> None:

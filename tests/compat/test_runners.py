@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import subprocess
 import sys
 import threading
 import weakref
@@ -13,6 +14,7 @@ import pytest
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from sa_sqlite_pool.compat.runners import MOST_IDLE, Runner
+from tests.helpers import end_idle
 
 VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("variable", default=None)
 
@@ -27,8 +29,8 @@ class Other(Runner):
 
 @pytest.fixture(autouse=True)
 def none_idle() -> None:
-    Own.idle.runners.clear()
-    Other.idle.runners.clear()
+    end_idle(Own)
+    end_idle(Other)
 
 
 def begin(function: Any, *args: Any) -> tuple[Own, Any]:
@@ -114,6 +116,30 @@ def test_no_more_wait_than_some() -> None:
         assert runner.switch() is runner.outcome
         runner.finish()
     assert Own.idle.runners == runners[:MOST_IDLE]
+    assert [runner.dead for runner in runners] == [False] * MOST_IDLE + [True] * 2
+
+
+def test_one_too_many_ends_where_it_is_finished() -> None:
+    """Whatever its parent was, which does not run now; and its outcome is what it was."""
+
+    def wait_and_fail() -> None:
+        ask("anything")
+        raise KeyError("here")
+
+    others = [begin(ask, "anything")[0] for _ in range(MOST_IDLE)]
+    parent = greenlet(lambda: ask(begin(wait_and_fail)[0]))
+    runner = parent.switch()
+    runner.comes_back_here()
+    runner.switch()
+    for other in others:
+        other.switch()
+        other.finish()
+    runner.parent = parent
+    with pytest.raises(KeyError, match="here"):
+        runner.finish()
+    assert runner.dead
+    assert not parent.dead
+    parent.throw()
 
 
 def test_it_belongs_to_whoever_takes_it() -> None:
@@ -154,6 +180,12 @@ def test_one_in_the_other() -> None:
     assert runner.switch("answer") is runner.outcome
     assert runner.finish() == "answer"
     assert len(Own.idle.runners) == 2
+
+
+def test_none_is_left_to_the_garbage_collector() -> None:
+    """It would run where the collector has its lists, on the stack (``Runner.end()``)."""
+    command = [sys.executable, "-m", "tests.compat.collected_runners"]
+    subprocess.run(command, timeout=60, check=True)
 
 
 class Thing:

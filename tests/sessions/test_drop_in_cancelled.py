@@ -16,7 +16,16 @@ from sa_sqlite_pool import SQLitePool
 from sa_sqlite_pool.compat.greenlets import Spawned
 from sa_sqlite_pool.pools.base import FairPool
 from tests.cancelling import cancelled_at
-from tests.helpers import ENDLESS, UPDATE_FIRST, Item, amounts, create_items, turn_of, until
+from tests.helpers import (
+    ENDLESS,
+    UPDATE_FIRST,
+    Item,
+    amounts,
+    create_items,
+    end_idle,
+    turn_of,
+    until,
+)
 
 Operation = Callable[["App"], Coroutine[Any, Any, None]]
 
@@ -48,7 +57,7 @@ class App:
 @pytest.fixture(params=["imported", "installed"])
 def names(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The asyncio names of this package; or SQLAlchemy's, with what ``install()`` gives them."""
-    Spawned.idle.runners.clear()
+    end_idle(Spawned)
     if request.param == "imported":
         yield sa_sqlite_pool
     else:
@@ -148,7 +157,7 @@ async def test_a_coroutine_that_is_thrown_away(app: App) -> None:
     async with app.engine.connect() as connection:
         coroutine = connection.execute(text("SELECT 1"))
         awaiting = coroutine.__await__()
-        Spawned.idle.runners.clear()
+        end_idle(Spawned)
         next(awaiting, None)
         coroutine.close()
     await app.come_to_rest()
