@@ -117,7 +117,7 @@ class FollowedStatements:
             return None
         # First: it may be a disconnect, which SQLAlchemy has not known of.
         error = error_of(context)
-        running = taken_statement_of(context.original_exception)
+        failed = taken_statement_of(context.original_exception)
         pool, permit = engine.pool, None
         if connection is not None:
             pool, permit = _lent_by(connection)
@@ -129,7 +129,7 @@ class FollowedStatements:
             return None
         name = pool.name_of_server(None if permit is None else connection)
         limit = pool.statement_timeout
-        return explained(context, error, name, running, limit=limit, writes=self._writes)
+        return explained(context, error, name, failed, limit=limit, writes=self._writes)
 
 
 def _lent_by(connection: Connection) -> tuple[ServerPool, Permit | None]:
