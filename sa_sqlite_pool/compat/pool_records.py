@@ -46,7 +46,8 @@ class Lends(Protocol):
 class Record(_ConnectionRecord):
     """A record that returns to its pool even if a listener of ``checkin`` raises an error.
 
-    SQLAlchemy's would be lost, and the writer engine with it, which has one.
+    SQLAlchemy's would be lost, and the writer engine with it, which has one. It returns without its
+    connection: what options have changed, and what other listeners would undo, may still be so.
     """
 
     def __init__(self, pool: Any, connect: bool = True) -> None:
@@ -56,9 +57,12 @@ class Record(_ConnectionRecord):
     def checkin(self, _fairy_was_created: bool = True) -> None:
         try:
             super().checkin(_fairy_was_created)
-        except BaseException:
+        except BaseException as error:
             if self._lends.is_out(self):
-                self._lends._do_return_conn(self)
+                try:
+                    self.invalidate(error)
+                finally:
+                    self._lends._do_return_conn(self)
             raise
 
 
