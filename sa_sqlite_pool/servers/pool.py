@@ -18,12 +18,12 @@ from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
 from .connections.counts import PoolCounts
+from .connections.lent import Lent
 from .connections.records import Held, ServerRecord, record_of, server_of
 from .connections.server import Server
 from .drivers.answers import AnswerLimit
 from .drivers.choosing import driver_of
 from .drivers.interface import Driver
-from .limits.lent import Lent
 
 DEFAULT_CONNECTIONS = 4
 

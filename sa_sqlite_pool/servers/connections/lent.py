@@ -8,7 +8,7 @@ from typing import final
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...turn.permit import Permit
-from ..connections.records import Held
+from .records import Held
 
 
 @final
