@@ -17,7 +17,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
-from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups, Progress
+from .backup.backup import DEFAULT_PAGES_PER_STEP, Backups
+from .backup.copy_job import Progress
 from .closures.api import Closures, RunsClosures
 from .closures.grouping import Groups
 from .compat.coroutine_functions import mark_as_coroutine_function
@@ -25,6 +26,7 @@ from .errors import ConfigurationError
 from .files.private_directory import PrivateDirectory
 from .files.urls import locate, parse_url
 from .freshness import FreshBlock, Seen
+from .life_cycle import HURRY_SECONDS, LifeCycle, State
 from .pools.base import FairPool
 from .pools.impl import DEFAULT_READERS, ReaderPool, WriterPool
 from .pools.statistics import statistics_of
@@ -53,7 +55,6 @@ from .settings import (
 )
 from .stats.database import DatabaseStatistics
 from .stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
-from .system.life import HURRY_SECONDS, LifeCycle, State
 from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0
@@ -200,7 +201,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
             async with engine.connect():
                 pass
         if self._keeper is not None:
-            await self._keeper.settle()
+            await self._keeper.tidy_up()
 
     def _has_opened(self) -> None:
         file = None if self._private_directory is not None else self._pools[1].published_file

@@ -47,19 +47,19 @@ class Seen:
 
     All tasks that are started in the block share it. What they read from now on shows all up to
     ``position``, and all that they have read before. ``read_from`` are the sources whose reads may
-    be newer than ``position``, each with the number of its last read. ``doubtful`` says that
+    be newer than ``position``, each with the number of its last read. ``unconfirmed`` says that
     ``position`` may be one that no server will reach: it was given, or stands for a commit that is
     not known. ``notes`` counts how often a position was noted.
     """
 
-    __slots__ = ("_reads", "_settle", "doubtful", "notes", "position", "read_from")
+    __slots__ = ("_reads", "_settle", "notes", "position", "read_from", "unconfirmed")
 
     def __init__(
         self, token: str | None = None, settle: Callable[[Seen], Awaitable[None]] | None = None
     ) -> None:
         self.position: Position = 0 if token is None else parse_token(token)
         self.read_from: dict[Hashable, int] = {}
-        self.doubtful = token is not None
+        self.unconfirmed = token is not None
         self.notes = 0
         self._reads = 0
         self._settle = settle
@@ -89,7 +89,7 @@ class Seen:
         """Have later reads show what ``other``, which has seen nothing but its token, asks for."""
         if other.position:
             self.note_position(other.position, {})
-            self.doubtful = self.doubtful or other.doubtful
+            self.unconfirmed = self.unconfirmed or other.unconfirmed
 
     # -- for the pools --------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Seen:
         """
         self.notes += 1
         self.position = max(self.position, position)
-        self.doubtful = self.doubtful or position == BEYOND_ALL
+        self.unconfirmed = self.unconfirmed or position == BEYOND_ALL
         for source, number in covered.items():
             if self.read_from.get(source) == number:
                 del self.read_from[source]
@@ -118,7 +118,7 @@ class Seen:
         """
         if self.notes == as_of:
             self.position = min(self.position, position)
-            self.doubtful = False
+            self.unconfirmed = False
 
 
 # By the object whose engines ask. A mapping is replaced, never changed: tasks share it.

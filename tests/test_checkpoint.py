@@ -23,7 +23,7 @@ from sa_sqlite_pool import (
     WalSettings,
     WriteTimeout,
 )
-from sa_sqlite_pool.wal.checkpoints import Checkpointer
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.helpers import cancelled_after, files_beside, turn_of, until, until_waiting
 from tests.wal.logs import KIB, create_blobs, keeper_of, log_size, write
 

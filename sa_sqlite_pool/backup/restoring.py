@@ -39,11 +39,11 @@ from ..files.urls import locate, parse_url
 from ..reporting.events import DamagedDatabaseKept, log
 from ..system.atomic_file import AtomicFile
 from ..transactions.locks import keep_trying, may_pass
-from .backup import (
-    DEFAULT_PAGES_PER_STEP,
-    Copying,
+from .backup import DEFAULT_PAGES_PER_STEP
+from .copy_job import (
+    CopyJob,
     Progress,
-    Told,
+    ProgressReports,
     check_copy,
     check_progress,
     closed_file,
@@ -51,7 +51,7 @@ from .backup import (
     real_path,
     refuse_side_files,
 )
-from .copying import (
+from .page_copy import (
     check_integrity,
     is_readable,
     set_journal_mode,
@@ -91,15 +91,15 @@ async def restore(
     """
     check_progress(progress)
     source, target = real_path(backup), _file_of(database)
-    copying = Copying(f"RESTORE {target.label} FROM {source}", f"{target.label} is as it was")
+    job = CopyJob(f"RESTORE {target.label} FROM {source}", f"{target.label} is as it was")
     try:
         target.check()
         _check_backup(source, target)
     except (sqlite3.Error, OSError) as error:
-        raise copying.error(error) from error
+        raise job.error(error) from error
     async with connected(closed_file(str(source)), None) as reader:
-        await copying.run(reader, lambda connection: check_integrity(connection, str(source)))
-        await _Restoring(copying, reader, str(source), target, Told(progress, copying)).replace()
+        await job.run(reader, lambda connection: check_integrity(connection, str(source)))
+        await _Restoring(job, reader, str(source), target, ProgressReports(progress, job)).replace()
 
 
 def _file_of(database: str | URL | os.PathLike[str]) -> Location:
@@ -130,14 +130,14 @@ class _Restoring:
 
     def __init__(
         self,
-        copying: Copying,
+        job: CopyJob,
         reader: ConnectionThread,
         source: str,
         target: Location,
-        told: Told,
+        told: ProgressReports,
     ) -> None:
         assert target.file is not None
-        self._copying = copying
+        self._job = job
         self._reader = reader
         self._source = source
         self._target = target
@@ -148,7 +148,7 @@ class _Restoring:
         await keep_trying(self._try, _MOMENT_SECONDS, _is_in_use)
 
     async def _try(self) -> None:
-        await self._copying.run(self._reader, lambda _: self._check_unused())
+        await self._job.run(self._reader, lambda _: self._check_unused())
         if not self._path.exists():
             await self._write_new(self._put_where_nothing_is)
         elif await self._is_damaged():
@@ -156,7 +156,7 @@ class _Restoring:
         else:
             writable = self._target.with_parameter("mode", "rw")
             async with connected(writable, self._target.file) as alone:
-                before = await self._copying.run(alone, self._take_alone)
+                before = await self._job.run(alone, self._take_alone)
                 await self._write_over(alone, before)
 
     def _check_unused(self) -> None:
@@ -173,7 +173,7 @@ class _Restoring:
         if not tells_users:  # to open and close it would drop locks that this process may have
             return False
         async with connected(closed_file(str(self._path)), None) as worker:
-            return not await self._copying.run(worker, is_readable)
+            return not await self._job.run(worker, is_readable)
 
     def _take_alone(self, connection: sqlite3.Connection) -> str:
         try:
@@ -196,7 +196,7 @@ class _Restoring:
     async def _write_over(self, alone: ConnectionThread, before: str) -> None:
         source = self._reader.connection
         try:
-            await self._copying.run(
+            await self._job.run(
                 alone,
                 lambda target: write_over(
                     source, target, DEFAULT_PAGES_PER_STEP, alone, self._told.tell
@@ -223,8 +223,8 @@ class _Restoring:
                 )
 
         try:
-            await self._copying.run(self._reader, copy)
-            await check_copy(self._copying, atomic, lambda: put(atomic))
+            await self._job.run(self._reader, copy)
+            await check_copy(self._job, atomic, lambda: put(atomic))
         finally:
             atomic.discard()
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..backup import restoring
-from ..backup.backup import Progress
+from ..backup.copy_job import Progress
 from ..doctor.findings import size_text
 from .files import FileArgument, existing_database
 from .output import JsonOption, bar, write_json, write_line

@@ -29,7 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _Body = Callable[[ThreadConnection], T]
-_Door = Callable[[ThreadConnection, Engine, Callable[[Any], T]], T]
+_Runner = Callable[[ThreadConnection, Engine, Callable[[Any], T]], T]
 
 
 def _begun(engine: Engine, here: ThreadConnection) -> Connection:
@@ -123,17 +123,19 @@ class Closures:
             join_transaction_mode="control_fully",
         )
 
-    def write(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> Coroutine[Any, Any, T]:
+    def write(
+        self, run: _Runner[T], call: Callable[[Any], T], fn: object
+    ) -> Coroutine[Any, Any, T]:
         engine = self._groups.engine.sync_engine
         call = checked(call, fn)
-        return self._groups.run(lambda here: door(here, engine, call))
+        return self._groups.run(lambda here: run(here, engine, call))
 
-    async def read(self, door: _Door[T], call: Callable[[Any], T], fn: object) -> T:
+    async def read(self, run: _Runner[T], call: Callable[[Any], T], fn: object) -> T:
         engine, line = self._reader.sync_engine, self._reads.line()
         call = checked(call, fn)
         patience: Patience | None = None
         while True:
-            one = ReadCall(line, fn, door, engine, call)
+            one = ReadCall(line, fn, run, engine, call)
             if patience is not None:  # it has come in time, and now waits for the lock
                 one.deadline = None
             beginning = line.beginning()

@@ -150,7 +150,7 @@ class Guarded(BorrowedConnection):
         executor.transaction.note_loss(True, error)
         if self._lost_by is None and executor.transaction.lost:
             self._lost_by = error
-        authorizer = executor.policy.authorizer
+        authorizer = executor.authorizer
         if executor.role is Role.READER and (authorizer.denied or is_read_only(error)):
             what = authorizer.denied or authorizer.attempted or shorten(sql)
             raise executor.rules.forbidden(what) from error

@@ -243,7 +243,7 @@ class ReadServer:
             if rest.forking:
                 self.executor.worker.between_steps()
         cursor.close()
-        self.executor.policy.counts.ran_functions(number)
+        self.executor.counts.ran_functions(number)
 
     def _look(self) -> bool:
         """Return whether to stop the running statement. Called by SQLite."""
@@ -255,18 +255,18 @@ class ReadServer:
         here = self._here = ThreadConnection(sqlite, executor, fairy, caller=call)
         permit.task, permit.since = call.task, self.since
         permit.last_sql, permit.idle_since = "BEGIN", None
-        snapshots, snapshot = executor.rules.snapshots, None
+        rules, snapshot = executor.rules, None
         try:
             if call.cancelled or call.get_loop().is_closed():
                 raise asyncio.CancelledError
-            if snapshots is not None:
-                snapshot = snapshots.begin(permit, end_early=here.end_early)
+            if rules.enters_snapshots:
+                snapshot = rules.snapshots.begin(permit, end_early=here.end_early)
                 if snapshot is None:
-                    self.gap, self.clean = snapshots, False
+                    self.gap, self.clean = rules.snapshots, False
                     self._line.put_back(call)
                     return
             cursor.execute("BEGIN")
-            if executor.rules.readers_in_the_way is not None:
+            if rules.commits_wait:
                 self._lock(sqlite)
             call.run(here)
         except BaseException as error:  # raised again where it is awaited
@@ -274,13 +274,12 @@ class ReadServer:
         finally:
             self._end(sqlite, cursor, here, call)
             if snapshot is not None:
-                assert snapshots is not None
-                snapshots.end(snapshot)
+                rules.snapshots.end(snapshot)
 
     def _lock(self, sqlite: sqlite3.Connection) -> None:
         """Take the lock that the first read takes without WAL, and that may be taken."""
         try:
-            with self.executor.policy.authorizer.aside():
+            with self.executor.authorizer.aside():
                 sqlite.execute("PRAGMA schema_version").fetchone()
         except dbapi.OperationalError as error:
             if is_lock(error):
@@ -300,7 +299,7 @@ class ReadServer:
             here.end()
             if sqlite.in_transaction:
                 cursor.execute("ROLLBACK")
-                executor.policy.counts.reads += 1
+                executor.counts.reads += 1
             if here.touched:
                 sqlite.isolation_level = None  # the function may have set another
         except BaseException as error:

@@ -178,7 +178,7 @@ class SharedTransaction:
                 raise
             self._executor.rules.meet_busy()
             raise NotBegun(error) from error
-        with self._executor.policy.authorizer.aside():
+        with self._executor.authorizer.aside():
             self._defers = self._deferred_keys.are_in(sqlite)
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
@@ -231,7 +231,7 @@ class SharedTransaction:
             return
         self._transaction.committed(sqlite)
         waiting, self._waiting = self._waiting, []
-        self._executor.policy.counts.ran_functions(len(waiting))
+        self._executor.counts.ran_functions(len(waiting))
         for one in waiting:
             one.go_on()
 
@@ -252,7 +252,7 @@ class SharedTransaction:
         self._transaction.note("COMMIT")
         checkout, rules = self._transaction.checkout, self._executor.rules
         patience = Patience(rules, checkout, writing=True, commits=True)
-        counts, began = self._executor.policy.counts, time.perf_counter()
+        counts, began = self._executor.counts, time.perf_counter()
         while True:
             self._executor.worker.assert_wanted()
             try:

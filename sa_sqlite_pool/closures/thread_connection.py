@@ -29,8 +29,8 @@ from ..functions import refused_inside, rolled_back_inside
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
+from ..sqlite.end_watch import EndWatch
 from ..sqlite.statements import Kind, changes_settings, ends_transaction
-from ..sqlite.watch import EndWatch
 from ..transactions.facts import StatementFacts
 from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
@@ -146,7 +146,7 @@ class ThreadConnection(Guarded):
     ) -> Reply:
         self._assert_usable()
         executor = self._executor
-        facts = executor.policy.facts.of(sql)
+        facts = executor.facts.of(sql)
         kind = facts.kind_of_text
         if kind is Kind.READ:
             self._reads = True
@@ -184,7 +184,7 @@ class ThreadConnection(Guarded):
         self, facts: StatementFacts, parameters: Parameters, execute: Execute, timeout: float | None
     ) -> Reply:
         executor, sql, sqlite, runs = self._executor, facts.sql, self.sqlite, facts.runs
-        authorizer = executor.policy.authorizer
+        authorizer = executor.authorizer
         if timeout is not None:
             self._stops_at = time.monotonic() + timeout
         authorizer.denied = authorizer.attempted = None
@@ -195,10 +195,10 @@ class ThreadConnection(Guarded):
                 reply = execute(sqlite, sql, parameters)
             except dbapi.OperationalError as error:
                 if self._is_tried_again(facts):
-                    executor.blame_read(sqlite, facts, parameters, execute, error)
+                    executor.explain_tried_write(sqlite, facts, parameters, execute, error)
                 raise
             if authorizer.attempted is not None and self._is_tried_again(facts):
-                reply = executor.weigh_read(sqlite, facts, parameters, execute, reply)
+                reply = executor.check_tried_write(sqlite, facts, parameters, execute, reply)
             runs.ran_in_thread(time.perf_counter() - clock)
             return reply
         except dbapi.failures() as error:
@@ -221,7 +221,7 @@ class ThreadConnection(Guarded):
         """Return whether a read on a reader has tried to write: it runs again to find out."""
         executor = self._executor
         return (
-            executor.policy.authorizer.attempted is not None
+            executor.authorizer.attempted is not None
             and executor.role is Role.READER
             and facts.kind_of_text is Kind.READ
         )
@@ -230,7 +230,7 @@ class ThreadConnection(Guarded):
         self._assert_usable()
         if timeout is not None:
             self._stops_at = time.monotonic() + timeout
-        authorizer = self._executor.policy.authorizer
+        authorizer = self._executor.authorizer
         authorizer.denied = authorizer.attempted = None
         try:
             return call()
@@ -263,7 +263,7 @@ class ThreadConnection(Guarded):
     @contextlib.contextmanager
     def _explaining(self, kind: Kind) -> Any:
         # EXPLAIN compiles a statement and does not run it, even one that would write.
-        authorizer = self._executor.policy.authorizer
+        authorizer = self._executor.authorizer
         with authorizer.allowing(Access.EXAMINED):
             yield
 

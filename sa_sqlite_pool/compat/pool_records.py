@@ -35,7 +35,7 @@ from sqlalchemy.pool.base import _ConnectionRecord
 _PERSISTENT = "record_info"
 
 
-class Lends(Protocol):
+class TakesRecords(Protocol):
     """A pool, and whether a record is checked out of it."""
 
     def is_out(self, record: ConnectionPoolEntry) -> bool: ...
@@ -51,22 +51,22 @@ class Record(_ConnectionRecord):
     """
 
     def __init__(self, pool: Any, connect: bool = True) -> None:
-        self._lends: Lends = pool
+        self._owner: TakesRecords = pool
         super().__init__(pool, connect)
 
     def checkin(self, _fairy_was_created: bool = True) -> None:
         try:
             super().checkin(_fairy_was_created)
         except BaseException as error:
-            if self._lends.is_out(self):
+            if self._owner.is_out(self):
                 try:
                     self.invalidate(error)
                 finally:
-                    self._lends._do_return_conn(self)
+                    self._owner._do_return_conn(self)
             raise
 
 
-def lendable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
+def reusable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
     """Return ``record`` with its connection, or a new record without one in its place."""
     if record.dbapi_connection is not None:
         return record

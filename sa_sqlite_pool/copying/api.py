@@ -28,7 +28,7 @@ from .source import snapshot
 from .tables import Plan, TablePlan, plan_copy, wanted_tables, with_existing
 from .target.revisions import Revisions, refuse_other_revisions, revisions_there
 from .target.sequences import refuse_marks
-from .target.settings import settle
+from .target.settings import set_parameters
 from .target.tables import Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, wire_of
@@ -136,7 +136,7 @@ class _Copy:
         """Create what is missing, and compare what is there: to be rolled back."""
         tables = wanted_tables(self._metadata)
         refuse_server(connection)
-        settle(connection)
+        set_parameters(connection)
         refuse_other_copies(connection)
         refuse_collations(connection, tables)
         refuse_rows(connection, tables)
@@ -160,7 +160,7 @@ class _Copy:
     ) -> tuple[list[CopiedTable], list[str]]:
         """Return the tables, and warnings."""
         async with self._transaction() as connection:
-            await connection.run_sync(settle)
+            await connection.run_sync(set_parameters)
             await connection.run_sync(refuse_other_copies)
             target = await connection.run_sync(Target, plan, self._metadata)
             await connection.run_sync(lambda _: target.prepare())

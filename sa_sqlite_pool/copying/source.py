@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
-from ..backup.backup import closed_file, connected
+from ..backup.copy_job import closed_file, connected
 from ..database import SQLiteDatabase
 from ..execution.connection_thread import ConnectionThread
 from ..files.urls import locate

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Dialect, MetaData, Table
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.schema import sort_tables_and_constraints
 
-from ..backup.strangers import add_collations, is_strange
+from ..backup.foreign_schemas import add_collations, is_strange
 from ..errors import CopyError
 from .columns.base import Codec
 from .columns.choosing import codec_of

@@ -14,7 +14,6 @@ from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..driver.cursors import Cursor, StreamCursor
 from ..errors import ConfigurationError
 from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..settings import Role
@@ -23,6 +22,7 @@ from ..sqlite.isolation import check_isolation_level
 from ..transactions.placement import PlacementPolicy
 from ..transactions.streams import GIVEN_BACK, close_abandoned
 from ..turn.permit import Permit
+from .cursors import Cursor, StreamCursor
 from .executor import Executor
 from .raw_connection import lend, take_back
 
@@ -77,7 +77,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     @property
     def executor(self) -> Executor:
-        """Return what runs on it, for the code that has it checked out."""
+        """The executor of this connection, for the code that has it checked out."""
         return self._executor
 
     @property
@@ -193,7 +193,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         executor = self._executor
 
         def look() -> bool:
-            with executor.policy.authorizer.aside():
+            with executor.authorizer.aside():
                 return bool(ask(self.worker.connection, "read_uncommitted"))
 
         if executor.policy.keeps_to_thread:
@@ -230,7 +230,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
     @property
     def keeps_others_from_committing(self) -> bool:
         """True if a COMMIT waits for reads on this connection: there is no WAL."""
-        return self._executor.rules.readers_in_the_way is not None
+        return self._executor.rules.commits_wait
 
     def data_version(self) -> int:
         """Return a number that changes with others' commits; within a snapshot, the snapshot's."""
@@ -294,7 +294,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         finds it. SQLite's connection is still good then: the running statement is stopped, the
         transaction rolled back, and the connection kept for the next checkout.
         """
-        self._executor.policy.counts.thrown_away += 1
+        self._executor.counts.thrown_away += 1
         innocent = self._transaction.cancelled or not in_greenlet()
         self.give_up("it was closed", keep=innocent and self._executor.is_as_opened)
 
@@ -311,7 +311,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
 
     def _gone(self, successor: ConnectionThread | None) -> None:
         if successor is not None:
-            self._executor.policy.counts.kept += 1
+            self._executor.counts.kept += 1
             self._keep(successor, self._executor.policy)
         self._transaction.gone()
         on_gone, self._on_gone = self._on_gone, None

@@ -24,7 +24,7 @@ from .statement import Statement
 
 
 class TriesStatements:
-    """Tries statements on one connection, under its rules, until they are done.
+    """Tries statements on one connection, under its rules, until they are done: base of Executor.
 
     ``role`` is the connection's current role. ``settings_changed`` says that a PRAGMA or ATTACH
     changed settings during this checkout.
@@ -34,10 +34,13 @@ class TriesStatements:
         "_performing",
         "_preparation",
         "_swaps_in",
-        "_tries_again",
+        "authorizer",
         "autocommit",
+        "counts",
+        "facts",
         "policy",
         "rules",
+        "settings",
         "settings_changed",
         "transaction",
         "worker",
@@ -46,12 +49,13 @@ class TriesStatements:
     def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
         self.worker = worker
         self.policy = policy
+        self.authorizer, self.settings = policy.authorizer, policy.settings
+        self.counts, self.facts = policy.counts, policy.facts
         self.rules = rules
         self.autocommit = False
         self.settings_changed = False
         self.transaction = TransactionState(worker, policy, rules)
         self._swaps_in = rules.role is Role.AUTO
-        self._tries_again = False  # and keeps its turn until the next try
         self._preparation = Preparation(policy, rules, self.transaction)
         self._performing = Performing(policy, rules, self.transaction)
 
@@ -66,7 +70,7 @@ class TriesStatements:
 
     def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
         statement.began = time.monotonic()
-        kind, authorizer = statement.kind, self.policy.authorizer
+        kind, authorizer = statement.kind, self.authorizer
         # Whether the text tells all that must be known of the statement.
         plain = kind is Kind.READ or (
             kind is Kind.WRITE and self._performing.role is not Role.READER
@@ -77,14 +81,14 @@ class TriesStatements:
             try:
                 return self._attempt(statement)
             except NotInline:
-                self._tries_again = statement.inline = False
+                statement.tries_again = statement.inline = False
             except Misjudged:
-                self._tries_again = False
+                statement.tries_again = False
                 self._preparation.reconsider(statement)
             except dbapi.OperationalError as error:
-                if not self._tries_again:
+                if not statement.tries_again:
                     raise
-                self._wait_before_next_try(self._patience(statement), error)
+                self._wait_before_next_try(statement, error)
             except OutOfTime:
                 raise self._took_too_long(statement.sql, timeout) from None
 
@@ -98,18 +102,18 @@ class TriesStatements:
                 self.worker.note_error(error)
                 explain(
                     *(error, statement, self.role),
-                    *(self.policy.authorizer, self.rules, self.transaction),
+                    *(self.authorizer, self.rules, self.transaction),
                 )
                 # A reader's transaction is never promoted, so it may wait in the middle of it.
                 promoted = self.worker.in_transaction and self.role is not Role.READER
-                self._tries_again = may_pass(error, in_transaction=promoted)
+                statement.tries_again = may_pass(error, in_transaction=promoted)
             if kind is not Kind.END:
                 self.transaction.note_loss(was_open, error)
-            if not self._tries_again:
+            if not statement.tries_again:
                 statement.facts.runs.failed += 1
             raise
         except (NotInline, Misjudged):
-            self._tries_again = True
+            statement.tries_again = True
             raise
         finally:
             if kind.writes or kind in _CHANGES_TRANSACTION:
@@ -118,7 +122,7 @@ class TriesStatements:
                 self._note_settings(statement.sql)
             if self.worker.lent:
                 self.transaction.see_who_began(was_open)
-            if not self._tries_again:
+            if not statement.tries_again:
                 self.transaction.after_work()
                 if statement.turn_unused:
                     self.transaction.writing.end()
@@ -191,11 +195,11 @@ class TriesStatements:
             )
         return statement.patience
 
-    def _wait_before_next_try(self, patience: Patience, error: Exception) -> None:
-        self._tries_again = False
+    def _wait_before_next_try(self, statement: Statement, error: Exception) -> None:
+        statement.tries_again = False
         began = time.monotonic()
         try:
-            self.transaction.wait_for(patience.wait(error))
+            self.transaction.wait_for(self._patience(statement).wait(error))
         except BaseException:
             self.transaction.after_work()
             raise

@@ -31,7 +31,7 @@ from ..system.loop_state import of_running_loop
 from ..transactions.facts import StatementFacts
 from ..transactions.locks import TimeLimit
 from ..transactions.placement import NotInline, PlacementPolicy
-from ..transactions.rules import Rules, decide
+from ..transactions.rules import Plan, Rules, decide
 from .attempts import TriesStatements
 from .performing import Misjudged
 from .statement import Statement
@@ -85,7 +85,7 @@ class Executor(TriesStatements):
         try:
             if transaction.lost_by is not None or transaction.too_old is not None:
                 transaction.assert_going_on()
-            facts = self.policy.facts.of(sql)
+            facts = self.facts.of(sql)
             statement = Statement(facts, parameters, execute, atomic=atomic)
             many = atomic or stream
             if self.policy.is_inline(facts, many=many, timeout=timeout) and (
@@ -95,7 +95,7 @@ class Executor(TriesStatements):
             ):
                 self._pause()
                 statement.inline = True
-                if facts.kind is Kind.READ and (reply := self._read_here(statement)) is not None:
+                if facts.kind is Kind.READ and (reply := self._read_inline(statement)) is not None:
                     return reply
             if timeout is not None:
                 statement.limit = TimeLimit(timeout)
@@ -116,7 +116,7 @@ class Executor(TriesStatements):
             self.transaction.wait_for(pause)
             self.transaction.assert_not_too_old()  # meanwhile
 
-    def _read_here(self, statement: Statement) -> Reply | None:
+    def _read_inline(self, statement: Statement) -> Reply | None:
         """Run inline a read that is known to be short.
 
         Return None if it must go the long way: it has to wait, cannot run here, or has failed,
@@ -146,7 +146,7 @@ class Executor(TriesStatements):
             if transaction.lost or not isinstance(error, dbapi.Error):
                 raise
         finally:
-            transaction.after_read_here(connection)
+            transaction.after_inline_read(connection)
         return None
 
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
@@ -190,7 +190,7 @@ class Executor(TriesStatements):
     def _execute_aside(
         self, connection: sqlite3.Connection, sql: str, parameters: Parameters
     ) -> Reply:
-        with self.policy.authorizer.aside():
+        with self.authorizer.aside():
             return execute_at_once(connection, sql, parameters)
 
     @property
@@ -199,7 +199,7 @@ class Executor(TriesStatements):
 
         Temp tables and attached files stay with it, also those that listeners have made.
         """
-        authorizer = self.policy.authorizer
+        authorizer = self.authorizer
         return not (
             self.worker.lent
             or self.settings_changed
@@ -207,7 +207,7 @@ class Executor(TriesStatements):
             or authorizer.attached
         )
 
-    def weigh_read(
+    def check_tried_write(
         self,
         connection: sqlite3.Connection,
         facts: StatementFacts,
@@ -215,14 +215,14 @@ class Executor(TriesStatements):
         execute: Execute,
         reply: Reply,
     ) -> Reply:
-        """Decide about a closure's read on a reader that succeeded, although it tried to write.
+        """Return or refuse the reply of a closure's read that tried to write; see Performing.
 
         Runs in the closure's thread.
         """
         statement = Statement(facts, parameters, execute, atomic=False)
-        return self._performing.weigh_read(connection, statement, reply)
+        return self._performing.check_tried_write(connection, Plan(Access.READER), statement, reply)
 
-    def blame_read(
+    def explain_tried_write(
         self,
         connection: sqlite3.Connection,
         facts: StatementFacts,
@@ -232,12 +232,12 @@ class Executor(TriesStatements):
     ) -> None:
         """Raise if a closure's read on a reader has failed because it tried to write."""
         statement = Statement(facts, parameters, execute, atomic=False)
-        self._performing.blame_read(connection, statement, error)
+        self._performing.explain_tried_write(connection, statement, error)
 
     def make_ready(self) -> None:
         """Finish the set-up, before the application has the connection for the first time."""
         self.ready = True
-        authorizer, settings = self.policy.authorizer, self.policy.settings
+        authorizer, settings = self.authorizer, self.settings
         if self.rules.role is Role.READER:
             if settings.attached_for_writing:
                 connection = self.worker.connection

@@ -72,10 +72,10 @@ class Performing:
             else:
                 reply = statement.execute(connection, statement.sql, statement.parameters)
             if authorizer.attempted is not None:
-                reply = self._weigh(connection, plan, statement, reply)
+                reply = self.check_tried_write(connection, plan, statement, reply)
         except Exception as error:
             if isinstance(error, dbapi.OperationalError):
-                self._see_to(connection, plan, statement, error)
+                self._explain_failure(connection, plan, statement, error)
             took_turn = statement.took_turn and self.role is Role.AUTO
             if took_turn and not isinstance(error, dbapi.IntegrityError):  # which has run
                 self._give_up_turn(connection, plan, statement)
@@ -89,18 +89,6 @@ class Performing:
             self._counts.ended_by_text(statement.sql, ends=kind is Kind.END)
             transaction.committed(connection)
         return reply
-
-    def weigh_read(
-        self, connection: sqlite3.Connection, statement: Statement, reply: Reply
-    ) -> Reply:
-        """Decide about a read on a reader that has succeeded, although it tried to write."""
-        return self._weigh(connection, Plan(Access.READER), statement, reply)
-
-    def blame_read(
-        self, connection: sqlite3.Connection, statement: Statement, error: Exception
-    ) -> None:
-        """Raise if a read on a reader has failed because it tried to write."""
-        self._blame(connection, statement, error)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
         """Execute it according to the plan, or to SQLite's finding."""
@@ -150,11 +138,11 @@ class Performing:
             raise error
         connection.execute("BEGIN")
 
-    def _see_to(
+    def _explain_failure(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, error: Exception
     ) -> None:
         if plan.access is Access.READER and self._authorizer.attempted is not None:
-            self._blame(connection, statement, error)
+            self.explain_tried_write(connection, statement, error)
         if plan.begin == "BEGIN IMMEDIATE" and may_pass(error, in_transaction=False):
             self._not_begun(connection)
 
@@ -196,12 +184,13 @@ class Performing:
             statement.facts.forget_finding()
         return reply
 
-    def _blame(
+    def explain_tried_write(
         self, connection: sqlite3.Connection, statement: Statement, error: Exception
     ) -> None:
         """Raise if a function has failed because it tried to write, which a reader refuses.
 
-        Or a virtual table was connected, and the error has another cause: see :meth:`_weigh`.
+        Or a virtual table was connected, and the error has another cause: see
+        :meth:`check_tried_write`.
         """
         authorizer = self._authorizer
         explained = isinstance(error, ForbiddenWriteError) or is_read_only(error)
@@ -215,10 +204,10 @@ class Performing:
             ask_again(connection, authorizer)  # the next time, too
             raise self._rules.forbidden(authorizer.attempted) from error
 
-    def _weigh(
+    def check_tried_write(
         self, connection: sqlite3.Connection, plan: Plan, statement: Statement, reply: Reply
     ) -> Reply:
-        """Decide about a statement that has succeeded, although it tried to write.
+        """Return or refuse the reply of a statement that has succeeded, although it tried to write.
 
         A function may swallow the error of what it executes. Or a virtual table was connected,
         once, which may compile what it never runs; the next time the statement writes nothing then.

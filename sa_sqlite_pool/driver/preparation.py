@@ -49,8 +49,8 @@ class Preparation:
 
     def prepare(self, statement: Statement, role: Role, *, autocommit: bool) -> None:
         """Prepare a statement before it is decided what it needs. May take a hop."""
-        if self._is_doubtful(statement, role):
-            self._settle(statement, role)
+        if self._must_be_examined(statement, role):
+            self._look_up(statement, role)
         kind = statement.kind
         if kind is Kind.READ or kind is Kind.WRITE:
             return
@@ -73,7 +73,7 @@ class Preparation:
             if self._transaction.worker.in_transaction and not autocommit:
                 self._prepare_outside(statement, role)
 
-    def _is_doubtful(self, statement: Statement, role: Role) -> bool:
+    def _must_be_examined(self, statement: Statement, role: Role) -> bool:
         """Return whether it matters, and is not known, what a statement writes."""
         if role is Role.READER and self._rules.opened_read_only:
             return False
@@ -99,7 +99,7 @@ class Preparation:
         if attached:
             transaction.run(transaction.attached.learn)
 
-    def _settle(self, statement: Statement, role: Role) -> None:
+    def _look_up(self, statement: Statement, role: Role) -> None:
         """Ask SQLite what it writes; if SQLite cannot compile it, its text decides."""
         finding = statement.facts.finding or self._examine(statement)
         if finding is None:
@@ -160,7 +160,7 @@ class Preparation:
         statement.kind, statement.execute = Kind.PRAGMA, ask
 
     def _prepare_outside(self, statement: Statement, role: Role) -> None:
-        """Have it take effect although a transaction is open that has only read."""
+        """Run a setting outside the open transaction, if that has only read."""
         sql, kind, transaction = statement.sql, statement.kind, self._transaction
         if role is Role.READER or not is_without_effect_within(kind, sql):
             return

@@ -23,34 +23,36 @@ from .executor import Executor
 
 def lend(executor: Executor) -> None:
     """Leave the raw connection to the application, until :func:`take_back`."""
-    policy, rules, connection = executor.policy, executor.rules, executor.worker.connection
+    rules, connection = executor.rules, executor.worker.connection
+    authorizer, settings = executor.authorizer, executor.settings
 
     def function() -> None:
-        policy.settings.lend(connection, rules, executor.role)
-        if rules.turn is not None and policy.authorizer.refuses is None:
-            with policy.authorizer.aside():
+        settings.lend(connection, rules, executor.role)
+        if rules.role is not Role.READER and authorizer.refuses is None:
+            with authorizer.aside():
                 foreign_keys = _ForeignKeys(connection, executor.transaction, rules)
-            policy.authorizer.refuses = foreign_keys
+            authorizer.refuses = foreign_keys
 
     executor.run_briefly(function)
     executor.transaction.begun_here = executor.worker.in_transaction
     # Not while a listener runs.
     if executor.role is Role.READER and executor.transaction.checkout is not None:
-        policy.authorizer.access = Access.READER
+        authorizer.access = Access.READER
     executor.worker.lent = True
 
 
 def take_back(executor: Executor) -> None:
     """Take the raw connection back, and note what the application has changed. One hop."""
-    policy, rules, connection = executor.policy, executor.rules, executor.worker.connection
-    policy.functions_may_have_changed()
-    policy.authorizer.refuses = None
+    rules, connection = executor.rules, executor.worker.connection
+    authorizer, settings = executor.authorizer, executor.settings
+    executor.policy.functions_may_have_changed()
+    authorizer.refuses = None
     if rules.role is not Role.READER:
-        policy.authorizer.access = Access.ALL
+        authorizer.access = Access.ALL
 
     def function() -> None:
-        policy.settings.take_back(connection)
-        with policy.authorizer.aside():
+        settings.take_back(connection)
+        with authorizer.aside():
             path = file_of(connection)
         if rules.file is not None and os.path.realpath(path or "") != rules.file:
             executor.worker.spent = True

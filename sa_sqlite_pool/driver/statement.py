@@ -20,7 +20,8 @@ class Statement:
     ``limit`` bounds the run; the waits, since it ``began`` (monotonic seconds), have their own,
     ``patience``. ``examined`` says that SQLite was asked what it writes, and ``databases`` are the
     numbers of the written databases, as far as known. ``took_turn`` says that the write turn was
-    taken for it, and ``turn_unused``, that it could not be compiled then.
+    taken for it, and ``turn_unused``, that it could not be compiled then. ``tries_again`` says that
+    it has failed and is about to run again: until then it keeps the turn and the snapshot.
     """
 
     # Class attributes for what few statements need, since each execution creates a statement.
@@ -32,6 +33,7 @@ class Statement:
     patience: Patience | None = None
     took_turn = False
     turn_unused = False
+    tries_again = False
 
     def __init__(
         self, facts: StatementFacts, parameters: Parameters, execute: Execute, *, atomic: bool

@@ -133,7 +133,7 @@ class Job(Awaited[T]):
             time.sleep(0.001)
 
     def end_beside(self, reason: Exception) -> None:
-        """Do the same while the job's own thread has more to do, which must not be interrupted."""
+        """End the job as :meth:`end_in_thread` does, but do not interrupt: its thread goes on."""
         with self._mutex:
             if self.stage is Stage.QUEUED:
                 self.stage = Stage.DROPPED

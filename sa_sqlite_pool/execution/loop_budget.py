@@ -70,31 +70,31 @@ class LoopBudget:
     """The time that work on one event loop may take in a lap: a part of the loop's state."""
 
     def __init__(self) -> None:
-        self._counts = False  # _next_lap() is about to be called
+        self._lap_scheduled = False  # _next_lap() is to be called
         self._began = 0.0  # when the lap began
-        # Of letting in: the room left, the tasks that wait, the worker and its start, how long all
-        # together have worked in this lap, and how long each works on the average.
+        # Admission: the room left, the tasks that wait, the running work and its start, how long
+        # all together have worked in this lap, and how long each works on average.
         self._room = 0
         self._outside: deque[asyncio.Future[None]] = deque()  # non-empty ⇒ no room
-        self._worker: object = None
+        self._work: object = None
         self._works_since = 0.0
         self._worked = 0.0
         self._mean = _FIRST_GUESS
-        # Of holding: which task goes on, and since when.
+        # Holding: the task that goes on, and since when.
         self._task: asyncio.Task[Any] | None = None
         self._since = 0.0
 
     def statistics(self) -> LoopBudgetStatistics:
         """Return the state of the current lap. In the loop."""
         waiting = sum(not place.done() for place in self._outside)
-        room = self._room if self._counts else self._room_for(_SECONDS)
+        room = self._room if self._lap_scheduled else self._room_for(_SECONDS)
         return LoopBudgetStatistics(room, waiting, self._mean)
 
-    # -- letting in -----------------------------------------------------------------------------
+    # -- admission -----------------------------------------------------------------------------
 
     def enter_nowait(self) -> bool:
         """Return whether the running task may begin at once; never before a task that waits."""
-        if not self._counts:
+        if not self._lap_scheduled:
             self._begin_lap(_SECONDS)
         if self._room <= 0:
             return False
@@ -114,15 +114,17 @@ class LoopBudget:
         await place
         return math.floor(10 * (time.perf_counter() - began)) / 10
 
-    def begin_work(self, worker: object) -> None:
-        """Note that a task that was let in has a connection; ``worker`` is any object for it."""
-        if not self._counts:  # it may have waited elsewhere: the end of this lap must be noticed
+    def begin_work(self, work: object) -> None:
+        """Note that a task that was let in has a connection; ``work`` is any object for it."""
+        if (
+            not self._lap_scheduled
+        ):  # it may have waited elsewhere: the end of this lap must be noticed
             self._begin_lap(_SECONDS)
-        self._worker, self._works_since = worker, time.perf_counter()
+        self._work, self._works_since = work, time.perf_counter()
 
-    def end_work(self, worker: object) -> None:
+    def end_work(self, work: object) -> None:
         """Note that the task is done with it, in this lap or later. From any thread."""
-        if worker is self._worker:
+        if work is self._work:
             seconds = time.perf_counter() - self._works_since
             self._worked += seconds
             self._mean += _WEIGHT * (seconds - self._mean)
@@ -143,7 +145,7 @@ class LoopBudget:
         if task is self._task:
             return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
         self._task, self._since = task, now
-        if not self._counts:
+        if not self._lap_scheduled:
             self._begin_lap(_SECONDS)
         return _SHORT
 
@@ -152,11 +154,11 @@ class LoopBudget:
     def _begin_lap(self, seconds: float) -> None:
         self._began, self._worked = time.perf_counter(), 0.0
         self._room = self._room_for(seconds)
-        self._counts = True
+        self._lap_scheduled = True
         asyncio.get_running_loop().call_soon(self._next_lap)
 
     def _next_lap(self) -> None:
-        self._counts, self._task, self._worker = False, None, None
+        self._lap_scheduled, self._task, self._work = False, None, None
         if not self._outside:
             return
         others = time.perf_counter() - self._began - self._worked

@@ -37,7 +37,7 @@ class ConnectionThreadStatistics:
 
 
 class RunsJobs:
-    """One ``sqlite3`` connection, used by one job at a time.
+    """One ``sqlite3`` connection, used by one job at a time: the base of ConnectionThread.
 
     ``hops`` counts the ways from the loop to the thread and back; tests and statistics read it.
     ``uses`` counts those, and the uses of the connection on the loop.
@@ -53,6 +53,15 @@ class RunsJobs:
     another database, in memory, in the place of the file (``deserialize()``), or SQLite has
     ignored a setting. ``suspect`` is True if SQLite has reported something as read-only: see
     :mod:`.read_only`.
+
+    Whether it can be used, by how much is asked (each inlines the others, since they are read
+    several times in each statement):
+
+    - ``closed``: it was given up, closed, or its thread has stopped;
+    - ``needs_check``: it is closed, suspect or spent, so its next checkout looks at it;
+    - ``at_rest``, ``connection_at_rest``: no job is running or queued;
+    - ``idle_connection``, ``may_run_inline``: at rest, nothing waits in the queue of its thread,
+      the raw connection is not lent, and the loop may use it in this moment.
     """
 
     __slots__ = (
@@ -127,7 +136,7 @@ class RunsJobs:
         return self.ended is not None or raw._connection is None or not raw._running
 
     @property
-    def doubtful(self) -> bool:
+    def needs_check(self) -> bool:
         """True if the connection may be of no use at its next checkout."""
         raw = self.aiosqlite_connection
         closed = self.ended is not None or raw._connection is None or not raw._running
@@ -212,7 +221,7 @@ class RunsJobs:
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
 
-    def run_here(self, function: Callable[..., T], *args: Any) -> T:
+    def call_inline(self, function: Callable[..., T], *args: Any) -> T:
         """Call ``function(connection, *args)`` in this thread; only if :attr:`may_run_inline`."""
         self.uses += 1
         raw = self.aiosqlite_connection

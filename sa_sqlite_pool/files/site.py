@@ -31,12 +31,14 @@ _warned: set[tuple[str, str]] = set()  # real paths, with the events that were l
 class Site:
     """The site of one engine's database. ``mount`` is known after :meth:`inspect`, if at all.
 
-    Call that method until ``settled`` is True.
+    Call that method until ``inspected_by_all`` is True.
     """
 
     def __init__(self, location: Location, journal_mode: str) -> None:
         self.inspected = location.path is None  # in memory there is nothing to inspect
-        self.settled = self.inspected  # and no task is in line that a later one would overtake
+        self.inspected_by_all = (
+            self.inspected
+        )  # and no task is in line that a later one would overtake
         self.mount: Mount | None = None
         self._location = location
         self._journal_mode = journal_mode
@@ -48,7 +50,7 @@ class Site:
         self._looking: Future[None] | None = None  # its thread is the parent's
 
     @property
-    def doubtful(self) -> bool:
+    def unreliable(self) -> bool:
         """True if locks and shared memory may fail here, and calls may wait for a server."""
         return self.mount is not None and self.mount.doubt is not None
 
@@ -65,7 +67,7 @@ class Site:
         try:
             if not self.inspected:
                 await self._find_out(wait)
-            self.settled = not self._line.waiting
+            self.inspected_by_all = not self._line.waiting
         finally:
             self._line.release(permit)
 

@@ -27,8 +27,8 @@ from ..settings import check_timeout
 from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
-from .aside import run_aside
 from .environment import CALLED, CONNECTION, DEFAULT_TIMEOUT, SECONDS
+from .own_loop import run_aside
 from .servers import is_server
 from .transaction import end_what_listeners_began
 

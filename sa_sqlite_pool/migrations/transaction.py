@@ -145,7 +145,7 @@ def _undone_in_silence(connection: Connection) -> Iterator[None]:
         yield
     except BaseException:
         if not connection.invalidated:
-            _raw(connection).executor.transaction.changes.settle_schema()
+            _raw(connection).executor.transaction.changes.forget_schema_changes()
         raise
 
 
@@ -263,7 +263,7 @@ def _no_end_in_between(connection: Connection) -> Iterator[None]:
     def note_rollback(connection: Connection) -> None:
         # SQLAlchemy does so, too, after a failed flush, whose error must not be hidden; so what
         # comes next is refused.
-        _raw(connection).executor.transaction.changes.settle_schema()
+        _raw(connection).executor.transaction.changes.forget_schema_changes()
         rolled_back.append(_refusal("rollback()"))
 
     def refuse_after_rollback(*_: Any) -> None:

@@ -225,7 +225,7 @@ class Connector:
         location.check()
         _check_not_inherited(location)
         if self.role is Role.READER and location.path is not None:
-            if not self._set_ups.prepared and (self.site.doubtful or not location.has_pages()):
+            if not self._set_ups.prepared and (self.site.unreliable or not location.has_pages()):
                 await_only(self._prepare())  # a reader could not even open it
             location = location.with_parameter("mode", "ro")
         if location.path is not None:
@@ -268,7 +268,7 @@ class Connector:
 
         ``mode=ro`` creates no file and cannot switch the mode, and a reader may come first.
         """
-        location, pragmas, alone = self.location, self.settings.pragmas, self.site.doubtful
+        location, pragmas, alone = self.location, self.settings.pragmas, self.site.unreliable
 
         def set_up(connection: sqlite3.Connection) -> None:
             configure(connection, location, pragmas, alone=alone)

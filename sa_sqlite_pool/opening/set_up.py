@@ -73,7 +73,7 @@ class SetUps:
     def _placement(self, site: Site) -> Placement:
         placement = self.settings.placement
         # A remote server may delay any statement, and so may a converter of the application.
-        unknown = site.doubtful or self.arguments.convert
+        unknown = site.unreliable or self.arguments.convert
         return Placement.THREAD if placement is Placement.AUTO and unknown else placement
 
 
@@ -133,7 +133,7 @@ class SetUp:
             self._check_same_file(connection)
         if reads_first and not is_prepared(connection, shared.settings.pragmas):
             raise NotPrepared
-        alone = self._site.doubtful
+        alone = self._site.unreliable
         switched = configure(connection, self._location, shared.pragmas(), alone=alone)
         if self._log is not None:
             self._leave_to(self._log, connection, new=switched)

@@ -106,13 +106,13 @@ def _read_alone(
     worker, policy, rules = executor.worker, executor.policy, executor.rules
     if isinstance(timeout, NotGiven):
         timeout = executor.statement_timeout
-    facts, connection = policy.facts.of(sql), worker.idle_connection
+    facts, connection = executor.facts.of(sql), worker.idle_connection
     if (
         connection is None
         or not executor.ready
-        or policy.authorizer.busy_timeout
+        or executor.authorizer.busy_timeout
         or not policy.is_inline(facts, many=False, timeout=timeout)
-        or (rules.snapshots is not None and rules.snapshots.in_gap)
+        or (rules.enters_snapshots and rules.snapshots.in_gap)
     ):
         return None
     try:

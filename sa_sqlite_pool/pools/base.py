@@ -59,7 +59,10 @@ class FairPool(ReadsAtOnce, TakesBack):
     connection that a waiter was woken for, and where a failed connect wakes no waiter. Here a task
     that holds a permit always finds a connection at rest or room to open one.
 
-    The base waits in a line of its own; :class:`WriterPool` waits in the write turn's.
+    The base waits in a line of its own; :class:`WriterPool` waits in the write turn's. A checkout
+    is here; the check-in, ``dispose()`` and what a fork closes are in :class:`~.returns.TakesBack`;
+    what belongs to the engine and to the file, with the rules of its connections, is in
+    :class:`~.on_file.OnFile`; reads without a checkout are in :class:`~.at_once.ReadsAtOnce`.
 
     :param timeout: ``pool_timeout``: seconds to wait for a connection, by default ``read_timeout``,
         for a :class:`WriterPool` ``write_timeout``; None: no limit
@@ -259,18 +262,20 @@ class FairPool(ReadsAtOnce, TakesBack):
 
     def connect(self) -> PoolProxiedConnection:
         proxied = super().connect()
-        checkout = self._checkouts.lend(proxied)
+        checkout = self._checkouts.hand_out(proxied)
         if checkout is not None and checkout.permit.loop is not self._idle_watch.loop:
             self._idle_watch.checkout_began()
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:
-        own = of_running_loop(LoopBudget) if self._uses_loop else None
-        waited = 0.0 if own is None or own.enter_nowait() else await_only(own.enter())
+        budget = of_running_loop(LoopBudget) if self._uses_loop else None
+        waited = 0.0 if budget is None or budget.enter_nowait() else await_only(budget.enter())
         connector = self._connector
         if connector.refusal is not None:
             raise connector.refusal()
-        if not connector.site.settled:  # before the turn, whose files are beside the database
+        if (
+            not connector.site.inspected_by_all
+        ):  # before the turn: its files are beside the database
             await_only(connector.inspect_site())
         if not connector.knows_file:  # the turn depends on it
             self._find_file()
@@ -280,7 +285,7 @@ class FairPool(ReadsAtOnce, TakesBack):
         except BaseException:
             self._line.release(permit)
             raise
-        self._checkouts.begin(record, permit, own)
+        self._checkouts.begin(record, permit, budget)
         connector.counts.checkouts += 1
         if connector.refusal is not None:  # it was set during the wait
             self._put_back(record)

@@ -113,7 +113,7 @@ class Checkouts:
         if budget is not None:
             budget.begin_work(checkout)
 
-    def lend(self, proxied: PoolProxiedConnection) -> Checkout | None:
+    def hand_out(self, proxied: PoolProxiedConnection) -> Checkout | None:
         """Give the connection to the application, after SQLAlchemy's own checkout.
 
         The connection may have to be set up, which waits.
@@ -141,7 +141,7 @@ class Checkouts:
         """Return whether a record is checked out, and not coming back yet."""
         return record in self._by_record
 
-    def of_record(self, record: ConnectionPoolEntry) -> Checkout | None:
+    def pop(self, record: ConnectionPoolEntry) -> Checkout | None:
         """Remove and return the checkout of a record that is coming back."""
         return self._by_record.pop(record, None)
 

@@ -73,10 +73,6 @@ class WriterPool(FairPool):
         """The write turn of the file, shared with every engine on it."""
         return self.database_file.turn
 
-    @property
-    def waiting(self) -> int:
-        return self.turn.waiting
-
     def stand_in_line(self) -> Place:
         """Return a place in line for this connection, for a task that sets ``place_in_line``."""
         return self.turn.stand_in_line(self._connector)

@@ -59,8 +59,9 @@ class OnFile:
 
         Sockets belong to one machine, and calls may wait where a server keeps the file.
         """
-        own = self._connector
-        return self.database_file.file if own.location.writable and not own.site.doubtful else None
+        connector = self._connector
+        shown = connector.location.writable and not connector.site.unreliable
+        return self.database_file.file if shown else None
 
     @property
     def keeper(self) -> WalKeeper | None:
@@ -81,27 +82,27 @@ class OnFile:
             keeper.monitor.size()
 
     def _rules(self) -> Rules:
-        own, settings, keeper = self._connector, self._connector.settings, self.keeper
+        connector, keeper = self._connector, self.keeper
+        settings = connector.settings
         reads, writes = self.role is not Role.WRITER, self.role is not Role.READER
         file, journal = self.database_file, self._connector.has_rollback_journal
         # Whether other connections need to know of read transactions.
-        known = journal or keeper is not None or own.location.shares_cache
+        known = journal or keeper is not None or connector.location.shares_cache
         return Rules(
             role=self.role,
-            label=own.location.label,
-            turn=file.turn if writes else None,
+            label=connector.location.label,
+            turn=file.turn,
+            snapshots=file.snapshots,
             write_timeout=settings.write_timeout,
             read_timeout=settings.read_timeout,
             statement_timeout=settings.statement_timeout,
-            owner=own,
-            wait_watch=own.wait_watch,
-            slow_statements=own.slow_statements,
-            snapshots=file.snapshots if reads and known else None,
+            owner=connector,
+            wait_watch=connector.wait_watch,
+            slow_statements=connector.slow_statements,
+            enters_snapshots=reads and known,
+            commits_wait=journal,
             log=keeper if writes else None,
             file=file.file,
-            readers_in_the_way=file.snapshots if journal else None,
-            writer=file.turn,
-            readers=file.snapshots,
-            doubtful=own.site.doubtful,
-            opened_read_only=own.opens_read_only,
+            waits_for_server=connector.site.unreliable,
+            opened_read_only=connector.opens_read_only,
         )

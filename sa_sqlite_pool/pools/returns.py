@@ -11,7 +11,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty
 
-from ..compat.pool_records import Record, lendable
+from ..compat.pool_records import Record, reusable
 from ..database_file import DatabaseFile
 from ..driver.adapter import SQLiteConnection
 from ..execution.connection_thread import ConnectionThread
@@ -45,7 +45,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             if isinstance(connection := record.dbapi_connection, SQLiteConnection):
                 connection.checked_in()
                 worker = connection.worker
-                if worker.doubtful and not _is_fit(worker, self.role, self.database_file):
+                if worker.needs_check and not _is_fit(worker, self.role, self.database_file):
                     record.close()  # or the next checkout would fail
         except BaseException as error:  # a cancellation too: the connection's state is unknown
             record.invalidate(error)
@@ -58,7 +58,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
-        checkout = self._checkouts.of_record(record)
+        checkout = self._checkouts.pop(record)
         if checkout is None:  # it was returned before, or belongs to the parent process
             return
         if checkout.budget is not None:
@@ -66,7 +66,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         together = checkout.comes_back_with(record)
         try:
             self._pool.put_nowait(
-                record if record.dbapi_connection is not None else lendable(record, self)
+                record if record.dbapi_connection is not None else reusable(record, self)
             )
             if self._disposed:
                 self._close_idle()

@@ -100,9 +100,9 @@ class PreparedRead:
         self._assert_usable = assert_usable
         self._binder = Binder(compile_statement(statement, self._sync_engine.dialect))
         self._shape: Shape | None = None  # known when SQLAlchemy has executed it once
-        self._options: Mapping[str, Any] | None = None  # the engine's, from which came
-        self._kept = False  # whether all options of the statement are kept here, and
-        self._timeout: float | NotGiven | None = NOT_GIVEN
+        self._options: Mapping[str, Any] | None = None  # the engine's, as last seen
+        self._kept = False  # whether all execution options of the statement are known here
+        self._timeout: float | NotGiven | None = NOT_GIVEN  # as these options say
 
     def __repr__(self) -> str:
         asked = ", ".join(sorted(self._binder.names)) or "none"

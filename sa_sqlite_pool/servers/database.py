@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from ..errors import ConfigurationError
 from ..freshness import FreshBlock, Seen
 from ..functions import assert_plain, checked
+from ..life_cycle import HURRY_SECONDS, LifeCycle, State
 from ..postgresql.urls import server_url
 from ..sessions.given_out import GuardedSessionmaker, SessionBlock
 from ..sessions.maker import sessionmaker_options
@@ -29,7 +30,6 @@ from ..settings import (
     choose,
 )
 from ..stats.servers import ServerDatabaseStatistics
-from ..system.life import HURRY_SECONDS, LifeCycle, State
 from ..turn.waits import WaitWatch
 from .engines import EngineSettings, Writes, reader_engine, writer_engine
 from .pool import DEFAULT_CONNECTIONS, ServerPool

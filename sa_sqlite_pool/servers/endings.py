@@ -51,7 +51,7 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
             rollback(proxied)
             return
         assert isinstance(pool, ServerPool)
-        is_lent = pool.has_lent(proxied)
+        is_checked_out = pool.has_checked_out(proxied)
         limit = AnswerLimit(driver, connection)
         try:
             with limit:
@@ -66,7 +66,7 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
             pool.counts.lost()
             pool.give_up(proxied, error, silent=limit.passed)
         else:
-            if is_lent:
+            if is_checked_out:
                 pool.counts.rolled_back()
             if limit.passed:
                 pool.give_up(proxied, None, silent=True)

@@ -17,8 +17,8 @@ from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
+from .connections.checked_out import CheckedOut
 from .connections.counts import PoolCounts
-from .connections.lent import Lent
 from .connections.records import Held, ServerRecord, record_of, server_of
 from .connections.server import Server
 from .drivers.answers import AnswerLimit
@@ -35,7 +35,7 @@ class ServerPool(Pool):
         not used, since each server has its own
     :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place,
         unless nothing was closed
-    :param lent: what is checked out; shared in the same way
+    :param checked_out: what is checked out; shared in the same way
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
@@ -59,7 +59,7 @@ class ServerPool(Pool):
         statement_timeout: float | None = None,
         idle_warning: float | None = None,
         counts: PoolCounts | None = None,
-        lent: Lent | None = None,
+        checked_out: CheckedOut | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(self._open, **kw)  # type: ignore[arg-type]
@@ -71,10 +71,10 @@ class ServerPool(Pool):
         self._timeout = timeout
         self._owner = owner
         self._wait_watch = wait_watch
-        self.lent = lent or Lent()
+        self.checked_out = checked_out or CheckedOut()
         self._idle_warning = idle_warning
         self._idle_watch = IdleWatch(
-            self.lent.held.values(),
+            self.checked_out.held.values(),
             idle_warning,
             label=lambda: servers[-1].name,
             waiting=lambda: sum(server.line.waiting for server in servers),
@@ -103,7 +103,7 @@ class ServerPool(Pool):
 
     def checkedout(self) -> int:
         """Return the number of connections that are checked out."""
-        return len(self.lent.permits)
+        return len(self.checked_out.permits)
 
     # -- checkouts ------------------------------------------------------------------------------
 
@@ -122,28 +122,28 @@ class ServerPool(Pool):
     def _connected(self, server: Server, permit: Permit) -> ConnectionPoolEntry:
         record = None
         try:
-            if self.lent.refusal is not None:  # it may have been set during the wait
-                raise self.lent.refusal()
+            if self.checked_out.refusal is not None:  # it may have been set during the wait
+                raise self.checked_out.refusal()
             record = self._at_rest(server) or ServerRecord(self, server)
-            self.lent.permits[record] = permit
+            self.checked_out.permits[record] = permit
             record.get_connection()
             record.end_setting_up(self.driver)
-            if self.lent.refusal is not None:  # the pool was closed meanwhile
+            if self.checked_out.refusal is not None:  # the pool was closed meanwhile
                 record.close()
-                raise self.lent.refusal()
+                raise self.checked_out.refusal()
         except BaseException as error:
             try:
                 if record is not None:  # a listener may have raised on a connection that is open
-                    del self.lent.permits[record]
+                    del self.checked_out.permits[record]
                     record.invalidate(error)
             finally:
                 server.line.release(permit)
-                self.lent.has_returned()
-            if self.lent.refusal is not None and isinstance(error, Exception):
-                raise self.lent.refusal() from error
+                self.checked_out.has_returned()
+            if self.checked_out.refusal is not None and isinstance(error, Exception):
+                raise self.checked_out.refusal() from error
             raise
         server.checkouts += 1
-        self.lent.held[record] = Held(permit, record, self.driver)
+        self.checked_out.held[record] = Held(permit, record, self.driver)
         if permit.loop is not self._idle_watch.loop:
             self._idle_watch.checkout_began()
         return record
@@ -196,16 +196,16 @@ class ServerPool(Pool):
 
     def is_out(self, record: ConnectionPoolEntry) -> bool:
         """Return whether a record is checked out, or its connection being opened."""
-        return record in self.lent.permits
+        return record in self.checked_out.permits
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        permit = self.lent.permits.pop(record, None)
-        self.lent.held.pop(record, None)
+        permit = self.checked_out.permits.pop(record, None)
+        self.checked_out.held.pop(record, None)
         if permit is None:  # it was returned before
             return
         server = server_of(record)
         try:
-            if self._disposed or self.lent.refusal is not None:
+            if self._disposed or self.checked_out.refusal is not None:
                 record.close()
             elif record.dbapi_connection is None:  # SQLAlchemy may not be done with it
                 pass
@@ -219,7 +219,7 @@ class ServerPool(Pool):
                 server.at_rest.append(record)
         finally:
             server.line.release(permit)
-            self.lent.has_returned()
+            self.checked_out.has_returned()
 
     def _invalidate(
         self,
@@ -233,7 +233,7 @@ class ServerPool(Pool):
         """
         if (server := self.server_of(connection)) is not None:
             server.forget_position()
-            for record in [*server.at_rest, *self.lent.permits]:
+            for record in [*server.at_rest, *self.checked_out.permits]:
                 if server_of(record) is server and record.dbapi_connection is not None:
                     record.invalidate(exception, soft=True)
         if _checkin and connection.is_valid:
@@ -241,17 +241,17 @@ class ServerPool(Pool):
 
     def permit_of(self, proxied: PoolProxiedConnection) -> Permit | None:
         """Return the permit under which a connection is checked out."""
-        return self.lent.permits.get(record_of(proxied))
+        return self.checked_out.permits.get(record_of(proxied))
 
-    def has_lent(self, proxied: PoolProxiedConnection) -> bool:
+    def has_checked_out(self, proxied: PoolProxiedConnection) -> bool:
         """Return whether a connection is checked out, and not just being set up by SQLAlchemy."""
         record = record_of(proxied)
-        return record in self.lent.permits and record.in_use
+        return record in self.checked_out.permits and record.in_use
 
     def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
         """Return the server of a connection that is checked out."""
         record = record_of(proxied)
-        return server_of(record) if record in self.lent.permits else None
+        return server_of(record) if record in self.checked_out.permits else None
 
     def name_of_server(self, connection: Connection | None) -> str:
         """Return the name of a connection's server; of the primary's where that is not known."""
@@ -260,7 +260,7 @@ class ServerPool(Pool):
 
     def connection_of(self, permit: Permit) -> Any:
         """Return SQLAlchemy's adapted connection that is checked out under a permit, or None."""
-        for record, held in list(self.lent.permits.items()):
+        for record, held in list(self.checked_out.permits.items()):
             if held is permit:
                 return record.dbapi_connection
         return None
@@ -269,7 +269,7 @@ class ServerPool(Pool):
         """Return the permits of checkouts, by the processes of the server that work for them."""
         return {
             self.driver.process_id(record.dbapi_connection): permit
-            for record, permit in list(self.lent.permits.items())
+            for record, permit in list(self.checked_out.permits.items())
             if record.dbapi_connection is not None
             and not self.driver.is_broken(record.dbapi_connection)
         }
@@ -302,7 +302,10 @@ class ServerPool(Pool):
 
     def note_silent(self, connection: Any) -> None:
         """Note that the server of a connection did not answer in time."""
-        for record in [*self.lent.permits, *(r for server in self.servers for r in server.at_rest)]:
+        for record in [
+            *self.checked_out.permits,
+            *(r for server in self.servers for r in server.at_rest),
+        ]:
             if record.dbapi_connection is connection:
                 self._server_is_silent(server_of(record))
                 return
@@ -314,13 +317,13 @@ class ServerPool(Pool):
 
     def refuse(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
-        self.lent.refusal = error
+        self.checked_out.refusal = error
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
     def abort(self) -> None:
         """Break the connections that are checked out: their tasks get errors, transactions end."""
-        for record in list(self.lent.permits):
+        for record in list(self.checked_out.permits):
             if record.dbapi_connection is not None:
                 self.driver.abort(record.dbapi_connection)
         for server in self.servers:
@@ -329,10 +332,10 @@ class ServerPool(Pool):
     async def all_returned(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds until nothing is checked out; return whether it is."""
         returned: Future[None] = Future()
-        self.lent.on_last_return = lambda: _tell(returned)
-        if self.lent.permits:
+        self.checked_out.on_last_return = lambda: _tell(returned)
+        if self.checked_out.permits:
             await done_in_time(returned, timeout)
-        return not self.lent.permits
+        return not self.checked_out.permits
 
     def dispose(self) -> None:
         """Close the connections at rest now, and others when they are returned."""
@@ -354,10 +357,10 @@ class ServerPool(Pool):
         If this one was not disposed of, they share nothing: it may be that of a parent process,
         whose connections this process inherits, and must not touch (``dispose(close=False)``).
         """
-        servers, lent = self.servers, self.lent
+        servers, checked_out = self.servers, self.checked_out
         if not self._disposed:
             servers = tuple(server.another() for server in servers)
-            lent = Lent(lent.refusal)
+            checked_out = CheckedOut(checked_out.refusal)
             if self._process != os.getpid():
                 _of_other_processes.append(self)
             else:
@@ -365,7 +368,7 @@ class ServerPool(Pool):
         return type(self)(
             self._engine_creator,
             servers=servers,
-            lent=lent,
+            checked_out=checked_out,
             timeout=self._timeout,
             owner=self._owner,
             wait_watch=self._wait_watch,

@@ -111,7 +111,7 @@ class ReplicaPool(ServerPool):
         if seen.position != BEYOND_ALL and (record := self._asked(seen.position)) is not None:
             return record
         record = self._take(self.primary)
-        if seen.doubtful:
+        if seen.unconfirmed:
             self._correct(seen, record)
         return record
 
@@ -156,10 +156,10 @@ class ReplicaPool(ServerPool):
             server.shows >= seen.position and seen.read_from.keys() <= {server.source}
         ):
             return
-        if seen.doubtful or not seen.read_from.keys() <= {server.source}:
+        if seen.unconfirmed or not seen.read_from.keys() <= {server.source}:
             covered, as_of = dict(seen.read_from), seen.notes
             position = self._position_at_once(self.primary) or self._asked_aside()
-            if seen.doubtful:
+            if seen.unconfirmed:
                 seen.correct(position, as_of)
             seen.note_position(position, covered)
         seen.note_read(server.source)
@@ -209,7 +209,7 @@ class ReplicaPool(ServerPool):
             self._ask(held[server])
         except BaseException as error:
             held.pop(server)
-            if not isinstance(error, Exception) or self.lent.refusal is not None:
+            if not isinstance(error, Exception) or self.checked_out.refusal is not None:
                 raise
             if getattr(error, "sqlstate", None) != SERIALIZATION_FAILURE:
                 self._is_down(server, error)
@@ -324,13 +324,13 @@ class ReplicaPool(ServerPool):
         Such as those of an application's listeners, which would be raised elsewhere, too.
         """
         assert isinstance(self._dialect, Dialect)
-        if self.lent.refusal is not None or not is_of_server(self._dialect, error):
+        if self.checked_out.refusal is not None or not is_of_server(self._dialect, error):
             raise  # noqa: PLE0704
         self._is_down(server, error)
 
     def _server_is_silent(self, server: Server) -> None:
         """Read elsewhere: each read of a replica that does not answer would wait in vain."""
-        if not server.is_primary and self.lent.refusal is None:
+        if not server.is_primary and self.checked_out.refusal is None:
             self._is_down(server, TimeoutError(f"no answer within {SECONDS_TO_ANSWER:.0f} s"))
 
     def _is_down(self, server: Server, error: Exception) -> None:
@@ -346,7 +346,7 @@ class ReplicaPool(ServerPool):
 
     def _look_after(self) -> None:
         for server in self.replicas:
-            if not server.is_up and self.lent.refusal is None:
+            if not server.is_up and self.checked_out.refusal is None:
                 self._probes.watch(server, self._probe)
 
     def _probe(self, server: Server) -> None:

@@ -17,8 +17,8 @@ from .drivers.choosing import driver_of
 from .endings import replace
 from .limits.blockers import Blockers
 from .limits.errors import error_of, explained
-from .limits.of_one import LimitsOfOne
 from .limits.running import Running, taken_statement_of
+from .limits.statement_limit import LimitsOfOne
 from .pool import ServerPool
 
 OPTION = "statement_timeout"

@@ -34,7 +34,7 @@ from .refusals import (
     twophase_refused,
 )
 from .streams import OpenStreams
-from .temporary import Target, mentioned, target_of
+from .temp_tables import Target, mentioned, target_of
 from .transaction import RoutedTransaction, close_all
 
 # The verb of a use that is refused: the temp table is on the reader, the session on the writer.

@@ -12,6 +12,7 @@ import contextlib
 import os
 from typing import Any, NamedTuple, final
 
+from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask, rows
@@ -84,7 +85,7 @@ class AttachedFiles:
         whatever order each writes its files. The others are taken in the order of their paths. A
         cancellation leaves the turns that are taken held until the transaction ends.
         """
-        if rules.turn is None:  # a reader, which writes nothing
+        if rules.role is Role.READER:
             return
         written = {self._files[number] for number in databases if number in self._files}
         has_turn = {self._files.get(_MAIN, ""), *(held.file for held in self.held)}

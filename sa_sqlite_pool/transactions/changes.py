@@ -51,10 +51,10 @@ class Changes:
 
     @property
     def schema(self) -> bool:
-        """True if DDL was compiled since :meth:`settle_schema`."""
+        """True if DDL was compiled since :meth:`forget_schema_changes`."""
         return self._schema_at_end != self._authorizer.schema_changes
 
-    def settle_schema(self) -> None:
+    def forget_schema_changes(self) -> None:
         """Note that what has become of DDL so far is known."""
         self._schema_at_end = self._authorizer.schema_changes
 

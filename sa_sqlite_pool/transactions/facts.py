@@ -101,10 +101,9 @@ class FactsTable:
     """The facts of at most ``size`` texts; the least recently used is dropped first.
 
     A text of more than 4,096 characters is not kept: it is new each time. ``counts`` are the
-    counters of the connection. That a text calls
-    functions of the application is remembered when its facts are dropped, since SQLite says so only
-    when it compiles the text, and ``sqlite3`` may keep it compiled for longer. After a thousand of
-    them, every new text is taken for one that may.
+    counters of the connection. That a text calls functions of the application is remembered when
+    its facts are dropped, since SQLite says so only when it compiles the text, and ``sqlite3`` may
+    keep it compiled for longer. After a thousand of them, every new text is taken for one that may.
     """
 
     __slots__ = ("_by_text", "_calling", "_counts", "_size")

@@ -200,21 +200,23 @@ class Patience:
 
     def _held_by_task(self) -> str | None:
         """Return what the same task does on another connection that keeps the lock, or None."""
-        now, turn = time.monotonic(), self._rules.writer
+        now = time.monotonic()
         if not self._writing:  # a read lock is in no reader's way
-            holder = None if turn is None else turn.holder
+            holder = self._rules.turn.holder
             own = holder is not None and is_own(holder)
             return f"the same task writes, for {holder.describe(now)}," if own and holder else None
-        readers = self._rules.readers or ()
-        others = [snapshot for snapshot in readers if snapshot.permit is not self._checkout]
+        others = self._other_reads()
         if others and all(is_own(snapshot.permit) for snapshot in others):
             return f"the same task reads, for {others[0].describe(now)},"
         return None
 
     def _own_read(self) -> Snapshot | None:
-        readers = self._rules.readers_in_the_way or ()
-        others = (snapshot for snapshot in readers if snapshot.permit is not self._checkout)
+        others = self._other_reads() if self._rules.commits_wait else []
         return next((snapshot for snapshot in others if is_own(snapshot.permit)), None)
+
+    def _other_reads(self) -> list[Snapshot]:
+        snapshots = self._rules.snapshots
+        return [snapshot for snapshot in snapshots if snapshot.permit is not self._checkout]
 
     def not_in_time(self, error: Exception | None = None) -> WriteTimeout | ReadLockTimeout:
         """Return the error of a time-out; ``error`` is the last one that SQLite raised."""
@@ -248,12 +250,12 @@ class Patience:
         )
 
     def _reader_in_the_way(self) -> str | None:
-        for snapshot in self._rules.readers_in_the_way or ():
-            if snapshot.permit is not self._checkout:
-                own = is_own(snapshot.permit)
-                who = snapshot.describe(time.monotonic())
-                return f"one has read for {who}" + (", which waits for itself" if own else "")
-        return None
+        others = self._other_reads() if self._rules.commits_wait else []
+        if not others:
+            return None
+        who = others[0].describe(time.monotonic())
+        own = ", which waits for itself" if is_own(others[0].permit) else ""
+        return f"one has read for {who}{own}"
 
 
 class TimeLimit:

@@ -10,9 +10,10 @@ from ..stats.counts import ConnectionCounts
 
 
 class Losses:
-    """What else has ended the transaction of one connection, and the error of what goes on with it.
+    """Notes that SQLite, or this package, has ended a transaction; raises in later statements.
 
-    ``lost_by`` is why SQLite has ended it by itself, until the rollback is called. ``too_old()``
+    The base of :class:`~.transaction.TransactionState`. ``lost_by`` is why SQLite has ended it
+    by itself, until the rollback is called. ``too_old()``
     makes the error of a transaction that was ended early, until its end is known. ``counts`` are
     the counters of the connection.
     """

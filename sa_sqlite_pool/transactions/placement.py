@@ -81,10 +81,11 @@ class NotInline(Exception):  # noqa: N818 - no error: the caller tries again
 class PlacementPolicy:
     """Decides where statements of one connection run. Used in any thread that has the connection.
 
+    What is known of the connection is made here, and stays with it as long as it is open:
+    ``authorizer``, ``settings``, the ``facts`` of its texts, and ``counts``, part of the engine's.
     A ``placement`` other than AUTO is final. ``writes`` counts the statements of the open
     transaction that wrote. ``size`` is how many texts are known, and statements ``sqlite3`` keeps
-    compiled. ``counts`` are the connection's, a part of the engine's. ``note_slow(sql, seconds)``
-    is told of statements that ran for ``slow_after`` seconds.
+    compiled. ``note_slow(sql, seconds)`` is told of statements that ran for ``slow_after`` seconds.
     """
 
     note_slow: weakref.WeakMethod[Callable[[str, float], None]]
@@ -164,7 +165,7 @@ class PlacementPolicy:
         if not self._learns:
             self._learn_in_any_case(worker.connection)
             clock = time.perf_counter()
-            result = worker.run_here(function, *args)
+            result = worker.call_inline(function, *args)
             seconds = time.perf_counter() - clock
             facts.runs.ran_inline(seconds)
             if seconds >= self.slow_after:
@@ -179,7 +180,7 @@ class PlacementPolicy:
         authorizer.called, authorizer.inline = False, True
         cpu, clock = time.thread_time(), time.perf_counter()
         try:
-            result = worker.run_here(function, *args)
+            result = worker.call_inline(function, *args)
         except dbapi.DatabaseError as error:
             if not authorizer.called and answers:
                 raise
@@ -207,16 +208,16 @@ class PlacementPolicy:
     def run_briefly(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
         """Run on the loop what takes no time, and at most a few steps."""
         self._answers[:] = _ANSWERS
-        return worker.run_here(function, *args)
+        return worker.call_inline(function, *args)
 
     def end_inline(self, worker: ConnectionThread, function: Callable[..., T], *args: Any) -> T:
         """Run COMMIT or ROLLBACK on the loop."""
         if not self._learns:
-            return worker.run_here(function, *args)
+            return worker.call_inline(function, *args)
         if self._armed:
             self._arm(worker.connection, False)
         cpu, clock = time.thread_time(), time.perf_counter()
-        result = worker.run_here(function, *args)
+        result = worker.call_inline(function, *args)
         if time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu):
             self._end.inline += 1
         else:

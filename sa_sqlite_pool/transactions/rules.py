@@ -49,7 +49,7 @@ class Log(Protocol):
         """
 
     def attend(self) -> None:
-        """Have it done, on the event loop, once the turn is given back."""
+        """Start what is due, on the event loop, once the turn is given back."""
 
     def meet_busy(self) -> None:
         """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
@@ -59,34 +59,32 @@ class Log(Protocol):
 class Rules:
     """What the connections of one pool may do, and how long they wait and run (seconds).
 
-    ``turn`` is taken at the first write and given back at the end of the transaction; None if
-    nothing can be written. A checkout of a writer includes the turn within the process. ``owner``
-    stands for the engine in line for it, whose waits ``wait_watch`` watches over, and
-    ``slow_statements`` logs its slow statements. Read transactions
-    enter ``snapshots``; None if they need no entry. ``log`` is told of commits; None if SQLite
-    keeps the log by itself. ``file`` is the real path of the database, None in memory.
-    ``readers_in_the_way`` are the read transactions that a commit waits for; None in WAL mode,
-    where it waits for none. ``writer`` and ``readers`` hold SQLite's locks in this process: the
-    turn and the read transactions. ``doubtful`` says that even the end of a read may wait for a
-    file server. ``opened_read_only`` says that SQLite has opened the file with ``mode=ro``.
+    ``turn`` is the write turn of the file. A transaction takes it at the first write and gives it
+    back at its end; a checkout of a writer includes it within the process; a reader never has it.
+    ``owner`` stands for the engine in line for it, whose waits ``wait_watch`` watches over, and
+    ``slow_statements`` logs its slow statements. ``snapshots`` are the read transactions of the
+    file. Those of this connection are entered there if ``enters_snapshots``, and a commit waits for
+    them if ``commits_wait``: without WAL. ``log`` is told of commits; None if SQLite keeps the log
+    by itself. ``file`` is the real path of the database, None in memory. ``waits_for_server`` says
+    that even the end of a read may wait for a file server, ``opened_read_only``, that SQLite has
+    opened the file with ``mode=ro``.
     """
 
     role: Role
     label: str
-    turn: WriteTurn | None
+    turn: WriteTurn
+    snapshots: Snapshots
     write_timeout: float
     read_timeout: float
     statement_timeout: float | None
     owner: object
     wait_watch: WaitWatch = UNWATCHED
     slow_statements: SlowStatements = NOT_TIMED
-    snapshots: Snapshots | None = None
+    enters_snapshots: bool = False
+    commits_wait: bool = False
     log: Log | None = None
     file: str | None = None
-    readers_in_the_way: Snapshots | None = None
-    writer: WriteTurn | None = None
-    readers: Snapshots | None = None
-    doubtful: bool = False
+    waits_for_server: bool = False
     opened_read_only: bool = False
 
     @property
@@ -104,7 +102,7 @@ class Rules:
 
     def meet_busy(self) -> None:
         """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
-        if self.turn is not None:
+        if self.role is not Role.READER:
             self.turn.meet_busy()
         if self.log is not None:
             self.log.meet_busy()

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @final
 class TransactionState(Losses):
-    """The transactions of one connection, one after the other.
+    """The state of one connection's transactions, which follow one another.
 
     Whether one is open is always SQLite's own answer. ``checkout`` is the permit under which the
     connection is checked out of its pool; the running SQL is noted there for messages. ``wrote``
@@ -49,6 +49,7 @@ class TransactionState(Losses):
 
     __slots__ = (
         "__weakref__",
+        "_authorizer",
         "_gone",
         "_policy",
         "_rules",
@@ -71,6 +72,7 @@ class TransactionState(Losses):
     def __init__(self, worker: ConnectionThread, policy: PlacementPolicy, rules: Rules) -> None:
         super().__init__(worker, policy.counts)
         self._policy = policy
+        self._authorizer = policy.authorizer
         self._rules = rules
         self.checkout: Permit | None = None
         self.cancelled = False
@@ -122,7 +124,7 @@ class TransactionState(Losses):
             self._end("COMMIT")
         except Exception as error:
             explained = self.own_lock(error)
-            self.changes.settle_schema()  # the error says enough
+            self.changes.forget_schema_changes()  # the error says enough
             self._end("ROLLBACK")
             if explained is None:
                 raise
@@ -163,11 +165,13 @@ class TransactionState(Losses):
                 self._used_at_end = worker.uses
             return
         try:
-            if self.wrote or self._rules.doubtful or connection is None:
-                self._send_end(sql, inline=connection is not None and not self._rules.doubtful)
+            if self.wrote or self._rules.waits_for_server or connection is None:
+                self._send_end(
+                    sql, inline=connection is not None and not self._rules.waits_for_server
+                )
             else:  # SQLite releases a lock and a snapshot: two microseconds
-                worker.run_here(_SEND[sql])
-                self._policy.counts.reads += 1
+                worker.call_inline(_SEND[sql])
+                self._counts.reads += 1
             self._used_at_end = worker.uses
         finally:
             self.after_work(connection)
@@ -198,7 +202,7 @@ class TransactionState(Losses):
                 self.wait_for(patience.wait(error))
 
     def _end_and_look(self, connection: sqlite3.Connection, sql: str) -> None:
-        counts = self._policy.counts
+        counts = self._counts
         if not connection.in_transaction:
             pass
         elif sql == "COMMIT":
@@ -207,18 +211,18 @@ class TransactionState(Losses):
             counts.committed(time.perf_counter() - began)
         else:
             if self.changes.schema:
-                roll_back_schema(connection, self._policy.authorizer, self._rules)
+                roll_back_schema(connection, self._authorizer, self._rules)
             else:
                 connection.execute(sql)
             counts.rollbacks += 1
-        self.changes.settle_schema()
+        self.changes.forget_schema_changes()
         if sql == "COMMIT":
             self.committed(connection)
             if self.attached.held:
                 self.attached.look_at_logs(connection)
         else:
             if self.at_end:
-                self.at_end.send(connection, self._policy.authorizer)
+                self.at_end.send(connection, self._authorizer)
             self.writing.leave_file()
 
     def after_work(self, connection: sqlite3.Connection | None = None) -> None:
@@ -250,8 +254,8 @@ class TransactionState(Losses):
             if (log := self._rules.log) is not None and log.due is not None:
                 log.attend()
 
-    def after_read_here(self, connection: sqlite3.Connection) -> None:
-        """Do the same after a read on the loop, where little can have changed meanwhile."""
+    def after_inline_read(self, connection: sqlite3.Connection) -> None:
+        """Do what :meth:`after_work` does after a read on the loop, where little has changed."""
         if self._gone or self.worker.ended is not None or not connection.in_transaction:
             self.after_work()
         elif (checkout := self.checkout) is not None:
@@ -279,19 +283,20 @@ class TransactionState(Losses):
 
     def begin_read(self) -> bool:
         """Enter a snapshot if there is none; False in a gap: wait for its end and try again."""
-        snapshots = self._rules.snapshots
-        if snapshots is None or self.checkout is None or self.snapshot is not None:
+        rules = self._rules
+        if not rules.enters_snapshots or self.checkout is None or self.snapshot is not None:
             return True
-        self.snapshot = snapshots.begin(self.checkout, long=self.long, end_early=self._end_early)
+        self.snapshot = rules.snapshots.begin(
+            self.checkout, long=self.long, end_early=self._end_early
+        )
         return self.snapshot is not None
 
     async def until_no_gap(self) -> None:
-        if self._rules.snapshots is not None:
-            await self._rules.snapshots.until_no_gap()
+        await self._rules.snapshots.until_no_gap()
 
     def _leave_snapshot(self) -> None:
         """Leave the snapshot after the transaction's end, unless a stream keeps it."""
-        if self.snapshot is not None and self._rules.snapshots is not None and not self.streams:
+        if self.snapshot is not None and not self.streams:
             snapshot, self.snapshot = self.snapshot, None
             self._rules.snapshots.end(snapshot)
 
@@ -332,7 +337,7 @@ class TransactionState(Losses):
 
     @property
     def in_the_way(self) -> bool:
-        """True if a transaction is open that has written, with no stream beside it."""
+        """True if the open transaction has written, and no stream is open beside it."""
         return self.wrote and self.worker.in_transaction and not self.streams
 
     def end_for_a_moment(self, connection: sqlite3.Connection) -> None:
@@ -366,7 +371,7 @@ class TransactionState(Losses):
         A checkpoint that cannot wait comes first, since each runs in the turn.
         """
         if self.at_end:
-            self.at_end.send(connection, self._policy.authorizer)
+            self.at_end.send(connection, self._authorizer)
         log = self._rules.log
         size = None if log is None else log.relieve(connection)
         self.writing.leave_file()

@@ -36,7 +36,7 @@ class Writing:
     def begin_nowait(self) -> bool:
         """Begin if that needs neither a wait nor a permit."""
         turn = self._rules.turn
-        if turn is None or self._rules.role is not Role.WRITER or turn.courtesy.owed:
+        if self._rules.role is not Role.WRITER or turn.courtesy.owed:
             return False
         self.claim, self._since = turn.enter_nowait(), time.monotonic()
         return self.claim is not None
@@ -50,7 +50,6 @@ class Writing:
             await self._enter(patience.seconds, waited)
             return
         turn = self._rules.turn
-        assert turn is not None
         permit = await turn.acquire(
             patience.seconds_left, self._rules.owner, watch=self._rules.wait_watch
         )
@@ -66,7 +65,6 @@ class Writing:
 
     async def _enter(self, timeout: float, waited: float) -> None:
         turn = self._rules.turn
-        assert turn is not None
         claim = await turn.enter(
             timeout, self._rules.owner, waited=waited, watch=self._rules.wait_watch
         )
@@ -79,15 +77,15 @@ class Writing:
 
     def others_had_lock(self, seconds: float) -> None:
         """Record that SQLite's lock was tried in vain for ``seconds``."""
-        if self._rules.turn is not None:
-            self._rules.turn.courtesy.wait(seconds)
+        if self._rules.role is not Role.READER:
+            self._rules.turn.courtesy.pay_off(seconds)
         self._since = time.monotonic()
 
     def leave_file(self) -> None:
         """Release the file turn: SQLite's lock is free. Runs in the connection's thread."""
         claim, self.claim = self.claim, None
-        if claim is not None and self._rules.turn is not None:
-            self._rules.turn.courtesy.hold(time.monotonic() - self._since)
+        if claim is not None:
+            self._rules.turn.courtesy.add_debt(time.monotonic() - self._since)
             claim.release()
 
     def end(self) -> None:
@@ -96,5 +94,5 @@ class Writing:
             self.leave_file()
         if self.permit is not None:
             permit, self.permit = self.permit, None
-            if permit is not None and self._rules.turn is not None:
+            if permit is not None:
                 self._rules.turn.release(permit)

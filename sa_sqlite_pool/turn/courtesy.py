@@ -37,11 +37,11 @@ class Courtesy:
         """Note that a program that does not know the turn has SQLite's lock. From any thread."""
         self._met_at = self._clock()
 
-    def hold(self, seconds: float) -> None:
+    def add_debt(self, seconds: float) -> None:
         """Add the ``seconds`` for which the lock was held here. From any thread."""
         self._balance = min(self._balance + seconds * _SHARE, _LONGEST_SECONDS)
 
-    def wait(self, seconds: float) -> None:
+    def pay_off(self, seconds: float) -> None:
         """Subtract ``seconds`` in which others held the lock, or could have. From any thread."""
         self._balance = max(self._balance - seconds, -_LONGEST_SECONDS)
 
@@ -56,4 +56,4 @@ class Courtesy:
         """Leave the lock free while the caller holds the turn, so that no task in line takes it."""
         if seconds := self.owed:
             await asyncio.sleep(seconds)
-            self.wait(seconds)
+            self.pay_off(seconds)

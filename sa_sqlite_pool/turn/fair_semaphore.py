@@ -137,7 +137,7 @@ class FairSemaphore:
         """The permits given out, the longest held first."""
         with self._mutex:
             held = list(self._held)
-        self._settle()
+        self._pass_on_returned()
         return sorted(held, key=lambda permit: permit.since)
 
     def locked(self) -> bool:
@@ -183,7 +183,7 @@ class FairSemaphore:
                 self._held.add(permit)
                 self.waits.at_once += 1
         if self._returned:
-            self._settle()
+            self._pass_on_returned()
         if permit is not None:
             pass_on_to_children(permit)
         return permit
@@ -214,7 +214,7 @@ class FairSemaphore:
             if self._waiters:
                 self._pass_on()
         if self._returned:
-            self._settle()
+            self._pass_on_returned()
         self._for_moments.append(permit)
 
     async def acquire(self, timeout: float | None, owner: object = None) -> Permit | None:
@@ -274,7 +274,7 @@ class FairSemaphore:
         here: it never waits for the mutex. The thread that has the mutex passes the permit on.
         """
         self._returned.append(permit)
-        self._settle()
+        self._pass_on_returned()
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the tasks that wait on behalf of ``owner``."""
@@ -282,7 +282,7 @@ class FairSemaphore:
             leaving = [waiter for waiter in self._waiters if waiter.owner is owner]
             for waiter in leaving:
                 del self._waiters[waiter]
-        self._settle()
+        self._pass_on_returned()
         for waiter in leaving:
             waiter.send_away(error())
 
@@ -302,14 +302,14 @@ class FairSemaphore:
             else:
                 self._waiters[waiter] = None
         if self._returned:
-            self._settle()
+            self._pass_on_returned()
         return waiter
 
     def _leave(self, waiter: Waiter) -> None:
         # After this no permit is handed to the waiter; one given before stays in waiter.permit.
         with self._mutex:
             self._waiters.pop(waiter, None)
-        self._settle()
+        self._pass_on_returned()
 
     def _count(self, waiter: Waiter, *, cancelled: bool = False) -> None:
         seconds, left = self._clock() - waiter.since, waiter.permit is None and not cancelled
@@ -320,9 +320,9 @@ class FairSemaphore:
                 sent_away=left and waiter.error is not None,
                 timed_out=left and waiter.error is None,
             )
-        self._settle()
+        self._pass_on_returned()
 
-    def _settle(self) -> None:
+    def _pass_on_returned(self) -> None:
         """Pass on the permits that were released. To be called after each use of the mutex."""
         while self._returned and self._mutex.acquire(blocking=False):
             try:

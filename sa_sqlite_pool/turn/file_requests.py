@@ -80,7 +80,7 @@ class FileLockRequest:
         return bool(self._answers)
 
     def answer(self, answer: Answer | Exception) -> Answer | Exception:
-        """Answer, unless it was answered, in one step; return the answer that counts."""
+        """Set the answer if there is none yet, in one step; return the first one."""
         return self._answers.setdefault("first", answer)
 
     def grant(self) -> bool:

@@ -82,8 +82,7 @@ class WriteTurn:
     ``line`` is the line within the process. ``identity`` is the real path of the file, ``name`` the
     database's name in messages. ``describe_writer()`` returns what has SQLite's lock now, as far as
     the system tells, and ``turn_of(path)`` the turn of another file of the process. ``courtesy`` is
-    for connections that
-    are about to take SQLite's lock.
+    what the process owes to programs that do not know the turn.
     """
 
     def __init__(

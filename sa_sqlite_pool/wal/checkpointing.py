@@ -26,7 +26,7 @@ from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit
 from ..turn.snapshots import Gap, Snapshot, Snapshots
 from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
-from .checkpoints import Checkpointer
+from .one_checkpoint import Checkpointer
 
 T = TypeVar("T")
 

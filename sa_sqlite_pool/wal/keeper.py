@@ -347,7 +347,7 @@ class WalKeeper:
             who = left[0].describe(time.monotonic())
             return replace(done, mode=mode, outcome=CheckpointOutcome.HELD_BACK, held_back_by=who)
 
-    async def settle(self) -> None:
+    async def tidy_up(self) -> None:
         """Tidy up a large log that an earlier process has left, and wait for that."""
         if not self.monitor.is_large():
             return

@@ -13,7 +13,7 @@ from ..files.neighbours import Presence
 from ..files.open_files import FileReplacedError, open_files
 from ..settings import DEFAULT_WAL_SETTINGS
 from ..turn.snapshots import Snapshot, Snapshots
-from .checkpoints import move_after_commit
+from .one_checkpoint import move_after_commit
 from .policy import Action, Situation, decide, just_checked
 from .wal_warnings import WalWarnings
 

@@ -7,7 +7,7 @@ process finds everything moved already and begins the log anew, and the checkpoi
 first frames of the new log as moved, although they are not.
 
 A checkpoint of this package loses none, since nothing can be committed while it runs; see
-:mod:`~.checkpoints`. A checkpoint of a program that does not know the package can.
+:mod:`~.one_checkpoint`. A checkpoint of a program that does not know the package can.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.backup import page_copy
 
 ROLLBACK = {"journal_mode": "TRUNCATE"}
 
@@ -17,9 +17,9 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inside, self.leave = threading.Event(), threading.Event()
-        original = copying._copy
+        original = page_copy._copy
 
-        def held(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+        def held(source: Any, target: Any, pages: int, worker: Any, step: page_copy.Step) -> None:
             def each(copied: int, total: int) -> None:
                 self.inside.set()
                 while not self.leave.wait(0.001):
@@ -28,4 +28,4 @@ class Held:
 
             original(source, target, pages, worker, each)
 
-        monkeypatch.setattr(copying, "_copy", held)
+        monkeypatch.setattr(page_copy, "_copy", held)

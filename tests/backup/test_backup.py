@@ -17,7 +17,7 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     WalSettings,
 )
-from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.backup import page_copy
 from tests.backup import ledger
 from tests.backup.held import ROLLBACK, Held
 from tests.backup.ledger import PACKAGE_WRITER, PLAIN_WRITER, Writer, content, entries
@@ -83,9 +83,9 @@ async def steps_beside_a_writer(
     seen: list[int] = []
     total = 0
     other = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    original = copying._copy
+    original = page_copy._copy
 
-    def spied(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+    def spied(source: Any, target: Any, pages: int, worker: Any, step: page_copy.Step) -> None:
         def each(copied: int, pages_total: int) -> None:
             nonlocal total
             total = pages_total
@@ -98,7 +98,7 @@ async def steps_beside_a_writer(
 
         original(source, target, pages, worker, each)
 
-    monkeypatch.setattr(copying, "_copy", spied)
+    monkeypatch.setattr(page_copy, "_copy", spied)
     with contextlib.closing(other):
         await db.backup(copy, pages_per_step=50)
     return seen, total
@@ -126,7 +126,7 @@ async def test_it_does_not_stop_writers(db: SQLiteDatabase, copy: Path) -> None:
     """In WAL mode they commit between any two steps, and the copy does not see that."""
     held, go_on = threading.Event(), threading.Event()
     await ledger.post(db, random.Random(1))
-    original = copying.write_copy
+    original = page_copy.write_copy
 
     def waiting(*arguments: Any, **options: Any) -> None:
         held.set()

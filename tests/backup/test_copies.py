@@ -20,7 +20,7 @@ from sa_sqlite_pool import (
     DatabaseClosedError,
     SQLiteDatabase,
 )
-from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.backup import page_copy
 from tests.backup import ledger
 from tests.backup.held import ROLLBACK
 from tests.backup.ledger import content, entries
@@ -94,7 +94,7 @@ async def test_it_is_on_the_disk(
 
     monkeypatch.setattr(os, "fsync", spied_fsync)
     monkeypatch.setattr(os, "replace", spied_replace)
-    monkeypatch.setattr(copying, "_SYNC_BYTES", 512 * KIB)
+    monkeypatch.setattr(page_copy, "_SYNC_BYTES", 512 * KIB)
     async with db.write() as session:
         await session.execute(text("UPDATE accounts SET ballast = randomblob(160000)"))
     await db.backup(copy, pages_per_step=64)
@@ -109,7 +109,7 @@ async def test_without_wal_it_hurries(
 ) -> None:
     """Since writers wait for its end."""
     rests: list[float] = []
-    monkeypatch.setattr(copying.time, "sleep", rests.append)  # type: ignore[attr-defined]
+    monkeypatch.setattr(page_copy.time, "sleep", rests.append)  # type: ignore[attr-defined]
     async with SQLiteDatabase(path, pragmas=ROLLBACK) as db:
         await ledger.create(db)
         await db.backup(copy, pages_per_step=50)
@@ -121,7 +121,7 @@ async def test_a_step_rests(
 ) -> None:
     """As long as it has taken: writers need the processor and the disk, too."""
     rests: list[float] = []
-    monkeypatch.setattr(copying.time, "sleep", rests.append)  # type: ignore[attr-defined]
+    monkeypatch.setattr(page_copy.time, "sleep", rests.append)  # type: ignore[attr-defined]
     began = time.monotonic()
     await db.backup(copy, pages_per_step=50)
     assert len(rests) == -(-copy.stat().st_size // 4096 // 50)

@@ -54,14 +54,14 @@ FORKED = """
 import asyncio, os, sys, threading, time, warnings
 import sqlalchemy.exc
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.backup import page_copy
 from tests.fork_programs import ParentLoop, ended, fork
 
 warnings.simplefilter("ignore")
 path, copy = sys.argv[1:]
 db = SQLiteDatabase(path)
 inside, leave, began = threading.Event(), threading.Event(), []
-original = copying._copy
+original = page_copy._copy
 
 def held(source, target, pages, worker, step):
     def each(copied, total):
@@ -71,7 +71,7 @@ def held(source, target, pages, worker, step):
         step(copied, total)
     original(source, target, pages, worker, each)
 
-copying._copy = held
+page_copy._copy = held
 
 async def use():
     async with db.read() as session:

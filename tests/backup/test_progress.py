@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, restore
-from sa_sqlite_pool.backup import copying, restoring
-from sa_sqlite_pool.backup.backup import Copying
+from sa_sqlite_pool.backup import page_copy, restoring
+from sa_sqlite_pool.backup.copy_job import CopyJob
 from tests.backup import ledger
 from tests.helpers import files_beside
 
@@ -52,9 +52,9 @@ async def test_progress_does_not_pile_up(db: SQLiteDatabase, copy: Path) -> None
     """A loop that is busy is told the latest, once."""
     calls: list[int] = []
     inside = threading.Event()
-    original = copying._copy
+    original = page_copy._copy
 
-    def spied(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+    def spied(source: Any, target: Any, pages: int, worker: Any, step: page_copy.Step) -> None:
         original(source, target, pages, worker, step)
         inside.set()
 
@@ -63,7 +63,7 @@ async def test_progress_does_not_pile_up(db: SQLiteDatabase, copy: Path) -> None
         assert inside.wait(30)  # the loop stands still until all steps are done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copying, "_copy", spied)
+        patch.setattr(page_copy, "_copy", spied)
         await db.backup(copy, progress=progress, pages_per_step=1)
     assert len(calls) == 2
     assert calls[-1] == copy.stat().st_size // 4096
@@ -93,9 +93,9 @@ async def test_progress_raises_once(db: SQLiteDatabase, copy: Path) -> None:
     """It is not called again, although the next step may be over already."""
     calls: list[int] = []
     raised = threading.Event()
-    original = copying._copy
+    original = page_copy._copy
 
-    def spied(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+    def spied(source: Any, target: Any, pages: int, worker: Any, step: page_copy.Step) -> None:
         def each(copied: int, total: int) -> None:
             step(copied, total)
             assert raised.wait(30)
@@ -109,7 +109,7 @@ async def test_progress_raises_once(db: SQLiteDatabase, copy: Path) -> None:
         raise ValueError(copied)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copying, "_copy", spied)
+        patch.setattr(page_copy, "_copy", spied)
         with pytest.raises(ValueError, match="20"):
             await db.backup(copy, progress=progress, pages_per_step=20)
     assert calls == [20]
@@ -144,21 +144,21 @@ async def test_progress_that_fails_ends_a_restore(
     await db.backup(copy)
     monkeypatch.setattr(restoring, "DEFAULT_PAGES_PER_STEP", 1)
     stopped = threading.Event()
-    steps, stop = copying._copy, Copying.stop
+    steps, stop = page_copy._copy, CopyJob.stop
 
-    def waits(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+    def waits(source: Any, target: Any, pages: int, worker: Any, step: page_copy.Step) -> None:
         def each(copied: int, total: int) -> None:
             step(copied, total)
             stopped.wait(30)
 
         steps(source, target, pages, worker, each)
 
-    def then_go_on(self: Copying, error: Exception) -> None:
+    def then_go_on(self: CopyJob, error: Exception) -> None:
         stop(self, error)
         stopped.set()
 
-    monkeypatch.setattr(copying, "_copy", waits)
-    monkeypatch.setattr(Copying, "stop", then_go_on)
+    monkeypatch.setattr(page_copy, "_copy", waits)
+    monkeypatch.setattr(CopyJob, "stop", then_go_on)
     target = tmp_path / "restored.db"
     if over == "a database":
         target.write_bytes(copy.read_bytes())

@@ -19,7 +19,7 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
     restore,
 )
-from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.backup import page_copy
 from tests.backup import ledger
 from tests.backup.held import Held
 from tests.backup.ledger import content, entries, run_program
@@ -69,9 +69,9 @@ async def test_a_cancelled_one(path: Path, backup: Path, target: str, times: int
 KILLED = """
 import asyncio, os, signal, sys
 from sa_sqlite_pool import restore
-from sa_sqlite_pool.backup import copying
+from sa_sqlite_pool.backup import page_copy
 
-original = copying._copy
+original = page_copy._copy
 
 def killing(source, target, pages, worker, step):
     def each(copied, total):
@@ -80,7 +80,7 @@ def killing(source, target, pages, worker, step):
             os.kill(os.getpid(), signal.SIGKILL)
     original(source, target, 20, worker, each)
 
-copying._copy = killing
+page_copy._copy = killing
 asyncio.run(restore(*sys.argv[1:3]))
 """
 
@@ -157,7 +157,7 @@ async def test_a_broken_disk(path: Path, backup: Path, monkeypatch: pytest.Monke
 async def test_it_is_on_the_disk(path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal before the database, the database before the end of the journal, and that."""
     made: list[Any] = []
-    original = copying._copy
+    original = page_copy._copy
 
     def spied(source: Any, target: Any, *rest: Any) -> None:
         made.append(target.execute("PRAGMA synchronous").fetchone()[0])
@@ -165,7 +165,7 @@ async def test_it_is_on_the_disk(path: Path, backup: Path, monkeypatch: pytest.M
         original(source, target, *rest)
 
     make(path)
-    monkeypatch.setattr(copying, "_copy", spied)
+    monkeypatch.setattr(page_copy, "_copy", spied)
     await restore(backup, path)
     assert made == [3, "delete"]  # EXTRA
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
-from sa_sqlite_pool.backup import copying
-from sa_sqlite_pool.backup.backup import connected
+from sa_sqlite_pool.backup import page_copy
+from sa_sqlite_pool.backup.copy_job import connected
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.system.atomic_file import AtomicFile
@@ -66,9 +66,9 @@ async def test_it_stops_between_steps(
     await db.backup(copy)
     steps: list[int] = []
     cancelled = threading.Event()
-    original = copying._copy
+    original = page_copy._copy
 
-    def spied(source: Any, target: Any, pages: int, worker: Any, step: copying.Step) -> None:
+    def spied(source: Any, target: Any, pages: int, worker: Any, step: page_copy.Step) -> None:
         def each(copied: int, total: int) -> None:
             steps.append(copied)
             step(copied, total)
@@ -80,7 +80,7 @@ async def test_it_stops_between_steps(
         task.cancel()
         cancelled.set()
 
-    monkeypatch.setattr(copying, "_copy", spied)
+    monkeypatch.setattr(page_copy, "_copy", spied)
     task = asyncio.create_task(db.backup(copy, progress=progress, pages_per_step=3))
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -101,7 +101,7 @@ async def test_the_verification_is_interrupted(
         ).fetchone()
 
     await db.backup(copy)
-    monkeypatch.setattr("sa_sqlite_pool.backup.backup.check_integrity", endless)
+    monkeypatch.setattr("sa_sqlite_pool.backup.copy_job.check_integrity", endless)
     task = asyncio.create_task(db.backup(copy))
     await until(began.is_set)
     task.cancel()
@@ -247,7 +247,7 @@ def test_its_loop_dies_in_the_verification(
     def held(connection: Any, name: str) -> None:
         inside.set()
         assert leave.wait(30)
-        copying.check_integrity(connection, name)
+        page_copy.check_integrity(connection, name)
 
     async def begin() -> None:
         await db.open()
@@ -261,7 +261,7 @@ def test_its_loop_dies_in_the_verification(
         await db.backup(copy)
         await db.close()
 
-    monkeypatch.setattr("sa_sqlite_pool.backup.backup.check_integrity", held)
+    monkeypatch.setattr("sa_sqlite_pool.backup.copy_job.check_integrity", held)
     threads = threading.enumerate()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(begin())

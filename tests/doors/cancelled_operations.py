@@ -206,7 +206,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on the loop gives way as soon as it may, so that it is suspended at all."""
 
     def never_at_once(self: loop_budget.LoopBudget) -> bool:
-        if not self._counts:
+        if not self._lap_scheduled:
             self._begin_lap(0.001)
         return False
 

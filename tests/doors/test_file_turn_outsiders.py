@@ -134,8 +134,8 @@ class TestOutsiders:
         monkeypatch.setattr(courtesy, "_LONGEST_SECONDS", 0.5)
         turn = turn_of(path)
         turn.courtesy.meet()
-        turn.courtesy.hold(10.0)
-        monkeypatch.setattr(Courtesy, "hold", lambda *_: None)  # what the update takes
+        turn.courtesy.add_debt(10.0)
+        monkeypatch.setattr(Courtesy, "add_debt", lambda *_: None)  # what the update takes
         task = asyncio.create_task(update(engine))
         await until(lambda: not is_free(path))
         outsider = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -150,7 +150,7 @@ class TestOutsiders:
         """Clean cancellation: the turn is given back."""
         turn = turn_of(path)
         turn.courtesy.meet()
-        turn.courtesy.hold(10.0)
+        turn.courtesy.add_debt(10.0)
         task = asyncio.create_task(update(engine))
         await until(lambda: not is_free(path))
         task.cancel()

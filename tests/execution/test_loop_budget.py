@@ -141,7 +141,7 @@ async def test_nor_does_work_that_begins_later(own: LoopBudget, clock: Clock) ->
     """Who was let in may have waited for a connection, in laps that nobody counted."""
     assert own.enter_nowait()
     await asyncio.sleep(0)
-    assert not own._counts
+    assert not own._lap_scheduled
     worker = object()
     own.begin_work(worker)
     await asyncio.sleep(0)
@@ -181,7 +181,7 @@ async def test_it_begins_to_wait_in_a_later_lap(own: LoopBudget) -> None:
         pass
     entering = own.enter()
     await asyncio.sleep(0)
-    assert not own._counts
+    assert not own._lap_scheduled
     task = asyncio.create_task(entering)
     await asyncio.sleep(0)
     assert task.done()
@@ -191,9 +191,9 @@ async def test_it_begins_to_wait_in_a_later_lap(own: LoopBudget) -> None:
 async def test_an_idle_loop_is_left_alone(own: LoopBudget) -> None:
     """Nothing is called in laps in which nobody has asked."""
     assert own.enter_nowait()
-    assert own._counts
+    assert own._lap_scheduled
     await asyncio.sleep(0)
-    assert not own._counts
+    assert not own._lap_scheduled
 
 
 async def test_statistics(own: LoopBudget) -> None:

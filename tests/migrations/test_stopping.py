@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sa_sqlite_pool import SQLiteDatabase, WriteTimeout
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.migrations import current, transaction, upgrade
-from sa_sqlite_pool.migrations.aside import run_aside
+from sa_sqlite_pool.migrations.own_loop import run_aside
 from tests.helpers import SleepingFunction, until, until_free
 from tests.migrations.scripts import REBUILD, Scripts, finish, hooks, wait_inside
 

@@ -133,12 +133,12 @@ async def test_functions_of_the_application_are_known(make_engine: MakeEngine, p
         own = await driver(connection)
         await connection.run_sync(lambda _: own.create_function("Late", 0, lambda: 2))
         assert await connection.scalar(text("SELECT early() + late()")) == 3
-        assert own.executor.policy.authorizer.functions is not None
-        assert {"early", "late"} <= own.executor.policy.authorizer.functions
-        assert own.executor.policy.authorizer.called
+        assert own.executor.authorizer.functions is not None
+        assert {"early", "late"} <= own.executor.authorizer.functions
+        assert own.executor.authorizer.called
     plain = make_engine(SQLitePool)
     async with plain.connect() as connection:
         own = await driver(connection)
         await connection.run_sync(lambda _: own.create_function("Late", 0, lambda: 2))
         assert await connection.scalar(text("SELECT late()")) == 2
-        assert own.executor.policy.authorizer.called
+        assert own.executor.authorizer.called

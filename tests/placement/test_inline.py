@@ -226,7 +226,7 @@ async def test_a_connection_that_is_given_up_meanwhile(engine: AsyncEngine, path
         assert came.wait(10)  # the thread, to where it waits, or beyond
         order.append("used")
 
-    worker.run_here(use)
+    worker.call_inline(use)
     assert await asyncio.to_thread(gone.wait, 10)
     assert order == ["used", "gone"]
     await connection.close()

@@ -31,7 +31,7 @@ from sa_sqlite_pool.reporting.events import EVENTS, Event
 from sa_sqlite_pool.system import mounts
 from sa_sqlite_pool.turn.waits import ObservedWait
 from sa_sqlite_pool.wal import wal_warnings
-from sa_sqlite_pool.wal.checkpoints import Checkpointer
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.helpers import turn_of, until_waiting
 from tests.reporting.records import Records
 from tests.turn.locks import Calls, calls

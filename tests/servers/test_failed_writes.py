@@ -166,7 +166,7 @@ async def test_a_connection_goes_on_after_it(app: App) -> None:
             await connection.rollback()  # as after each COMMIT that fails
             await connection.execute(insert(Account).values(id=2))
             await connection.commit()
-        assert not seen.doubtful
+        assert not seen.unconfirmed
         assert len(await balances(db)) == 2
 
 

@@ -125,7 +125,7 @@ async def test_the_statement_that_ran_last(app: App) -> None:
         seen: list[Any] = []
 
         def look(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
-            (permit,) = pool.lent.permits.values()
+            (permit,) = pool.checked_out.permits.values()
             seen.append((sql, permit.last_sql))
 
         listen(db, lambda connection: connection.exec_driver_sql(SET))

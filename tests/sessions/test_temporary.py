@@ -32,7 +32,7 @@ from sa_sqlite_pool import (
     WriterPool,
     routing_sessionmaker,
 )
-from sa_sqlite_pool.sessions.temporary import Target, target_of, target_of_text
+from sa_sqlite_pool.sessions.temp_tables import Target, target_of, target_of_text
 from tests.conftest import MakeEngine
 from tests.helpers import Item, create_items, turn_of
 from tests.sessions.beside import Heard, Maker

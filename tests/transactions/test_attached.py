@@ -19,11 +19,12 @@ from sa_sqlite_pool.sqlite.authorizer import Authorizer
 from sa_sqlite_pool.transactions import attached as module
 from sa_sqlite_pool.transactions.attached import AttachedFiles, begin_and_lock_main
 from sa_sqlite_pool.transactions.locks import Patience
-from sa_sqlite_pool.transactions.rules import Rules
 from sa_sqlite_pool.turn.write_turn import WriteTurn
 from tests.helpers import cancelled_after, turn_of, until_waiting
 
-RULES = Rules(Role.AUTO, "app.db", None, 0.05, 0.05, None, object())
+from .rules import rules_of
+
+RULES = rules_of(Role.AUTO, write_timeout=0.05, read_timeout=0.05)
 
 
 class Files:

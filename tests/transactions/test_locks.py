@@ -13,7 +13,8 @@ import pytest
 from sa_sqlite_pool.settings import Role
 from sa_sqlite_pool.sqlite.driver_errors import tells_code
 from sa_sqlite_pool.transactions.locks import Patience, is_own_lock, may_pass
-from sa_sqlite_pool.transactions.rules import Rules
+
+from .rules import rules_of
 
 
 def test_a_lock() -> None:
@@ -89,7 +90,7 @@ def test_the_words_of_a_lock_in_another_error() -> None:
 
 def test_seconds_of_patience() -> None:
     """Those that are gone and those that are left are what the caller gave."""
-    rules = Rules(Role.AUTO, "app.db", None, 5.0, 7.0, None, None)
+    rules = rules_of(Role.AUTO)
     patience = Patience(rules, None, writing=True, began=time.monotonic() - 2)
     assert patience.seconds == 5.0
     assert patience.seconds_gone == pytest.approx(2, abs=0.5)

@@ -18,6 +18,8 @@ from sa_sqlite_pool.sqlite.statements import classify
 from sa_sqlite_pool.transactions.own_settings import OwnSettings
 from sa_sqlite_pool.transactions.rules import Rules
 
+from .rules import rules_of
+
 
 class Settings:
     """A connection in its file, under a authorizer, with what is executed on it in another way."""
@@ -32,7 +34,7 @@ class Settings:
         self.file: str | None = str(path)
 
     def rules(self, role: Role) -> Rules:
-        return Rules(role, "app.db", None, 5.0, 7.0, None, self, file=self.file)
+        return rules_of(role, self, file=self.file)
 
     def run(self, sql: str, role: Role = Role.AUTO, *, set_up: bool = False) -> list[Any]:
         """Execute as a statement of the application is; its rows."""
@@ -100,7 +102,7 @@ def test_the_busy_timeout_while_the_raw_connection_is_lent(
         assert settings.real("busy_timeout") == 0
         assert settings.run("PRAGMA busy_timeout") == [(value,)]
         settings_own.switch_off_waiting(connection)
-    other = Rules(Role.AUTO, "app.db", None, 9.0, 9.0, None, settings)
+    other = rules_of(Role.AUTO, settings, write_timeout=9.0, read_timeout=9.0)
     settings_own.lend(connection, other, Role.AUTO)
     assert settings.real("busy_timeout") == 8
     connection.execute("PRAGMA busy_timeout = 50")
@@ -112,7 +114,7 @@ def test_what_nobody_has_set_is_not_remembered(settings: Settings) -> None:
     own, connection = settings.own, settings.connection
     own.lend(connection, settings.rules(Role.AUTO), Role.AUTO)
     own.take_back(connection)
-    other = Rules(Role.AUTO, "app.db", None, 9.0, 9.0, None, settings)
+    other = rules_of(Role.AUTO, settings, write_timeout=9.0, read_timeout=9.0)
     own.lend(connection, other, Role.AUTO)
     assert settings.real("busy_timeout") == 9000
 

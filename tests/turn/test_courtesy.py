@@ -24,7 +24,7 @@ class Clock:
 def test_nothing_is_owed_where_nobody_was_met() -> None:
     """Those who are alone lose no time."""
     courtesy = Courtesy(Clock())
-    courtesy.hold(10.0)
+    courtesy.add_debt(10.0)
     assert courtesy.owed == 0.0
 
 
@@ -33,9 +33,9 @@ def test_a_share_of_what_was_held() -> None:
     other = Courtesy(Clock())
     other.meet()
     assert other.owed == 0.0
-    other.hold(0.002)
+    other.add_debt(0.002)
     assert other.owed == 0.0
-    other.hold(0.018)
+    other.add_debt(0.018)
     assert other.owed == pytest.approx(0.020 * courtesy._SHARE)
 
 
@@ -43,10 +43,10 @@ def test_what_they_took_counts() -> None:
     """Who had the lock for long enough is owed nothing, also for a while after."""
     other = Courtesy(Clock())
     other.meet()
-    other.hold(0.1)
-    other.wait(0.1)
+    other.add_debt(0.1)
+    other.pay_off(0.1)
     assert other.owed == 0.0
-    other.hold(0.1)
+    other.add_debt(0.1)
     assert other.owed == 0.0
 
 
@@ -54,10 +54,10 @@ def test_both_sides_are_bounded() -> None:
     """An import of an hour owes no ten minutes, nor does an hour of theirs make them wait."""
     other = Courtesy(Clock())
     other.meet()
-    other.hold(3600.0)
+    other.add_debt(3600.0)
     assert other.owed == courtesy._LONGEST_SECONDS
-    other.wait(3600.0)
-    other.hold(2 * courtesy._LONGEST_SECONDS / courtesy._SHARE)
+    other.pay_off(3600.0)
+    other.add_debt(2 * courtesy._LONGEST_SECONDS / courtesy._SHARE)
     assert other.owed == courtesy._LONGEST_SECONDS
 
 
@@ -66,7 +66,7 @@ def test_it_ends_with_them() -> None:
     clock = Clock()
     other = Courtesy(clock)
     other.meet()
-    other.hold(1.0)
+    other.add_debt(1.0)
     clock.now += courtesy._REMEMBER_SECONDS
     assert other.owed == 0.0
     other.meet()
@@ -80,7 +80,7 @@ def test_a_pause_pays() -> None:
         loop = asyncio.get_running_loop()
         other = Courtesy(loop.time)
         other.meet()
-        other.hold(0.1)
+        other.add_debt(0.1)
         before = loop.time()
         await other.pause()
         assert loop.time() - before == pytest.approx(0.1 * courtesy._SHARE)

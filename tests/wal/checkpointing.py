@@ -9,7 +9,7 @@ from pathlib import Path
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.files.log_file import LogSize, measure
-from sa_sqlite_pool.wal.checkpoints import Checkpointer
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 
 FIRST_FRAME = 32 + 24 + 4096
 ROWS, BYTES = 100, 2000

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.wal import checkpoints
-from sa_sqlite_pool.wal.checkpoints import Checkpointer
+from sa_sqlite_pool.wal import one_checkpoint
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.wal.checkpointing import Database, open_checkpointer
 from tests.wal.facade import SMALL
 
@@ -27,7 +27,7 @@ async def small(path: Path) -> AsyncIterator[SQLiteDatabase]:
 @pytest.fixture(params=[True, False], ids=["affected", "fixed"])
 def affected(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the SQLite is taken for one that can lose commits."""
-    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: request.param)
+    monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: request.param)
     return bool(request.param)
 
 

@@ -12,8 +12,8 @@ import pytest
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.stats.log import CheckpointMode, CheckpointOutcome
-from sa_sqlite_pool.wal import checkpoints
-from sa_sqlite_pool.wal.checkpoints import Checkpointer, Numbers, move_after_commit
+from sa_sqlite_pool.wal import one_checkpoint
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer, Numbers, move_after_commit
 from tests.execution.workers import Gate, outcome
 from tests.helpers import until
 from tests.wal.checkpointing import FIRST_FRAME, Database, connect, lock_of, open_checkpointer
@@ -27,7 +27,7 @@ Run = Callable[[sqlite3.Connection, CheckpointMode], Numbers]
 
 def instead(monkeypatch: pytest.MonkeyPatch, run: Callable[[Run], Run]) -> None:
     """Put something around the moment in which SQLite runs a checkpoint."""
-    monkeypatch.setattr(checkpoints, "_numbers", run(checkpoints._numbers))
+    monkeypatch.setattr(one_checkpoint, "_numbers", run(one_checkpoint._numbers))
 
 
 @MODES
@@ -115,7 +115,7 @@ async def test_a_new_beginning_that_fails_leaves_nothing_locked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the disk is full when the writer writes."""
-    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: True)
+    monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
 
     def forbid(action: int, name: str | None, value: str | None, *_: object) -> int:
@@ -134,7 +134,7 @@ async def test_a_new_beginning_that_finds_another_writer(
     database: Database, monkeypatch: pytest.MonkeyPatch, mode: CheckpointMode
 ) -> None:
     """Everything is moved; the other begins the log anew, and nobody waits or fails."""
-    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: True)
+    monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
 
     def come_between(text: str) -> None:
@@ -157,7 +157,7 @@ async def test_a_new_beginning_that_another_writer_has_made(
     database: Database, monkeypatch: pytest.MonkeyPatch, stays: bool
 ) -> None:
     """It has committed in between: the log is not truncated then, and nobody says so."""
-    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: True)
+    monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
     large = database.log.size
     reader: list[sqlite3.Connection] = []
@@ -186,7 +186,7 @@ async def test_a_wrong_error_of_a_new_beginning_is_not_swallowed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a lock passes."""
-    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: True)
+    monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
     seen: list[str] = []
 
@@ -258,7 +258,7 @@ async def test_a_cancellation_while_the_log_begins_anew(
     database: Database, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     """At each of its statements: it comes to its end or is rolled back, and nothing is lost."""
-    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: True)
+    monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
     checkpointer = await open_checkpointer(database.path)
     gate, seen, before = Gate(), list[str](), database.everything()
 

@@ -16,8 +16,8 @@ import pytest
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread, _open_connections
 from sa_sqlite_pool.settings import PragmaValue
 from sa_sqlite_pool.stats.log import CheckpointMode, CheckpointOutcome
-from sa_sqlite_pool.wal import checkpoints
-from sa_sqlite_pool.wal.checkpoints import Checkpointer, outcome_of
+from sa_sqlite_pool.wal import one_checkpoint
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer, outcome_of
 from tests.helpers import until
 from tests.wal.checkpointing import FIRST_FRAME, Database, connect, lock_of, open_checkpointer
 
@@ -230,13 +230,13 @@ async def test_a_file_that_is_locked_for_a_moment(
     exclusive.execute("PRAGMA locking_mode = EXCLUSIVE")
     exclusive.execute("SELECT count(*) FROM t").fetchone()
     tries: list[sqlite3.Connection] = []
-    prepare = checkpoints._prepare
+    prepare = one_checkpoint._prepare
 
     def counting(connection: sqlite3.Connection, pragmas: Mapping[str, PragmaValue]) -> None:
         tries.append(connection)
         prepare(connection, pragmas)
 
-    monkeypatch.setattr(checkpoints, "_prepare", counting)
+    monkeypatch.setattr(one_checkpoint, "_prepare", counting)
     opening = asyncio.create_task(open_checkpointer(database.path))
     await until(lambda: len(tries) == 3)
     exclusive.close()

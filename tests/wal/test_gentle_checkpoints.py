@@ -10,7 +10,7 @@ import pytest
 
 from sa_sqlite_pool.files import log_file
 from sa_sqlite_pool.stats.log import CheckpointMode, CheckpointOutcome
-from sa_sqlite_pool.wal.checkpoints import Checkpointer
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.helpers import until
 from tests.wal.checkpointing import Database, open_checkpointer
 

@@ -24,8 +24,8 @@ from sa_sqlite_pool import (
     WriteTimeout,
 )
 from sa_sqlite_pool.files.log_file import measure
-from sa_sqlite_pool.wal import checkpoints, monitor
 from sa_sqlite_pool.wal import keeper as keeper_module
+from sa_sqlite_pool.wal import monitor, one_checkpoint
 from tests.conftest import MakeEngine
 from tests.helpers import turn_of, until, until_waiting
 
@@ -152,7 +152,7 @@ async def test_nothing_runs_on_the_event_loop(
         return call
 
     monkeypatch.setattr(monitor, "measure", noting(measure))
-    monkeypatch.setattr(checkpoints, "_checkpoint", noting(checkpoints._checkpoint))
+    monkeypatch.setattr(one_checkpoint, "_checkpoint", noting(one_checkpoint._checkpoint))
     await write(door.writer, 150)
     await until_outcome(path, CheckpointOutcome.TRUNCATED)
     assert len(threads) >= 3

@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import CheckpointOutcome, SQLiteDatabase, SQLitePool, StatementTimeout
-from sa_sqlite_pool.wal import checkpoints
 from sa_sqlite_pool.wal import keeper as keeper_module
 from sa_sqlite_pool.wal import monitor as monitor_module
+from sa_sqlite_pool.wal import one_checkpoint
 from sa_sqlite_pool.wal.checkpointing import Checkpointing
-from sa_sqlite_pool.wal.checkpoints import Checkpointer
 from sa_sqlite_pool.wal.keeper import WalKeeper
 from sa_sqlite_pool.wal.monitor import WalMonitor
+from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.helpers import SleepingFunction, driver, turn_of, until, until_waiting
 
 from .logs import KIB, SMALL, create_blobs, keeper_of, log_size, write
@@ -126,7 +126,7 @@ async def test_after_a_failure_it_rests(
 
     keeper._pause.seconds = 10.0  # as after some failures
     with monkeypatch.context() as failing:
-        failing.setattr(checkpoints, "_numbers", fail)
+        failing.setattr(one_checkpoint, "_numbers", fail)
         await write(db.writer_engine, 150)
         await until(lambda: tries and keeper._task is None)
         for _ in range(10):

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.stats.log import CheckpointOutcome
-from sa_sqlite_pool.wal import checkpoints, wal_warnings
+from sa_sqlite_pool.wal import one_checkpoint, wal_warnings
 from tests.helpers import until
 from tests.wal.facade import HARD, SMALL, SOFT, add, count, log_size, pragma, said
 from tests.wal.others import PACKAGE, OtherProcess
@@ -107,8 +107,8 @@ async def test_another_writer_comes_between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The log is not truncated then, but later; nobody was in the way, so nobody is warned."""
-    monkeypatch.setattr(checkpoints, "has_reset_bug", lambda _: True)
-    begin_anew = checkpoints._begin_anew
+    monkeypatch.setattr(one_checkpoint, "has_reset_bug", lambda _: True)
+    begin_anew = one_checkpoint._begin_anew
     came: list[CheckpointOutcome] = []
 
     def late(*arguments: Any) -> Any:
@@ -120,7 +120,7 @@ async def test_another_writer_comes_between(
         came.append(outcome)
         return numbers, outcome
 
-    monkeypatch.setattr(checkpoints, "_begin_anew", late)
+    monkeypatch.setattr(one_checkpoint, "_begin_anew", late)
     rows = 0
     while not came:
         async with small.write() as session:

@@ -20,7 +20,7 @@ _SETTINGS = {
 }
 
 
-def settle(connection: Connection) -> None:
+def set_parameters(connection: Connection) -> None:
     """Set the parameters of the server for this transaction; then they are as they were."""
     for name, value in _SETTINGS.items():
         execute(connection, f"SET LOCAL {name} = '{value}'")

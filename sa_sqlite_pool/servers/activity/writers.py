@@ -30,7 +30,7 @@ class WritersOut:
         # SQLAlchemy does not tell of a connection that is detached: its record is let go of.
         self._seen: WeakKeyDictionary[ConnectionPoolEntry, Seen] = WeakKeyDictionary()
 
-    def is_lent(self, record: ConnectionPoolEntry, seen: Seen, driver: Driver) -> None:
+    def is_checked_out(self, record: ConnectionPoolEntry, seen: Seen, driver: Driver) -> None:
         """Note that a connection is checked out; nothing was done on it yet."""
         self._seen[record] = seen
         note_known(record, driver)
@@ -99,9 +99,9 @@ def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
         if connection is not None and not (connection.closed or connection.invalidated):
             executed(connection, None, context.statement)  # a procedure may have committed before
 
-    def is_lent(_connection: Any, record: ConnectionPoolEntry, _proxied: Any) -> None:
+    def is_checked_out(_connection: Any, record: ConnectionPoolEntry, _proxied: Any) -> None:
         if (seen := seen_by(owner)) is not None:
-            out.is_lent(record, seen, driver)
+            out.is_checked_out(record, seen, driver)
 
     def is_returned(_connection: Any, record: ConnectionPoolEntry) -> None:
         note_more(record)  # what was done without a transaction, or by the driver
@@ -110,5 +110,5 @@ def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
     event.listen(engine, "begin", begins)
     event.listen(engine, "after_cursor_execute", executed)
     event.listen(engine, "handle_error", has_failed)
-    event.listen(engine, "checkout", is_lent)
+    event.listen(engine, "checkout", is_checked_out)
     event.listen(engine, "checkin", is_returned)

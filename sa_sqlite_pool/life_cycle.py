@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TypeVar
 
-from ..errors import DatabaseClosedError
-from ..settings import check_timeout
+from .errors import DatabaseClosedError
+from .settings import check_timeout
 
 L = TypeVar("L", bound="LifeCycle")
 

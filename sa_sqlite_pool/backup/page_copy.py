@@ -32,7 +32,7 @@ from typing import BinaryIO
 from ..errors import DamagedDatabaseError, DatabaseInUseError, NotADatabaseError
 from ..execution.connection_thread import ConnectionThread
 from ..transactions.locks import may_pass
-from .strangers import is_strange, quick_check
+from .foreign_schemas import is_strange, quick_check
 
 Step = Callable[[int, int], None]
 """A function that is called in the thread after each step: ``step(pages_copied, pages_total)``."""

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import DatabaseNotUsableError
-from sa_sqlite_pool.backup.backup import Copying
-from sa_sqlite_pool.backup.copying import check_not_locked, is_readable, take_alone, write_over
+from sa_sqlite_pool.backup.copy_job import CopyJob
+from sa_sqlite_pool.backup.page_copy import check_not_locked, is_readable, take_alone, write_over
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.files.location import Location
-from sa_sqlite_pool.wal.checkpoints import connect
+from sa_sqlite_pool.wal.one_checkpoint import connect
 
 
 def make(path: Path) -> None:
@@ -91,7 +91,7 @@ async def test_errors_of_the_system_are_sqlalchemy_s(path: Path) -> None:
 
     try:
         with pytest.raises(DBAPIError, match="No space left on device") as raised:
-            await Copying("backup(copy.db)", "copy.db was not made").run(worker, fail)
+            await CopyJob("backup(copy.db)", "copy.db was not made").run(worker, fail)
     finally:
         await worker.close()
     assert isinstance(raised.value.orig, DatabaseNotUsableError)

@@ -1,4 +1,4 @@
-"""What an engine has lent: its connections that are checked out."""
+"""The connections of an engine that are checked out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .records import Held
 
 
 @final
-class Lent:
+class CheckedOut:
     """The connections of an engine that are checked out. ``dispose()`` leaves them as they are.
 
     So the pool that it puts in the place of another knows them, too, and both give back here.
