@@ -1,4 +1,4 @@
-"""Door 3 of the package: the facade that owns both engines and their life cycle."""
+"""The facade, which owns both engines and their life cycle."""
 
 from __future__ import annotations
 

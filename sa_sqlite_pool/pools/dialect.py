@@ -1,4 +1,4 @@
-"""Extend an engine's dialect: how connections are opened, and three execution options."""
+"""Extend an engine's dialect: how connections are opened, and its three execution options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Door 2 of the package: sessions over two engines, a writer and a reader.
+"""Sessions over two engines, a writer and a reader.
 
 Nothing here depends on SQLite: an application that outgrows one machine points ``writer`` at a
 PostgreSQL primary and ``reader`` at its replicas, and keeps its code.

@@ -1,0 +1,152 @@
+"""docs/design.md names the modules and functions of the package as they are."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import sa_sqlite_pool
+
+from .test_floors import FLOORS
+
+PACKAGE = Path(sa_sqlite_pool.__file__).parent
+DESIGN = Path(__file__).parent.parent / "docs" / "design.md"
+
+# ``pools/returns.py``, and ``name()`` or ``Class.name()`` after it on the same line.
+_TOKEN = re.compile(r"`([\w/]+\.(?:py|js)|#?\w+(?:\.\w+)?\(\))`")
+
+
+def section(title: str) -> str:
+    """The text below a heading of the page, up to the next one."""
+    found = re.search(rf"^## {title}\n(.*?)^## ", DESIGN.read_text(), re.DOTALL | re.MULTILINE)
+    assert found is not None, title
+    return found[1]
+
+
+def rooms() -> list[str]:
+    """The second and third column of each row; headings of groups, such as *Tools*, have none."""
+    lines = re.findall(r"^\| [^*].*? \| (.*) \|$", section("Where to look"), re.MULTILINE)
+    return lines[1:]
+
+
+def steps() -> list[str]:
+    """The numbered lines, each with the lines that continue it."""
+    text = section("One read and one write, step by step")
+    return re.findall(r"^\d+\. .*(?:\n {3}.*)*", text, re.MULTILINE)
+
+
+# -- the house -------------------------------------------------------------------------------------
+
+
+def house() -> list[str]:
+    """What the list names, in its order: ``turn/`` and ``turn/permit.py``, for example."""
+    (block,) = re.findall(r"```\nsa_sqlite_pool/\n(.*?)```", section("The house"), re.DOTALL)
+    found, folders = [], [""]
+    for line in block.splitlines():
+        if match := re.match(r"((?:  ){1,3})(\w+(?:\.py|/))(?: |$)", line):
+            depth = len(match[1]) // 2
+            del folders[depth:]
+            found.append(folders[-1] + match[2])
+            if match[2].endswith("/"):
+                folders.append(found[-1])
+    return found
+
+
+def modules() -> Iterator[str]:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "__init__.py" or path.parent == PACKAGE:
+            yield path.relative_to(PACKAGE).as_posix()
+
+
+def folder_of(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[0] + "/"
+
+
+def test_the_house_names_every_module() -> None:
+    """A folder that is named without its files stands for them, if each says what it is."""
+    named = set(house())
+    opened = {folder_of(name) for name in named}
+    for module in modules():
+        folder = folder_of(module)
+        if folder == "/" or folder in opened:
+            assert module in named, module
+        else:
+            assert folder in named, module
+            assert ast.get_docstring(ast.parse((PACKAGE / module).read_text())), module
+
+
+def test_the_house_names_nothing_else() -> None:
+    for name in house():
+        path = PACKAGE / name
+        assert path.is_dir() if name.endswith("/") else path.is_file(), name
+
+
+def test_the_house_is_in_the_order_of_its_floors() -> None:
+    """From the ground up, as in tests/test_floors.py."""
+    floors = [name for name in house() if "/" not in name.rstrip("/")]
+    assert [name.rstrip("/").removesuffix(".py") for name in floors] == FLOORS
+
+
+# -- where to look, and the two ways ---------------------------------------------------------------
+
+
+@cache
+def functions(path: Path) -> frozenset[str]:
+    """The functions of a module, and the methods of its classes with and without the class."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            for member in node.body:
+                if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    found |= {member.name, f"{node.name}.{member.name}"}
+    return frozenset(found)
+
+
+def missing(line: str) -> list[str]:
+    """What ``line`` names that is not there; a function belongs to the file named before it."""
+    gone, path = [], None
+    for token in _TOKEN.findall(line):
+        if not token.endswith("()"):
+            path = PACKAGE / token
+            if not path.is_file():
+                gone.append(token)
+                path = None
+        elif path is None:
+            gone.append(token)
+        else:
+            name = token.removesuffix("()")
+            known = name in (functions(path) if path.suffix == ".py" else path.read_text())
+            if not known:
+                gone.append(f"{path.name} {token}")
+    return gone
+
+
+def names_both(line: str) -> bool:
+    tokens = _TOKEN.findall(line)
+    return len({token.endswith("()") for token in tokens}) == 2
+
+
+def test_the_rooms_are_where_the_table_says() -> None:
+    assert len(rooms()) > 40
+    assert [gone for row in rooms() for gone in missing(row)] == []
+    assert [row for row in rooms() if not names_both(row)] == []
+
+
+def test_the_steps_are_where_the_page_says() -> None:
+    assert len(steps()) > 30
+    assert [gone for step in steps() for gone in missing(step)] == []
+    assert [step for step in steps() if not names_both(step)] == []
+
+
+def test_a_name_that_is_gone_is_noticed() -> None:
+    """Of a file, a function, and a method of another class; and a function without a file."""
+    assert missing("`pools/returns.py` `_put_back()`, `TakesBack._put_back()`") == []
+    assert missing("`pools/gone.py`") == ["pools/gone.py"]
+    assert missing("`pools/returns.py` `put_back()`") == ["returns.py put_back()"]
+    assert missing("`pools/returns.py` `FairPool.dispose()`") == ["returns.py FairPool.dispose()"]
+    assert missing("`_put_back()`") == ["_put_back()"]
