@@ -231,7 +231,8 @@ async def test_a_reader_takes_no_turn(files: Files) -> None:
     """Nor waits for one: what SQLite cannot compile there, and so may write anything, does not."""
     files.attach("a.db")
     permit = await files.turn("a.db").acquire(1)
-    await files.attached.take_turns(frozenset({2}), RULES, Patience(RULES, None, writing=False))
+    rules = rules_of(Role.READER, write_timeout=0.05, read_timeout=0.05)
+    await files.attached.take_turns(frozenset({2}), rules, Patience(rules, None, writing=False))
     assert files.attached.held == []
     files.turn("a.db").release(permit)
 
