@@ -13,7 +13,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from ...compat.background import start_task
-from .history import COLUMNS, History, Source
+from .history import COLUMNS, History, TakesStatistics
 from .stopping import server_is_stopping
 
 INTERVAL_SECONDS: Final = 1.0
@@ -33,7 +33,7 @@ _END: Final = b"event: end\ndata: {}\n\n"
 class Feed:
     """The samplers of a page, one for each event loop that serves it."""
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(self, sources: Mapping[str, TakesStatistics]) -> None:
         self._sources = dict(sources)
         self._samplers: WeakKeyDictionary[asyncio.AbstractEventLoop, Sampler] = WeakKeyDictionary()
 
@@ -56,7 +56,7 @@ class Sampler:
     A sample is encoded once for all viewers that have seen the one before.
     """
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(self, sources: Mapping[str, TakesStatistics]) -> None:
         self._histories = [History(name, source) for name, source in sources.items()]
         self.viewers = 0
         self._task: asyncio.Future[None] | None = None

@@ -14,7 +14,7 @@ from ...stats.database import DatabaseStatistics
 from ...stats.engines import EngineStatistics
 from ...stats.lines import Waits
 
-Source = Callable[[], DatabaseStatistics]
+TakesStatistics = Callable[[], DatabaseStatistics]
 Point = list[float | None]
 
 # Five minutes, at one a second.
@@ -42,7 +42,7 @@ COLUMNS: Final = (
 class History:
     """The samples of one database: the last ``POINTS`` of its rates, and its latest state."""
 
-    def __init__(self, name: str, source: Source) -> None:
+    def __init__(self, name: str, source: TakesStatistics) -> None:
         self._name, self._source = name, source
         self._points: deque[Point] = deque(maxlen=POINTS)
         self._earlier: DatabaseStatistics | None = None

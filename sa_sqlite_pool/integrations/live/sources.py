@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ...database import SQLiteDatabase
 from ...errors import ConfigurationError
 from ...pools.statistics import statistics
-from .history import Source
+from .history import TakesStatistics
 
 Watched: TypeAlias = SQLiteDatabase | AsyncEngine | Engine
 
 
-def sources_of(watched: Watched | Mapping[str, Watched]) -> dict[str, Source]:
+def sources_of(watched: Watched | Mapping[str, Watched]) -> dict[str, TakesStatistics]:
     """Return a function for each database, by the name on the page: "" for one without.
 
     Raise :class:`~sa_sqlite_pool.ConfigurationError` for what has no statistics.
@@ -34,7 +34,7 @@ def _checked(name: object) -> str:
     return name
 
 
-def _source(one: object) -> Source:
+def _source(one: object) -> TakesStatistics:
     if isinstance(one, SQLiteDatabase):
         return one.statistics
     if isinstance(one, (AsyncEngine, Engine)):
