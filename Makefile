@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
 .PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
-.PHONY: bench bench-busy bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
+.PHONY: bench bench-busy bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-least bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-26s%s\n", $$1, $$2}' Makefile
@@ -168,6 +168,10 @@ bench-docs: $(VENV)/.dev  ## docs/benchmarks.md and its pictures, from what was 
 # Python's instructions of a read and of a write, by whose they are: a few seconds.
 bench-instructions: $(VENV)/.dev  ## Python's instructions of a read and of a write
 	$(BIN)/python -m benchmarks.instructions
+
+# The least process time that any package could have behind SQLAlchemy's interface, on one core: a minute.
+bench-least: $(VENV)/.dev  ## the least process time behind SQLAlchemy's interface, beside ours: a minute
+	$(BIN)/python -m benchmarks.least
 
 # What opening and closing cost, beside stock: some seconds.
 bench-opening: $(VENV)/.dev  ## what opening and closing cost, beside stock: some seconds

@@ -26,7 +26,7 @@ from ..ways.catalogue import (
 from ..ways.contenders import STOCK
 from .loads import Loads, asked_if, most, runs_of, with_cores
 
-_PROCESS_TIME = {
+PROCESS_TIME = {
     ("point-reads", ENGINES): 1.6,
     ("point-reads", DROP_IN): 1.9,
     ("point-reads", RUN_READ_CORE): 1.25,
@@ -65,7 +65,7 @@ def asked_of_cores(results: Sequence[LoadResult]) -> list[Asked]:
 
 def _of_process_time(loads: Loads) -> Iterator[Asked]:
     what = f"on {named(1)}, process time for synchronous's"
-    for (load, contender), limit in _PROCESS_TIME.items():
+    for (load, contender), limit in PROCESS_TIME.items():
         yield from most(loads, load, contender, what, _process_ratio, limit)
 
 

@@ -57,7 +57,7 @@ class Sessions(_Engine):
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
-        self._session = async_sessionmaker(engine, expire_on_commit=False)
+        self._session: async_sessionmaker[Any] = async_sessionmaker(engine, expire_on_commit=False)
 
     async def read(self, operation: Operation, key: int) -> None:
         async with self._session() as session:

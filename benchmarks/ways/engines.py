@@ -69,7 +69,7 @@ def stock_as_it_comes(database: Path, _pragmas: Pragmas = PRAGMAS) -> AsyncEngin
 
 def _stock(database: Path, pragmas: Pragmas, **options: Any) -> AsyncEngine:
     engine = create_async_engine(_url("sqlite+aiosqlite", database), **options)
-    event.listen(engine.sync_engine, "connect", _setting(pragmas))
+    event.listen(engine.sync_engine, "connect", setting(pragmas))
     return engine
 
 
@@ -77,7 +77,7 @@ def synchronous(database: Path, pragmas: Pragmas = PRAGMAS, **options: Any) -> E
     """The same without asyncio: what SQLAlchemy and SQLite take by themselves."""
     connect_args = {"timeout": BUSY_TIMEOUT_S}
     engine = create_engine(_url("sqlite", database), connect_args=connect_args, **options)
-    event.listen(engine, "connect", _setting(pragmas))
+    event.listen(engine, "connect", setting(pragmas))
     return engine
 
 
@@ -127,7 +127,9 @@ def _url(driver: str, database: Path) -> URL:
     return URL.create(driver, database=str(database))
 
 
-def _setting(pragmas: Pragmas) -> Callable[[Any, object], None]:
+def setting(pragmas: Pragmas) -> Callable[[Any, object], None]:
+    """A listener for a pool's ``connect`` that sets them."""
+
     def set_pragmas(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         for name, value in pragmas.items():

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy.pool import NullPool, Pool, QueuePool, StaticPool
 
 _PRAGMAS = (
     "journal_mode",
@@ -82,5 +82,7 @@ def _in_words(pragma: str, answer: object) -> str:
 def _sizes(pool: Pool) -> tuple[int, int]:
     if isinstance(pool, NullPool):
         return 0, 0
+    if isinstance(pool, StaticPool):
+        return 1, 0
     assert isinstance(pool, QueuePool)
     return pool.size(), pool._max_overflow  # SQLAlchemy tells it nowhere else

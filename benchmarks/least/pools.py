@@ -1,0 +1,30 @@
+"""A pool that keeps what is open, and does nothing else: no limit, no wait, no check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, StaticPool
+
+
+class Kept(StaticPool):
+    """Whoever asks gets what is there, or a new connection.
+
+    A block of this package's classes gives the connection back in place, so that there is one in
+    all. One of SQLAlchemy's own does it in a task, a lap of the loop later: there is one for each
+    task that reads, since to wait for another one's would be more than the least.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._idle: list[ConnectionPoolEntry] = []
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        return self._idle.pop() if self._idle else Pool._create_connection(self)
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        self._idle.append(record)
+
+    def dispose(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
