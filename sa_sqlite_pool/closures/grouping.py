@@ -374,7 +374,10 @@ class Groups:
             group.add(call)
 
     def forget(self, group: Group) -> None:
+        """Keep nothing of a group that has ended: it leads to the file, and to its threads."""
         self._groups.discard(group)
+        if self._last is group:
+            self._last = None
 
     def send_away(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the calls that wait."""

@@ -7,6 +7,7 @@ import gc
 import sqlite3
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.closures.work import (
 from tests.helpers import (
     ENDLESS,
     create_items,
+    turn_of,
     until,
     until_free,
 )
@@ -208,3 +210,17 @@ async def test_nothing_is_left_of_a_group(db: SQLiteDatabase, path: Path) -> Non
     gc.collect()
     groups = [thing for thing in gc.get_objects() if isinstance(thing, Group)]
     assert sum(group._groups is db._closures._groups for group in groups) <= 1
+
+
+async def test_nothing_of_a_closed_database_is_kept_with_its_dialect(path: Path) -> None:
+    """SQLAlchemy's mappers keep dialects, with what listens to them: no file, nor its threads."""
+    db = await SQLiteDatabase(path).open()
+    await create_items(db.writer_engine)
+    await db.run_write_core(add, 10)
+    await db.close()
+    dialect, turn = db.writer_engine.dialect, weakref.ref(turn_of(path))
+    del db
+    await asyncio.sleep(0)
+    gc.collect()
+    assert turn() is None
+    del dialect
