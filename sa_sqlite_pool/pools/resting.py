@@ -104,6 +104,10 @@ class KeptConnections:
         self._disposed = True
         self._close_all()
 
+    def go_on(self) -> None:
+        """Keep again what is added from now on."""
+        self._disposed = False
+
     def _close_all(self) -> None:
         while (kept := self.take()) is not None:
             worker, _ = kept
