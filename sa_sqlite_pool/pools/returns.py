@@ -167,6 +167,6 @@ def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
         return False
     worker.suspect = await_only(worker.run(lambda connection: should_write(connection, path)))
     if worker.suspect:
-        for pool in list(file.pools):
+        for pool in file.pools:
             pool.close_at_rest()
     return not worker.suspect

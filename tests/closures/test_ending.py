@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
+import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
@@ -173,6 +176,44 @@ async def test_two_loops(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
     )
     assert (own, others) == (list(range(10, 15)), list(range(20, 25)))
     assert await added(db) == [*range(10, 15), *range(20, 25)]
+
+
+async def test_a_loop_that_is_new_while_another_is(db: SQLiteDatabase) -> None:
+    """Each makes a line for its reads, and looks through those of others for dead loops."""
+    at_once = _in_the_middle_of_a_pass(lambda: asyncio.run(db.run_read_core(_one)))
+    await db.run_read_core(_one)
+
+    async def first_read() -> None:
+        sys.settrace(at_once)
+        try:
+            db._closures._reads.line()
+        finally:
+            sys.settrace(None)
+
+    await asyncio.to_thread(asyncio.run, first_read())
+    assert await db.run_read_core(_one) == 1
+
+
+def _one(connection: Connection) -> Any:
+    return connection.scalar(text("SELECT 1"))
+
+
+def _in_the_middle_of_a_pass(do: Callable[[], Any]) -> Any:
+    """A trace function that does ``do()`` in another thread while a weak dictionary is iterated."""
+    done: list[Any] = []
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        code = frame.f_code
+        if code.co_filename != weakref.__file__ or code.co_name not in {"keys", "items", "values"}:
+            return None
+        if event == "line" and "wr" in frame.f_locals and not done:
+            other = threading.Thread(target=do)
+            done.append(other)
+            other.start()
+            other.join()
+        return trace
+
+    return trace
 
 
 async def test_a_function_that_computes_is_not_idle(db: SQLiteDatabase) -> None:
