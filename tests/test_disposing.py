@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import (
     SQLitePool,
+    WriterPool,
 )
 from sa_sqlite_pool.pools.base import FairPool
+from tests.cancelling import cancelled_at
 from tests.conftest import MakeEngine
 from tests.helpers import (
     ENDLESS,
@@ -127,6 +129,30 @@ async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(make_engine: Mak
         assert await amounts(engine) == [0, 0, 0]
     assert len(opened) == 4
     assert (pool.checkedout(), pool.checkedin()) == (0, 1)
+
+
+@pytest.mark.parametrize("placement", ["auto", "thread"])
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+async def test_cancelled_at_each_moment_after_a_dispose(
+    make_engine: MakeEngine, path: Path, poolclass: type, placement: str
+) -> None:
+    """And again at each that follows: the turn is free, and the next pool has all connections."""
+    engine = make_engine(poolclass, placement=placement, pool_timeout=10, write_timeout=10)
+    await create_items(engine)
+
+    async def operation() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+            await engine.dispose()
+            await connection.execute(UPDATE_FIRST)
+
+    number = 1
+    while await cancelled_at(operation(), number, stubborn=True):
+        await until_free(path)
+        number += 1
+    assert number > 3
+    first, *others = await amounts(engine)
+    assert (first % 2, others) == (0, [0, 0])
 
 
 async def test_what_is_out_is_counted_while_its_pool_is_disposed_of(swap_in: AsyncEngine) -> None:
