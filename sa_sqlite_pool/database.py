@@ -212,6 +212,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         pools = self._pools
         for pool in pools:
             pool.refuse(self._not_open)
+            pool.recall_stranded()
         self._closures.refuse(self._not_open)
         try:
             await self._all_ended(pools, timeout)

@@ -14,6 +14,7 @@ from typing import Protocol, final
 from .files.location import Location
 from .files.neighbours import describe_writer
 from .system.forks import renew_after_fork
+from .system.weak_objects import WeakObjects
 from .turn.snapshots import Snapshots
 from .turn.write_turn import WriteTurn
 from .wal.keeper import WalKeeper
@@ -40,7 +41,7 @@ class DatabaseFile:
             location.identity, location.label, describe_writer=self._writer, turn_of=self._turn_of
         )
         self.snapshots = Snapshots()
-        self.pools: weakref.WeakSet[ClosesAtRest] = weakref.WeakSet()
+        self.pools: WeakObjects[ClosesAtRest] = WeakObjects()
         self._keeper: WalKeeper | None = None
 
     def __repr__(self) -> str:

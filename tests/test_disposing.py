@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import (
     SQLitePool,
+    WriterPool,
 )
 from sa_sqlite_pool.pools.base import FairPool
+from tests.cancelling import cancelled_at
 from tests.conftest import MakeEngine
 from tests.helpers import (
     ENDLESS,
@@ -100,3 +103,65 @@ async def test_waiters_of_a_disposed_pool_are_served(make_engine: MakeEngine) ->
     await connection.close()
     assert await task == [0, 0, 0]
     assert pool.checkedin() == 0
+
+
+@pytest.mark.needs_thread
+async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(make_engine: MakeEngine) -> None:
+    """SQLAlchemy makes no other pool then: this one goes on, and keeps its connections warm."""
+    opened: list[sqlite3.Connection] = []
+    engine = make_engine(SQLitePool, pool_size=3, on_connect=opened.append)
+    await create_items(engine)
+    async with engine.connect() as first, engine.connect() as second, engine.connect() as third:
+        threads = [(await driver(one)).worker for one in (first, second, third)]
+    gate, pool = threading.Event(), engine.pool
+    assert isinstance(pool, FairPool)
+    for thread in threads:
+        thread.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+    disposing = asyncio.create_task(engine.dispose())
+    await asyncio.sleep(0)
+    disposing.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await disposing
+    assert all(thread.closed for thread in threads)
+    assert engine.pool is pool
+    for _ in range(3):
+        assert await amounts(engine) == [0, 0, 0]
+    assert len(opened) == 4
+    assert (pool.checkedout(), pool.checkedin()) == (0, 1)
+
+
+@pytest.mark.parametrize("placement", ["auto", "thread"])
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+async def test_cancelled_at_each_moment_after_a_dispose(
+    make_engine: MakeEngine, path: Path, poolclass: type, placement: str
+) -> None:
+    """And again at each that follows: the turn is free, and the next pool has all connections."""
+    engine = make_engine(poolclass, placement=placement, pool_timeout=10, write_timeout=10)
+    await create_items(engine)
+
+    async def operation() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+            await engine.dispose()
+            await connection.execute(UPDATE_FIRST)
+
+    number = 1
+    while await cancelled_at(operation(), number, stubborn=True):
+        await until_free(path)
+        number += 1
+    assert number > 3
+    first, *others = await amounts(engine)
+    assert (first % 2, others) == (0, [0, 0])
+
+
+async def test_what_is_out_is_counted_while_its_pool_is_disposed_of(swap_in: AsyncEngine) -> None:
+    """And no more when it has come back."""
+    pool = swap_in.pool
+    assert isinstance(pool, FairPool)
+    async with swap_in.connect(), swap_in.connect():
+        async with swap_in.connect():
+            pass
+        await swap_in.dispose()
+        assert (pool.checkedout(), pool.checkedin()) == (2, 0)
+    assert (pool.checkedout(), pool.checkedin()) == (0, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
@@ -22,6 +22,8 @@ from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from tests.conftest import MakeEngine
 from tests.helpers import ENDLESS, UPDATE_FIRST, amounts, create_items, turn_of
+
+Hold = Callable[[SQLiteDatabase, threading.Event], Coroutine[Any, Any, None]]
 
 
 def engine_on(path: Path, poolclass: type, **options: Any) -> AsyncEngine:
@@ -175,6 +177,58 @@ def test_readers_whose_loop_died_do_not_fill_the_pool(path: Path) -> None:
     assert asyncio.run(amounts(engine)) == [0, 0, 0]
     asyncio.run(engine.dispose())
     asyncio.run(writer.dispose())
+
+
+async def hold_writer(db: SQLiteDatabase, _: threading.Event) -> None:
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+        await wait_for_ever()
+
+
+async def hold_reader(db: SQLiteDatabase, _: threading.Event) -> None:
+    async with db.read() as session:
+        await session.execute(text("SELECT 1"))
+        await wait_for_ever()
+
+
+async def leave_function(db: SQLiteDatabase, leave: threading.Event) -> None:
+    entered = threading.Event()
+
+    def function(_: Connection) -> None:
+        entered.set()
+        leave.wait(10)
+
+    running = asyncio.ensure_future(db.run_read_core(function))
+    while not entered.is_set():
+        await asyncio.sleep(0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await wait_for_ever()
+
+
+@pytest.mark.parametrize("hold", [hold_writer, hold_reader, leave_function])
+def test_closing_does_not_wait_for_a_loop_that_died(path: Path, hold: Hold) -> None:
+    """Its tasks give nothing back."""
+    db = SQLiteDatabase(path, close_timeout=60)
+    leave = threading.Event()
+
+    async def open_it() -> None:
+        await db.open()
+        await create_items(db.writer_engine)
+
+    asyncio.run(open_it())
+    dead = die(lambda: hold(db, leave))
+    leave.set()
+    asyncio.run(asyncio.wait_for(db.close(), 10))
+    bury(dead)
+    assert stored(path) == [0, 0, 0]
+
+
+def stored(path: Path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT amount FROM items ORDER BY id").fetchall()
+    return [amount for (amount,) in rows]
 
 
 def test_a_permit_handed_to_a_loop_that_dies_is_passed_on(path: Path) -> None:

@@ -281,7 +281,7 @@ class Group:
         call_unless_closed(self._loop, self._fail_all, error)
 
     def _fail_all(self, error: Callable[[], BaseException]) -> None:
-        for call in tuple(self._calls):
+        for call in list(self._calls):
             if call.take():
                 call.fail(error())
 
@@ -294,7 +294,7 @@ class Group:
         """Fail the calls that are overdue; note what is in the way of those that wait for long."""
         now, next_due, failed = self._loop.time(), float("inf"), False
         self._timer = None
-        for call in tuple(self._calls):
+        for call in list(self._calls):
             if call.deadline <= now and call.take():
                 self._groups.pool.counts.functions_timed_out += 1
                 call.fail(self._not_in_time(self._groups.timeout))
@@ -313,7 +313,7 @@ class Group:
 
     def end_if_unwanted(self) -> None:
         """Leave the line if none of its calls waits any more. What runs comes to its end first."""
-        if all(call.taken for call in tuple(self._calls)):
+        if all(call.taken for call in list(self._calls)):
             self._closed = True
             self._leader.cancel()
 
@@ -374,9 +374,12 @@ class Groups:
             group.add(call)
 
     def forget(self, group: Group) -> None:
+        """Keep nothing of a group that has ended: it leads to the file, and to its threads."""
         self._groups.discard(group)
+        if self._last is group:
+            self._last = None
 
     def send_away(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the calls that wait."""
-        for group in tuple(self._groups):
+        for group in list(self._groups):
             group.send_away(error)

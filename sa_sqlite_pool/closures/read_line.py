@@ -27,7 +27,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -360,7 +360,7 @@ class Reads:
         self._last: ReadLine | None = None  # of the loop that has asked last
 
     def prepare_for_fork(self) -> None:
-        for line in list(self._lines.values()):
+        for _, line in self._each():
             line.close_readers_at_rest()
         pool = self._engine.pool
         assert isinstance(pool, FairPool)
@@ -373,7 +373,7 @@ class Reads:
             return last
         found = self._last = self._lines.get(loop)
         if found is None:
-            for other in list(self._lines):
+            for other, _ in self._each():
                 if other.is_closed():  # calls that waited there would keep it for ever
                     self._lines.pop(other, None)
             found = self._last = self._lines[loop] = ReadLine(
@@ -383,8 +383,16 @@ class Reads:
 
     def send_away(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the calls that wait."""
-        for loop, line in list(self._lines.items()):
+        for loop, line in self._each():
             call_unless_closed(loop, line.send_away, error)
+
+    def _each(self) -> Iterator[tuple[asyncio.AbstractEventLoop, ReadLine]]:
+        """Pass over the lines that are there now: another thread may make its own meanwhile."""
+        for reference in self._lines.keyrefs():
+            loop = reference()
+            line = None if loop is None else self._lines.get(loop)
+            if loop is not None and line is not None:
+                yield loop, line
 
 
 def _call_at(when: float, method: Callable[[], None]) -> None:

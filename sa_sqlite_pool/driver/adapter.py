@@ -310,13 +310,15 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         self.worker.close_before_fork()
 
     def _gone(self, successor: ConnectionThread | None) -> None:
-        if successor is not None:
-            self._executor.counts.kept += 1
-            self._keep(successor, self._executor.policy)
-        self._transaction.gone()
-        on_gone, self._on_gone = self._on_gone, None
-        if on_gone is not None:
-            on_gone()
+        try:
+            if successor is not None:
+                self._executor.counts.kept += 1
+                self._keep(successor, self._executor.policy)
+        finally:  # or the turn would never be given back
+            self._transaction.gone()
+            on_gone, self._on_gone = self._on_gone, None
+            if on_gone is not None:
+                on_gone()
 
     def __del__(self) -> None:
         if self.worker.ended == NEVER_CLOSED:  # the garbage collector has freed it first

@@ -258,6 +258,12 @@ class FairPool(ReadsAtOnce, TakesBack):
             if checkout.connection is not None:
                 checkout.connection.give_up(reason, keep=True)
 
+    def recall_stranded(self) -> None:
+        """Take back what tasks of closed event loops have, and will not give back."""
+        for checkout in self._checkouts:
+            if checkout.permit.stranded:
+                checkout.take_back()
+
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:

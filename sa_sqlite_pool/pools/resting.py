@@ -84,14 +84,17 @@ class KeptConnections:
         return len(self._kept)
 
     def add(self, worker: ConnectionThread, policy: PlacementPolicy) -> None:
-        """Keep a connection. Callable from any thread."""
+        """Keep a connection. Callable from any thread; waits for nothing.
+
+        Its last task may be about to be cancelled once more.
+        """
         # Add                              | Dispose
         # append                           | _disposed = True
-        # if _disposed: close all          | close all
+        # if _disposed: give up all        | close all
         # Whichever comes last finds the connection.
         self._kept.append((worker, policy))
         if self._disposed:
-            self._close_all()
+            self._give_up_all()
 
     def take(self) -> tuple[ConnectionThread, PlacementPolicy] | None:
         try:
@@ -102,15 +105,18 @@ class KeptConnections:
     def dispose(self) -> None:
         """Close all, also those that are added later."""
         self._disposed = True
-        self._close_all()
-
-    def _close_all(self) -> None:
+        if not in_greenlet():
+            self._give_up_all()
         while (kept := self.take()) is not None:
-            worker, _ = kept
-            if in_greenlet():
-                await_only(worker.close())
-            else:
-                worker.give_up("its pool was disposed of", keep=False, done=lambda _: None)
+            await_only(kept[0].close())
+
+    def go_on(self) -> None:
+        """Keep again what is added from now on."""
+        self._disposed = False
+
+    def _give_up_all(self) -> None:
+        while (kept := self.take()) is not None:
+            kept[0].give_up("its pool was disposed of", keep=False, done=lambda _: None)
 
     def close_before_fork(self) -> None:
         while (kept := self.take()) is not None:

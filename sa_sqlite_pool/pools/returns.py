@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -77,18 +79,27 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 checkout.record_is_back()
 
     def _close_idle(self) -> None:
-        while not self._pool.empty():
-            self._pool.get_nowait().close()
+        while (record := self._pool.take()) is not None:
+            self._dec_overflow()
+            record.close()
         self._let_go_of_log()
 
     def dispose(self) -> None:
-        """Close connections at rest now, and checked-out ones at their check-in."""
+        """Close connections at rest now, and checked-out ones at their check-in.
+
+        A cancellation is raised when all are closed. SQLAlchemy's engine keeps this pool then, so
+        it goes on: what is checked out comes back to rest.
+        """
         self._disposed = True
-        super().dispose()
-        self._kept.dispose()
+        cancelled = _to_the_end(self._close_idle)
+        cancelled = _to_the_end(self._kept.dispose) or cancelled
         self._connector.dispose()
         self._connector.shared_thread.stop()
-        self._let_go_of_log()
+        self.logger.info("Pool disposed. %s", self.status())
+        if cancelled is not None:
+            self._disposed = False
+            self._kept.go_on()
+            raise cancelled
 
     # -- forks ----------------------------------------------------------------------------------
 
@@ -124,6 +135,22 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         self._idle_watch.renew_in_child()
 
 
+def _to_the_end(close: Callable[[], None]) -> asyncio.CancelledError | None:
+    """Call ``close()``, which closes one connection after the other, until all are closed.
+
+    Return the first cancellation that came meanwhile: the connection at hand is closed all the
+    same, and the next call goes on with the others.
+    """
+    first: asyncio.CancelledError | None = None
+    while True:
+        try:
+            close()
+        except asyncio.CancelledError as error:
+            first = first or error
+        else:
+            return first
+
+
 def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
     """Return whether a connection to ``file``, which has been rolled back, can do its work.
 
@@ -140,6 +167,6 @@ def _is_fit(worker: ConnectionThread, role: Role, file: DatabaseFile) -> bool:
         return False
     worker.suspect = await_only(worker.run(lambda connection: should_write(connection, path)))
     if worker.suspect:
-        for pool in list(file.pools):
+        for pool in file.pools:
             pool.close_at_rest()
     return not worker.suspect

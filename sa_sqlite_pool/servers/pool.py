@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -338,8 +339,13 @@ class ServerPool(Pool):
         return not self.checked_out.permits
 
     def dispose(self) -> None:
-        """Close the connections at rest now, and others when they are returned."""
+        """Close the connections at rest now, and others when they are returned.
+
+        A cancellation is raised when all are closed. SQLAlchemy's engine keeps this pool then, so
+        it goes on: what is checked out comes back to rest.
+        """
         self._disposed = True
+        cancelled: asyncio.CancelledError | None = None
         for server in self.servers:
             server.forget_position()
         with contextlib.ExitStack() as together:  # of a frozen server each would take its time
@@ -349,7 +355,13 @@ class ServerPool(Pool):
                     together.enter_context(AnswerLimit(self.driver, record.dbapi_connection))
             for server in self.servers:
                 while server.at_rest:
-                    server.at_rest.pop().close()
+                    try:
+                        server.at_rest.pop().close()
+                    except asyncio.CancelledError as error:
+                        cancelled = cancelled or error
+        if cancelled is not None:
+            self._disposed = False
+            raise cancelled
 
     def recreate(self) -> ServerPool:
         """Return the pool that takes the place of this one.

@@ -375,8 +375,8 @@ class ReplicaPool(ServerPool):
         self._probes.stop()
 
     def dispose(self) -> None:
-        self._is_left()
         super().dispose()
+        self._is_left()
 
     def _is_left(self) -> None:
         self._probes.stop()

@@ -28,6 +28,7 @@ class Kind(enum.Enum):
     BEGIN_WRITE = enum.auto()  # BEGIN IMMEDIATE or EXCLUSIVE
     END = enum.auto()  # COMMIT, END, ROLLBACK, RELEASE, ROLLBACK TO
     PRAGMA = enum.auto()  # reads or sets something of this connection, in a transaction or not
+    FLAG = enum.auto()  # a PRAGMA that only sets or asks what is this connection's own
     SETTING = enum.auto()  # a PRAGMA that has no effect within a transaction; DETACH
     PRAGMA_WRITE = enum.auto()  # a PRAGMA that changes the file, in a transaction or not
     DEFERRAL = enum.auto()  # PRAGMA defer_foreign_keys with a value: for one transaction
@@ -59,6 +60,7 @@ for _kind in Kind:
     _kind.may_change_settings = _kind in {
         Kind.ATTACH,
         Kind.PRAGMA,
+        Kind.FLAG,
         Kind.SETTING,
         Kind.PRAGMA_WRITE,
         Kind.MAINTENANCE,
@@ -67,6 +69,7 @@ for _kind in Kind:
         Kind.BEGIN,
         Kind.BEGIN_WRITE,
         Kind.END,
+        Kind.FLAG,
         Kind.SETTING,
         Kind.ATTACH,
         Kind.MAINTENANCE,
@@ -99,6 +102,10 @@ _OUTSIDE_TRANSACTIONS = frozenset(
     }
 )
 
+# PRAGMAs that neither read the file nor care about transactions. By this one SQLAlchemy sets
+# isolation levels, also where a connection is given back: that must not wait for anything.
+_FLAGS = frozenset({"read_uncommitted"})
+
 # PRAGMAs that read the schema, in the transaction: what create_all() finds missing, no other
 # connection may create before create_all() does.
 _SCHEMA_PRAGMAS = frozenset(
@@ -112,6 +119,12 @@ _SCHEMA_PRAGMAS = frozenset(
         "table_xinfo",
     }
 )
+
+_KIND_OF_PRAGMA = {
+    **dict.fromkeys(_OUTSIDE_TRANSACTIONS, Kind.SETTING),
+    **dict.fromkeys(_FLAGS, Kind.FLAG),
+    **dict.fromkeys(_SCHEMA_PRAGMAS, Kind.READ),
+}
 
 # SQLite's own tokens (``sqlite3GetToken()`` in its tokenize.c): a byte order mark is space, and
 # every character beyond ASCII may be part of a name. An unclosed quote or comment extends to the
@@ -269,9 +282,7 @@ def _pragma(sql: str) -> Kind:
         return Kind.DEFERRAL
     if pragma_writes(pragma.name, has_value=pragma.value is not None):
         return Kind.PRAGMA_WRITE
-    if pragma.name in _OUTSIDE_TRANSACTIONS:
-        return Kind.SETTING
-    return Kind.READ if pragma.name in _SCHEMA_PRAGMAS else Kind.PRAGMA
+    return _KIND_OF_PRAGMA.get(pragma.name, Kind.PRAGMA)
 
 
 def pragma_writes(name: str, *, has_value: bool) -> bool:

@@ -21,9 +21,10 @@ import contextlib
 import os
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from typing import Protocol, final
+
+from .weak_objects import WeakObjects
 
 # A fork does not wait for a statement that runs longer: it may take minutes, and SQLite holds its
 # process-wide mutexes for moments only.
@@ -100,8 +101,8 @@ class Rest:
 
 
 rest = Rest()
-_renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
-_preparing: weakref.WeakSet[Preparing] = weakref.WeakSet()
+_renewables: WeakObjects[Renewable] = WeakObjects()
+_preparing: WeakObjects[Preparing] = WeakObjects()
 
 
 def renew_after_fork(thing: Renewable) -> None:
@@ -116,13 +117,13 @@ def prepare_before_fork(thing: Preparing) -> None:
 
 def _prepare_all() -> None:
     rest.before_fork()
-    for thing in list(_preparing):
+    for thing in _preparing:
         thing.prepare_for_fork()
 
 
 def _renew_all() -> None:
     rest.renew_in_child()
-    for thing in list(_renewables):
+    for thing in _renewables:
         thing.renew_in_child()
 
 

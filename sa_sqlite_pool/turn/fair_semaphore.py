@@ -20,7 +20,6 @@ import gc
 import sys
 import threading
 import time
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import final
@@ -29,6 +28,7 @@ from ..stats.lines import LineStatistics
 from ..stats.wait_counter import WaitCounter
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
+from ..system.weak_objects import WeakObjects
 from .deadlines import Deadlines
 from .permit import Permit, pass_on_to_children
 from .whereabouts import caller
@@ -77,9 +77,8 @@ class Waiter:
         return call_unless_closed(self.loop, self.wake)
 
 
-# All semaphores of the process. A plain set of weak references can be copied in one step of the
-# interpreter: another thread may create a semaphore meanwhile.
-_lines: set[weakref.ref[FairSemaphore]] = set()
+# All semaphores of the process.
+_lines: WeakObjects[FairSemaphore] = WeakObjects()
 
 
 @final
@@ -97,12 +96,13 @@ class FairSemaphore:
         self._arrivals = 0
         self.renew_in_child()
         renew_after_fork(self)
-        _lines.add(weakref.ref(self, _lines.discard))
+        _lines.add(self)
 
     def renew_in_child(self) -> None:
         """Reset the semaphore: its holders and waiters are tasks of the parent process."""
         self._mutex = threading.Lock()
-        # waiters non-empty ⇒ len(held) == capacity
+        # waiters non-empty ⇒ len(held) == capacity. To pass over held, copy it by list(): tuple()
+        # makes room first, which may run the garbage collector, and that takes permits back.
         self._held: set[Permit] = set()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._returned: deque[Permit] = deque()  # on their way from held to the next waiter
@@ -167,7 +167,7 @@ class FairSemaphore:
         """Return whether ``task`` would wait for itself: it holds a permit, and still uses it."""
         if task is None:
             return False
-        held = [permit for permit in tuple(self._held) if permit.task is task]
+        held = [permit for permit in list(self._held) if permit.task is task]
         return any(not permit.coming_back for permit in held)
 
     def acquire_nowait(self) -> Permit | None:
@@ -204,6 +204,8 @@ class FairSemaphore:
                 self._held.add(permit)
                 self.waits.at_once += 1
                 return permit
+        if self._returned:
+            self._pass_on_returned()
         self._for_moments.append(permit)
         return None
 
@@ -345,7 +347,7 @@ class FairSemaphore:
     # -- permits whose task cannot release them -------------------------------------------------
 
     def _recall_stranded(self, running: asyncio.AbstractEventLoop) -> None:
-        for permit in tuple(self._held):
+        for permit in list(self._held):
             if permit.loop is running or not permit.stranded:
                 continue
             if permit.recall is None:  # its task never used it
@@ -362,7 +364,7 @@ class FairSemaphore:
         it would find them minutes later; it runs at once, young generations first, and once for
         each permit: a permit that was passed on rightly costs one collection and no more.
         """
-        for permit in tuple(self._held):
+        for permit in list(self._held):
             task = permit.task
             if task is None or not task.done():
                 continue
@@ -376,9 +378,8 @@ class FairSemaphore:
 
 def _forget(task: asyncio.Task[object]) -> None:
     """Drop ``task``, which has ended, from all permits: one connection may need two of them."""
-    for reference in tuple(_lines):
-        line = reference()
-        for permit in () if line is None else tuple(line._held):
+    for line in _lines:
+        for permit in list(line._held):
             if permit.task is task:
                 permit.forget_ended_task()
 

@@ -5,6 +5,7 @@ Real tasks on a real file, through all doors at the same time: ``python -m tests
     oracle.py      what was written: every row has a token, every token a fate
     doors.py       the ways to the database, and whether they are at rest
     operations.py  what the tasks do
+    functions.py   what they do by functions, prepared reads and copies
     table.py       how often, and through which doors
     moments.py     when they are cancelled
     noise.py       what was logged, warned or raised where nobody looks

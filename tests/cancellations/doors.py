@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import QueuePool
 
+import sa_sqlite_pool
 from sa_sqlite_pool import (
     ReaderPool,
     SQLiteDatabase,
@@ -66,6 +67,7 @@ class Door:
     sessions: Mapping[str, MakeSession]
     new_engines: Mapping[str, MakeEngine] = field(default_factory=dict)
     checkpoint: Callable[[str], Coroutine[Any, Any, object]] | None = None
+    database: SQLiteDatabase | None = None
     warm: bool = True
 
     async def warm_up(self) -> None:
@@ -187,6 +189,7 @@ async def facade(path: Path, on_connect: OnConnect) -> Door:
         engines={"writer": db.writer_engine},
         sessions=_sessions(db.sessionmaker),
         checkpoint=db.checkpoint,
+        database=db,
     )
 
 
@@ -217,26 +220,65 @@ def _routed(maker: async_sessionmaker[AsyncSession]) -> _Routed:
     )
 
 
+async def names(path: Path, on_connect: OnConnect) -> Door:
+    """This package's names in the place of SQLAlchemy's."""
+    engine = sa_sqlite_pool.create_async_engine(
+        _url(path), pool_size=2, max_overflow=1, on_connect=on_connect, wal=SMALL_LOG
+    )
+    maker = sa_sqlite_pool.async_sessionmaker(engine, expire_on_commit=False)
+    as_writer = engine.execution_options(sqlite_role="writer")
+    as_reader = engine.execution_options(sqlite_role="reader")
+    exclusive: dict[str, Place] = {"as writer": as_writer.begin}
+    snapshots: dict[str, Place] = {"as reader": as_reader.connect}
+    return Door(
+        name="names",
+        close=engine.dispose,
+        capacities={engine: 3},
+        transactions={
+            "engine": engine.begin,
+            "maker.begin()": maker.begin,
+            "session": partial(_transaction, maker),
+            **exclusive,
+        },
+        exclusive=exclusive,
+        reads={"engine": engine.connect, "session": maker, **snapshots},
+        snapshots=snapshots,
+        engines={"engine": engine, "as writer": as_writer},
+        sessions={"session": maker},
+    )
+
+
 async def cold(path: Path, _: OnConnect) -> Door:
-    """Engines whose connections are replaced at each checkout, and engines that are new."""
+    """Engines whose connections are replaced at each checkout, that are disposed of, or new."""
     make = partial(create_async_engine, _url(path))
     swapped_in = make(poolclass=SQLitePool, pool_size=2, max_overflow=0, pool_recycle=0)
     writer = make(poolclass=WriterPool, pool_recycle=0)
     reader = make(poolclass=ReaderPool, pool_size=2, pool_recycle=0)
+    disposed = make(poolclass=SQLitePool, pool_size=2, max_overflow=1)
+    disposed_writer = make(poolclass=WriterPool)
 
     async def close() -> None:
-        for engine in (reader, swapped_in, writer):
+        for engine in (reader, swapped_in, writer, disposed, disposed_writer):
             await engine.dispose()
 
     return Door(
         name="cold",
         close=close,
-        capacities={swapped_in: 2, writer: 1, reader: 2},
-        transactions={"engine": swapped_in.begin, "writer": writer.begin},
+        capacities={swapped_in: 2, writer: 1, reader: 2, disposed: 3, disposed_writer: 1},
+        transactions={
+            "engine": swapped_in.begin,
+            "writer": writer.begin,
+            "disposed": disposed.begin,
+            "disposed writer": disposed_writer.begin,
+        },
         exclusive={},
-        reads={"engine": swapped_in.connect, "reader": reader.connect},
+        reads={
+            "engine": swapped_in.connect,
+            "reader": reader.connect,
+            "disposed": disposed.connect,
+        },
         snapshots={},
-        engines={},
+        engines={"disposed": disposed, "disposed writer": disposed_writer},
         sessions={},
         new_engines={
             "swap-in": partial(make, poolclass=SQLitePool),
@@ -275,6 +317,7 @@ DOORS: Mapping[str, OpenDoor] = {
     "swap-in": swap_in,
     "engines": engines,
     "facade": facade,
+    "names": names,
     "cold": cold,
     "stock": stock,
 }

@@ -32,6 +32,8 @@ class _Listener(logging.Handler):
         self._heard = heard
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _is_cancelled_close(record):
+            return
         self._heard.append(f"{record.name} logs in {_task()}: {self._formatted(record)}")
 
     def _formatted(self, record: logging.LogRecord) -> str:
@@ -39,6 +41,14 @@ class _Listener(logging.Handler):
             return self.format(record)
         except Exception:
             return f"{record.msg!r}, and its arguments have no repr:\n{traceback.format_exc()}"
+
+
+def _is_cancelled_close(record: logging.LogRecord) -> bool:
+    """SQLAlchemy logs whatever is raised where a connection is closed, and raises it again."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.msg == "Exception closing connection %r" and isinstance(
+        error, asyncio.CancelledError
+    )
 
 
 def _task() -> str:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.campaigns import OnPurpose, a_moment
@@ -39,33 +39,38 @@ class WrongAnswerError(Exception):
     """A read that is not what the promises allow."""
 
 
-_INSERT = text("INSERT INTO entries (token, part, parts) VALUES (:token, :part, :parts)")
+INSERT = text("INSERT INTO entries (token, part, parts) VALUES (:token, :part, :parts)")
 # Each row takes a pass over numbers, so that an interruption finds some rows written.
-_INSERT_SLOWLY = text(
+INSERT_SLOWLY = text(
     "INSERT INTO entries (token, part, parts) SELECT :token, a.i, :parts FROM numbers a "
     "WHERE a.i < :parts AND (SELECT sum(b.i * a.i) FROM numbers b) >= 0"
 )
-_SCAN = text("SELECT sum(a.i * b.i) FROM numbers a, numbers b WHERE a.i < :rows")
+SCAN = text("SELECT sum(a.i * b.i) FROM numbers a, numbers b WHERE a.i < :rows")
 _NUMBERS = text("SELECT i FROM numbers ORDER BY i")
 _ENTRIES = text("SELECT count(*), total(parts) FROM entries")
-_ONE_TOKEN = text("SELECT count(*) FROM entries WHERE token = :token")
-_TORN_TOKENS = text(
+ONE_TOKEN = text("SELECT count(*) FROM entries WHERE token = :token")
+TORN_TOKENS = text(
     "SELECT token FROM entries WHERE token > (SELECT max(token) FROM entries) - 1000 "
     "GROUP BY token HAVING count(*) <> max(parts)"
 )
-_COUNTER = text("SELECT value FROM counters WHERE id = 1")
-_SET_COUNTER = text("UPDATE counters SET value = :value WHERE id = 1")
+COUNTER = text("SELECT value FROM counters WHERE id = 1")
+SET_COUNTER = text("UPDATE counters SET value = :value WHERE id = 1")
 
 
-def _expect(answer: object, expected: object, what: str) -> None:
+def expect(answer: object, expected: object, what: str) -> None:
     if answer != expected:
         raise WrongAnswerError(f"{what}: {answer!r}, not {expected!r}")
+
+
+def expect_scan(total: object, rows: int) -> None:
+    every = NUMBERS * (NUMBERS - 1) // 2
+    expect(total, rows * (rows - 1) // 2 * every, "sum of products")
 
 
 async def _insert(executor: Executor, ledger: Ledger, token: int) -> None:
     """Each row with a statement of its own."""
     for row in ledger.rows(token):
-        await executor.execute(_INSERT, row)
+        await executor.execute(INSERT, row)
 
 
 # -- writes: in a transaction that commits when its block ends ----------------------------------
@@ -84,9 +89,9 @@ async def many_rows(place: Place, ledger: Ledger, _rng: Random) -> None:
     token = ledger.token(parts=40)
     rows = ledger.rows(token)
     async with place() as executor:
-        await executor.execute(_INSERT, rows[:10])
+        await executor.execute(INSERT, rows[:10])
         near()
-        await executor.execute(_INSERT, rows[10:])
+        await executor.execute(INSERT, rows[10:])
     ledger.acknowledge(token)
 
 
@@ -97,7 +102,7 @@ async def rows_selected_slowly(place: Place, ledger: Ledger, rng: Random) -> Non
     async with place() as executor:
         await _insert(executor, ledger, first)
         near()
-        await executor.execute(_INSERT_SLOWLY, {"token": token, "parts": parts})
+        await executor.execute(INSERT_SLOWLY, {"token": token, "parts": parts})
     ledger.acknowledge(token)
     ledger.acknowledge(first)
 
@@ -115,13 +120,13 @@ async def savepoint_rolled_back(place: Place, ledger: Ledger, _rng: Random) -> N
     token, nested = ledger.token(parts=2), ledger.doomed()
     async with place() as executor:
         first, second = ledger.rows(token)
-        await executor.execute(_INSERT, first)
+        await executor.execute(INSERT, first)
         with contextlib.suppress(OnPurpose):
             async with executor.begin_nested():
                 await _insert(executor, ledger, nested)
                 near()
                 raise OnPurpose
-        await executor.execute(_INSERT, second)
+        await executor.execute(INSERT, second)
     ledger.acknowledge(token)
 
 
@@ -129,10 +134,10 @@ async def read_then_write(place: Place, ledger: Ledger, _rng: Random) -> None:
     """What makes an auto session change from a reader to the writer."""
     token = ledger.token(parts=2)
     async with place() as executor:
-        _expect(await executor.scalar(_ONE_TOKEN, {"token": token}), 0, "rows before the write")
+        expect(await executor.scalar(ONE_TOKEN, {"token": token}), 0, "rows before the write")
         await _insert(executor, ledger, token)
         near()
-        _expect(await executor.scalar(_ONE_TOKEN, {"token": token}), 2, "own rows")
+        expect(await executor.scalar(ONE_TOKEN, {"token": token}), 2, "own rows")
     ledger.acknowledge(token)
 
 
@@ -140,8 +145,8 @@ async def read_modify_write(place: Place, ledger: Ledger, _rng: Random) -> None:
     """Only where nobody can write in between, or additions would be lost."""
     token = ledger.counted()
     async with place() as executor:
-        value = await executor.scalar(_COUNTER)
-        await executor.execute(_SET_COUNTER, {"value": value + 1})
+        value = await executor.scalar(COUNTER)
+        await executor.execute(SET_COUNTER, {"value": value + 1})
         await _insert(executor, ledger, token)
         near()
     ledger.acknowledge(token)
@@ -166,7 +171,7 @@ async def autocommit(parts: int, engine: AsyncEngine, ledger: Ledger, _rng: Rand
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         near()
-        await connection.execute(_INSERT, ledger.rows(token))
+        await connection.execute(INSERT, ledger.rows(token))
         ledger.acknowledge(token)
 
 
@@ -192,7 +197,7 @@ async def on_after_timeout(engine: AsyncEngine, ledger: Ledger, rng: Random) -> 
     """A statement that is given up, and then another transaction on the same connection."""
     given_up, token = ledger.doomed(parts=100), ledger.token(parts=2)
     async with engine.connect() as connection:
-        slow = connection.execute(_INSERT_SLOWLY, {"token": given_up, "parts": 100})
+        slow = connection.execute(INSERT_SLOWLY, {"token": given_up, "parts": 100})
         with contextlib.suppress(asyncio.TimeoutError):
             await _limit(slow, rng.uniform(0, 0.020))
         await connection.rollback()
@@ -218,16 +223,15 @@ async def new_engine(make: MakeEngine, ledger: Ledger, rng: Random) -> None:
 async def point_read(place: Place, _ledger: Ledger, _rng: Random) -> None:
     async with place() as executor:
         near()
-        _expect(await executor.scalar(_ONE_TOKEN, {"token": 0}), 0, "rows of nobody")
+        expect(await executor.scalar(ONE_TOKEN, {"token": 0}), 0, "rows of nobody")
 
 
 async def scan(place: Place, _ledger: Ledger, rng: Random) -> None:
     rows = rng.randint(200, 1_000)
-    every = NUMBERS * (NUMBERS - 1) // 2
     async with place() as executor:
         near()
-        total = await executor.scalar(_SCAN, {"rows": rows})
-    _expect(total, rows * (rows - 1) // 2 * every, "sum of products")
+        total = await executor.scalar(SCAN, {"rows": rows})
+    expect_scan(total, rows)
 
 
 async def stream(place: Place, _ledger: Ledger, rng: Random) -> None:
@@ -238,7 +242,7 @@ async def stream(place: Place, _ledger: Ledger, rng: Random) -> None:
         result = await executor.stream(_NUMBERS, execution_options={"yield_per": 100})
         async for number in result.scalars():
             near()
-            _expect(number, seen, "number streamed")
+            expect(number, seen, "number streamed")
             seen += 1
             if seen == wanted:
                 break
@@ -248,13 +252,13 @@ async def snapshot(place: Place, _ledger: Ledger, _rng: Random) -> None:
     async with place() as executor:
         first = (await executor.execute(_ENTRIES)).one()
         near()
-        await executor.execute(_SCAN, {"rows": 100})
-        _expect((await executor.execute(_ENTRIES)).one(), first, "the same query, a moment later")
+        await executor.execute(SCAN, {"rows": 100})
+        expect((await executor.execute(_ENTRIES)).one(), first, "the same query, a moment later")
 
 
 async def whole_tokens(place: Place, _ledger: Ledger, _rng: Random) -> None:
     async with place() as executor:
-        _expect(list((await executor.execute(_TORN_TOKENS)).scalars()), [], "torn tokens")
+        expect(list((await executor.execute(TORN_TOKENS)).scalars()), [], "torn tokens")
 
 
 async def fresh_read(write: Place, read: Place, ledger: Ledger, _rng: Random) -> None:
@@ -265,7 +269,7 @@ async def fresh_read(write: Place, read: Place, ledger: Ledger, _rng: Random) ->
     ledger.acknowledge(token)
     near()
     async with read() as executor:
-        _expect(await executor.scalar(_ONE_TOKEN, {"token": token}), 1, "rows just committed")
+        expect(await executor.scalar(ONE_TOKEN, {"token": token}), 1, "rows just committed")
 
 
 # -- operations around operations ---------------------------------------------------------------
@@ -317,3 +321,34 @@ async def _together(members: Iterable[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def raw(place: Place, ledger: Ledger, _rng: Random) -> None:
+    """The second row by the raw connection, in the same transaction."""
+    token = ledger.token(parts=2)
+    first, second = ledger.rows(token)
+    async with place() as executor:
+        await executor.execute(INSERT, first)
+        connection = executor
+        if isinstance(executor, AsyncSession):
+            connection = await executor.connection()
+        assert isinstance(connection, AsyncConnection)
+        proxied = await connection.get_raw_connection()
+        driver = proxied.driver_connection
+        assert driver is not None
+        near()
+        cursor = await driver.execute("INSERT INTO entries VALUES (:token, :part, :parts)", second)
+        await cursor.close()
+    ledger.acknowledge(token)
+
+
+async def disposed(engine: AsyncEngine, ledger: Ledger, _rng: Random) -> None:
+    """The engine is disposed of while others use it; what they have goes on."""
+    token = ledger.token(parts=2)
+    first, second = ledger.rows(token)
+    async with engine.begin() as connection:
+        await connection.execute(INSERT, first)
+        near()
+        await engine.dispose()
+        await connection.execute(INSERT, second)
+    ledger.acknowledge(token)

@@ -72,6 +72,25 @@ class Ledger:
         parts = self._parts[token]
         return [{"token": token, "part": part, "parts": parts} for part in range(parts)]
 
+    def acknowledged(self) -> set[int]:
+        """The tokens whose commits have returned so far."""
+        return {token for token, fate in self._fates.items() if fate is Fate.ACKNOWLEDGED}
+
+    def number(self) -> int:
+        """A number for a file: it has no rows."""
+        return self._book(0, Fate.ROLLED_BACK)
+
+    def torn_in(self, copy: Path, before: set[int]) -> list[str]:
+        """What is wrong in a copy that was begun when ``before`` were acknowledged."""
+        with closing(sqlite3.connect(copy)) as connection:
+            found = _parts_found(connection)
+        missing = [f"token {token} is missing" for token in before - found.keys()]
+        return missing + [
+            f"token {token} has {rows} of {self._parts[token]} rows"
+            for token, rows in found.items()
+            if rows != self._parts[token]
+        ]
+
     def fates(self) -> Counter[Fate]:
         return Counter(self._fates.values())
 

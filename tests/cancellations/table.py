@@ -11,11 +11,15 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 
+from sa_sqlite_pool import SQLiteDatabase
+
+from . import functions
 from .doors import Door
 from .operations import (
     Run,
     autocommit,
     checkpoint,
+    disposed,
     fresh_read,
     many_rows,
     new_engine,
@@ -23,6 +27,7 @@ from .operations import (
     one_of_group_fails,
     orm_flush,
     point_read,
+    raw,
     read_modify_write,
     read_then_write,
     rolled_back,
@@ -66,7 +71,11 @@ def everything(doors: Iterable[Door]) -> list[Operation]:
     """All operations, through all doors."""
     doors = list(doors)
     warm = [door for door in doors if door.warm]
-    return [*_writes(warm), *_reads(warm), *_groups(warm), *_cold(doors)]
+    databases = [(door.name, door.database) for door in warm if door.database is not None]
+    return [
+        *(*_writes(warm), *_reads(warm), *_groups(warm)),
+        *(*_functions(databases), *_reads_of_functions(databases), *_cold(doors)),
+    ]
 
 
 def _writes(doors: list[Door]) -> list[Operation]:
@@ -84,6 +93,7 @@ def _writes(doors: list[Door]) -> list[Operation]:
         Operation("read then write", 3, _ways(read_then_write, transactions)),
         Operation("read, modify, write", 3, _ways(read_modify_write, exclusive)),
         Operation("orm flush", 3, _ways(orm_flush, sessions)),
+        Operation("raw connection", 2, _ways(raw, exclusive)),
         Operation("autocommit", 2, _ways(partial(autocommit, 1), engines)),
         Operation("autocommit, many rows", 2, _ways(partial(autocommit, 100), engines)),
         Operation("unshielded close", 3, _ways(unshielded_close, engines)),
@@ -100,6 +110,41 @@ def _reads(doors: list[Door]) -> list[Operation]:
         Operation("stream", 4, _ways(stream, reads)),
         Operation("snapshot", 2, _ways(snapshot, snapshots)),
         Operation("whole tokens", 2, _ways(whole_tokens, snapshots)),
+    ]
+
+
+def _functions(databases: list[tuple[str, SQLiteDatabase]]) -> list[Operation]:
+    runs = [
+        (f"{name} {run.__name__}()", run)
+        for name, db in databases
+        for run in (db.run_write, db.run_write_core)
+    ]
+    return [
+        Operation("written by a function", 5, _ways(functions.written, runs)),
+        Operation("counted by a function", 3, _ways(functions.counted, runs)),
+        Operation("written slowly by a function", 2, _ways(functions.written_slowly, runs)),
+        Operation("a function raises", 3, _ways(functions.raised, runs)),
+        Operation("a function with a savepoint", 2, _ways(functions.beside_savepoint, runs)),
+        Operation("functions together", 4, _ways(functions.written_together, runs)),
+        Operation("fresh read by functions", 3, _ways(functions.fresh, databases)),
+    ]
+
+
+def _reads_of_functions(databases: list[tuple[str, SQLiteDatabase]]) -> list[Operation]:
+    runs = [
+        (f"{name} {run.__name__}()", run)
+        for name, db in databases
+        for run in (db.run_read, db.run_read_core)
+    ]
+    prepared = [(name, functions.Prepared(db)) for name, db in databases]
+    copies = [(name, partial(functions.copied, db)) for name, db in databases]
+    return [
+        Operation("whole tokens in a function", 3, _ways(functions.whole, runs)),
+        Operation("scan in a function", 2, _ways(functions.scanned, runs)),
+        Operation("prepared point reads", 3, {name: one.point for name, one in prepared}),
+        Operation("prepared whole tokens", 2, {name: one.whole for name, one in prepared}),
+        Operation("prepared scan", 2, {name: one.scanned for name, one in prepared}),
+        Operation("copy", 1, dict(copies)),
     ]
 
 
@@ -125,7 +170,9 @@ def _cold(doors: list[Door]) -> list[Operation]:
     reads = _named({door.name: door.reads for door in cold})
     ways = _ways(partial(rows, 2), transactions) | _ways(point_read, reads)
     new = _named({door.name: door.new_engines for door in doors})
+    engines = _named({door.name: door.engines for door in cold})
     return [
+        Operation("disposed of", 2, _ways(disposed, engines)),
         Operation("cold connection", 2, ways),
         Operation("new engine", _WEIGHT_OF_NEW_ENGINES, _ways(new_engine, new)),
     ]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
+import sys
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
@@ -31,6 +35,7 @@ from tests.closures.work import (
 from tests.helpers import (
     ENDLESS,
     create_items,
+    turn_of,
     until,
     until_free,
 )
@@ -173,6 +178,44 @@ async def test_two_loops(db: SQLiteDatabase, path: Path, sent: Sent) -> None:
     assert await added(db) == [*range(10, 15), *range(20, 25)]
 
 
+async def test_a_loop_that_is_new_while_another_is(db: SQLiteDatabase) -> None:
+    """Each makes a line for its reads, and looks through those of others for dead loops."""
+    at_once = _in_the_middle_of_a_pass(lambda: asyncio.run(db.run_read_core(_one)))
+    await db.run_read_core(_one)
+
+    async def first_read() -> None:
+        sys.settrace(at_once)
+        try:
+            db._closures._reads.line()
+        finally:
+            sys.settrace(None)
+
+    await asyncio.to_thread(asyncio.run, first_read())
+    assert await db.run_read_core(_one) == 1
+
+
+def _one(connection: Connection) -> Any:
+    return connection.scalar(text("SELECT 1"))
+
+
+def _in_the_middle_of_a_pass(do: Callable[[], Any]) -> Any:
+    """A trace function that does ``do()`` in another thread while a weak dictionary is iterated."""
+    done: list[Any] = []
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        code = frame.f_code
+        if code.co_filename != weakref.__file__ or code.co_name not in {"keys", "items", "values"}:
+            return None
+        if event == "line" and "wr" in frame.f_locals and not done:
+            other = threading.Thread(target=do)
+            done.append(other)
+            other.start()
+            other.join()
+        return trace
+
+    return trace
+
+
 async def test_a_function_that_computes_is_not_idle(db: SQLiteDatabase) -> None:
     """Between two statements it is at work: nobody is warned of it."""
     for engine, run in (
@@ -208,3 +251,17 @@ async def test_nothing_is_left_of_a_group(db: SQLiteDatabase, path: Path) -> Non
     gc.collect()
     groups = [thing for thing in gc.get_objects() if isinstance(thing, Group)]
     assert sum(group._groups is db._closures._groups for group in groups) <= 1
+
+
+async def test_nothing_of_a_closed_database_is_kept_with_its_dialect(path: Path) -> None:
+    """SQLAlchemy's mappers keep dialects, with what listens to them: no file, nor its threads."""
+    db = await SQLiteDatabase(path).open()
+    await create_items(db.writer_engine)
+    await db.run_write_core(add, 10)
+    await db.close()
+    dialect, turn = db.writer_engine.dialect, weakref.ref(turn_of(path))
+    del db
+    await asyncio.sleep(0)
+    gc.collect()
+    assert turn() is None
+    del dialect

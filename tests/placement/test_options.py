@@ -82,7 +82,7 @@ async def test_where_a_server_keeps_the_file(
     make_engine: MakeEngine, trace: Trace, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     """Any statement may have to wait for it, also the end of a read."""
-    monkeypatch.setattr(Site, "doubtful", True)
+    monkeypatch.setattr(Site, "unreliable", True)
     engine = make_engine(SQLitePool, on_connect=trace.on_connect)
     await create_items(engine)
     with trace.recorded() as runs:

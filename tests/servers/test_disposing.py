@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import ServerDatabase, StatementTimeout
+from tests.cancelling import cancelled_at
 from tests.postgresql import App
 from tests.servers.doing import LONG, ONE
 from tests.servers.freezing import nothing_left, pools
@@ -93,6 +94,18 @@ async def test_a_statement_after_dispose(app: App) -> None:
                         await session.execute(LONG)
             assert db.statistics().engine("writer").connections.on_loan == 0
             await backend(engine)
+
+
+async def test_a_cancelled_dispose_leaves_a_pool(app: App) -> None:
+    """SQLAlchemy makes no other pool then: this one goes on, and keeps its connections."""
+    async with app.open(replicas=app.replica_urls[:1], readers=1) as db:
+        for engine in engines(db):
+            before, pool = await backend(engine), engine.pool
+            was_cancelled = await cancelled_at(engine.dispose(), 1, stubborn=False)
+            assert (engine.pool is pool) is was_cancelled
+            after = {await backend(engine) for _ in range(3)}
+            assert len(after) == 1
+            assert before not in after
 
 
 @pytest.mark.parametrize("role", ["writer", "reader"])

@@ -51,7 +51,7 @@ def instrument(
     engine with another pool.
     """
     source = Source(monitored, name)
-    for earlier in tuple(_instrumentations):
+    for earlier in list(_instrumentations):
         if earlier.source.is_over:
             earlier.uninstrument()
     tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)

@@ -45,11 +45,13 @@ class WritersOut:
 
         Nothing is sent. What a transaction does is noted when it is committed.
         """
-        for record, block in list(self._seen.items() if self._seen else ()):
+        for reference in self._seen.keyrefs() if self._seen else ():  # other threads add theirs
+            record = reference()
+            if record is None or self._seen.get(record) is not seen:
+                continue
             connection = record.dbapi_connection
             if (
-                block is seen
-                and connection is not None
+                connection is not None
                 and not driver.has_open(connection)
                 and has_more(record, driver)
             ):

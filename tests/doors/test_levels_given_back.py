@@ -1,0 +1,80 @@
+"""Connections with an isolation level of their own, given back while others write."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sa_sqlite_pool import SQLitePool, WriterPool
+from sa_sqlite_pool.turn.file_turn import FileTurn
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, create_items
+
+LEVELS = pytest.mark.parametrize("level", ["AUTOCOMMIT", "READ UNCOMMITTED", "SERIALIZABLE"])
+
+
+class Using:
+    """Writes, and gives the connection back, once others write: SQLAlchemy sets its level then."""
+
+    def __init__(self, engine: AsyncEngine, level: str) -> None:
+        self._engine = engine
+        self._level = level
+        self._has_written = asyncio.Event()
+        self.others_write = asyncio.Event()
+        self.task = asyncio.ensure_future(self._use())
+
+    async def until_written(self) -> None:
+        await self._has_written.wait()
+
+    async def _use(self) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level=self._level)
+            await connection.execute(UPDATE_FIRST)
+            await connection.commit()
+            self._has_written.set()
+            await self.others_write.wait()
+
+
+@LEVELS
+async def test_no_wait_for_the_turn(swap_in: AsyncEngine, level: str) -> None:
+    """Nor does the one that has the turn, and gives another connection back, wait for itself."""
+    await create_items(swap_in)
+    using = Using(swap_in.execution_options(sqlite_role="writer"), level)
+    await using.until_written()
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+        using.others_write.set()
+        await asyncio.wait_for(using.task, 5)
+
+
+@LEVELS
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+async def test_no_wait_for_another_process(
+    make_engine: MakeEngine, path: Path, poolclass: type, level: str
+) -> None:
+    """It has the turn; locks know no processes, but holders."""
+    engine = make_engine(poolclass).execution_options(sqlite_role="writer")
+    await create_items(engine)
+    using = Using(engine, level)
+    await using.until_written()
+    request = FileTurn(str(path)).acquire_nowait()
+    assert request is not None
+    with request:
+        using.others_write.set()
+        await asyncio.wait_for(using.task, 5)
+
+
+@LEVELS
+async def test_the_first_statement_takes_the_turn(swap_in: AsyncEngine, level: str) -> None:
+    """What is read after the level was set stays true until it is written."""
+    await create_items(swap_in)
+    async with swap_in.execution_options(sqlite_role="writer").connect() as connection:
+        await connection.execution_options(isolation_level=level)
+        assert not (await connection.get_raw_connection()).in_transaction
+        await connection.execute(text("SELECT amount FROM items"))
+        in_transaction = (await connection.get_raw_connection()).in_transaction
+        assert in_transaction is (level != "AUTOCOMMIT")
