@@ -349,7 +349,8 @@ class Groups:
         """Run ``body`` in a transaction that is committed when this returns.
 
         Raise :class:`~sa_sqlite_pool.WriteTimeout` if it could not begin in time. A cancellation
-        before it has begun drops it; later it is rolled back, unless its COMMIT has been sent.
+        before it has begun drops it; later it is rolled back, unless the function has returned: its
+        group's COMMIT keeps it then.
         """
         pool, turn = self.pool, self.pool.turn
         turn.assert_not_held()
