@@ -191,8 +191,8 @@ class RunsClosures(ABC):
         Wait at most ``write_timeout`` seconds for the turn, then raise
         :class:`~sa_sqlite_pool.WriteTimeout`: ``fn`` has not run. A cancellation before it has
         begun drops it; later it is rolled back, unless ``fn`` has returned: the COMMIT keeps it
-        then. If SQLite rolls back by itself what several calls have written (a full disk, say), each
-        raises an error.
+        then. If SQLite rolls back by itself what several calls have written (a full disk, say),
+        each raises an error.
         """
         self._assert_may_run(fn)
         return self._closures.write(
