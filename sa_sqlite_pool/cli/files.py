@@ -38,7 +38,7 @@ def pragmas_of(path: Path) -> dict[str, PragmaValue]:
 
 def url_of(path: Path, mode: str, driver: str = "sqlite+aiosqlite") -> URL:
     """Return the URL of a file, which SQLite never creates."""
-    file = f"file:{quote(os.path.realpath(path))}"
+    file = f"file:{quote(os.fsencode(os.path.realpath(path)))}"
     return URL.create(driver, database=file, query={"mode": mode, "uri": "true"})
 
 

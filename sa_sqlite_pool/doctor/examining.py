@@ -198,7 +198,7 @@ class _Examination:
     def _content_at_once(self, closed: bool) -> _Content:
         content = _Content()
         way = "immutable=1" if closed else "mode=ro"
-        uri = f"file:{quote(self._subject.file)}?{way}"
+        uri = f"file:{quote(os.fsencode(self._subject.file))}?{way}"
         try:
             with closing(
                 sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)

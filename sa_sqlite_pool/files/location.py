@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 from ..errors import DatabaseNotUsableError
 from ..system.mounts import find_mount
@@ -29,15 +29,15 @@ class Location:
     def parse(cls, database: str, *, uri: bool) -> Location:
         """Parse a file name, or an SQLite URI (https://www.sqlite.org/uri.html)."""
         if not uri or not database.startswith("file:"):
-            return cls(None if database in {"", ":memory:"} else str(Path(database).absolute()))
+            return cls(None if database in {"", ":memory:"} else _absolute(database))
         name, _, query = database.removeprefix("file:").partition("?")
         if name.startswith("//"):  # file://localhost/path and file:///path
             name = "/" + name.removeprefix("//").partition("/")[2]
         parameters = dict(parse_qsl(query.partition("#")[0], keep_blank_values=True))
-        name = unquote(name)
+        name = os.fsdecode(unquote_to_bytes(name))
         if name in {"", ":memory:"} or _in_memory(parameters):
             return cls(None, name, tuple(parameters.items()))
-        return cls(str(Path(name).absolute()), "", tuple(parameters.items()))
+        return cls(_absolute(name), "", tuple(parameters.items()))
 
     @property
     def private(self) -> bool:
@@ -104,7 +104,7 @@ class Location:
         """The ``file:`` URI of a database file."""
         assert self.path is not None
         query = f"?{urlencode(self.parameters, quote_via=quote)}" if self.parameters else ""
-        return f"file:{quote(self.path)}{query}"
+        return f"file:{quote(os.fsencode(self.path))}{query}"  # names need not be UTF-8
 
     def check(self) -> None:
         """Raise, before any write, an error where SQLite would say "unable to open"."""
@@ -119,6 +119,16 @@ class Location:
             )
         if self.writable:
             _check_writable(path)
+
+
+def _absolute(name: str) -> str:
+    """Return the absolute path of a file.
+
+    Two slashes at its beginning, of which POSIX leaves the meaning open, are one: in a URI they
+    would begin the name of a machine. They are in ``f"sqlite+aiosqlite:////{path}"``.
+    """
+    path = str(Path(name).absolute())
+    return path[1:] if path.startswith("//") else path
 
 
 def _in_memory(parameters: dict[str, str]) -> bool:

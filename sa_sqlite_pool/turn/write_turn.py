@@ -7,6 +7,7 @@ between processes, for the file, and keeps the file as long as it needs SQLite's
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
@@ -26,6 +27,8 @@ from .whereabouts import caller
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
 OWN_CONNECTION = "another connection of this process"
 """Names of the holder of SQLite's lock, where the system does not tell more."""
+
+_DDL = re.compile(r"\s*(CREATE|ALTER|DROP)\s", re.IGNORECASE)
 
 # A holder that finds SQLite's lock taken tries again sooner, unless its loop is very busy.
 _BUSY_SECONDS = 0.1
@@ -209,7 +212,17 @@ class WriteTurn:
         return WriteTimeout(
             f"waited {seconds:.2f} s to write to {self.name}; the turn is held for "
             f"{self.line.describe_holders()}, {self.line.waiting} more in line; "
-            "shorten that transaction or raise write_timeout"
+            f"{self._way_out()}shorten that transaction or raise write_timeout"
+        )
+
+    def _way_out(self) -> str:
+        """Say what to do where a fixture of tests, say, has created its tables and waits."""
+        holder = self.holder
+        if holder is None or holder.last_sql is None or not _DDL.match(holder.last_sql):
+            return ""
+        return (
+            "what it has created or dropped is part of its transaction, where the stock driver "
+            "commits that at once: commit it before others write, "
         )
 
     def stand_in_line(self, owner: object) -> Place:

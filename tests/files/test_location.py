@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sa_sqlite_pool import WriterPool
+from sa_sqlite_pool import SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool.cli.files import existing_database
+from sa_sqlite_pool.doctor import examine
 from sa_sqlite_pool.files.location import Location
 
 ODD_NAMES = ["a b.db", "naïve-ß-数据.db", "what?.db", "item#1.db", "100%.db", "a&b=c.db", "a'b.db"]
+NOT_UTF8 = pytest.param(
+    os.fsdecode(b"caf\xe9.db"),
+    marks=pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 here"),
+    id="not-utf-8",
+)
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("name", [*ODD_NAMES, NOT_UTF8])
 def test_odd_names_survive_the_uri(tmp_path: Path, name: str) -> None:
     """The URI that readers are opened with names the same file."""
     path = tmp_path / name
@@ -41,6 +51,8 @@ def test_every_way_to_name_a_file_is_the_same_file(
         Location.parse("file:link/app.db?mode=rwc", uri=True),
         Location.parse(f"file://{tmp_path}/real/app.db", uri=True),
         Location.parse(f"file://localhost{tmp_path}/real/app.db", uri=True),
+        Location.parse(f"/{tmp_path}/real/app.db", uri=False),
+        Location.parse(f"file:///{tmp_path}/real/app.db", uri=True),
     ]
     assert {spelling.identity for spelling in spellings} == {str(tmp_path / "real" / "app.db")}
 
@@ -61,6 +73,23 @@ def test_databases_in_memory(database: str, private: bool) -> None:
     location = Location.parse(database, uri=database.startswith("file:"))
     assert location.path is None
     assert location.private is private
+
+
+@pytest.mark.parametrize("name", ["app.db", NOT_UTF8])
+async def test_a_path_that_begins_with_two_slashes(tmp_path: Path, name: str) -> None:
+    """An absolute path after the four slashes of an absolute path, as programs have it."""
+    path = tmp_path / name
+    engine = create_async_engine(f"sqlite+aiosqlite:////{path}", poolclass=SQLitePool)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE item (i)"))
+    await engine.dispose()
+    with closing(sqlite3.connect(path)) as stock:
+        assert stock.execute("SELECT count(*) FROM item").fetchone() == (0,)
+    async with SQLiteDatabase(f"/{path}") as db, db.read() as session:
+        assert (await session.execute(text("SELECT * FROM item"))).all() == []
+    assert not examine(path).findings
+    async with existing_database(path) as db, db.read() as session:  # as the command does
+        assert (await session.execute(text("SELECT * FROM item"))).all() == []
 
 
 async def test_a_link_that_leads_elsewhere_after_dispose(tmp_path: Path) -> None:

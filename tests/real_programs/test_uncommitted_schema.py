@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from .doors import Door
 from .parameters import first
@@ -99,3 +102,25 @@ async def test_a_commit_that_is_refused(changing: Door, caplog: pytest.LogCaptur
             await connection.commit()
         await connection.rollback()
     assert UNDONE not in caplog.text
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE item (i)", "INSERT INTO old VALUES (1)"])
+async def test_others_write_meanwhile(door: Door, sql: str) -> None:
+    """A fixture creates the tables and yields within its block, and the tests write.
+
+    On the stock driver that is no transaction. Here the time-out says so; not where it is one.
+    """
+    options: dict[str, Any] = {"connect_args": {"timeout": 0.05}} if door.stock else {}
+    app = await door.open(own={"write_timeout": 0.05}, **options)
+    await app.write("CREATE TABLE old (i)")
+    async with app.writer.begin() as connection:
+        await connection.execute(text(sql))
+        try:
+            await asyncio.create_task(app.write("INSERT INTO old VALUES (2)"))
+        except OperationalError as error:
+            created = sql.startswith("CREATE")
+            assert not (door.stock and created)
+            told = "commit it before others write" in str(error)
+            assert told == (created and not door.stock)
+        else:
+            assert door.stock
