@@ -164,7 +164,12 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._write_timeout = settings.write_timeout
         super().__init__(check_timeout("close_timeout", close_timeout))
         self._keep_wal = keep_wal
-        chosen = {field.name: getattr(settings, field.name) for field in fields(settings)}
+        # Options of the pools; what was given to them they know by themselves.
+        chosen = {
+            field.name: getattr(settings, field.name)
+            for field in fields(settings)
+            if not field.name.endswith("_given")
+        }
         options = {**engine_options, **chosen}
         self.writer_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=WriterPool, **options

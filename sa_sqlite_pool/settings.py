@@ -304,7 +304,8 @@ class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
 
     ``pragmas`` are all that are set, checked and in SQLite's spelling; time-outs are in seconds,
-    None for no limit.
+    None for no limit. ``write_timeout_given`` and ``read_timeout_given`` say that the application
+    has set these; if not, SQLite's busy timeout, which it may have set, counts where it is longer.
     """
 
     pragmas: Mapping[str, PragmaValue] = field(default_factory=dict)
@@ -318,6 +319,8 @@ class ConnectionSettings:
     placement: Placement = Placement.AUTO
     slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING
     slow_statement_warning: float | None = None
+    write_timeout_given: bool = True
+    read_timeout_given: bool = True
 
     def __post_init__(self) -> None:
         checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}

@@ -192,6 +192,7 @@ class TriesStatements:
                 writing=writes or self.role is Role.WRITER,
                 commits=writes and self.autocommit,
                 began=statement.began,
+                busy_seconds=self.settings.busy_seconds,
             )
         return statement.patience
 

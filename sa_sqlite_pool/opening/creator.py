@@ -22,7 +22,7 @@ from ..files.images import with_images
 from ..files.location import Location
 from ..files.private_directory import is_private
 from ..reporting.events import TimeoutNotUsed, log
-from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings
+from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, check_timeout
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.isolation import check_connect_args
@@ -63,13 +63,15 @@ class Arguments:
     """The arguments of ``sqlite3.connect`` with which connections of an engine are opened.
 
     ``convert`` says that converters are called, and ``own_class`` is the class of connections on
-    which nothing was registered; None if they are of a class of the application.
+    which nothing was registered; None if they are of a class of the application. ``timeout`` is
+    SQLite's busy timeout in seconds, if the application has given one.
     """
 
     def __init__(self) -> None:
         self.cached_statements = DEFAULT_CACHED_STATEMENTS
         self.convert = False
         self.own_class: type[sqlite3.Connection] | None = None
+        self.timeout: float | None = None
         self._timeout_said = False
 
     def complete(
@@ -77,7 +79,7 @@ class Arguments:
     ) -> None:
         """Complete what the application and all listeners have given."""
         check_connect_args(parameters)
-        self._mind_timeout(parameters.pop("timeout", None), location, settings)
+        self._take_timeout(parameters.pop("timeout", None), location, settings)
         parameters.setdefault("cached_statements", DEFAULT_CACHED_STATEMENTS)
         parameters.update(check_same_thread=False, timeout=0)
         self.cached_statements = int(parameters["cached_statements"])
@@ -90,11 +92,16 @@ class Arguments:
             parameters["factory"] = sharing_hooks(base)
         self.own_class = parameters["factory"] if own else None
 
-    def _mind_timeout(
+    def _take_timeout(
         self, timeout: object, location: Location, settings: ConnectionSettings
     ) -> None:
+        if timeout is None:
+            return
+        self.timeout = check_timeout('connect_args={"timeout": ...}', timeout)  # type: ignore[arg-type]
         waits = (settings.write_timeout, settings.read_timeout)
-        if timeout is None or timeout in waits or self._timeout_said:
+        given = settings.write_timeout_given or settings.read_timeout_given
+        is_used = timeout in waits or (not given and self.timeout > max(waits))
+        if is_used or self._timeout_said:
             return
         self._timeout_said = True
         log(

@@ -119,6 +119,8 @@ class SetUp:
             if not self.own:
                 keep_main_greenlet()  # in a thread that was started elsewhere
             self._shared.isolation_level = take_isolation_level(connection)
+            if self.own and (timeout := self._shared.arguments.timeout) is not None:
+                self.policy.settings.note_busy_timeout(timeout)
         self._set_up(connection)
         self.done = True
 

@@ -67,8 +67,10 @@ class FairPool(ReadsAtOnce, TakesBack):
     :param timeout: ``pool_timeout``: seconds to wait for a connection, by default ``read_timeout``,
         for a :class:`WriterPool` ``write_timeout``; None: no limit
     :param pragmas: override the defaults; checked at once
-    :param write_timeout: seconds to wait for the right to write, and for SQLite's lock
-    :param read_timeout: seconds to wait for a reader, and for SQLite's lock
+    :param write_timeout: seconds to wait for the right to write, and for SQLite's lock; by default
+        30, or as long as SQLite's busy timeout says, if the application has set it longer by
+        ``connect_args={"timeout": …}`` or a PRAGMA
+    :param read_timeout: seconds to wait for a reader, and for SQLite's lock; likewise
     :param on_connect: called with each new ``sqlite3.Connection`` in its own thread
     :param statement_timeout: seconds a statement may run before it is stopped; None: no limit.
         The execution option of the same name is for one statement, connection or engine
@@ -128,6 +130,8 @@ class FairPool(ReadsAtOnce, TakesBack):
                 Placement.parse(placement),
                 slow_wait_warning,
                 slow_statement_warning,
+                write_timeout_given=write_timeout is not None,
+                read_timeout_given=read_timeout is not None,
             )
             _connector = Connector(self.role, settings, creator)
             prepare_dialect(kw.get("dialect"), _connector)

@@ -95,6 +95,8 @@ class OnFile:
             snapshots=file.snapshots,
             write_timeout=settings.write_timeout,
             read_timeout=settings.read_timeout,
+            write_timeout_given=settings.write_timeout_given,
+            read_timeout_given=settings.read_timeout_given,
             statement_timeout=settings.statement_timeout,
             owner=connector,
             wait_watch=connector.wait_watch,

@@ -134,13 +134,21 @@ async def keep_trying(
         await pause()
 
 
-def _write_seconds(rules: Rules) -> float:
-    own = write_patience.get()
-    return rules.write_timeout if own is None else own
+def _seconds(rules: Rules, *, writing: bool, busy_seconds: float) -> float:
+    if not writing:
+        given, seconds = rules.read_timeout_given, rules.read_timeout
+    elif (own := write_patience.get()) is not None:
+        return own
+    else:
+        given, seconds = rules.write_timeout_given, rules.write_timeout
+    return seconds if given else max(seconds, busy_seconds)
 
 
 class Patience:
-    """One monotonic deadline for all waits of one call."""
+    """One monotonic deadline for all waits of one call.
+
+    ``busy_seconds`` is SQLite's busy timeout as the application has set it, 0.0 if it has not.
+    """
 
     __slots__ = ("_checkout", "_commits", "_deadline", "_rules", "_writing", "seconds")
 
@@ -153,13 +161,14 @@ class Patience:
         commits: bool = False,
         began: float | None = None,
         seconds: float | None = None,
+        busy_seconds: float = 0.0,
     ) -> None:
         self._rules = rules
         self._checkout = checkout
         self._writing = writing
         self._commits = commits
         if seconds is None:
-            seconds = _write_seconds(rules) if writing else rules.read_timeout
+            seconds = _seconds(rules, writing=writing, busy_seconds=busy_seconds)
         self.seconds = seconds
         self._deadline = (time.monotonic() if began is None else began) + seconds
 

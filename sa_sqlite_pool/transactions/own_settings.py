@@ -77,6 +77,15 @@ class OwnSettings:
 
     # -- busy_timeout -----------------------------------------------------------------------------
 
+    @property
+    def busy_seconds(self) -> float:
+        """SQLite's busy timeout as the application has set it; 0.0 if it has set none."""
+        return (self._busy_timeout_ms or 0) / 1000
+
+    def note_busy_timeout(self, seconds: float) -> None:
+        """Note what the application has asked for as it opened the connection."""
+        self._busy_timeout_ms = min(int(max(seconds, 0.0) * 1000), _LONGEST_MS)
+
     def _with_busy_timeout(self, rules: Rules, execute: Execute) -> Execute:
         def with_it(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
             if self._lent_ms is not None:  # while it is lent, SQLite's own setting counts

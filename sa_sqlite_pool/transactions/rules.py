@@ -67,7 +67,8 @@ class Rules:
     them if ``commits_wait``: without WAL. ``log`` is told of commits; None if SQLite keeps the log
     by itself. ``file`` is the real path of the database, None in memory. ``waits_for_server`` says
     that even the end of a read may wait for a file server, ``opened_read_only``, that SQLite has
-    opened the file with ``mode=ro``.
+    opened the file with ``mode=ro``. A time-out that was not given is at least the connection's
+    busy timeout, if the application has set that.
     """
 
     role: Role
@@ -78,6 +79,8 @@ class Rules:
     read_timeout: float
     statement_timeout: float | None
     owner: object
+    write_timeout_given: bool = True
+    read_timeout_given: bool = True
     wait_watch: WaitWatch = UNWATCHED
     slow_statements: SlowStatements = NOT_TIMED
     enters_snapshots: bool = False

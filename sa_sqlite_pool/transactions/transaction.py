@@ -185,7 +185,12 @@ class TransactionState(Losses):
             self._end_in_thread(sql)
 
     def _end_in_thread(self, sql: str) -> None:
-        patience = Patience(self._rules, self.checkout, writing=True, commits=sql == "COMMIT")
+        patience = Patience(
+            *(self._rules, self.checkout),
+            writing=True,
+            commits=sql == "COMMIT",
+            busy_seconds=self._policy.settings.busy_seconds,
+        )
         while True:
             try:
                 return self.run(

@@ -39,6 +39,7 @@ def test_no_module_logs_by_itself() -> None:
     }
     assert users == {
         ("pools.base", "self.logger.info"),
+        ("pools.returns", "self.logger.info"),
         ("reporting.events", "logger.isEnabledFor"),
         ("reporting.events", "logger.log"),
     }
