@@ -14,7 +14,7 @@ another thread may have checked it out, and it is in use again:
                                                   | record.fairy_ref = its own
     if connection_record.in_use:                  |
         connection_record.checkin(): rolled back, |
-        and lent to the next task                 | executes, on a connection that two tasks have
+        and given to the next task                | executes, on a connection that two tasks have
 
 If ``close_detached`` or the closing itself raises in between, it invalidates that record, and so
 the connection of thread 2. ``_ConnectionFairy.invalidate()`` returns the record in the same way:
@@ -84,10 +84,10 @@ def new_record(pool: Pool) -> ConnectionPoolEntry:
 
 
 def is_current(record: Any, pool: Any) -> bool:
-    """Return whether ``record`` may be lent as it is, without opening its connection anew.
+    """Return whether ``record`` may be checked out as it is, without opening its connection anew.
 
     The conditions are those of ``_ConnectionRecord.get_connection()``, which opens it. A pool that
-    looks at its connections before it lends them (``pool_recycle``, ``pool_pre_ping``) lends none.
+    looks at its connections before (``pool_recycle``, ``pool_pre_ping``) never says so.
     """
     began: float = record.starttime
     return (

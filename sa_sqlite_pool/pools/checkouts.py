@@ -56,15 +56,15 @@ class Checkout:
 
     @property
     def connection(self) -> SQLiteConnection | None:
-        """The connection; None before it is lent, and after it is lost."""
+        """The connection; None before it is handed out, and after it is lost."""
         return None if self.connection_reference is None else self.connection_reference()
 
     def comes_back_with(self, record: ConnectionPoolEntry) -> bool:
         """Return whether the connection, if any, comes back in the record and not separately."""
         if self.connection_reference is None:
             return True
-        lent, came = self.connection_reference(), cast(object, record.dbapi_connection)
-        return lent is not None and came is lent and lent.worker.ended is None
+        out, came = self.connection_reference(), cast(object, record.dbapi_connection)
+        return out is not None and came is out and out.worker.ended is None
 
     def record_is_back(self) -> None:
         """Note that the record is back, without the connection."""
