@@ -168,7 +168,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         chosen = {
             field.name: getattr(settings, field.name)
             for field in fields(settings)
-            if not field.name.endswith("_given")
+            if not field.name.endswith("timeout_given")
         }
         options = {**engine_options, **chosen}
         self.writer_engine: AsyncEngine = LeanEngine.create(

@@ -15,7 +15,7 @@ from ..transactions.placement import PlacementPolicy
 
 
 class IdleConnections(QueueCommon[ConnectionPoolEntry]):
-    """The connections at rest; the one used last is checked out first, since its caches are warmest.
+    """The connections at rest; the one used last goes first, since its caches are warmest.
 
     No task waits here: the pool's line decides before which task may come. It is never full:
     ``QueuePool`` closes connections above ``pool_size``, and would open them again a moment later;
@@ -26,8 +26,8 @@ class IdleConnections(QueueCommon[ConnectionPoolEntry]):
         self.maxsize = maxsize
         self.use_lifo = use_lifo
         self._records: deque[ConnectionPoolEntry] = deque()
-        # Checked out last: a connection that SQLAlchemy has thrown out of its record may still be on its
-        # way back, and an earlier checkout would open another.
+        # These go last: a connection that SQLAlchemy has thrown out of its record may still be on
+        # its way back, and an earlier checkout would open another.
         self._empty: deque[ConnectionPoolEntry] = deque()
 
     def empty(self) -> bool:
