@@ -206,7 +206,7 @@ class Group:
 
     async def _begin(self, executor: Executor) -> None:
         writing, checkout = executor.transaction.writing, executor.transaction.checkout
-        if writing.begin_nowait():
+        if writing.begin_nowait(checkout):
             return
         self._not_in_time = self._turn.file_not_in_time
         self._place.context = self._calls[0].context if self._calls else None

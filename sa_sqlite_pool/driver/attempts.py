@@ -152,12 +152,12 @@ class TriesStatements:
             # A transaction begun on the raw connection may have SQLite's lock without the turn. To
             # wait for the turn would then be to wait for a task that waits for the lock.
             waits = False
-        transaction.note(sql)
         writing, checkout = transaction.writing, transaction.checkout
         statement.took_turn |= waits
-        if waits and not writing.begin_nowait():
+        if waits and not writing.begin_nowait(checkout):
+            transaction.note(sql)  # for the wait
             transaction.wait_for(writing.begin(self._patience(statement), checkout))
-            transaction.note(sql)
+        transaction.note(sql)
         if statement.databases and transaction.attached.any:
             others = transaction.attached.take_turns(
                 statement.databases, self.rules, self._patience(statement)

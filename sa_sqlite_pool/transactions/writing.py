@@ -8,6 +8,7 @@ from typing import final
 from ..settings import Role
 from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
+from ..turn.whereabouts import caller
 from .locks import Patience
 from .rules import Rules
 
@@ -33,12 +34,22 @@ class Writing:
     def begun(self) -> bool:
         return self.claim is not None
 
-    def begin_nowait(self) -> bool:
-        """Begin if that needs neither a wait nor a permit."""
+    def begin_nowait(self, checkout: Permit | None) -> bool:
+        """Begin if that needs no wait; return whether it has begun. In the task's greenlet."""
         turn = self._rules.turn
-        if self._rules.role is not Role.WRITER or turn.courtesy.owed:
+        if turn.courtesy.owed:
             return False
-        self.claim, self._since = turn.enter_nowait(), time.monotonic()
+        if self._rules.role is not Role.WRITER:
+            permit = turn.acquire_nowait()
+            if permit is None:
+                return False
+            permit.asked_at = caller()
+            self._hold(permit, checkout)
+        try:
+            self.claim, self._since = turn.enter_nowait(), time.monotonic()
+        finally:
+            if self.claim is None:  # begin() asks for the permit anew
+                self.end()
         return self.claim is not None
 
     async def begin(self, patience: Patience, checkout: Permit | None) -> None:
@@ -53,15 +64,18 @@ class Writing:
         permit = await turn.acquire(
             patience.seconds_left, self._rules.owner, watch=self._rules.wait_watch
         )
-        self.permit = permit
-        if checkout is not None:
-            permit.recall = checkout.recall
+        self._hold(permit, checkout)
         try:
             await self._enter(patience.seconds, patience.seconds_gone)
         except BaseException:
             if self.claim is None:
                 self.end()
             raise
+
+    def _hold(self, permit: Permit, checkout: Permit | None) -> None:
+        self.permit = permit
+        if checkout is not None:
+            permit.recall = checkout.recall
 
     async def _enter(self, timeout: float, waited: float) -> None:
         turn = self._rules.turn

@@ -187,7 +187,7 @@ class TestAsLongAsTheLock:
         await until(lambda: used._gone)
 
         def take() -> None:
-            assert used.writing.begin_nowait()
+            assert used.writing.begin_nowait(None)
             used.after_work()
 
         for step, note in every_step():

@@ -13,6 +13,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import SQLitePool, WriterPool
+from sa_sqlite_pool.transactions.writing import Writing
+from sa_sqlite_pool.turn.write_turn import WriteTurn
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver, turn_of, until_waiting
 
@@ -40,6 +42,48 @@ async def test_the_turn_lasts_from_the_first_write_to_the_end(
         assert holder.last_sql == str(UPDATE_FIRST)
         await getattr(connection, end)()
         assert turn_of(path).holder is None
+
+
+async def test_a_free_turn_is_taken_without_an_await(
+    swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create_items(swap_in)
+    monkeypatch.setattr(Writing, "begin", None)
+    async with swap_in.begin() as connection:
+        await connection.execute(UPDATE_FIRST)
+    assert await amounts(swap_in) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("found", [None, OSError("it cannot be opened")])
+async def test_a_file_turn_that_is_not_free_keeps_nothing(
+    path: Path, swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch, found: OSError | None
+) -> None:
+    """The turn within the process is taken first, and is free again for the wait, or the error."""
+    await create_items(swap_in)
+    turn, waited = turn_of(path), asyncio.Event()
+
+    def enter_nowait(_: WriteTurn) -> None:
+        if found is not None:
+            raise found
+
+    async def enter(*_: object, **__: object) -> object:
+        waited.set()
+        monkeypatch.undo()
+        return turn.enter_nowait()
+
+    monkeypatch.setattr(WriteTurn, "enter_nowait", enter_nowait)
+    monkeypatch.setattr(WriteTurn, "enter", enter)
+    async with swap_in.connect() as connection:
+        if found is None:
+            await connection.execute(UPDATE_FIRST)
+            assert turn.holder is not None
+        else:
+            with pytest.raises(OSError, match="cannot be opened"):
+                await connection.execute(UPDATE_FIRST)
+            assert turn.holder is None
+        await connection.rollback()
+    assert turn.holder is None
+    assert waited.is_set() is (found is None)
 
 
 async def test_a_failed_statement_that_opened_nothing_keeps_no_turn(
