@@ -17,6 +17,7 @@ from typing import TypeVar, final
 from greenlet import getcurrent
 
 from ..compat.greenlets import Spawned
+from ..compat.without_loop import refuse_without_loop
 from ..errors import ConfigurationError
 from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import OutOfTime
@@ -108,9 +109,14 @@ class Executor(TriesStatements):
 
     def _pause(self) -> None:
         """Let other tasks run now and then, before work on the loop."""
+        try:
+            budget = of_running_loop(LoopBudget)
+        except RuntimeError:
+            refuse_without_loop()
+            raise
         checkout = self.transaction.checkout
         task = asyncio.current_task() if checkout is None else checkout.task
-        pause = of_running_loop(LoopBudget).pause(task)
+        pause = budget.pause(task)
         # SQLAlchemy's own methods insist on an await, even one of no duration.
         if pause.long or not isinstance(getcurrent(), Spawned):
             self.transaction.wait_for(pause)

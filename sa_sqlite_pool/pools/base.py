@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from ..compat.without_loop import refuse_without_loop
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..errors import PoolTimeout
@@ -271,7 +272,11 @@ class FairPool(ReadsAtOnce, TakesBack):
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:
-        proxied = super().connect()
+        try:
+            proxied = super().connect()
+        except RuntimeError:
+            refuse_without_loop()
+            raise
         checkout = self._checkouts.hand_out(proxied)
         if checkout is not None and checkout.permit.loop is not self._idle_watch.loop:
             self._idle_watch.checkout_began()

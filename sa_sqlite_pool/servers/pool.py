@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Dialect, event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from ..compat.without_loop import refuse_without_loop
 from ..pools.idle import IdleWatch
 from ..system.waiting import done_in_time
 from ..turn.permit import Permit
@@ -169,7 +170,11 @@ class ServerPool(Pool):
         return opened
 
     def connect(self) -> PoolProxiedConnection:
-        proxied = super().connect()
+        try:
+            proxied = super().connect()
+        except RuntimeError:
+            refuse_without_loop()
+            raise
         try:  # it may have been opened once more: pool_pre_ping, a listener of "checkout"
             record_of(proxied).end_setting_up(self.driver)
         except BaseException as error:

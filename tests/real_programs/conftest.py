@@ -20,7 +20,7 @@ _HERE = Path(__file__).parent
 _SECONDS = 20.0
 
 # Cancelled or interrupted, stock leaves connections to the garbage collector.
-_LENIENT = [
+LENIENT = [
     pytest.mark.filterwarnings(f"ignore::{warning}")
     for warning in (
         "pytest.PytestUnraisableExceptionWarning",
@@ -65,12 +65,12 @@ def _limited(test: Any) -> Any:
 
 def _ids(ways: Any) -> list[Any]:
     return [
-        pytest.param(way, id="-".join(way), marks=_LENIENT if way[0] == STOCK else [])
+        pytest.param(way, id="-".join(way), marks=LENIENT if way[0] == STOCK else [])
         for way in ways
     ]
 
 
-@pytest.fixture(params=[pytest.param(STOCK, marks=_LENIENT), SWAP_IN, ENGINES, FACADE])
+@pytest.fixture(params=[pytest.param(STOCK, marks=LENIENT), SWAP_IN, ENGINES, FACADE])
 async def door(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Door]:
     """Each door, and the stock engine as control."""
     door = Door(request.param, path, _session)

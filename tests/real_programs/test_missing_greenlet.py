@@ -5,16 +5,20 @@ All programs meet it once. It is an error, and nothing must have run.
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, select, text
+from sqlalchemy import Connection, ForeignKey, select, text
 from sqlalchemy.exc import MissingGreenlet, StatementError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from .doors import STOCK, Application, Door, is_locked
+from .conftest import LENIENT
+from .doors import ENGINES, FACADE, STOCK, SWAP_IN, Application, Door, _session, is_locked
 
 OURS = [{}, {"placement": "thread"}]
 
@@ -52,6 +56,12 @@ async def app(request: pytest.FixtureRequest, door: Door) -> AsyncIterator[Appli
     gc.collect()  # of a stock engine, the driver's coroutine that was never awaited
 
 
+@pytest.fixture(params=[pytest.param(STOCK, marks=LENIENT), SWAP_IN, ENGINES, FACADE])
+def door_without_loop(request: pytest.FixtureRequest, path: Path) -> Iterator[Door]:
+    yield Door(request.param, path, _session)
+    gc.collect()
+
+
 def name(author: Author) -> str:
     return author.name
 
@@ -87,3 +97,44 @@ async def test_what_was_refused_is_not_written(app: Application) -> None:
     assert await app.rows("SELECT id FROM book") == [(1,)]
     assert await app.value("SELECT name FROM author") == "Grace"
     assert not is_locked(app.path)
+
+
+@pytest.mark.parametrize("own", OURS, ids=["", "thread"])
+def test_where_no_loop_runs(door_without_loop: Door, own: dict[str, Any]) -> None:
+    """Tables created while a module is imported: SQLAlchemy's error, and the engines go on."""
+    app = door_without_loop.make(own=None if door_without_loop.stock else own)
+    for engine in app.engines:
+        with pytest.raises(ERRORS):
+            Base.metadata.create_all(engine.sync_engine)
+        with pytest.raises(ERRORS), Session(engine.sync_engine) as session:
+            session.execute(text("SELECT 1"))
+    asyncio.run(_works(app))
+
+
+async def _works(app: Application) -> None:
+    await app.write("CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
+    assert await app.value("SELECT count(*) FROM t") == 1
+    await app.close()
+
+
+async def test_in_a_thread_without_a_loop(app: Application) -> None:
+    """A session of the loop that is used in a thread, and an engine there: both go on here."""
+    if app.kind == STOCK:
+        pytest.skip("the same error, and coroutines that outlive the test")
+    async with app.session() as session:
+        await session.execute(text("SELECT 1"))
+        await asyncio.to_thread(_is_refused, session.sync_session)
+        assert await session.scalar(text("SELECT 2")) == 2
+    for engine in app.engines:
+        await asyncio.to_thread(_connects_to, engine)
+    assert await app.value("SELECT name FROM author") == "Ada"
+
+
+def _is_refused(executes: Session | Connection) -> None:
+    with pytest.raises(ERRORS):
+        executes.execute(text("SELECT 1"))
+
+
+def _connects_to(engine: AsyncEngine) -> None:
+    with pytest.raises(ERRORS), engine.sync_engine.connect() as connection:
+        connection.execute(text("SELECT 1"))

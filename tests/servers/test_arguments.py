@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import MissingGreenlet
 
 from sa_sqlite_pool import ConfigurationError, ServerDatabase, SQLiteDatabase
 from sa_sqlite_pool.postgresql import urls
@@ -88,3 +90,15 @@ def test_another_driver(driver: str) -> None:
     """It is named before anything of it is imported."""
     with pytest.raises(ConfigurationError, match=f"driver {driver}, which is none"):
         ServerDatabase(f"postgresql+{driver}://primary/app")
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_a_connection_where_no_loop_runs(driver: str) -> None:
+    """SQLAlchemy's error, as with its own pool: create_all() while a module is imported."""
+    pytest.importorskip(driver)
+    url = f"postgresql+{driver}://127.0.0.1:1/app"
+    db = ServerDatabase(url, replicas=[url])
+    for engine in (db.writer_engine, db.reader_engine):
+        with pytest.raises(MissingGreenlet), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what SQLAlchemy did not await
+            engine.sync_engine.connect()
