@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Callable
 from typing import Any, final
@@ -16,6 +17,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import ConfigurationError
 from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
+from ..execution.running import no_connection
 from ..settings import Role
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import check_isolation_level
@@ -302,7 +304,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
         self._being_given_up = True
         self._transaction.permits_come_back()
-        cursors = self._transaction.detach_streams()
+        cursors = self._transaction.detach_streams(no_connection(reason), sqlite3.OperationalError)
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:
