@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import itertools
 import sqlite3
@@ -30,6 +31,11 @@ _SCHEMA = f"""
 _of_this_task: ContextVar[list[int] | None] = ContextVar("_of_this_task", default=None)
 
 
+def _task_name() -> str:
+    task = asyncio.current_task()
+    return "" if task is None else task.get_name()
+
+
 def tokens_of_next_task() -> list[int]:
     """A list that fills with the tokens of the tasks created from here on."""
     tokens: list[int] = []
@@ -53,6 +59,7 @@ class Ledger:
         self._parts: dict[int, int] = {}
         self._fates: dict[int, Fate] = {}
         self._counted: set[int] = set()
+        self._writers: dict[int, str] = {}
 
     def token(self, parts: int = 1) -> int:
         """A new token, of which nobody knows yet whether it will be committed."""
@@ -71,6 +78,7 @@ class Ledger:
     def _book(self, parts: int, fate: Fate) -> int:
         token = next(self._numbers)
         self._parts[token], self._fates[token] = parts, fate
+        self._writers[token] = _task_name()
         if (tokens := _of_this_task.get()) is not None:
             tokens.append(token)
         return token
@@ -123,7 +131,10 @@ class Ledger:
         for token, fate in self._fates.items():
             if not self._holds(token, fate, found[token]):
                 parts = self._parts[token]
-                yield f"token {token}: {found[token]} of {parts} rows, not {fate.value}"
+                yield (
+                    f"token {token} of {self._writers[token]!r}: {found[token]} of {parts} rows, "
+                    f"not {fate.value}"
+                )
         if counter != (additions := len(self._counted & found.keys())):
             yield f"the counter is {counter} after {additions} additions"
 

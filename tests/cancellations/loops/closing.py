@@ -38,7 +38,8 @@ from .kinds import MakeLoop
 from .threads import in_thread
 
 _LOAD = Load(("facade",), everything, any_moment)
-_ERRORS_OF_CLOSING = (DatabaseClosedError, OperationalError)
+# The last is aiosqlite's, of a raw connection.
+_ERRORS_OF_CLOSING = (DatabaseClosedError, OperationalError, ValueError)
 _TIMEOUTS = (0.0, 0.02, 0.3)
 _SLACK_SECONDS = 3.0  # the half second for what was told to stop, and for the machine
 # Their transactions are several: an error of one says nothing about the others.
