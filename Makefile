@@ -80,10 +80,13 @@ test-placement: $(VENV)/.dev  ## all statements in threads, and all on the event
 test-long: $(VENV)/.dev  ## every way to exit and to fork: some minutes
 	$(BIN)/python -m pytest -m long
 
-# Cancellations at random moments, through all doors: some minutes; `make test` has a short form.
+# Cancellations at random moments, through all doors, by one event loop and by several, and
+# databases that are closed meanwhile: some minutes; `make test` has a short form.
 # And a plainer load on a stock engine and this package's, and the statement after a long one.
 test-cancel: $(VENV)/.dev  ## 100,000 random cancellations: some minutes
 	$(BIN)/python -m tests.cancellations --count 100000 --seed 1
+	$(BIN)/python -m tests.cancellations --count 50000 --seed 2 --loops 4
+	$(BIN)/python -m tests.cancellations --closings 200 --seed 3 --loops 3
 
 bench-cancel: $(VENV)/.dev  ## cancellations, beside a stock engine
 	for door in stock swap-in engines facade; do \

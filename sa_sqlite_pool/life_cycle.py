@@ -35,17 +35,36 @@ _REMEDIES = {
 }
 
 
+def _took(tokens: list[None]) -> bool:
+    """Take the token, in one step of the interpreter: of several threads, one gets it."""
+    try:
+        tokens.pop()
+    except IndexError:
+        return False
+    return True
+
+
 class LifeCycle(ABC):
     """Base of a facade. Tasks that open or close it at the same time get the same end.
+
+    They may be tasks of event loops in several threads.
 
     :param close_timeout: seconds that :meth:`close` lets running work go on
     """
 
     def __init__(self, close_timeout: float) -> None:
         self._close_timeout = close_timeout
-        self._state = State.NEW
+        # A token each, for the one thread that opens it, and the one that closes it.
+        self._to_open: list[None] = [None]
+        self._to_close: list[None] = [None]
         self._closing: asyncio.Future[None] | None = None
         self._closed: Future[None] = Future()
+
+    @property
+    def _state(self) -> State:
+        if not self._to_close:
+            return State.CLOSED if self._closed.done() else State.CLOSING
+        return State.NEW if self._to_open else State.OPEN
 
     @property
     @abstractmethod
@@ -78,8 +97,7 @@ class LifeCycle(ABC):
             except BaseException:
                 await self._dispose_engines()
                 raise
-            if self._state is State.NEW:  # not closed meanwhile
-                self._state = State.OPEN
+            if self._to_close and _took(self._to_open):  # not closed meanwhile
                 self._has_opened()
         self._assert_open()
         return self
@@ -96,8 +114,7 @@ class LifeCycle(ABC):
         cancellation stops the wait, not the closing.
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
-        if self._state in {State.NEW, State.OPEN}:
-            self._state = State.CLOSING
+        if _took(self._to_close):
             # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
             self._closing = asyncio.ensure_future(self._shut(wait))
             self._closing.add_done_callback(self._has_shut)
@@ -108,7 +125,6 @@ class LifeCycle(ABC):
         await self._dispose_engines()
 
     def _has_shut(self, closing: asyncio.Future[None]) -> None:
-        self._state = State.CLOSED
         error = None if closing.cancelled() else closing.exception()
         if error is None:
             self._closed.set_result(None)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sqlite3
+import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -230,6 +234,50 @@ async def test_closing_from_two_loops_at_once(db: SQLiteDatabase) -> None:
         await until(lambda: "closing" in repr(db))
         other = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(db.close())))
     await asyncio.gather(closing, other)
+
+
+class InStep:
+    """Two threads pass through one function line by line, until one of them has left it."""
+
+    def __init__(self, code: CodeType) -> None:
+        self._code = code
+        self._barrier = threading.Barrier(2)
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``main()`` in a loop of this thread."""
+        sys.settrace(self._enter)
+        try:
+            asyncio.run(main())
+        finally:
+            sys.settrace(None)
+
+    def _enter(self, frame: FrameType, _event: str, _: object) -> Callable[..., Any] | None:
+        return self._step if frame.f_code is self._code else None
+
+    def _step(self, _frame: FrameType, event: str, _: object) -> Callable[..., Any]:
+        if event == "line":
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self._barrier.wait(10)
+        else:
+            self._barrier.abort()
+        return self._step
+
+
+async def test_two_threads_close_at_the_same_line(
+    db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them does it."""
+    end_work, ended = SQLiteDatabase._end_work, []
+
+    async def count_and_end(self: SQLiteDatabase, timeout: float) -> None:
+        ended.append(timeout)
+        await end_work(self, timeout)
+
+    monkeypatch.setattr(SQLiteDatabase, "_end_work", count_and_end)
+    in_step = InStep(SQLiteDatabase.close.__code__)
+    await asyncio.gather(*(asyncio.to_thread(in_step.run, db.close) for _ in range(2)))
+    assert len(ended) == 1
+    assert "closed" in repr(db)
 
 
 async def test_a_cancelled_close_goes_on(db: SQLiteDatabase, path: Path) -> None:

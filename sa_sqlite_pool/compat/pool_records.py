@@ -27,6 +27,8 @@ another record instead: what SQLAlchemy does to the old one later reaches no tas
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
@@ -55,6 +57,8 @@ class Record(_ConnectionRecord):
         super().__init__(pool, connect)
 
     def checkin(self, _fairy_was_created: bool = True) -> None:
+        if self.finalize_callback:
+            self.finalize_callback = deque(map(_unless_given_up, self.finalize_callback))
         try:
             super().checkin(_fairy_was_created)
         except BaseException as error:
@@ -64,6 +68,23 @@ class Record(_ConnectionRecord):
                 finally:
                     self._owner._do_return_conn(self)
             raise
+
+
+def _unless_given_up(reset: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Return what resets an option of a connection, its isolation level, say.
+
+    One that was closed beside its user has nothing to reset, and what was committed is done: the
+    driver's error would be about neither.
+    """
+
+    def reset_unless_given_up(connection: Any) -> None:
+        try:
+            reset(connection)
+        except Exception:
+            if not getattr(connection, "given_up", False):
+                raise
+
+    return reset_unless_given_up
 
 
 def reusable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:

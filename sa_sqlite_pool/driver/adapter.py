@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Callable
 from typing import Any, final
@@ -16,6 +17,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import ConfigurationError
 from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
+from ..execution.raw import closed_connection
+from ..execution.running import no_connection
 from ..settings import Role
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import check_isolation_level
@@ -85,11 +88,18 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         """The raw connection, for ``driver_connection`` and ``run_async()``.
 
         Its use bypasses this adapter, so SQLite's busy timeout waits for locks, and ``sqlite3``
-        begins transactions, until the check-in.
+        begins transactions, until the check-in. Once this connection is given up, another task may
+        have SQLite's: all there is then is a closed one.
         """
         if not self.worker.closed and self.worker.may_run_inline:
             lend(self._executor)
             self._leave_transactions_to_driver()
+        # Lend                          | Give up, in any thread
+        # lent = True                   | ended = …
+        # if ended: a closed one        | if lent: close, do not keep
+        # Whichever comes last, nobody else gets what the application has.
+        if self.worker.ended is not None:
+            return closed_connection()
         return self.worker.aiosqlite_connection
 
     def _leave_transactions_to_driver(self) -> None:
@@ -302,7 +312,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
         self._being_given_up = True
         self._transaction.permits_come_back()
-        cursors = self._transaction.detach_streams()
+        cursors = self._transaction.detach_streams(no_connection(reason), sqlite3.OperationalError)
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
 
     def close_before_fork(self) -> None:

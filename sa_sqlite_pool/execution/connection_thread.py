@@ -93,17 +93,18 @@ class ConnectionThread(RunsJobs):
 
         The running job is stopped, ``cursors`` are closed, and the transaction is rolled back, in
         the connection's own thread if that takes any time. Then ``done`` is called, there or here:
-        with another :class:`ConnectionThread` of the same warm connection; or, without ``keep`` or
-        if SQLite refuses, with None, after the connection is closed.
+        with another :class:`ConnectionThread` of the same warm connection; or, without ``keep``, if
+        the application has the raw connection, or if SQLite refuses, with None, after the
+        connection is closed.
 
         Further use of this object raises ``sqlite3.OperationalError`` with ``reason``.
         """
         if self._has_ended():
             done(None)
             return
-        keep = keep and not self.suspect
         idle = self.may_run_inline and not self.in_transaction and not cursors
         self.ended = reason
+        keep = keep and not self.suspect and not self.lent
         if keep and idle:
             done(self._successor())
         else:

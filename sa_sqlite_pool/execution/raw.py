@@ -91,6 +91,13 @@ def _close_unused(connection: aiosqlite.Connection) -> None:
     end_queue(connection)
 
 
+def closed_connection() -> aiosqlite.Connection:
+    """Return a connection that was never opened: to close it does nothing, all else is an error."""
+    connection = aiosqlite.Connection(connection_class(), iter_chunk_size=1)
+    mark_closed(connection)
+    return connection
+
+
 def mark_closed(connection: aiosqlite.Connection) -> None:
     """Say that SQLite's connection is closed, and end the thread. In any thread."""
     connection._connection = None

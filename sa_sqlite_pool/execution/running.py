@@ -24,6 +24,14 @@ from .shared_thread import SharedThread
 T = TypeVar("T")
 
 
+def no_connection(reason: str) -> str:
+    """Return the message about a connection that has ended.
+
+    SQLAlchemy's dialect knows a disconnect by the first words, and opens another connection.
+    """
+    return f"no active connection: {reason}"
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionThreadStatistics:
     """``hops`` counts the jobs so far, ``busy`` is True while one runs or is queued.
@@ -127,8 +135,7 @@ class RunsJobs:
             raise self._no_connection()
 
     def _no_connection(self) -> sqlite3.OperationalError:
-        # SQLAlchemy's dialect knows a disconnect by the first words, and opens another connection.
-        return sqlite3.OperationalError(f"no active connection: {self.ended or 'it was closed'}")
+        return sqlite3.OperationalError(no_connection(self.ended or "it was closed"))
 
     @property
     def closed(self) -> bool:

@@ -32,7 +32,7 @@ class OpenStream:
     the connection, even after ``owner``, the cursor that fetches, is gone.
     """
 
-    __slots__ = ("_cursor", "_owner", "_streams", "_why_closed", "sql")
+    __slots__ = ("_cursor", "_error", "_owner", "_streams", "_why_closed", "sql")
 
     def __init__(self, sql: str, owner: object, streams: set[OpenStream]) -> None:
         self.sql = sql
@@ -40,6 +40,7 @@ class OpenStream:
         self._owner = weakref.ref(owner)
         self._streams = streams
         self._why_closed = CLOSED
+        self._error: type[sqlite3.Error] = sqlite3.ProgrammingError
 
     def open(self, connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         """Execute the statement, for the first time or again. Runs in the connection's thread.
@@ -58,7 +59,7 @@ class OpenStream:
     def cursor(self) -> sqlite3.Cursor:
         """The open cursor; raises the reason for which it was closed."""
         if self._cursor is None:
-            raise sqlite3.ProgrammingError(self._why_closed)
+            raise self._error(self._why_closed)
         return self._cursor
 
     @property
@@ -66,11 +67,16 @@ class OpenStream:
         """True if nothing can fetch from it any more."""
         return self._owner() is None
 
-    def detach(self, why: str = CLOSED) -> sqlite3.Cursor | None:
-        """Return the open cursor, for the caller to close; None if closed or detached."""
+    def detach(
+        self, why: str = CLOSED, error: type[sqlite3.Error] = sqlite3.ProgrammingError
+    ) -> sqlite3.Cursor | None:
+        """Return the open cursor, for the caller to close; None if closed or detached.
+
+        Later fetches raise ``error(why)``.
+        """
         cursor, self._cursor = self._cursor, None
         if cursor is not None:
-            self._why_closed = why
+            self._why_closed, self._error = why, error
             self._streams.discard(self)
         return cursor
 

@@ -25,7 +25,7 @@ from .losses import Losses
 from .own_settings import SettingsAtEnd
 from .placement import PlacementPolicy
 from .rules import Rules
-from .streams import CLOSED, TOO_OLD, OpenStream
+from .streams import TOO_OLD, OpenStream
 from .writing import Writing
 
 T = TypeVar("T")
@@ -316,14 +316,14 @@ class TransactionState(Losses):
         if not self.worker.may_run_inline:
             return
         with rest():
-            for cursor in self.detach_streams(TOO_OLD):
+            for cursor in self.detach_streams(TOO_OLD, sqlite3.ProgrammingError):
                 cursor.close()
             if self.worker.in_transaction:
                 self.worker.connection.execute("ROLLBACK")
 
-    def detach_streams(self, why: str = CLOSED) -> list[sqlite3.Cursor]:
-        """Return the open cursors, for the caller to close; later fetches raise ``why``."""
-        cursors = [stream.detach(why) for stream in list(self.streams)]
+    def detach_streams(self, why: str, error: type[sqlite3.Error]) -> list[sqlite3.Cursor]:
+        """Return the open cursors, for the caller to close; later fetches raise ``error(why)``."""
+        cursors = [stream.detach(why, error) for stream in list(self.streams)]
         return [cursor for cursor in cursors if cursor is not None]
 
     # -- what it has changed --------------------------------------------------------------------

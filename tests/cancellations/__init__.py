@@ -9,5 +9,7 @@ Real tasks on a real file, through all doors at the same time: ``python -m tests
     table.py       how often, and through which doors
     moments.py     when they are cancelled
     noise.py       what was logged, warned or raised where nobody looks
-    run.py         the tasks, the rests and the result
+    tasks.py       the tasks of one event loop
+    run.py         the doors, the rests and the result
+    loops/         several event loops at the same time
 """

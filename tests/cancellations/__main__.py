@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from tests.commands import SeedOption, seed_or_time, show
 
-from .run import EVERYTHING, MIXED_DOORS, Load, Result, mixed_load, run
+from .loops.closing import ClosingResult, run_closing
+from .loops.kinds import other_loops
+from .run import EVERYTHING, MIXED_DOORS, Result, mixed_load, run
+
+R = TypeVar("R", Result, ClosingResult)
 
 
 class _GiveUp:
@@ -27,16 +33,14 @@ class _GiveUp:
         self._timer.daemon = True
         self._timer.start()
 
-    def note(self, cancellations: int) -> None:
-        self._done += cancellations
+    def note(self, done: int) -> None:
+        self._done += done
 
     def cancel(self) -> None:
         self._timer.cancel()
 
     def _end(self) -> None:
-        typer.echo(
-            f"\ngave up after {self._limit:g} s: {self._done} of {self._count} cancellations"
-        )
+        typer.echo(f"\ngave up after {self._limit:g} s: {self._done} of {self._count} done")
         _exit(1)
 
 
@@ -62,28 +66,41 @@ def main(
     door: Annotated[
         str, typer.Option(callback=_known, help=f"For --only-mixed: {', '.join(MIXED_DOORS)}.")
     ] = "facade",
+    loops: Annotated[
+        int, typer.Option(min=1, help="How many event loops share the work, each in a thread.")
+    ] = 1,
+    closings: Annotated[
+        int, typer.Option(help="Instead, close so many databases while all loops use them.")
+    ] = 0,
     limit: Annotated[float, typer.Option(help="Give up after so many seconds, 0: never.")] = 0,
 ) -> None:
     """Cancel tasks at random moments, and see that nothing is lost and nothing left behind."""
     seed = seed_or_time(seed)
     typer.echo(f"seed {seed}")
-    load = mixed_load(door) if only_mixed else EVERYTHING
-    show(_run(load, count=count, seed=seed, limit=limit))
+    others = other_loops(loops - 1, seed)
+    if closings:
+        close = partial(run_closing, rounds=closings, seed=seed, others=others)
+        show(_within(limit, close, closings))
+    else:
+        load = mixed_load(door) if only_mixed else EVERYTHING
+        cancel = partial(run, count=count, seed=seed, load=load, others=others)
+        show(_within(limit, cancel, count))
 
 
-def _run(load: Load, *, count: int, seed: int, limit: float) -> Result:
-    give_up = _GiveUp(limit or threading.TIMEOUT_MAX, count)
+def _within(limit: float, campaign: Callable[..., R], length: int) -> R:
+    """Run it in a new directory, beside a bar."""
+    give_up = _GiveUp(limit or threading.TIMEOUT_MAX, length)
     try:
         with (
             TemporaryDirectory(prefix="cancellations-") as directory,
-            typer.progressbar(length=count, file=sys.stderr) as bar,
+            typer.progressbar(length=length, file=sys.stderr) as bar,
         ):
 
-            def on_progress(cancellations: int) -> None:
-                give_up.note(cancellations)
-                bar.update(cancellations)
+            def on_progress(done: int) -> None:
+                give_up.note(done)
+                bar.update(done)
 
-            return run(Path(directory), count=count, seed=seed, load=load, on_progress=on_progress)
+            return campaign(Path(directory), on_progress=on_progress)
     except AssertionError as error:
         typer.echo(f"FAILED: {error}", err=True)
         _exit(1)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +40,7 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.pools.base import FairPool
 from sa_sqlite_pool.settings import OnConnect
 from sa_sqlite_pool.turn.write_turn import WriteTurn
+from tests.turn.locks import is_free
 
 READERS = 3
 
@@ -94,12 +104,33 @@ def _holders(pool: QueuePool) -> str:
     return pool._line.describe_holders() if isinstance(pool, FairPool) else "nobody knows"
 
 
-def turn_left(turn: WriteTurn) -> Iterator[str]:
+def _turn_left(turn: WriteTurn) -> Iterator[str]:
     """Who has the write turn, or waits for it."""
     if turn.holder is not None:
         yield f"the turn is held for {turn.line.describe_holders()}"
     if turn.waiting:
         yield f"{turn.waiting} wait for the turn"
+
+
+def left_out(path: Path, turn: WriteTurn, doors: Iterable[Door]) -> Iterator[str]:
+    """What is not at rest: the turn, within the process and between them, and the doors."""
+    yield from _turn_left(turn)
+    if not is_free(path):
+        yield "the turn between processes"
+    for door in doors:
+        yield from door.left_out()
+
+
+def held_here(doors: Iterable[Door]) -> Iterator[str]:
+    """What the running loop still has: readers of functions come back a moment after their calls.
+
+    Of a loop that is closed before, the next who needs one takes it back: it is not at rest.
+    """
+    here = asyncio.get_running_loop()
+    for pool in [engine.pool for door in doors for engine in door.capacities]:
+        if isinstance(pool, FairPool):
+            held = list(pool._line._held)
+            yield from (f"a connection of {pool!r}" for permit in held if permit.loop is here)
 
 
 @asynccontextmanager

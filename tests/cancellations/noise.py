@@ -61,15 +61,19 @@ def _task() -> str:
 
 @contextlib.contextmanager
 def listening() -> Iterator[list[str]]:
-    """A list that fills with errors logged, warnings, and exceptions of destructors and threads."""
+    """A list that fills with errors logged, warnings, and exceptions of destructors and threads.
+
+    Other handlers hear nothing meanwhile: pytest's keeps the records, and so the connection that a
+    record is about, with its file and threads.
+    """
     heard: list[str] = []
-    listener = _Listener(heard)
-    logging.getLogger().addHandler(listener)
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, [_Listener(heard)]
     try:
         with _hooks(heard), _warnings(heard):
             yield heard
     finally:
-        logging.getLogger().removeHandler(listener)
+        root.handlers = handlers
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,21 @@ _SCHEMA = f"""
 """
 
 
+_of_this_task: ContextVar[list[int] | None] = ContextVar("_of_this_task", default=None)
+
+
+def _task_name() -> str:
+    task = asyncio.current_task()
+    return "" if task is None else task.get_name()
+
+
+def tokens_of_next_task() -> list[int]:
+    """A list that fills with the tokens of the tasks created from here on."""
+    tokens: list[int] = []
+    _of_this_task.set(tokens)
+    return tokens
+
+
 class Fate(enum.Enum):
     """What must become of the rows of a token."""
 
@@ -35,13 +52,14 @@ class Fate(enum.Enum):
 
 
 class Ledger:
-    """The tokens, how many parts (rows) each has, and their fates."""
+    """The tokens, how many parts (rows) each has, and their fates. For any thread."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._parts: dict[int, int] = {}
         self._fates: dict[int, Fate] = {}
         self._counted: set[int] = set()
+        self._writers: dict[int, str] = {}
 
     def token(self, parts: int = 1) -> int:
         """A new token, of which nobody knows yet whether it will be committed."""
@@ -60,12 +78,20 @@ class Ledger:
     def _book(self, parts: int, fate: Fate) -> int:
         token = next(self._numbers)
         self._parts[token], self._fates[token] = parts, fate
+        self._writers[token] = _task_name()
+        if (tokens := _of_this_task.get()) is not None:
+            tokens.append(token)
         return token
 
     def acknowledge(self, token: int) -> None:
         """The commit has returned."""
         assert self._fates[token] is Fate.UNKNOWN
         self._fates[token] = Fate.ACKNOWLEDGED
+
+    def refuse(self, token: int) -> None:
+        """An error has said that nothing was done; what is known of the token already stays."""
+        if self._fates[token] is Fate.UNKNOWN:
+            self._fates[token] = Fate.ROLLED_BACK
 
     def rows(self, token: int) -> list[dict[str, int]]:
         """The rows of a token, as parameters."""
@@ -74,7 +100,8 @@ class Ledger:
 
     def acknowledged(self) -> set[int]:
         """The tokens whose commits have returned so far."""
-        return {token for token, fate in self._fates.items() if fate is Fate.ACKNOWLEDGED}
+        fates = self._fates.copy()  # in one step: other loops book theirs
+        return {token for token, fate in fates.items() if fate is Fate.ACKNOWLEDGED}
 
     def number(self) -> int:
         """A number for a file: it has no rows."""
@@ -104,7 +131,10 @@ class Ledger:
         for token, fate in self._fates.items():
             if not self._holds(token, fate, found[token]):
                 parts = self._parts[token]
-                yield f"token {token}: {found[token]} of {parts} rows, not {fate.value}"
+                yield (
+                    f"token {token} of {self._writers[token]!r}: {found[token]} of {parts} rows, "
+                    f"not {fate.value}"
+                )
         if counter != (additions := len(self._counted & found.keys())):
             yield f"the counter is {counter} after {additions} additions"
 
@@ -133,3 +163,9 @@ def integrity(path: Path) -> list[Any]:
     with closing(sqlite3.connect(path)) as connection:
         answers = [row[0] for row in connection.execute("PRAGMA integrity_check")]
     return [] if answers == ["ok"] else answers
+
+
+def check_file(ledger: Ledger, path: Path) -> None:
+    """Raise unless all is there that must be, nothing else, and the file is sound."""
+    wrong = [*ledger.discrepancies(path), *integrity(path)]
+    assert not wrong, f"{len(wrong)} wrong in the file:\n" + "\n".join(wrong[:10])

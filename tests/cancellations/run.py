@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.helpers import turn_of
-from tests.turn.locks import is_free
 
-from .doors import DOORS, Door, turn_left
-from .moments import Moment, any_moment, near_of_next_task, soon_again, up_to_60_ms
+from .doors import DOORS, Door, left_out
+from .loops.kinds import MakeLoop
+from .loops.threads import in_thread
+from .moments import any_moment, near_of_next_task, up_to_60_ms
 from .neighbour import neighbour
 from .noise import listening
-from .oracle import Fate, Ledger, create_tables, integrity
-from .table import Operation, everything, fresh_reads, mixed
+from .oracle import Fate, Ledger, check_file, create_tables
+from .table import everything, fresh_reads, mixed
+from .tasks import (
+    BATCH_SECONDS,
+    REST_SECONDS,
+    Load,
+    OnProgress,
+    Tasks,
+    all_within,
+    cancel_others,
+    other_tasks,
+    run_in_loop,
+    stacks,
+    until_nothing,
+)
 
-T = TypeVar("T")
-OnProgress = Callable[[int], object]
-"""Called with the number of cancellations since the last call."""
-
-TASKS = 12
 BATCH = 2_000
-_BATCH_SECONDS = 60
-_REST_SECONDS = 30
 _PROBE_SECONDS = 20
+# Less than the close_timeout of a facade: all that was begun has ended, in loops that are closed.
+_CLOSE_SECONDS = 4
 
 
 @dataclass(frozen=True)
@@ -55,17 +64,9 @@ class Result:
     errors: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Load:
-    """What is done, and when it is cancelled. ``strict``: what goes wrong is a failure."""
-
-    doors: tuple[str, ...]
-    choose: Callable[[list[Door]], list[Operation]]
-    moment: Moment
-    strict: bool = True
-
-
 EVERYTHING = Load(("swap-in", "engines", "facade", "names", "cold"), everything, any_moment)
+Work = Callable[[], Coroutine[Any, Any, None]]
+NO_LOOPS: Mapping[str, MakeLoop] = {}
 MIXED_DOORS = ("facade", "swap-in", "engines", "stock")
 
 
@@ -80,52 +81,43 @@ def run(
     count: int,
     seed: int,
     load: Load = EVERYTHING,
+    others: Mapping[str, MakeLoop] = NO_LOOPS,
     on_progress: OnProgress = lambda _: None,
 ) -> Result:
-    """``count`` cancellations on a new file in ``directory``.
+    """``count`` cancellations on a new file in ``directory``; each loop has its share of them.
 
-    Raises ``AssertionError`` with the seed for whatever is lost, left behind, late or noisy.
+    ``others`` are the event loops, by name, that work on it beside the one here. Raises
+    ``AssertionError`` with the seed for whatever is lost, left behind, late or noisy.
     """
     path = directory / f"cancellations-{seed}.db"
     create_tables(path)
     with listening() as noise:
-        campaign = Campaign(path, seed, load, noise, on_progress)
+        campaign = Campaign(path, seed, load, others, noise, on_progress)
         try:
-            return _run_in_loop(campaign.main(count))
+            return run_in_loop(campaign.main(count), asyncio.new_event_loop())
         except Exception as error:
             raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
-
-
-def _run_in_loop(main: Coroutine[Any, Any, T]) -> T:
-    """``asyncio.run``, but what hangs is left behind instead of waited for."""
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        loop.run_until_complete(_cancel_others())
-        loop.close()
-
-
-async def _cancel_others() -> None:
-    """Whatever tasks there are; those that do not end soon are given up."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if others:
-        await asyncio.wait(others, timeout=_PROBE_SECONDS)
 
 
 class Campaign:
     """One run: its doors, its books, its counts."""
 
     def __init__(
-        self, path: Path, seed: int, load: Load, noise: list[str], on_progress: OnProgress
+        self,
+        path: Path,
+        seed: int,
+        load: Load,
+        others: Mapping[str, MakeLoop],
+        noise: list[str],
+        on_progress: OnProgress,
     ) -> None:
         self._path = path
         self._seed = seed
         self._load = load
+        self._others = others
         self._noise = noise
         self._on_progress = on_progress
+        self._noting = threading.Lock()
         self._turn = turn_of(path)
         self._threads_before = set(threading.enumerate())
         self._ledger = Ledger()
@@ -136,7 +128,7 @@ class Campaign:
 
     async def main(self, count: int) -> Result:
         try:
-            await _all_within(_REST_SECONDS, [asyncio.ensure_future(self._open())])
+            await all_within(REST_SECONDS, [asyncio.ensure_future(self._open())])
             warm, started = len(self._opened), time.monotonic()
             for target in _targets(count):
                 await self._cancel_until(target)
@@ -177,23 +169,23 @@ class Campaign:
 
     async def _close(self) -> str:
         """Close the doors, whatever has happened; where that takes long, the stacks."""
-        await _cancel_others()
+        await cancel_others()
         closing = [asyncio.ensure_future(door.close()) for door in self._doors]
         if not closing:
             return ""
-        _, late = await asyncio.wait(closing, timeout=_REST_SECONDS)
-        return _stacks(late)
+        _, late = await asyncio.wait(closing, timeout=_CLOSE_SECONDS)
+        return stacks(late)
 
     async def _end(self) -> None:
         """What is so when all doors are closed."""
         if not self._load.strict:
             self._errors["noise"] = len(self._noise)
             return
-        self._check_file()
+        check_file(self._ledger, self._path)
         del self._turn, self._doors  # the thread that waits for other processes ends with them
         gc.collect()
         await asyncio.get_running_loop().shutdown_default_executor()
-        await _until_nothing(self._threads)
+        await until_nothing(self._threads)
         self._check_noise()
 
     def _threads(self) -> Iterator[str]:
@@ -205,48 +197,35 @@ class Campaign:
     # -- the tasks ------------------------------------------------------------------------------
 
     async def _cancel_until(self, target: int) -> None:
-        """One batch: let tasks cancel until there are ``target`` cancellations."""
-        operations = self._load.choose(self._doors)
+        """One batch: let tasks cancel, in all loops, until there are ``target`` cancellations.
+
+        The other loops are new ones, and are closed when it is done.
+        """
+        share = -(-(target - self._cancellations) // (1 + len(self._others)))
+        operations, batch = self._load.choose(self._doors), f"{self._seed} {target}"
+        here, *others = [
+            Tasks(self._load, self._ledger, self._note) for _ in range(1 + len(self._others))
+        ]
         async with AsyncExitStack() as stack:
             if self._load.strict:
-                rng = Random(f"{self._seed} {target} another process")
+                rng = Random(f"{batch} another process")
                 await stack.enter_async_context(neighbour(self._path, rng))
-            workers = [
-                asyncio.ensure_future(
-                    self._work(operations, target, Random(f"{self._seed} {target} {number}"))
-                )
-                for number in range(TASKS)
+            works = [
+                self._in_thread(name, partial(tasks.cancel, operations, share, f"{batch} {name}"))
+                for name, tasks in zip(self._others, others, strict=True)
             ]
-            await _all_within(_BATCH_SECONDS, workers)
+            works.append(asyncio.ensure_future(here.cancel(operations, share, batch)))
+            await all_within(BATCH_SECONDS + REST_SECONDS, works)
+        for tasks in (here, *others):
+            self._by_operation += tasks.cancelled
+            self._errors += tasks.errors
 
-    async def _work(self, operations: list[Operation], target: int, rng: Random) -> None:
-        weights = [operation.weight for operation in operations]
-        while self._cancellations < target:
-            operation = rng.choices(operations, weights)[0]
-            await self._cancel_one(operation, rng)
+    def _in_thread(self, name: str, work: Work) -> asyncio.Future[None]:
+        return in_thread(self._others[name], work, name, self._doors)
 
-    async def _cancel_one(self, operation: Operation, rng: Random) -> None:
-        way, begin = rng.choice(list(operation.ways.items()))
-        near = near_of_next_task()
-        task = asyncio.create_task(begin(self._ledger, rng), name=f"{operation.name}, {way}")
-        await self._load.moment(task, near, rng)
-        if cancelled := task.cancel():
-            self._by_operation[operation.name] += 1
-            self._on_progress(1)
-            if rng.random() < 0.25:
-                await soon_again(task, rng)
-                task.cancel()
-        await asyncio.wait({task})
-        self._judge(task, cancelled)
-
-    def _judge(self, task: asyncio.Task[None], cancelled: bool) -> None:
-        """The task was cancelled, or did what it should; any other end is wrong."""
-        if task.cancelled():
-            assert cancelled, f"{task.get_name()}: CancelledError, and nobody cancelled it"
-        elif error := task.exception():
-            self._errors[type(error).__name__] += 1
-            if self._load.strict:
-                raise AssertionError(f"{task.get_name()}: {error!r}") from error
+    def _note(self, cancellations: int) -> None:
+        with self._noting:
+            self._on_progress(cancellations)
 
     # -- the rests ------------------------------------------------------------------------------
 
@@ -255,23 +234,15 @@ class Campaign:
         if not self._load.strict:
             return
         gc.collect()
-        await _until_nothing(self._left_out)
-        self._check_file()
+        await until_nothing(self._left_out)
+        check_file(self._ledger, self._path)
         await self._probe()
         self._check_noise()
 
     def _left_out(self) -> Iterator[str]:
-        yield from turn_left(self._turn)
-        if not is_free(self._path):
-            yield "the turn between processes"
-        for door in self._doors:
-            yield from door.left_out()
-        if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            yield _stacks(tasks)
-
-    def _check_file(self) -> None:
-        wrong = [*self._ledger.discrepancies(self._path), *integrity(self._path)]
-        assert not wrong, f"{len(wrong)} wrong in the file:\n" + "\n".join(wrong[:10])
+        yield from left_out(self._path, self._turn, self._doors)
+        if tasks := other_tasks():
+            yield stacks(tasks)
 
     def _check_noise(self) -> None:
         gc.collect()
@@ -282,32 +253,9 @@ class Campaign:
         near_of_next_task()
         for name, write_and_read in fresh_reads(self._doors).items():
             probe = asyncio.create_task(write_and_read(self._ledger, Random(0)), name=name)
-            await _all_within(_PROBE_SECONDS, [probe])
+            await all_within(_PROBE_SECONDS, [probe])
 
 
 def _targets(count: int) -> Iterator[int]:
     yield from range(BATCH, count, BATCH)
     yield count
-
-
-async def _until_nothing(left: Callable[[], Iterator[str]]) -> None:
-    """SQLAlchemy shields closes in tasks of their own, so what is left may be on its way."""
-    give_up = time.monotonic() + _REST_SECONDS
-    while found := list(left()):
-        assert time.monotonic() < give_up, "left: " + "\n".join(found)
-        await asyncio.sleep(0)
-
-
-async def _all_within(seconds: float, tasks: list[asyncio.Task[None]]) -> None:
-    """Await the tasks; raise what the first of them raises, or the stacks of all that hang."""
-    done, late = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-    for task in done:
-        await task
-    assert not late, f"not done after {seconds} s:\n{_stacks(asyncio.all_tasks())}"
-
-
-def _stacks(tasks: Iterable[asyncio.Task[Any]]) -> str:
-    stacks = io.StringIO()
-    for task in tasks:
-        task.print_stack(file=stacks)
-    return stacks.getvalue()

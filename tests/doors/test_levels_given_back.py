@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import SQLitePool, WriterPool
 from sa_sqlite_pool.turn.file_turn import FileTurn
+from tests.campaigns import OnPurpose
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, create_items
+from tests.helpers import UPDATE_FIRST, amounts, create_items
 
 LEVELS = pytest.mark.parametrize("level", ["AUTOCOMMIT", "READ UNCOMMITTED", "SERIALIZABLE"])
 
@@ -78,3 +80,41 @@ async def test_the_first_statement_takes_the_turn(swap_in: AsyncEngine, level: s
         await connection.execute(text("SELECT amount FROM items"))
         in_transaction = (await connection.get_raw_connection()).in_transaction
         assert in_transaction is (level != "AUTOCOMMIT")
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+@pytest.mark.parametrize("end", ["close", "stop"])
+async def test_one_that_was_closed_is_given_back(
+    make_engine: MakeEngine, poolclass: type, end: str
+) -> None:
+    """What it has written is done, and there is no level to set any more."""
+    engine = make_engine(poolclass)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(UPDATE_FIRST)
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(raw, aiosqlite.Connection)
+        if (ended := getattr(raw, end)()) is not None:
+            await ended
+    assert await amounts(engine) == [1, 0, 0]
+
+
+async def test_an_error_of_the_level_is_raised(
+    swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the connection is good; nobody gets it with that level."""
+
+    def fail(_: object) -> None:
+        raise OnPurpose
+
+    await create_items(swap_in)
+    with pytest.raises(OnPurpose):
+        async with swap_in.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            monkeypatch.setattr(swap_in.dialect, "reset_isolation_level", fail)
+    monkeypatch.undo()
+    async with swap_in.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        await connection.rollback()
+    assert await amounts(swap_in) == [0, 0, 0]

@@ -18,7 +18,7 @@ from sa_sqlite_pool.execution.connection_thread import _open_connections
 from sa_sqlite_pool.execution.raw import EndedQueue
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, amounts, create_items, until, until_free
+from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, until, until_free
 
 DOORS = {"swap-in": SQLitePool, "reader": ReaderPool, "writer": WriterPool}
 SECONDS = 10  # for what would last for ever
@@ -115,6 +115,36 @@ async def test_a_connection_on_loan(
             await in_time(connection.execute(UPDATE_FIRST))
     await until_free(path)
     assert raw not in _open_connections
+    assert await amounts(engine) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("taken", ["before", "after"])
+@pytest.mark.parametrize("door", ["swap-in", "writer"])
+async def test_a_connection_that_was_recalled(
+    make_engine: MakeEngine, door: str, taken: str
+) -> None:
+    """As ``close()`` of a database does. What others get then, the application has no more.
+
+    Or half of a transaction would be committed, without the turn.
+    """
+    await create_items(make_engine(WriterPool))
+    engine = make_engine(DOORS[door])
+    pool = engine.pool
+    assert isinstance(pool, FairPool)
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        proxied = await connection.get_raw_connection()
+        transaction = (await driver(connection)).executor.transaction
+        raw = proxied.driver_connection if taken == "before" else None
+        pool.recall("it was recalled")
+        await until(lambda: transaction._gone)
+        raw = raw or proxied.driver_connection
+        assert isinstance(raw, aiosqlite.Connection)
+        with pytest.raises(ValueError, match=r"losed|no active connection"):
+            await in_time(raw.execute(str(UPDATE_FIRST)))
+        await in_time(raw.close())
+        with pytest.raises(exc.OperationalError, match="no active connection: it was recalled"):
+            await connection.execute(UPDATE_FIRST)
     assert await amounts(engine) == [0, 0, 0]
 
 

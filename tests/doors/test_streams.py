@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,21 @@ async def test_no_stream_at_rest(make_engine: MakeEngine) -> None:
 async def create_other_row(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(text("INSERT INTO items (amount) VALUES (7)"))
+
+
+async def test_the_stream_of_a_connection_that_was_given_up(swap_in: AsyncEngine) -> None:
+    """A fetch that begins in the thread at that moment raises what statements do: a disconnect."""
+    await create_items(swap_in, 10)
+    async with swap_in.connect() as connection:
+        result = await connection.stream(IDS)
+        await result.fetchmany(3)
+        adapted = await driver(connection)
+        (stream,) = adapted.executor.transaction.streams
+        adapted.give_up("it was closed", keep=False)
+        with pytest.raises(sqlite3.OperationalError, match="no active connection: it was closed"):
+            stream.cursor.fetchone()
+        with pytest.raises(OperationalError, match="no active connection: it was closed"):
+            await result.fetchmany(3)
 
 
 @pytest.mark.parametrize("pool", [None, SQLitePool])
