@@ -13,8 +13,9 @@ caller, "committed" is what SQLite says:
     goes on, is answered |                       |
                          | goes on, is answered  |
 
-The first has no SAVEPOINT: if it fails, all is rolled back, which is its own work only, and the
-next begins again. So a single closure costs what it would cost without group commit.
+The first has no SAVEPOINT: if it fails, all is rolled back, which is its own work only, and BEGIN
+IMMEDIATE is sent again for the next function; none runs twice. So a single closure costs what it
+would cost without group commit.
 """
 
 from __future__ import annotations

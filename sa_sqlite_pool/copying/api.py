@@ -18,7 +18,7 @@ from ..errors import CommitUnknownError, ConfigurationError, CopyError
 from ..execution.connection_thread import ConnectionThread
 from ..servers.database import ServerDatabase
 from .checking import check
-from .lines import refuse_long_lines
+from .long_rows import refuse_long_lines
 from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
 from .server.existing import Existing, compare

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from ..servers.turn import LIMITS, TRY, WAIT
-from .guard import Guard
+from .server_guard import Guard
 
 _ONE_TRANSACTION: dict[str, Any] = {"transaction_per_migration": False}
 

@@ -1,6 +1,9 @@
 """What is done to a connection once it is open: PRAGMAs, the switch to WAL, the authorizer.
 
-All of it runs in the connection's thread, before the application has the connection.
+All of it runs in the connection's thread, before the application has the connection. Here it is
+decided which PRAGMAs a connection has at first; :mod:`~sa_sqlite_pool.sqlite.configuring` sends
+them. Those of the application come later: see :mod:`~sa_sqlite_pool.transactions.own_settings`, and
+:mod:`~sa_sqlite_pool.driver.outside_transactions` for what SQLite ignores in a transaction.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Writers of this package wait for the write turn, not here. SQLite's lock is held by programs that do
 not know the package, for a moment while a connection opens or closes, and, without WAL, by readers.
+How long a task waits, for the turn too, and the error when that has passed, are decided here.
 """
 
 from __future__ import annotations

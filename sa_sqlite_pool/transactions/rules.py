@@ -104,7 +104,10 @@ class Rules:
         return found or UNKNOWN_CONNECTION
 
     def meet_busy(self) -> None:
-        """Note that another program has SQLite's write lock during our turn. Runs in the thread."""
+        """Note that another program has SQLite's write lock during our turn. Runs in the thread.
+
+        All who must know are told from here.
+        """
         if self.role is not Role.READER:
             self.turn.meet_busy()
         if self.log is not None:

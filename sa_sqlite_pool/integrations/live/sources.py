@@ -1,4 +1,4 @@
-"""Where the statistics of what is watched come from."""
+"""Where the statistics of what is watched come from: this process, and no other."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table
 from sqlalchemy.dialects import postgresql
 
 from sa_sqlite_pool import MisfitsError, SQLiteDatabase
-from sa_sqlite_pool.copying import lines
+from sa_sqlite_pool.copying import long_rows
 from sa_sqlite_pool.copying.source import snapshot
 from sa_sqlite_pool.copying.tables import plan_copy
 from sa_sqlite_pool.copying.transfer import Outgoing
@@ -36,7 +36,7 @@ async def test_rows_beyond_a_gigabyte(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     """Are named before anything is sent, by their longest columns; here a gigabyte has 1,024."""
-    monkeypatch.setattr(lines, "LINE_BYTES", 1024)
+    monkeypatch.setattr(long_rows, "LINE_BYTES", 1024)
     with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
         connection.execute(f"PRAGMA encoding = '{encoding}'")
         connection.execute("CREATE TABLE lines (id INTEGER PRIMARY KEY, s TEXT, b BLOB)")
