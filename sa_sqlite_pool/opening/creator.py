@@ -22,7 +22,7 @@ from ..files.images import with_images
 from ..files.location import Location
 from ..files.private_directory import is_private
 from ..reporting.events import TimeoutNotUsed, log
-from ..settings import DEFAULT_CACHED_STATEMENTS, ConnectionSettings, check_timeout
+from ..settings import DEFAULT_CACHED_STATEMENTS, LONGEST_SECONDS, ConnectionSettings
 from ..sqlite.configuring import file_of
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.isolation import check_connect_args
@@ -92,12 +92,10 @@ class Arguments:
             parameters["factory"] = sharing_hooks(base)
         self.own_class = parameters["factory"] if own else None
 
-    def _take_timeout(
-        self, timeout: object, location: Location, settings: ConnectionSettings
-    ) -> None:
+    def _take_timeout(self, timeout: Any, location: Location, settings: ConnectionSettings) -> None:
         if timeout is None:
             return
-        self.timeout = check_timeout('connect_args={"timeout": ...}', timeout)  # type: ignore[arg-type]
+        self.timeout = min(max(0.0, float(timeout)), LONGEST_SECONDS)  # what sqlite3 takes
         waits = (settings.write_timeout, settings.read_timeout)
         given = settings.write_timeout_given or settings.read_timeout_given
         is_used = timeout in waits or (not given and self.timeout > max(waits))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,19 @@ async def test_it_is_read_back(make_engine: MakeEngine, way: Any) -> None:
     engine = way(make_engine, LONG)
     async with engine.connect() as connection:
         assert (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one() == LONG * 1000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "read_back"),
+    [(Decimal(LONG), LONG * 1000), (float("inf"), 2_147_483_000), (-1, 0)],
+)
+async def test_what_sqlite3_takes_is_taken(
+    make_engine: MakeEngine, seconds: Any, read_back: int
+) -> None:
+    """Any number; less than none is none, and there is a longest."""
+    engine = make_engine(SQLitePool, connect_args={"timeout": seconds})
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one() == read_back
 
 
 @ways
