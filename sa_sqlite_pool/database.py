@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
@@ -164,13 +163,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self._write_timeout = settings.write_timeout
         super().__init__(check_timeout("close_timeout", close_timeout))
         self._keep_wal = keep_wal
-        # Options of the pools; what was given to them they know by themselves.
-        chosen = {
-            field.name: getattr(settings, field.name)
-            for field in fields(settings)
-            if not field.name.endswith("timeout_given")
-        }
-        options = {**engine_options, **chosen}
+        options = {**engine_options, **settings.options()}
         self.writer_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=WriterPool, **options
         )

@@ -144,7 +144,7 @@ class LifeCycle(ABC):
         await self.close(min(HURRY_SECONDS, self._close_timeout) if hurried else None)
 
     def _assert_open(self) -> None:
-        if self._state is not State.OPEN:
+        if self._to_open or not self._to_close:  # what _state says, without the call
             raise self._not_open()
 
     def _not_open(self) -> DatabaseClosedError:

@@ -7,9 +7,9 @@ import enum
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import ConfigurationError
 
@@ -296,6 +296,8 @@ def check_wal_settings(wal: WalSettings | None) -> WalSettings:
     return wal
 
 
+_NO_OPTIONS = frozenset({"write_timeout_given", "read_timeout_given"})
+
 _LIMITS = ("statement_timeout", "idle_warning", "slow_wait_warning", "slow_statement_warning")
 
 
@@ -321,6 +323,11 @@ class ConnectionSettings:
     slow_statement_warning: float | None = None
     write_timeout_given: bool = True
     read_timeout_given: bool = True
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of a pool that has these settings, all of them given."""
+        names = (field.name for field in fields(self))
+        return {name: getattr(self, name) for name in names if name not in _NO_OPTIONS}
 
     def __post_init__(self) -> None:
         checked = {name: check_pragma(name, value) for name, value in self.pragmas.items()}

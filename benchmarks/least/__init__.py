@@ -5,7 +5,7 @@ pools.py     pools that keep what is open
 engines.py   engines and sessions over both
 threads.py   a thread with one connection of synchronous SQLAlchemy
 prepared.py  a statement that SQLAlchemy has compiled, and rows made by it
-kinds.py     who is compared with whom
+kinds.py     what is compared with what
 results.py   figures
 
 Nothing of this package's own is in them, but the reused greenlets of its drop-in imports.

@@ -75,7 +75,7 @@ class LeanSessionsInLaps(SessionsInLaps):
 
 
 class InTurn(Connections):
-    """Writes, one after the other: who waits lets others go on, and who need not wait does, too."""
+    """Writes, one after the other. Each takes a lap of the loop, also if the lock is free."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)

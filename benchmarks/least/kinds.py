@@ -1,4 +1,4 @@
-"""Who is compared with whom: a door of this package, and the least that could be behind it."""
+"""What is compared: a door of this package, and the least that could be behind it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, StaticPool
 
 
 class Kept(StaticPool):
-    """Whoever asks gets what is there, or a new connection.
+    """A pool whose checkout gets a connection at rest, or a new one.
 
     A block of this package's classes gives the connection back in place, so that there is one in
     all. One of SQLAlchemy's own does it in a task, a lap of the loop later: there is one for each

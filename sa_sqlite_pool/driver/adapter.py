@@ -97,7 +97,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         # Lend                          | Give up, in any thread
         # lent = True                   | ended = …
         # if ended: a closed one        | if lent: close, do not keep
-        # Whichever comes last, nobody else gets what the application has.
+        # Whichever comes last, no other task gets what the application has.
         if self.worker.ended is not None:
             return closed_connection()
         return self.worker.aiosqlite_connection

@@ -90,7 +90,7 @@ class LoopBudget:
         room = self._room if self._lap_scheduled else self._room_for(_SECONDS)
         return LoopBudgetStatistics(room, waiting, self._mean)
 
-    # -- admission -----------------------------------------------------------------------------
+    # -- admission ------------------------------------------------------------------------------
 
     def enter_nowait(self) -> bool:
         """Return whether the running task may begin at once; never before a task that waits."""
@@ -116,9 +116,8 @@ class LoopBudget:
 
     def begin_work(self, work: object) -> None:
         """Note that a task that was let in has a connection; ``work`` is any object for it."""
-        if (
-            not self._lap_scheduled
-        ):  # it may have waited elsewhere: the end of this lap must be noticed
+        if not self._lap_scheduled:
+            # It may have waited elsewhere: the end of this lap must be noticed.
             self._begin_lap(_SECONDS)
         self._work, self._works_since = work, time.perf_counter()
 

@@ -288,10 +288,8 @@ class FairPool(ReadsAtOnce, TakesBack):
         connector = self._connector
         if connector.refusal is not None:
             raise connector.refusal()
-        if (
-            not connector.site.inspected_by_all
-        ):  # before the turn: its files are beside the database
-            await_only(connector.inspect_site())
+        if not connector.site.inspected_by_all:
+            await_only(connector.inspect_site())  # before the turn: its files are beside it
         if not connector.knows_file:  # the turn depends on it
             self._find_file()
         permit = self._line.acquire_nowait() or await_only(self._acquire(waited))

@@ -106,7 +106,7 @@ class Rules:
     def meet_busy(self) -> None:
         """Note that another program has SQLite's write lock during our turn. Runs in the thread.
 
-        All who must know are told from here.
+        The turn and the log are told from here.
         """
         if self.role is not Role.READER:
             self.turn.meet_busy()

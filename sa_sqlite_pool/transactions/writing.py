@@ -35,7 +35,11 @@ class Writing:
         return self.claim is not None
 
     def begin_nowait(self, checkout: Permit | None) -> bool:
-        """Begin if that needs no wait; return whether it has begun. In the task's greenlet."""
+        """Begin if that needs no wait; return whether it has begun. In the task's greenlet.
+
+        The turn of the process may be held even if it has not: :meth:`begin` goes on with it, and
+        :meth:`end` gives it back.
+        """
         turn = self._rules.turn
         if turn.courtesy.owed:
             return False
@@ -43,13 +47,9 @@ class Writing:
             permit = turn.acquire_nowait()
             if permit is None:
                 return False
-            permit.asked_at = caller()
             self._hold(permit, checkout)
-        try:
-            self.claim, self._since = turn.enter_nowait(), time.monotonic()
-        finally:
-            if self.claim is None:  # begin() asks for the permit anew
-                self.end()
+            permit.asked_at = caller()
+        self.claim, self._since = turn.enter_nowait(), time.monotonic()
         return self.claim is not None
 
     async def begin(self, patience: Patience, checkout: Permit | None) -> None:
@@ -60,11 +60,11 @@ class Writing:
                 waited, checkout.seconds_waited = checkout.seconds_waited, 0.0
             await self._enter(patience.seconds, waited)
             return
-        turn = self._rules.turn
-        permit = await turn.acquire(
-            patience.seconds_left, self._rules.owner, watch=self._rules.wait_watch
-        )
-        self._hold(permit, checkout)
+        if self.permit is None:
+            permit = await self._rules.turn.acquire(
+                patience.seconds_left, self._rules.owner, watch=self._rules.wait_watch
+            )
+            self._hold(permit, checkout)
         try:
             await self._enter(patience.seconds, patience.seconds_gone)
         except BaseException:

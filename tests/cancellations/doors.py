@@ -124,7 +124,7 @@ def left_out(path: Path, turn: WriteTurn, doors: Iterable[Door]) -> Iterator[str
 def held_here(doors: Iterable[Door]) -> Iterator[str]:
     """What the running loop still has: readers of functions come back a moment after their calls.
 
-    Of a loop that is closed before, the next who needs one takes it back: it is not at rest.
+    If its loop is closed before, the next checkout takes it back: it is not at rest.
     """
     here = asyncio.get_running_loop()
     for pool in [engine.pool for door in doors for engine in door.capacities]:

@@ -156,7 +156,7 @@ class Prepared:
     async def point(self, _ledger: Ledger, _rng: Random) -> None:
         for _ in range(3):
             near()
-            expect(await self.one.scalar_one(token=0), 0, "rows of nobody")
+            expect(await self.one.scalar_one(token=0), 0, "rows of no write")
 
     async def whole(self, _ledger: Ledger, _rng: Random) -> None:
         near()

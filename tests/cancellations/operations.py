@@ -223,7 +223,7 @@ async def new_engine(make: MakeEngine, ledger: Ledger, rng: Random) -> None:
 async def point_read(place: Place, _ledger: Ledger, _rng: Random) -> None:
     async with place() as executor:
         near()
-        expect(await executor.scalar(ONE_TOKEN, {"token": 0}), 0, "rows of nobody")
+        expect(await executor.scalar(ONE_TOKEN, {"token": 0}), 0, "rows of no write")
 
 
 async def scan(place: Place, _ledger: Ledger, rng: Random) -> None:

@@ -81,7 +81,7 @@ class Tasks:
                 task.cancel()
         await asyncio.wait({task})
         if task.cancelled():
-            assert cancelled, f"{task.get_name()}: CancelledError, and nobody cancelled it"
+            assert cancelled, f"{task.get_name()}: CancelledError without a cancel()"
         elif error := task.exception():
             self.errors[type(error).__name__] += 1
             self._judge(error, task.get_name(), tokens)

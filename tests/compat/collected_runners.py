@@ -1,4 +1,4 @@
-"""To be run in a process of its own: collect what refers to a runner that nobody waits for.
+"""To be run in a process of its own: collect what refers to a runner that no task awaits.
 
 Its arguments are a long chain: the trashcan puts the end of it aside. There is the last object of
 the collector's list, whose head is on the stack, at a depth that depends on the build of Python.

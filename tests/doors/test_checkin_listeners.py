@@ -35,7 +35,7 @@ async def engine(request: pytest.FixtureRequest, path: Path) -> Any:
 
 @pytest.mark.parametrize("target", ["engine", "class"])
 async def test_a_listener_that_raises(engine: AsyncEngine, path: Path, target: str) -> None:
-    """What another listener would undo is not there at the next checkout; nobody has the turn."""
+    """What another listener would undo is not there at the next checkout; the turn is free."""
 
     def fail(*_: object) -> None:
         raise KeyError("mine")

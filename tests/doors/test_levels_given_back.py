@@ -103,7 +103,7 @@ async def test_one_that_was_closed_is_given_back(
 async def test_an_error_of_the_level_is_raised(
     swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the connection is good; nobody gets it with that level."""
+    """Where the connection is good; no checkout gets it with that level."""
 
     def fail(_: object) -> None:
         raise OnPurpose

@@ -55,12 +55,13 @@ async def test_a_free_turn_is_taken_without_an_await(
 
 
 @pytest.mark.parametrize("found", [None, OSError("it cannot be opened")])
-async def test_a_file_turn_that_is_not_free_keeps_nothing(
+async def test_a_file_turn_that_is_not_free(
     path: Path, swap_in: AsyncEngine, monkeypatch: pytest.MonkeyPatch, found: OSError | None
 ) -> None:
-    """The turn within the process is taken first, and is free again for the wait, or the error."""
+    """The turn within the process is taken first, once, and given back at the end, or the error."""
     await create_items(swap_in)
     turn, waited = turn_of(path), asyncio.Event()
+    before = turn.statistics().waits.at_once
 
     def enter_nowait(_: WriteTurn) -> None:
         if found is not None:
@@ -84,6 +85,7 @@ async def test_a_file_turn_that_is_not_free_keeps_nothing(
         await connection.rollback()
     assert turn.holder is None
     assert waited.is_set() is (found is None)
+    assert turn.statistics().waits.at_once == before + 1
 
 
 async def test_a_failed_statement_that_opened_nothing_keeps_no_turn(

@@ -163,6 +163,22 @@ async def test_a_reader_without_wal(make_engine: MakeEngine, path: Path, given: 
             assert await waits(read())
 
 
+@pytest.mark.parametrize("given", [False, True])
+async def test_a_commit_without_wal(make_engine: MakeEngine, path: Path, given: bool) -> None:
+    """A COMMIT waits as long for reads of another program."""
+    journal = {"pragmas": {"journal_mode": "TRUNCATE"}}
+    options = {"write_timeout": NO_WAIT} if given else {}
+    engine = await created(by_connect_args(make_engine, LONG, **journal, **options))
+    with outside(path) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM t").fetchall()
+        if given:
+            with pytest.raises(WriteTimeout):
+                await write(engine)
+        else:
+            assert await waits(write(engine))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

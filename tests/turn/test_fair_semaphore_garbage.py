@@ -26,7 +26,7 @@ class Lost:
 
 
 async def test_while_the_holders_are_looked_through() -> None:
-    """At whichever moment: it must not look like an error of who asks for the turn."""
+    """At whichever moment: it must not look like an error of the task that asks for the turn."""
     before, line = gc.get_threshold(), FairSemaphore(100)
     try:
         for number in range(12):
@@ -63,7 +63,7 @@ class _InTheMiddle:
 
 
 async def test_while_another_asks_for_a_moment() -> None:
-    """Who has waited is served, although nobody uses the line again."""
+    """A task that has waited is served, although the line is not used again."""
     line = FairSemaphore(1)
     permit = line.acquire_nowait()
     assert permit is not None
