@@ -208,7 +208,7 @@ class ThreadConnection(Guarded):
         finally:
             self._stops_at = None
             if authorizer.called:
-                facts.calls_functions = True
+                facts.called_functions()
             if (seconds := time.perf_counter() - clock) >= executor.policy.slow_after:
                 self._note_slow(sql, seconds)
 

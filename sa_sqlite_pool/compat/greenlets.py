@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, final
 
 from greenlet import getcurrent
@@ -27,7 +27,8 @@ class Spawned(Runner):
     __sqlalchemy_greenlet_provider__ = True  # await_only() works in it
 
 
-async def _go_on(runner: Spawned, step: _Step) -> Any:
+async def go_on(runner: Spawned, step: _Step) -> Any:
+    """Await what the greenlet awaits, until its function ends; return or raise the outcome."""
     while step is not runner.outcome:
         try:
             value = await step
@@ -41,14 +42,18 @@ async def _go_on(runner: Spawned, step: _Step) -> Any:
 
 
 async def greenlet_spawn(
-    function: Callable[..., T], *args: Any, _require_await: bool = False, **kwargs: Any
+    function: Callable[..., T],
+    *args: Any,
+    _require_await: bool = False,
+    _go_on: Callable[[Spawned, _Step], Awaitable[Any]] = go_on,
+    **kwargs: Any,
 ) -> T:
     """Run ``function`` as SQLAlchemy's function of that name does, in a greenlet that is reused.
 
     ``_require_await`` has no effect: it would raise if nothing was awaited, which is the sign of
-    a driver that blocks the loop.
+    a driver that blocks the loop. ``_go_on`` is called if anything is awaited.
     """
-    # Runner.take() and finish(), without the calls: three of these functions run in each read.
+    # Runner.take() and finish(), without the calls: three of these run in each read.
     runners = Spawned.idle.runners
     runner: Spawned = runners.pop() if runners else Spawned()
     current = getcurrent()
@@ -65,23 +70,22 @@ async def greenlet_spawn(
     return result
 
 
-async def run_to_end(function: Callable[[], object]) -> None:
+def run_to_end(function: Callable[[], object]) -> Coroutine[Any, Any, object]:
     """Run ``function`` as :func:`greenlet_spawn` does, to its end also if the task is cancelled.
 
     If it awaits anything, it goes on in a task of its own, and a cancellation is raised when that
     has ended, well or not. If it awaits nothing, it ends at once, with nothing to be cancelled.
     """
-    runner = Spawned.take()
-    step = runner.switch(function, (), {})
-    if step is runner.outcome:
-        runner.finish()
-        return
+    return greenlet_spawn(function, _go_on=_go_on_to_end)
+
+
+async def _go_on_to_end(runner: Spawned, step: _Step) -> Any:
     began = False
 
-    async def rest() -> None:
+    async def rest() -> Any:
         nonlocal began
         began = True
-        await _go_on(runner, step)
+        return await go_on(runner, step)
 
     task = asyncio.ensure_future(rest())
     cancelled = None
@@ -91,8 +95,7 @@ async def run_to_end(function: Callable[[], object]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     if not began:  # it was cancelled, too: the loop ends
-        await _go_on(runner, step)
+        await go_on(runner, step)
     if cancelled is not None:
         raise cancelled from None if task.cancelled() else task.exception()
-    if began:
-        task.result()
+    return task.result() if began else None

@@ -15,7 +15,7 @@ from sqlalchemy import __version__ as _sqlalchemy
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
-from .greenlets import greenlet_spawn
+from .greenlets import go_on, greenlet_spawn
 
 _NAME = "greenlet_spawn"
 _HOME = "sqlalchemy.util.concurrency"
@@ -127,7 +127,11 @@ def _refuse(reason: str) -> NoReturn:
 
 def _takes_the_same(theirs: Callable[..., Any]) -> bool:
     kinds, own = (
-        [(one.kind, one.name) for one in inspect.signature(function).parameters.values()]
+        [
+            (one.kind, one.name)
+            for one in inspect.signature(function).parameters.values()
+            if one.default is not go_on  # for this package alone
+        ]
         for function in (theirs, greenlet_spawn)
     )
     return kinds[1:] == own[1:]  # the name of the first differs, and is never given

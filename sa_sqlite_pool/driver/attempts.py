@@ -14,7 +14,7 @@ from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind, changes_settings
 from ..transactions.locks import Patience, may_pass
 from ..transactions.placement import NotInline, PlacementPolicy
-from ..transactions.rules import Decision, Rules, decide
+from ..transactions.rules import Rules, decide
 from ..transactions.transaction import TransactionState
 from ..turn.permit import shorten
 from .explanations import explain
@@ -136,8 +136,12 @@ class TriesStatements:
     def _run(self, statement: Statement, was_open: bool) -> Reply:
         """Wait for what the statement needs, and run it."""
         transaction, sql, kind = self.transaction, statement.sql, statement.kind
-        refused, waits, plan = self._decide(
-            kind, transaction.writing.claim is not None, was_open, atomic=statement.atomic
+        # What runs before the application has the connection (a ping, pool events, the dialect)
+        # leaves no transaction open.
+        alone = self.autocommit or transaction.checkout is None
+        refused, waits, plan = decide(
+            *(kind, self._performing.role, self._swaps_in, transaction.writing.claim is not None),
+            *(alone, was_open, statement.atomic),
         )
         if refused:
             how = " (attach it by on_connect= or in a connect listener)"
@@ -176,12 +180,6 @@ class TriesStatements:
 
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
         return self.rules.took_too_long(sql, seconds, lost=self.transaction.lost)
-
-    def _decide(self, kind: Kind, has_turn: bool, is_open: bool, *, atomic: bool) -> Decision:
-        # What runs before the application has the connection (a ping, pool events, the dialect)
-        # leaves no transaction open.
-        alone = self.autocommit or self.transaction.checkout is None
-        return decide(kind, self._performing.role, self._swaps_in, has_turn, alone, is_open, atomic)
 
     def _patience(self, statement: Statement) -> Patience:
         if statement.patience is None:

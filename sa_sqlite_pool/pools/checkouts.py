@@ -59,13 +59,6 @@ class Checkout:
         """The connection; None before it is handed out, and after it is lost."""
         return None if self.connection_reference is None else self.connection_reference()
 
-    def comes_back_with(self, record: ConnectionPoolEntry) -> bool:
-        """Return whether the connection, if any, comes back in the record and not separately."""
-        if self.connection_reference is None:
-            return True
-        out, came = self.connection_reference(), cast(object, record.dbapi_connection)
-        return out is not None and came is out and out.worker.ended is None
-
     def record_is_back(self) -> None:
         """Note that the record is back, without the connection."""
         self._is_back("record")
@@ -141,9 +134,16 @@ class Checkouts:
         """Return whether a record is checked out, and not coming back yet."""
         return record in self._by_record
 
-    def pop(self, record: ConnectionPoolEntry) -> Checkout | None:
-        """Remove and return the checkout of a record that is coming back."""
-        return self._by_record.pop(record, None)
+    def pop(self, record: ConnectionPoolEntry) -> tuple[Checkout | None, bool]:
+        """Remove and return the checkout of a record that is coming back, None if it has none.
+
+        Return also whether the connection, if any, comes back in the record and not separately.
+        """
+        checkout = self._by_record.pop(record, None)
+        if checkout is None or checkout.connection_reference is None:
+            return checkout, True
+        out, came = checkout.connection_reference(), cast(object, record.dbapi_connection)
+        return checkout, out is not None and came is out and out.worker.ended is None
 
     async def all_ended(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the end of all checkouts; return whether it came."""

@@ -60,12 +60,11 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         # put                           | _disposed = True
         # if _disposed: close all       | close all
         # Whichever comes last finds the connection.
-        checkout = self._checkouts.pop(record)
+        checkout, together = self._checkouts.pop(record)
         if checkout is None:  # it was returned before, or belongs to the parent process
             return
         if checkout.budget is not None:
             checkout.budget.end_work(checkout)
-        together = checkout.comes_back_with(record)
         try:
             self._pool.put_nowait(
                 record if record.dbapi_connection is not None else reusable(record, self)

@@ -79,7 +79,7 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
                 await _roll_back_and_close(session)
         finally:
             assert isinstance(session.sync_session, RoutedSession)
-            session.sync_session.refuse_use_after(self._name)
+            session.sync_session.ended_after = self._name
 
 
 async def _commit_and_close(session: AsyncSession) -> None:

@@ -52,6 +52,9 @@ class RoutedSession(Session):
         reads to the reader until the first write; from then to the end of the transaction
         everything goes to the writer, so that the session reads what it wrote
     :param refuse_stale_writes: see :func:`~sa_sqlite_pool.routing_sessionmaker`
+
+    ``ended_after`` is the name of the block that has given it out and has ended, such as
+    ``db.write()``: it begins no other transaction then.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class RoutedSession(Session):
         self._on_postgresql = self.reader.dialect.name == "postgresql"
         self._streams = None if isinstance(self.reader.pool, FairPool) else OpenStreams()
         self._temp_use: Target | None = None  # by the statement of the last get_bind()
-        self._ended_after: str | None = None
+        self.ended_after: str | None = None
         if bind is None or bind is self.writer:
             bind = self.reader if self.role is Role.READER else self.writer
         super().__init__(bind=bind, **kw)
@@ -257,9 +260,9 @@ class RoutedSession(Session):
     # -- life -----------------------------------------------------------------------------------
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
-        if self._ended_after is not None:
+        if self.ended_after is not None:
             raise SessionEndedError(
-                f"this session was given out by {self._ended_after}, and the block has ended; "
+                f"this session was given out by {self.ended_after}, and the block has ended; "
                 "begin another where it is needed, in a background task, too: "
                 "async with db.write() as session: …"
             )
@@ -281,10 +284,6 @@ class RoutedSession(Session):
         finally:
             if self._left_open:
                 close_all(self._left_open)
-
-    def refuse_use_after(self, block: str) -> None:
-        """Refuse, from now on, to begin another transaction: ``block`` has ended."""
-        self._ended_after = block
 
 
 _READERS = (Role.READER, Role.READER.value)

@@ -14,7 +14,7 @@ SHORT_SECONDS = 0.000_3
 # CPU seconds per step, from one row to the next, above which steps are long,
 LONG_STEP_SECONDS = 0.000_2
 # and the number of consecutive short runs that make a read and a write known to be short.
-_READS, _WRITES = 1, 3
+SHORT_READS, SHORT_WRITES = 1, 3
 
 # Runs in the thread that follow the first inline run that was too long, and the maximum.
 _FIRST_PENALTY, _MOST_PENALTY = 8, 1_024
@@ -31,9 +31,10 @@ class StatementFacts:
 
     ``kind`` is what the statement needs before it may run: according to its text
     (``kind_of_text``), or to SQLite's ``finding``, which is None while the text tells all.
-    ``calls_functions`` says that it calls a function of the application. ``short`` counts
-    consecutive short runs in the thread; ``inline``, runs on the event loop since the last long
-    one. ``may_defer`` says that foreign keys may be checked at COMMIT because of it.
+    ``calls_functions`` says that it calls a function of the application, which may wait. ``short``
+    counts consecutive short runs in the thread; it stays 0 for what calls functions, and while a
+    run that was too long for the event loop counts. ``inline`` counts runs on the loop since then.
+    ``may_defer`` says that foreign keys may be checked at COMMIT because of it.
     ``steps_are_long`` says that SQLite computes for long between two rows, as an aggregate
     may. ``runs`` counts its runs.
     """
@@ -66,18 +67,17 @@ class StatementFacts:
         self._barred = 0  # remaining runs that must be in the thread
         self._penalty = 0
 
-    def is_short(self, *, writes: bool) -> bool:
-        """Return whether the statement is known to be short, and calls nothing that may wait."""
-        if self._barred or self.calls_functions:
-            return False
-        return self.short >= (_WRITES if writes else _READS)
-
     def ran_in_thread(self, *, short: bool, steps_are_long: bool = False) -> None:
         """Record a run in a thread."""
         if self._barred:
             self._barred -= 1
-        self.short = self.short + 1 if short else 0
+        counts = short and not self._barred and not self.calls_functions
+        self.short = self.short + 1 if counts else 0
         self.steps_are_long = steps_are_long
+
+    def called_functions(self) -> None:
+        """Record that a run has called a function of the application."""
+        self.calls_functions, self.short = True, 0
 
     def ran_too_long(self) -> None:
         """Record a run on the event loop that was too long for it."""

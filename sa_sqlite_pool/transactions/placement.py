@@ -42,7 +42,14 @@ from ..sqlite.shared_hooks import install_authorizer, own_progress_handler, watc
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..stats.counts import EngineCounts, Runs
 from ..system.resources import disk_reads
-from .facts import LONG_STEP_SECONDS, SHORT_SECONDS, FactsTable, StatementFacts
+from .facts import (
+    LONG_STEP_SECONDS,
+    SHORT_READS,
+    SHORT_SECONDS,
+    SHORT_WRITES,
+    FactsTable,
+    StatementFacts,
+)
 from .own_settings import OwnSettings
 from .rules import Log
 
@@ -128,10 +135,9 @@ class PlacementPolicy:
             return self._always
         if many or not self._understood or (timeout is not None and timeout < _SHORTEST_TIMEOUT):
             return False
-        writes = facts.kind is not Kind.READ
-        if writes and not (facts.kind is Kind.WRITE and self._commits.to_log):
-            return False
-        return facts.is_short(writes=writes)
+        if facts.kind is Kind.READ:
+            return facts.short >= SHORT_READS
+        return facts.kind is Kind.WRITE and self._commits.to_log and facts.short >= SHORT_WRITES
 
     def end_is_inline(self, log: Log | None) -> bool:
         """Return whether COMMIT or ROLLBACK of a transaction that wrote is to run on the loop.
@@ -143,7 +149,7 @@ class PlacementPolicy:
         return (
             self._commits.quick
             and self.writes <= _FEW_WRITES
-            and self._end.is_short(writes=True)
+            and self._end.short >= SHORT_WRITES
             and log is not None
             and log.is_quiet()
         )
@@ -337,7 +343,7 @@ class PlacementPolicy:
     def _note(self, facts: StatementFacts, kind: Kind, result: object) -> bool:
         """Record what has run; return whether it wrote few rows."""
         if self.authorizer.called:
-            facts.calls_functions = True
+            facts.called_functions()
         if kind is Kind.READ:
             return True
         self.writes += 1

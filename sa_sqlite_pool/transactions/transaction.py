@@ -164,25 +164,20 @@ class TransactionState(Losses):
             if connection is not None:
                 self._used_at_end = worker.uses
             return
+        inline = connection is not None and not self._rules.waits_for_server
         try:
-            if self.wrote or self._rules.waits_for_server or connection is None:
-                self._send_end(
-                    sql, inline=connection is not None and not self._rules.waits_for_server
-                )
-            else:  # SQLite releases a lock and a snapshot: two microseconds
+            if inline and not self.wrote:  # SQLite releases a lock and a snapshot: two microseconds
                 worker.call_inline(_SEND[sql])
                 self._counts.reads += 1
+            else:
+                self.note(sql)
+                if inline and self._policy.end_is_inline(self._rules.log):
+                    self._policy.end_inline(worker, self._end_and_look, sql)
+                else:
+                    self._end_in_thread(sql)
             self._used_at_end = worker.uses
         finally:
             self.after_work(connection)
-
-    def _send_end(self, sql: str, *, inline: bool) -> None:
-        self.note(sql)
-        log = self._rules.log
-        if inline and self._policy.end_is_inline(log):
-            self._policy.end_inline(self.worker, self._end_and_look, sql)
-        else:
-            self._end_in_thread(sql)
 
     def _end_in_thread(self, sql: str) -> None:
         patience = Patience(

@@ -41,7 +41,7 @@ class Writing:
         :meth:`end` gives it back.
         """
         turn = self._rules.turn
-        if turn.courtesy.owed:
+        if turn.courtesy.met and turn.courtesy.owed:
             return False
         if self._rules.role is not Role.WRITER:
             permit = turn.acquire_nowait()
@@ -99,7 +99,8 @@ class Writing:
         """Release the file turn: SQLite's lock is free. Runs in the connection's thread."""
         claim, self.claim = self.claim, None
         if claim is not None:
-            self._rules.turn.courtesy.add_debt(time.monotonic() - self._since)
+            if (courtesy := self._rules.turn.courtesy).met:
+                courtesy.add_debt(time.monotonic() - self._since)
             claim.release()
 
     def end(self) -> None:

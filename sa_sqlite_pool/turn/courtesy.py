@@ -26,16 +26,21 @@ _LONGEST_SECONDS = 0.1
 
 @final
 class Courtesy:
-    """The time that a process owes to other programs. ``clock`` returns monotonic seconds."""
+    """The time that a process owes to other programs. ``clock`` returns monotonic seconds.
+
+    ``met`` is False while no such program was met of late: nothing is owed, or counted, then.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._met_at = float("-inf")
         self._balance = 0.0
+        self.met = False
 
     def meet(self) -> None:
         """Note that a program that does not know the turn has SQLite's lock. From any thread."""
         self._met_at = self._clock()
+        self.met = True
 
     def add_debt(self, seconds: float) -> None:
         """Add the ``seconds`` for which the lock was held here. From any thread."""
@@ -49,7 +54,7 @@ class Courtesy:
     def owed(self) -> float:
         """The seconds for which the lock should be left free now."""
         if self._clock() - self._met_at >= _REMEMBER_SECONDS:
-            self._balance = 0.0
+            self.met, self._balance = False, 0.0
         return 0.0 if self._balance < _SHORTEST_SECONDS else self._balance
 
     async def pause(self) -> None:

@@ -102,8 +102,11 @@ class FileTurn:
     def acquire_nowait(self) -> FileLockRequest | None:
         """Take the turn if it is free and no other process is due first; else return None."""
         try:
-            if not self._may_take() or not self._turn.acquire_nowait():
-                self._others_at = self._clock()
+            now = self._clock()
+            polite = now - self._had_at < _POLITE_SECONDS
+            polite = polite and now - self._others_at < _REMEMBER_SECONDS
+            if (polite and self._others_wait()) or not self._turn.acquire_nowait():
+                self._others_at = now
                 return None
         except OSError as error:
             return self._without_locks(error)
@@ -165,14 +168,12 @@ class FileTurn:
             return None
         return FileLockRequest(self._turn, self._note_end, None, granted=True)
 
-    def _may_take(self) -> bool:
-        now = self._clock()
-        if now - self._had_at >= _POLITE_SECONDS or now - self._others_at >= _REMEMBER_SECONDS:
-            return True
+    def _others_wait(self) -> bool:
+        """Return whether another process waits in line."""
         if not self._line.acquire_nowait():
-            return False
+            return True
         self._line.release()
-        return True
+        return False
 
     def _note_end(self) -> None:
         self._had_at = self._clock()

@@ -155,7 +155,9 @@ _FEW = 4
 def pass_on_to_children(permit: Permit) -> None:
     """Let the tasks that the current task starts know that it holds ``permit``."""
     held = _inherited.get()
-    if len(held) > _FEW:
+    if held and ((last := held[-1]()) is None or last.given_back):
+        held = held[:-1]  # a task that asks for one connection after the other
+    elif len(held) > _FEW:
         held = tuple(filter(_is_held, held))
     _inherited.set((*held, weakref.ref(permit)))
 

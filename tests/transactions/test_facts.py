@@ -8,7 +8,12 @@ from sa_sqlite_pool.sqlite.examination import Finding
 from sa_sqlite_pool.sqlite.statements import LONGEST_REMEMBERED, Kind
 from sa_sqlite_pool.stats.counts import ConnectionCounts, Runs
 from sa_sqlite_pool.transactions import facts as module
-from sa_sqlite_pool.transactions.facts import FactsTable, StatementFacts
+from sa_sqlite_pool.transactions.facts import (
+    SHORT_READS,
+    SHORT_WRITES,
+    FactsTable,
+    StatementFacts,
+)
 
 TEMP = 1
 
@@ -26,7 +31,7 @@ def in_thread(facts: StatementFacts, *runs: bool) -> None:
 def runs_until_short(facts: StatementFacts) -> int:
     """How many short runs in the thread it takes."""
     runs = 0
-    while not facts.is_short(writes=False):
+    while facts.short < SHORT_READS:
         in_thread(facts, True)
         runs += 1
     return runs
@@ -34,34 +39,34 @@ def runs_until_short(facts: StatementFacts) -> int:
 
 def test_an_unknown_text_is_not_short(facts: StatementFacts) -> None:
     """Nothing runs on the loop that was never timed."""
-    assert not facts.is_short(writes=False)
+    assert facts.short < SHORT_READS
 
 
 def test_a_read_is_known_after_one_run(facts: StatementFacts) -> None:
     """It can be stopped, should it turn out to be long."""
     in_thread(facts, True)
-    assert facts.is_short(writes=False)
+    assert facts.short >= SHORT_READS
 
 
 def test_a_long_run_is_not_forgotten_at_once(facts: StatementFacts) -> None:
     """The last run counts."""
     in_thread(facts, True, False)
-    assert not facts.is_short(writes=False)
+    assert facts.short < SHORT_READS
 
 
 def test_a_write_has_to_be_short_three_times_in_a_row(facts: StatementFacts) -> None:
     """It cannot be stopped without losing the transaction."""
     in_thread(facts, True, True, False, True, True)
-    assert not facts.is_short(writes=True)
+    assert facts.short < SHORT_WRITES
     in_thread(facts, True)
-    assert facts.is_short(writes=True)
+    assert facts.short >= SHORT_WRITES
 
 
 def test_what_calls_functions_of_the_application_is_not_short(facts: StatementFacts) -> None:
     """They may wait for something."""
     in_thread(facts, True)
-    facts.calls_functions = True
-    assert not facts.is_short(writes=False)
+    facts.called_functions()
+    assert facts.short < SHORT_READS
 
 
 def test_what_was_long_inline_goes_to_the_thread_longer_each_time(facts: StatementFacts) -> None:
@@ -79,9 +84,9 @@ def test_long_runs_in_the_thread_shorten_the_penalty_too(facts: StatementFacts) 
     in_thread(facts, True)
     facts.ran_too_long()
     in_thread(facts, *[False] * 8)
-    assert not facts.is_short(writes=False)
+    assert facts.short < SHORT_READS
     in_thread(facts, True)
-    assert facts.is_short(writes=False)
+    assert facts.short >= SHORT_READS
 
 
 def test_many_short_runs_are_a_new_beginning(facts: StatementFacts) -> None:
@@ -115,12 +120,12 @@ def test_the_table_is_bounded() -> None:
     table = FactsTable(3, ConnectionCounts())
     for number in range(3):
         in_thread(table.of(f"SELECT {number}"), True)
-    assert table.of("SELECT 0").is_short(writes=False)  # used
+    assert table.of("SELECT 0").short >= SHORT_READS  # used
     table.of("SELECT 3")
     assert len(table) == 3
     assert "SELECT 0" in table
     assert "SELECT 1" not in table
-    assert not table.of("SELECT 1").is_short(writes=False)
+    assert table.of("SELECT 1").short < SHORT_READS
 
 
 def test_that_a_text_calls_functions_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +139,7 @@ def test_that_a_text_calls_functions_is_not_forgotten(monkeypatch: pytest.Monkey
         False,
         False,
     ]
-    table.of("SELECT f(5)").calls_functions = True
+    table.of("SELECT f(5)").called_functions()
     table.of("SELECT 6")
     assert table.of("SELECT 7").calls_functions  # there are too many: every new one may
 
@@ -158,4 +163,4 @@ def test_findings_are_forgotten_and_costs_are_not() -> None:
         facts.found(Finding(Kind.WRITE))
     table.forget_findings()
     assert [table.of(sql).kind for sql in ("SELECT 1", "SELECT 2")] == [Kind.READ, Kind.READ]
-    assert table.of("SELECT 1").is_short(writes=False)
+    assert table.of("SELECT 1").short >= SHORT_READS
