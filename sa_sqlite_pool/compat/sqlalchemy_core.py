@@ -5,6 +5,7 @@ What a ``Connection`` does for each execution, in parts that can be kept from on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, final
 from weakref import ref
@@ -60,8 +61,8 @@ def listens(engine: Engine) -> bool:
         or checkouts.checkin
         or checkouts.reset
         or len(statements.do_execute) > 1
-        or engine._should_log_info()
-        or pool._should_log_debug()
+        or engine.logger.isEnabledFor(logging.INFO)
+        or pool.logger.isEnabledFor(logging.DEBUG)
     )
 
 

@@ -41,7 +41,7 @@ from ..sqlite.inspection import (
 from ..sqlite.shared_hooks import install_authorizer, own_progress_handler, watch_progress
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..stats.counts import EngineCounts, Runs
-from ..system.resources import disk_reads
+from ..system.resources import CpuReading, cpu_seconds, disk_reads, read_cpu
 from .facts import (
     LONG_STEP_SECONDS,
     SHORT_READS,
@@ -184,7 +184,8 @@ class PlacementPolicy:
             self.settings.switch_off_waiting(worker.connection)
         answers[:] = _ANSWERS
         authorizer.called, authorizer.inline = False, True
-        cpu, clock = time.thread_time(), time.perf_counter()
+        clock = time.perf_counter()
+        cpu = read_cpu(clock)
         try:
             result = worker.call_inline(function, *args)
         except dbapi.DatabaseError as error:
@@ -204,7 +205,8 @@ class PlacementPolicy:
         few_rows = (reads and not authorizer.called) or self._note(facts, kind, result)
         if seconds >= self.slow_after:
             self._tell_slow(facts, seconds)
-        if few_rows and (seconds < _LONG_SECONDS or self._was_short(cpu)):  # the slower check
+        # The slower check is the last.
+        if few_rows and (seconds < _LONG_SECONDS or self._was_short(cpu, clock)):
             facts.inline += 1
         else:
             runs.too_long += seconds >= _LONG_SECONDS
@@ -222,17 +224,18 @@ class PlacementPolicy:
             return worker.call_inline(function, *args)
         if self._armed:
             self._arm(worker.connection, False)
-        cpu, clock = time.thread_time(), time.perf_counter()
+        clock = time.perf_counter()
+        cpu = read_cpu(clock)
         result = worker.call_inline(function, *args)
-        if time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu):
+        if time.perf_counter() - clock < _LONG_SECONDS or self._was_short(cpu, clock):
             self._end.inline += 1
         else:
             self._end.ran_too_long()
         return result
 
-    def _was_short(self, cpu: float) -> bool:
-        """Return whether what was long by the clock took little CPU time (since ``cpu``)."""
-        if time.thread_time() - cpu >= _LONG_SECONDS:
+    def _was_short(self, cpu: CpuReading, began: float) -> bool:
+        """Return whether what was long by the clock took little CPU time since it ``began``."""
+        if cpu_seconds(cpu, began) >= _LONG_SECONDS:
             return False
         # It waited for the disk, or for the interpreter lock and the processor, which were in use.
         before, self._disk_reads = self._disk_reads, disk_reads()

@@ -143,10 +143,11 @@ def test_how_logs_are_known(
     engine: Engine, caplog: pytest.LogCaptureFixture, logger: str, level: int
 ) -> None:
     """Engine and pool ask their loggers, which are made with them."""
-    assert not engine._should_log_info()
-    assert not engine.pool._should_log_debug()
+    assert not engine.logger.isEnabledFor(logging.INFO)
+    assert not engine.pool.logger.isEnabledFor(logging.DEBUG)
     with caplog.at_level(level, logger=f"sqlalchemy.{logger}"):
-        assert engine._should_log_info() or engine.pool._should_log_debug()
+        of_engine = engine.logger.isEnabledFor(logging.INFO)
+        assert of_engine or engine.pool.logger.isEnabledFor(logging.DEBUG)
         assert sqlalchemy_core.listens(engine)
 
 
