@@ -24,8 +24,13 @@ def shown() -> list[tuple[str, str]]:
 
 
 def same(output: str) -> list[str]:
-    """What counts of it: not SQLite's version, nor what was measured in a table."""
+    """What counts of it: not SQLite's version, nor what was measured in a table.
+
+    Nor the size of the log after a checkpoint, which writes to it where SQLite has the bug of
+    ``wal/reset_bug.py``.
+    """
     lines = output.replace(sqlite3.sqlite_version, "3.40.1").strip().splitlines()
+    lines = [re.sub(r"^the log has \d+ KiB", "the log has some KiB", line) for line in lines]
     return [re.sub(r"[\d,. ]+", " ", line) if "│" in line else line.rstrip() for line in lines]
 
 

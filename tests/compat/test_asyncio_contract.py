@@ -241,11 +241,12 @@ def test_the_mark_of_a_coroutine_function() -> None:
     def function() -> None:
         """Return a coroutine, say."""
 
-    assert not asyncio.iscoroutinefunction(function)
     if sys.version_info >= (3, 12):
+        assert not inspect.iscoroutinefunction(function)
         inspect.markcoroutinefunction(function)
         assert inspect.iscoroutinefunction(function)
     else:
+        assert not asyncio.iscoroutinefunction(function)
         function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
         assert asyncio.iscoroutinefunction(function)
 
