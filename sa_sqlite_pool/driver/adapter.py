@@ -264,6 +264,10 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         if self.worker.lent:  # a listener has used the raw connection
             self._leave_transactions_to_driver()
 
+    def on_gone(self, on_gone: Callable[[], None]) -> None:
+        """Have ``on_gone`` called as :meth:`checked_out` does, which may be under way still."""
+        self._on_gone = on_gone
+
     @property
     def given_up(self) -> bool:
         """True if the connection is closed, or about to be."""
