@@ -91,9 +91,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         begins transactions, until the check-in. Once this connection is given up, another task may
         have SQLite's: all there is then is a closed one.
         """
-        if not self.worker.closed and self.worker.may_run_inline:
-            lend(self._executor)
-            self._leave_transactions_to_driver()
+        if not (self.worker.closed or self.worker.lent):
+            lend(self._executor, self._level)
         # Lend                          | Give up, in any thread
         # lent = True                   | ended = …
         # if ended: a closed one        | if lent: close, do not keep

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +23,9 @@ from .jobs import LET_GO, Job
 from .shared_thread import SharedThread
 
 T = TypeVar("T")
+
+# How often a thread looks whether another one is done with the connection.
+_LOOK_SECONDS = 0.001
 
 
 def no_connection(reason: str) -> str:
@@ -244,6 +248,25 @@ class RunsJobs:
                 return function(connection, *args)
         finally:
             working.discard(self)
+
+    def run_after_job(self, function: Callable[[sqlite3.Connection], object]) -> None:
+        """Call ``function(connection)`` in its own thread, before all that is sent there later.
+
+        Nothing is waited for here, and an error goes nowhere. The thread waits for what uses the
+        connection elsewhere: SQLite would wait for that while it holds the interpreter lock.
+        Nothing is called if the connection is given up meanwhile.
+        """
+        job = self._last_job
+
+        def call() -> None:
+            while not (job is None or job.let_go or self.ended is not None):
+                time.sleep(_LOOK_SECONDS)
+            with self._here, rest():
+                connection = self.aiosqlite_connection._connection
+                if self.ended is None and connection is not None:
+                    function(connection)
+
+        self.aiosqlite_connection._tx.put_nowait((None, call))
 
     def note_error(self, error: BaseException) -> None:
         """Mark the connection as suspect if ``error`` says that something is read-only."""
