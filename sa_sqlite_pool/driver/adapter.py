@@ -20,6 +20,7 @@ from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..execution.raw import closed_connection
 from ..execution.running import no_connection
 from ..settings import Role
+from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import check_isolation_level
 from ..transactions.placement import PlacementPolicy
@@ -283,7 +284,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         executor.autocommit = level is None
         if executor.worker.lent and not self.given_up:
             if in_greenlet():
-                take_back(executor)
+                try:
+                    take_back(executor)
+                except dbapi.Error:
+                    if not self.given_up:  # meanwhile, and then it does not come back
+                        raise
             else:  # close() of engine.raw_connection(), which cannot wait
                 self.give_up("it was given back outside of a greenlet", keep=False)
         self._transaction.checkout = None

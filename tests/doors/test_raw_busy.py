@@ -11,6 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool
+from sa_sqlite_pool.driver import adapter
+from sa_sqlite_pool.driver.executor import Executor
+from sa_sqlite_pool.driver.raw_connection import take_back
 from tests.children import Child, needs_fork_server
 from tests.conftest import MakeEngine
 from tests.doors.raw_programs import registers_beside_a_statement
@@ -84,3 +87,21 @@ def test_a_function_that_is_registered_there_stops_nobody(path: Path) -> None:
     """SQLite would wait for the statement, and hold the interpreter lock that it needs."""
     with Child(registers_beside_a_statement, path) as child:
         assert child.hear() == 7
+
+
+async def test_given_back_while_it_is_closed(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection does not come back, and whoever gives it back is told nothing of that."""
+    engine = make_engine(SQLitePool)
+    pool: Any = engine.pool
+
+    def recalled_before(executor: Executor) -> None:
+        pool.recall("it was recalled")
+        take_back(executor)
+
+    monkeypatch.setattr(adapter, "take_back", recalled_before)
+    async with engine.connect() as connection:
+        assert (await connection.get_raw_connection()).driver_connection is not None
+    assert not caplog.records
+    await until(lambda: len(pool.checkouts) == 0)
