@@ -129,11 +129,7 @@ class Job(Awaited[T]):
         """Fail with ``reason`` if the job has not begun; otherwise stop it, and wait until its
         thread is done. Runs in a thread other than the job's.
         """
-        with self._mutex:
-            if self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
-                self._error = reason
-                self._mailbox.post(self.report)
+        self._drop(reason)
         while not self.let_go:
             if self._interruptible:
                 self._interrupt()
@@ -141,13 +137,18 @@ class Job(Awaited[T]):
 
     def end_beside(self, reason: Exception) -> None:
         """End the job as :meth:`end_in_thread` does, but do not interrupt: its thread goes on."""
-        with self._mutex:
-            if self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
-                self._error = reason
-                self._mailbox.post(self.report)
+        self._drop(reason)
         while self._interruptible and self._interrupted():
             time.sleep(0.001)
+
+    def _drop(self, reason: Exception) -> None:
+        """See that it never begins, unless it has."""
+        with self._mutex:
+            if self.stage is Stage.QUEUED:
+                self._error = reason
+                self._mailbox.post(self.report)
+            if self.stage in {Stage.QUEUED, Stage.SKIPPED}:
+                self.stage = Stage.DROPPED
 
     def _interrupted(self) -> bool:
         with self._mutex:

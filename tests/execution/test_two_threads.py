@@ -13,7 +13,7 @@ from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.children import Child, needs_fork_server
 from tests.execution.stream_programs import streams_beside_a_statement
-from tests.execution.workers import Gate, open_worker, outcome
+from tests.execution.workers import Gate, give_up, open_worker, outcome
 from tests.helpers import ENDLESS, until
 
 pytestmark = pytest.mark.needs_thread
@@ -73,6 +73,27 @@ async def test_a_job_that_is_stopped_is_the_one_that_runs() -> None:
     assert not worker.must_stop
     for one in (worker, other):
         await one.close()
+    shared.stop()
+
+
+async def test_it_is_given_up_while_a_cancelled_job_waits() -> None:
+    """That job is over, too."""
+    shared = SharedThread()
+    worker, other = await open_worker(shared), await open_worker(shared)
+    gate = Gate()
+    first = asyncio.ensure_future(outcome(worker.run(gate, text="SELECT 1")))
+    await gate.reached.wait()
+    second = asyncio.ensure_future(outcome(worker.run(lambda _: None)))
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    given_up = asyncio.ensure_future(give_up(worker, keep=False))
+    await asyncio.sleep(0)
+    gate.open()
+    assert await first == "through"
+    await asyncio.wait_for(given_up, 10)
+    await other.close()
     shared.stop()
 
 
