@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import enum
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar, final
 
 from .errors import DatabaseClosedError
 from .settings import check_timeout
+from .system.waiting import done_in_time
 
 L = TypeVar("L", bound="LifeCycle")
 
@@ -44,6 +46,37 @@ def _took(tokens: list[None]) -> bool:
     return True
 
 
+@final
+class _Closing:
+    """The work of ``close()``, as a task of the loop in which this object is made.
+
+    ``ended`` is done when the task is: with None, with its error, or cancelled with it. That it is
+    given up, by a cancellation or by its loop, shows in :attr:`given_up`; another task takes over,
+    one that has got the token of ``to_take_over``.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self.ended: Future[None] = Future()
+        self.to_take_over: list[None] = [None]
+        self._loop = asyncio.get_running_loop()
+        # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
+        self._task = asyncio.ensure_future(work)
+        self._task.add_done_callback(self._has_ended)
+
+    def _has_ended(self, task: asyncio.Future[None]) -> None:
+        if task.cancelled():
+            self.ended.cancel()
+        elif (error := task.exception()) is not None:
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
+
+    @property
+    def given_up(self) -> bool:
+        """True if it was cancelled, or its loop does not run: closed, or left by its program."""
+        return self.ended.cancelled() or not (self.ended.done() or self._loop.is_running())
+
+
 class LifeCycle(ABC):
     """Base of a facade. Tasks that open or close it at the same time get the same end.
 
@@ -57,13 +90,14 @@ class LifeCycle(ABC):
         # A token each, for the one thread that opens it, and the one that closes it.
         self._to_open: list[None] = [None]
         self._to_close: list[None] = [None]
-        self._closing: asyncio.Future[None] | None = None
-        self._closed: Future[None] = Future()
+        self._closing: _Closing | None = None
 
     @property
     def _state(self) -> State:
         if not self._to_close:
-            return State.CLOSED if self._closed.done() else State.CLOSING
+            closing = self._closing
+            ended = closing is not None and closing.ended.done() and not closing.given_up
+            return State.CLOSED if ended else State.CLOSING
         return State.NEW if self._to_open else State.OPEN
 
     @property
@@ -111,25 +145,26 @@ class LifeCycle(ABC):
         its next statement fails with an ``OperationalError`` that says so.
 
         Closing twice does nothing, and tasks that close at the same time wait for the same end. A
-        cancellation stops the wait, not the closing.
+        cancellation stops the wait, not the closing; where the loop that closes is stopped or
+        closed itself, one of the others goes on.
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
         if _took(self._to_close):
-            # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
-            self._closing = asyncio.ensure_future(self._shut(wait))
-            self._closing.add_done_callback(self._has_shut)
-        await asyncio.shield(asyncio.wrap_future(self._closed))
+            self._closing = _Closing(self._shut(wait))
+        while True:
+            closing = self._closing
+            if closing is None:  # another thread has taken the token in this moment
+                await asyncio.sleep(0)
+            elif closing.given_up:
+                if _took(closing.to_take_over):
+                    self._closing = _Closing(self._shut(wait))
+            # A loop that ends tells nobody, so it is looked at once in a while.
+            elif await done_in_time(closing.ended, HURRY_SECONDS) and not closing.given_up:
+                return closing.ended.result()
 
     async def _shut(self, timeout: float) -> None:
         await self._end_work(timeout)
         await self._dispose_engines()
-
-    def _has_shut(self, closing: asyncio.Future[None]) -> None:
-        error = None if closing.cancelled() else closing.exception()
-        if error is None:
-            self._closed.set_result(None)
-        else:
-            self._closed.set_exception(error)
 
     async def __aenter__(self: L) -> L:
         return await self.open()

@@ -17,8 +17,8 @@ BENCHMARKS = Path(benchmarks.__file__).parent
 FLOORS = [
     "errors",
     "settings",
-    "life_cycle",
     "system",
+    "life_cycle",
     "stats",
     "reporting",
     "freshness",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import sqlite3
 import threading
-import warnings
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +19,7 @@ from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.system.loop_state import of_running_loop
 from tests.conftest import MakeEngine
+from tests.dead_loops import bury, die, wait_for_ever
 from tests.helpers import ENDLESS, UPDATE_FIRST, amounts, create_items, turn_of
 
 Hold = Callable[[SQLiteDatabase, threading.Event], Coroutine[Any, Any, None]]
@@ -89,42 +88,6 @@ def test_a_connection_goes_on_in_the_next_loop(path: Path, poolclass: type) -> N
 
     asyncio.run(go_on(asyncio.run(check_out())))
     asyncio.run(engine.dispose())
-
-
-def die(main: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-    """Run ``main`` until it waits for something that never comes, and close its loop.
-
-    Its task is kept: nothing is left to the garbage collector.
-    """
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(main())
-
-    async def until_it_waits() -> None:
-        while not ready.is_set():
-            await asyncio.sleep(0)
-
-    ready = threading.Event()
-    task.ready = ready  # type: ignore[attr-defined]
-    loop.run_until_complete(until_it_waits())
-    loop.close()
-    return task
-
-
-async def wait_for_ever() -> None:
-    """What a task does when its loop dies."""
-    task = asyncio.current_task()
-    task.ready.set()  # type: ignore[union-attr]
-    await asyncio.Event().wait()
-
-
-def bury(task: asyncio.Task[None]) -> None:
-    """Let go of a task that can never end; asyncio and coroutines complain about that."""
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with contextlib.suppress(RuntimeError):
-            task.get_coro().close()
-        gc.collect()
 
 
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])

@@ -20,6 +20,7 @@ from ..execution.connection_thread import NEVER_CLOSED, ConnectionThread
 from ..execution.raw import closed_connection
 from ..execution.running import no_connection
 from ..settings import Role
+from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
 from ..sqlite.isolation import check_isolation_level
 from ..transactions.placement import PlacementPolicy
@@ -91,9 +92,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         begins transactions, until the check-in. Once this connection is given up, another task may
         have SQLite's: all there is then is a closed one.
         """
-        if not self.worker.closed and self.worker.may_run_inline:
-            lend(self._executor)
-            self._leave_transactions_to_driver()
+        if not (self.worker.closed or self.worker.lent):
+            lend(self._executor, self._level)
         # Lend                          | Give up, in any thread
         # lent = True                   | ended = …
         # if ended: a closed one        | if lent: close, do not keep
@@ -264,6 +264,10 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         if self.worker.lent:  # a listener has used the raw connection
             self._leave_transactions_to_driver()
 
+    def on_gone(self, on_gone: Callable[[], None]) -> None:
+        """Have ``on_gone`` called as :meth:`checked_out` does, which may be under way still."""
+        self._on_gone = on_gone
+
     @property
     def given_up(self) -> bool:
         """True if the connection is closed, or about to be."""
@@ -280,7 +284,11 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         executor.autocommit = level is None
         if executor.worker.lent and not self.given_up:
             if in_greenlet():
-                take_back(executor)
+                try:
+                    take_back(executor)
+                except dbapi.Error:
+                    if not self.given_up:  # meanwhile, and then it does not come back
+                        raise
             else:  # close() of engine.raw_connection(), which cannot wait
                 self.give_up("it was given back outside of a greenlet", keep=False)
         self._transaction.checkout = None

@@ -21,24 +21,37 @@ from ..transactions.transaction import TransactionState
 from .executor import Executor
 
 
-def lend(executor: Executor) -> None:
-    """Leave the raw connection to the application, until :func:`take_back`."""
-    rules, connection = executor.rules, executor.worker.connection
-    authorizer, settings = executor.authorizer, executor.settings
+def lend(executor: Executor, level: str | None) -> None:
+    """Leave the raw connection to the application, until :func:`take_back`.
 
-    def function() -> None:
+    ``level`` is the isolation level, by which ``sqlite3`` begins transactions there. Nothing is
+    waited for: if the connection is in use just now, this is done in its thread when that is over,
+    and so before anything that the application sends there.
+    """
+    rules, worker = executor.rules, executor.worker
+    authorizer, settings, transaction = executor.authorizer, executor.settings, executor.transaction
+
+    def prepare(connection: sqlite3.Connection) -> None:
         settings.lend(connection, rules, executor.role)
         if rules.role is not Role.READER and authorizer.refuses is None:
             with authorizer.aside():
-                foreign_keys = _ForeignKeys(connection, executor.transaction, rules)
+                foreign_keys = _ForeignKeys(connection, transaction, rules)
             authorizer.refuses = foreign_keys
+        transaction.begun_here = connection.in_transaction
+        if transaction.checkout is None:
+            return  # a listener sets the connection up: its transaction would not be ended
+        if executor.role is Role.READER:
+            authorizer.access = Access.READER
+        # Have sqlite3 begin a transaction before DML, as on stock. Otherwise each row would be
+        # committed at once, and rollback() would undo nothing.
+        connection.isolation_level = level  # type: ignore[assignment]
 
-    executor.run_briefly(function)
-    executor.transaction.begun_here = executor.worker.in_transaction
-    # Not while a listener runs.
-    if executor.role is Role.READER and executor.transaction.checkout is not None:
-        authorizer.access = Access.READER
-    executor.worker.lent = True
+    if worker.may_run_inline:
+        executor.run_briefly(lambda: prepare(worker.connection))
+        worker.lent = True
+    else:
+        worker.lent = True  # what comes now runs in its thread, after this
+        worker.run_after_job(prepare)
 
 
 def take_back(executor: Executor) -> None:

@@ -114,12 +114,16 @@ class ConnectionThread(RunsJobs):
             )
 
     def _stop_in_own_thread(self) -> None:
-        """Stop a job behind which the rest would wait."""
-        job = self._last_job
-        if self._in_own_thread and job is not None and not job.let_go:
+        """Stop jobs behind which the rest would wait."""
+        if self._in_own_thread and not self.at_rest:
+            jobs, reason = list(self._unfinished()), self._no_connection()
+
+            def end() -> None:
+                for job in jobs:
+                    job.end_beside(reason)
+
             stop = threading.Thread(
-                target=job.end_beside,
-                args=(self._no_connection(),),
+                target=end,
                 name="sa_sqlite_pool-stop",
                 daemon=True,
             )
@@ -134,8 +138,8 @@ class ConnectionThread(RunsJobs):
     ) -> None:
         successor = None
         try:
-            if self._last_job is not None:
-                self._last_job.end_in_thread(self._no_connection())
+            for job in self._unfinished():
+                job.end_in_thread(self._no_connection())
             with self._here, rest():
                 if keep and _roll_back(self.aiosqlite_connection._connection, cursors):
                     successor = self._successor()

@@ -41,10 +41,12 @@ class Stage(enum.Enum):
     QUEUED = enum.auto()
     RUNNING = enum.auto()
     FINISHED = enum.auto()
+    SKIPPED = enum.auto()  # cancelled before it began, while another job uses the connection
     DROPPED = enum.auto()  # cancelled before it began
 
 
 LET_GO = (Stage.FINISHED, Stage.DROPPED)
+_NOT_BEGUN = (Stage.SKIPPED, Stage.DROPPED)
 
 
 @final
@@ -55,7 +57,8 @@ class Job(Awaited[T]):
     and is raised when the thread is done; with ``interruptible=False`` it runs to its end first.
     After ``timeout`` seconds (None: never) the same happens, and ``OutOfTime`` is raised unless it
     has ended in the meantime. Without a connection, it cannot be interrupted until the function has
-    opened one: see :meth:`may_interrupt`.
+    opened one: see :meth:`may_interrupt`. ``after`` is the job before it on the same connection,
+    None once that is over: until then this one cannot begin, and is not let go.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Job(Awaited[T]):
         self._interruptible = interruptible
         self._mutex = threading.Lock()
         self.stage = Stage.QUEUED
+        self.after: Job[Any] | None = None
         self._out_of_time = False
         self._give_up_at: float | None = None  # set once it must stop
         self._timer = None if timeout is None else loop.call_later(timeout, self.time_is_over)
@@ -100,6 +104,9 @@ class Job(Awaited[T]):
 
     def __call__(self) -> None:
         with self._mutex:
+            self.after = None
+            if self.stage is Stage.SKIPPED:
+                self.stage = Stage.DROPPED
             if self.stage is Stage.DROPPED:
                 return
             self.stage = Stage.RUNNING
@@ -122,11 +129,7 @@ class Job(Awaited[T]):
         """Fail with ``reason`` if the job has not begun; otherwise stop it, and wait until its
         thread is done. Runs in a thread other than the job's.
         """
-        with self._mutex:
-            if self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
-                self._error = reason
-                self._mailbox.post(self.report)
+        self._drop(reason)
         while not self.let_go:
             if self._interruptible:
                 self._interrupt()
@@ -134,13 +137,18 @@ class Job(Awaited[T]):
 
     def end_beside(self, reason: Exception) -> None:
         """End the job as :meth:`end_in_thread` does, but do not interrupt: its thread goes on."""
-        with self._mutex:
-            if self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
-                self._error = reason
-                self._mailbox.post(self.report)
+        self._drop(reason)
         while self._interruptible and self._interrupted():
             time.sleep(0.001)
+
+    def _drop(self, reason: Exception) -> None:
+        """See that it never begins, unless it has."""
+        with self._mutex:
+            if self.stage is Stage.QUEUED:
+                self._error = reason
+                self._mailbox.post(self.report)
+            if self.stage in {Stage.QUEUED, Stage.SKIPPED}:
+                self.stage = Stage.DROPPED
 
     def _interrupted(self) -> bool:
         with self._mutex:
@@ -173,9 +181,9 @@ class Job(Awaited[T]):
             if self.stage is Stage.RUNNING:
                 self._interrupt()
             elif self.stage is Stage.QUEUED:
-                self.stage = Stage.DROPPED
+                self.stage = Stage.DROPPED if self.after is None else Stage.SKIPPED
         assert self._give_up_at is not None
-        if self.stage is Stage.DROPPED or self._loop.time() >= self._give_up_at:
+        if self.stage in _NOT_BEGUN or self._loop.time() >= self._give_up_at:
             self._loop.call_soon(self.report)
         elif self.stage is Stage.RUNNING:
             self._loop.call_later(_REPEAT_SECONDS, self._stop)

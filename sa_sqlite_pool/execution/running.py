@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +23,9 @@ from .jobs import LET_GO, Job
 from .shared_thread import SharedThread
 
 T = TypeVar("T")
+
+# How often a thread looks whether another one is done with the connection.
+_LOOK_SECONDS = 0.001
 
 
 def no_connection(reason: str) -> str:
@@ -218,7 +222,10 @@ class RunsJobs:
         job = Job(function, self.connection, interruptible=interruptible, timeout=timeout)
         self.hops += 1
         self.uses += 1
-        self._last_job = job
+        last, self._last_job = self._last_job, job
+        if last is not None and not last.let_go:
+            self._queue_after(last, job)
+            return job
         shared = None if text is None or self.lent else self._shared
         if shared is not None and text is not None and shared.takes(text):
             self._in_own_thread = False
@@ -227,6 +234,41 @@ class RunsJobs:
             self._in_own_thread = True
             self.aiosqlite_connection._tx.put_nowait((None, job))
         return job
+
+    def _queue_after(self, last: Job[Any], job: Job[Any]) -> None:
+        """Run ``job`` when ``last`` is over, in the connection's own thread.
+
+        SQLite lets two threads use a connection, one after the other. But ``sqlite3`` waits for
+        that, where it reads a row, say, while it holds the interpreter lock. So if the other one's
+        statement calls anything in Python, each waits for the other, and with them the process.
+        """
+        job.after = last
+        queue, is_in_line = self.aiosqlite_connection._tx, self._in_own_thread
+        self._in_own_thread = True
+        if is_in_line:
+            queue.put_nowait((None, job))
+            return
+
+        def call() -> None:
+            self._until_over(last)
+            if self.ended is None:
+                job()
+            else:
+                job.end_beside(self._no_connection())
+
+        queue.put_nowait((None, call))
+
+    def _until_over(self, job: Job[Any] | None) -> None:
+        """Wait until a thread is done with ``job``, or the connection is given up."""
+        while not (job is None or job.let_go or self.ended is not None):
+            time.sleep(_LOOK_SECONDS)
+
+    def _unfinished(self) -> Iterator[Job[Any]]:
+        """Yield the last job, and those for which it waits; the last one first."""
+        job = self._last_job
+        while job is not None:
+            yield job
+            job = job.after
 
     def call_inline(self, function: Callable[..., T], *args: Any) -> T:
         """Call ``function(connection, *args)`` in this thread; only if :attr:`may_run_inline`."""
@@ -245,6 +287,24 @@ class RunsJobs:
         finally:
             working.discard(self)
 
+    def run_after_job(self, function: Callable[[sqlite3.Connection], object]) -> None:
+        """Call ``function(connection)`` in its own thread, before all that is sent there later.
+
+        Nothing is waited for here, and an error goes nowhere. The thread waits for what uses the
+        connection elsewhere: SQLite would wait for that while it holds the interpreter lock.
+        Nothing is called if the connection is given up meanwhile.
+        """
+        job = self._last_job
+
+        def call() -> None:
+            self._until_over(job)
+            with self._here, rest():
+                connection = self.aiosqlite_connection._connection
+                if self.ended is None and connection is not None:
+                    function(connection)
+
+        self.aiosqlite_connection._tx.put_nowait((None, call))
+
     def note_error(self, error: BaseException) -> None:
         """Mark the connection as suspect if ``error`` says that something is read-only."""
         if is_read_only(error):
@@ -252,13 +312,22 @@ class RunsJobs:
 
     def stop_job(self) -> None:
         """Stop the running job, as its timeout would. In the loop where it is awaited."""
-        if self._last_job is not None and not self._last_job.let_go:
-            self._last_job.time_is_over()
+        if (job := self._running_job) is not None and not job.let_go:
+            job.time_is_over()
 
     @property
     def must_stop(self) -> bool:
         """True if the running job was cancelled or timed out, or its loop is closed."""
-        return self._last_job is not None and self._last_job.must_stop
+        job = self._running_job
+        return job is not None and job.must_stop
+
+    @property
+    def _running_job(self) -> Job[Any] | None:
+        """The job that runs, or the last one; others may wait for it."""
+        job = self._last_job
+        while job is not None and (before := job.after) is not None and not before.let_go:
+            job = before
+        return job
 
     def assert_wanted(self) -> None:
         """Raise ``sqlite3.OperationalError`` if it is given up, or the running job must stop."""
@@ -271,7 +340,8 @@ class RunsJobs:
 
         A function that runs long without a statement calls it in its thread, once in a while.
         """
-        assert self._last_job is not None
-        self._last_job.let_others_fork()
+        job = self._running_job
+        assert job is not None
+        job.let_others_fork()
         if self.must_stop:
             raise sqlite3.OperationalError("interrupted")

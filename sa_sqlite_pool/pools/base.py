@@ -267,7 +267,7 @@ class FairPool(ReadsAtOnce, TakesBack):
         """Take back what tasks of closed event loops have, and will not give back."""
         for checkout in self._checkouts:
             if checkout.permit.stranded:
-                checkout.take_back()
+                self._checkouts.take_back(checkout)
 
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class Checkout:
         "budget",
         "connection_reference",
         "permit",
-        "proxied_reference",
+        "to_take_back",
         "warned",
     )
 
@@ -47,10 +47,10 @@ class Checkout:
     ) -> None:
         self.permit = permit
         self.budget = budget
-        # Weak references, so that the garbage collector finds what the application has lost.
+        # A weak reference, so that the garbage collector finds what the application has lost.
         self.connection_reference: weakref.ref[SQLiteConnection] | None = None
-        self.proxied_reference: weakref.ref[PoolProxiedConnection] | None = None
         self.warned = False  # of an idle transaction
+        self.to_take_back: list[None] = [None]  # a token, for one of several threads
         self._on_end = on_end
         self._missing = {"record", "connection"}
 
@@ -71,12 +71,6 @@ class Checkout:
         self._missing.discard(part)
         if not self._missing:
             self._on_end(self)
-
-    def take_back(self) -> None:
-        """End the checkout for a task that will not. Called outside any greenlet."""
-        proxied = None if self.proxied_reference is None else self.proxied_reference()
-        if proxied is not None:
-            proxied.invalidate()
 
 
 @final
@@ -101,7 +95,7 @@ class Checkouts:
 
     def begin(self, record: ConnectionPoolEntry, permit: Permit, budget: LoopBudget | None) -> None:
         checkout = self._by_record[record] = Checkout(permit, budget, self.end)
-        permit.recall = checkout.take_back
+        permit.recall = lambda: self.take_back(checkout)
         self._open.add(checkout)
         if budget is not None:
             budget.begin_work(checkout)
@@ -119,7 +113,6 @@ class Checkouts:
             checkout.permit.asked_at = caller()
         connection.checked_out(checkout.permit, checkout.connection_is_back)
         checkout.connection_reference = weakref.ref(connection)
-        checkout.proxied_reference = weakref.ref(proxied)
         return checkout
 
     def of(self, proxied: PoolProxiedConnection) -> Checkout | None:
@@ -144,6 +137,29 @@ class Checkouts:
             return checkout, True
         out, came = checkout.connection_reference(), cast(object, record.dbapi_connection)
         return checkout, out is not None and came is out and out.worker.ended is None
+
+    def take_back(self, checkout: Checkout) -> None:
+        """End a checkout for a task that will not. Called outside any greenlet."""
+        try:
+            checkout.to_take_back.pop()
+        except IndexError:  # another thread has
+            return
+        record = next((one for one, out in list(self._by_record.items()) if out is checkout), None)
+        if record is None:  # it is coming back
+            return
+        connection = record.dbapi_connection
+        if isinstance(connection, SQLiteConnection):
+            # Also one that is still being set up: a listener of "checkout" waits, for example.
+            connection.on_gone(checkout.connection_is_back)
+            checkout.connection_reference = weakref.ref(connection)
+        proxied = None if record.fairy_ref is None else record.fairy_ref()  # type: ignore[attr-defined]
+        if proxied is not None:
+            proxied.invalidate()
+        else:  # it is being opened
+            try:
+                record.invalidate()
+            finally:
+                record.checkin(_fairy_was_created=False)  # type: ignore[attr-defined]
 
     async def all_ended(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the end of all checkouts; return whether it came."""

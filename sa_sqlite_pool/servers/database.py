@@ -11,6 +11,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
+from ..compat.greenlets import greenlet_spawn
 from ..errors import ConfigurationError
 from ..freshness import FreshBlock, Seen
 from ..functions import assert_plain, checked
@@ -160,6 +161,7 @@ class ServerDatabase(LifeCycle):
         pools: tuple[ServerPool, ...] = (self._readers, self._writers)
         for pool in pools:
             pool.refuse(self._not_open)
+            await greenlet_spawn(pool.give_up_stranded)
         try:
             await asyncio.gather(*(pool.all_returned(timeout) for pool in pools))
         finally:

@@ -327,6 +327,15 @@ class ServerPool(Pool):
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
+    def give_up_stranded(self) -> None:
+        """Give up what tasks of closed event loops have, and will not give back. In a greenlet."""
+        for record, permit in list(self.checked_out.permits.items()):
+            if permit.stranded:
+                try:
+                    record.invalidate()
+                finally:
+                    record.checkin(_fairy_was_created=False)  # type: ignore[attr-defined]
+
     def abort(self) -> None:
         """Break the connections that are checked out: their tasks get errors, transactions end."""
         for record in list(self.checked_out.permits):

@@ -70,6 +70,12 @@ class _Registry:
             found = self._states[loop] = LoopState(loop)
         return found
 
+    def others_are_open(self, loop: asyncio.AbstractEventLoop) -> bool:
+        if len(self._states) <= 1:
+            return False
+        others = (reference() for reference in self._states.keyrefs())
+        return any(one is not None and one is not loop and not one.is_closed() for one in others)
+
     def _forget_closed(self) -> None:
         """Drop the states of closed loops: tasks that wait in a part keep their loop alive."""
         for reference in self._states.keyrefs():
@@ -96,6 +102,11 @@ def of_running_loop(part: type[P]) -> P:
         state = _here.state = _registry.state(loop)
     found: P = state.parts[part]
     return found
+
+
+def others_are_open(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether other event loops that have used the package are not closed yet."""
+    return _registry.others_are_open(loop)
 
 
 def call_unless_closed(

@@ -65,8 +65,8 @@ class _Queue:
         now = loop.time()
         for wake, deadline in list(self._deadlines.items()):
             if deadline > now:
-                self._timer = loop.call_at(deadline, self._time_passed)
-                return
+                break
             del self._deadlines[wake]
-            wake()
-        self._timer = None
+            wake()  # it may add another deadline, its own
+        first = next(iter(self._deadlines.values()), None)
+        self._timer = None if first is None else loop.call_at(first, self._time_passed)

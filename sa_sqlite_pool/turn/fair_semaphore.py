@@ -27,55 +27,11 @@ from typing import final
 from ..stats.lines import LineStatistics
 from ..stats.wait_counter import WaitCounter
 from ..system.forks import renew_after_fork
-from ..system.loop_state import call_unless_closed, of_running_loop
+from ..system.loop_state import of_running_loop, others_are_open
 from ..system.weak_objects import WeakObjects
 from .deadlines import Deadlines
-from .permit import Permit, pass_on_to_children
+from .permit import Permit, Waiter, pass_on_to_children
 from .whereabouts import caller
-
-
-@final
-class Waiter:
-    """One task's place in line since ``since``. It is answered once: with a permit, or an error.
-
-    ``number`` is how many waiters the line had ever had when this one joined, itself included.
-    """
-
-    __slots__ = ("error", "future", "loop", "number", "owner", "permit", "since", "task")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: object, since: float) -> None:
-        self.loop = loop
-        self.task = asyncio.current_task(loop)
-        self.owner = owner
-        self.since = since
-        self.number = 0
-        self.future: asyncio.Future[None] = loop.create_future()
-        self.permit: Permit | None = None
-        self.error: Exception | None = None
-
-    def wake(self) -> None:
-        """Wake the task to read its answer. Runs in the waiter's own event loop."""
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def hand_over(self, permit: Permit) -> bool:
-        """Make ``permit`` the waiter's; return False if the waiter's event loop is closed."""
-        self.permit = permit
-        if self._notify():
-            return True
-        self.permit = None
-        return False
-
-    def send_away(self, error: Exception) -> None:
-        self.error = error
-        self._notify()
-
-    def _notify(self) -> bool:
-        if _running_loop() is self.loop:
-            self.wake()
-            return True
-        return call_unless_closed(self.loop, self.wake)
-
 
 # All semaphores of the process.
 _lines: WeakObjects[FairSemaphore] = WeakObjects()
@@ -234,7 +190,7 @@ class FairSemaphore:
     def stand_in_line(self, owner: object) -> Waiter:
         """Join the line; the caller must :meth:`wait` at the place returned, or leave it."""
         loop = asyncio.get_running_loop()
-        self._recall_stranded(loop)
+        self.recall_stranded(loop)
         self._collect_abandoned()
         return self._join(loop, owner)
 
@@ -250,6 +206,9 @@ class FairSemaphore:
             deadlines = of_running_loop(Deadlines)
             if timeout is not None:
                 deadlines.add(timeout, waiter.wake)
+            # Only who came before can be in the way, so later loops do not count.
+            if looks := others_are_open(waiter.loop):
+                waiter.begin_looking()
             try:
                 await waiter.future
             except BaseException:
@@ -259,6 +218,8 @@ class FairSemaphore:
             finally:
                 if timeout is not None:
                     deadlines.discard(timeout, waiter.wake)
+                if looks:
+                    waiter.stop_looking()
         if waiter.permit is None:
             self._leave(waiter)
         self._count(waiter)
@@ -296,7 +257,7 @@ class FairSemaphore:
         return permit
 
     def _join(self, loop: asyncio.AbstractEventLoop, owner: object) -> Waiter:
-        waiter = Waiter(loop, owner, self._clock())
+        waiter = Waiter(self, loop, owner, self._clock())
         with self._mutex:
             self._arrivals = waiter.number = self._arrivals + 1
             if len(self._held) < self._capacity:  # released by another thread meanwhile
@@ -346,14 +307,15 @@ class FairSemaphore:
 
     # -- permits whose task cannot release them -------------------------------------------------
 
-    def _recall_stranded(self, running: asyncio.AbstractEventLoop) -> None:
+    def recall_stranded(self, running: asyncio.AbstractEventLoop) -> None:
+        """Take back what tasks of closed loops hold. In ``running``, outside any greenlet."""
         for permit in list(self._held):
             if permit.loop is running or not permit.stranded:
                 continue
-            if permit.recall is None:  # its task never used it
+            if (recall := permit.recall) is None:  # its task never used it
                 self.release(permit)
             else:
-                permit.recall()
+                recall()
 
     def _collect_abandoned(self) -> None:
         """Run the garbage collector to find connections that a task that has ended has lost.
@@ -382,10 +344,3 @@ def _forget(task: asyncio.Task[object]) -> None:
         for permit in list(line._held):
             if permit.task is task:
                 permit.forget_ended_task()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -1,4 +1,4 @@
-"""The right to go on, and what is known about its holder."""
+"""The right to go on, what is known about its holder, and the place of a task that waits for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Protocol, final
 
 from ..reporting.events import HolderFields
 from ..stats.lines import Holder
+from ..system.loop_state import call_unless_closed, of_running_loop
+from .deadlines import Deadlines
 from .whereabouts import Caller, describe_task, whereabouts
 
 
@@ -17,6 +19,8 @@ class Line(Protocol):
     """What gives permits: a :class:`~.fair_semaphore.FairSemaphore`."""
 
     def release(self, permit: Permit) -> None: ...
+
+    def recall_stranded(self, running: asyncio.AbstractEventLoop) -> None: ...
 
 
 @final
@@ -141,6 +145,68 @@ class Permit:
         return details
 
 
+# How often a waiter looks whether the loop of a holder is closed, if there are several loops: a
+# loop that ends tells nobody.
+LOOK_SECONDS = 1.0
+
+
+@final
+class Waiter:
+    """One task's place in line since ``since``. It is answered once: with a permit, or an error.
+
+    ``number`` is how many waiters the line had ever had when this one joined, itself included.
+    """
+
+    __slots__ = ("error", "future", "line", "loop", "number", "owner", "permit", "since", "task")
+
+    def __init__(
+        self, line: Line, loop: asyncio.AbstractEventLoop, owner: object, since: float
+    ) -> None:
+        self.line = line
+        self.loop = loop
+        self.task = asyncio.current_task(loop)
+        self.owner = owner
+        self.since = since
+        self.number = 0
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.permit: Permit | None = None
+        self.error: Exception | None = None
+
+    def wake(self) -> None:
+        """Wake the task to read its answer. Runs in the waiter's own event loop."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def begin_looking(self) -> None:
+        """Take back, once in a while, what tasks of closed loops hold. In the waiter's loop."""
+        of_running_loop(Deadlines).add(LOOK_SECONDS, self._look)
+
+    def stop_looking(self) -> None:
+        of_running_loop(Deadlines).discard(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self.loop.call_soon(self.line.recall_stranded, self.loop)
+        self.begin_looking()
+
+    def hand_over(self, permit: Permit) -> bool:
+        """Make ``permit`` the waiter's; return False if the waiter's event loop is closed."""
+        self.permit = permit
+        if self._notify():
+            return True
+        self.permit = None
+        return False
+
+    def send_away(self, error: Exception) -> None:
+        self.error = error
+        self._notify()
+
+    def _notify(self) -> bool:
+        if _running_loop() is self.loop:
+            self.wake()
+            return True
+        return call_unless_closed(self.loop, self.wake)
+
+
 # A task starts with a copy of the context of the task that starts it, and so knows the permits
 # of its ancestors: https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
 _inherited: contextvars.ContextVar[tuple[weakref.ref[Permit], ...]] = contextvars.ContextVar(
@@ -200,3 +266,10 @@ def shorten(sql: str) -> str:
     """Return ``sql`` on one line, cut where it is long."""
     line = " ".join(sql[: 2 * _SHOWN_CHARACTERS].split())
     return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -17,10 +17,10 @@ from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..stats.lines import TurnStatistics
 from ..stats.wait_counter import WaitCounter
 from .courtesy import Courtesy
-from .fair_semaphore import FairSemaphore, Waiter
+from .fair_semaphore import FairSemaphore
 from .file_requests import FileLockRequest
 from .file_turn import FileTurn
-from .permit import Permit
+from .permit import Permit, Waiter
 from .waits import UNWATCHED, WaitedFor, WaitWatch
 from .whereabouts import caller
 

@@ -29,6 +29,7 @@ from ..stats.log import (
     WalStatistics,
 )
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed
 from ..system.waiting import done_in_time
 from ..turn.snapshots import Snapshot, Snapshots
 from ..turn.write_turn import WriteTurn
@@ -47,6 +48,9 @@ _LONGEST_PAUSE_SECONDS = 10.0
 # How long the keeper waits for the turn, and then for SQLite's lock while it has the turn.
 _TURN_SECONDS = 60.0
 _LOCK_SECONDS = 0.5
+
+# How often tidy_up() looks whether the loop still runs that does its work.
+_LOOK_SECONDS = 0.5
 
 # How long stop() waits for a checkpoint, which cannot be interrupted while it syncs.
 _STOP_SECONDS = 5.0
@@ -353,7 +357,11 @@ class WalKeeper:
             return
         if not self._works():
             self._start(idle=True)
-        await asyncio.shield(asyncio.wrap_future(self._ended))
+        task, ended = self._task, self._ended
+        # Another loop that does the work may end without telling.
+        while not await done_in_time(ended, _LOOK_SECONDS):
+            if task is not None and not task.get_loop().is_running():
+                return
 
     async def stop(self) -> None:
         """Stop the task; wait, at most 5 s, until its connections close. Commits start it again."""
@@ -361,7 +369,7 @@ class WalKeeper:
         task = self._task
         if task is None or not self._works():
             return
-        task.get_loop().call_soon_threadsafe(task.cancel)
+        call_unless_closed(task.get_loop(), task.cancel)
         await done_in_time(self._ended, _STOP_SECONDS)
 
     def statistics(self) -> WalStatistics:

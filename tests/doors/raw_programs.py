@@ -6,13 +6,14 @@ import asyncio
 import threading
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import SQLitePool
 from sa_sqlite_pool.turn.file_turn import FileTurn
-from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, until
+from tests.helpers import UPDATE_FIRST, SleepingFunction, amounts, create_items, driver, until
 
 
 def works_beside_itself(pipe: Pipe, path: Path, cancelled: bool, others_write: bool) -> None:
@@ -61,3 +62,29 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
             assert list(await stepping) == [(True,)]
         assert await connection.scalar(text("SELECT 1")) == 1
         await connection.commit()
+
+
+def registers_beside_a_statement(pipe: Pipe, path: Path) -> None:
+    """A function on the raw connection, while a statement calls another; says what it returns."""
+    asyncio.run(_register_beside_a_statement(pipe, path))
+
+
+async def _register_beside_a_statement(pipe: Pipe, path: Path) -> None:
+    function = SleepingFunction()
+    options: dict[str, Any] = {"poolclass": SQLitePool, "on_connect": function.on_connect}
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
+    # With two connections, statements run in a thread that is not the raw connection's own.
+    async with engine.connect(), engine.connect() as connection:
+        proxied = await connection.get_raw_connection()
+        sleeping = asyncio.create_task(connection.execute(text("SELECT sleep()")))
+        await until(function.inside.is_set)
+        raw = proxied.driver_connection
+        assert raw is not None
+        registering = asyncio.create_task(raw.create_function("seven", 0, lambda: 7))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        function.leave.set()
+        await sleeping
+        await registering
+        pipe.send(await connection.scalar(text("SELECT seven()")))
+    await engine.dispose()

@@ -13,7 +13,7 @@ from sqlalchemy.util import await_only
 
 from .interface import CONNECT_SECONDS, GIVEN_UP
 from .program import application_name
-from .sockets import has_hung_up
+from .sockets import has_hung_up, socket_of
 
 
 @final
@@ -104,7 +104,7 @@ class Asyncpg:
     def is_broken(self, connection: Any) -> bool:
         driver = connection.driver_connection
         # The driver notices in a later iteration of the event loop than the system does.
-        return bool(driver.is_closed()) or has_hung_up(_socket_of(driver))
+        return bool(driver.is_closed()) or has_hung_up(socket_of(driver))
 
     def was_silent(self, connection: Any) -> bool:
         return False  # it does not wait: what comes next does
@@ -114,9 +114,3 @@ class Asyncpg:
 
     def drop(self, opened: Any) -> None:
         opened.terminate()
-
-
-def _socket_of(driver: Any) -> int | None:
-    transport = getattr(driver, "_transport", None)
-    found = None if transport is None else transport.get_extra_info("socket")
-    return None if found is None else int(found.fileno())

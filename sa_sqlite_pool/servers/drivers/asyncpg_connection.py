@@ -1,6 +1,6 @@
-"""A connection of asyncpg that counts its COPYs, and reads the tag of its COMMIT.
+"""A connection of asyncpg that does what the driver itself does not.
 
-The driver itself does neither.
+It counts its COPYs, reads the tag of its COMMIT, and can be closed when its loop is closed.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, final
 
 from asyncpg import Connection
+
+from .sockets import shut_down, socket_of
 
 
 @final
@@ -41,3 +43,18 @@ class CountedConnection(Connection):  # type: ignore[misc, type-arg, unused-igno
     async def copy_from_query(self, *arguments: Any, **options: Any) -> Any:
         self.copies += 1
         return await super().copy_from_query(*arguments, **options)
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        if self._loop.is_closed():
+            self.terminate()
+        else:
+            await super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        try:
+            super().terminate()
+        except RuntimeError:
+            if not self._loop.is_closed():  # else its transport can do nothing
+                raise
+            if (descriptor := socket_of(self)) is not None:
+                shut_down(descriptor)

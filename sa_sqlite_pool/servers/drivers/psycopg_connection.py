@@ -8,8 +8,6 @@ thread of the loop's executor, at whose end ``asyncio.run()`` waits, too.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncServerCursor, capabilities
 
 from ...system.waiting import done_in_time
+from . import sockets
 from .answers import SECONDS_TO_ANSWER
 
 
@@ -107,8 +106,5 @@ def shut_down(connection: AsyncConnection[Any]) -> None:
 
     ``close()`` would free what a task that waits for the socket still uses.
     """
-    with (
-        suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate,
-    ):
-        duplicate.shutdown(socket.SHUT_RDWR)
+    with suppress(psycopg.Error):
+        sockets.shut_down(connection.pgconn.socket)

@@ -1,8 +1,15 @@
-"""Whether the server has closed a connection, which drivers notice later than the system does."""
+"""Sockets of connections, beneath their drivers.
+
+Whether the server has closed a connection is noticed by drivers later than by the system.
+"""
 
 from __future__ import annotations
 
+import os
 import select
+import socket
+from contextlib import suppress
+from typing import Any
 
 
 def has_hung_up(descriptor: int | None) -> bool:
@@ -16,3 +23,16 @@ def has_hung_up(descriptor: int | None) -> bool:
     poll = select.poll()
     poll.register(descriptor, getattr(select, "POLLRDHUP", 0))  # POLLHUP always is
     return bool(poll.poll(0))
+
+
+def shut_down(descriptor: int) -> None:
+    """End a connection for both sides; whoever uses or waits for the socket finds that out."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+def socket_of(connection: Any) -> int | None:
+    """Return the descriptor of the socket of asyncpg's connection; None without one."""
+    transport = getattr(connection, "_transport", None)
+    found = None if transport is None else transport.get_extra_info("socket")
+    return None if found is None else int(found.fileno())

@@ -1,0 +1,41 @@
+"""A database of a server whose event loop is closed, and which another loop closes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.dead_loops import bury, die, wait_for_ever
+from tests.postgresql import App, until
+from tests.servers.doing import ONE
+
+
+@pytest.mark.parametrize("kind", ["writer_engine", "reader_engine"])
+def test_closing_does_not_wait_for_a_loop_that_died(
+    app: App, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its tasks give nothing back; what they have, and what is at rest, is closed without noise."""
+    db = app.open(close_timeout=60, replicas=app.replica_urls[:1])
+
+    async def main() -> None:
+        await db.open()
+        async with getattr(db, kind).connect() as connection:
+            await connection.execute(ONE)
+            await wait_for_ever()
+
+    dead = die(main)
+    asyncio.run(asyncio.wait_for(db.close(), 10))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    for server in app.cluster.servers:
+        asyncio.run(until_gone(app, server))
+    bury(dead)
+
+
+async def until_gone(app: App, server: object) -> None:
+    """Wait until the server has found the ends of all connections but the one that asks."""
+    await until(lambda: app.sql(_CONNECTIONS, server) == "1")  # type: ignore[arg-type]
+
+
+_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
