@@ -356,3 +356,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         kind = "" if rules.role is Role.AUTO else f" {rules.role.value}"
         status = "at rest" if checkout is None else f"checked out at {checkout.asked_at}"
         return f"<SQLiteConnection {rules.label}{kind}, {status}>"
+
+
+# Some listeners ask for the class by its name, or look for "aiosqlite" in what it is printed as.
+SQLiteConnection.__name__ = SQLiteConnection.__qualname__ = AsyncAdapt_aiosqlite_connection.__name__

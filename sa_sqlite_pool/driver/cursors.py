@@ -225,3 +225,8 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
 
     async def _async_soft_close(self) -> None:
         """Do nothing: the result closes its stream."""
+
+
+# As the connection's: listeners ask for them by name.
+Cursor.__name__ = Cursor.__qualname__ = AsyncAdapt_aiosqlite_cursor.__name__
+StreamCursor.__name__ = StreamCursor.__qualname__ = AsyncAdapt_aiosqlite_ss_cursor.__name__

@@ -49,7 +49,25 @@ def _by_module(connection: Any) -> None:
         connection.cursor().execute(ON)
 
 
-LISTENERS = [_by_adapter, _by_base, _by_driver, _by_cursor, _by_module]
+def _by_what_is_printed(connection: Any) -> None:
+    if "aiosqlite" in str(type(connection)):
+        connection._connection._connection.execute(ON)  # of sqlite3, in whichever thread
+
+
+def _by_name(connection: Any) -> None:
+    if type(connection).__name__ == "AsyncAdapt_aiosqlite_connection":
+        connection.cursor().execute(ON)
+
+
+LISTENERS = [
+    _by_adapter,
+    _by_base,
+    _by_driver,
+    _by_cursor,
+    _by_module,
+    _by_what_is_printed,
+    _by_name,
+]
 each = pytest.mark.parametrize("function", LISTENERS)
 
 
@@ -104,4 +122,5 @@ async def test_the_cursor_in_events(door: Door) -> None:
     await app.write("CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
     assert seen
     assert all(isinstance(cursor, AsyncAdapt_aiosqlite_cursor) for cursor in seen)
+    assert {type(cursor).__name__ for cursor in seen} == {AsyncAdapt_aiosqlite_cursor.__name__}
     assert [cursor.rowcount for cursor in seen][-1] == 1
