@@ -56,7 +56,7 @@ async def test_a_return_that_meets_a_dispose(make_engine: MakeEngine) -> None:
     connection = await engine.connect()
     await connection.execute(UPDATE_FIRST)
     raw = await driver(connection)
-    raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+    raw.worker.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
     returning = asyncio.create_task(connection.close())
     await asyncio.sleep(0)
     await engine.dispose()
@@ -116,7 +116,7 @@ async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(make_engine: Mak
     gate, pool = threading.Event(), engine.pool
     assert isinstance(pool, FairPool)
     for thread in threads:
-        thread.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+        thread.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
     disposing = asyncio.create_task(engine.dispose())
     await asyncio.sleep(0)
     disposing.cancel()

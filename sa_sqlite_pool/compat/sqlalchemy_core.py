@@ -5,7 +5,6 @@ What a ``Connection`` does for each execution, in parts that can be kept from on
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, final
 from weakref import ref
@@ -15,6 +14,8 @@ from sqlalchemy.engine import Dialect, IteratorResult, Result
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Processor = Callable[[Any], Any]
+
+_DEBUG, _INFO = 10, 20  # levels of logging, which reporting/ alone imports
 
 
 def compile_statement(statement: ClauseElement, dialect: Dialect) -> SQLCompiler:
@@ -61,8 +62,8 @@ def listens(engine: Engine) -> bool:
         or checkouts.checkin
         or checkouts.reset
         or len(statements.do_execute) > 1
-        or engine.logger.isEnabledFor(logging.INFO)
-        or pool.logger.isEnabledFor(logging.DEBUG)
+        or engine.logger.isEnabledFor(_INFO)
+        or pool.logger.isEnabledFor(_DEBUG)
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 import aiosqlite
@@ -108,9 +109,14 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         Otherwise each row would be committed at once, and rollback() would undo nothing. Not while
         a listener sets the connection up: that transaction would not be ended.
         """
-        if self._transaction.checkout is not None:
-            connection: Any = self.worker.connection
-            connection.isolation_level = self._level
+        if self._transaction.checkout is None:
+            return
+        connection: Any = self.worker.connection
+        set_level = partial(setattr, connection, "isolation_level", self._level)
+        if in_greenlet() and not self.worker.at_rest:  # sqlite3 asks SQLite what is open
+            self._executor.run_in_thread(set_level)
+        else:
+            set_level()
 
     @property
     def in_transaction(self) -> bool:

@@ -150,7 +150,11 @@ class TriesStatements:
         facts, perform = statement.facts, self._performing.perform
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
-            return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
+            try:
+                return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
+            finally:
+                if self.worker.lent:
+                    self.worker.note_open(connection)
 
         if waits and self.worker.lent and transaction.begun_raw:
             # A transaction begun on the raw connection may have SQLite's lock without the turn. To

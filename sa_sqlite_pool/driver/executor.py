@@ -86,6 +86,8 @@ class Executor(TriesStatements):
         try:
             if transaction.lost_by is not None or transaction.too_old is not None:
                 transaction.assert_going_on()
+            if self.worker.lent:
+                transaction.see_what_is_open()
             facts = self.facts.of(sql)
             statement = Statement(facts, parameters, execute, atomic=atomic)
             many = atomic or stream
@@ -158,6 +160,8 @@ class Executor(TriesStatements):
     def run_in_thread(self, call: Callable[[], T], *, timeout: float | None = None) -> T:
         """Run work that begins and ends no transaction, such as a fetch, in one hop."""
         was_open = self.worker.in_transaction
+        if (checkout := self.transaction.checkout) is not None:
+            checkout.idle_since = None
 
         def function(connection: sqlite3.Connection) -> T:
             self.policy.other_work_begins(connection)

@@ -14,7 +14,14 @@ import aiosqlite
 from ..files.open_files import open_files
 from ..sqlite.driver_errors import dbapi
 from ..system.forks import renew_after_fork, rest
-from .raw import connection_class, leave_to_parent, mark_closed, open_as, open_connection
+from .raw import (
+    connection_class,
+    leave_to_parent,
+    mark_closed,
+    open_as,
+    open_connection,
+    queue_of,
+)
 from .running import RunsJobs
 from .shared_thread import SharedThread
 
@@ -109,8 +116,8 @@ class ConnectionThread(RunsJobs):
             done(self._successor())
         else:
             self._stop_in_own_thread()
-            self.aiosqlite_connection._tx.put_nowait(
-                (None, lambda: self._give_up_in_thread(keep, done, list(cursors)))
+            queue_of(self.aiosqlite_connection).put_job(
+                lambda: self._give_up_in_thread(keep, done, list(cursors))
             )
 
     def _stop_in_own_thread(self) -> None:

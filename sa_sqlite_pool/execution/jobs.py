@@ -76,6 +76,7 @@ class Job(Awaited[T]):
         self._interruptible = interruptible
         self._mutex = threading.Lock()
         self.stage = Stage.QUEUED
+        self.thread: int | None = None  # in which it runs, or has run
         self.after: Job[Any] | None = None
         self._out_of_time = False
         self._give_up_at: float | None = None  # set once it must stop
@@ -110,6 +111,7 @@ class Job(Awaited[T]):
             if self.stage is Stage.DROPPED:
                 return
             self.stage = Stage.RUNNING
+        self.thread = threading.get_ident()
         rest.begin(self)
         # The job may be kept until the next one, and the function has the statement's parameters.
         function, self._function = self._function, None

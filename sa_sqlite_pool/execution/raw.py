@@ -22,8 +22,10 @@ import asyncio
 import contextlib
 import ctypes
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from queue import Empty
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, final
 
 import aiosqlite
@@ -135,12 +137,65 @@ def end_queue(connection: aiosqlite.Connection) -> None:
 
 
 @final
+class WorkQueue:
+    """The queue of a connection's thread, which tells whether work of the application is in it.
+
+    aiosqlite puts that there, by :meth:`put_nowait`; ``unfinished`` has an element for each such
+    item that is queued or runs. What this package puts there, by :meth:`put_job`, it follows
+    by itself.
+    """
+
+    __slots__ = ("_queue", "unfinished")
+
+    def __init__(self, queue: SimpleQueue[Item]) -> None:
+        self._queue = queue
+        self.unfinished: deque[None] = deque()
+
+    def put_nowait(self, item: Item) -> None:
+        future, function = item
+        self.unfinished.append(None)
+        self._queue.put_nowait((future, partial(self._run, function)))
+
+    def put_job(self, function: Callable[[], object]) -> None:
+        """Have the thread call ``function()``, whose outcome goes nowhere."""
+        self._queue.put_nowait((None, function))
+
+    def get_nowait(self) -> Item:
+        return self._queue.get_nowait()
+
+    def empty(self) -> bool:
+        return self._queue.empty()
+
+    def _run(self, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        finally:
+            self.unfinished.pop()
+
+
+def queue_of(connection: aiosqlite.Connection) -> WorkQueue | EndedQueue:
+    """Return the queue of an open connection's thread, put in the place of aiosqlite's own."""
+    found: Any = connection._tx
+    if isinstance(found, SimpleQueue):
+        found = connection._tx = WorkQueue(found)  # type: ignore[assignment]
+    queue: WorkQueue | EndedQueue = found
+    return queue
+
+
+@final
 class EndedQueue:
     """The queue of a thread that has ended."""
+
+    __slots__ = ()
+
+    unfinished = ()
 
     def put_nowait(self, item: Item) -> None:
         """Run ``item`` at once, in this thread: on a closed connection nothing takes any time."""
         _do(*item)
+
+    def put_job(self, function: Callable[[], object]) -> None:
+        _do(None, function)
 
     def get_nowait(self) -> Item:
         raise Empty

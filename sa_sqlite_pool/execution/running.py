@@ -20,6 +20,7 @@ from ..files.open_files import open_files
 from ..sqlite.driver_errors import is_read_only
 from ..system.forks import rest
 from .jobs import LET_GO, Job
+from .raw import queue_of
 from .shared_thread import SharedThread
 
 T = TypeVar("T")
@@ -71,9 +72,10 @@ class RunsJobs:
 
     - ``closed``: it was given up, closed, or its thread has stopped;
     - ``needs_check``: it is closed, suspect or spent, so its next checkout looks at it;
-    - ``at_rest``, ``connection_at_rest``: no job is running or queued;
-    - ``idle_connection``, ``may_run_inline``: at rest, nothing waits in the queue of its thread,
-      the raw connection is not lent, and the loop may use it in this moment.
+    - ``application_uses_it``: the application's own work on the raw connection runs or is queued;
+    - ``at_rest``, ``connection_at_rest``: neither that is, nor a job;
+    - ``idle_connection``, ``may_run_inline``: at rest, the raw connection is not lent, and the loop
+      may use it in this moment.
     """
 
     __slots__ = (
@@ -82,6 +84,7 @@ class RunsJobs:
         "_last_job",
         "_shared",
         "_threadsafe",
+        "_was_open",
         "aiosqlite_connection",
         "ended",
         "file",
@@ -112,6 +115,8 @@ class RunsJobs:
         self._last_job: Job[Any] | None = None
         self._in_own_thread = False  # whether the last job is, and not in the shared thread
         self._threadsafe = threadsafe
+        self._was_open = False  # whether a transaction was, when SQLite was asked last
+        queue_of(connection)
         self.belongs_to(file)
 
     def statistics(self) -> ConnectionThreadStatistics:
@@ -161,25 +166,52 @@ class RunsJobs:
 
     @property
     def in_transaction(self) -> bool:
-        """True if SQLite has a transaction open. Takes no hop."""
+        """True if SQLite has a transaction open. Takes no hop.
+
+        While another thread uses the connection, this is the last answer, and SQLite is not asked.
+        From 3.53 on it waits for its mutex to answer, and ``sqlite3`` holds the interpreter lock
+        meanwhile. The other's statement may call something in Python, which waits for that lock:
+        for ever.
+        """
         raw = self.aiosqlite_connection
         connection = raw._connection
         if self.ended is not None or connection is None or not raw._running:
             return False
-        return connection.in_transaction
+        at_rest = (job := self._last_job) is None or job.stage in LET_GO
+        if (at_rest and not raw._tx.unfinished) or self._is_used_here:  # type: ignore[attr-defined]
+            self._was_open = connection.in_transaction
+        return self._was_open
+
+    @property
+    def _is_used_here(self) -> bool:
+        """True in the thread that uses the connection now, within what it does there."""
+        thread, job = threading.get_ident(), self._running_job
+        own = self.aiosqlite_connection._thread
+        return thread == own.ident or (job is not None and job.thread == thread)
+
+    def note_open(self, connection: sqlite3.Connection) -> None:
+        """Ask SQLite whether a transaction is open. In the thread that uses the connection."""
+        self._was_open = connection.in_transaction
+
+    @property
+    def application_uses_it(self) -> bool:
+        return bool(queue_of(self.aiosqlite_connection).unfinished)
 
     @property
     def at_rest(self) -> bool:
-        """True if no job is running or queued."""
-        return (job := self._last_job) is None or job.let_go
+        """True if nothing is running or queued."""
+        no_job = (job := self._last_job) is None or job.let_go
+        return no_job and not self.application_uses_it
 
     @property
     def connection_at_rest(self) -> sqlite3.Connection | None:
-        """The connection; None if it is given up, or a job is running or queued."""
+        """The connection; None if it is given up, or anything is running or queued."""
         if self.ended is not None or not ((job := self._last_job) is None or job.stage in LET_GO):
             return None
         raw = self.aiosqlite_connection
-        return raw._connection if raw._running else None
+        if raw._tx.unfinished or not raw._running:  # type: ignore[attr-defined]
+            return None
+        return raw._connection
 
     @property
     def idle_connection(self) -> sqlite3.Connection | None:
@@ -191,7 +223,7 @@ class RunsJobs:
             and ((job := self._last_job) is None or job.stage in LET_GO)
             and self.ended is None
             and raw._running
-            and raw._tx.empty()
+            and not raw._tx.unfinished  # type: ignore[attr-defined]
             and not self._here.locked()
         )
         return raw._connection if idle else None
@@ -232,7 +264,7 @@ class RunsJobs:
             shared.submit(job, text)
         else:
             self._in_own_thread = True
-            self.aiosqlite_connection._tx.put_nowait((None, job))
+            queue_of(self.aiosqlite_connection).put_job(job)
         return job
 
     def _queue_after(self, last: Job[Any], job: Job[Any]) -> None:
@@ -243,10 +275,10 @@ class RunsJobs:
         statement calls anything in Python, each waits for the other, and with them the process.
         """
         job.after = last
-        queue, is_in_line = self.aiosqlite_connection._tx, self._in_own_thread
+        queue, is_in_line = queue_of(self.aiosqlite_connection), self._in_own_thread
         self._in_own_thread = True
         if is_in_line:
-            queue.put_nowait((None, job))
+            queue.put_job(job)
             return
 
         def call() -> None:
@@ -256,7 +288,7 @@ class RunsJobs:
             else:
                 job.end_beside(self._no_connection())
 
-        queue.put_nowait((None, call))
+        queue.put_job(call)
 
     def _until_over(self, job: Job[Any] | None) -> None:
         """Wait until a thread is done with ``job``, or the connection is given up."""

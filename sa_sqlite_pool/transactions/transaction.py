@@ -139,6 +139,11 @@ class TransactionState(Losses):
         if used or holds or self.savepoints or self.too_old is not None:
             self._end("ROLLBACK")
 
+    def see_what_is_open(self) -> None:
+        """Have SQLite asked, after the application's work on the raw connection, what is open."""
+        if self.worker.application_uses_it and in_greenlet():
+            self.run(self.worker.note_open)
+
     def end_read(self) -> None:
         """End the read transaction; an open stream keeps the snapshot until it ends itself."""
         self._end("ROLLBACK")
@@ -155,6 +160,8 @@ class TransactionState(Losses):
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
+        if worker.lent:
+            self.see_what_is_open()
         connection = worker.idle_connection
         if connection is None and sql == "COMMIT":
             worker.assert_usable()  # the application may have closed it
@@ -224,6 +231,8 @@ class TransactionState(Losses):
             if self.at_end:
                 self.at_end.send(connection, self._authorizer)
             self.writing.leave_file()
+        if self.worker.lent:
+            self.worker.note_open(connection)
 
     def after_work(self, connection: sqlite3.Connection | None = None) -> None:
         """Release what has ended, if the connection is at rest and its thread is not running.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 from collections.abc import Callable
@@ -147,11 +148,13 @@ async def test_what_a_psycopg_connection_counts(app: App) -> None:
 
 
 async def test_an_asyncpg_socket(app: App) -> None:
-    """Its number is one of an open socket."""
+    """Its number is one of an open socket, and the loop that of the connection."""
     only(app, "asyncpg")
     engine = create_async_engine(app.url())
     async with engine.connect() as connection:
-        transport = (await adapted(connection)).driver_connection._transport
+        driver = (await adapted(connection)).driver_connection
+        assert driver._loop is asyncio.get_running_loop()
+        transport = driver._transport
         assert socket.socket.fileno(transport.get_extra_info("socket")._sock) >= 0
     await engine.dispose()
 

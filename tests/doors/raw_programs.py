@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import SQLitePool
 from sa_sqlite_pool.turn.file_turn import FileTurn
-from tests.helpers import UPDATE_FIRST, SleepingFunction, amounts, create_items, driver, until
+from tests.helpers import UPDATE_FIRST, SleepingFunction, amounts, create_items, until
 
 
 def works_beside_itself(pipe: Pipe, path: Path, cancelled: bool, others_write: bool) -> None:
@@ -52,11 +52,11 @@ async def _work(engine: AsyncEngine, cancelled: bool, other: FileTurn | None) ->
         going_on = asyncio.create_task(connection.execute(UPDATE_FIRST))
         for _ in range(10):
             await asyncio.sleep(0)
-        if request is not None:
-            request.release()
-            writing = (await driver(connection)).executor.transaction.writing
-            await until(lambda: writing.begun)
         leave.set()
+        if request is not None:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            request.release()
         await going_on
         if not cancelled:
             assert list(await stepping) == [(True,)]

@@ -123,7 +123,7 @@ async def test_who_waits_for_a_rollback_is_told(house: House) -> None:
         await house.pair(connection.execute)
         raw = await driver(connection)
         gate = threading.Event()
-        raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+        raw.worker.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
         await cancel_a_statement(connection)
         with pytest.raises(WriteTimeout, match="whose transaction is being rolled back"):
             await turn_of(house.path).acquire(0.02)
@@ -209,7 +209,7 @@ async def test_a_place_whose_connection_is_on_its_way_is_lent_last(
         await connection.execute(UPDATE_FIRST)
         raw = await driver(connection)
         await other.close()
-        raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+        raw.worker.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
         await cancel_a_statement(connection)
     for _ in range(3):
         assert await amounts(engine) == [0, 0, 0]

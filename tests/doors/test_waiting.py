@@ -315,7 +315,7 @@ async def test_a_commit_already_sent_is_awaited(path: Path, writer: AsyncEngine)
         async with writer.connect() as connection:
             await connection.execute(UPDATE_FIRST)
             raw = await driver(connection)
-            raw.worker.aiosqlite_connection._tx.put_nowait((None, gate.wait))
+            raw.worker.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
             await connection.commit()
 
     task = asyncio.create_task(write())

@@ -38,6 +38,8 @@ def test_no_module_logs_by_itself() -> None:
         if isinstance(node, ast.Call) and "logger" in ast.unparse(node.func)
     }
     assert users == {
+        ("compat.sqlalchemy_core", "engine.logger.isEnabledFor"),
+        ("compat.sqlalchemy_core", "pool.logger.isEnabledFor"),
         ("pools.base", "self.logger.info"),
         ("pools.returns", "self.logger.info"),
         ("reporting.events", "logger.isEnabledFor"),
