@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sa_sqlite_pool.closures import read_line, read_server
+from sa_sqlite_pool.closures import borrowed_reader, read_line
 
 from .databases import files, items
 from .loads import one_row_writes
@@ -70,7 +70,7 @@ _SLOWER = 100
 
 
 def _slow_clocks_down() -> None:
-    for module in (read_line, read_server):
+    for module in (read_line, borrowed_reader):
         for name in ("PATIENCE_SECONDS", "SLICE_SECONDS", "TOGETHER_SECONDS"):
             if hasattr(module, name):
                 setattr(module, name, _SLOWER * getattr(module, name))

@@ -19,10 +19,10 @@ from sqlalchemy.orm import Session
 from ..errors import ClosureError
 from ..functions import assert_plain, checked
 from ..transactions.locks import Patience
+from .borrowed_reader import Locked
 from .grouping import Groups
 from .read_call import ReadCall
 from .read_line import Reads
-from .read_server import Locked
 from .thread_connection import ThreadConnection
 
 P = ParamSpec("P")

@@ -44,9 +44,9 @@ from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..turn.snapshots import Snapshots
 from ..turn.waits import Beginning, WaitedFor
+from .borrowed_reader import PATIENCE_SECONDS, TOGETHER_SECONDS, BorrowedReader
 from .lending import give_back
 from .read_call import ReadCall
-from .read_server import PATIENCE_SECONDS, TOGETHER_SECONDS, ReadServer
 
 
 @final
@@ -79,10 +79,10 @@ class ReadLine:
         self._mutex = threading.Lock()
         # calls non-empty ⇒ current is not None, or coming > 0, or about to be
         self._calls: OrderedDict[ReadCall[Any], None] = OrderedDict()
-        self._current: ReadServer | None = None  # the reader that takes the next call
+        self._current: BorrowedReader | None = None  # the reader that takes the next call
         self._coming = 0  # readers that are being borrowed, or have ended a hop
         self._gap: Snapshots | None = None  # where a gap was met that may not have ended
-        self._servers: set[ReadServer] = set()
+        self._readers: set[BorrowedReader] = set()
         self._tasks: set[asyncio.Future[None]] = set()
         self._watches = False  # a timer looks for a long call
         self._times = False  # a timer looks at deadlines
@@ -221,9 +221,9 @@ class ReadLine:
             self._gap = None
         pool = self._pool
         fairy = await greenlet_spawn(self._engine.raw_connection)
-        server = ReadServer(self, self._engine, pool, fairy, self._clock)
-        self._servers.add(server)
-        self.came_back(server)
+        reader = BorrowedReader(self, self._engine, pool, fairy, self._clock)
+        self._readers.add(reader)
+        self.came_back(reader)
 
     def _borrowed(self, task: asyncio.Future[None]) -> None:
         """After an error or a cancellation, borrow another for the calls that wait."""
@@ -240,66 +240,66 @@ class ReadLine:
             call.report()
         self._see_to_calls()
 
-    def came_back(self, server: ReadServer) -> None:
-        """Have ``server``, which is at rest, serve the line, or give it back. In the loop."""
-        stays = server.may_stay(self._clock())
+    def came_back(self, reader: BorrowedReader) -> None:
+        """Have ``reader``, which is at rest, serve the line, or give it back. In the loop."""
+        stays = reader.may_stay(self._clock())
         with self._mutex:
             self._coming -= 1
             serves = stays and self._current is None and bool(self._calls)
             if serves:
-                self._current = server
-        if serves and server.serve():
+                self._current = reader
+        if serves and reader.serve():
             self._watch()
             return
         if serves:
-            self.leave(server)
+            self.leave(reader)
             with self._mutex:
                 self._coming -= 1
-        self._give_back(server)
+        self._give_back(reader)
         self._see_to_calls()
 
-    def _give_back(self, server: ReadServer) -> None:
-        if server.gap is not None:
-            self._gap = server.gap
+    def _give_back(self, reader: BorrowedReader) -> None:
+        if reader.gap is not None:
+            self._gap = reader.gap
         with self._mutex:
-            self._servers.discard(server)
-            fairy = server.take_fairy()
+            self._readers.discard(reader)
+            fairy = reader.take_fairy()
         if fairy is None:
             return
-        if server.given_up:
+        if reader.given_up:
             fairy.invalidate()
-        elif server.needs_no_wait:
+        elif reader.needs_no_wait:
             fairy.close()
         else:
             self._start(
-                give_back(fairy, server.executor),
+                give_back(fairy, reader.executor),
                 lambda task: fairy.invalidate() if task.cancelled() and fairy.is_valid else None,
             )
 
     def close_readers_at_rest(self) -> None:
         """Give readers back whose calls have ended, before a fork. In any thread."""
         with self._mutex:
-            resting = [s for s in self._servers if s is not self._current and s.at_rest]
-            given_back = [fairy for server in resting if (fairy := server.take_fairy())]
+            resting = [r for r in self._readers if r is not self._current and r.at_rest]
+            given_back = [fairy for reader in resting if (fairy := reader.take_fairy())]
         for fairy in given_back:
             fairy.close()
 
     # -- in the readers' threads ------------------------------------------------------------------
 
-    def take(self, server: ReadServer, now: float) -> ReadCall[Any] | None:
-        """Take the next call for ``server``; None if it is not to go on."""
+    def take(self, reader: BorrowedReader, now: float) -> ReadCall[Any] | None:
+        """Take the next call for ``reader``; None if it is not to go on."""
         with self._mutex:
             claims = self._current is None
-            if not self._calls or not (claims or self._current is server):
+            if not self._calls or not (claims or self._current is reader):
                 return None
-            if not server.clean or (now >= server.look_at and not server.may_stay_longer(now)):
+            if not reader.clean or (now >= reader.look_at and not reader.may_stay_longer(now)):
                 return None
             call, _ = self._calls.popitem(last=False)
-            server.call, server.since = call, now
+            reader.call, reader.since = call, now
             call.taken_at = now
             is_long = self.long.known and self.long.expected(call.fn) >= PATIENCE_SECONDS
             if is_long or claims:
-                self._current = None if is_long else server
+                self._current = None if is_long else reader
                 if self._calls:
                     self.post(self._see_to_calls if is_long else self._watch)
         return call
@@ -311,12 +311,12 @@ class ReadLine:
             self._calls[call] = None
             self._calls.move_to_end(call, last=False)
 
-    def leave(self, server: ReadServer) -> None:
-        """Note that ``server`` takes no more in this hop, and comes back to the loop."""
+    def leave(self, reader: BorrowedReader) -> None:
+        """Note that ``reader`` takes no more in this hop, and comes back to the loop."""
         with self._mutex:
-            server.call = None
+            reader.call = None
             self._coming += 1
-            if self._current is server:
+            if self._current is reader:
                 self._current = None
 
     # -- long calls -------------------------------------------------------------------------------
@@ -330,13 +330,13 @@ class ReadLine:
         """Have another reader take over from one whose call holds the others up."""
         self._watches = False
         with self._mutex:
-            server = self._current
-            if not self._calls or server is None:
+            reader = self._current
+            if not self._calls or reader is None:
                 return
-            is_long = self._clock() - server.since >= PATIENCE_SECONDS
-            if server.call is not None and is_long:
+            is_long = self._clock() - reader.since >= PATIENCE_SECONDS
+            if reader.call is not None and is_long:
                 self._current = None
-        server.report_done()
+        reader.report_done()
         self._see_to_calls()
         self._watch()
 

@@ -2,8 +2,8 @@
 
 Python's ``sqlite3`` begins transactions by itself, only before DML, and never for SELECT, DDL or
 SAVEPOINT. That is switched off (``isolation_level=None``); BEGIN is sent with the first statement
-that needs it, in the same hop. ``in_transaction`` is always SQLite's own answer, never a copy, so
-that it cannot disagree with the database.
+that needs it, in the same hop. ``in_transaction`` is SQLite's own answer, not a copy that could
+disagree with the database; of a connection that another thread uses it is the last one.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Executor(TriesStatements):
             if self.policy.is_inline(facts, many=many, timeout=timeout) and (
                 not facts.kind.writes
                 or not self.autocommit
-                or self.policy.end_is_inline(self.rules.log)
+                or self.policy.end_is_inline(self.rules.keeper)
             ):
                 self._pause()
                 statement.inline = True

@@ -316,7 +316,7 @@ class Connector:
             self._set_ups,
             self.location,
             self.site,
-            rules.log,
+            rules.keeper,
             own=own,
             read_only=self.opens_read_only,
         )

@@ -26,7 +26,7 @@ from ..sqlite.isolation import take_isolation_level
 from ..sqlite.shared_hooks import install_authorizer
 from ..stats.counts import EngineCounts
 from ..transactions.placement import PlacementPolicy
-from ..transactions.rules import Log
+from ..transactions.rules import Keeper
 from .creator import Arguments, Creator
 
 # PRAGMAs of the file or the writer; a reader neither needs nor may set them.
@@ -93,7 +93,7 @@ class SetUp:
         shared: SetUps,
         location: Location,
         site: Site,
-        log: Log | None,
+        keeper: Keeper | None,
         *,
         own: bool,
         read_only: bool,
@@ -104,7 +104,7 @@ class SetUp:
         self._shared = shared
         self._location = location
         self._site = site
-        self._log = log
+        self._keeper = keeper
         self._read_only = read_only
         self._begun = False
 
@@ -140,8 +140,8 @@ class SetUp:
             raise NotPrepared
         alone = self._site.unreliable
         switched = configure(connection, self._location, shared.pragmas(), alone=alone)
-        if self._log is not None:
-            self._leave_to(self._log, connection, new=switched)
+        if self._keeper is not None:
+            self._leave_to(self._keeper, connection, new=switched)
         if self.own and type(connection) is shared.arguments.own_class:
             self.policy.is_new(connection)
         install_authorizer(connection, self.policy.authorizer)
@@ -156,13 +156,13 @@ class SetUp:
                 "database, whose file has one turn: make an engine for each"
             )
 
-    def _leave_to(self, log: Log, connection: sqlite3.Connection, *, new: bool) -> None:
+    def _leave_to(self, keeper: Keeper, connection: sqlite3.Connection, *, new: bool) -> None:
         """Leave checkpoints to the keeper of the log."""
-        if log.keeps and "wal_autocheckpoint" not in self._shared.settings.pragmas:
+        if keeper.keeps and "wal_autocheckpoint" not in self._shared.settings.pragmas:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
         if new:
             connection.execute("PRAGMA schema_version").fetchone()  # the first read creates it
-        log.found()
+        keeper.found()
 
     # -- at last, in a hop of its own that a cancellation can stop --------------------------------
 

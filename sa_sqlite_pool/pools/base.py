@@ -349,8 +349,8 @@ class FairPool(ReadsAtOnce, TakesBack):
         else:
             opened = self._stock(connection_record, rules)
             executor = await_only(self._connector.finish(opened, rules))
-        if (log := rules.log) is not None and log.due is not None:
-            log.attend()  # an earlier process has left a large one
+        if (keeper := rules.keeper) is not None and keeper.due is not None:
+            keeper.attend()  # an earlier process has left a large one
         dbapi = self._dialect.dbapi  # type: ignore[attr-defined]
         return SQLiteConnection(dbapi, executor, self._kept.add, self._connector.isolation_level)
 

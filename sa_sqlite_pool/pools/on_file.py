@@ -103,7 +103,7 @@ class OnFile:
             slow_statements=connector.slow_statements,
             enters_snapshots=reads and known,
             commits_wait=journal,
-            log=keeper if writes else None,
+            keeper=keeper if writes else None,
             file=file.file,
             waits_for_server=connector.site.unreliable,
             opened_read_only=connector.opens_read_only,

@@ -51,7 +51,7 @@ from .facts import (
     StatementFacts,
 )
 from .own_settings import OwnSettings
-from .rules import Log
+from .rules import Keeper
 
 T = TypeVar("T")
 
@@ -139,10 +139,10 @@ class PlacementPolicy:
             return facts.short >= SHORT_READS
         return facts.kind is Kind.WRITE and self._commits.to_log and facts.short >= SHORT_WRITES
 
-    def end_is_inline(self, log: Log | None) -> bool:
+    def end_is_inline(self, keeper: Keeper | None) -> bool:
         """Return whether COMMIT or ROLLBACK of a transaction that wrote is to run on the loop.
 
-        It is not without a ``log`` that is quiet.
+        It is not without a ``keeper`` whose log is quiet.
         """
         if not self._learns:
             return self._always
@@ -150,8 +150,8 @@ class PlacementPolicy:
             self._commits.quick
             and self.writes <= _FEW_WRITES
             and self._end.short >= SHORT_WRITES
-            and log is not None
-            and log.is_quiet()
+            and keeper is not None
+            and keeper.is_quiet()
         )
 
     # -- inline ---------------------------------------------------------------------------------

@@ -19,8 +19,11 @@ from ..turn.waits import UNWATCHED, WaitWatch
 from ..turn.write_turn import UNKNOWN_CONNECTION, WriteTurn
 
 
-class Log(Protocol):
-    """Looks after the write-ahead log. It takes little time, and only after a commit."""
+class Keeper(Protocol):
+    """Looks after the write-ahead log: a :class:`~sa_sqlite_pool.wal.keeper.WalKeeper`.
+
+    It takes little time, and only after a commit.
+    """
 
     @property
     def keeps(self) -> bool:
@@ -64,10 +67,10 @@ class Rules:
     ``owner`` stands for the engine in line for it, whose waits ``wait_watch`` watches over, and
     ``slow_statements`` logs its slow statements. ``snapshots`` are the read transactions of the
     file. Those of this connection are entered there if ``enters_snapshots``, and a commit waits for
-    them if ``commits_wait``: without WAL. ``log`` is told of commits; None if SQLite keeps the log
-    by itself. ``file`` is the real path of the database, None in memory. ``waits_for_server`` says
-    that even the end of a read may wait for a file server, ``opened_read_only``, that SQLite has
-    opened the file with ``mode=ro``. A time-out that was not given is at least the connection's
+    them if ``commits_wait``: without WAL. ``keeper`` is told of commits; None if SQLite keeps the
+    log by itself. ``file`` is the real path of the database, None in memory. ``waits_for_server``
+    says that even the end of a read may wait for a file server, ``opened_read_only``, that SQLite
+    has opened the file with ``mode=ro``. A time-out that was not given is at least the connection's
     busy timeout, if the application has set that.
     """
 
@@ -85,7 +88,7 @@ class Rules:
     slow_statements: SlowStatements = NOT_TIMED
     enters_snapshots: bool = False
     commits_wait: bool = False
-    log: Log | None = None
+    keeper: Keeper | None = None
     file: str | None = None
     waits_for_server: bool = False
     opened_read_only: bool = False
@@ -106,12 +109,12 @@ class Rules:
     def meet_busy(self) -> None:
         """Note that another program has SQLite's write lock during our turn. Runs in the thread.
 
-        The turn and the log are told from here.
+        The turn and the keeper are told from here.
         """
         if self.role is not Role.READER:
             self.turn.meet_busy()
-        if self.log is not None:
-            self.log.meet_busy()
+        if self.keeper is not None:
+            self.keeper.meet_busy()
 
     def forbidden(self, what: str) -> ForbiddenWriteError:
         return ForbiddenWriteError(

@@ -35,7 +35,7 @@ T = TypeVar("T")
 class TransactionState(Losses):
     """The state of one connection's transactions, which follow one another.
 
-    Whether one is open is always SQLite's own answer. ``checkout`` is the permit under which the
+    Whether one is open is SQLite's own answer. ``checkout`` is the permit under which the
     connection is checked out of its pool; the running SQL is noted there for messages. ``wrote``
     says that the open transaction ran more than reads; ``cancelled``, that a wait was cancelled.
     ``begun_by_text`` says that the application has sent its own BEGIN. ``savepoints`` are SAVEPOINT
@@ -178,7 +178,7 @@ class TransactionState(Losses):
                 self._counts.reads += 1
             else:
                 self.note(sql)
-                if inline and self._policy.end_is_inline(self._rules.log):
+                if inline and self._policy.end_is_inline(self._rules.keeper):
                     self._policy.end_inline(worker, self._end_and_look, sql)
                 else:
                     self._end_in_thread(sql)
@@ -260,8 +260,8 @@ class TransactionState(Losses):
                 self.let_go()
             elif self.snapshot is not None:
                 self._leave_snapshot()
-            if (log := self._rules.log) is not None and log.due is not None:
-                log.attend()
+            if (keeper := self._rules.keeper) is not None and keeper.due is not None:
+                keeper.attend()
 
     def after_inline_read(self, connection: sqlite3.Connection) -> None:
         """Do what :meth:`after_work` does after a read on the loop, where little has changed."""
@@ -381,16 +381,16 @@ class TransactionState(Losses):
         """
         if self.at_end:
             self.at_end.send(connection, self._authorizer)
-        log = self._rules.log
-        size = None if log is None else log.relieve(connection)
+        keeper = self._rules.keeper
+        size = None if keeper is None else keeper.relieve(connection)
         self.writing.leave_file()
-        if log is not None:
-            log.look(connection, size)
+        if keeper is not None:
+            keeper.look(connection, size)
 
     def look_at_log(self, connection: sqlite3.Connection) -> None:
         """Look at the log after a commit, in the thread."""
-        if self._rules.log is not None:
-            self._rules.log.look(connection)
+        if self._rules.keeper is not None:
+            self._rules.keeper.look(connection)
 
     # -- for messages ---------------------------------------------------------------------------
 

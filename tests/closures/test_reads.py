@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from sa_sqlite_pool import ReadTimeout, SQLiteDatabase
-from sa_sqlite_pool.closures import read_server
+from sa_sqlite_pool.closures import borrowed_reader
 from sa_sqlite_pool.closures.read_line import ReadLine
 from sa_sqlite_pool.pools.impl import WriterPool
 from tests.closures.work import Inside, cancelled, ids, waiting
@@ -75,7 +75,7 @@ async def test_a_function_known_to_be_long(
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
     inside = Inside()
     for _ in range(2):
-        db._closures._reads._long.note(inside, read_server.PATIENCE_SECONDS)
+        db._closures._reads._long.note(inside, borrowed_reader.PATIENCE_SECONDS)
     slow = asyncio.ensure_future(db.run_read_core(inside))
     with_it = asyncio.ensure_future(db.run_read_core(ids))
     assert await with_it == [1, 2, 3]
@@ -89,7 +89,7 @@ async def test_outcomes_before_one_that_is_long(
     db: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has ended is reported although the next, which nobody knows, does not end."""
-    monkeypatch.setattr(read_server, "TOGETHER_SECONDS", 1000.0)
+    monkeypatch.setattr(borrowed_reader, "TOGETHER_SECONDS", 1000.0)
     first, slow = Inside(), Inside()
     tasks = [asyncio.ensure_future(db.run_read_core(first))]
     await first.until_entered()
@@ -106,7 +106,7 @@ async def test_the_last_outcome_does_not_wait(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no other waits, the one before is reported before the last begins."""
-    monkeypatch.setattr(read_server, "TOGETHER_SECONDS", 1000.0)
+    monkeypatch.setattr(borrowed_reader, "TOGETHER_SECONDS", 1000.0)
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
     first, last = Inside(), Inside()
     before = asyncio.ensure_future(one.run_read_core(first))
@@ -123,7 +123,7 @@ async def test_a_task_that_waits_for_a_reader(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gets it after a while, although functions wait, too: these stand in line behind it."""
-    monkeypatch.setattr(read_server, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", 0.0)
     order: list[str] = []
     inside = Inside(lambda _: order.append("first"))
     tasks = [asyncio.ensure_future(one.run_read_core(inside))]
@@ -150,7 +150,7 @@ async def test_readers_are_given_back(db: SQLiteDatabase) -> None:
     pool: Any = db.reader_engine.sync_engine.pool
     (line,) = db._closures._reads._lines.values()
     await until(lambda: not (pool.checkedout() or line._tasks))
-    assert (line._current, line._coming, line._servers) == (None, 0, set())
+    assert (line._current, line._coming, line._readers) == (None, 0, set())
 
 
 async def test_events_of_the_pool(one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ async def test_a_pool_that_was_disposed_of(
     one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its reader goes back to it, and the next functions use the new one."""
-    monkeypatch.setattr(read_server, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(borrowed_reader, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(ReadLine, "_watch", lambda _: None)
     told: list[str] = []
     event.listen(one.reader_engine.sync_engine.pool, "checkout", lambda *_: told.append("checkout"))

@@ -70,21 +70,21 @@ class Line(Protocol):
     def post(self) -> Callable[[Callable[[], None]], None]:
         """Have a function called in the loop."""
 
-    def take(self, server: ReadServer, now: float) -> ReadCall[Any] | None:
-        """Take the next call for ``server``; None if it is not to go on."""
+    def take(self, reader: BorrowedReader, now: float) -> ReadCall[Any] | None:
+        """Take the next call for ``reader``; None if it is not to go on."""
 
     def put_back(self, call: ReadCall[Any]) -> None:
         """Make ``call``, which has not run, the next again."""
 
-    def leave(self, server: ReadServer) -> None:
-        """Note that ``server`` takes no more in this hop."""
+    def leave(self, reader: BorrowedReader) -> None:
+        """Note that ``reader`` takes no more in this hop."""
 
-    def came_back(self, server: ReadServer) -> None:
-        """Decide in the loop what ``server`` does next."""
+    def came_back(self, reader: BorrowedReader) -> None:
+        """Decide in the loop what ``reader`` does next."""
 
 
 @final
-class ReadServer:
+class BorrowedReader:
     """One reader, borrowed from ``pool``, which was ``engine``'s then.
 
     ``call`` runs on it since ``since`` (monotonic seconds); None if none does. ``gap`` is set if no
