@@ -291,9 +291,15 @@ class RunsJobs:
         queue.put_job(call)
 
     def _until_over(self, job: Job[Any] | None) -> None:
-        """Wait until a thread is done with ``job``, or the connection is given up."""
-        while not (job is None or job.let_go or self.ended is not None):
-            time.sleep(_LOOK_SECONDS)
+        """Wait until a thread is done with ``job``; stop it if the connection is given up.
+
+        What follows in the queue, of the application, say, must not run beside it even then.
+        """
+        while job is not None and not job.let_go:
+            if self.ended is None:
+                time.sleep(_LOOK_SECONDS)
+            else:
+                job.end_in_thread(self._no_connection())
 
     def _unfinished(self) -> Iterator[Job[Any]]:
         """Yield the last job, and those for which it waits; the last one first."""

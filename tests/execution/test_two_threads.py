@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.execution.jobs import Job
 from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.children import Child, needs_fork_server
 from tests.execution.stream_programs import streams_beside_a_statement
@@ -93,6 +94,36 @@ async def test_it_is_given_up_while_a_cancelled_job_waits() -> None:
     gate.open()
     assert await first == "through"
     await asyncio.wait_for(given_up, 10)
+    await other.close()
+    shared.stop()
+
+
+async def test_what_the_application_has_sent_does_not_run_beside_a_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even when the connection is given up: that stops the job first."""
+    shared = SharedThread()
+    worker, other = await open_worker(shared), await open_worker(shared)
+    gate = Gate()
+    first = asyncio.ensure_future(outcome(worker.run(gate, text="SELECT 1")))
+    await gate.reached.wait()
+    worker.lent = True
+    worker.run_after_job(lambda _: None)
+    job = worker._last_job
+    assert job is not None
+    beside: list[bool] = []
+    raw: Any = worker.aiosqlite_connection
+
+    sent = asyncio.ensure_future(raw._execute(lambda: beside.append(not job.let_go)))
+    await asyncio.sleep(0)
+    stopping: list[None] = []
+    monkeypatch.setattr(Job, "_interrupt", lambda _: stopping.append(None))
+    worker.give_up("test", keep=False, done=lambda _: None)
+    await until(lambda: len(stopping) > 2 or beside)
+    gate.open()
+    await first
+    await asyncio.wait([sent])
+    assert beside == [False]
     await other.close()
     shared.stop()
 
