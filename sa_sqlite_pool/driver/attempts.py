@@ -70,6 +70,7 @@ class TriesStatements:
 
     def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
         statement.began = time.monotonic()
+        self.transaction.see_what_is_open()
         kind, authorizer = statement.kind, self.authorizer
         # Whether the text tells all that must be known of the statement.
         plain = kind is Kind.READ or (
@@ -153,8 +154,7 @@ class TriesStatements:
             try:
                 return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
             finally:
-                if self.worker.lent:
-                    self.worker.note_open(connection)
+                self.worker.note_open(connection)
 
         if waits and self.worker.lent and transaction.begun_raw:
             # A transaction begun on the raw connection may have SQLite's lock without the turn. To

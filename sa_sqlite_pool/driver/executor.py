@@ -86,8 +86,6 @@ class Executor(TriesStatements):
         try:
             if transaction.lost_by is not None or transaction.too_old is not None:
                 transaction.assert_going_on()
-            if self.worker.lent:
-                transaction.see_what_is_open()
             facts = self.facts.of(sql)
             statement = Statement(facts, parameters, execute, atomic=atomic)
             many = atomic or stream
@@ -165,7 +163,10 @@ class Executor(TriesStatements):
 
         def function(connection: sqlite3.Connection) -> T:
             self.policy.other_work_begins(connection)
-            return call()
+            try:
+                return call()
+            finally:
+                self.worker.note_open(connection)
 
         try:
             return self.transaction.run(function, timeout=timeout)

@@ -148,7 +148,9 @@ class ConnectionThread(RunsJobs):
             for job in self._unfinished():
                 job.end_in_thread(self._no_connection())
             with self._here, rest():
-                if keep and _roll_back(self.aiosqlite_connection._connection, cursors):
+                # Also before it is closed: as long as anything refers to a cursor, SQLite keeps a
+                # closed connection, with its locks (https://www.sqlite.org/c3ref/close.html).
+                if _roll_back(self.aiosqlite_connection._connection, cursors) and keep:
                     successor = self._successor()
                 else:
                     self._close_in_thread()
@@ -216,7 +218,8 @@ class ConnectionThread(RunsJobs):
 
 def _roll_back(connection: sqlite3.Connection | None, cursors: list[sqlite3.Cursor]) -> bool:
     """Close the cursors and roll back; return whether the connection is good for another use."""
-    assert connection is not None
+    if connection is None:
+        return False
     try:
         for cursor in cursors:  # an open read would keep its snapshot
             cursor.close()

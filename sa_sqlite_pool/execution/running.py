@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from ..files.open_files import open_files
-from ..sqlite.driver_errors import is_read_only
+from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.forks import rest
 from .jobs import LET_GO, Job
 from .raw import queue_of
@@ -191,7 +191,10 @@ class RunsJobs:
 
     def note_open(self, connection: sqlite3.Connection) -> None:
         """Ask SQLite whether a transaction is open. In the thread that uses the connection."""
-        self._was_open = connection.in_transaction
+        try:
+            self._was_open = connection.in_transaction
+        except dbapi.Error:  # it is closed
+            self._was_open = False
 
     @property
     def application_uses_it(self) -> bool:

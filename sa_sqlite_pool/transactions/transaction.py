@@ -140,8 +140,8 @@ class TransactionState(Losses):
             self._end("ROLLBACK")
 
     def see_what_is_open(self) -> None:
-        """Have SQLite asked, after the application's work on the raw connection, what is open."""
-        if self.worker.application_uses_it and in_greenlet():
+        """Have SQLite asked what is open, after the work of others that has not ended."""
+        if not self.worker.at_rest and in_greenlet():
             self.run(self.worker.note_open)
 
     def end_read(self) -> None:
@@ -160,9 +160,10 @@ class TransactionState(Losses):
         self.begun_here = False
         if self.savepoints:
             self.savepoints.clear()
-        if worker.lent:
-            self.see_what_is_open()
         connection = worker.idle_connection
+        if connection is None:
+            self.see_what_is_open()
+            connection = worker.idle_connection
         if connection is None and sql == "COMMIT":
             worker.assert_usable()  # the application may have closed it
         if not (worker if connection is None else connection).in_transaction:
@@ -181,6 +182,7 @@ class TransactionState(Losses):
                 if inline and self._policy.end_is_inline(self._rules.keeper):
                     self._policy.end_inline(worker, self._end_and_look, sql)
                 else:
+                    connection = None  # another task may use it when this has ended
                     self._end_in_thread(sql)
             self._used_at_end = worker.uses
         finally:
@@ -231,8 +233,7 @@ class TransactionState(Losses):
             if self.at_end:
                 self.at_end.send(connection, self._authorizer)
             self.writing.leave_file()
-        if self.worker.lent:
-            self.worker.note_open(connection)
+        self.worker.note_open(connection)
 
     def after_work(self, connection: sqlite3.Connection | None = None) -> None:
         """Release what has ended, if the connection is at rest and its thread is not running.

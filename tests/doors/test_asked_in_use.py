@@ -88,6 +88,21 @@ async def test_while_a_statement_runs(engine: AsyncEngine) -> None:
     assert not Asked.wrongly
 
 
+async def test_an_end_beside_a_statement_comes_after_it(engine: AsyncEngine) -> None:
+    """Although no transaction was open when it was called: the statement begins one."""
+    await create_items(engine)
+    async with engine.connect() as connection:
+        update = text("UPDATE items SET amount = sleep() WHERE id = 1")
+        task = await sleeping(connection.execute(update))
+        ending = asyncio.create_task(connection.commit())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        Asked.function.leave.set()
+        await asyncio.gather(task, ending)
+    assert await amounts(engine) == [1, 0, 0]
+    assert not Asked.wrongly
+
+
 async def test_while_a_chunk_of_a_stream_is_fetched(engine: AsyncEngine) -> None:
     """Nor is the transaction idle meanwhile."""
     rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) SELECT "
