@@ -70,7 +70,8 @@ class TriesStatements:
 
     def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
         statement.began = time.monotonic()
-        self.transaction.see_what_is_open()
+        if self.worker.idle_connection is None:
+            self.transaction.see_what_is_open()
         kind, authorizer = statement.kind, self.authorizer
         # Whether the text tells all that must be known of the statement.
         plain = kind is Kind.READ or (

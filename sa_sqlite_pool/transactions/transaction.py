@@ -195,12 +195,17 @@ class TransactionState(Losses):
             commits=sql == "COMMIT",
             busy_seconds=self._policy.settings.busy_seconds,
         )
+
+        def end(connection: sqlite3.Connection) -> None:
+            try:
+                self._policy.end_in_thread(connection, self._end_and_look, sql)
+            finally:
+                self.worker.note_open(connection)
+
         while True:
             try:
                 return self.run(
-                    lambda connection: self._policy.end_in_thread(
-                        connection, self._end_and_look, sql
-                    ),
+                    end,
                     text=sql,
                     interruptible=False,
                 )
@@ -233,7 +238,6 @@ class TransactionState(Losses):
             if self.at_end:
                 self.at_end.send(connection, self._authorizer)
             self.writing.leave_file()
-        self.worker.note_open(connection)
 
     def after_work(self, connection: sqlite3.Connection | None = None) -> None:
         """Release what has ended, if the connection is at rest and its thread is not running.
