@@ -26,7 +26,7 @@ def has_hung_up(descriptor: int | None) -> bool:
 
 
 def shut_down(descriptor: int) -> None:
-    """End a connection for both sides; whoever uses or waits for the socket finds that out."""
+    """End a connection for both sides; what uses the socket, or waits for it, gets an error."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
 
