@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.compat.runners import Runner
 from sa_sqlite_pool.database_file import database_file
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
@@ -73,6 +74,18 @@ async def driver(connection: AsyncConnection) -> SQLiteConnection:
     raw = (await connection.get_raw_connection()).dbapi_connection
     assert isinstance(raw, SQLiteConnection)
     return raw
+
+
+async def write(db: SQLiteDatabase) -> None:
+    """Write one row, through a facade."""
+    async with db.write() as session:
+        await session.execute(UPDATE_FIRST)
+
+
+async def read(db: SQLiteDatabase) -> None:
+    """Read, through a facade."""
+    async with db.read() as session:
+        await session.execute(text("SELECT 1"))
 
 
 async def until_waiting(count: int, line: Any) -> None:

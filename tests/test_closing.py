@@ -34,8 +34,10 @@ from tests.helpers import (
     create_items,
     driver,
     files_beside,
+    read,
     turn_of,
     until,
+    write,
 )
 
 
@@ -53,16 +55,6 @@ async def stored(path: Path) -> list[int]:
     rows = connection.execute("SELECT amount FROM items ORDER BY id").fetchall()
     connection.close()
     return [amount for (amount,) in rows]
-
-
-async def write(db: SQLiteDatabase) -> None:
-    async with db.write() as session:
-        await session.execute(UPDATE_FIRST)
-
-
-async def read(db: SQLiteDatabase) -> None:
-    async with db.read() as session:
-        await session.execute(text("SELECT 1"))
 
 
 async def test_running_work_is_finished(db: SQLiteDatabase, path: Path) -> None:

@@ -16,7 +16,7 @@ from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.turn import permit
 from sa_sqlite_pool.wal import keeper
 from tests.dead_loops import bury, wait_for_ever
-from tests.helpers import UPDATE_FIRST, amounts, create_items, files_beside
+from tests.helpers import UPDATE_FIRST, amounts, create_items, files_beside, read, write
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -47,16 +47,6 @@ def until_it_waits(main: Main) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[
 
     loop.run_until_complete(until_ready())
     return loop, task
-
-
-async def write(db: SQLiteDatabase) -> None:
-    async with db.write() as session:
-        await session.execute(UPDATE_FIRST)
-
-
-async def read(db: SQLiteDatabase) -> None:
-    async with db.read() as session:
-        await session.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize("use", [write, read])

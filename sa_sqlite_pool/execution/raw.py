@@ -163,9 +163,6 @@ class WorkQueue:
     def get_nowait(self) -> Item:
         return self._queue.get_nowait()
 
-    def empty(self) -> bool:
-        return self._queue.empty()
-
     def _run(self, function: Callable[[], Any]) -> Any:
         try:
             return function()
@@ -199,9 +196,6 @@ class EndedQueue:
 
     def get_nowait(self) -> Item:
         raise Empty
-
-    def empty(self) -> bool:
-        return True
 
 
 def _do(future: asyncio.Future[Any] | None, function: Callable[[], Any]) -> None:
