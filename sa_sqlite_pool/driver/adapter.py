@@ -307,7 +307,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
             self.give_up("it was closed", keep=False)
             return
         try:
-            await_only(self.worker.close())
+            await_only(self.worker.close(self._detach_streams("it was closed")))
         finally:
             self._gone(None)
 
@@ -326,8 +326,13 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         """Give up the connection now, in any thread; see :meth:`.ConnectionThread.give_up`."""
         self._being_given_up = True
         self._transaction.permits_come_back()
-        cursors = self._transaction.detach_streams(no_connection(reason), sqlite3.OperationalError)
+        cursors = self._detach_streams(reason)
         self.worker.give_up(reason, keep=keep, done=self._gone, cursors=cursors)
+
+    def _detach_streams(self, reason: str) -> Callable[[], list[sqlite3.Cursor]]:
+        """Return a function that returns the open cursors; later fetches raise ``reason``."""
+        detach = self._transaction.detach_streams
+        return partial(detach, no_connection(reason), sqlite3.OperationalError)
 
     def close_before_fork(self) -> None:
         """Close at once, in any thread, a connection that is at rest in its pool."""

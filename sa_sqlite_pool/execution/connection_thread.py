@@ -38,6 +38,8 @@ inherited_files: set[str] = set()
 
 NEVER_CLOSED = "it was never closed"
 
+Cursors = Callable[[], Iterable[sqlite3.Cursor]]
+
 _ROWS = 64  # rows that aiosqlite fetches at once, its default
 
 # Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
@@ -76,12 +78,20 @@ class ConnectionThread(RunsJobs):
         connection = await open_as(aiosqlite.Connection(connect, iter_chunk_size=_ROWS))
         return cls(connection, threadsafe=True, file=file)
 
-    async def close(self) -> None:
-        """Close the connection and end the thread, also if the caller is cancelled meanwhile."""
+    async def close(self, cursors: Cursors = tuple) -> None:
+        """Close the connection and end the thread, also if the caller is cancelled meanwhile.
+
+        ``cursors()`` returns those that are open; they are closed before it.
+        """
         if self._has_ended():
             return
+
+        def close(connection: sqlite3.Connection) -> None:
+            _roll_back(connection, cursors())
+            connection.close()
+
         try:
-            await self.run(lambda connection: connection.close(), interruptible=False)
+            await self.run(close, interruptible=False)
         finally:
             self.ended = "it was closed"
             self._stop()
@@ -94,22 +104,26 @@ class ConnectionThread(RunsJobs):
         *,
         keep: bool,
         done: Callable[[ConnectionThread | None], None],
-        cursors: Iterable[sqlite3.Cursor] = (),
+        cursors: Cursors = tuple,
     ) -> None:
         """Give up the connection at once, waiting for nothing; from any thread, loop or none.
 
-        The running job is stopped, ``cursors`` are closed, and the transaction is rolled back, in
+        The running job is stopped, open cursors are closed, and the transaction is rolled back, in
         the connection's own thread if that takes any time. Then ``done`` is called, there or here:
         with another :class:`ConnectionThread` of the same warm connection; or, without ``keep``, if
         the application has the raw connection, or if SQLite refuses, with None, after the
         connection is closed.
+
+        ``cursors()`` returns the open cursors, for this to close, and each only once. It is called
+        here, and again after the running job, which may have opened another.
 
         Further use of this object raises ``sqlite3.OperationalError`` with ``reason``.
         """
         if self._has_ended():
             done(None)
             return
-        idle = self.may_run_inline and not self.in_transaction and not cursors
+        found = list(cursors())
+        idle = self.may_run_inline and not self.in_transaction and not found
         self.ended = reason
         keep = keep and not self.suspect and not self.lent
         if keep and idle:
@@ -117,7 +131,7 @@ class ConnectionThread(RunsJobs):
         else:
             self._stop_in_own_thread()
             queue_of(self.aiosqlite_connection).put_job(
-                lambda: self._give_up_in_thread(keep, done, list(cursors))
+                lambda: self._give_up_in_thread(keep, done, found, cursors)
             )
 
     def _stop_in_own_thread(self) -> None:
@@ -141,7 +155,8 @@ class ConnectionThread(RunsJobs):
         self,
         keep: bool,
         done: Callable[[ConnectionThread | None], None],
-        cursors: list[sqlite3.Cursor],
+        found: list[sqlite3.Cursor],
+        cursors: Cursors,
     ) -> None:
         successor = None
         try:
@@ -150,7 +165,8 @@ class ConnectionThread(RunsJobs):
             with self._here, rest():
                 # Also before it is closed: as long as anything refers to a cursor, SQLite keeps a
                 # closed connection, with its locks (https://www.sqlite.org/c3ref/close.html).
-                if _roll_back(self.aiosqlite_connection._connection, cursors) and keep:
+                found.extend(cursors())
+                if _roll_back(self.aiosqlite_connection._connection, found) and keep:
                     successor = self._successor()
                 else:
                     self._close_in_thread()
@@ -216,7 +232,7 @@ class ConnectionThread(RunsJobs):
             )
 
 
-def _roll_back(connection: sqlite3.Connection | None, cursors: list[sqlite3.Cursor]) -> bool:
+def _roll_back(connection: sqlite3.Connection | None, cursors: Iterable[sqlite3.Cursor]) -> bool:
     """Close the cursors and roll back; return whether the connection is good for another use."""
     if connection is None:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, final
 
 from ..execution.replies import Parameters, Reply
@@ -81,14 +82,21 @@ class OpenStream:
         return cursor
 
     def close(self, runner: RunsBriefly, why: str = CLOSED) -> None:
-        """Release the snapshot that the open statement holds."""
-        cursor = self.detach(why)
-        if cursor is not None:
-            runner.run_briefly(cursor.close)
+        """Release the snapshot that the open statement holds.
+
+        If the connection is given up meanwhile, or the task is cancelled, the stream stays among
+        its streams, and its thread closes it. Here the cursor would be freed beside what runs
+        there: ``sqlite3`` waits for SQLite's mutex then, while it holds the interpreter lock.
+        """
+        if self._cursor is not None:
+            runner.run_briefly(partial(self._close, why))
+
+    def _close(self, why: str) -> None:
+        if (cursor := self.detach(why)) is not None:
+            cursor.close()
 
 
 def close_abandoned(streams: set[OpenStream]) -> None:
     """Close streams whose cursor is gone. Runs in a thread that may use the connection."""
     for stream in [stream for stream in streams if stream.abandoned]:
-        if (cursor := stream.detach()) is not None:
-            cursor.close()
+        stream._close(CLOSED)

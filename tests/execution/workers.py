@@ -57,6 +57,6 @@ async def give_up(
     def done(successor: ConnectionThread | None) -> None:
         loop.call_soon_threadsafe(answer.set_result, successor)
 
-    worker.give_up("reason", keep=keep, done=done, cursors=cursors)
+    worker.give_up("reason", keep=keep, done=done, cursors=lambda: cursors)
     assert worker.closed
     return await answer
