@@ -23,7 +23,7 @@ from ..execution.running import no_connection
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
-from ..sqlite.isolation import check_isolation_level
+from ..sqlite.isolation import check_isolation_level, leave_to_driver
 from ..transactions.placement import PlacementPolicy
 from ..transactions.streams import GIVEN_BACK, close_abandoned
 from ..turn.permit import Permit
@@ -111,8 +111,8 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         """
         if self._transaction.checkout is None:
             return
-        connection: Any = self.worker.connection
-        set_level = partial(setattr, connection, "isolation_level", self._level)
+        connection = self.worker.connection
+        set_level = partial(leave_to_driver, connection, self._level)
         if in_greenlet() and not self.worker.at_rest:  # sqlite3 asks SQLite what is open
             self._executor.run_in_thread(set_level)
         else:

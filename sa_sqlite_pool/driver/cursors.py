@@ -22,6 +22,7 @@ from ..execution.replies import Execute, Parameters, Reply, Row, execute_at_once
 from ..transactions.streams import OpenStream
 
 C = TypeVar("C", bound="_AdaptedCursor")
+T = TypeVar("T")
 
 
 class StatementRunner(Protocol):
@@ -196,24 +197,23 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
         self.rowcount = reply.rowcount
         self.lastrowid = reply.lastrowid
 
-    def _fetch(self, call: Callable[[sqlite3.Cursor], Any]) -> Any:
+    def _fetch(self, call: Callable[[sqlite3.Cursor], T], nothing: T) -> T:
         stream = self._stream
-        if stream is None:
-            raise sqlite3.ProgrammingError("nothing has been executed")
-        return self._runner.run_in_thread(lambda: call(stream.cursor), timeout=self.timeout)
+        if stream is None or self.description is None:  # an INSERT has no rows, nor has executemany
+            return nothing
+        found: T = self._runner.run_in_thread(lambda: call(stream.cursor), timeout=self.timeout)
+        return found
 
     def fetchone(self) -> Row | None:
-        row: Row | None = self._fetch(lambda cursor: cursor.fetchone())
+        row: Row | None = self._fetch(lambda cursor: cursor.fetchone(), None)
         return row
 
     def fetchmany(self, size: int | None = None) -> Sequence[Row]:
         count = self.arraysize if size is None else size
-        rows: list[Row] = self._fetch(lambda cursor: cursor.fetchmany(count))
-        return rows
+        return self._fetch(lambda cursor: cursor.fetchmany(count), [])
 
     def fetchall(self) -> Sequence[Row]:
-        rows: list[Row] = self._fetch(lambda cursor: cursor.fetchall())
-        return rows
+        return self._fetch(lambda cursor: cursor.fetchall(), [])
 
     def __iter__(self) -> Iterator[Row]:
         while (row := self.fetchone()) is not None:

@@ -15,6 +15,7 @@ from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.configuring import file_of
 from ..sqlite.inspection import ask
+from ..sqlite.isolation import leave_to_driver
 from ..sqlite.statements import is_on
 from ..transactions.rules import Rules
 from ..transactions.transaction import TransactionState
@@ -38,13 +39,16 @@ def lend(executor: Executor, level: str | None) -> None:
                 foreign_keys = _ForeignKeys(connection, transaction, rules)
             authorizer.refuses = foreign_keys
         transaction.begun_here = connection.in_transaction
+        if transaction.savepoints:  # what is executed there is in them, and needs no turn
+            connection.execute("BEGIN")
+            transaction.begin_savepoints(connection)
         if transaction.checkout is None:
             return  # a listener sets the connection up: its transaction would not be ended
         if executor.role is Role.READER:
             authorizer.access = Access.READER
         # Have sqlite3 begin a transaction before DML, as on stock. Otherwise each row would be
         # committed at once, and rollback() would undo nothing.
-        connection.isolation_level = level  # type: ignore[assignment]
+        leave_to_driver(connection, level)
 
     if worker.may_run_inline:
         executor.run_briefly(lambda: prepare(worker.connection))

@@ -42,6 +42,16 @@ def check_connect_args(parameters: Mapping[str, Any]) -> None:
         ) from None
 
 
+def leave_to_driver(connection: sqlite3.Connection, level: str | None) -> None:
+    """Have ``sqlite3`` begin transactions as ``level`` says. Runs in the connection's thread.
+
+    An open transaction goes on if the level is what it was: ``sqlite3`` commits when it is set to
+    None, although it was None (``pysqlite_connection_set_isolation_level()`` in CPython).
+    """
+    if connection.isolation_level != level:
+        connection.isolation_level = level  # type: ignore[assignment]
+
+
 def take_isolation_level(connection: sqlite3.Connection) -> str | None:
     """Leave transactions to the adapter, and return the level that the connection was opened with.
 

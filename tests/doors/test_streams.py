@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio.exc import AsyncMethodRequired
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from tests.conftest import MakeEngine
@@ -41,6 +42,25 @@ async def test_a_stream_goes_on(end: str, pool: type | None, make_engine: MakeEn
         rows += await result.fetchall()
     assert [row.id for row in rows] == list(range(1, 11))
     assert (await amounts(engine))[0] == (2 if end == "commit" else 0)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+async def test_streams_without_rows(pool: type | None, make_engine: MakeEngine) -> None:
+    """SQLAlchemy fetches from each statement of a connection with ``stream_results``."""
+    await create_items(make_engine(SQLitePool))
+    engine = make_engine(pool)
+    async with engine.connect() as connection:
+        await connection.execution_options(stream_results=True)
+        async with connection.begin_nested():
+            await connection.stream(UPDATE_FIRST)
+            many = text("INSERT INTO items (amount) VALUES (:amount)")
+            with pytest.raises(AsyncMethodRequired):  # after it has run
+                await connection.execute(many, [{"amount": 8}, {"amount": 9}])
+        await connection.stream(text("SAVEPOINT a"))
+        async with connection.stream(text("SELECT amount FROM items")) as result:
+            assert (await result.scalars().all())[-2:] == [8, 9]
+        await connection.commit()
+    assert await amounts(engine) == [1, 0, 0, 8, 9]
 
 
 async def test_a_reader_s_stream_goes_on(make_engine: MakeEngine) -> None:

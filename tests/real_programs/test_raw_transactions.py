@@ -94,6 +94,34 @@ async def test_autocommit(door: Door, raw_first: bool) -> None:
     assert await app.value(COUNT) == 1
 
 
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_within_a_savepoint(door: Door, end: str) -> None:
+    """Which is the first that the connection was asked for: the raw connection's rows are in it."""
+    app = await opened(door)
+    async with app.writer.connect() as connection:
+        savepoint = await connection.begin_nested()
+        await (await raw_of(connection)).execute(ONE)
+        await getattr(savepoint, end)()
+        await connection.execute(text(ONE))
+        await connection.commit()
+    assert await app.value(COUNT) == (2 if end == "commit" else 1)
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE", "SAVEPOINT a"])
+async def test_an_open_transaction_of_autocommit_stays_open(door: Door, begin: str) -> None:
+    """``sqlite3`` commits when ``isolation_level`` is set to None, also if it was None before."""
+    app = await opened(door)
+    async with app.writer.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text(begin))
+        await connection.execute(text(ONE))
+        raw = await raw_of(connection)
+        await raw.execute(ONE)
+        assert (await connection.execute(text(COUNT))).scalar() == 2
+        await connection.execute(text("ROLLBACK"))
+    assert await app.value(COUNT) == 0
+
+
 async def test_its_own_isolation_level(door: Door) -> None:
     """What the application sets on the raw connection holds; on stock for ever."""
     app = await opened(door)
@@ -128,13 +156,16 @@ async def test_closed_without_a_greenlet(door: Door, commits: bool) -> None:
     assert await app.value(COUNT) == 1 + int(commits)
 
 
-async def test_its_lock_is_not_waited_for_with_the_turn(door: Door) -> None:
+@pytest.mark.parametrize("before", [None, COUNT, "SAVEPOINT a"])
+async def test_its_lock_is_not_waited_for_with_the_turn(door: Door, before: str | None) -> None:
     """One task has SQLite's lock, by the raw connection; another has the turn, and waits for it."""
     app = await opened(door)
     locked = asyncio.Event()
 
     async def first() -> None:
         async with app.writer.begin() as connection:
+            if before is not None:
+                await connection.execute(text(before))
             await (await raw_of(connection)).execute(ONE)
             locked.set()
             await until_it_waits()
