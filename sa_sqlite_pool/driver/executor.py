@@ -120,7 +120,8 @@ class Executor(TriesStatements):
         # SQLAlchemy's own methods insist on an await, even one of no duration.
         if pause.long or not isinstance(getcurrent(), Spawned):
             self.transaction.wait_for(pause)
-            self.transaction.assert_not_too_old()  # meanwhile
+            if self.transaction.too_old is not None:  # meanwhile
+                self.transaction.assert_not_too_old()
 
     def _read_inline(self, statement: Statement) -> Reply | None:
         """Run inline a read that is known to be short.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from typing import final
 
 from ..reporting.events import ForeignKeysRefused, log
@@ -93,22 +94,26 @@ class _ForeignKeys:
     def __init__(
         self, connection: sqlite3.Connection, transaction: TransactionState, rules: Rules
     ) -> None:
-        self._connection = connection
-        self._transaction = transaction
+        # SQLite's connection refers to the authorizer, and that to this: the garbage collector sees
+        # no cycle there, so a connection that nothing closes would stay open, with its locks.
+        self._transaction = weakref.ref(transaction)
         self._rules = rules
         self._on = bool(ask(connection, "foreign_keys"))
 
     def __call__(self, name: str, value: str) -> bool:
         """Return whether to refuse it. Runs in the thread, within SQLite's compiler."""
-        if name.lower() != "foreign_keys":
+        if name.lower() != "foreign_keys" or (transaction := self._transaction()) is None:
+            return False
+        connection = transaction.worker.aiosqlite_connection._connection
+        if connection is None:
             return False
         wanted = is_on(value.lower())
-        if not self._connection.in_transaction:
-            self._on, self._transaction.begun_here = wanted, False
+        if not connection.in_transaction:
+            self._on, transaction.begun_here = wanted, False
             return False
-        if wanted is self._on or self._transaction.begun_raw:
+        if wanted is self._on or transaction.begun_raw:
             return False
-        if self._transaction.changes.rows(self._connection):
+        if transaction.changes.rows(connection):
             return False  # then a transaction is open on the stock driver, too
         log(
             ForeignKeysRefused(database=self._rules.label, value=value),

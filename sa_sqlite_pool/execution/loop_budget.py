@@ -87,7 +87,7 @@ class LoopBudget:
     def statistics(self) -> LoopBudgetStatistics:
         """Return the state of the current lap. In the loop."""
         waiting = sum(not place.done() for place in self._outside)
-        room = self._room if self._lap_scheduled else self._room_for(_SECONDS)
+        room = self._room if self._lap_scheduled else max(1, round(_SECONDS / self._mean))
         return LoopBudgetStatistics(room, waiting, self._mean)
 
     # -- admission ------------------------------------------------------------------------------
@@ -133,9 +133,6 @@ class LoopBudget:
         self._worked += seconds
         self._mean += _WEIGHT * (seconds - self._mean)
 
-    def _room_for(self, seconds: float) -> int:
-        return max(1, round(seconds / self._mean))
-
     # -- holding --------------------------------------------------------------------------------
 
     def pause(self, task: asyncio.Task[Any] | None) -> Pause:
@@ -152,7 +149,7 @@ class LoopBudget:
 
     def _begin_lap(self, seconds: float) -> None:
         self._began, self._worked = time.perf_counter(), 0.0
-        self._room = self._room_for(seconds)
+        self._room = max(1, round(seconds / self._mean))
         self._lap_scheduled = True
         asyncio.get_running_loop().call_soon(self._next_lap)
 

@@ -73,36 +73,42 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
         try:
             if self._options["role"] is not Role.WRITER:
                 await session.__aexit__(type_, value, traceback)
-            elif type_ is None:
-                await _commit_and_close(session)
-            else:
+            elif type_ is not None:
                 await _roll_back_and_close(session)
+            elif type(session) is RoutedAsyncSession:
+                try:
+                    await greenlet_spawn(_commit_and_close, session.sync_session)
+                except BaseException:
+                    await _roll_back_and_close(session)
+                    raise
+            else:
+                await _end_application_s(session)
         finally:
             assert isinstance(session.sync_session, RoutedSession)
             session.sync_session.ended_after = self._name
 
 
-async def _commit_and_close(session: AsyncSession) -> None:
-    # Not by ``session.begin()``: after ``commit()``, SQLAlchemy refuses all use of a session within
-    # its block. As there, what a failed flush has left is rolled back.
-    try:
-        if type(session) is RoutedAsyncSession:
-            await greenlet_spawn(_commit_and_close_here, session.sync_session)
-            return
-        await (session.commit() if session.is_active else session.rollback())
-    except BaseException:
-        await _roll_back_and_close(session)
-        raise
-    await session.__aexit__(None, None, None)
+# Not by ``session.begin()``: after ``commit()``, SQLAlchemy refuses all use of a session within
+# its block. As there, what a failed flush has left is rolled back.
 
 
-def _commit_and_close_here(session: Session) -> None:
+def _commit_and_close(session: Session) -> None:
     """Do both in one greenlet."""
     if session.is_active:
         session.commit()
     else:
         session.rollback()
     session.close()
+
+
+async def _end_application_s(session: AsyncSession) -> None:
+    """Commit and close a session of the application's class, which may await anything there."""
+    try:
+        await (session.commit() if session.is_active else session.rollback())
+    except BaseException:
+        await _roll_back_and_close(session)
+        raise
+    await session.__aexit__(None, None, None)
 
 
 async def _roll_back_and_close(session: AsyncSession) -> None:

@@ -29,23 +29,33 @@ class FileLockRequest:
 
     The first answer counts: by the thread that has got the turn, by the task that no longer wants
     it, or by :meth:`FileTurn.send_away`. The turn is released once, by the first call that takes
-    ``_returned``. Only :meth:`until_answered` waits: all other methods may be called by any thread,
-    and by the garbage collector.
+    ``_returned``, at ``released_at`` (of ``clock``). Only :meth:`until_answered` waits: all other
+    methods may be called by any thread, and by the garbage collector.
     """
 
-    __slots__ = ("_answers", "_future", "_lock", "_loop", "_on_end", "_returned", "owner")
+    __slots__ = (
+        "_answers",
+        "_clock",
+        "_future",
+        "_lock",
+        "_loop",
+        "_returned",
+        "owner",
+        "released_at",
+    )
 
     def __init__(
         self,
         lock: LockFile | None,
-        on_end: Callable[[], None],
+        clock: Callable[[], float],
         owner: object,
         *,
         granted: bool = False,
     ) -> None:
         self.owner = owner
         self._lock = lock
-        self._on_end = on_end
+        self._clock = clock
+        self.released_at = float("-inf")
         self._answers: dict[str, Answer | Exception] = {}
         if granted:
             self._answers["first"] = Answer.GRANTED
@@ -107,7 +117,7 @@ class FileLockRequest:
     def release(self) -> None:
         """Release the turn. Further calls do nothing."""
         if self._returned.acquire(blocking=False) and self._lock is not None:
-            self._on_end()
+            self.released_at = self._clock()
             with contextlib.suppress(OSError):
                 self._lock.release()
 

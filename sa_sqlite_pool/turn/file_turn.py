@@ -85,8 +85,9 @@ class FileTurn:
 
     def renew_in_child(self) -> None:
         """Make new locks: the old ones, and the thread that waits, are the parent's."""
-        self._had_at = self._others_at = float("-inf")
+        self._others_at = float("-inf")
         self._patience = _PATIENT_SECONDS
+        self._last = FileLockRequest(None, self._clock, None)  # that had the turn
         self._waiting: FileLockRequest | None = None
         self._requests: queue.SimpleQueue[FileLockRequest | None] | None = None
         self._make_locks()
@@ -103,14 +104,15 @@ class FileTurn:
         """Take the turn if it is free and no other process is due first; else return None."""
         try:
             now = self._clock()
-            polite = now - self._had_at < _POLITE_SECONDS
+            polite = now - self._last.released_at < _POLITE_SECONDS
             polite = polite and now - self._others_at < _REMEMBER_SECONDS
             if (polite and self._others_wait()) or not self._turn.acquire_nowait():
                 self._others_at = now
                 return None
         except OSError as error:
             return self._without_locks(error)
-        return FileLockRequest(self._turn, self._note_end, None, granted=True)
+        self._last = FileLockRequest(self._turn, self._clock, None, granted=True)
+        return self._last
 
     async def acquire(self, timeout: float, owner: object = None) -> FileLockRequest | None:
         """Wait for the turn in the kernel, at most ``timeout`` seconds; return None after that.
@@ -119,7 +121,7 @@ class FileTurn:
         see :meth:`send_away`.
         """
         requests = self._waiting_thread()
-        request = FileLockRequest(self._turn_of_thread, self._note_end, owner)
+        request = FileLockRequest(self._turn_of_thread, self._clock, owner)
         request.prepare()
         self._waiting = request
         requests.put(request)
@@ -140,7 +142,10 @@ class FileTurn:
             return self._without_locks(answer)
         if isinstance(answer, Exception):
             raise answer
-        return request if answer is Answer.GRANTED else None
+        if answer is not Answer.GRANTED:
+            return None
+        self._last = request
+        return request
 
     def statistics(self) -> FileTurnStatistics:
         """Return the state of the turn between processes. Reads the system's list of locks."""
@@ -166,7 +171,8 @@ class FileTurn:
         self._patience = _IMPATIENT_SECONDS if passed else _PATIENT_SECONDS
         if not passed:
             return None
-        return FileLockRequest(self._turn, self._note_end, None, granted=True)
+        self._last = FileLockRequest(self._turn, self._clock, None, granted=True)
+        return self._last
 
     def _others_wait(self) -> bool:
         """Return whether another process waits in line."""
@@ -174,9 +180,6 @@ class FileTurn:
             return True
         self._line.release()
         return False
-
-    def _note_end(self) -> None:
-        self._had_at = self._clock()
 
     # -- what may be wrong with the files -------------------------------------------------------
 
@@ -197,7 +200,7 @@ class FileTurn:
             name = os.path.basename(self._database)
             event = TurnNotLocked(database=name, file=file, error=str(error))
             log(event, _NO_LOCKS, file, error)
-        return FileLockRequest(None, self._note_end, None, granted=True)
+        return FileLockRequest(None, self._clock, None, granted=True)
 
     def describe(self) -> str:
         """Return the name of the process that has the turn: ``process 4242 (python)``."""

@@ -336,5 +336,5 @@ class WriteTurn:
         return f"SQLite's lock, which {found} holds"
 
 
-_ALONE = FileLockRequest(None, lambda: None, None)
+_ALONE = FileLockRequest(None, time.monotonic, None)
 """The request used where no other process shares the file: there is nothing to release."""

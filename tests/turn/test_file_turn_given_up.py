@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ class TestGivingUp:
         """One of both gives the lock back: the thread, or who does not want it any more."""
         lock = process(path)._turn
         for step, note in every_step():
-            request = FileLockRequest(lock, lambda: None, None)
+            request = FileLockRequest(lock, time.monotonic, None)
             request.prepare()
             assert lock.acquire_nowait()
             with Meanwhile(FILES, step, request.withdraw) as meanwhile:

@@ -1,0 +1,47 @@
+"""Raw connections that are left to the application, which does not close them."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa_sqlite_pool import SQLitePool
+from tests.conftest import MakeEngine
+from tests.helpers import UPDATE_FIRST, amounts, create_items, until, until_free
+
+
+@pytest.mark.parametrize("detached", [False, True])
+async def test_a_raw_connection_that_nothing_closes(
+    path: Path, make_engine: MakeEngine, detached: bool
+) -> None:
+    """Nothing has it any more, so it is closed with its transaction, and freed with all of it.
+
+    ``invalidate()`` closes a connection, but drops one that was detached from its pool.
+    """
+    engine = make_engine(SQLitePool)
+    await create_items(engine)
+
+    async def leak() -> tuple[weakref.ref[Any], ...]:
+        async with engine.connect() as connection:
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            await connection.execute(UPDATE_FIRST)
+            if detached:
+                (await connection.get_raw_connection()).detach()
+            await connection.invalidate()
+            return weakref.ref(raw), weakref.ref(raw._connection)
+
+    def freed() -> bool:
+        gc.collect()
+        return all(reference() is None for reference in references)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        references = await leak()
+        await until(freed)
+    await until_free(path)
+    assert await amounts(engine) == [0, 0, 0]
