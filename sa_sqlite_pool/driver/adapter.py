@@ -355,7 +355,7 @@ class SQLiteConnection(AsyncAdapt_aiosqlite_connection):
         elif self.worker.closed:
             return
         elif self.worker.lent:  # the application may still have the raw connection
-            self.worker.leave_to_others()
+            self.worker.leave_to_others(self._detach_streams(NEVER_CLOSED)())
             self._gone(None)
             return
         else:

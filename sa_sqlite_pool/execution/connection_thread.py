@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import final
 
 import aiosqlite
@@ -203,9 +204,14 @@ class ConnectionThread(RunsJobs):
         _open_connections.discard(self.aiosqlite_connection)
         open_files.discard(self.aiosqlite_connection)
 
-    def leave_to_others(self) -> None:
-        """Leave the connection as it is to the application, which has it and closes it."""
+    def leave_to_others(self, cursors: list[sqlite3.Cursor]) -> None:
+        """Leave the connection to the application, which has it and closes it.
+
+        ``cursors``, which nothing else refers to, are closed in its thread. From any thread.
+        """
         self.ended = "it was left to the application"
+        if cursors:
+            queue_of(self.aiosqlite_connection).put_job(partial(_close_all, cursors))
         self._forget()
 
     def __del__(self) -> None:
@@ -230,6 +236,11 @@ class ConnectionThread(RunsJobs):
                 f"it was opened in process {os.getppid()}, before the fork() that made this one, "
                 "and belongs to that process"
             )
+
+
+def _close_all(cursors: list[sqlite3.Cursor]) -> None:
+    for cursor in cursors:
+        cursor.close()
 
 
 def _roll_back(connection: sqlite3.Connection | None, cursors: Iterable[sqlite3.Cursor]) -> bool:

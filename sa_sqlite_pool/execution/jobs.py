@@ -109,6 +109,7 @@ class Job(Awaited[T]):
             if self.stage is Stage.SKIPPED:
                 self.stage = Stage.DROPPED
             if self.stage is Stage.DROPPED:
+                self._function = None
                 return
             self.stage = Stage.RUNNING
         self.thread = threading.get_ident()

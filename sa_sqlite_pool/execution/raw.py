@@ -24,7 +24,6 @@ import ctypes
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, final
 
@@ -154,7 +153,7 @@ class WorkQueue:
     def put_nowait(self, item: Item) -> None:
         future, function = item
         self.unfinished.append(None)
-        self._queue.put_nowait((future, partial(self._run, function)))
+        self._queue.put_nowait((future, _Work(function, self.unfinished)))
 
     def put_job(self, function: Callable[[], object]) -> None:
         """Have the thread call ``function()``, whose outcome goes nowhere."""
@@ -163,11 +162,28 @@ class WorkQueue:
     def get_nowait(self) -> Item:
         return self._queue.get_nowait()
 
-    def _run(self, function: Callable[[], Any]) -> Any:
+
+@final
+class _Work:
+    """Work of the application, done once.
+
+    aiosqlite's thread keeps it until the next. The function may refer to the connection, as that
+    of ``execute_insert()`` does, which would then never be freed, and so never be closed.
+    """
+
+    __slots__ = ("_function", "_unfinished")
+
+    def __init__(self, function: Callable[[], Any], unfinished: deque[None]) -> None:
+        self._function: Callable[[], Any] | None = function
+        self._unfinished = unfinished
+
+    def __call__(self) -> Any:
+        function, self._function = self._function, None
+        assert function is not None
         try:
             return function()
         finally:
-            self.unfinished.pop()
+            self._unfinished.pop()
 
 
 def queue_of(connection: aiosqlite.Connection) -> WorkQueue | EndedQueue:
