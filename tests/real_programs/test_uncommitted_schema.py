@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .doors import Door
 from .parameters import first
@@ -64,11 +65,22 @@ async def test_where_stock_rolls_it_back_too(
     assert caplog.text.count(UNDONE) == (not await app.value(_UNDOES[sql]))
 
 
+def _begin_nothing(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+
+
+@pytest.mark.parametrize("whole", [True, False])
 async def test_the_recipe_of_sqlalchemy_begins(
-    changing: Door, caplog: pytest.LogCaptureFixture
+    changing: Door, whole: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Tables of tests, in a transaction of SQLAlchemy's recipe that is never committed."""
-    app = await changing.open(listen=begin_of_sqlite)
+
+    def listen(engine: AsyncEngine) -> None:
+        begin_of_sqlite(engine)
+        if whole:
+            event.listen(engine.sync_engine, "connect", _begin_nothing)
+
+    app = await changing.open(listen=listen)
     async with app.writer.connect() as connection:
         await connection.execute(text("CREATE TABLE item (i)"))
         nested = await connection.begin_nested()
