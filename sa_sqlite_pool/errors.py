@@ -3,8 +3,8 @@
 Two families, both already caught by applications that use SQLAlchemy:
 
 * errors about waits and misuse derive from SQLAlchemy's own exceptions and reach the caller
-  as they are; if a lock did not become free, the error is an ``OperationalError``, too, as on the
-  stock driver;
+  as they are; if a lock is not free, the error is an ``OperationalError``, too, as on the stock
+  driver;
 * errors that SQLite itself would report derive from ``sqlite3``'s exceptions. SQLAlchemy wraps
   these in ``sqlalchemy.exc.OperationalError`` and keeps the original in ``.orig``.
 """
@@ -55,8 +55,8 @@ class DatabaseClosedError(exc.InvalidRequestError):
     """
 
 
-class _LockTimeout(exc.OperationalError):
-    """A lock did not become free in time: what the stock driver reports as "database is locked".
+class _Locked(exc.OperationalError):
+    """A lock is not free: what the stock driver reports as "database is locked".
 
     ``orig`` is an ``sqlite3.OperationalError`` with that message and SQLITE_BUSY, for which
     applications check before they try again: SQLite's last error, or an equivalent.
@@ -82,7 +82,7 @@ def _database_is_locked() -> sqlite3.OperationalError:
     return error
 
 
-class WriteTimeout(_LockTimeout, exc.TimeoutError):
+class WriteTimeout(_Locked, exc.TimeoutError):
     """The write turn did not come in time, or another program held SQLite's write lock too long.
 
     The message names the holder, how long it has held the turn, where its task is now, and its last
@@ -99,7 +99,7 @@ class ReadTimeout(PoolTimeout):
     """No reader became free in time, or SQLite's lock kept a read waiting too long."""
 
 
-class ReadLockTimeout(_LockTimeout, ReadTimeout):
+class ReadLockTimeout(_Locked, ReadTimeout):
     """SQLite's lock, held exclusively, kept a read waiting too long.
 
     It is an ``OperationalError``, too, as :class:`WriteTimeout` is.
@@ -134,8 +134,12 @@ class CommitUnknownError(exc.OperationalError):
         return type(self), (self.args[0], self.orig), {"detail": self.detail}
 
 
-class TurnAlreadyHeldError(exc.InvalidRequestError):
-    """A task requested the write turn that it already holds: it would wait for itself."""
+class TurnAlreadyHeldError(_Locked, exc.InvalidRequestError):
+    """A task requested the write turn that it already holds: it would wait for itself.
+
+    It is an ``OperationalError``, too, as :class:`WriteTimeout` is: the stock driver waits for the
+    lock, in vain, and reports it.
+    """
 
 
 class ClosureError(exc.InvalidRequestError):

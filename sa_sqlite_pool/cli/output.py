@@ -18,6 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 from sqlalchemy import exc
 
+from ..errors import CommitUnknownError, TurnAlreadyHeldError
+
 P = ParamSpec("P")
 
 JsonOption = Annotated[
@@ -103,7 +105,8 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 def sentence(error: Exception) -> str:
     """Return what an error says, in one line, without the statement and links around it."""
     text = str(error)
-    if isinstance(error, exc.TimeoutError):  # the holder is in its own message
+    if isinstance(error, (exc.TimeoutError, TurnAlreadyHeldError, CommitUnknownError)):
+        # who holds what, or what is not known, is in its own message
         text = str(error.args[0])
     elif isinstance(error, exc.DBAPIError):
         text = str(error.orig)

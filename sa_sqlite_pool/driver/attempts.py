@@ -119,6 +119,8 @@ class TriesStatements:
             raise
         finally:
             if kind.writes or kind in _CHANGES_TRANSACTION:
+                if not self.transaction.wrote:
+                    self.transaction.changes.first_sql = statement.sql
                 self.transaction.wrote = True
             if kind.may_change_settings:
                 self._note_settings(statement.sql)

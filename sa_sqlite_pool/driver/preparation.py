@@ -57,7 +57,7 @@ class Preparation:
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:
             if role is Role.WRITER:  # BEGIN IMMEDIATE is sent before a plain BEGIN
                 statement.execute = begin_after_reads(self._transaction, statement.execute)
-            elif role is Role.AUTO and not autocommit:
+            elif role is Role.AUTO:
                 statement.execute = begin_by_text(self._transaction, statement.execute)
         elif kind is Kind.SAVEPOINT or kind is Kind.END:
             transaction = self._transaction

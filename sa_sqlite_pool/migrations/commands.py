@@ -212,7 +212,8 @@ def _assert_not_writing(engine: AsyncEngine) -> None:
         pool.counts.self_deadlocks += 1
         raise TurnAlreadyHeldError(
             f"this task has a transaction open that writes to {pool.primary.name}, and the "
-            "migration would wait for its locks: migrate before it begins, or after its end"
+            "migration would wait for its locks: migrate before it begins, or after its end",
+            TimeoutError("its locks would never be free"),
         )
 
 

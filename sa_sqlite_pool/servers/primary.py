@@ -55,7 +55,8 @@ class PrimaryPool(ServerPool):
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {server.name} "
                 f"({server.line.describe_holders()}) and would wait for itself; write through the "
-                "session or connection that is open, or end its transaction first"
+                "session or connection that is open, or end its transaction first",
+                TimeoutError("the turn to write would never come"),
             )
 
     def _not_in_time(self, server: Server) -> exc.TimeoutError:

@@ -2,7 +2,8 @@
 
 The stock driver commits DDL outside a transaction, and a PRAGMA such as user_version, at once,
 since ``sqlite3`` begins a transaction for DML only. Here it is part of the transaction, and undone
-if the connection is given back without ``commit()``. A warning says so.
+if the connection is given back without ``commit()``. A warning says so, except where the stock
+driver is in a transaction, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..reporting.events import SchemaChangeUndone, log
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask
+from ..sqlite.statements import first_word
 from .rules import Rules
 
 _told: weakref.WeakSet[object] = weakref.WeakSet()  # engines that were warned
@@ -27,14 +29,16 @@ class Changes:
 
     ``total_changes`` counts rows, and the authorizer counts DDL. So this includes what functions of
     the application have executed, and what was done on the raw connection. ``as_begun`` are the
-    counts at the begin, None if there is no transaction, or its begin was not noted.
+    counts at the begin, None if there is no transaction, or its begin was not noted. ``first_sql``
+    is the first statement of the open transaction that does more than read.
     """
 
-    __slots__ = ("_authorizer", "_schema_at_end", "as_begun")
+    __slots__ = ("_authorizer", "_schema_at_end", "as_begun", "first_sql")
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
         self.as_begun: tuple[int, int] | None = None
+        self.first_sql = ""
         self._schema_at_end = authorizer.schema_changes
 
     def begin(self, connection: sqlite3.Connection) -> None:
@@ -54,9 +58,17 @@ class Changes:
         """True if DDL was compiled since :meth:`forget_schema_changes`."""
         return self._schema_at_end != self._authorizer.schema_changes
 
+    @property
+    def follow_dml(self) -> bool:
+        """Whether the stock driver, too, has begun the transaction: it does so for these verbs."""
+        return first_word(self.first_sql) in _BEGINS
+
     def forget_schema_changes(self) -> None:
         """Note that what has become of DDL so far is known."""
         self._schema_at_end = self._authorizer.schema_changes
+
+
+_BEGINS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 
 
 def roll_back_schema(connection: sqlite3.Connection, authorizer: Authorizer, rules: Rules) -> None:

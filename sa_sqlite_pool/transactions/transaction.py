@@ -224,7 +224,7 @@ class TransactionState(Losses):
             connection.execute(sql)
             counts.committed(time.perf_counter() - began)
         else:
-            if self.changes.schema:
+            if self.changes.schema and not (self.begun_by_text or self.changes.follow_dml):
                 roll_back_schema(connection, self._authorizer, self._rules)
             else:
                 connection.execute(sql)
@@ -256,7 +256,7 @@ class TransactionState(Losses):
             self._end_too_old()
         if not connection.in_transaction:
             self.wrote = self.begun_by_text = self._ended_here = False
-            self.changes.as_begun = None
+            self.changes.as_begun, self.changes.first_sql = None, ""
             if self.at_end:  # SQLite has ended the transaction, or refuses the PRAGMA
                 self.at_end.clear()
                 self.worker.spent = self.worker.spent or self._rules.file is not None

@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InvalidRequestError, OperationalError
 from sqlalchemy.exc import TimeoutError as SATimeoutError
 
-from sa_sqlite_pool import PoolTimeout, ReadLockTimeout, ReadTimeout, WriteTimeout
+from sa_sqlite_pool import (
+    PoolTimeout,
+    ReadLockTimeout,
+    ReadTimeout,
+    TurnAlreadyHeldError,
+    WriteTimeout,
+)
 
 from .doors import Application, Door, outside
 
@@ -104,6 +110,27 @@ async def test_another_task_has_the_turn(
 
     assert await try_again(lambda: insert(app), locked, let_go) == 2
     assert await app.value("SELECT count(*) FROM item") == 1
+
+
+@pytest.mark.parametrize("locked", [by_orig, by_text, by_code])
+async def test_the_same_task_has_the_turn(
+    changing: Door, locked: Callable[[OperationalError], bool]
+) -> None:
+    """A helper writes by a connection of its own, in the middle of another transaction."""
+    app = await opened(changing)
+    async with app.session() as session:
+        await session.execute(text("INSERT INTO item VALUES (0)"))
+        assert await try_again(lambda: insert(app), locked, session.rollback) == 2
+    assert await app.value("SELECT count(*) FROM item") == 1
+
+
+def test_a_refusal_says_what_to_do_first() -> None:
+    """That a lock is not free comes after it; who catches misuse catches it, too."""
+    error = TurnAlreadyHeldError("write through the session that is open")
+    assert isinstance(error, InvalidRequestError)
+    assert str(error) == "write through the session that is open (database is locked)"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.orig.sqlite_errorcode) == (type(error), str(error), 5)
 
 
 @pytest.mark.parametrize("cls", [WriteTimeout, ReadLockTimeout])

@@ -6,11 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .doors import Door
 from .parameters import first
+from .rebuilding import begin_of_sqlite
 
 UNDONE = "was rolled back with its transaction, of which it is a part here"
 
@@ -40,6 +42,52 @@ async def test_it_is_told(changing: Door, sql: str, caplog: pytest.LogCaptureFix
     async with app.writer.connect() as connection:
         await connection.execute(text(sql))
     assert caplog.text.count(UNDONE) == 1
+
+
+@pytest.mark.parametrize(
+    "before", ["BEGIN", "BEGIN IMMEDIATE", "INSERT INTO old VALUES (1)", "UPDATE old SET i = 1"]
+)
+async def test_where_stock_rolls_it_back_too(
+    changing: Door, before: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is in a transaction there as well: nothing is said until it would not be."""
+    app = await changing.open()
+    await app.write("CREATE TABLE old (i)")
+    sql = "CREATE TABLE item (i)"
+    async with app.writer.connect() as connection:
+        await connection.execute(text(before))
+        await connection.execute(text(sql))
+    assert not await app.value(_UNDOES[sql])
+    assert UNDONE not in caplog.text
+    async with app.writer.connect() as connection:
+        await connection.execute(text(sql))
+        await connection.execute(text("INSERT INTO item VALUES (1)"))
+    assert caplog.text.count(UNDONE) == (not await app.value(_UNDOES[sql]))
+
+
+def _begin_nothing(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_the_recipe_of_sqlalchemy_begins(
+    changing: Door, whole: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tables of tests, in a transaction of SQLAlchemy's recipe that is never committed."""
+
+    def listen(engine: AsyncEngine) -> None:
+        begin_of_sqlite(engine)
+        if whole:
+            event.listen(engine.sync_engine, "connect", _begin_nothing)
+
+    app = await changing.open(listen=listen)
+    async with app.writer.connect() as connection:
+        await connection.execute(text("CREATE TABLE item (i)"))
+        nested = await connection.begin_nested()
+        await connection.execute(text("INSERT INTO item VALUES (1)"))
+        await nested.rollback()
+    assert not await app.value(_UNDOES["CREATE TABLE item (i)"])
+    assert UNDONE not in caplog.text
 
 
 @pytest.mark.parametrize(
