@@ -1,4 +1,4 @@
-"""How connections come back to their pool: to rest, or to be closed; at a fork, all of them."""
+"""How connections come back to their pool: to rest, or to be closed; at forks and exit, all."""
 
 from __future__ import annotations
 
@@ -100,7 +100,16 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._kept.go_on()
             raise cancelled
 
-    # -- forks ----------------------------------------------------------------------------------
+    # -- forks, and the end ---------------------------------------------------------------------
+
+    def keep_log(self) -> None:
+        """Leave the log where it is when the interpreter ends."""
+        self._connector.keeps_log = True
+
+    def close_at_exit(self) -> None:
+        """Close connections at rest, so that SQLite moves the log, unless it is to stay."""
+        if not self._connector.keeps_log:
+            self.prepare_for_fork()
 
     def prepare_for_fork(self) -> None:
         """Close connections at rest, so that a child may open the file; checkouts open new ones.

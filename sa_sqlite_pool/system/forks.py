@@ -88,14 +88,15 @@ class Rest:
         finally:
             self.end(token)
 
-    def before_fork(self) -> None:
+    def begin_pause(self, seconds: float = _REST_SECONDS) -> None:
+        """Let no thread begin to use SQLite; wait at most ``seconds`` for those that use it."""
         self._forked.clear()
         self.forking = True
-        give_up = time.monotonic() + _REST_SECONDS
+        give_up = time.monotonic() + seconds
         while self.working and time.monotonic() < give_up:
             time.sleep(_LOOK_SECONDS)
 
-    def after_fork(self) -> None:
+    def end_pause(self) -> None:
         self.forking = False
         self._forked.set()
 
@@ -116,7 +117,7 @@ def prepare_before_fork(thing: Preparing) -> None:
 
 
 def _prepare_all() -> None:
-    rest.before_fork()
+    rest.begin_pause()
     for thing in _preparing:
         thing.prepare_for_fork()
 
@@ -129,5 +130,5 @@ def _renew_all() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(
-        before=_prepare_all, after_in_parent=rest.after_fork, after_in_child=_renew_all
+        before=_prepare_all, after_in_parent=rest.end_pause, after_in_child=_renew_all
     )
