@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -82,6 +83,25 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._dec_overflow()
             record.close()
         self._let_go_of_log()
+
+    def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
+        """As SQLAlchemy does, without an error in the log where the task is cancelled meanwhile.
+
+        The connection is closed all the same. Tasks that end with their loop close what they had of
+        an engine that was disposed of before.
+        """
+        if terminate or not isinstance(connection, SQLiteConnection):
+            super()._close_connection(connection, terminate=terminate)
+            return
+        self.logger.debug("Closing connection %r", connection)
+        try:
+            self._dialect.do_close(connection)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.logger.exception("Exception closing connection %r", connection)
+            if not isinstance(error, Exception):
+                raise
 
     def dispose(self) -> None:
         """Close connections at rest now, and checked-out ones at their check-in.
