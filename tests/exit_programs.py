@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,7 @@ def writes_at_the_exit(app: App, leave: Any) -> None:
 def forks(app: App, leave: Any) -> None:
     """The child ends in the same way, and the parent goes on."""
     returns(app, leave)
+    warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which rest meanwhile
     if os.fork() == 0:
         asyncio.run(app.door.add())
         return
