@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from sa_sqlite_pool.system import exits
 from tests.helpers import turn_of, until_waiting
 from tests.programs import COUNT, INSERT, WAIT_SECONDS, Door, say
 
@@ -159,6 +160,28 @@ def writes_at_the_exit(app: App, leave: Any) -> None:
 
     atexit.register(write)
     returns(app, leave)
+
+
+def writes_later_at_the_exit(app: App, leave: Any) -> None:
+    """In a handler that was registered before this package was imported."""
+    atexit.unregister(exits._close_all)
+    writes_at_the_exit(app, leave)
+    atexit.register(exits._close_all)
+
+
+def writes_in_a_daemon(app: App, leave: Any) -> None:
+    """A thread with a loop of its own, which never ends."""
+
+    async def write_on() -> None:
+        while True:
+            await app.door.add()
+            writes.release()
+
+    returns(app, leave)
+    writes = threading.Semaphore(0)
+    threading.Thread(target=lambda: asyncio.run(write_on()), daemon=True).start()
+    for _ in range(5):
+        writes.acquire()
 
 
 def forks(app: App, leave: Any) -> None:

@@ -109,6 +109,24 @@ def test_functions_in_one_hop_leave_no_log(path: Path) -> None:
     assert_whole(path, 2)
 
 
+def test_a_handler_that_comes_later(path: Path) -> None:
+    """It opens connections again, and is kept up for a moment at most."""
+    program = Program("writes_later_at_the_exit", "nothing", "swap-in", path)
+    program.until("counts 2")
+    assert program.end() == (0, "")
+    assert_consistent(path, 2)
+
+
+def test_a_daemon_that_writes_on(path: Path) -> None:
+    """Its thread begins nothing any more while the interpreter ends."""
+    program = Program("writes_in_a_daemon", "nothing", "swap-in", path)
+    program.until("ready")
+    assert program.end() == (0, "")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) > 5 FROM t").fetchall() == [(1,)]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_child_ends_before_its_parent(path: Path) -> None:
     """It closes what is its own, and the parent writes on."""

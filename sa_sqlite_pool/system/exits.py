@@ -16,6 +16,10 @@ from .weak_objects import WeakObjects
 
 # For threads that are leaving SQLite. A statement may run for minutes, in a daemon's loop.
 _REST_SECONDS = 0.1
+# Daemon threads stay where they wait, and the interpreter ends meanwhile: one that comes back from
+# SQLite then is ended by it within a greenlet, whose memory is freed without its lock. Handlers
+# that come later, and use a database, are kept up for as long, once.
+_LONGEST_SECONDS = 1.0
 
 
 class EndsWithProcess(Protocol):
@@ -39,13 +43,10 @@ def close_at_exit(thing: EndsWithProcess, *, reads: bool) -> None:
 
 
 def _close_all() -> None:
-    rest.begin_pause(_REST_SECONDS)
-    try:
-        for things in (_readers, _writers):
-            for thing in things:
-                thing.close_at_exit()
-    finally:
-        rest.end_pause()  # threads of the application may go on, and open connections again
+    rest.begin_pause(_REST_SECONDS, longest=_LONGEST_SECONDS)
+    for things in (_readers, _writers):
+        for thing in things:
+            thing.close_at_exit()
 
 
 # Before the handlers that were registered earlier, after those of the application, which may use

@@ -66,13 +66,15 @@ class Rest:
     def renew_in_child(self) -> None:
         self.working: set[object] = set()
         self.forking = False
+        self._longest: float | None = None  # seconds that a thread waits for the end of a pause
         self._forked = threading.Event()
 
     def begin(self, token: object) -> None:
         self.working.add(token)
         while self.forking:
             self.working.discard(token)
-            self._forked.wait()
+            if not self._forked.wait(self._longest):
+                self.end_pause()
             self.working.add(token)
 
     def end(self, token: object) -> None:
@@ -88,8 +90,12 @@ class Rest:
         finally:
             self.end(token)
 
-    def begin_pause(self, seconds: float = _REST_SECONDS) -> None:
-        """Let no thread begin to use SQLite; wait at most ``seconds`` for those that use it."""
+    def begin_pause(self, seconds: float = _REST_SECONDS, longest: float | None = None) -> None:
+        """Let no thread begin to use SQLite; wait at most ``seconds`` for those that use it.
+
+        It lasts until :meth:`end_pause`, or until a thread has waited for ``longest`` seconds.
+        """
+        self._longest = longest
         self._forked.clear()
         self.forking = True
         give_up = time.monotonic() + seconds
