@@ -170,6 +170,8 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         self.reader_engine: AsyncEngine = LeanEngine.create(
             self.url, poolclass=ReaderPool, pool_size=readers, **options
         )
+        if keep_wal:
+            self._pools[1].keep_log()
         self._sessionmaker = GuardedSessionmaker(
             self._assert_usable,
             **sessionmaker_options(

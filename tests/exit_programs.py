@@ -6,18 +6,22 @@ Each says ``ready`` when what is to be left open is so; ``tests/test_exit.py`` m
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import signal
 import sqlite3
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from sa_sqlite_pool.system import exits
 from tests.helpers import turn_of, until_waiting
-from tests.programs import INSERT, WAIT_SECONDS, Door, say
+from tests.programs import COUNT, INSERT, WAIT_SECONDS, Door, say
 
 # started() is called when the statement runs, in its thread.
 _ENDLESS = "WITH RECURSIVE n(i) AS (SELECT started() UNION ALL SELECT i + 1 FROM n)"
@@ -122,6 +126,76 @@ def returns(app: App, leave: Any) -> None:
     asyncio.run(main())
 
 
+def calls_functions(app: App, leave: Any) -> None:
+    """The readers of functions in one hop are kept by their own line."""
+    db = app.door.db
+    assert db is not None
+
+    async def main() -> None:
+        await app.door.prepare()
+        await db.run_write_core(lambda connection: connection.execute(INSERT).rowcount)
+        say("counts", *await asyncio.gather(*(db.run_read_core(_count) for _ in range(8))))
+        await leave(app)
+        say("ready")
+
+    asyncio.run(main())
+
+
+def _count(connection: Connection) -> int:
+    return int(connection.scalar(COUNT) or 0)
+
+
+def keeps_the_log(app: App, leave: Any) -> None:
+    """For a program that copies it."""
+    app.door = Door("facade", str(app.path), keep_wal=True)
+    returns(app, leave)
+
+
+def writes_at_the_exit(app: App, leave: Any) -> None:
+    """In a handler of the application's own."""
+
+    def write() -> None:
+        asyncio.run(app.door.add())
+        say("counts", asyncio.run(app.door.count()))
+
+    atexit.register(write)
+    returns(app, leave)
+
+
+def writes_later_at_the_exit(app: App, leave: Any) -> None:
+    """In a handler that was registered before this package was imported."""
+    atexit.unregister(exits._close_all)
+    writes_at_the_exit(app, leave)
+    atexit.register(exits._close_all)
+
+
+def writes_in_a_daemon(app: App, leave: Any) -> None:
+    """A thread with a loop of its own, which never ends."""
+
+    async def write_on() -> None:
+        while True:
+            await app.door.add()
+            writes.release()
+
+    returns(app, leave)
+    writes = threading.Semaphore(0)
+    threading.Thread(target=lambda: asyncio.run(write_on()), daemon=True).start()
+    for _ in range(5):
+        writes.acquire()
+
+
+def forks(app: App, leave: Any) -> None:
+    """The child ends in the same way, and the parent goes on."""
+    returns(app, leave)
+    warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which rest meanwhile
+    if os.fork() == 0:
+        asyncio.run(app.door.add())
+        return
+    code = os.wait()[1]
+    asyncio.run(app.door.add())
+    say("counts", asyncio.run(app.door.count()), code)
+
+
 def exits_in_a_task(app: App, leave: Any) -> None:
     async def leave_the_program() -> None:
         say("ready")
@@ -130,7 +204,7 @@ def exits_in_a_task(app: App, leave: Any) -> None:
     async def main() -> None:
         await app.door.prepare()
         await leave(app)
-        app.left.append(asyncio.create_task(leave_the_program()))
+        app.leave_task(leave_the_program())
         await asyncio.Event().wait()
 
     asyncio.run(main())

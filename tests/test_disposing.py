@@ -106,8 +106,13 @@ async def test_waiters_of_a_disposed_pool_are_served(make_engine: MakeEngine) ->
 
 
 @pytest.mark.needs_thread
-async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(make_engine: MakeEngine) -> None:
-    """SQLAlchemy makes no other pool then: this one goes on, and keeps its connections warm."""
+async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLAlchemy makes no other pool then: this one goes on, and keeps its connections warm.
+
+    Nothing has failed, so nothing is in the log.
+    """
     opened: list[sqlite3.Connection] = []
     engine = make_engine(SQLitePool, pool_size=3, on_connect=opened.append)
     await create_items(engine)
@@ -124,6 +129,7 @@ async def test_a_cancelled_dispose_closes_all_and_leaves_a_pool(make_engine: Mak
     with pytest.raises(asyncio.CancelledError):
         await disposing
     assert all(thread.closed for thread in threads)
+    assert caplog.text == ""
     assert engine.pool is pool
     for _ in range(3):
         assert await amounts(engine) == [0, 0, 0]
@@ -153,6 +159,45 @@ async def test_cancelled_at_each_moment_after_a_dispose(
     assert number > 3
     first, *others = await amounts(engine)
     assert (first % 2, others) == (0, [0, 0])
+
+
+@pytest.mark.needs_thread
+async def test_a_task_that_ends_after_its_engine(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At shutdown: disposed of first, and what still ran is cancelled then. Nothing has failed."""
+    engine, gate = make_engine(SQLitePool), threading.Event()
+    connection = await engine.connect()
+    worker = (await driver(connection)).worker
+    await engine.dispose()
+    worker.aiosqlite_connection._tx.put_job(gate.wait)  # type: ignore[attr-defined]
+    closing = asyncio.create_task(connection.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    gate.set()
+    await asyncio.wait([closing])
+    await until(lambda: worker.closed)
+    assert caplog.text == ""
+
+
+async def test_an_error_in_closing_is_logged(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As SQLAlchemy does."""
+    engine = make_engine(SQLitePool)
+    async with engine.connect() as connection:
+        worker = (await driver(connection)).worker
+    close = worker.close
+
+    async def fail() -> None:
+        await close()
+        raise sqlite3.OperationalError("as expected")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(worker), "close", lambda _: fail())
+        await engine.dispose()
+    assert "Exception closing connection" in caplog.text
+    assert "as expected" in caplog.text
 
 
 async def test_what_is_out_is_counted_while_its_pool_is_disposed_of(swap_in: AsyncEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from .helpers import files_beside
 
 SECONDS = 20.0  # what an end may take; less than any time-out
 DOORS = ["swap-in", "pools", "facade"]
@@ -85,6 +88,67 @@ def test_main_returns(path: Path, left: str, door: str) -> None:
     program.until("ready")
     assert program.end() == (0, "")
     assert_consistent(path, 1)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("program", ["returns", "raises", "writes_at_the_exit"])
+def test_the_file_holds_everything(path: Path, program: str, door: str) -> None:
+    """As without a log: a script disposes of nothing, and its file is copied alone."""
+    rows = 2 if program == "writes_at_the_exit" else 1
+    running = Program(program, "nothing", door, path)
+    running.until("ready")
+    running.end()
+    assert_whole(path, rows)
+
+
+def test_functions_in_one_hop_leave_no_log(path: Path) -> None:
+    """Their readers are at rest in a line of their own."""
+    program = Program("calls_functions", "nothing", "facade", path)
+    program.until("ready")
+    assert program.end() == (0, "")
+    assert_whole(path, 2)
+
+
+def test_a_handler_that_comes_later(path: Path) -> None:
+    """It opens connections again, and is kept up for a moment at most."""
+    program = Program("writes_later_at_the_exit", "nothing", "swap-in", path)
+    program.until("counts 2")
+    assert program.end() == (0, "")
+    assert_consistent(path, 2)
+
+
+def test_a_daemon_that_writes_on(path: Path) -> None:
+    """Its thread begins nothing any more while the interpreter ends."""
+    program = Program("writes_in_a_daemon", "nothing", "swap-in", path)
+    program.until("ready")
+    assert program.end() == (0, "")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) > 5 FROM t").fetchall() == [(1,)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_ends_before_its_parent(path: Path) -> None:
+    """It closes what is its own, and the parent writes on."""
+    program = Program("forks", "nothing", "swap-in", path)
+    program.until("counts 3 0")
+    assert program.end() == (0, "")
+    assert_whole(path, 3)
+
+
+def test_a_log_that_is_to_stay(path: Path) -> None:
+    """``keep_wal`` leaves it to another program, also where nobody has closed the database."""
+    program = Program("keeps_the_log", "nothing", "facade", path)
+    program.until("ready")
+    assert program.end() == (0, "")
+    assert files_beside(path) == {path.name, f"{path.name}-wal", f"{path.name}-shm"}
+    assert_consistent(path, 1)
+
+
+def assert_whole(path: Path, rows: int) -> None:
+    """The file alone is the database."""
+    assert files_beside(path) == {path.name}
+    assert_consistent(path, rows)
 
 
 @EVERY_WAY

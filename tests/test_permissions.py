@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from sa_sqlite_pool import SQLiteDatabase, SQLitePool, restore
 from tests.helpers import let_others_in
 
 PROGRAM = """
@@ -26,7 +29,7 @@ asyncio.run(main())
 """
 
 
-def open_as_nobody(path: Path) -> str:
+def open_as_nobody(path: Path | str) -> str:
     # Everything that is needed is imported while still root: the interpreter's own files may be
     # out of nobody's reach.
     program = "import sa_sqlite_pool, sqlalchemy.dialects.sqlite.aiosqlite\n" + PROGRAM
@@ -53,6 +56,42 @@ def test_a_read_only_directory(directory: Path) -> None:
     assert output.startswith("OperationalError the directory ")
     assert "closed is not writable, and SQLite keeps the log" in output
     assert list(closed.iterdir()) == []
+
+
+@pytest.mark.parametrize("query", ["", "?uri=true&mode=ro"])
+def test_a_directory_that_may_not_be_entered(directory: Path, query: str) -> None:
+    """An error of SQLAlchemy's, which says where, and not the system's bare one."""
+    closed = directory / "closed"
+    (closed / "deep").mkdir(parents=True)
+    closed.chmod(0)
+    try:
+        file = f"{'file:' if query else ''}{closed / 'deep' / 'app.db'}"
+        output = open_as_nobody(f"sqlite+aiosqlite:///{file}{query}")
+    finally:
+        closed.chmod(0o700)
+    assert output.startswith("OperationalError ")
+    assert "deep/app.db cannot be reached: Permission denied; let this user enter " in output
+    assert list((closed / "deep").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["loop.db", "n" * 300])
+async def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
+    """Of another kind, in the same family of errors."""
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / name}", poolclass=SQLitePool)
+    with pytest.raises(OperationalError, match="cannot be reached: "):
+        await engine.connect()
+    await engine.dispose()
+
+
+async def test_a_backup_that_may_not_be_reached(tmp_path: Path) -> None:
+    """Neither written nor read, and the error says why."""
+    away = tmp_path / ("n" * 300)
+    async with SQLiteDatabase(tmp_path / "app.db") as db:
+        with pytest.raises(OperationalError, match="cannot be reached: "):
+            await db.backup(away)
+    with pytest.raises(OperationalError, match="cannot be reached: "):
+        await restore(away, tmp_path / "app.db")
 
 
 def test_a_read_only_file(directory: Path) -> None:

@@ -19,8 +19,9 @@ from ..files.location import Location
 from ..files.neighbours import users
 from ..pools.base import FairPool
 from ..settings import check_count
-from ..system.atomic_file import AtomicFile, check_directory
+from ..system.atomic_file import AtomicFile
 from ..system.forks import renew_after_fork
+from ..system.regular_files import check_directory
 from ..transactions.locks import is_lock, keep_trying
 from .copy_job import (
     SIDE_FILES,

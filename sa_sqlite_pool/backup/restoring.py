@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from ..files.neighbours import tells_users, users
 from ..files.urls import locate, parse_url
 from ..reporting.events import DamagedDatabaseKept, log
 from ..system.atomic_file import AtomicFile
+from ..system.regular_files import mode_of
 from ..transactions.locks import keep_trying, may_pass
 from .backup import DEFAULT_PAGES_PER_STEP
 from .copy_job import (
@@ -112,7 +114,8 @@ def _file_of(database: str | URL | os.PathLike[str]) -> Location:
 
 
 def _check_backup(source: Path, target: Location) -> None:
-    if not source.is_file():
+    mode = mode_of(source)
+    if mode is None or not stat.S_ISREG(mode):
         raise DatabaseNotUsableError(f"there is no backup at {source}; correct the path")
     if source.stat().st_size == 0:  # which is an empty database to SQLite
         raise NotADatabaseError(f"{source} is empty; choose another backup")

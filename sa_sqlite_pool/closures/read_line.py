@@ -40,6 +40,7 @@ from ..errors import ReadTimeout
 from ..execution.long_functions import LongFunctions
 from ..execution.mailbox import Mailbox
 from ..pools.base import FairPool, waits_for_others
+from ..system.exits import close_at_exit
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..turn.snapshots import Snapshots
@@ -353,6 +354,7 @@ class Reads:
         self.renew_in_child()
         renew_after_fork(self)
         prepare_before_fork(self)
+        close_at_exit(self, reads=True)
 
     def renew_in_child(self) -> None:
         """Forget the parent's lines."""
@@ -365,6 +367,9 @@ class Reads:
         pool = self._engine.pool
         assert isinstance(pool, FairPool)
         pool.prepare_for_fork()
+
+    def close_at_exit(self) -> None:
+        self.prepare_for_fork()
 
     def line(self) -> ReadLine:
         """Return the running loop's line."""

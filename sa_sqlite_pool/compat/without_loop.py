@@ -1,4 +1,4 @@
-"""Synchronous use of an asyncio engine where no event loop runs, in SQLAlchemy's words."""
+"""Use of an asyncio engine where no event loop of asyncio runs, in SQLAlchemy's words or ours."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ def refuse_without_loop() -> None:
 
     To be called where asyncio has raised ``RuntimeError``: ``create_all(engine.sync_engine)`` at
     the import of a module, or a session in a thread, did not reach SQLAlchemy's own question.
+    Where something else than asyncio runs the coroutine, Trio for example, say so: a
+    ``RuntimeError`` as before.
     """
-    if not in_greenlet() and not _loop_runs():
-        await_only(asyncio.sleep(0))
+    if _loop_runs():
+        return
+    if in_greenlet():
+        raise RuntimeError(
+            "no event loop of asyncio runs here, and SQLAlchemy's asyncio extension works on no "
+            "other, Trio's for example: let asyncio run the program (uvicorn, hypercorn -k "
+            'asyncio, anyio.run(main, backend="asyncio"), the AnyIO backend "asyncio" in tests)'
+        )
+    await_only(asyncio.sleep(0))
 
 
 def _loop_runs() -> bool:

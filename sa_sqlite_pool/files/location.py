@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 from ..errors import DatabaseNotUsableError
 from ..system.mounts import find_mount
+from ..system.regular_files import check_directory
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,7 @@ class Location:
         if self.path is None or (self.writable and _is_writable(self.path)):
             return
         path = Path(self.path)
-        if path.is_dir():
-            raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
-        if not path.parent.is_dir():
-            raise DatabaseNotUsableError(
-                f"the directory {path.parent} does not exist; create it, or correct the URL"
-            )
+        check_directory(path, "URL")
         if self.writable:
             _check_writable(path)
 

@@ -63,6 +63,7 @@ class Connector:
         self.wait_watch = WaitWatch(settings.slow_wait_warning)
         self.slow_statements = SlowStatements(settings.slow_statement_warning)
         self.knows_file = False
+        self.keeps_log = False  # connections are left open at the exit
         self.refusal: Callable[[], Exception] | None = None  # raised instead of a checkout
         self._arguments = Arguments()
         self._creator = Creator(creator)

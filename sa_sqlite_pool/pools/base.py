@@ -36,6 +36,7 @@ from ..settings import (
     check_wal_settings,
     merge_pragmas,
 )
+from ..system.exits import close_at_exit
 from ..system.forks import prepare_before_fork, renew_after_fork, rest
 from ..system.loop_state import of_running_loop
 from ..transactions.rules import Rules
@@ -163,6 +164,7 @@ class FairPool(ReadsAtOnce, TakesBack):
             **kw,
         )
         prepare_before_fork(self)
+        close_at_exit(self, reads=self.role is Role.READER)
         renew_after_fork(self)
 
     def __repr__(self) -> str:

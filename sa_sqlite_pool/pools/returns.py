@@ -1,4 +1,4 @@
-"""How connections come back to their pool: to rest, or to be closed; at a fork, all of them."""
+"""How connections come back to their pool: to rest, or to be closed; at forks and exit, all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -83,6 +84,25 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             record.close()
         self._let_go_of_log()
 
+    def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
+        """As SQLAlchemy does, without an error in the log where the task is cancelled meanwhile.
+
+        The connection is closed all the same. Tasks that end with their loop close what they had of
+        an engine that was disposed of before.
+        """
+        if terminate or not isinstance(connection, SQLiteConnection):
+            super()._close_connection(connection, terminate=terminate)
+            return
+        self.logger.debug("Closing connection %r", connection)
+        try:
+            self._dialect.do_close(connection)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.logger.exception("Exception closing connection %r", connection)
+            if not isinstance(error, Exception):
+                raise
+
     def dispose(self) -> None:
         """Close connections at rest now, and checked-out ones at their check-in.
 
@@ -100,7 +120,16 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._kept.go_on()
             raise cancelled
 
-    # -- forks ----------------------------------------------------------------------------------
+    # -- forks, and the end ---------------------------------------------------------------------
+
+    def keep_log(self) -> None:
+        """Leave the log where it is when the interpreter ends."""
+        self._connector.keeps_log = True
+
+    def close_at_exit(self) -> None:
+        """Close connections at rest, so that SQLite moves the log, unless it is to stay."""
+        if not self._connector.keeps_log:
+            self.prepare_for_fork()
 
     def prepare_for_fork(self) -> None:
         """Close connections at rest, so that a child may open the file; checkouts open new ones.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
-from ..errors import DatabaseInUseError, DatabaseNotUsableError
+from ..errors import DatabaseInUseError
 from .forks import renew_after_fork
 from .regular_files import FLAGS, open_regular
 
@@ -144,13 +144,3 @@ class AtomicFile:
         descriptor, self._lock_held = self._lock_held, None
         if descriptor is not None:
             os.close(descriptor)
-
-
-def check_directory(path: Path) -> None:
-    """Raise ``DatabaseNotUsableError`` if no file can be created at ``path``."""
-    if path.is_dir():
-        raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
-    if not path.parent.is_dir():
-        raise DatabaseNotUsableError(
-            f"the directory {path.parent} does not exist; create it, or correct the path"
-        )

@@ -66,13 +66,15 @@ class Rest:
     def renew_in_child(self) -> None:
         self.working: set[object] = set()
         self.forking = False
+        self._longest: float | None = None  # seconds that a thread waits for the end of a pause
         self._forked = threading.Event()
 
     def begin(self, token: object) -> None:
         self.working.add(token)
         while self.forking:
             self.working.discard(token)
-            self._forked.wait()
+            if not self._forked.wait(self._longest):
+                self.end_pause()
             self.working.add(token)
 
     def end(self, token: object) -> None:
@@ -88,14 +90,19 @@ class Rest:
         finally:
             self.end(token)
 
-    def before_fork(self) -> None:
+    def begin_pause(self, seconds: float = _REST_SECONDS, longest: float | None = None) -> None:
+        """Let no thread begin to use SQLite; wait at most ``seconds`` for those that use it.
+
+        It lasts until :meth:`end_pause`, or until a thread has waited for ``longest`` seconds.
+        """
+        self._longest = longest
         self._forked.clear()
         self.forking = True
-        give_up = time.monotonic() + _REST_SECONDS
+        give_up = time.monotonic() + seconds
         while self.working and time.monotonic() < give_up:
             time.sleep(_LOOK_SECONDS)
 
-    def after_fork(self) -> None:
+    def end_pause(self) -> None:
         self.forking = False
         self._forked.set()
 
@@ -116,7 +123,7 @@ def prepare_before_fork(thing: Preparing) -> None:
 
 
 def _prepare_all() -> None:
-    rest.before_fork()
+    rest.begin_pause()
     for thing in _preparing:
         thing.prepare_for_fork()
 
@@ -129,5 +136,5 @@ def _renew_all() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(
-        before=_prepare_all, after_in_parent=rest.after_fork, after_in_child=_renew_all
+        before=_prepare_all, after_in_parent=rest.end_pause, after_in_child=_renew_all
     )

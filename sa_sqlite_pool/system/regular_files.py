@@ -1,4 +1,4 @@
-"""Safe opening of the package's own files beside a database.
+"""What is at a path, and safe opening of the package's own files beside a database.
 
 A user who may write in the directory can put a FIFO in their place, and opening it would wait for
 a process that writes into it: on the event loop, for ever.
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from pathlib import Path
 
 from ..errors import DatabaseNotUsableError
 
@@ -19,6 +20,40 @@ FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os,
 
 # The errors of open() for a symbolic link, and for a socket or a device that is not there.
 _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
+
+
+def mode_of(path: Path, what: str = "path") -> int | None:
+    """Return the mode of what is at ``path``, following links; None if there is nothing.
+
+    Raises :class:`DatabaseNotUsableError` where the system does not say: a directory above it must
+    not be entered by this user, for example. ``what`` is to be corrected then.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise DatabaseNotUsableError(
+            f"{path} cannot be reached: {error.strerror}; let this user enter {path.parent} and "
+            f"the directories above it, or correct the {what}"
+        ) from error
+    except OSError as error:
+        raise DatabaseNotUsableError(
+            f"{path} cannot be reached: {error.strerror}; correct the {what}"
+        ) from error
+
+
+def check_directory(path: Path, what: str = "path") -> None:
+    """Raise :class:`DatabaseNotUsableError` if no file can be at ``path``; see :func:`mode_of`."""
+    if (mode := mode_of(path, what)) is not None:
+        if stat.S_ISDIR(mode):
+            raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
+        return
+    above = mode_of(path.parent, what)
+    if above is None or not stat.S_ISDIR(above):
+        raise DatabaseNotUsableError(
+            f"the directory {path.parent} does not exist; create it, or correct the {what}"
+        )
 
 
 def open_regular(path: str, remedy: str) -> int:

@@ -83,6 +83,25 @@ def test_a_checkout_is_one_get_and_one_return() -> None:
     assert pool.calls == ["get", "return"] * 2
 
 
+def test_how_a_record_closes_its_connection() -> None:
+    """By ``_close_connection(connection, terminate=…)`` of its pool.
+
+    ``pools/returns.py`` says nothing there of a cancellation. A pool that called others would log
+    it as an error.
+    """
+    closed: list[bool] = []
+
+    class Own(QueuePool):
+        def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+            closed.append(terminate)
+            super()._close_connection(connection, terminate=terminate)
+
+    pool = make_pool(Own)
+    pool.connect().close()
+    pool.dispose()
+    assert closed == [False]
+
+
 def test_a_record_comes_back_without_its_connection() -> None:
     """``detach()`` gives the record back, too, with ``dbapi_connection`` None.
 

@@ -111,6 +111,20 @@ def test_where_no_loop_runs(door_without_loop: Door, own: dict[str, Any]) -> Non
     asyncio.run(_works(app))
 
 
+@pytest.mark.parametrize("own", OURS, ids=["", "thread"])
+def test_where_another_library_runs_the_coroutine(
+    door_without_loop: Door, own: dict[str, Any]
+) -> None:
+    """Trio, for example: an error at once, which says what is needed."""
+    if door_without_loop.stock:
+        pytest.skip("it depends on Python whether the driver makes a loop of its own")
+    app = door_without_loop.make(own=own)
+    for engine in app.engines:
+        with pytest.raises(RuntimeError, match="let asyncio run the program"):
+            engine.connect().start().send(None)
+    asyncio.run(_works(app))
+
+
 async def _works(app: Application) -> None:
     await app.write("CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
     assert await app.value("SELECT count(*) FROM t") == 1

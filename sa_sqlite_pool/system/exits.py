@@ -1,0 +1,54 @@
+"""The end of the interpreter: connections at rest are closed, so that the file holds everything.
+
+In WAL mode the last commits are in the log, beside the database, until its last connection is
+closed. A script that disposes of nothing, and a copy of the file that it has made, worked before a
+program came to this package, since there was no log: so they work here, too. What is in use when
+the interpreter ends is left to the system, and to SQLite's recovery.
+"""
+
+from __future__ import annotations
+
+import atexit
+from typing import Protocol
+
+from .forks import rest
+from .weak_objects import WeakObjects
+
+# For threads that are leaving SQLite. A statement may run for minutes, in a daemon's loop.
+_REST_SECONDS = 0.1
+# Daemon threads stay where they wait, and the interpreter ends meanwhile: one that comes back from
+# SQLite then is ended by it within a greenlet, whose memory is freed without its lock. Handlers
+# that come later, and use a database, are kept up for as long, once.
+_LONGEST_SECONDS = 1.0
+
+
+class EndsWithProcess(Protocol):
+    """An object that has connections."""
+
+    def close_at_exit(self) -> None:
+        """Close those at rest, in the main thread. Other threads may still use the object."""
+
+
+# A reader that is the last to close may not move the log, and leaves it there.
+_readers: WeakObjects[EndsWithProcess] = WeakObjects()
+_writers: WeakObjects[EndsWithProcess] = WeakObjects()
+
+
+def close_at_exit(thing: EndsWithProcess, *, reads: bool) -> None:
+    """Call ``thing.close_at_exit()`` at the end, readers first. This keeps a weak reference only.
+
+    :param reads: its connections cannot write
+    """
+    (_readers if reads else _writers).add(thing)
+
+
+def _close_all() -> None:
+    rest.begin_pause(_REST_SECONDS, longest=_LONGEST_SECONDS)
+    for things in (_readers, _writers):
+        for thing in things:
+            thing.close_at_exit()
+
+
+# Before the handlers that were registered earlier, after those of the application, which may use
+# its database once more. Threads that are not daemons have ended by then.
+atexit.register(_close_all)
