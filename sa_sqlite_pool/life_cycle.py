@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, final
 
@@ -55,12 +56,12 @@ class _Closing:
     one that has got the token of ``to_take_over``.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.ended: Future[None] = Future()
         self.to_take_over: list[None] = [None]
         self._loop = asyncio.get_running_loop()
         # Stored, since a loop refers to its tasks weakly, and the caller may be cancelled.
-        self._task = asyncio.ensure_future(work)
+        self._task = asyncio.ensure_future(work())
         self._task.add_done_callback(self._has_ended)
 
     def _has_ended(self, task: asyncio.Future[None]) -> None:
@@ -150,14 +151,14 @@ class LifeCycle(ABC):
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
         if _took(self._to_close):
-            self._closing = _Closing(self._shut(wait))
+            self._closing = _Closing(partial(self._shut, wait))
         while True:
             closing = self._closing
             if closing is None:  # another thread has taken the token in this moment
                 await asyncio.sleep(0)
             elif closing.given_up:
                 if _took(closing.to_take_over):
-                    self._closing = _Closing(self._shut(wait))
+                    self._closing = _Closing(partial(self._shut, wait))
             # A loop that ends tells nobody, so it is looked at once in a while.
             elif await done_in_time(closing.ended, HURRY_SECONDS) and not closing.given_up:
                 return closing.ended.result()

@@ -194,7 +194,7 @@ async def test_an_error_in_closing_is_logged(
         raise sqlite3.OperationalError("as expected")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(worker), "close", lambda _: fail())
+        patch.setattr(type(worker), "close", lambda *_: fail())
         await engine.dispose()
     assert "Exception closing connection" in caplog.text
     assert "as expected" in caplog.text

@@ -87,8 +87,10 @@ class ConnectionThread(RunsJobs):
         if self._has_ended():
             return
 
+        was_stopped = self._was_stopped
+
         def close(connection: sqlite3.Connection) -> None:
-            _roll_back(connection, cursors())
+            _roll_back(connection, cursors(), was_stopped=was_stopped)
             connection.close()
 
         try:
@@ -167,7 +169,8 @@ class ConnectionThread(RunsJobs):
                 # Also before it is closed: as long as anything refers to a cursor, SQLite keeps a
                 # closed connection, with its locks (https://www.sqlite.org/c3ref/close.html).
                 found.extend(cursors())
-                if _roll_back(self.aiosqlite_connection._connection, found) and keep:
+                connection = self.aiosqlite_connection._connection
+                if _roll_back(connection, found, was_stopped=True) and keep:
                     successor = self._successor()
                 else:
                     self._close_in_thread()
@@ -183,16 +186,24 @@ class ConnectionThread(RunsJobs):
             self._stop()
 
     def _successor(self) -> ConnectionThread:
-        return ConnectionThread(
+        successor = ConnectionThread(
             self.aiosqlite_connection,
             threadsafe=self._threadsafe,
             shared=self._shared,
             file=self.file,
         )
+        if self._was_stopped:  # of which the next statement makes an end, if there is one
+            successor._last_job = self._last_job
+        return successor
 
     def _stop(self) -> None:
         mark_closed(self.aiosqlite_connection)
         self._forget()
+
+    @property
+    def _was_stopped(self) -> bool:
+        job = self._last_job
+        return job is not None and job.must_stop
 
     def _has_ended(self) -> bool:
         """Return whether nothing is left to be closed."""
@@ -224,6 +235,7 @@ class ConnectionThread(RunsJobs):
         """Close a connection at rest in this thread: its own may be anywhere in its queue."""
         connection, self.ended = self.aiosqlite_connection._connection, "it was closed for a fork()"
         if connection is not None:
+            _roll_back(connection, (), was_stopped=self._was_stopped)
             connection.close()
             self._stop()
 
@@ -243,8 +255,16 @@ def _close_all(cursors: list[sqlite3.Cursor]) -> None:
         cursor.close()
 
 
-def _roll_back(connection: sqlite3.Connection | None, cursors: Iterable[sqlite3.Cursor]) -> bool:
-    """Close the cursors and roll back; return whether the connection is good for another use."""
+def _roll_back(
+    connection: sqlite3.Connection | None, cursors: Iterable[sqlite3.Cursor], *, was_stopped: bool
+) -> bool:
+    """Close the cursors and roll back; return whether the connection is good for another use.
+
+    ``was_stopped``: the last statement may have been interrupted. "The sqlite3_interrupt(D) call is
+    in effect until all currently running SQL statements on database connection D complete"
+    (https://www.sqlite.org/c3ref/interrupt.html), but SQLite looks when the next one begins. If
+    there were none, the checkpoint would be interrupted with which SQLite closes a connection.
+    """
     if connection is None:
         return False
     try:
@@ -252,6 +272,8 @@ def _roll_back(connection: sqlite3.Connection | None, cursors: Iterable[sqlite3.
             cursor.close()
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        elif was_stopped:
+            connection.execute("SELECT 1").close()
     except dbapi.Error:  # a broken disk: the connection is of no use
         return False
     return not connection.in_transaction
