@@ -254,6 +254,7 @@ class SharedTransaction:
         checkout, rules = self._transaction.checkout, self._executor.rules
         patience = Patience(rules, checkout, writing=True, commits=True)
         counts, began = self._executor.counts, time.perf_counter()
+        self._executor.worker.assert_may_commit()
         while True:
             self._executor.worker.assert_wanted()
             try:

@@ -11,7 +11,7 @@ from ..execution.jobs import OutOfTime
 from ..execution.replies import Reply
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.statements import Kind, changes_settings
+from ..sqlite.statements import Kind, changes_settings, first_word
 from ..transactions.locks import Patience, may_pass
 from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Rules, decide
@@ -155,6 +155,10 @@ class TriesStatements:
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
             try:
+                if (kind.writes and alone and not was_open) or (
+                    kind is Kind.END and first_word(sql) in _COMMITS
+                ):
+                    self.worker.assert_may_commit()
                 return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
             finally:
                 self.worker.note_open(connection)
@@ -212,4 +216,5 @@ class TriesStatements:
         self.transaction.writing.others_had_lock(time.monotonic() - began)
 
 
+_COMMITS = frozenset({"COMMIT", "END"})
 _CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})

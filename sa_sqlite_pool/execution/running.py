@@ -346,6 +346,10 @@ class RunsJobs:
 
         self.aiosqlite_connection._tx.put_nowait((None, call))
 
+    def assert_may_commit(self) -> None:
+        """Raise ``FileReplacedError`` if its file is not in its place any more. In the thread."""
+        open_files.assert_may_commit(self.aiosqlite_connection)
+
     def note_error(self, error: BaseException) -> None:
         """Mark the connection as suspect if ``error`` says that something is read-only."""
         if is_read_only(error):

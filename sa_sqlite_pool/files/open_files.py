@@ -4,7 +4,8 @@ A file that is deleted or replaced while connections are open goes on without it
 reach it, and a log that is still found by the old name. A checkpoint opens connections by that
 name. It would move the log of the old file into whatever file has the name now: "unlinking or
 renaming a database file while in use" (https://www.sqlite.org/howtocorrupt.html). So it checks
-first. ``stat()`` opens nothing, and so drops none of SQLite's locks.
+first; so does what opens another connection, and what commits. ``stat()`` opens nothing, and so
+drops none of SQLite's locks.
 """
 
 from __future__ import annotations
@@ -33,12 +34,20 @@ def _look_at(path: str) -> _File | None:
     return _File(path, found.st_dev, found.st_ino)
 
 
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
 @final
 class OpenFiles:
     """The files of this process's connections. Any thread may use this object."""
 
     def __init__(self) -> None:
         self._files: dict[object, _File] = {}
+        self._old_logs: dict[str, int] = {}  # by path: the inode of a log of a file that is gone
 
     def add(self, connection: object, path: str) -> None:
         """Note the file ``path`` of a ``connection`` just opened; once, for its whole life."""
@@ -53,18 +62,76 @@ class OpenFiles:
         """Return whether a connection was opened to the file that is at ``path`` now."""
         return _look_at(path) in self._files.values()
 
+    def is_replaced(self, path: str) -> bool:
+        """Return whether a connection was opened to another file ``path`` than there is now.
+
+        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there.
+        """
+        if self._replaced(path) is None:
+            return False
+        if (log := _look_at(f"{path}-wal")) is not None:
+            self._old_logs[path] = log.inode
+        return True
+
     def assert_in_place(self, path: str) -> None:
         """Raise :class:`FileReplacedError` if a connection was opened to another file ``path``."""
-        now = _look_at(path)
-        for file in list(self._files.values()):
-            if file.path == path and file != now:
-                what = "deleted" if now is None else "replaced by another file"
-                raise FileReplacedError(
-                    f"{path} was {what} while it was open: commits go to the old file and its log, "
-                    "and no checkpoint is made, which would move them into another; end all "
-                    "programs that use the database, put the right file there, without the -wal "
-                    "and -shm of another, and start again"
-                )
+        if what := self._replaced(path):
+            raise FileReplacedError(
+                f"{path} was {what} while it was open: commits go to the old file and its log, "
+                f"and no checkpoint is made, which would move them into another; {_REMEDY}"
+            )
 
+    def assert_may_open(self, path: str) -> None:
+        """Raise :class:`FileReplacedError` if a connection opened now would use an old file's log.
+
+        SQLite finds the log, and the memory that its users share, by the name of the database. It
+        removes a log beside an empty file, and applies it to any other.
+        """
+        if what := self._replaced(path):
+            raise FileReplacedError(
+                f"{path} was {what} while it was open, and connections of this process have the "
+                "old file in use, whose log a new connection would find: end their transactions "
+                "and blocks, or dispose of their engine, and try again"
+            )
+        if path not in self._old_logs:
+            return
+        log, size = _look_at(f"{path}-wal"), _size(path)
+        if log is None or log.inode != self._old_logs[path]:
+            del self._old_logs[path]
+        elif size:
+            raise FileReplacedError(
+                f"{path} was replaced by another file while it was open, and the log beside it is "
+                f"that of the old file, which SQLite would apply to the new one: remove {path}-wal "
+                f"and {path}-shm, and try again; backups are put in place by restore()"
+            )
+
+    def assert_may_commit(self, connection: object) -> None:
+        """Raise :class:`FileReplacedError` if the file of ``connection`` is not in its place.
+
+        Without a log SQLite refuses to write then, and so do stock's connections ("attempt to write
+        a readonly database").
+        """
+        file = self._files.get(connection)
+        if file is not None and (now := _look_at(file.path)) != file:
+            raise FileReplacedError(
+                f"{file.path} was {_what(now)} while it was open: the transaction would go to the "
+                f"old file, which nothing finds any more, and is rolled back; {_REMEDY}"
+            )
+
+    def _replaced(self, path: str) -> str | None:
+        """Return what became of the file of a connection to ``path``; None if it is there."""
+        now = _look_at(path)
+        others = any(file.path == path and file != now for file in list(self._files.values()))
+        return _what(now) if others else None
+
+
+def _what(now: _File | None) -> str:
+    return "deleted" if now is None else "replaced by another file"
+
+
+_REMEDY = (
+    "end all programs that use the database, put the right file there, without the -wal and -shm "
+    "of another, and start again"
+)
 
 open_files = OpenFiles()

@@ -349,6 +349,8 @@ class FairPool(ReadsAtOnce, TakesBack):
         if kept := self._kept.take():
             executor = Executor(*kept, rules)
         else:
+            if self.database_file.file is not None:
+                self._leave_old_file(self.database_file.file)
             opened = self._stock(connection_record, rules)
             executor = await_only(self._connector.finish(opened, rules))
         if (keeper := rules.keeper) is not None and keeper.due is not None:

@@ -18,6 +18,7 @@ from ..compat.pool_records import Record, reusable
 from ..database_file import DatabaseFile
 from ..driver.adapter import SQLiteConnection
 from ..execution.connection_thread import ConnectionThread
+from ..files.open_files import open_files
 from ..settings import Role
 from ..sqlite.read_only import should_write
 from .checkouts import Checkouts
@@ -119,6 +120,17 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._disposed = False
             self._kept.go_on()
             raise cancelled
+
+    def _leave_old_file(self, path: str) -> None:
+        """Close connections at rest to a file that was deleted or replaced since they were opened.
+
+        A test may do so before it makes an engine anew. SQLite finds the log by the name of the
+        database, so a new connection would use that of the old file, which goes with its last one.
+        """
+        if open_files.is_replaced(path):
+            for pool in self.database_file.pools:
+                pool.close_at_rest()
+        open_files.assert_may_open(path)
 
     # -- forks, and the end ---------------------------------------------------------------------
 

@@ -198,6 +198,8 @@ class TransactionState(Losses):
 
         def end(connection: sqlite3.Connection) -> None:
             try:
+                if sql == "COMMIT":  # on the loop, the keeper has looked at the file
+                    self.worker.assert_may_commit()
                 self._policy.end_in_thread(connection, self._end_and_look, sql)
             finally:
                 self.worker.note_open(connection)

@@ -93,19 +93,21 @@ class WalMonitor:
             found = os.stat(self._database)
         except OSError:
             if self._inode is not None:
-                self._look_for_replacement(None)
+                self._is_in_place(None)
             return None
-        if found.st_ino != self._inode:
-            self._look_for_replacement(found.st_ino)
+        if found.st_ino != self._inode and not self._is_in_place(found.st_ino):
+            return None  # so a COMMIT is no matter for the loop, and is refused in its thread
         return found.st_mtime_ns
 
-    def _look_for_replacement(self, inode: int | None) -> None:
+    def _is_in_place(self, inode: int | None) -> bool:
         """Warn of a replaced file at once; the next checkpoint would find it, but may not come."""
-        self._inode = inode
         try:
             open_files.assert_in_place(self._database)
         except FileReplacedError as error:
             self._warnings.replaced(error)
+            return False
+        self._inode = inode
+        return True
 
     def is_large(self) -> bool:
         """Return whether the file has reached the soft limit."""

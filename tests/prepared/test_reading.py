@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import MultipleResultsFound
 
 from sa_sqlite_pool import ReadTimeout, SQLiteDatabase
+from sa_sqlite_pool.execution import loop_budget
 from sa_sqlite_pool.execution.loop_budget import LoopBudget
 from sa_sqlite_pool.pools import at_once
 from sa_sqlite_pool.prepared.read import PreparedRead
@@ -35,11 +36,18 @@ from tests.prepared.conftest import (
 )
 
 
+def let_in(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each lap of the loop let in so many, whatever they take; at least one always is."""
+    monkeypatch.setattr(loop_budget, "_WEIGHT", 0.0)
+    seconds = 60.0 if tasks == 1 else loop_budget._SECONDS / tasks
+    monkeypatch.setattr(of_running_loop(LoopBudget), "_mean", seconds)
+
+
 async def test_which_way_it_goes(
     db: SQLiteDatabase, ways: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first call by SQLAlchemy, whose columns are kept; then on the loop, without a task."""
-    monkeypatch.setattr(LoopBudget, "_room_for", lambda *_: 1_000)
+    let_in(1_000, monkeypatch)
     read = db.prepare(BY_ID)
     await read.one(id=1)
     assert ways.taken == BY_SQLALCHEMY
@@ -172,7 +180,7 @@ async def test_fifty_tasks_leave_the_loop_to_others(
     by_id: PreparedRead, ways: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lap of the loop lets in as many as fit into its budget, here one."""
-    monkeypatch.setattr(LoopBudget, "_room_for", lambda *_: 1)
+    let_in(1, monkeypatch)
     running, laps = True, 0
 
     async def others() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import exc, text
@@ -43,13 +45,21 @@ async def refused(db: SQLiteDatabase, why: str) -> None:
         assert isinstance(raised.value.orig, DatabaseNotUsableError)
 
 
+async def write_raw(db: SQLiteDatabase) -> None:
+    """Commit as the application does on the raw connection, by itself."""
+    async with db.writer_engine.connect() as connection:
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        await raw.execute(str(UPDATE_FIRST))
+        await raw.commit()
+
+
 async def test_replaced(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The log of the old one is not moved into it. A commit says so, once; a checkpoint, too."""
     async with SQLiteDatabase(path, placement="thread") as db:
         await create_items(db.writer_engine)
         content = another(path)
         for _ in range(3):
-            await write(db)
+            await write_raw(db)
         [record] = [r for r in caplog.records if r.name == "sa_sqlite_pool"]
         assert "app.db was replaced by another file while it was open" in record.getMessage()
         await refused(db, "replaced by another file")
@@ -62,11 +72,58 @@ async def test_deleted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with SQLiteDatabase(path, placement="thread") as db:
         await create_items(db.writer_engine)
         path.unlink()
-        await write(db)
+        await write_raw(db)
         assert "app.db was deleted while it was open" in caplog.text
         await refused(db, "deleted")
         assert not path.exists()
     caplog.clear()
+
+
+async def in_a_session(db: SQLiteDatabase) -> None:
+    async with db.sessionmaker() as session, session.begin():
+        await session.execute(UPDATE_FIRST)
+
+
+async def in_autocommit(db: SQLiteDatabase) -> None:
+    engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+
+
+async def by_text(db: SQLiteDatabase) -> None:
+    async with db.writer_engine.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        await connection.execute(text("COMMIT"))
+
+
+async def in_a_function(db: SQLiteDatabase) -> None:
+    await db.run_write_core(lambda connection: connection.execute(UPDATE_FIRST))
+
+
+COMMITS = [write, in_a_session, in_autocommit, by_text, in_a_function]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("placement", ["auto", "thread"])
+@pytest.mark.parametrize("commit", COMMITS)
+async def test_a_commit_is_refused(
+    path: Path, commit: Callable[[SQLiteDatabase], Awaitable[None]], placement: str, warm: bool
+) -> None:
+    """Nothing would find its rows any more. Without a log, SQLite refuses it, as on stock."""
+    away = path.with_name("away.db")
+    async with SQLiteDatabase(path, placement=placement) as db:
+        await create_items(db.writer_engine)
+        for _ in range(20 * warm):  # then it is known to be short, and runs on the loop
+            await commit(db)
+        path.rename(away)
+        with pytest.raises(exc.OperationalError, match=r"app\.db was deleted while") as raised:
+            await commit(db)
+        assert isinstance(raised.value.orig, DatabaseNotUsableError)
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT amount FROM items WHERE id = 1")) == 20 * warm
+        away.rename(path)
+        await commit(db)
+        assert (await amounts(db.reader_engine))[0] == 20 * warm + 1
 
 
 async def test_put_back(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,7 +150,7 @@ async def test_the_keeper(path: Path, caplog: pytest.LogCaptureFixture) -> None:
         await db._keeper.stop()
         content = another(path)
         for _ in range(3):
-            await write(db)
+            await write_raw(db)
         keeper = db._keeper
         await until(lambda: not keeper._works())
         messages = [r.getMessage() for r in caplog.records if r.name == "sa_sqlite_pool"]
@@ -124,7 +181,55 @@ def connections_to(path: Path) -> int:
     return sum(file.path == str(path) for file in open_files._files.values())
 
 
+async def test_in_use_when_another_engine_comes(path: Path, make_engine: MakeEngine) -> None:
+    """Its log would be that of the new file, too."""
+    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
+    await create_items(first)
+    async with first.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
+        path.unlink()
+        with pytest.raises(exc.OperationalError, match="have the old file in use"):
+            await create_items(second)
+        assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
+    await create_items(second)
+    assert await amounts(second) == [0, 0, 0]
+
+
+async def test_the_old_log_beside_a_new_file(path: Path, make_engine: MakeEngine) -> None:
+    """SQLite would apply it to that. It is refused as long as the log is there."""
+    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
+    await create_items(first)
+    content = another(path)
+    for engine in (second, first, second):
+        with pytest.raises(exc.OperationalError, match=r"remove .*app\.db-wal"):
+            await create_items(engine)
+    assert path.read_bytes() == content
+    for name in ("app.db-wal", "app.db-shm"):
+        path.with_name(name).unlink()
+    await create_items(second)
+    async with first.connect() as connection:
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        assert (await connection.scalars(text(tables))).all() == ["items", "other"]
+
+
 # -- what is innocent ----------------------------------------------------------------------------
+
+
+async def test_an_engine_that_was_not_disposed_of(path: Path, make_engine: MakeEngine) -> None:
+    """Tests remove the file, and make the next engine on a new one. The old one goes on there."""
+    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
+    await create_items(first)
+    path.unlink()
+    await create_items(second, 2)
+    for engine in (second, first, second):
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+    assert await amounts(second) == await amounts(first) == [3, 0]
+    for engine in (first, second):
+        await engine.dispose()
+    with closing(sqlite3.connect(path)) as direct:
+        assert direct.execute("SELECT amount FROM items").fetchall() == [(3,), (0,)]
+        assert direct.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngine) -> None:
