@@ -17,6 +17,7 @@ from typing import Any, final
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import ConfigurationError
 from ..files.location import Location
+from ..files.private_directory import is_private
 from ..files.site import Site
 from ..settings import ConnectionSettings, Placement, Role
 from ..sqlite.authorizer import Authorizer
@@ -139,7 +140,11 @@ class SetUp:
         if reads_first and not is_prepared(connection, shared.settings.pragmas):
             raise NotPrepared
         alone = self._site.unreliable
-        switched = configure(connection, self._location, shared.pragmas(), alone=alone)
+        pragmas = shared.pragmas()
+        if is_private(self._location.path):  # in memory, for the application: no disk to wait for
+            connection.execute("PRAGMA synchronous = OFF")
+            pragmas = {**pragmas, "synchronous": "OFF"}
+        switched = configure(connection, self._location, pragmas, alone=alone)
         if self._keeper is not None:
             self._leave_to(self._keeper, connection, new=switched)
         if self.own and type(connection) is shared.arguments.own_class:

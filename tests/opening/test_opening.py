@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.execution.connection_thread import ConnectionThread
@@ -142,3 +143,20 @@ async def test_functions_of_the_application_are_known(make_engine: MakeEngine, p
         await connection.run_sync(lambda _: own.create_function("Late", 0, lambda: 2))
         assert await connection.scalar(text("SELECT late()")) == 2
         assert own.executor.authorizer.called
+
+
+@pytest.mark.parametrize(("database", "level"), [("", 0), (":memory:", 0), ("app.db", 1)])
+async def test_a_database_in_memory_syncs_nothing(path: Path, database: str, level: int) -> None:
+    """No disk is waited for; for a file it is as the default says, NORMAL."""
+    url = "sqlite+aiosqlite:///" + (str(path.with_name(database)) if level else database)
+    engine = create_async_engine(url, poolclass=SQLitePool)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("PRAGMA synchronous")) == level
+        assert await connection.scalar(text("PRAGMA journal_mode")) == "wal"
+    await engine.dispose()
+    if level:
+        return
+    async with SQLiteDatabase(":memory:") as db:
+        for one in (db.writer_engine, db.reader_engine):
+            async with one.connect() as connection:
+                assert await connection.scalar(text("PRAGMA synchronous")) == level
