@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 CASES ?= 3.10-2.0 3.11-2.0 3.11-2.1 3.13-2.0 3.13-2.1
 
-.PHONY: help demo demo-postgresql migrations test test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
+.PHONY: help demo demo-postgresql migrations test test-against-stock test-cases test-placement test-sqlalchemy20 test-oldest test-python313 coverage test-long test-cancel test-checkpoints test-kills test-replica-kills test-pgbouncer test-other-engines test-sqlalchemy-suite test-sqlalchemy20-suite lint types clean
 .PHONY: bench bench-busy bench-docs bench-copy bench-fresh bench-large bench-pythons bench-cancel bench-instructions bench-least bench-opening bench-pragmas bench-live bench-processes bench-wal bench-wal-hour
 
 help:  ## what there is to make
@@ -79,6 +79,10 @@ test-placement: $(VENV)/.dev  ## all statements in threads, and all on the event
 # Every way to exit and to fork, through every door; `make test` has a few of them.
 test-long: $(VENV)/.dev  ## every way to exit and to fork: some minutes
 	$(BIN)/python -m pytest -m long
+
+# Random programs on stock and here: each result, error, and the file at the end; `make test` has a short form.
+test-against-stock: $(VENV)/.dev  ## 1,500 random programs, compared with stock: some minutes
+	$(BIN)/python -m tests.against_stock --count 1500 --seed 100
 
 # Cancellations at random moments, through all doors, by one event loop and by several, and
 # databases that are closed meanwhile: some minutes; `make test` has a short form.

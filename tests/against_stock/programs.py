@@ -1,0 +1,113 @@
+"""A random program, run on one kind of engine, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+import sa_sqlite_pool
+from sa_sqlite_pool import SQLitePool
+
+from .models import Base, on_connect
+from .operations import ON_CONNECTIONS, ON_SESSIONS, Block, Step
+
+Outcome = tuple[object, ...]
+
+_SECONDS = 60.0  # that a program may take: it waits for nothing
+
+
+def outcomes(kind: str, seed: int, path: Path) -> list[Outcome]:
+    """Run the program of ``seed`` on ``path``; return its results, errors, and the file at last."""
+
+    async def in_time() -> list[Outcome]:
+        return await asyncio.wait_for(_run(kind, random.Random(seed), path), _SECONDS)
+
+    found = asyncio.run(in_time())
+    with closing(sqlite3.connect(path)) as connection:
+        version = connection.execute("PRAGMA user_version").fetchone()
+        found.append(("the file", list(connection.iterdump()), version))
+    return found
+
+
+async def _run(kind: str, rng: random.Random, path: Path) -> list[Outcome]:
+    level = rng.choice([None, None, "AUTOCOMMIT", "SERIALIZABLE", "READ UNCOMMITTED"])
+    engine, sessions = _engine(kind, path, {} if level is None else {"isolation_level": level})
+    event.listen(engine.sync_engine, "connect", on_connect)
+    found: list[Outcome] = [("isolation level", level)]
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    for _ in range(rng.randrange(2, 5)):
+        way = rng.choice(["connect", "connect", "begin", "autocommit", "session", "session"])
+        block = Block(rng, way == "autocommit" or level == "AUTOCOMMIT")
+        found.append(("block", way))
+        try:
+            async with _entered(way, engine, sessions) as executor:
+                steps = ON_SESSIONS if way == "session" else ON_CONNECTIONS
+                for _ in range(rng.randrange(3, 16)):
+                    found.append(await _step(rng.choice(steps), executor, block))
+                for stream in block.streams:
+                    await stream.close()
+        except Exception as error:
+            found.append(("its end", shown(error)))
+    await engine.dispose()
+    return found
+
+
+def _engine(
+    kind: str, path: Path, options: dict[str, Any]
+) -> tuple[AsyncEngine, Callable[[], AsyncSession]]:
+    url = f"sqlite+aiosqlite:///{path}"
+    if kind == "imports":
+        lean = sa_sqlite_pool.create_async_engine(url, **options)
+        return lean, sa_sqlite_pool.async_sessionmaker(lean)
+    if kind == "swap-in":
+        options["poolclass"] = SQLitePool
+    else:  # nothing is worth its wait
+        options["connect_args"] = {"timeout": 0.1}
+    engine = create_async_engine(url, **options)
+    return engine, async_sessionmaker(engine)
+
+
+def _entered(way: str, engine: AsyncEngine, sessions: Callable[[], AsyncSession]) -> Any:
+    if way == "session":
+        return sessions()
+    if way == "begin":
+        return engine.begin()
+    if way == "autocommit":
+        return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+    return engine.connect()
+
+
+async def _step(step: Step, executor: Any, block: Block) -> Outcome:
+    block.said = []
+    try:
+        result = shown(await step(executor, block))
+    except Exception as error:
+        result = shown(error)
+    return step.__name__, block.said, result
+
+
+def shown(result: object) -> str:
+    """Return what must be the same, of a result or an error: without addresses."""
+    if not isinstance(result, BaseException):
+        return repr(result)
+    original = getattr(result, "orig", None)
+    text = str(original or result)
+    for more_is_said in ("database table is locked",):
+        if more_is_said in text:
+            return f"{type(result).__name__}: {more_is_said}"
+    return f"{type(result).__name__}: {re.sub(r' at 0x[0-9a-f]+', '', text)}"

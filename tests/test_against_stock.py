@@ -1,0 +1,23 @@
+"""Random programs do the same on stock and here; ``make test-against-stock`` runs many more."""
+
+from __future__ import annotations
+
+import pytest
+
+from sa_sqlite_pool.driver.adapter import SQLiteConnection
+from tests.against_stock.__main__ import KINDS, difference
+
+SEEDS = range(12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_program(seed: int, kind: str) -> None:
+    """Results, errors, and the file at the end."""
+    assert difference(seed, kind) is None
+
+
+def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback that commits shows in one of these programs."""
+    monkeypatch.setattr(SQLiteConnection, "rollback", SQLiteConnection.commit)
+    assert any(difference(seed, "swap-in") for seed in SEEDS)
