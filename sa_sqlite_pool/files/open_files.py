@@ -5,7 +5,7 @@ reach it, and a log that is still found by the old name. A checkpoint opens conn
 name. It would move the log of the old file into whatever file has the name now: "unlinking or
 renaming a database file while in use" (https://www.sqlite.org/howtocorrupt.html). So it checks
 first; so does what opens another connection, and what commits. ``stat()`` opens nothing, and so
-drops none of SQLite's locks.
+drops none of SQLite's locks; nor does reading a log.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
+from .log_file import measure
 
 _DESCRIPTORS = "/dev/fd"  # of this process, on Linux and macOS
 
@@ -37,6 +38,18 @@ def _look_at(path: str) -> _File | None:
     return _File(path, found.st_dev, found.st_ino)
 
 
+class _Log(NamedTuple):
+    file: _File  # a new log may get the number of the old one, which SQLite has removed,
+    salts: tuple[int, ...]  # and a copy that is put back has its salts
+
+
+def _log_of(path: str) -> _Log | None:
+    """Return the log beside the database ``path``; None if there is none, or nothing in it."""
+    name = f"{path}-wal"
+    file, salts = _look_at(name), measure(name).salts
+    return _Log(file, salts) if file is not None and salts else None
+
+
 def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
@@ -50,7 +63,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._files: dict[object, _File] = {}
-        self._old_logs: dict[str, int] = {}  # by path: the inode of a log of a file that is gone
+        self._old_logs: dict[str, _Log] = {}  # by path of the database: that of a file that is gone
 
     def add(self, connection: object, path: str) -> None:
         """Note the file ``path`` of a ``connection`` just opened; once, for its whole life."""
@@ -106,12 +119,11 @@ class OpenFiles:
                 "the log of the old file. End them and try again, or restart as follows. "
                 f"{_remedy(path)}"
             )
-        if path not in self._old_logs:
+        if (old := self._old_logs.get(path)) is None:
             return
-        log, size = _look_at(f"{path}-wal"), _size(path)
-        if log is None or log.inode != self._old_logs[path]:
+        if _log_of(path) != old:
             self._old_logs.pop(path, None)
-        elif size:
+        elif _size(path):
             raise FileReplacedError(
                 f"{path} was replaced by another file while it was open, and {path}-wal is the log "
                 "of the old file, which SQLite would apply to the new one. Stop the other programs "
@@ -139,8 +151,8 @@ class OpenFiles:
         A log that this process does not have open came with the new file, or another process has
         begun it there.
         """
-        if (log := _look_at(f"{path}-wal")) is not None and _has_open(log):
-            self._old_logs[path] = log.inode
+        if (log := _log_of(path)) is not None and _has_open(log.file):
+            self._old_logs[path] = log
 
     def _replaced(self, path: str) -> str | None:
         """Return what became of the file of a connection to ``path``; None if it is there."""

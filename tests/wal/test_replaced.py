@@ -290,6 +290,25 @@ async def test_a_new_file_with_a_log_of_its_own(
         assert await new.scalar(text("SELECT name FROM sqlite_master")) == "other"
 
 
+async def test_a_new_log_with_the_number_of_the_old_one(
+    path: Path, make_engine: MakeEngine
+) -> None:
+    """SQLite removes the old log beside an empty file, and the system uses its number again."""
+    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
+    await create_items(first)
+    path.unlink()
+    await first.dispose()
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE other (a)")
+        for suffix in ("", "-wal"):  # into the file that is there
+            shutil.copyfile(f"{other}{suffix}", f"{path}{suffix}")
+    path.with_name("app.db-shm").unlink()
+    async with second.connect() as new:
+        assert await new.scalar(text("SELECT name FROM sqlite_master")) == "other"
+
+
 async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngine) -> None:
     """An engine goes on with the file that it finds, the keeper of the old one included."""
     engine: AsyncEngine = make_engine(SQLitePool)
