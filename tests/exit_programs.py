@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -164,9 +165,12 @@ def writes_at_the_exit(app: App, leave: Any) -> None:
 
 def writes_later_at_the_exit(app: App, leave: Any) -> None:
     """In a handler that was registered before this package was imported."""
-    atexit.unregister(exits._close_all)
+    finalize: Any = weakref.finalize
+    for handler in (exits._close_all, finalize._exitfunc):
+        atexit.unregister(handler)
     writes_at_the_exit(app, leave)
-    atexit.register(exits._close_all)
+    for handler in (exits._close_all, finalize._exitfunc):
+        atexit.register(handler)
 
 
 def writes_in_a_daemon(app: App, leave: Any) -> None:

@@ -21,7 +21,9 @@ from sa_sqlite_pool import SQLiteDatabase
 
 async def main():
     try:
-        await SQLiteDatabase(sys.argv[1]).open()
+        db = SQLiteDatabase(sys.argv[1])
+        await db.open()
+        await db.backup(sys.argv[2])
     except Exception as error:
         print(type(error).__name__, error.orig)
 
@@ -29,12 +31,13 @@ asyncio.run(main())
 """
 
 
-def open_as_nobody(path: Path | str) -> str:
+def open_as_nobody(path: Path | str, copy: Path | str = "") -> str:
+    """Open the database, and make a backup of it; return the error's name and message."""
     # Everything that is needed is imported while still root: the interpreter's own files may be
     # out of nobody's reach.
     program = "import sa_sqlite_pool, sqlalchemy.dialects.sqlite.aiosqlite\n" + PROGRAM
     return subprocess.run(
-        [sys.executable, "-c", program, str(path)],
+        [sys.executable, "-c", program, str(path), str(copy)],
         capture_output=True,
         text=True,
         check=True,
@@ -71,6 +74,7 @@ def test_a_directory_that_may_not_be_entered(directory: Path, query: str) -> Non
         closed.chmod(0o700)
     assert output.startswith("OperationalError ")
     assert "deep/app.db cannot be reached: Permission denied; let this user enter " in output
+    assert f"the directory {closed}, or correct the URL" in output  # and not the one below
     assert list((closed / "deep").iterdir()) == []
 
 
@@ -82,6 +86,17 @@ async def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
     with pytest.raises(OperationalError, match="cannot be reached: "):
         await engine.connect()
     await engine.dispose()
+
+
+def test_a_backup_in_a_read_only_directory(directory: Path) -> None:
+    """The message says which directory, and what to do."""
+    (directory / "open").mkdir()
+    (directory / "open").chmod(0o777)
+    (directory / "closed").mkdir(mode=0o555)
+    output = open_as_nobody(directory / "open" / "app.db", directory / "closed" / "copy.db")
+    assert "copy.db.unfinished cannot be created: Permission denied; make the directory " in output
+    assert "closed writable for this user, or choose another path" in output
+    assert list((directory / "closed").iterdir()) == []
 
 
 async def test_a_backup_that_may_not_be_reached(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableEr
 from ..execution.connection_thread import ConnectionThread
 from ..files.location import Location
 from ..files.neighbours import users
+from ..files.open_files import FileReplacedError, open_files
 from ..pools.base import FairPool
 from ..settings import check_count
 from ..system.atomic_file import AtomicFile
@@ -130,6 +131,7 @@ class Backups:
     async def _snapshot(self, job: CopyJob) -> AsyncIterator[ConnectionThread]:
         """Open a connection that sees the present state until the end of the block."""
         pool, reader = self._pool, self._location.with_parameter("mode", "ro")
+        self._assert_in_place(job)
         async with (
             self._writers_in_line(job)
             if pool.keeper is None
@@ -137,7 +139,16 @@ class Backups:
             connected(reader, self._location.file) as worker,
         ):
             await self._begin(job, worker)
+            self._assert_in_place(job)  # or the name has led to another file
             yield worker
+
+    def _assert_in_place(self, job: CopyJob) -> None:
+        """Raise ``OperationalError`` if the path leads to another file than connections have."""
+        assert self._location.file is not None
+        try:
+            open_files.assert_in_place(self._location.file)
+        except FileReplacedError as error:
+            raise job.error(error) from error
 
     @asynccontextmanager
     async def _writers_in_line(self, job: CopyJob) -> AsyncIterator[None]:

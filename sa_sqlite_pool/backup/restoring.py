@@ -27,6 +27,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 
+from ..compat.without_loop import assert_loop_runs
 from ..errors import (
     ConfigurationError,
     DatabaseInUseError,
@@ -91,6 +92,7 @@ async def restore(
 
     A ``database`` that SQLite cannot read is kept as ``<name>.damaged``.
     """
+    assert_loop_runs()
     check_progress(progress)
     source, target = real_path(backup), _file_of(database)
     job = CopyJob(f"RESTORE {target.label} FROM {source}", f"{target.label} is as it was")

@@ -1,4 +1,4 @@
-"""Use of an asyncio engine where no event loop of asyncio runs, in SQLAlchemy's words or ours."""
+"""Use of an asyncio engine where no event loop of asyncio runs, with an error that says so."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ import asyncio
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+_NO_LOOP = (
+    "no asyncio event loop is running here, and SQLAlchemy's asyncio extension works with no "
+    "other, such as Trio's: let asyncio run the program (uvicorn, hypercorn -k asyncio, "
+    'anyio.run(main, backend="asyncio"), the AnyIO backend "asyncio" in tests)'
+)
+
+
+def assert_loop_runs() -> None:
+    """Raise ``RuntimeError`` in a coroutine that a library other than asyncio runs."""
+    if not _loop_runs():
+        raise RuntimeError(_NO_LOOP)
+
 
 def refuse_without_loop() -> None:
     """Raise MissingGreenlet where SQLAlchemy would: no loop runs, and nothing can be awaited.
 
     To be called where asyncio has raised ``RuntimeError``: ``create_all(engine.sync_engine)`` at
     the import of a module, or a session in a thread, did not reach SQLAlchemy's own question.
-    Where something else than asyncio runs the coroutine, Trio for example, say so: a
-    ``RuntimeError`` as before.
+    Where a library other than asyncio runs the coroutine, Trio for example, the error says so; it
+    is a ``RuntimeError``, too.
     """
     if _loop_runs():
         return
     if in_greenlet():
-        raise RuntimeError(
-            "no event loop of asyncio runs here, and SQLAlchemy's asyncio extension works on no "
-            "other, Trio's for example: let asyncio run the program (uvicorn, hypercorn -k "
-            'asyncio, anyio.run(main, backend="asyncio"), the AnyIO backend "asyncio" in tests)'
-        )
+        raise RuntimeError(_NO_LOOP)
     await_only(asyncio.sleep(0))
 
 

@@ -91,6 +91,7 @@ class ConnectionThread(RunsJobs):
 
         def close(connection: sqlite3.Connection) -> None:
             _roll_back(connection, cursors(), was_stopped=was_stopped)
+            open_files.closes(self.aiosqlite_connection)
             connection.close()
 
         try:
@@ -181,6 +182,7 @@ class ConnectionThread(RunsJobs):
         connection = self.aiosqlite_connection._connection
         try:
             if connection is not None:
+                open_files.closes(self.aiosqlite_connection)
                 connection.close()
         finally:
             self._stop()
@@ -236,6 +238,7 @@ class ConnectionThread(RunsJobs):
         connection, self.ended = self.aiosqlite_connection._connection, "it was closed for a fork()"
         if connection is not None:
             _roll_back(connection, (), was_stopped=self._was_stopped)
+            open_files.closes(self.aiosqlite_connection)
             connection.close()
             self._stop()
 

@@ -198,6 +198,7 @@ class Presence:
             # Something else may be there by now, and opening a FIFO would wait.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._close = weakref.finalize(self, os.close, descriptor)
+            self._close.atexit = False  # a handler of atexit that runs later may use the database
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def hide(self) -> None:

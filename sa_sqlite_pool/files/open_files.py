@@ -5,15 +5,19 @@ reach it, and a log that is still found by the old name. A checkpoint opens conn
 name. It would move the log of the old file into whatever file has the name now: "unlinking or
 renaming a database file while in use" (https://www.sqlite.org/howtocorrupt.html). So it checks
 first; so does what opens another connection, and what commits. ``stat()`` opens nothing, and so
-drops none of SQLite's locks.
+drops none of SQLite's locks; nor does reading a log.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
+from .log_file import measure
+
+_DESCRIPTORS = "/dev/fd"  # of this process, on Linux and macOS
 
 
 class FileReplacedError(DatabaseNotUsableError):
@@ -34,6 +38,18 @@ def _look_at(path: str) -> _File | None:
     return _File(path, found.st_dev, found.st_ino)
 
 
+class _Log(NamedTuple):
+    file: _File  # a new log may get the number of the old one, which SQLite has removed,
+    salts: tuple[int, ...]  # and a copy that is put back has its salts
+
+
+def _log_of(path: str) -> _Log | None:
+    """Return the log beside the database ``path``; None if there is none, or nothing in it."""
+    name = f"{path}-wal"
+    file, salts = _look_at(name), measure(name).salts
+    return _Log(file, salts) if file is not None and salts else None
+
+
 def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
@@ -47,12 +63,21 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._files: dict[object, _File] = {}
-        self._old_logs: dict[str, int] = {}  # by path: the inode of a log of a file that is gone
+        self._old_logs: dict[str, _Log] = {}  # by path of the database: that of a file that is gone
 
     def add(self, connection: object, path: str) -> None:
         """Note the file ``path`` of a ``connection`` just opened; once, for its whole life."""
         if connection not in self._files and (file := _look_at(path)) is not None:
             self._files[connection] = file
+
+    def closes(self, connection: object) -> None:
+        """Note the log of a ``connection`` that is to be closed, if its file was replaced.
+
+        SQLite does not move the log of such a file, and leaves it where another file would find it.
+        """
+        file = self._files.get(connection)
+        if file is not None and _look_at(file.path) != file:
+            self._note_log(file.path)
 
     def discard(self, connection: object) -> None:
         """Forget a ``connection`` that was closed."""
@@ -69,16 +94,16 @@ class OpenFiles:
         """
         if self._replaced(path) is None:
             return False
-        if (log := _look_at(f"{path}-wal")) is not None:
-            self._old_logs[path] = log.inode
+        self._note_log(path)
         return True
 
     def assert_in_place(self, path: str) -> None:
         """Raise :class:`FileReplacedError` if a connection was opened to another file ``path``."""
         if what := self._replaced(path):
             raise FileReplacedError(
-                f"{path} was {what} while it was open: commits go to the old file and its log, "
-                f"and no checkpoint is made, which would move them into another; {_REMEDY}"
+                f"{path} was {what} while it was open. Its connections still use the old file, and "
+                "no checkpoint or backup is made, since it would mix the two files. "
+                f"{_remedy(path)}"
             )
 
     def assert_may_open(self, path: str) -> None:
@@ -89,20 +114,21 @@ class OpenFiles:
         """
         if what := self._replaced(path):
             raise FileReplacedError(
-                f"{path} was {what} while it was open, and connections of this process have the "
-                "old file in use, whose log a new connection would find: end their transactions "
-                "and blocks, or dispose of their engine, and try again"
+                f"{path} was {what} while it was open, and sessions or connections of this process "
+                "still use the old file. No other connection is opened, since SQLite would give it "
+                "the log of the old file. End them and try again, or restart as follows. "
+                f"{_remedy(path)}"
             )
-        if path not in self._old_logs:
+        if (old := self._old_logs.get(path)) is None:
             return
-        log, size = _look_at(f"{path}-wal"), _size(path)
-        if log is None or log.inode != self._old_logs[path]:
-            del self._old_logs[path]
-        elif size:
+        if _log_of(path) != old:
+            self._old_logs.pop(path, None)
+        elif _size(path):
             raise FileReplacedError(
-                f"{path} was replaced by another file while it was open, and the log beside it is "
-                f"that of the old file, which SQLite would apply to the new one: remove {path}-wal "
-                f"and {path}-shm, and try again; backups are put in place by restore()"
+                f"{path} was replaced by another file while it was open, and {path}-wal is the log "
+                "of the old file, which SQLite would apply to the new one. Stop the other programs "
+                f"that use the database, delete {path}-wal and {path}-shm, and try again; "
+                "restore() puts a backup in place without this"
             )
 
     def assert_may_commit(self, connection: object) -> None:
@@ -114,9 +140,19 @@ class OpenFiles:
         file = self._files.get(connection)
         if file is not None and (now := _look_at(file.path)) != file:
             raise FileReplacedError(
-                f"{file.path} was {_what(now)} while it was open: the transaction would go to the "
-                f"old file, which nothing finds any more, and is rolled back; {_REMEDY}"
+                f"{file.path} was {_what(now)} while it was open. The transaction would be "
+                "committed to the old file, where nobody would find it, and is rolled back. "
+                f"{_remedy(file.path)}"
             )
+
+    def _note_log(self, path: str) -> None:
+        """Note the log at ``path`` as an old one, while a connection to the old file is open.
+
+        A log that this process does not have open came with the new file, or another process has
+        begun it there.
+        """
+        if (log := _log_of(path)) is not None and _has_open(log.file):
+            self._old_logs[path] = log
 
     def _replaced(self, path: str) -> str | None:
         """Return what became of the file of a connection to ``path``; None if it is there."""
@@ -125,13 +161,30 @@ class OpenFiles:
         return _what(now) if others else None
 
 
+def _has_open(file: _File) -> bool:
+    """Return whether this process has ``file`` open; True where the system does not tell."""
+    try:
+        names = os.listdir(_DESCRIPTORS)
+    except OSError:
+        return True
+    for name in names:
+        with contextlib.suppress(OSError):  # the list's own is closed by now
+            found = os.fstat(int(name))
+            if (found.st_dev, found.st_ino) == (file.device, file.inode):
+                return True
+    return False
+
+
 def _what(now: _File | None) -> str:
     return "deleted" if now is None else "replaced by another file"
 
 
-_REMEDY = (
-    "end all programs that use the database, put the right file there, without the -wal and -shm "
-    "of another, and start again"
-)
+def _remedy(path: str) -> str:
+    return (
+        "Stop all programs that use the database. If the file was moved, put it back; before "
+        f"another file is used, delete {path}-wal and {path}-shm, if they are those of the old "
+        "file. Then start again"
+    )
+
 
 open_files = OpenFiles()

@@ -82,7 +82,7 @@ class SessionBlock(AbstractAsyncContextManager[AsyncSession, None]):
                     await _roll_back_and_close(session)
                     raise
             else:
-                await _end_application_s(session)
+                await _commit_and_close_own_class(session)
         finally:
             assert isinstance(session.sync_session, RoutedSession)
             session.sync_session.ended_after = self._name
@@ -101,7 +101,7 @@ def _commit_and_close(session: Session) -> None:
     session.close()
 
 
-async def _end_application_s(session: AsyncSession) -> None:
+async def _commit_and_close_own_class(session: AsyncSession) -> None:
     """Commit and close a session of the application's class, which may await anything there."""
     try:
         await (session.commit() if session.is_active else session.rollback())

@@ -7,12 +7,13 @@ one that writes the same file removes it. An ``flock()`` is held on a file that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
-from ..errors import DatabaseInUseError
+from ..errors import DatabaseInUseError, DatabaseNotUsableError
 from .forks import renew_after_fork
 from .regular_files import FLAGS, open_regular
 
@@ -22,6 +23,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".unfinished"
+
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @final
@@ -56,6 +59,13 @@ class AtomicFile:
                 created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
             except FileExistsError:
                 self._remove_what_was_left()
+            except OSError as error:
+                if error.errno not in _NOT_ALLOWED:
+                    raise
+                raise DatabaseNotUsableError(
+                    f"{self.path} cannot be created: {error.strerror}; make the directory "
+                    f"{self.final.parent} writable for this user, or choose another path"
+                ) from error
             else:
                 self._own(created)
         model = os.stat(like)

@@ -1,9 +1,9 @@
 """The end of the interpreter: connections at rest are closed, so that the file holds everything.
 
 In WAL mode the last commits are in the log, beside the database, until its last connection is
-closed. A script that disposes of nothing, and a copy of the file that it has made, worked before a
-program came to this package, since there was no log: so they work here, too. What is in use when
-the interpreter ends is left to the system, and to SQLite's recovery.
+closed. On a stock engine, without a log, the file of a script that disposes of nothing can be
+copied when the script has ended; so it can here. Connections that are in use at that time are left
+open: the system closes their files, and SQLite recovers the log when the database is opened next.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Protocol
 from .forks import rest
 from .weak_objects import WeakObjects
 
-# For threads that are leaving SQLite. A statement may run for minutes, in a daemon's loop.
+# How long to wait for threads that are in SQLite. A statement of a daemon may run for minutes.
 _REST_SECONDS = 0.1
-# Daemon threads stay where they wait, and the interpreter ends meanwhile: one that comes back from
-# SQLite then is ended by it within a greenlet, whose memory is freed without its lock. Handlers
-# that come later, and use a database, are kept up for as long, once.
+# How long a thread waits that begins to use SQLite from now on. Daemon threads still wait when the
+# interpreter ends, and that is the purpose: a thread that came back from SQLite then would be ended
+# within a greenlet, whose memory would be freed without the interpreter lock. A handler that runs
+# after this one, and uses a database, waits as well, but only once, and then goes on.
 _LONGEST_SECONDS = 1.0
 
 

@@ -25,8 +25,8 @@ _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
 def mode_of(path: Path, what: str = "path") -> int | None:
     """Return the mode of what is at ``path``, following links; None if there is nothing.
 
-    Raises :class:`DatabaseNotUsableError` where the system does not say: a directory above it must
-    not be entered by this user, for example. ``what`` is to be corrected then.
+    Raises :class:`DatabaseNotUsableError` where the system does not say: this user may not enter a
+    directory above it, for example. The message asks the user to correct ``what``.
     """
     try:
         return os.stat(path).st_mode
@@ -34,13 +34,23 @@ def mode_of(path: Path, what: str = "path") -> int | None:
         return None
     except PermissionError as error:
         raise DatabaseNotUsableError(
-            f"{path} cannot be reached: {error.strerror}; let this user enter {path.parent} and "
-            f"the directories above it, or correct the {what}"
+            f"{path} cannot be reached: {error.strerror}; let this user enter the directory "
+            f"{_closed_directory(path)}, or correct the {what}"
         ) from error
     except OSError as error:
         raise DatabaseNotUsableError(
             f"{path} cannot be reached: {error.strerror}; correct the {what}"
         ) from error
+
+
+def _closed_directory(path: Path) -> Path:
+    """Return the directory above ``path`` that this user may not enter: the lowest in reach."""
+    above = Path(os.path.realpath(path)).parents
+    for directory in above:
+        with contextlib.suppress(OSError):
+            os.stat(directory)
+            return directory
+    return path.parent
 
 
 def check_directory(path: Path, what: str = "path") -> None:
@@ -50,7 +60,9 @@ def check_directory(path: Path, what: str = "path") -> None:
             raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
         return
     above = mode_of(path.parent, what)
-    if above is None or not stat.S_ISDIR(above):
+    if above is not None and not stat.S_ISDIR(above):
+        raise DatabaseNotUsableError(f"{path.parent} is not a directory; correct the {what}")
+    if above is None:
         raise DatabaseNotUsableError(
             f"the directory {path.parent} does not exist; create it, or correct the {what}"
         )

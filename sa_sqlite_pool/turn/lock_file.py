@@ -94,6 +94,7 @@ class FlockFile:
             with rest():  # or a child forked meanwhile would inherit a descriptor it never closes
                 self._descriptor = _open(self._path, self._like)
                 self._close = weakref.finalize(self, os.close, self._descriptor)
+                self._close.atexit = False  # a handler of atexit that runs later may write
         return self._descriptor
 
 

@@ -75,6 +75,8 @@ async def test_a_directory(db: SQLiteDatabase, copy: Path) -> None:
     """And one that is missing."""
     await refused(db, copy.parent, "is a directory; give the path of a file in it")
     await refused(db, copy / "x.db", "the directory .*copy.db does not exist; create it")
+    copy.touch()
+    await refused(db, copy / "x.db", "copy.db is not a directory; correct the path")
 
 
 async def test_a_file_that_is_no_database(db: SQLiteDatabase, copy: Path) -> None:

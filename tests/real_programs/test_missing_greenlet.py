@@ -17,6 +17,8 @@ from sqlalchemy.exc import MissingGreenlet, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
+from sa_sqlite_pool import restore
+
 from .conftest import LENIENT
 from .doors import ENGINES, FACADE, STOCK, SWAP_IN, Application, Door, _session, is_locked
 
@@ -123,6 +125,12 @@ def test_where_another_library_runs_the_coroutine(
         with pytest.raises(RuntimeError, match="let asyncio run the program"):
             engine.connect().start().send(None)
     asyncio.run(_works(app))
+
+
+def test_a_restore_where_another_library_runs_the_coroutine(tmp_path: Path) -> None:
+    """It has no engine, which would say so."""
+    with pytest.raises(RuntimeError, match="let asyncio run the program"):
+        restore(tmp_path / "copy.db", tmp_path / "app.db").send(None)
 
 
 async def _works(app: Application) -> None:

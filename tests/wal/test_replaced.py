@@ -188,7 +188,7 @@ async def test_in_use_when_another_engine_comes(path: Path, make_engine: MakeEng
     async with first.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
         path.unlink()
-        with pytest.raises(exc.OperationalError, match="have the old file in use"):
+        with pytest.raises(exc.OperationalError, match="still use the old file"):
             await create_items(second)
         assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
     await create_items(second)
@@ -201,7 +201,7 @@ async def test_the_old_log_beside_a_new_file(path: Path, make_engine: MakeEngine
     await create_items(first)
     content = another(path)
     for engine in (second, first, second):
-        with pytest.raises(exc.OperationalError, match=r"remove .*app\.db-wal"):
+        with pytest.raises(exc.OperationalError, match=r"delete .*app\.db-wal"):
             await create_items(engine)
     assert path.read_bytes() == content
     for name in ("app.db-wal", "app.db-shm"):
@@ -210,6 +210,43 @@ async def test_the_old_log_beside_a_new_file(path: Path, make_engine: MakeEngine
     async with first.connect() as connection:
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
         assert (await connection.scalars(text(tables))).all() == ["items", "other"]
+
+
+async def test_the_old_log_after_the_end_of_the_facade(path: Path) -> None:
+    """SQLite leaves it there when the last connection to the old file is closed."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        content = another(path)
+    for _ in range(2):
+        with pytest.raises(exc.OperationalError, match=r"delete .*app\.db-wal"):
+            await SQLiteDatabase(path).open()
+    assert path.read_bytes() == content
+    for name in ("app.db-wal", "app.db-shm"):
+        path.with_name(name).unlink()
+    async with SQLiteDatabase(path) as db, db.read() as session:
+        assert await session.scalar(text("SELECT name FROM sqlite_master")) == "other"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_backup(path: Path, replaced: bool) -> None:
+    """It would be one of another file."""
+    copy = path.with_name("copy.db")
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        if replaced:
+            another(path)
+        else:
+            path.unlink()
+        with pytest.raises(exc.OperationalError, match=r"app\.db was (deleted|replaced)") as raised:
+            await db.backup(copy)
+        assert isinstance(raised.value.orig, DatabaseNotUsableError)
+        assert not copy.exists()
+        # The way out that the documentation names.
+        async with db.writer_engine.connect() as connection:
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            with closing(sqlite3.connect(copy, check_same_thread=False)) as target:
+                await raw.backup(target)
+                assert target.execute("SELECT count(*) FROM items").fetchone() == (3,)
 
 
 # -- what is innocent ----------------------------------------------------------------------------
@@ -230,6 +267,46 @@ async def test_an_engine_that_was_not_disposed_of(path: Path, make_engine: MakeE
     with closing(sqlite3.connect(path)) as direct:
         assert direct.execute("SELECT amount FROM items").fetchall() == [(3,), (0,)]
         assert direct.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_new_file_with_a_log_of_its_own(
+    path: Path, make_engine: MakeEngine, closed: bool
+) -> None:
+    """A copy of another database and of its log, which has its last commits: they are found."""
+    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
+    await create_items(first)
+    for name in ("app.db", "app.db-wal", "app.db-shm"):
+        path.with_name(name).unlink()
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE other (a)")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{other}{suffix}", f"{path}{suffix}")
+    if closed:
+        await first.dispose()
+    async with second.connect() as new:
+        assert await new.scalar(text("SELECT name FROM sqlite_master")) == "other"
+
+
+async def test_a_new_log_with_the_number_of_the_old_one(
+    path: Path, make_engine: MakeEngine
+) -> None:
+    """SQLite removes the old log beside an empty file, and the system uses its number again."""
+    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
+    await create_items(first)
+    path.unlink()
+    await first.dispose()
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE other (a)")
+        for suffix in ("", "-wal"):  # into the file that is there
+            shutil.copyfile(f"{other}{suffix}", f"{path}{suffix}")
+    path.with_name("app.db-shm").unlink()
+    async with second.connect() as new:
+        assert await new.scalar(text("SELECT name FROM sqlite_master")) == "other"
 
 
 async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngine) -> None:
