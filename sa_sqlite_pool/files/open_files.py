@@ -23,14 +23,25 @@ class FileReplacedError(DatabaseNotUsableError):
 class _File(NamedTuple):
     path: str  # the real one
     device: int
-    inode: int
+    inode: int  # 0 if the system does not say
+
+    def is_not(self, now: _File | None) -> bool:
+        """Return whether its path now has another file, or none."""
+        return now is None or (now.inode != 0 and now != self)
 
 
 def _look_at(path: str) -> _File | None:
+    """Return the file at ``path``, None if there is none.
+
+    A process that has given up the right to enter a directory above it goes on with what it has
+    open, and a server that keeps the file may be away for a moment: then nothing is known.
+    """
     try:
         found = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return _File(path, 0, 0)
     return _File(path, found.st_dev, found.st_ino)
 
 
@@ -51,7 +62,10 @@ class OpenFiles:
 
     def add(self, connection: object, path: str) -> None:
         """Note the file ``path`` of a ``connection`` just opened; once, for its whole life."""
-        if connection not in self._files and (file := _look_at(path)) is not None:
+        if connection in self._files:
+            return
+        file = _look_at(path)
+        if file is not None and file.inode:
             self._files[connection] = file
 
     def discard(self, connection: object) -> None:
@@ -112,7 +126,7 @@ class OpenFiles:
         a readonly database").
         """
         file = self._files.get(connection)
-        if file is not None and (now := _look_at(file.path)) != file:
+        if file is not None and file.is_not(now := _look_at(file.path)):
             raise FileReplacedError(
                 f"{file.path} was {_what(now)} while it was open: the transaction would go to the "
                 f"old file, which nothing finds any more, and is rolled back; {_REMEDY}"
@@ -121,7 +135,7 @@ class OpenFiles:
     def _replaced(self, path: str) -> str | None:
         """Return what became of the file of a connection to ``path``; None if it is there."""
         now = _look_at(path)
-        others = any(file.path == path and file != now for file in list(self._files.values()))
+        others = any(file.path == path and file.is_not(now) for file in list(self._files.values()))
         return _what(now) if others else None
 
 

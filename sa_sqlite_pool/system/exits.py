@@ -9,6 +9,7 @@ the interpreter ends is left to the system, and to SQLite's recovery.
 from __future__ import annotations
 
 import atexit
+import contextlib
 from typing import Protocol
 
 from .forks import rest
@@ -44,9 +45,10 @@ def close_at_exit(thing: EndsWithProcess, *, reads: bool) -> None:
 
 def _close_all() -> None:
     rest.begin_pause(_REST_SECONDS, longest=_LONGEST_SECONDS)
-    for things in (_readers, _writers):
-        for thing in things:
-            thing.close_at_exit()
+    with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+        for things in (_writers, _readers):
+            for thing in things:
+                stack.callback(thing.close_at_exit)
 
 
 # Before the handlers that were registered earlier, after those of the application, which may use

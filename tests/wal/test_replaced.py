@@ -96,11 +96,20 @@ async def by_text(db: SQLiteDatabase) -> None:
         await connection.execute(text("COMMIT"))
 
 
+async def by_a_savepoint(db: SQLiteDatabase) -> None:
+    """The end of the outermost savepoint is a COMMIT, if that has begun the transaction."""
+    engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text("SAVEPOINT a"))
+        await connection.execute(UPDATE_FIRST)
+        await connection.execute(text("RELEASE a"))
+
+
 async def in_a_function(db: SQLiteDatabase) -> None:
     await db.run_write_core(lambda connection: connection.execute(UPDATE_FIRST))
 
 
-COMMITS = [write, in_a_session, in_autocommit, by_text, in_a_function]
+COMMITS = [write, in_a_session, in_autocommit, by_text, by_a_savepoint, in_a_function]
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -262,6 +271,29 @@ async def test_written_by_others(db: SQLiteDatabase, path: Path) -> None:
     await db.checkpoint("truncate")
     async with db.read() as session:
         assert await session.scalar(text("SELECT amount FROM items WHERE id = 1")) == 8
+
+
+@pytest.mark.parametrize("placement", ["auto", "thread"])
+async def test_out_of_reach(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, placement: str
+) -> None:
+    """Privileges were dropped after the opening, or a server is away: nothing says that it went."""
+    stat = os.stat
+
+    def refused_stat(file: Any, *arguments: Any, **options: Any) -> Any:
+        if str(file).startswith(str(path)):
+            raise PermissionError(13, "Permission denied", str(file))
+        return stat(file, *arguments, **options)
+
+    async with SQLiteDatabase(path, placement=placement) as db:
+        await create_items(db.writer_engine)
+        monkeypatch.setattr(os, "stat", refused_stat)
+        for commit in COMMITS * 5:
+            await commit(db)
+        monkeypatch.undo()
+        assert (await amounts(db.reader_engine))[0] == 5 * len(COMMITS)
+        await db.checkpoint("truncate")
+    assert not [r for r in caplog.records if r.name == "sa_sqlite_pool"]
 
 
 async def test_another_database_is_replaced(db: SQLiteDatabase, path: Path) -> None:
