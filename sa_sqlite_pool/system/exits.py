@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-from typing import Protocol
+import sys
+from typing import Protocol, final
 
-from .forks import rest
+from .forks import renew_after_fork, rest
 from .weak_objects import WeakObjects
 
 # For threads that are leaving SQLite. A statement may run for minutes, in a daemon's loop.
@@ -54,3 +55,24 @@ def _close_all() -> None:
 # Before the handlers that were registered earlier, after those of the application, which may use
 # its database once more. Threads that are not daemons have ended by then.
 atexit.register(_close_all)
+
+
+@final
+class _InProcesses:
+    """A process that multiprocessing has forked ends without ``atexit``, by finalizers of its own.
+
+    Its module forgets those of the parent in the child, and then calls what was registered by
+    ``register_after_fork()``; see ``BaseProcess._bootstrap()``.
+    """
+
+    def renew_in_child(self) -> None:
+        if (util := sys.modules.get("multiprocessing.util")) is not None:
+            util.register_after_fork(self, _InProcesses.close_at_end)
+
+    def close_at_end(self) -> None:
+        sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=_LAST)
+
+
+_LAST = -1_000_000  # after the application's, of which those that are negative come last
+_in_processes = _InProcesses()
+renew_after_fork(_in_processes)
