@@ -11,6 +11,7 @@ drops none of SQLite's locks.
 from __future__ import annotations
 
 import os
+import sys
 from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
@@ -43,6 +44,26 @@ def _look_at(path: str) -> _File | None:
     except OSError:
         return _File(path, 0, 0)
     return _File(path, found.st_dev, found.st_ino)
+
+
+_DESCRIPTORS = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}  # others do not list all
+
+
+def _has_open(file: _File) -> bool:
+    """Return whether this process has ``file`` open; True where the system does not tell."""
+    try:
+        names = os.listdir(_DESCRIPTORS[sys.platform])
+    except (KeyError, OSError):
+        return True
+    return any(_is(name, file) for name in names)
+
+
+def _is(descriptor: str, file: _File) -> bool:
+    try:
+        found = os.fstat(int(descriptor))
+    except OSError:  # it was the descriptor of the listing itself
+        return False
+    return (found.st_dev, found.st_ino) == (file.device, file.inode)
 
 
 def _size(path: str) -> int:
@@ -79,11 +100,12 @@ class OpenFiles:
     def is_replaced(self, path: str) -> bool:
         """Return whether a connection was opened to another file ``path`` than there is now.
 
-        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there.
+        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there. A log that this
+        process has not open is that of the new file, which another program has in use.
         """
         if self._replaced(path) is None:
             return False
-        if (log := _look_at(f"{path}-wal")) is not None:
+        if (log := _look_at(f"{path}-wal")) is not None and _has_open(log):
             self._old_logs[path] = log.inode
         return True
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +20,7 @@ from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, W
 from sa_sqlite_pool.files.open_files import open_files
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, amounts, create_items, until
+from tests.helpers import UPDATE_FIRST, amounts, create_items, files_beside, until
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="files in use cannot be moved there")
 
@@ -239,6 +241,29 @@ async def test_an_engine_that_was_not_disposed_of(path: Path, make_engine: MakeE
     with closing(sqlite3.connect(path)) as direct:
         assert direct.execute("SELECT amount FROM items").fetchall() == [(3,), (0,)]
         assert direct.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_the_log_of_another_program(path: Path, make_engine: MakeEngine) -> None:
+    """It has made the file anew, and uses it: its log is not the old one, and stays."""
+    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
+    await create_items(first)
+    for name in files_beside(path) - {f"{path.name}-turn"}:
+        path.with_name(name).unlink()
+    program = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for sql in ('PRAGMA journal_mode = WAL', 'CREATE TABLE items (id, amount)',"
+        " 'INSERT INTO items VALUES (1, 5)'): connection.execute(sql)\n"
+        "print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for engine in (second, first):
+            async with engine.begin() as connection:
+                await connection.execute(UPDATE_FIRST)
+        assert await amounts(first) == [7]
+        other.communicate()
 
 
 async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngine) -> None:
