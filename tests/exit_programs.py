@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -198,6 +199,17 @@ def forks(app: App, leave: Any) -> None:
     code = os.wait()[1]
     asyncio.run(app.door.add())
     say("counts", asyncio.run(app.door.count()), code)
+
+
+def starts_a_process(app: App, leave: Any) -> None:
+    """multiprocessing forks, and the parent opens the database no more."""
+    returns(app, leave)
+    warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which rest meanwhile
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=lambda: asyncio.run(app.door.add()))
+    child.start()
+    child.join()
+    say("ended", child.exitcode)
 
 
 def exits_in_a_task(app: App, leave: Any) -> None:

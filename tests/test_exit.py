@@ -137,6 +137,15 @@ def test_a_child_ends_before_its_parent(path: Path) -> None:
     assert_whole(path, 3)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_of_multiprocessing(path: Path) -> None:
+    """It ends without ``atexit``, and what it has committed last is in the file, too."""
+    program = Program("starts_a_process", "nothing", "swap-in", path)
+    program.until("ended 0")
+    assert program.end() == (0, "")
+    assert_whole(path, 2)
+
+
 def test_a_log_that_is_to_stay(path: Path) -> None:
     """``keep_wal`` leaves it to another program, also where nobody has closed the database."""
     program = Program("keeps_the_log", "nothing", "facade", path)

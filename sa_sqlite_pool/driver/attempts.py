@@ -216,5 +216,5 @@ class TriesStatements:
         self.transaction.writing.others_had_lock(time.monotonic() - began)
 
 
-_COMMITS = frozenset({"COMMIT", "END"})
+_COMMITS = frozenset({"COMMIT", "END", "RELEASE"})  # the last of the outermost savepoint
 _CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})

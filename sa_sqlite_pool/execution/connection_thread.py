@@ -41,6 +41,7 @@ NEVER_CLOSED = "it was never closed"
 
 Cursors = Callable[[], Iterable[sqlite3.Cursor]]
 
+_CLOSE_SECONDS = 1.0  # for a thread that has nothing else to do
 _ROWS = 64  # rows that aiosqlite fetches at once, its default
 
 # Kept alive until they are closed: aiosqlite's own finalizer would stop the thread of a connection
@@ -239,8 +240,25 @@ class ConnectionThread(RunsJobs):
         if connection is not None:
             _roll_back(connection, (), was_stopped=self._was_stopped)
             open_files.closes(self.aiosqlite_connection)
-            connection.close()
-            self._stop()
+            try:
+                connection.close()
+            except dbapi.ProgrammingError:  # a creator's, which SQLite's driver binds to its thread
+                self._close_there()
+            else:
+                self._stop()
+
+    def _close_there(self) -> None:
+        """Close a connection at rest in its own thread, and wait for that."""
+        closed = threading.Event()
+
+        def close() -> None:
+            try:
+                self._close_in_thread()
+            finally:
+                closed.set()
+
+        queue_of(self.aiosqlite_connection).put_job(close)
+        closed.wait(_CLOSE_SECONDS)
 
     def renew_in_child(self) -> None:
         """Never touch the parent's connection again: not even its memory is freed."""

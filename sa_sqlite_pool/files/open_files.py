@@ -10,14 +10,12 @@ drops none of SQLite's locks; nor does reading a log.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sys
 from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
 from .log_file import measure
-
-_DESCRIPTORS = "/dev/fd"  # of this process, on Linux and macOS
 
 
 class FileReplacedError(DatabaseNotUsableError):
@@ -27,14 +25,25 @@ class FileReplacedError(DatabaseNotUsableError):
 class _File(NamedTuple):
     path: str  # the real one
     device: int
-    inode: int
+    inode: int  # 0 if the system does not say
+
+    def is_not(self, now: _File | None) -> bool:
+        """Return whether its path now has another file, or none."""
+        return now is None or (now.inode != 0 and now != self)
 
 
 def _look_at(path: str) -> _File | None:
+    """Return the file at ``path``, None if there is none.
+
+    A process that has given up the right to enter a directory above it goes on with what it has
+    open, and a server that keeps the file may be away for a moment: then nothing is known.
+    """
     try:
         found = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return _File(path, 0, 0)
     return _File(path, found.st_dev, found.st_ino)
 
 
@@ -48,6 +57,26 @@ def _log_of(path: str) -> _Log | None:
     name = f"{path}-wal"
     file, salts = _look_at(name), measure(name).salts
     return _Log(file, salts) if file is not None and salts else None
+
+
+_DESCRIPTORS = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}  # others do not list all
+
+
+def _has_open(file: _File) -> bool:
+    """Return whether this process has ``file`` open; True where the system does not tell."""
+    try:
+        names = os.listdir(_DESCRIPTORS[sys.platform])
+    except (KeyError, OSError):
+        return True
+    return any(_is(name, file) for name in names)
+
+
+def _is(descriptor: str, file: _File) -> bool:
+    try:
+        found = os.fstat(int(descriptor))
+    except OSError:  # it was the descriptor of the listing itself
+        return False
+    return (found.st_dev, found.st_ino) == (file.device, file.inode)
 
 
 def _size(path: str) -> int:
@@ -67,7 +96,10 @@ class OpenFiles:
 
     def add(self, connection: object, path: str) -> None:
         """Note the file ``path`` of a ``connection`` just opened; once, for its whole life."""
-        if connection not in self._files and (file := _look_at(path)) is not None:
+        if connection in self._files:
+            return
+        file = _look_at(path)
+        if file is not None and file.inode:
             self._files[connection] = file
 
     def closes(self, connection: object) -> None:
@@ -76,7 +108,7 @@ class OpenFiles:
         SQLite does not move the log of such a file, and leaves it where another file would find it.
         """
         file = self._files.get(connection)
-        if file is not None and _look_at(file.path) != file:
+        if file is not None and file.is_not(_look_at(file.path)):
             self._note_log(file.path)
 
     def discard(self, connection: object) -> None:
@@ -90,7 +122,8 @@ class OpenFiles:
     def is_replaced(self, path: str) -> bool:
         """Return whether a connection was opened to another file ``path`` than there is now.
 
-        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there.
+        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there. A log that this
+        process has not open is that of the new file, which another program has in use.
         """
         if self._replaced(path) is None:
             return False
@@ -138,7 +171,7 @@ class OpenFiles:
         a readonly database").
         """
         file = self._files.get(connection)
-        if file is not None and (now := _look_at(file.path)) != file:
+        if file is not None and file.is_not(now := _look_at(file.path)):
             raise FileReplacedError(
                 f"{file.path} was {_what(now)} while it was open. The transaction would be "
                 "committed to the old file, where nobody would find it, and is rolled back. "
@@ -157,22 +190,8 @@ class OpenFiles:
     def _replaced(self, path: str) -> str | None:
         """Return what became of the file of a connection to ``path``; None if it is there."""
         now = _look_at(path)
-        others = any(file.path == path and file != now for file in list(self._files.values()))
+        others = any(file.path == path and file.is_not(now) for file in list(self._files.values()))
         return _what(now) if others else None
-
-
-def _has_open(file: _File) -> bool:
-    """Return whether this process has ``file`` open; True where the system does not tell."""
-    try:
-        names = os.listdir(_DESCRIPTORS)
-    except OSError:
-        return True
-    for name in names:
-        with contextlib.suppress(OSError):  # the list's own is closed by now
-            found = os.fstat(int(name))
-            if (found.st_dev, found.st_ino) == (file.device, file.inode):
-                return True
-    return False
 
 
 def _what(now: _File | None) -> str:

@@ -9,9 +9,11 @@ open: the system closes their files, and SQLite recovers the log when the databa
 from __future__ import annotations
 
 import atexit
-from typing import Protocol
+import contextlib
+import sys
+from typing import Protocol, final
 
-from .forks import rest
+from .forks import renew_after_fork, rest
 from .weak_objects import WeakObjects
 
 # How long to wait for threads that are in SQLite. A statement of a daemon may run for minutes.
@@ -45,11 +47,33 @@ def close_at_exit(thing: EndsWithProcess, *, reads: bool) -> None:
 
 def _close_all() -> None:
     rest.begin_pause(_REST_SECONDS, longest=_LONGEST_SECONDS)
-    for things in (_readers, _writers):
-        for thing in things:
-            thing.close_at_exit()
+    with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+        for things in (_writers, _readers):
+            for thing in things:
+                stack.callback(thing.close_at_exit)
 
 
 # Before the handlers that were registered earlier, after those of the application, which may use
 # its database once more. Threads that are not daemons have ended by then.
 atexit.register(_close_all)
+
+
+@final
+class _InProcesses:
+    """A process that multiprocessing has forked ends without ``atexit``, by finalizers of its own.
+
+    Its module forgets those of the parent in the child, and then calls what was registered by
+    ``register_after_fork()``; see ``BaseProcess._bootstrap()``.
+    """
+
+    def renew_in_child(self) -> None:
+        if (util := sys.modules.get("multiprocessing.util")) is not None:
+            util.register_after_fork(self, _InProcesses.close_at_end)
+
+    def close_at_end(self) -> None:
+        sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=_LAST)
+
+
+_LAST = -1_000_000  # after the application's, of which those that are negative come last
+_in_processes = _InProcesses()
+renew_after_fork(_in_processes)

@@ -118,9 +118,11 @@ class WalMonitor:
         """Return the size of the file in bytes, None if there is none; show that it is in use."""
         try:
             log = os.stat(self._path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             self.presence.hide()  # its last user has removed it
             return None
+        except OSError:  # out of reach, by privileges that were dropped, for example
+            return self._size or 0
         if log.st_ino != self.presence.inode:
             self.presence.show(log.st_ino)
         return log.st_size

@@ -24,9 +24,10 @@ from sa_sqlite_pool import (
     WriterPool,
 )
 from sa_sqlite_pool.compat.greenlets import greenlet_spawn
+from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
 from tests.doors.other_drivers import creator_of
-from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of
+from tests.helpers import UPDATE_FIRST, amounts, create_items, files_beside, turn_of
 
 NOWHERE = "sqlite+aiosqlite://"
 POOLS = [SQLitePool, WriterPool]
@@ -90,6 +91,20 @@ async def test_one_connection_for_one_task(path: Path, make_engine: MakeEngine) 
 
     await asyncio.gather(*(use() for _ in range(3)))
     assert len(opened) == 3
+
+
+async def test_a_creator_s_connection_is_closed_where_it_was_opened(
+    path: Path, make_engine: MakeEngine
+) -> None:
+    """At rest, before a fork or at the exit: its driver lets only that thread close it."""
+    opened: list[Path] = []
+    engine = make_engine(SQLitePool, url=NOWHERE, async_creator=counting(path, opened))
+    await create_items(engine)
+    assert isinstance(engine.pool, FairPool)
+    engine.pool.close_at_exit()
+    assert files_beside(path) == {path.name}
+    assert await amounts(engine) == [0, 0, 0]
+    assert len(opened) == 2
 
 
 async def test_a_creator_s_database_in_memory(make_engine: MakeEngine) -> None:

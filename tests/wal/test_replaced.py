@@ -96,11 +96,20 @@ async def by_text(db: SQLiteDatabase) -> None:
         await connection.execute(text("COMMIT"))
 
 
+async def by_a_savepoint(db: SQLiteDatabase) -> None:
+    """The end of the outermost savepoint is a COMMIT, if that has begun the transaction."""
+    engine = db.writer_engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text("SAVEPOINT a"))
+        await connection.execute(UPDATE_FIRST)
+        await connection.execute(text("RELEASE a"))
+
+
 async def in_a_function(db: SQLiteDatabase) -> None:
     await db.run_write_core(lambda connection: connection.execute(UPDATE_FIRST))
 
 
-COMMITS = [write, in_a_session, in_autocommit, by_text, in_a_function]
+COMMITS = [write, in_a_session, in_autocommit, by_text, by_a_savepoint, in_a_function]
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -181,52 +190,6 @@ def connections_to(path: Path) -> int:
     return sum(file.path == str(path) for file in open_files._files.values())
 
 
-async def test_in_use_when_another_engine_comes(path: Path, make_engine: MakeEngine) -> None:
-    """Its log would be that of the new file, too."""
-    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
-    await create_items(first)
-    async with first.connect() as connection:
-        assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
-        path.unlink()
-        with pytest.raises(exc.OperationalError, match="still use the old file"):
-            await create_items(second)
-        assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
-    await create_items(second)
-    assert await amounts(second) == [0, 0, 0]
-
-
-async def test_the_old_log_beside_a_new_file(path: Path, make_engine: MakeEngine) -> None:
-    """SQLite would apply it to that. It is refused as long as the log is there."""
-    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
-    await create_items(first)
-    content = another(path)
-    for engine in (second, first, second):
-        with pytest.raises(exc.OperationalError, match=r"delete .*app\.db-wal"):
-            await create_items(engine)
-    assert path.read_bytes() == content
-    for name in ("app.db-wal", "app.db-shm"):
-        path.with_name(name).unlink()
-    await create_items(second)
-    async with first.connect() as connection:
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-        assert (await connection.scalars(text(tables))).all() == ["items", "other"]
-
-
-async def test_the_old_log_after_the_end_of_the_facade(path: Path) -> None:
-    """SQLite leaves it there when the last connection to the old file is closed."""
-    async with SQLiteDatabase(path) as db:
-        await create_items(db.writer_engine)
-        content = another(path)
-    for _ in range(2):
-        with pytest.raises(exc.OperationalError, match=r"delete .*app\.db-wal"):
-            await SQLiteDatabase(path).open()
-    assert path.read_bytes() == content
-    for name in ("app.db-wal", "app.db-shm"):
-        path.with_name(name).unlink()
-    async with SQLiteDatabase(path) as db, db.read() as session:
-        assert await session.scalar(text("SELECT name FROM sqlite_master")) == "other"
-
-
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_backup(path: Path, replaced: bool) -> None:
     """It would be one of another file."""
@@ -250,63 +213,6 @@ async def test_a_backup(path: Path, replaced: bool) -> None:
 
 
 # -- what is innocent ----------------------------------------------------------------------------
-
-
-async def test_an_engine_that_was_not_disposed_of(path: Path, make_engine: MakeEngine) -> None:
-    """Tests remove the file, and make the next engine on a new one. The old one goes on there."""
-    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
-    await create_items(first)
-    path.unlink()
-    await create_items(second, 2)
-    for engine in (second, first, second):
-        async with engine.begin() as connection:
-            await connection.execute(UPDATE_FIRST)
-    assert await amounts(second) == await amounts(first) == [3, 0]
-    for engine in (first, second):
-        await engine.dispose()
-    with closing(sqlite3.connect(path)) as direct:
-        assert direct.execute("SELECT amount FROM items").fetchall() == [(3,), (0,)]
-        assert direct.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-@pytest.mark.parametrize("closed", [False, True])
-async def test_a_new_file_with_a_log_of_its_own(
-    path: Path, make_engine: MakeEngine, closed: bool
-) -> None:
-    """A copy of another database and of its log, which has its last commits: they are found."""
-    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
-    await create_items(first)
-    for name in ("app.db", "app.db-wal", "app.db-shm"):
-        path.with_name(name).unlink()
-    other = path.with_name("other.db")
-    with closing(sqlite3.connect(other)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("CREATE TABLE other (a)")
-        for suffix in ("", "-wal"):
-            shutil.copy(f"{other}{suffix}", f"{path}{suffix}")
-    if closed:
-        await first.dispose()
-    async with second.connect() as new:
-        assert await new.scalar(text("SELECT name FROM sqlite_master")) == "other"
-
-
-async def test_a_new_log_with_the_number_of_the_old_one(
-    path: Path, make_engine: MakeEngine
-) -> None:
-    """SQLite removes the old log beside an empty file, and the system uses its number again."""
-    first, second = make_engine(SQLitePool), make_engine(SQLitePool)
-    await create_items(first)
-    path.unlink()
-    await first.dispose()
-    other = path.with_name("other.db")
-    with closing(sqlite3.connect(other)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("CREATE TABLE other (a)")
-        for suffix in ("", "-wal"):  # into the file that is there
-            shutil.copyfile(f"{other}{suffix}", f"{path}{suffix}")
-    path.with_name("app.db-shm").unlink()
-    async with second.connect() as new:
-        assert await new.scalar(text("SELECT name FROM sqlite_master")) == "other"
 
 
 async def test_replaced_while_nothing_is_open(path: Path, make_engine: MakeEngine) -> None:
@@ -339,6 +245,29 @@ async def test_written_by_others(db: SQLiteDatabase, path: Path) -> None:
     await db.checkpoint("truncate")
     async with db.read() as session:
         assert await session.scalar(text("SELECT amount FROM items WHERE id = 1")) == 8
+
+
+@pytest.mark.parametrize("placement", ["auto", "thread"])
+async def test_out_of_reach(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, placement: str
+) -> None:
+    """Privileges were dropped after the opening, or a server is away: nothing says that it went."""
+    stat = os.stat
+
+    def refused_stat(file: Any, *arguments: Any, **options: Any) -> Any:
+        if str(file).startswith(str(path)):
+            raise PermissionError(13, "Permission denied", str(file))
+        return stat(file, *arguments, **options)
+
+    async with SQLiteDatabase(path, placement=placement) as db:
+        await create_items(db.writer_engine)
+        monkeypatch.setattr(os, "stat", refused_stat)
+        for commit in COMMITS * 5:
+            await commit(db)
+        monkeypatch.undo()
+        assert (await amounts(db.reader_engine))[0] == 5 * len(COMMITS)
+        await db.checkpoint("truncate")
+    assert not [r for r in caplog.records if r.name == "sa_sqlite_pool"]
 
 
 async def test_another_database_is_replaced(db: SQLiteDatabase, path: Path) -> None:
