@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -234,22 +233,34 @@ def test_ctrl_c(path: Path, left: str, door: str) -> None:
     assert_interrupted(program, path)
 
 
-@pytest.mark.parametrize("left", ["nothing", "everything"])
-def test_ctrl_c_twice(path: Path, left: str) -> None:
-    """The second while ``async with db`` obeys the first."""
+def interrupted_twice(path: Path, left: str) -> Program:
     program = Program("waits_for_a_signal", left, "facade", path)
     program.until("ready")
     program.send(signal.SIGINT)
     program.until("cancelled")
     program.send(signal.SIGINT)
-    assert_interrupted(program, path)
+    return program
+
+
+def test_ctrl_c_twice(path: Path) -> None:
+    """The second while ``async with db`` obeys the first, and waits for what runs."""
+    assert_interrupted(interrupted_twice(path, "everything"), path)
+
+
+def test_ctrl_c_twice_where_nothing_runs(path: Path) -> None:
+    """asyncio raises the second wherever the loop is then: between a coroutine and its task, say.
+
+    So there may be complaints of tasks; but it ends, and the database is as it was.
+    """
+    code, stderr = interrupted_twice(path, "nothing").end()
+    assert code == -signal.SIGINT, stderr
+    assert "KeyboardInterrupt" in stderr
+    assert_consistent(path, 1)
 
 
 def assert_interrupted(program: Program, path: Path) -> None:
     code, stderr = program.end()
     assert code == -signal.SIGINT, stderr
-    # asyncio raises the second one wherever the loop is: between a coroutine and its task, say.
-    stderr = re.sub(r"\n.*RuntimeWarning: coroutine '\w+\._\w+' was never awaited\n$", "\n", stderr)
     assert stderr.strip().endswith("KeyboardInterrupt"), stderr
     for complaint in ("Exception ignored", "Task was destroyed", "never retrieved", "Warning"):
         assert complaint not in stderr, stderr
