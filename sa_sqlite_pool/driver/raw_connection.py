@@ -104,8 +104,7 @@ class _ForeignKeys:
         """Return whether to refuse it. Runs in the thread, within SQLite's compiler."""
         if name.lower() != "foreign_keys" or (transaction := self._transaction()) is None:
             return False
-        connection = transaction.worker.aiosqlite_connection._connection
-        if connection is None:
+        if (connection := transaction.worker.open_connection) is None:
             return False
         wanted = is_on(value.lower())
         if not connection.in_transaction:

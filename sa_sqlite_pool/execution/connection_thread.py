@@ -196,7 +196,7 @@ class ConnectionThread(RunsJobs):
             file=self.file,
         )
         if self._was_stopped:  # of which the next statement makes an end, if there is one
-            successor._last_job = self._last_job
+            successor.follow(self)
         return successor
 
     def _stop(self) -> None:

@@ -138,6 +138,11 @@ class RunsJobs:
             raise self._no_connection()
         return connection
 
+    @property
+    def open_connection(self) -> sqlite3.Connection | None:
+        """The ``sqlite3`` connection as long as it is open, also once it is given up."""
+        return self.aiosqlite_connection._connection
+
     def assert_usable(self) -> None:
         """Raise what :attr:`connection` raises once the connection is given up."""
         if self.closed:
@@ -354,6 +359,10 @@ class RunsJobs:
         """Mark the connection as suspect if ``error`` says that something is read-only."""
         if is_read_only(error):
             self.suspect = True
+
+    def follow(self, other: RunsJobs) -> None:
+        """Use the connection of ``other``, whose last job was stopped, after that job."""
+        self._last_job = other._last_job
 
     def stop_job(self) -> None:
         """Stop the running job, as its timeout would. In the loop where it is awaited."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sqlite3
+import subprocess
 import sys
 import threading
 import types
@@ -305,3 +306,31 @@ def test_a_function_can_have_other_names() -> None:
     with pytest.raises(StopIteration) as ended:
         copy(one).send(None)
     assert ended.value.value == (id(one), 1)
+
+
+def test_a_child_that_multiprocessing_forks_has_finalizers() -> None:
+    """Without ``atexit``: it forgets its parent's, and calls what was registered for after a fork.
+
+    ``system/exits.py`` closes connections at rest there, as the last of them all.
+    """
+    said = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, check=True).stdout
+    assert said.split() == [b"first", b"last"]
+
+
+_FORKS = """
+import multiprocessing, multiprocessing.util as util, os, sys
+
+class Thing:
+    def register(self):
+        util.Finalize(None, os.write, args=(1, b"last\\n"), exitpriority=-1_000_000)
+        util.Finalize(None, os.write, args=(1, b"first\\n"), exitpriority=-1)
+
+if hasattr(os, "fork"):
+    thing = Thing()
+    util.register_after_fork(thing, Thing.register)
+    process = multiprocessing.get_context("fork").Process(target=int)
+    process.start()
+    process.join()
+else:
+    print("first", "last")
+"""

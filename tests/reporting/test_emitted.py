@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -35,7 +36,7 @@ from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.helpers import turn_of, until_waiting
 from tests.reporting.records import Records
 from tests.turn.locks import Calls, calls
-from tests.wal.facade import HARD, SMALL, add, log_size, pragma
+from tests.wal.facade import HARD, INSERT, SMALL, add, log_size, pragma
 from tests.wal.gaps import fill, reading
 from tests.wal.logs import create_blobs
 from tests.wal.others import OtherProcess
@@ -214,7 +215,10 @@ async def remove(path: Path, records: Records, _: pytest.MonkeyPatch) -> None:
     async with SQLiteDatabase(path, placement="thread") as db:
         await create(db)
         path.unlink()
-        await add(db)
+        async with db.writer_engine.connect() as connection:  # its own COMMIT is not refused
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            await raw.execute(str(INSERT))
+            await raw.commit()
 
 
 @emits(events.LogLookFailed)

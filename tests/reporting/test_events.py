@@ -41,6 +41,8 @@ def test_no_module_logs_by_itself() -> None:
         ("compat.sqlalchemy_core", "engine.logger.isEnabledFor"),
         ("compat.sqlalchemy_core", "pool.logger.isEnabledFor"),
         ("pools.base", "self.logger.info"),
+        ("pools.returns", "self.logger.debug"),  # what SQLAlchemy's pool says of a closing
+        ("pools.returns", "self.logger.exception"),
         ("pools.returns", "self.logger.info"),
         ("reporting.events", "logger.isEnabledFor"),
         ("reporting.events", "logger.log"),
