@@ -122,8 +122,7 @@ class OpenFiles:
     def is_replaced(self, path: str) -> bool:
         """Return whether a connection was opened to another file ``path`` than there is now.
 
-        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there. A log that this
-        process has not open is that of the new file, which another program has in use.
+        Then note its log, for :meth:`assert_may_open`: SQLite leaves it there.
         """
         if self._replaced(path) is None:
             return False

@@ -265,9 +265,8 @@ class TransactionState(Losses):
             self._policy.writes = 0
             if self.writing.claim or self.writing.permit or self.attached.held:
                 self.let_go()
-            elif (
-                self.snapshot is not None and not self.streams
-            ):  # _leave_snapshot(), without a call
+            elif self.snapshot is not None and not self.streams:
+                # As _leave_snapshot(), without a call: each read comes here.
                 snapshot, self.snapshot = self.snapshot, None
                 self._rules.snapshots.end(snapshot)
             if (keeper := self._rules.keeper) is not None and keeper.due is not None:

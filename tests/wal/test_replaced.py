@@ -18,7 +18,7 @@ from sa_sqlite_pool import DatabaseNotUsableError, SQLiteDatabase, SQLitePool, W
 from sa_sqlite_pool.files.open_files import open_files
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, amounts, create_items, until
+from tests.helpers import UPDATE_FIRST, amounts, create_items, until, write
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="files in use cannot be moved there")
 
@@ -31,11 +31,6 @@ def another(path: Path) -> bytes:
     content = beside.read_bytes()
     beside.replace(path)
     return content
-
-
-async def write(db: SQLiteDatabase) -> None:
-    async with db.write() as session:
-        await session.execute(UPDATE_FIRST)
 
 
 async def refused(db: SQLiteDatabase, why: str) -> None:
