@@ -15,6 +15,7 @@ from sa_sqlite_pool.execution.connection_thread import ConnectionThread
 from sa_sqlite_pool.execution.jobs import Job, OutOfTime
 from sa_sqlite_pool.execution.running import ConnectionThreadStatistics
 from tests.execution.workers import ENDLESS, Gate, give_up, open_worker, outcome
+from tests.helpers import until
 
 
 async def test_results_and_errors(worker: ConnectionThread) -> None:
@@ -85,6 +86,27 @@ async def test_a_queued_job_is_dropped_when_cancelled(worker: ConnectionThread) 
     assert await first == "through"
     await worker.run(lambda _: None)
     assert not ran.is_set()
+
+
+async def test_a_dropped_job_lets_its_function_go(worker: ConnectionThread) -> None:
+    """It may be kept until the next one, and the function has a statement's parameters."""
+    gate = Gate()
+    first = asyncio.ensure_future(outcome(worker.run(gate)))
+    await gate.reached.wait()
+
+    def function(_: sqlite3.Connection) -> None:
+        raise AssertionError
+
+    reference = weakref.ref(function)
+    second = asyncio.ensure_future(outcome(worker.run(function)))
+    del function
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.open()
+    await first
+    await until(lambda: reference() is None)
 
 
 async def test_a_running_statement_is_interrupted(worker: ConnectionThread) -> None:
