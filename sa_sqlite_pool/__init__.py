@@ -1,10 +1,10 @@
 """Fair writers, free readers and warm connections for SQLAlchemy asyncio on SQLite."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .backup.restoring import restore
 from .compat.installation import install, uninstall
-from .copying.api import copy_to
-from .copying.misfits import Misfit, Misfits
-from .copying.report import CopiedTable, CopyReport, MisfitsError
 from .database import SQLiteDatabase
 from .errors import (
     AwaitableError,
@@ -35,7 +35,6 @@ from .freshness import Seen
 from .pools.impl import ReaderPool, SQLitePool, WriterPool
 from .pools.statistics import statistics
 from .prepared.read import PreparedRead
-from .servers.database import ServerDatabase
 from .sessions.drop_in import (
     AsyncConnection,
     AsyncEngine,
@@ -67,7 +66,13 @@ from .stats.log import (
     ReaderStatistics,
     WalStatistics,
 )
-from .stats.servers import ServerDatabaseStatistics, ServerStatistics
+
+if TYPE_CHECKING:
+    from .copying.api import copy_to
+    from .copying.misfits import Misfit, Misfits
+    from .copying.report import CopiedTable, CopyReport, MisfitsError
+    from .servers.database import ServerDatabase
+    from .stats.servers import ServerDatabaseStatistics, ServerStatistics
 
 __all__ = [
     "AsyncConnection",
@@ -144,3 +149,29 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# What only programs on PostgreSQL use, and the module of each: imported when it is first asked for.
+# SQLAlchemy's PostgreSQL dialects alone take as long to import as half of this package.
+_ON_SERVERS = {
+    "CopiedTable": "copying.report",
+    "CopyReport": "copying.report",
+    "Misfit": "copying.misfits",
+    "Misfits": "copying.misfits",
+    "MisfitsError": "copying.report",
+    "ServerDatabase": "servers.database",
+    "ServerDatabaseStatistics": "stats.servers",
+    "ServerStatistics": "stats.servers",
+    "copy_to": "copying.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``name`` if it is one of ``_ON_SERVERS`` (PEP 562)."""
+    if name not in _ON_SERVERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_ON_SERVERS[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_SERVERS})

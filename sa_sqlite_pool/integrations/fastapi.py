@@ -17,15 +17,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastapi import Depends, FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import SQLiteDatabase
-from ..servers.database import ServerDatabase
 
-Database: TypeAlias = SQLiteDatabase | ServerDatabase
+if TYPE_CHECKING:
+    from ..servers.database import ServerDatabase
+
+Database: TypeAlias = "SQLiteDatabase | ServerDatabase"
 
 
 def read_session(db: Database) -> Any:

@@ -3,6 +3,9 @@
 A record's text is for people. Its attributes are for programs: ``event`` is the name of the event,
 which stays the same in later versions, and each field has an attribute of its name. The values are
 plain, so that any formatter can write them as JSON. ``docs/logging.md`` has the same table.
+
+An event is made, logged and forgotten. So its class has no method but ``__init__``: those that a
+frozen dataclass has beside it would take 10 ms of the import of the package.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ logger = logging.getLogger("sa_sqlite_pool")
 Field = str | int | float | bool | list[str] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Event:
     """An event of one ``database``, by the name of its file; ``name`` and ``level`` are fixed."""
 
@@ -66,7 +69,7 @@ class HolderFields(TypedDict):
     sql: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class _OfHolder(Event):
     """An event about a task that holds something, with :class:`HolderFields`."""
 
@@ -80,7 +83,7 @@ class _OfHolder(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class IdleTransaction(_OfHolder):
     """A transaction sits idle for ``idle_warning`` seconds. Once a checkout."""
 
@@ -92,7 +95,7 @@ class IdleTransaction(_OfHolder):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class SlowWait(Event):
     """A wait has taken ``slow_wait_warning`` seconds or longer. Once a line of code and minute."""
 
@@ -108,7 +111,7 @@ class SlowWait(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class SlowStatement(Event):
     """A statement ran ``slow_statement_warning`` seconds or longer. Once a text and minute."""
 
@@ -125,7 +128,7 @@ class SlowStatement(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class SchemaChangeUndone(Event):
     """A change of the schema that the stock driver commits was rolled back. Once an engine."""
 
@@ -135,7 +138,7 @@ class SchemaChangeUndone(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class ForeignKeysRefused(Event):
     """``PRAGMA foreign_keys`` on a raw connection was refused within a transaction."""
 
@@ -146,7 +149,7 @@ class ForeignKeysRefused(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TimeoutNotUsed(Event):
     """``timeout`` of ``connect_args`` has no effect. Once an engine."""
 
@@ -161,7 +164,7 @@ class TimeoutNotUsed(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LogCannotShrink(_OfHolder):
     """A read transaction keeps the log from shrinking. Once a transaction."""
 
@@ -173,7 +176,7 @@ class LogCannotShrink(_OfHolder):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReadEnded(_OfHolder):
     """A read transaction older than ``max_snapshot_age`` was ended."""
 
@@ -184,7 +187,7 @@ class ReadEnded(_OfHolder):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CheckpointHeldBack(Event):
     """No reader of this process keeps the log from being truncated. Once until it succeeds."""
 
@@ -194,7 +197,7 @@ class CheckpointHeldBack(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CheckpointFailed(Event):
     """A checkpoint failed; nothing is lost. Once until one succeeds."""
 
@@ -204,7 +207,7 @@ class CheckpointFailed(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class DatabaseReplaced(Event):
     """The file was deleted, moved or replaced while in use. Once until a checkpoint succeeds."""
 
@@ -214,7 +217,7 @@ class DatabaseReplaced(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LogLookFailed(Event):
     """An unexpected error while the log was examined, with its traceback."""
 
@@ -225,7 +228,7 @@ class LogLookFailed(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LogDeleted(Event):
     """Another program has deleted the log while it was in use. Once."""
 
@@ -233,7 +236,7 @@ class LogDeleted(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class JournalModeChanged(Event):
     """The database is not in WAL mode any more. Once."""
 
@@ -243,7 +246,7 @@ class JournalModeChanged(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class OtherWriters(Event):
     """Other programs write, and this SQLite can lose commits then. Once."""
 
@@ -257,7 +260,7 @@ class OtherWriters(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TurnNotLocked(Event):
     """The file by which processes line up cannot be locked. Once."""
 
@@ -268,7 +271,7 @@ class TurnNotLocked(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class DoubtfulLocks(Event):
     """The database is where file locks may fail. Once a file."""
 
@@ -278,7 +281,7 @@ class DoubtfulLocks(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class ObserverFailed(Event):
     """What records waits, for traces and histograms, has failed. Each time."""
 
@@ -286,7 +289,7 @@ class ObserverFailed(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class StatisticsFailed(Event):
     """The live page cannot show a database. Again once it could."""
 
@@ -297,7 +300,7 @@ class StatisticsFailed(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class MountedAlone(Event):
     """The database is mounted by itself, without its log. Once a file."""
 
@@ -307,7 +310,7 @@ class MountedAlone(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class DamagedDatabaseKept(Event):
     """``restore()`` has put a backup in the place of a damaged database, which is kept."""
 
@@ -320,7 +323,7 @@ class DamagedDatabaseKept(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReplicaDown(Event):
     """A replica does not answer; reads go elsewhere. Once until it answers again."""
 
@@ -331,7 +334,7 @@ class ReplicaDown(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReplicaUp(Event):
     """A replica that was down answers again."""
 
@@ -342,7 +345,7 @@ class ReplicaUp(Event):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CommitCancelled(Event):
     """A COMMIT was cancelled; the text says whether its outcome is known."""
 

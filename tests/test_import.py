@@ -1,0 +1,86 @@
+"""What ``import sa_sqlite_pool`` imports: what a program on SQLite uses, and no more."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sa_sqlite_pool
+
+ON_SERVERS = ("sa_sqlite_pool.servers", "sa_sqlite_pool.copying", "sqlalchemy.dialects.postgresql")
+EXTRAS = (
+    "alembic",
+    "asyncpg",
+    "fastapi",
+    "opentelemetry",
+    "prometheus_client",
+    "psycopg",
+    "rich",
+    "starlette",
+    "typer",
+)
+
+
+def imported_by(program: str) -> set[str]:
+    """The names of all modules that a new process has after ``program``."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{program}\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(sa_sqlite_pool.__file__).parents[1],
+    )
+    return set(told.stdout.split())
+
+
+def within(modules: set[str], *packages: str) -> set[str]:
+    """Those of ``modules`` that are one of ``packages``, or in one."""
+    return {name for name in modules for one in packages if f"{name}.".startswith(f"{one}.")}
+
+
+def test_no_server_and_no_extra() -> None:
+    """SQLAlchemy's PostgreSQL dialects take as long to import as half of the package."""
+    modules = imported_by("import sa_sqlite_pool")
+    assert within(modules, "sa_sqlite_pool.database")
+    assert within(modules, *ON_SERVERS, *EXTRAS) == set()
+
+
+def test_no_server_with_fastapi() -> None:
+    """The dependencies take both kinds of database, and import the one that is there."""
+    pytest.importorskip("fastapi")
+    modules = imported_by("import sa_sqlite_pool.integrations.fastapi")
+    assert within(modules, "fastapi")
+    assert within(modules, *ON_SERVERS) == set()
+
+
+def test_the_server_when_it_is_asked_for() -> None:
+    modules = imported_by("from sa_sqlite_pool import ServerDatabase, copy_to")
+    for package in ON_SERVERS:
+        assert within(modules, package)
+
+
+def test_all_names_are_there() -> None:
+    """In ``dir()`` and as attributes, whether they are imported already or not."""
+    assert set(sa_sqlite_pool.__all__) <= set(dir(sa_sqlite_pool))
+    for name in sa_sqlite_pool.__all__:
+        value = getattr(sa_sqlite_pool, name)
+        assert value is getattr(sa_sqlite_pool, name)
+    with pytest.raises(AttributeError, match="module 'sa_sqlite_pool' has no attribute 'nothing'"):
+        sa_sqlite_pool.nothing  # noqa: B018
+
+
+def test_a_type_checker_is_told_where_they_are() -> None:
+    """The imports that stand under TYPE_CHECKING are those that ``__getattr__`` makes."""
+    tree = ast.parse(Path(sa_sqlite_pool.__file__).read_text())
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If))
+    told = {
+        alias.name: node.module
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert told == sa_sqlite_pool._ON_SERVERS
