@@ -148,7 +148,7 @@ async def test_a_limit_of_a_statement_that_is_not_sent(app: App, name: str) -> N
     sql = text("SELECT CAST(:value AS int)")
     async with app.open(replicas=[], statement_timeout=30) as db, DOORS[name](db) as session:
         with pytest.raises(DBAPIError):
-            await session.execute(sql, {"value": object()}, execution_options={OPTION: 0.01})
+            await session.execute(sql, {"value": object()}, execution_options={OPTION: 7})
         assert await session.scalar(SHOW) == "30s"
         with pytest.raises(DBAPIError, match="nothing"):
             async with session.begin_nested():
