@@ -115,6 +115,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         cancelled = _to_the_end(self._kept.dispose) or cancelled
         self._connector.dispose()
         self._connector.shared_thread.stop()
+        # The engine may stay, or be garbage that the collector finds late.
+        self.database_file.turn.close_files()
         self.logger.info("Pool disposed. %s", self.status())
         if cancelled is not None:
             self._disposed = False

@@ -181,6 +181,12 @@ class FileTurn:
         self._line.release()
         return False
 
+    def close(self) -> None:
+        """Close the files, which the next request opens again. The caller has the turn."""
+        self._last = FileLockRequest(None, self._clock, None)
+        self._make_locks()
+        self._stop_waiting_thread()
+
     # -- what may be wrong with the files -------------------------------------------------------
 
     def meet_busy(self) -> None:
@@ -233,3 +239,4 @@ class FileTurn:
         if self._requests is not None:
             self._stop()
             self._requests = None
+            del self._turn_of_thread

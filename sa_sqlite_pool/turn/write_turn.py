@@ -237,6 +237,16 @@ class WriteTurn:
         """Release the turn to the next task in line. From any thread."""
         self.line.release(permit)
 
+    def close_files(self) -> None:
+        """Close the files of the turn between processes, unless a task has the turn.
+
+        The next task that takes it opens them again. From any thread.
+        """
+        permit = self.line.acquire_for_a_moment()
+        if permit is not None:
+            self._file.close()
+            self.line.release_after_a_moment(permit)
+
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the tasks that wait on behalf of ``owner``."""
         self.line.send_away(owner, error)
