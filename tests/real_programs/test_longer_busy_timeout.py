@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
@@ -50,7 +51,17 @@ def by_listener(make: MakeEngine, seconds: float, **options: Any) -> AsyncEngine
     return engine
 
 
-ways = pytest.mark.parametrize("way", [by_connect_args, by_listener])
+def by_creator(make: MakeEngine, seconds: float, **options: Any) -> AsyncEngine:
+    async def creator() -> aiosqlite.Connection:
+        connection = aiosqlite.connect(str(engine.url.database), timeout=seconds)
+        connection._thread.daemon = True
+        return await connection
+
+    engine = make(SQLitePool, async_creator=creator, **options)
+    return engine
+
+
+ways = pytest.mark.parametrize("way", [by_connect_args, by_listener, by_creator])
 
 
 async def write(engine: AsyncEngine) -> None:
