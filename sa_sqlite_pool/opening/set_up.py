@@ -134,9 +134,12 @@ class SetUp:
 
     def _timeout_asked(self, connection: sqlite3.Connection) -> float | None:
         """Return the busy timeout of the application, in seconds; None if it has asked for none."""
-        if self.own:
-            return self._shared.arguments.timeout
+        arguments = self._shared.arguments
+        if self.own and type(connection) is arguments.own_class:
+            return arguments.timeout
         milliseconds = ask(connection, "busy_timeout")
+        if self.own:  # opened with none, in a class that may set one
+            return milliseconds / 1000 if milliseconds else arguments.timeout
         return None if milliseconds == _DEFAULT_BUSY_TIMEOUT else milliseconds / 1000
 
     def at_once(self, connection: sqlite3.Connection) -> None:
