@@ -35,10 +35,13 @@ class _Outcome:
     def raise_error(self) -> NoReturn:
         error, self.error = self.error, None
         assert error is not None
+        context = error.__context__
         try:
             raise error
         finally:
-            del error  # with its traceback and this frame it would be a cycle
+            # What the caller handles at this moment has taken the place of what the function did.
+            error.__context__ = context
+            del error, context  # with its traceback and this frame it would be a cycle
 
 
 @final

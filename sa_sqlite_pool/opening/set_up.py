@@ -23,6 +23,7 @@ from ..settings import ConnectionSettings, Placement, Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.configuring import NotPrepared, configure, file_of, is_prepared
 from ..sqlite.driver_errors import dbapi
+from ..sqlite.inspection import ask
 from ..sqlite.isolation import take_isolation_level
 from ..sqlite.shared_hooks import install_authorizer
 from ..stats.counts import EngineCounts
@@ -34,6 +35,9 @@ from .creator import Arguments, Creator
 _WRITER_PRAGMAS = frozenset(
     {"auto_vacuum", "journal_mode", "journal_size_limit", "page_size", "wal_autocheckpoint"}
 )
+
+# Milliseconds that the connections of sqlite3 wait where nothing else is said.
+_DEFAULT_BUSY_TIMEOUT = 5000
 
 
 @final
@@ -123,10 +127,20 @@ class SetUp:
             if not self.own:
                 keep_main_greenlet()  # in a thread that was started elsewhere
             self._shared.isolation_level = take_isolation_level(connection)
-            if self.own and (timeout := self._shared.arguments.timeout) is not None:
+            if (timeout := self._timeout_asked(connection)) is not None:
                 self.policy.settings.note_busy_timeout(timeout)
         self._set_up(connection)
         self.done = True
+
+    def _timeout_asked(self, connection: sqlite3.Connection) -> float | None:
+        """Return the busy timeout of the application, in seconds; None if it has asked for none."""
+        arguments = self._shared.arguments
+        if self.own and type(connection) is arguments.own_class:
+            return arguments.timeout
+        milliseconds = ask(connection, "busy_timeout")
+        if self.own:  # opened with none, in a class that may set one
+            return milliseconds / 1000 if milliseconds else arguments.timeout
+        return None if milliseconds == _DEFAULT_BUSY_TIMEOUT else milliseconds / 1000
 
     def at_once(self, connection: sqlite3.Connection) -> None:
         """Try once, in the hop that opens the connection; the next try raises what is wrong."""

@@ -7,7 +7,7 @@ import contextvars
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -76,6 +76,24 @@ async def test_errors_come_out_and_go_in() -> None:
             await greenlet_spawn(function)
         assert isinstance(caught.value.__cause__, ValueError)
     assert len(Spawned.idle.runners) == 1
+
+
+@pytest.mark.parametrize("spawn", [greenlet_spawn, run_to_end])
+async def test_an_error_keeps_what_led_to_it(spawn: Callable[..., Awaitable[Any]]) -> None:
+    """Not what its caller handles, a failed attempt before, for example."""
+
+    def translate() -> None:
+        try:
+            raise KeyError("of the function")
+        except KeyError:
+            raise ValueError("another")  # noqa: B904
+
+    with pytest.raises(ValueError, match="another") as caught:
+        try:
+            raise OSError("of its caller")
+        except OSError:
+            await spawn(translate)
+    assert isinstance(caught.value.__context__, KeyError)
 
 
 async def test_a_cancellation_goes_in() -> None:

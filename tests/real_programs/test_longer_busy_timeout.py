@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
@@ -50,7 +52,26 @@ def by_listener(make: MakeEngine, seconds: float, **options: Any) -> AsyncEngine
     return engine
 
 
-ways = pytest.mark.parametrize("way", [by_connect_args, by_listener])
+def by_creator(make: MakeEngine, seconds: float, **options: Any) -> AsyncEngine:
+    async def creator() -> aiosqlite.Connection:
+        connection = aiosqlite.connect(str(engine.url.database), timeout=seconds)
+        connection._thread.daemon = True
+        return await connection
+
+    engine = make(SQLitePool, async_creator=creator, **options)
+    return engine
+
+
+def by_factory(make: MakeEngine, seconds: float, **options: Any) -> AsyncEngine:
+    class Own(sqlite3.Connection):
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            self.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+    return make(SQLitePool, connect_args={"factory": Own}, **options)
+
+
+ways = pytest.mark.parametrize("way", [by_connect_args, by_listener, by_creator, by_factory])
 
 
 async def write(engine: AsyncEngine) -> None:
