@@ -61,8 +61,8 @@ _NO_LOCKS = (
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _TOO_MANY_OPEN = (
     "SQLite: %s cannot be locked now (%s), so the processes that write to this database do not "
-    "line up until it can: each tries again until SQLite lets it. Close files, or raise the limit of "
-    "open files (ulimit -n)"
+    "line up until it can: each tries again until SQLite lets it. Close files, or raise the "
+    "limit of open files (ulimit -n)"
 )
 
 
