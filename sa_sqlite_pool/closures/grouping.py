@@ -143,8 +143,14 @@ class Group:
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
         self._place = pool.stand_in_line()
         self._led_by: asyncio.Task[Any] | None = None
-        # An eager task factory runs it now, up to its first wait: it must find its first call.
-        self._leader = start_task(self._lead(), f"group commit of {self._turn.name}")
+        work = self._lead()
+        try:
+            # An eager task factory runs it now, up to its first wait: it must find its first call.
+            self._leader = start_task(work, f"group commit of {self._turn.name}")
+        except BaseException:  # or nobody would take the turn from this place, nor leave it
+            work.close()
+            self._place.leave()
+            raise
         if self._led_by is None:
             # Until it begins, or else the caller would be taken for the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None

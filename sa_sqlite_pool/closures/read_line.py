@@ -108,6 +108,15 @@ class ReadLine:
         with self._mutex:
             self._calls[call] = None
             current, coming = self._current, self._coming
+        try:
+            self._see_that_it_runs(call, current, coming)
+        except BaseException:  # at the end of the stack, or by a signal's handler
+            self.drop(call)
+            raise
+
+    def _see_that_it_runs(
+        self, call: ReadCall[Any], current: BorrowedReader | None, coming: int
+    ) -> None:
         if current is None:
             if not coming:
                 self._see_to_calls()
@@ -136,8 +145,8 @@ class ReadLine:
             call.report()
 
     def _look_at_deadlines_at(self, deadline: float) -> None:
-        self._times = True
         _call_at(deadline, self._look_at_deadlines)
+        self._times = True  # only now: the call may fail, in a task deep in its stack
 
     def _look_at_deadlines(self) -> None:
         self._times = False
@@ -158,8 +167,8 @@ class ReadLine:
             self._look_at_deadlines_at(later)
 
     def _note_holders_in(self, seconds: float) -> None:
-        self._notes = True
         _call_at(asyncio.get_running_loop().time() + seconds, self._note_holders)
+        self._notes = True
 
     def _note_holders(self) -> None:
         """Note what is in the way of the calls that have waited for long by now."""
@@ -205,12 +214,21 @@ class ReadLine:
             if not self._calls or self._current is not None or self._coming:
                 return
             self._coming += 1
-        self._start(self._borrow(), self._borrowed)
+        try:
+            self._start(self._borrow(), self._borrowed)
+        except BaseException:  # or the next calls would wait for it
+            with self._mutex:
+                self._coming -= 1
+            raise
 
     def _start(
         self, work: Coroutine[Any, Any, None], then: Callable[[asyncio.Future[None]], None]
     ) -> None:
-        task = start_task(work, f"reads of {self._label}")
+        try:
+            task = start_task(work, f"reads of {self._label}")
+        except BaseException:
+            work.close()
+            raise
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(then)
@@ -324,8 +342,8 @@ class ReadLine:
 
     def _watch(self) -> None:
         if not self._watches and self._calls:
-            self._watches = True
             _call_at(asyncio.get_running_loop().time() + PATIENCE_SECONDS, self._look)
+            self._watches = True
 
     def _look(self) -> None:
         """Have another reader take over from one whose call holds the others up."""

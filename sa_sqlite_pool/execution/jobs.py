@@ -144,6 +144,14 @@ class Job(Awaited[T]):
         while self._interruptible and self._interrupted():
             time.sleep(0.001)
 
+    def drop(self) -> bool:
+        """See that it never begins, since nobody awaits it; return False if it has begun."""
+        with self._mutex:
+            dropped = self.stage is Stage.QUEUED
+            if dropped:
+                self.stage = Stage.DROPPED
+        return dropped
+
     def _drop(self, reason: Exception) -> None:
         """See that it never begins, unless it has."""
         with self._mutex:

@@ -148,10 +148,11 @@ class LoopBudget:
     # -- laps -----------------------------------------------------------------------------------
 
     def _begin_lap(self, seconds: float) -> None:
+        # First, as it may fail: in a task deep in its stack, or in a signal's handler.
+        asyncio.get_running_loop().call_soon(self._next_lap)
         self._began, self._worked = time.perf_counter(), 0.0
         self._room = max(1, round(seconds / self._mean))
         self._lap_scheduled = True
-        asyncio.get_running_loop().call_soon(self._next_lap)
 
     def _next_lap(self) -> None:
         self._lap_scheduled, self._task, self._work = False, None, None

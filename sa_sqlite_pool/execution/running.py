@@ -263,17 +263,25 @@ class RunsJobs:
         self.hops += 1
         self.uses += 1
         last, self._last_job = self._last_job, job
-        if last is not None and not last.let_go:
-            self._queue_after(last, job)
-            return job
-        shared = None if text is None or self.lent else self._shared
-        if shared is not None and text is not None and shared.takes(text):
-            self._in_own_thread = False
-            shared.submit(job, text)
-        else:
-            self._in_own_thread = True
-            queue_of(self.aiosqlite_connection).put_job(job)
+        try:
+            if last is not None and not last.let_go:
+                self._queue_after(last, job)
+            elif not self._shares(job, text):
+                self._in_own_thread = True
+                queue_of(self.aiosqlite_connection).put_job(job)
+        except BaseException:  # a signal's handler, or the end of the stack
+            if job.drop():  # or the next one would wait for it
+                self._last_job = last
+            raise
         return job
+
+    def _shares(self, job: Job[Any], text: str | None) -> bool:
+        """Have the engine's shared thread run ``job`` if it may; return whether it does."""
+        shared = None if text is None or self.lent else self._shared
+        if shared is None or text is None or not shared.takes(text):
+            return False
+        self._in_own_thread = False
+        return shared.submit(job, text)
 
     def _queue_after(self, last: Job[Any], job: Job[Any]) -> None:
         """Run ``job`` when ``last`` is over, in the connection's own thread.

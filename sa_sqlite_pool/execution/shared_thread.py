@@ -126,14 +126,19 @@ class SharedThread:
         """
         return self._connections != 1 and text not in self._slow
 
-    def submit(self, job: Job[Any], text: str) -> None:
-        """Run ``job`` after the jobs that came before."""
+    def submit(self, job: Job[Any], text: str) -> bool:
+        """Run ``job`` after the jobs that came before.
+
+        Return False, with nothing done, if that takes a thread and the system starts none.
+        """
         with self._mutex:
-            self._queue.append((job, text))
-            if self._runner is None:
-                self._start()
-                return
-        self._keep_watch()
+            starts = self._runner is None
+            if starts and not self._start():
+                return False
+            self._queue.append((job, text))  # the thread looks there under the mutex
+        if not starts:
+            self._keep_watch()
+        return True
 
     def stop(self) -> None:
         """End the threads: the idle ones now, a busy one when it becomes idle.
@@ -146,10 +151,16 @@ class SharedThread:
             idle, self._idle[:] = self._idle[:], []
         _stop_all(idle)
 
-    def _start(self) -> None:
-        runner = self._runner = self._idle.pop() if self._idle else _Runner(self._generation)
+    def _start(self) -> bool:
+        """Have a thread run the queue; return False if the system starts none. Under the mutex."""
+        try:
+            runner = self._idle.pop() if self._idle else _Runner(self._generation)
+        except RuntimeError:  # the limit of threads is reached, or the interpreter ends
+            return False
+        self._runner = runner
         runner.text = None
         runner.calls.put(lambda: self._drain(runner))
+        return True
 
     def _drain(self, runner: _Runner) -> None:
         """Run the queued jobs until there is none, or until another runner has taken over."""
@@ -175,8 +186,9 @@ class SharedThread:
     def _keep_watch(self) -> None:
         # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
         if self._watching is None or self._watching.is_closed():
-            self._watching = asyncio.get_running_loop()
-            self._watching.call_later(self._patience, self._look)
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._patience, self._look)
+            self._watching = loop  # only now: the call may fail, in a task deep in its stack
 
     def _look(self) -> None:
         self._watching = None
@@ -186,7 +198,7 @@ class SharedThread:
             text = self._long_text()
             if text is not None:
                 self._remember(text)
-                self._start()
+                self._start()  # or the queue waits for the long one
         self._keep_watch()
 
     def _long_text(self) -> str | None:

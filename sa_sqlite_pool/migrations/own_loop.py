@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from ..compat.main_greenlets import keep_main_greenlet
@@ -27,12 +28,20 @@ async def run_aside(main: Coroutine[Any, Any, T]) -> T:
     when it has ended: nothing of it goes on after that.
     """
     loop = asyncio.new_event_loop()
-    task = loop.create_task(main)
+    tasks: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
     ended: Future[None] = Future()
     # A daemon, so that the interpreter exits whatever a revision does.
-    threading.Thread(
-        target=_run, args=(loop, task, ended), name="sa_sqlite_pool migration", daemon=True
-    ).start()
+    thread = threading.Thread(
+        target=_run, args=(loop, tasks, ended), name="sa_sqlite_pool migration", daemon=True
+    )
+    try:
+        thread.start()  # before there is a task, which nobody could end
+    except BaseException:
+        main.close()
+        loop.close()
+        raise
+    task = loop.create_task(main)
+    tasks.put(task)
     waiting = asyncio.wrap_future(ended)
     cancelled: asyncio.CancelledError | None = None
     while not waiting.done():
@@ -46,8 +55,11 @@ async def run_aside(main: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], ended: Future[None]) -> None:
+def _run(
+    loop: asyncio.AbstractEventLoop, tasks: SimpleQueue[asyncio.Task[T]], ended: Future[None]
+) -> None:
     keep_main_greenlet()
+    task = tasks.get()
     try:
         with contextlib.suppress(BaseException):  # the task keeps its outcome, sys.exit() too
             loop.run_until_complete(task)

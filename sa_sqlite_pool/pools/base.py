@@ -300,7 +300,13 @@ class FairPool(ReadsAtOnce, TakesBack):
         except BaseException:
             self._line.release(permit)
             raise
-        self._checkouts.begin(record, permit, budget)
+        try:
+            self._checkouts.begin(record, permit, budget)
+        except BaseException:  # at the end of the stack, or by a signal's handler
+            self._pool.put_nowait(record)
+            self._checkouts.forget(record)
+            self._line.release(permit)
+            raise
         connector.counts.checkouts += 1
         if connector.refusal is not None:  # it was set during the wait
             self._put_back(record)

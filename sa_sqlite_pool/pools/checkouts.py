@@ -100,6 +100,13 @@ class Checkouts:
         if budget is not None:
             budget.begin_work(checkout)
 
+    def forget(self, record: ConnectionPoolEntry) -> None:
+        """Undo a :meth:`begin` that has failed half-way, but for the permit."""
+        checkout = self._by_record.pop(record, None)
+        if checkout is not None:
+            checkout.permit.recall = None
+            self._open.discard(checkout)
+
     def hand_out(self, proxied: PoolProxiedConnection) -> Checkout | None:
         """Give the connection to the application, after SQLAlchemy's own checkout.
 

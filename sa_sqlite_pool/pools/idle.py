@@ -77,9 +77,10 @@ class IdleWatch:
         self.loop = None  # the parent's, which does not run here
 
     def _look_in(self, seconds: float) -> None:
-        self.loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         # A weak reference: the timer must not keep an unused pool alive.
-        self.loop.call_later(max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
+        loop.call_later(max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
+        self.loop = loop  # only now: the call may fail, in a task deep in its stack
 
     def look(self) -> None:
         """Warn of idle checkouts, and check again when the next may be due."""

@@ -262,7 +262,10 @@ class OtherWriters(Event):
 @final
 @dataclass(kw_only=True, eq=False, repr=False)
 class TurnNotLocked(Event):
-    """The file by which processes line up cannot be locked. Once."""
+    """The file by which processes line up cannot be locked. Once.
+
+    And once if no descriptor is left to open it, which may pass.
+    """
 
     name = "turn_not_locked"
 

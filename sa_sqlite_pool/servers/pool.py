@@ -117,13 +117,13 @@ class ServerPool(Pool):
         permit = server.line.acquire_nowait()
         if permit is None:
             permit = await_only(self._wait_in_line(server))
-        else:
-            permit.asked_at = caller()
         return self._connected(server, permit)
 
     def _connected(self, server: Server, permit: Permit) -> ConnectionPoolEntry:
         record = None
         try:
+            if permit.asked_at is None:  # it did not have to wait
+                permit.asked_at = caller()
             if self.checked_out.refusal is not None:  # it may have been set during the wait
                 raise self.checked_out.refusal()
             record = self._at_rest(server) or ServerRecord(self, server)
@@ -133,10 +133,14 @@ class ServerPool(Pool):
             if self.checked_out.refusal is not None:  # the pool was closed meanwhile
                 record.close()
                 raise self.checked_out.refusal()
+            self.checked_out.held[record] = Held(permit, record, self.driver)
+            if permit.loop is not self._idle_watch.loop:
+                self._idle_watch.checkout_began()
         except BaseException as error:
             try:
                 if record is not None:  # a listener may have raised on a connection that is open
-                    del self.checked_out.permits[record]
+                    self.checked_out.held.pop(record, None)
+                    self.checked_out.permits.pop(record, None)
                     record.invalidate(error)
             finally:
                 server.line.release(permit)
@@ -145,9 +149,6 @@ class ServerPool(Pool):
                 raise self.checked_out.refusal() from error
             raise
         server.checkouts += 1
-        self.checked_out.held[record] = Held(permit, record, self.driver)
-        if permit.loop is not self._idle_watch.loop:
-            self._idle_watch.checkout_began()
         return record
 
     def _at_rest(self, server: Server) -> ServerRecord | None:

@@ -141,7 +141,11 @@ class FairSemaphore:
         if self._returned:
             self._pass_on_returned()
         if permit is not None:
-            pass_on_to_children(permit)
+            try:
+                pass_on_to_children(permit)
+            except BaseException:  # at the end of the stack, or by a signal's handler
+                self.release(permit)
+                raise
         return permit
 
     def acquire_for_a_moment(self) -> Permit | None:
@@ -183,7 +187,11 @@ class FairSemaphore:
         whose behalf the task waits: see :meth:`send_away`.
         """
         if permit := self.acquire_nowait():
-            permit.asked_at = caller()
+            try:
+                permit.asked_at = caller()
+            except BaseException:
+                self.release(permit)
+                raise
             return permit
         return await self.wait(self.stand_in_line(owner), timeout)
 
@@ -203,13 +211,13 @@ class FairSemaphore:
     async def wait(self, waiter: Waiter, timeout: float | None) -> Permit | None:
         """Wait at a place in line; otherwise like :meth:`acquire`."""
         if waiter.permit is None:
-            deadlines = of_running_loop(Deadlines)
-            if timeout is not None:
-                deadlines.add(timeout, waiter.wake)
-            # Only who came before can be in the way, so later loops do not count.
-            if looks := others_are_open(waiter.loop):
-                waiter.begin_looking()
+            deadlines, looks = of_running_loop(Deadlines), False
             try:
+                if timeout is not None:
+                    deadlines.add(timeout, waiter.wake)
+                # Only who came before can be in the way, so later loops do not count.
+                if looks := others_are_open(waiter.loop):
+                    waiter.begin_looking()
                 await waiter.future
             except BaseException:
                 self.leave_line(waiter)  # handed over, then cancelled: pass it on
@@ -220,14 +228,21 @@ class FairSemaphore:
                     deadlines.discard(timeout, waiter.wake)
                 if looks:
                     waiter.stop_looking()
-        if waiter.permit is None:
+        permit = waiter.permit
+        if permit is None:
             self._leave(waiter)
-        self._count(waiter)
-        if waiter.error is not None:
-            raise waiter.error
-        if (permit := waiter.permit) is not None:
-            permit.asked_at = caller()
-            pass_on_to_children(permit)
+            permit = waiter.permit  # it may have come until then
+        try:
+            self._count(waiter)
+            if waiter.error is not None:
+                raise waiter.error
+            if permit is not None:
+                permit.asked_at = caller()
+                pass_on_to_children(permit)
+        except BaseException:
+            if permit is not None:
+                self.release(permit)
+            raise
         return permit
 
     def release(self, permit: Permit) -> None:

@@ -23,6 +23,7 @@ The system releases them when the process ends, however it ends.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -56,12 +57,21 @@ _NO_LOCKS = (
     "system where its directory can be written"
 )
 
+# No file can be opened for now, wherever it is.
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_TOO_MANY_OPEN = (
+    "SQLite: %s cannot be locked now (%s), so the processes that write to this database do not "
+    "line up until it can: each tries again until SQLite lets it. Close files, or raise the "
+    "limit of open files (ulimit -n)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FileTurnStatistics:
     """State of the turn between processes: ``held_by`` names its holders, as far as known.
 
-    ``waiting`` is True while a task of this process waits, ``works`` until a lock has failed.
+    ``waiting`` is True while a task of this process waits, ``works`` until a lock has failed for
+    another reason than a want of descriptors.
     """
 
     held_by: tuple[str, ...]
@@ -79,7 +89,7 @@ class FileTurn:
     def __init__(self, database: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._warned = False
+        self._warned_of: set[str] = set()
         self.renew_in_child()
         renew_after_fork(self)
 
@@ -150,7 +160,9 @@ class FileTurn:
     def statistics(self) -> FileTurnStatistics:
         """Return the state of the turn between processes. Reads the system's list of locks."""
         return FileTurnStatistics(
-            tuple(self._holders("turn")), self._waiting is not None, not self._warned
+            tuple(self._holders("turn")),
+            self._waiting is not None,
+            _NO_LOCKS not in self._warned_of,
         )
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
@@ -200,12 +212,13 @@ class FileTurn:
 
     def _without_locks(self, error: OSError) -> FileLockRequest:
         """Return a request without a lock: SQLite's own protects the data, but keeps no order."""
-        if not self._warned and not isinstance(error, FileNotFoundError):
-            self._warned = True
+        warning = _TOO_MANY_OPEN if error.errno in _OUT_OF_DESCRIPTORS else _NO_LOCKS
+        if warning not in self._warned_of and not isinstance(error, FileNotFoundError):
+            self._warned_of.add(warning)
             file = f"{self._database}-turn"
             name = os.path.basename(self._database)
             event = TurnNotLocked(database=name, file=file, error=str(error))
-            log(event, _NO_LOCKS, file, error)
+            log(event, warning, file, error)
         return FileLockRequest(None, self._clock, None, granted=True)
 
     def describe(self) -> str:

@@ -309,3 +309,37 @@ async def test_a_single_connection_does_without(path: Path) -> None:
         await again.execute(text("SELECT 1"))
     assert shared_threads() == before
     await engine.dispose()
+
+
+async def test_where_no_thread_can_be_started(
+    workers: list[ConnectionThread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statements run in the threads that there are, and none is left over."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", start)
+        threads = [await worker.run(thread_of, text="SELECT 1") for worker in workers]
+    assert threads == [await worker.run(thread_of) for worker in workers]
+    assert len({await worker.run(thread_of, text="SELECT 1") for worker in workers}) == 1
+
+
+async def test_a_statement_that_cannot_be_sent(
+    workers: list[ConnectionThread], shared: SharedThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for it, and it does not run later."""
+    [worker, *_], ran = workers, list[str]()
+
+    def interrupted(*_: object) -> bool:
+        raise TimeoutError("of a signal's handler")
+
+    with monkeypatch.context() as interrupting:
+        interrupting.setattr(SharedThread, "submit", interrupted)
+        with pytest.raises(TimeoutError):
+            worker.run(lambda _: ran.append("first"), text="SELECT 1")
+    assert worker.at_rest
+    await asyncio.wait_for(outcome(worker.run(lambda _: ran.append("second"))), 5)
+    await asyncio.wait_for(outcome(worker.run(lambda _: ran.append("third"), text="SELECT 1")), 5)
+    assert ran == ["second", "third"]

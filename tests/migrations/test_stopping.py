@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import Connection, event, text
@@ -383,3 +385,13 @@ async def test_the_writer_of_an_engine_is_used(writer: AsyncEngine, path: Path) 
     async with writer.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM t"))).scalar_one() == 0
     assert path.exists()
+
+
+async def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is left, neither a task nor an event loop."""
+    refuse = Mock(side_effect=RuntimeError("can't start new thread"))
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await run_aside(asyncio.sleep(0))
+    gc.collect()  # what was left would be an error here

@@ -8,6 +8,7 @@ import re
 import pytest
 from sqlalchemy import text
 
+from sa_sqlite_pool.servers import pool
 from tests.postgresql import App, until
 from tests.servers.doing import ONE
 from tests.servers.test_frozen import DOORS
@@ -45,3 +46,19 @@ async def test_what_is_not_idle(app: App, caplog: pytest.LogCaptureFixture) -> N
         for _ in range(10):
             await asyncio.sleep(0)
     assert caplog.records == []
+
+
+async def test_a_checkout_that_fails_at_its_end(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a task that is at the end of its stack: the turn passes on."""
+
+    def fail(*_: object) -> None:
+        raise RecursionError
+
+    async with app.open(replicas=[]) as db:
+        with monkeypatch.context() as failing:
+            failing.setattr(pool, "Held", fail)
+            with pytest.raises(RecursionError):
+                async with db.write() as session:
+                    await session.execute(ONE)
+        async with db.write() as session:
+            await asyncio.wait_for(session.execute(ONE), 5)

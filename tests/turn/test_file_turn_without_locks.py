@@ -41,6 +41,25 @@ class TestNoLocks:
         assert "No locks available" in record.message
         assert "Put the database on a local file system" in record.message
 
+    async def test_for_want_of_descriptors(
+        self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """That may pass, says the warning, and says nothing against the file system."""
+        turn = process(path)
+        calls.fail = OSError(errno.EMFILE, "Too many open files")
+        for _ in range(2):
+            taken(turn).release()
+        [record] = caplog.records
+        assert "raise the limit of open files" in record.message
+        assert turn.statistics().works
+        calls.fail = None
+        request = taken(turn)
+        assert process(path).acquire_nowait() is None
+        request.release()
+        calls.fail = OSError(errno.ENOLCK, "No locks available")
+        taken(turn).release()
+        assert "Put the database on a local file system" in caplog.records[1].message
+
     async def test_while_waiting(
         self, path: Path, calls: Calls, caplog: pytest.LogCaptureFixture
     ) -> None:

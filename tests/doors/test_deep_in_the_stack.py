@@ -1,0 +1,139 @@
+"""A task at the end of its stack gets a RecursionError, and takes nothing with it.
+
+Each depth ends the stack somewhere else in the package: where a permit was just given, say, or a
+timer is about to be set. What was left behind there would keep all others waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import exc, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+import sa_sqlite_pool
+from sa_sqlite_pool import SQLiteDatabase, SQLitePool
+from tests.helpers import UPDATE_FIRST, create_items, read, write
+
+Use = Callable[[], Awaitable[object]]
+
+# Frames between the tests and the end of the stack, and those that what is tested takes at most.
+_ROOM, _DEEPEST = 200, 100
+_ONE = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1.0, "write_timeout": 1.0}
+_COUNT = text("SELECT count(*) FROM items")
+# What the interpreter leaves half done at such a depth, it says where it is freed.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+DOORS = {"swap-in": create_async_engine, "drop-in": sa_sqlite_pool.create_async_engine}
+
+
+@pytest.fixture
+def limit() -> Iterator[int]:
+    """The number of frames that there are, which makes it quick to try each."""
+    before, depth = sys.getrecursionlimit(), 0
+    while True:
+        try:
+            sys._getframe(depth)
+        except ValueError:
+            break
+        depth += 1
+    yield depth + _ROOM
+    sys.setrecursionlimit(before)
+
+
+async def _deep(frames: int, use: Use) -> object:
+    return await (_deep(frames - 1, use) if frames else use())
+
+
+async def at_each_depth(limit: int, use: Use, then: Use) -> None:
+    """Call ``use()`` ever deeper in the stack, and after each time ``then()``, at its ground."""
+    before, failures, called = sys.getrecursionlimit(), 0, True
+
+    async def use_it() -> None:
+        nonlocal called
+        called = True
+        await use()
+
+    frames = _ROOM - _DEEPEST
+    while called:
+        called = False
+        sys.setrecursionlimit(limit)
+        try:
+            await asyncio.wait_for(_deep(frames, use_it), 5)
+        except (RecursionError, exc.DatabaseError):  # that of what SQLite calls is "not authorized"
+            failures += 1
+        finally:
+            sys.setrecursionlimit(before)
+        await asyncio.wait_for(then(), 5)
+        frames += 1
+    assert failures
+    gc.collect()  # within the test, whose warnings are not shown
+
+
+def write_by(engine: AsyncEngine) -> Use:
+    async def write_once() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(UPDATE_FIRST)
+
+    return write_once
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_engines(path: Path, limit: int, door: str) -> None:
+    """The single connection is lost by nobody."""
+    engine = DOORS[door](f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool, **_ONE)
+    await create_items(engine)
+
+    async def read_once() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(_COUNT)
+
+    await at_each_depth(limit, write_by(engine), write_by(engine))
+    await at_each_depth(limit, read_once, write_by(engine))
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_the_first_connection(path: Path, limit: int, door: str) -> None:
+    """What is found out once for an engine, one at a time, is found out by the next."""
+    engine = None
+
+    async def first() -> None:
+        nonlocal engine
+        engine = DOORS[door](f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool, **_ONE)
+        await asyncio.sleep(0)
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def then() -> None:
+        if engine is not None:
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+            await engine.dispose()
+
+    await at_each_depth(limit, first, then)
+
+
+@pytest.mark.parametrize("use", ["write", "read", "run_write", "run_read"])
+async def test_the_facade(path: Path, limit: int, use: str) -> None:
+    """Functions in one hop, too, although their readers are borrowed by a task of their own."""
+    async with SQLiteDatabase(path, readers=1, write_timeout=1.0, read_timeout=1.0) as db:
+        await create_items(db.writer_engine)
+        uses: dict[str, Use] = {
+            "write": lambda: write(db),
+            "read": lambda: read(db),
+            "run_write": lambda: db.run_write_core(lambda c: c.execute(UPDATE_FIRST).close()),
+            "run_read": lambda: db.run_read_core(lambda c: c.execute(_COUNT).scalar()),
+        }
+
+        async def each() -> None:
+            for one in uses.values():
+                await one()
+
+        await each()
+        await at_each_depth(limit, uses[use], each)
