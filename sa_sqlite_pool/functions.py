@@ -77,4 +77,5 @@ def _check_result(result: object, fn: object) -> None:
 
 
 def _name(fn: object) -> str:
-    return str(getattr(fn, "__qualname__", fn))
+    # One that mypyc has compiled has no __qualname__.
+    return str(getattr(fn, "__qualname__", None) or getattr(fn, "__name__", fn))

@@ -7,9 +7,12 @@ short statement. Here a greenlet that has done its work waits for the next, on t
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
+from inspect import isbuiltin
 from typing import Any, NoReturn, TypeVar, final
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -72,7 +75,8 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
     def __init__(self) -> None:
         self.outcome = _Outcome()
         super().__init__(partial(_run, self.outcome))
-        self.switch()  # to where it waits for work: its first arguments it would keep for ever
+        # To where it waits for work: its first arguments it would keep for ever.
+        _unseen(self.switch)
 
     @classmethod
     def take(cls: type[R]) -> R:
@@ -109,7 +113,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         writes to the heads, which is to the stack of the greenlet, and the process dies.
         """
         self.comes_back_here()
-        self.throw()
+        _unseen(self.throw)
 
     def finish(self) -> Any:
         """Return or raise the function's outcome, keep nothing of it, and become idle."""
@@ -125,6 +129,23 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
             outcome.raise_error()
         result, outcome.result = outcome.result, None
         return result
+
+
+def _unseen(switch: Callable[[], object]) -> None:
+    """Switch to where ``_run()`` begins or ends, unseen by a tracer.
+
+    coverage.py keeps a stack of calls. One that does not end before its caller goes on, and one
+    that ends where it has not begun, hide from it which function's lines are executed from there.
+    """
+    tracer = sys.gettrace()
+    if tracer is None or not isbuiltin(sys.settrace):  # pydevd has its own, which complains
+        switch()
+        return
+    sys.settrace(None)
+    try:
+        switch()
+    finally:
+        sys.settrace(tracer)
 
 
 def _run(outcome: _Outcome) -> _Outcome:

@@ -17,6 +17,7 @@ import asyncio
 import contextvars
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
+from sys import gettrace
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -49,7 +50,9 @@ class Awaited(ABC, Generic[T]):
         self._callback = self._context = None
         if callback is None or context is None:
             return
-        if self._loop.get_debug():  # for asyncio's "Executing <Task …> took", of callbacks only
+        if self._loop.get_debug() or gettrace() is not None:
+            # For asyncio's "Executing <Task …> took", of callbacks only, and for coverage.py, which
+            # keeps a stack that is right if a task is always resumed from the same depth.
             self._loop.call_soon(callback, self, context=context)
         else:
             context.run(callback, self)

@@ -246,4 +246,5 @@ _OURS: dict[type, type] = {
 }
 for _base, _class in _OURS.items():
     in_greenlets_used_again(_class, _OURS)
-    _class.__name__ = _class.__qualname__ = _base.__name__  # SQLAlchemy's messages have them
+    # SQLAlchemy's messages have it. __qualname__ stays: by that one pickle finds the class.
+    _class.__name__ = _base.__name__

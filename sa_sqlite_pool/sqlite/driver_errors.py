@@ -121,9 +121,12 @@ def tells_code(error: BaseException) -> bool:
 @cache
 def _tells_extended(module: str) -> bool:
     """Return whether a driver module has switched on ``sqlite3_extended_result_codes()``."""
-    connect = getattr(sys.modules.get(module), "connect", None)
-    if connect is None:
+    driver = sys.modules.get(module)
+    if not hasattr(driver, "connect"):
         return False
+    # Not by connect() if there is another way: a tracer may have replaced it, and would report what
+    # fails here as an error of the application.
+    connect: Any = getattr(driver, "Connection", None) or vars(driver)["connect"]
     with closing(connect(":memory:")) as connection:
         try:
             connection.execute("CREATE TABLE t (i NOT NULL)")

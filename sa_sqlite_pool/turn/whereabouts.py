@@ -101,7 +101,7 @@ class Caller(NamedTuple):
         for start, end, line in self.code.co_lines():
             if start <= self.instruction < end and line is not None:
                 return _place(self.code, line)
-        return _place(self.code, self.code.co_firstlineno)
+        return _place(self.code, None)
 
 
 def caller() -> Caller | None:
@@ -148,11 +148,14 @@ def _frame(awaited: object) -> FrameType | None:
     return frame if isinstance(frame, FrameType) else None
 
 
-def _place(code: CodeType, line: int) -> str:
-    """Return ``jobs.py:88``, or ``package/__init__.py:88``, since each package has one of those."""
+def _place(code: CodeType, line: int | None) -> str:
+    """Return ``jobs.py:88``, or ``package/__init__.py:88``, since each package has one of those.
+
+    Where the line is not known, as in a coroutine that Cython has compiled, it is the function's.
+    """
     path = PurePath(code.co_filename)
     shown = PurePath(*path.parts[-2:]).as_posix() if path.name in _IN_EACH_PACKAGE else path.name
-    return f"{shown}:{line}"
+    return f"{shown}:{code.co_firstlineno if line is None else line}"
 
 
 _IN_EACH_PACKAGE = ("__init__.py", "__main__.py")

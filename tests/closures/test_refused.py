@@ -51,6 +51,21 @@ async def test_a_coroutine_as_result(db: SQLiteDatabase) -> None:
     await assert_clean(db)
 
 
+async def test_a_function_with_a_short_name_alone(db: SQLiteDatabase) -> None:
+    """As those that mypyc compiles: it is called by that name."""
+
+    async def later() -> None: ...
+
+    class Compiled:
+        __name__ = "begin"
+
+        def __call__(self, _: Connection) -> Any:
+            return later()
+
+    with pytest.raises(AwaitableError, match=r"^begin returned a coroutine"):
+        await db.run_write_core(Compiled())
+
+
 async def test_a_future_as_result(db: SQLiteDatabase) -> None:
     """Whatever could be awaited is refused."""
     future = asyncio.get_running_loop().create_future()

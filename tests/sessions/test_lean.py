@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pickle
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.ext import asyncio as theirs
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.ext.asyncio.exc import AsyncContextNotStarted
 
@@ -59,6 +61,13 @@ def spawning(cls: type) -> dict[str, FunctionType]:
 def calls_ours(method: FunctionType) -> bool:
     names = method.__code__.co_names
     return greenlet_spawn in (method.__globals__.get(name) for name in names)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_class_can_be_pickled(cls: type) -> None:
+    """By its name, as SQLAlchemy's: a function is sent to a worker with its annotations."""
+    assert pickle.loads(pickle.dumps(cls)) is cls
+    assert cls.__name__ in vars(theirs)  # in messages
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import types
 from contextlib import closing
 from pathlib import Path
@@ -141,6 +142,20 @@ def test_code_from_the_message(message: str, code: int | None) -> None:
     assert error_code(error) == code
     assert not tells_code(error)
     assert is_busy(error) == (code in {5, 6})
+
+
+def test_a_tracer_does_not_see_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether codes are extended is found out by a statement that fails."""
+
+    def traced(*args: Any) -> None:
+        raise AssertionError("a tracer would show this connection")
+
+    module = types.ModuleType("traced_driver")
+    vars(module).update(connect=traced, Connection=sqlite3.Connection)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    error = type("OperationalError", (sqlite3.OperationalError,), {"__module__": module.__name__})()
+    error.sqlite_errorcode = 5
+    assert tells_code(error) is (sys.version_info >= (3, 11))
 
 
 def test_what_is_no_error_of_sqlite() -> None:

@@ -119,6 +119,23 @@ async def test_a_library_that_the_application_calls_is_not_where_it_is() -> None
     task.cancel()
 
 
+async def test_a_coroutine_that_does_not_tell_its_line() -> None:
+    """As those that Cython compiles: the line of the function says enough."""
+
+    async def endpoint() -> None:
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(endpoint())
+    await asyncio.sleep(0)
+    expected = f"test_whereabouts.py:{endpoint.__code__.co_firstlineno}"
+    endpoint.__code__ = endpoint.__code__.replace(co_linetable=b"")
+    compiled = asyncio.create_task(endpoint())
+    await asyncio.sleep(0)
+    assert whereabouts(compiled) == expected != whereabouts(task)
+    task.cancel()
+    compiled.cancel()
+
+
 async def test_where_a_task_is_that_blocks_its_event_loop() -> None:
     """Asked in another thread: the line that blocks, not that of the server that called it."""
     space: dict[str, Any] = {}
