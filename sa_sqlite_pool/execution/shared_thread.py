@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from queue import SimpleQueue
 from typing import Any, final
 
 from ..compat.main_greenlets import keep_main_greenlet
+from ..system.clock import call_later, time
 from ..system.forks import renew_after_fork
 from .jobs import Job
 
@@ -176,7 +176,7 @@ class SharedThread:
         # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
         if self._watching is None or self._watching.is_closed():
             self._watching = asyncio.get_running_loop()
-            self._watching.call_later(self._patience, self._look)
+            call_later(self._watching, self._patience, self._look)
 
     def _look(self) -> None:
         self._watching = None

@@ -12,10 +12,10 @@ import os
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import final
 
+from ..system.clock import time
 from ..system.forks import rest
 from . import addresses
 from .peers import peer_of

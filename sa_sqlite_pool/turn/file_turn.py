@@ -26,7 +26,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from typing import final
 
 from ..errors import DatabaseNotUsableError
 from ..reporting.events import TurnNotLocked, log
+from ..system.clock import time
 from ..system.forks import renew_after_fork
 from ..system.proc_locks import identity, locks, other_processes
 from .file_requests import Answer, FileLockRequest, grant_one_by_one
