@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
@@ -54,6 +53,7 @@ from .settings import (
 )
 from .stats.database import DatabaseStatistics
 from .stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
+from .system.clock import time
 from .wal.keeper import WalKeeper
 
 DEFAULT_CLOSE_TIMEOUT = 5.0

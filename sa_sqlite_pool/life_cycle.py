@@ -13,6 +13,7 @@ from typing import Any, TypeVar, final
 
 from .errors import DatabaseClosedError
 from .settings import check_timeout
+from .system.clock import let_others_run
 from .system.waiting import done_in_time
 
 L = TypeVar("L", bound="LifeCycle")
@@ -155,7 +156,7 @@ class LifeCycle(ABC):
         while True:
             closing = self._closing
             if closing is None:  # another thread has taken the token in this moment
-                await asyncio.sleep(0)
+                await let_others_run()
             elif closing.given_up:
                 if _took(closing.to_take_over):
                     self._closing = _Closing(partial(self._shut, wait))

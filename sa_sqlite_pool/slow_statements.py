@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
 from typing import Any, final
 
 from .reporting.events import SlowStatement, log
 from .reporting.repeats import Repeats, others_left_out
+from .system.clock import time
 from .turn.permit import Permit, shorten
 from .turn.whereabouts import Caller, caller, describe_task, whereabouts
 

@@ -6,7 +6,6 @@ import asyncio
 import selectors
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from sa_sqlite_pool.compat.runners import Runner
 from sa_sqlite_pool.database_file import database_file
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.files.location import Location
+from sa_sqlite_pool.system.clock import time
 from sa_sqlite_pool.turn.write_turn import WriteTurn
 
 T = TypeVar("T")

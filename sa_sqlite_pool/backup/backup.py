@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -21,8 +20,10 @@ from ..files.open_files import FileReplacedError, open_files
 from ..pools.base import FairPool
 from ..settings import check_count
 from ..system.atomic_file import AtomicFile
+from ..system.clock import time
 from ..system.forks import renew_after_fork
 from ..system.regular_files import check_directory
+from ..system.waiting import done_in_time
 from ..transactions.locks import is_lock, keep_trying
 from .copy_job import (
     SIDE_FILES,
@@ -67,9 +68,9 @@ class Backups:
 
     async def all_ended(self, timeout: float) -> None:
         """Wait until no backup runs, at most ``timeout`` seconds."""
-        running = [job for job in self._running if not job.stranded]
-        if running:
-            await asyncio.wait([asyncio.wrap_future(c.ended) for c in running], timeout=timeout)
+        give_up = time.monotonic() + timeout
+        for job in [job for job in self._running if not job.stranded]:
+            await done_in_time(job.ended, max(0.0, give_up - time.monotonic()))
 
     # -- one backup -----------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from ..execution.jobs import OutOfTime
 from ..execution.mailbox import Mailbox
 from ..files.location import Location
 from ..system.atomic_file import AtomicFile
+from ..system.clock import time
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshots

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,6 +30,7 @@ from typing import BinaryIO
 
 from ..errors import DamagedDatabaseError, DatabaseInUseError, NotADatabaseError
 from ..execution.connection_thread import ConnectionThread
+from ..system.clock import time
 from ..transactions.locks import may_pass
 from .foreign_schemas import is_strange, quick_check
 

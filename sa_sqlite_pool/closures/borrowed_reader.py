@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable
 from threading import get_ident
@@ -25,6 +24,7 @@ from ..execution.long_functions import LongFunctions
 from ..pools.base import FairPool
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
+from ..system.clock import time
 from ..system.forks import rest
 from ..transactions.locks import NotBegun, is_lock
 from ..transactions.rules import Rules

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Protocol
@@ -19,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from ..errors import ClosureError, TransactionLostError
 from ..settings import Role
 from ..sqlite.driver_errors import is_read_only
+from ..system.clock import time
 from ..turn.permit import shorten
 from ..turn.snapshots import Snapshot
 from .borrowed import BorrowedConnection

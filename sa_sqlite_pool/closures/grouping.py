@@ -22,7 +22,6 @@ import contextvars
 import copy
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, final
@@ -37,6 +36,7 @@ from ..driver.executor import Executor
 from ..execution.awaited import Awaited
 from ..execution.mailbox import Mailbox
 from ..pools.impl import WriterPool
+from ..system.clock import Timer, call_at, call_later, loop_time, time
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import NotBegun, Patience, pause
@@ -80,7 +80,7 @@ class Call(Awaited[T]):
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._body = body
-        now = loop.time()
+        now = loop_time(loop)
         self.deadline = self.due = now + timeout
         if long is not None and long < timeout:
             self.due = now + long
@@ -121,7 +121,7 @@ class Call(Awaited[T]):
             self._loop.call_soon(self.report)
             self.group.end_if_unwanted()
         else:
-            self._loop.call_later(_LET_GO_SECONDS, self.report)
+            call_later(self._loop, _LET_GO_SECONDS, self.report)
 
 
 @final
@@ -132,12 +132,12 @@ class Group:
         self._groups = groups
         self._loop = first.get_loop()
         self._post = of_running_loop(Mailbox).post
-        self._takes_until = self._loop.time() + _LONGEST_SECONDS
+        self._takes_until = loop_time(self._loop) + _LONGEST_SECONDS
         self._calls: deque[Call[Any]] = deque([first])
         first.group = self
         self._running: list[Call[Any]] = []
         self._closed = False
-        self._timer: asyncio.TimerHandle | None = None  # due before any call that waits
+        self._timer: Timer | None = None  # due before any call that waits
         pool = groups.pool
         self._turn = pool.turn
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
@@ -165,7 +165,7 @@ class Group:
             self._loop is loop
             and not self._closed
             and self._place.is_last
-            and loop.time() < self._takes_until
+            and loop_time(loop) < self._takes_until
         )
 
     def add(self, call: Call[Any]) -> None:
@@ -294,11 +294,11 @@ class Group:
     def _look_at(self, when: float) -> None:
         # Not in the caller's context, which the timer would keep.
         context = contextvars.Context()
-        self._timer = self._loop.call_at(when, self._look_at_calls, context=context)
+        self._timer = call_at(self._loop, when, self._look_at_calls, context=context)
 
     def _look_at_calls(self) -> None:
         """Fail the calls that are overdue; note what is in the way of those that wait for long."""
-        now, next_due, failed = self._loop.time(), float("inf"), False
+        now, next_due, failed = loop_time(self._loop), float("inf"), False
         self._timer = None
         for call in list(self._calls):
             if call.deadline <= now and call.take():

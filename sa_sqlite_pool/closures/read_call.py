@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, final
 
 from ..execution.awaited import Awaited
+from ..system.clock import call_later, loop_time, time
 from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class ReadCall(Awaited[T]):
         self.fn = fn
         self.began = time.monotonic()
         seconds = queue.seconds
-        self.deadline = None if seconds is None else loop.time() + seconds
+        self.deadline = None if seconds is None else loop_time(loop) + seconds
         self.task = asyncio.current_task(loop)
 
     # -- in the thread --------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class ReadCall(Awaited[T]):
             self._loop.call_soon(self.report)
         elif not self.cancelled:
             self.cancelled = True
-            self._loop.call_later(_LET_GO_SECONDS, self._leave_alone)
+            call_later(self._loop, _LET_GO_SECONDS, self._leave_alone)
 
     def _leave_alone(self) -> None:
         if not self._reported:

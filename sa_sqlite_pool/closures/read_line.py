@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
@@ -40,6 +39,7 @@ from ..errors import ReadTimeout
 from ..execution.long_functions import LongFunctions
 from ..execution.mailbox import Mailbox
 from ..pools.base import FairPool, waits_for_others
+from ..system.clock import call_at, loop_time, time
 from ..system.exits import close_at_exit
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..system.loop_state import call_unless_closed, of_running_loop
@@ -150,7 +150,7 @@ class ReadLine:
 
     def _look_at_deadlines(self) -> None:
         self._times = False
-        now, overdue, later = asyncio.get_running_loop().time(), [], None
+        now, overdue, later = loop_time(asyncio.get_running_loop()), [], None
         with self._mutex:
             for call in self._calls:
                 if call.deadline is None or call.deadline > now:
@@ -167,7 +167,7 @@ class ReadLine:
             self._look_at_deadlines_at(later)
 
     def _note_holders_in(self, seconds: float) -> None:
-        _call_at(asyncio.get_running_loop().time() + seconds, self._note_holders)
+        _call_at(loop_time(asyncio.get_running_loop()) + seconds, self._note_holders)
         self._notes = True
 
     def _note_holders(self) -> None:
@@ -342,7 +342,7 @@ class ReadLine:
 
     def _watch(self) -> None:
         if not self._watches and self._calls:
-            _call_at(asyncio.get_running_loop().time() + PATIENCE_SECONDS, self._look)
+            _call_at(loop_time(asyncio.get_running_loop()) + PATIENCE_SECONDS, self._look)
             self._watches = True
 
     def _look(self) -> None:
@@ -420,8 +420,12 @@ class Reads:
 
 def _call_at(when: float, method: Callable[[], None]) -> None:
     """Call a method at a time of the loop, if its object is still there, in an empty context."""
-    asyncio.get_running_loop().call_at(
-        when, _call, weakref.WeakMethod(method), context=contextvars.Context()
+    call_at(
+        asyncio.get_running_loop(),
+        when,
+        _call,
+        weakref.WeakMethod(method),
+        context=contextvars.Context(),
     )
 
 

@@ -24,7 +24,6 @@ import asyncio
 import contextvars
 import copy
 import sqlite3
-import time
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, NamedTuple, Protocol, final
@@ -36,6 +35,7 @@ from ..compat.runners import Runner
 from ..driver.executor import Executor
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
+from ..system.clock import time
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys
 from .thread_connection import PROGRESS_STEPS, ThreadConnection

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, TypeVar, final
@@ -31,6 +30,7 @@ from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.end_watch import EndWatch
 from ..sqlite.statements import Kind, changes_settings, ends_transaction
+from ..system.clock import time
 from ..transactions.facts import StatementFacts
 from ..transactions.streams import OpenStream
 from ..turn.permit import shorten

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from ..database import SQLiteDatabase
 from ..errors import CommitUnknownError, ConfigurationError, CopyError
 from ..execution.connection_thread import ConnectionThread
 from ..servers.database import ServerDatabase
+from ..system.clock import time
 from .checking import check
 from .long_rows import refuse_long_lines
 from .misfits import Collector

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from typing import final
 
 from ..files.neighbours import locks_on, outside_readers, outside_writers, users_of_deleted
+from ..system.clock import time
 from ..system.proc_locks import processes, program_of
 from ..wal.reset_bug import FIXED_VERSIONS, has_reset_bug
 from .findings import Finding, HeldLock, Severity, Subject

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 
 from ..errors import StatementTimeout
 from ..execution.connection_thread import ConnectionThread
@@ -12,6 +11,7 @@ from ..execution.replies import Reply
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind, changes_settings, first_word
+from ..system.clock import time
 from ..transactions.locks import Patience, may_pass
 from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Rules, decide

@@ -12,10 +12,10 @@ import asyncio
 import enum
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
+from ..system.clock import call_later, loop_time, time
 from ..system.forks import rest
 from ..system.loop_state import of_running_loop
 from .awaited import Awaited
@@ -80,7 +80,7 @@ class Job(Awaited[T]):
         self.after: Job[Any] | None = None
         self._out_of_time = False
         self._give_up_at: float | None = None  # set once it must stop
-        self._timer = None if timeout is None else loop.call_later(timeout, self.time_is_over)
+        self._timer = None if timeout is None else call_later(loop, timeout, self.time_is_over)
 
     @property
     def let_go(self) -> bool:
@@ -182,7 +182,7 @@ class Job(Awaited[T]):
 
     def _begin_to_stop(self) -> None:
         if self._interruptible and self._give_up_at is None:
-            self._give_up_at = self._loop.time() + _LET_GO_SECONDS
+            self._give_up_at = loop_time(self._loop) + _LET_GO_SECONDS
             self._stop()
 
     def _stop(self) -> None:
@@ -194,10 +194,10 @@ class Job(Awaited[T]):
             elif self.stage is Stage.QUEUED:
                 self.stage = Stage.DROPPED if self.after is None else Stage.SKIPPED
         assert self._give_up_at is not None
-        if self.stage in _NOT_BEGUN or self._loop.time() >= self._give_up_at:
+        if self.stage in _NOT_BEGUN or loop_time(self._loop) >= self._give_up_at:
             self._loop.call_soon(self.report)
         elif self.stage is Stage.RUNNING:
-            self._loop.call_later(_REPEAT_SECONDS, self._stop)
+            call_later(self._loop, _REPEAT_SECONDS, self._stop)
 
     def _interrupt(self) -> None:
         if self._connection is not None:

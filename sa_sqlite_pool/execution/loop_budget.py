@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, final
+
+from ..system.clock import time
 
 # The least seconds of work on the loop that a lap lets in; one transaction in any case.
 _SECONDS = 0.000_5

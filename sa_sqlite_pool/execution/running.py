@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ import aiosqlite
 
 from ..files.open_files import open_files
 from ..sqlite.driver_errors import dbapi, is_read_only
+from ..system.clock import time
 from ..system.forks import rest
 from .jobs import LET_GO, Job
 from .raw import queue_of

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from queue import SimpleQueue
 from typing import Any, final
 
 from ..compat.main_greenlets import keep_main_greenlet
+from ..system.clock import call_later, time
 from ..system.forks import renew_after_fork
 from .jobs import Job
 
@@ -187,7 +187,7 @@ class SharedThread:
         # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
         if self._watching is None or self._watching.is_closed():
             loop = asyncio.get_running_loop()
-            loop.call_later(self._patience, self._look)
+            call_later(loop, self._patience, self._look)
             self._watching = loop  # only now: the call may fail, in a task deep in its stack
 
     def _look(self) -> None:

@@ -149,9 +149,11 @@ def _check_writable(path: Path) -> None:
             f"the directory {path.parent} is {_why_not_writable(path.parent)}, or open a copy that "
             "is never written with ?uri=true&mode=ro&immutable=1"
         )
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:  # it will be made
         return
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not stat.S_ISREG(mode):
         raise DatabaseNotUsableError(f"{path} is not a regular file")
     if not os.access(path, os.R_OK | os.W_OK):
         raise DatabaseNotUsableError(

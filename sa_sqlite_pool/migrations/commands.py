@@ -6,7 +6,6 @@ import asyncio
 import copy
 import io
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from ..pools.impl import WriterPool
 from ..servers.database import ServerDatabase
 from ..servers.primary import PrimaryPool
 from ..settings import check_timeout
+from ..system.clock import time
 from ..transactions.locks import write_patience
 from ..turn.fair_semaphore import FairSemaphore
 from ..turn.permit import Permit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ..compat.pool_records import is_current
@@ -14,8 +13,11 @@ from ..execution.replies import Execute, Parameters, Reply
 from ..opening.connector import Connector
 from ..settings import NotGiven
 from ..sqlite.statements import Kind
+from ..system.clock import time
 from ..turn.fair_semaphore import FairSemaphore
 from .resting import IdleConnections
+
+perf_counter = time.perf_counter
 
 
 class ReadsAtOnce:

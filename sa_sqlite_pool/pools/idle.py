@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Protocol, final
 
 from ..reporting.events import IdleTransaction, log
+from ..system.clock import call_later, time
 from ..turn.permit import Permit
 
 # Seconds between two checks at least.
@@ -79,7 +79,7 @@ class IdleWatch:
     def _look_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         # A weak reference: the timer must not keep an unused pool alive.
-        loop.call_later(max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
+        call_later(loop, max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
         self.loop = loop  # only now: the call may fail, in a task deep in its stack
 
     def look(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from ..errors import ConfigurationError
 from ..settings import Role
 from ..stats.database import DatabaseStatistics, FunctionsStatistics
 from ..stats.engines import ConnectionsStatistics, EngineStatistics, TransactionsStatistics
+from ..system.clock import time
 from .base import FairPool
 
 

@@ -14,8 +14,9 @@ import re
 import socket
 import stat
 import sys
-import time
 from collections.abc import Iterator
+
+from ..system.clock import time
 
 supported = hasattr(socket, "AF_UNIX") and hasattr(os, "register_at_fork")
 

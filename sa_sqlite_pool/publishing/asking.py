@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from ..system.clock import time
 from ..system.proc_locks import program_of
 from . import addresses
 from .documents import MOST_BYTES, decode

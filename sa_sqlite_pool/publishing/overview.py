@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from ..files.locks_held import HeldLocks, locks_held
 from ..files.log_file import LogSize, measure
+from ..system.clock import time
 from .asking import SECONDS, Answer, ask_all
 
 VERSION = 1

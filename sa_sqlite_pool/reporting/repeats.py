@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import final
 
+from ..system.clock import time
 from ..system.forks import renew_after_fork
 
 # Seconds for which warnings that are equal to one that was logged are counted, and not logged.

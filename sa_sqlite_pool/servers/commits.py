@@ -5,7 +5,6 @@ The position is noted for the ``fresh()`` block around the task.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy import Engine
 from ..freshness import BEYOND_ALL, Seen, seen_by
 from ..postgresql.sqlstate import FAILED_TRANSACTION, sqlstate_of
 from ..reporting.events import CommitCancelled, log
+from ..system.clock import time
 from .activity.writers import WritersOut, has_more, note_known, note_other_work
 from .connections.positions import position_of_commit
 from .connections.records import record_of

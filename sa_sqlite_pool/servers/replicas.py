@@ -15,6 +15,7 @@ from ..errors import ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..postgresql.sqlstate import SERIALIZATION_FAILURE
 from ..reporting.events import ReplicaDown, ReplicaUp, log
+from ..system.clock import loop_time, sleep
 from ..turn.waits import WaitedFor
 from .activity.catching_up import SECONDS_BETWEEN_QUESTIONS, CatchUp
 from .activity.writers import WritersOut
@@ -178,16 +179,16 @@ class ReplicaPool(ServerPool):
         "Before BEGIN": a transaction would answer for its snapshot.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._freshness_wait
+        end = loop_time(loop) + self._freshness_wait
         held: dict[Server, ConnectionPoolEntry] = {}
         try:
             while True:
                 for server in self._in_order():
                     if self._shows(server, needed, held):
                         return held.pop(server)
-                if loop.time() >= end:
+                if loop_time(loop) >= end:
                     return None
-                await_only(asyncio.sleep(SECONDS_BETWEEN_QUESTIONS))
+                await_only(sleep(SECONDS_BETWEEN_QUESTIONS))
         finally:
             for record in held.values():
                 self._do_return_conn(record)

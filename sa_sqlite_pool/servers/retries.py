@@ -13,6 +13,7 @@ from typing import TypeVar, final
 from sqlalchemy.exc import DBAPIError
 
 from ..postgresql.sqlstate import DEADLOCK_DETECTED, SERIALIZATION_FAILURE, sqlstate_of
+from ..system.clock import sleep
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class Retries:
                 with suppress(ValueError):  # another context, which does not know of the run
                     _run.reset(token)
             self.retried += 1
-            await asyncio.sleep(self._pause(attempt))
+            await sleep(self._pause(attempt))
             attempt += 1
 
     def _pause(self, attempt: int) -> float:

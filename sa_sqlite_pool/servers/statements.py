@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, final
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from ..postgresql.statements import first_head, keeps_settings
 from ..settings import check_limit
+from ..system.clock import time
 from ..transactions.locks import write_patience
 from ..turn.permit import Permit
 from .drivers.choosing import driver_of

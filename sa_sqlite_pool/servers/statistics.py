@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 
 from ..freshness import token_of
 from ..stats.engines import ConnectionsStatistics, EngineStatistics
 from ..stats.lines import TurnStatistics, Waits
 from ..stats.servers import ServerDatabaseStatistics, ServerStatistics
+from ..system.clock import time
 from .connections.server import Server
 from .pool import ServerPool
 from .primary import PrimaryPool

@@ -8,13 +8,13 @@ https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 
 from __future__ import annotations
 
-import time
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
+from ..system.clock import time
 from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .endings import replace
 from .limits.blockers import HOLDER

@@ -7,11 +7,11 @@ no run is lost. They are added up when asked.
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from collections.abc import Iterable
 from typing import final
 
+from ..system.clock import time
 from ..system.forks import renew_after_fork
 from .engines import StatementsStatistics, TextStatistics
 

@@ -20,10 +20,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from typing import Protocol, final
 
+from .clock import time
 from .weak_objects import WeakObjects
 
 # A fork does not wait for a statement that runs longer: it may take minutes, and SQLite holds its

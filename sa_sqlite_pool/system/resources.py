@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from threading import get_ident
+
+from .clock import time
 
 try:
     import resource

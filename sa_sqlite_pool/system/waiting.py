@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import Future
 from typing import Any
 
+from .clock import call_later
 from .loop_state import call_unless_closed
 
 
@@ -20,7 +21,7 @@ async def done_in_time(future: Future[Any], seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
 
-    timer = loop.call_later(seconds, _resolve, woken)
+    timer = call_later(loop, seconds, _resolve, woken)
     future.add_done_callback(lambda _: call_unless_closed(loop, _resolve, woken))
     try:
         await woken

@@ -7,15 +7,14 @@ How long a task waits, for the turn too, and the error when that has passed, are
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TypeVar
 
 from ..errors import OwnLockError, ReadLockTimeout, WriteTimeout
 from ..sqlite.driver_errors import dbapi, error_code, is_busy, tells_code
+from ..system.clock import sleep, time
 from ..turn.permit import Permit, is_own, shorten
 from ..turn.snapshots import Snapshot
 from .rules import Rules
@@ -98,7 +97,7 @@ class NotBegun(Exception):  # noqa: N818 - no error: the caller tries again
 
 async def pause() -> None:
     """Wait for a moment between two tries."""
-    await asyncio.sleep(_jittered())
+    await sleep(_jittered())
 
 
 def pause_here() -> None:

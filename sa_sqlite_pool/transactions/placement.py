@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 import sqlite3
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, final
@@ -41,6 +40,7 @@ from ..sqlite.inspection import (
 from ..sqlite.shared_hooks import install_authorizer, own_progress_handler, watch_progress
 from ..sqlite.statements import LONGEST_REMEMBERED, Kind
 from ..stats.counts import EngineCounts, Runs
+from ..system.clock import time
 from ..system.resources import CpuReading, cpu_seconds, disk_reads, read_cpu
 from .facts import (
     LONG_STEP_SECONDS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable
 from operator import methodcaller
 from typing import Any, TypeVar, final
@@ -15,6 +14,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from ..errors import OwnLockError
 from ..execution.connection_thread import ConnectionThread
 from ..sqlite.driver_errors import dbapi
+from ..system.clock import let_others_run, time
 from ..system.forks import rest
 from ..turn.permit import Permit
 from ..turn.snapshots import Snapshot
@@ -105,7 +105,7 @@ class TransactionState(Losses):
         would run beside what the application does next.
         """
         if not in_greenlet():
-            await_only(asyncio.sleep(0))
+            await_only(let_others_run())
         return self.wait_for(self.worker.run(function, **options))
 
     def note_slow(self, sql: str, seconds: float) -> None:

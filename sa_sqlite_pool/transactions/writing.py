@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import final
 
 from ..settings import Role
+from ..system.clock import time
 from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.whereabouts import caller

@@ -7,10 +7,10 @@ program might never find it free, and fail when its busy timeout ends.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from typing import final
+
+from ..system.clock import sleep, time
 
 # Once such a program was met, they get at least three tenths of the time that the lock is held
 # here: they take it, or it is left free for them. That ends when none is met for two seconds. A
@@ -60,5 +60,5 @@ class Courtesy:
     async def pause(self) -> None:
         """Leave the lock free while the caller holds the turn, so that no task in line takes it."""
         if seconds := self.owed:
-            await asyncio.sleep(seconds)
+            await sleep(seconds)
             self.pay_off(seconds)

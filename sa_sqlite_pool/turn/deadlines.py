@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import final
 
+from ..system.clock import Timer, call_at, loop_time
+
 Wake = Callable[[], None]
 
 
@@ -43,13 +45,13 @@ class _Queue:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._deadlines: dict[Wake, float] = {}  # the first is due first
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def add(self, wake: Wake) -> None:
         loop = asyncio.get_running_loop()
-        deadline = self._deadlines[wake] = loop.time() + self._seconds
+        deadline = self._deadlines[wake] = loop_time(loop) + self._seconds
         if self._timer is None:
-            self._timer = loop.call_at(deadline, self._time_passed)
+            self._timer = call_at(loop, deadline, self._time_passed)
 
     def discard(self, wake: Wake) -> bool:
         """Remove the deadline of ``wake``; return whether none is left."""
@@ -62,11 +64,11 @@ class _Queue:
 
     def _time_passed(self) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = loop_time(loop)
         for wake, deadline in list(self._deadlines.items()):
             if deadline > now:
                 break
             del self._deadlines[wake]
             wake()  # it may add another deadline, its own
         first = next(iter(self._deadlines.values()), None)
-        self._timer = None if first is None else loop.call_at(first, self._time_passed)
+        self._timer = None if first is None else call_at(loop, first, self._time_passed)

@@ -19,13 +19,13 @@ import asyncio
 import gc
 import sys
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import final
 
 from ..stats.lines import LineStatistics
 from ..stats.wait_counter import WaitCounter
+from ..system.clock import time
 from ..system.forks import renew_after_fork
 from ..system.loop_state import of_running_loop, others_are_open
 from ..system.weak_objects import WeakObjects

@@ -12,6 +12,7 @@ from typing import final
 
 from ..compat.main_greenlets import keep_main_greenlet
 from ..errors import DatabaseNotUsableError
+from ..system.clock import call_later
 from ..system.loop_state import call_unless_closed
 from .lock_file import LockFile
 
@@ -78,7 +79,7 @@ class FileLockRequest:
         assert self._loop is not None
         if self._future.done():  # it was woken, but not for an answer
             self._future = self._loop.create_future()
-        timer = self._loop.call_later(timeout, self._wake)
+        timer = call_later(self._loop, timeout, self._wake)
         try:
             if not self._answers:
                 await self._future

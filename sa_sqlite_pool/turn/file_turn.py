@@ -27,7 +27,6 @@ import errno
 import os
 import queue
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from typing import final
 
 from ..errors import DatabaseNotUsableError
 from ..reporting.events import TurnNotLocked, log
+from ..system.clock import time
 from ..system.forks import renew_after_fork
 from ..system.proc_locks import identity, locks, other_processes
 from .file_requests import Answer, FileLockRequest, grant_one_by_one

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
 from ..stats.log import GapsStatistics, ReaderStatistics, SnapshotsStatistics
+from ..system.clock import call_later, time
 from ..system.forks import renew_after_fork
 from .permit import Permit
 
@@ -104,7 +104,7 @@ class Gap:
     async def wait(self, seconds: float) -> None:
         """Wait for the last of these read transactions to end, at most ``seconds``."""
         self._time_is_up = False
-        timer = self._loop.call_later(seconds, self._end_waiting)
+        timer = call_later(self._loop, seconds, self._end_waiting)
         try:
             while self.left and not self._time_is_up:
                 self._news.clear()
@@ -132,7 +132,7 @@ class Gap:
     async def until_over(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         mine = (loop, loop.create_future())
-        timer = loop.call_later(seconds, _resolve, mine[1])
+        timer = call_later(loop, seconds, _resolve, mine[1])
         self._waiting.add(mine)
         try:
             if self.until:  # read after the entry above: another thread may have ended the gap

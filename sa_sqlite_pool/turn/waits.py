@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import time
+import time as application_time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import Context
@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeAlias, final
 from ..reporting.events import ObserverFailed, SlowWait, log
 from ..reporting.repeats import Repeats, others_left_out
 from ..stats.lines import Holder
+from ..system.clock import time
 from ..system.loop_state import of_running_loop
 from .deadlines import Deadlines
 from .fair_semaphore import FairSemaphore
@@ -92,7 +93,9 @@ class Beginning:
     def in_line(cls, line: FairSemaphore, now: float) -> Beginning:
         """Return that of a wait in ``line``."""
         permit = next(iter(line.permits), None)
-        return cls(time.time_ns(), holder=None if permit is None else permit.snapshot(now))
+        return cls(
+            application_time.time_ns(), holder=None if permit is None else permit.snapshot(now)
+        )
 
 
 NOTHING: Final[AbstractContextManager[None]] = contextlib.nullcontext()
@@ -316,8 +319,8 @@ class _Wait:
         with _never_failing(self._database):
             if self._line is not None:
                 return Beginning.in_line(self._line, self._began)
-            return Beginning(time.time_ns(), process=self._describe())
-        return Beginning(time.time_ns())
+            return Beginning(application_time.time_ns(), process=self._describe())
+        return Beginning(application_time.time_ns())
 
     def _note_holders(self) -> None:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any, final
@@ -16,6 +15,7 @@ from typing import Any, final
 from ..errors import TurnAlreadyHeldError, WriteTimeout
 from ..stats.lines import TurnStatistics
 from ..stats.wait_counter import WaitCounter
+from ..system.clock import time
 from .courtesy import Courtesy
 from .fair_semaphore import FairSemaphore
 from .file_requests import FileLockRequest

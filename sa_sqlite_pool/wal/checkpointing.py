@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +19,7 @@ from ..stats.log import (
     CheckpointOutcome,
     CheckpointsStatistics,
 )
+from ..system.clock import time
 from ..system.forks import prepare_before_fork, renew_after_fork
 from ..transactions.locks import may_pass, pause
 from ..turn.fair_semaphore import FairSemaphore

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 import weakref
 from concurrent.futures import Future
 from dataclasses import replace
@@ -28,6 +27,7 @@ from ..stats.log import (
     CheckpointOutcome,
     WalStatistics,
 )
+from ..system.clock import call_later, time
 from ..system.forks import renew_after_fork
 from ..system.loop_state import call_unless_closed
 from ..system.waiting import done_in_time
@@ -209,7 +209,7 @@ class WalKeeper:
     def _look_again(self, seconds: float) -> None:
         self._timer_at = time.monotonic() + seconds
         # A weak reference: the timer must not keep alive what is not used.
-        asyncio.get_running_loop().call_later(seconds, _timer, weakref.ref(self), self._timer_at)
+        call_later(asyncio.get_running_loop(), seconds, _timer, weakref.ref(self), self._timer_at)
 
     def look_in_quiet(self, armed_for: float) -> None:
         """Start if there was no commit for a moment; else look later. Called by the timer."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from typing import final
 
 from ..files.location import Location
@@ -12,6 +11,7 @@ from ..files.log_file import LogSize, measure
 from ..files.neighbours import Presence
 from ..files.open_files import FileReplacedError, open_files
 from ..settings import DEFAULT_WAL_SETTINGS
+from ..system.clock import time
 from ..turn.snapshots import Snapshot, Snapshots
 from .one_checkpoint import move_after_commit
 from .policy import Action, Situation, decide, just_checked

@@ -24,7 +24,6 @@ cuts the file to ``journal_size_limit``. So the second connection writes a value
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar, final
 
@@ -35,6 +34,7 @@ from ..files.log_file import measure, sync_file, sync_open_file
 from ..files.open_files import open_files
 from ..settings import PragmaValue
 from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
+from ..system.clock import time
 from ..transactions.locks import keep_trying, may_pass
 from .reset_bug import has_reset_bug
 

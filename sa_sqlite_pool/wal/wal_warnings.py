@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from typing import final
 
 from ..files.open_files import FileReplacedError
@@ -22,6 +21,7 @@ from ..reporting.events import (
 )
 from ..sqlite.inspection import ask
 from ..stats.log import Checkpoint
+from ..system.clock import time
 from ..turn.snapshots import Snapshot
 from .reset_bug import FIXED_VERSIONS, has_reset_bug
 

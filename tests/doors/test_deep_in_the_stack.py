@@ -33,8 +33,10 @@ DOORS = {"swap-in": create_async_engine, "drop-in": sa_sqlite_pool.create_async_
 
 
 @pytest.fixture
-def limit() -> Iterator[int]:
+def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The number of frames that there are, which makes it quick to try each."""
+    # pytest's own hook fails at the end of the stack, and then the test.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     before, depth = sys.getrecursionlimit(), 0
     while True:
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 
 import pytest
 
 from sa_sqlite_pool.execution import loop_budget as module
 from sa_sqlite_pool.execution.loop_budget import LoopBudget, LoopBudgetStatistics
+from sa_sqlite_pool.system.clock import time
 from sa_sqlite_pool.system.loop_state import of_running_loop
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from sqlalchemy import text
@@ -108,3 +109,12 @@ async def test_a_link_that_leads_elsewhere_after_dispose(tmp_path: Path) -> None
             files.append(engine.pool.database_file.file)
         await engine.dispose()
     assert files == [str(tmp_path / "first.db"), str(tmp_path / "second.db")]
+
+
+async def test_a_test_that_patches_exists(tmp_path: Path) -> None:
+    """It means the files of its application."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/new.db", poolclass=SQLitePool)
+    with patch("pathlib.Path.exists", return_value=True):
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE TABLE items (id INTEGER)"))
+    await engine.dispose()

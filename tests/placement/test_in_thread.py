@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
+from sa_sqlite_pool.system.clock import time
 from sa_sqlite_pool.transactions import facts, placement
 from tests.conftest import MakeEngine
 from tests.helpers import create_items, driver, until

@@ -10,7 +10,9 @@ import stat
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -174,6 +176,36 @@ async def test_where_no_socket_can_be_made(path: Path, monkeypatch: pytest.Monke
         await until(lambda: not threads())
         async with db.read() as session:
             assert await session.scalar(text("SELECT 1")) == 1
+
+
+class _Forbidden(socket.socket):
+    """What pytest-socket puts in the place of the class."""
+
+    def __new__(cls, *_: object, **__: object) -> Any:
+        warnings.warn("a test tried to use a socket", stacklevel=2)
+        raise RuntimeError("a test tried to use a socket")
+
+
+@pytest.mark.parametrize("imported", ["before", "meanwhile"])
+async def test_a_test_that_forbids_sockets(
+    path: Path, monkeypatch: pytest.MonkeyPatch, imported: str
+) -> None:
+    """The database works, and nothing is said; its socket is no connection to anything."""
+    monkeypatch.setattr(socket, "socket", _Forbidden)
+    if imported == "meanwhile":
+        warnings.simplefilter("ignore")
+        monkeypatch.setattr(server, "_Socket", _Forbidden)
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    async with SQLiteDatabase(path) as db:
+        if imported == "before":
+            await until(lambda: sockets(path))
+        else:
+            await until(lambda: not threads())
+        async with db.read() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+    await until(lambda: not threads())
+    assert not raised
 
 
 @pytest.mark.parametrize("lacking", ["descriptors", "threads"])

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from sa_sqlite_pool.system.clock import sleep
+
 from .doors import ENGINES, FACADE, READS, STOCK, SWAP_IN, WRITERS, WRITES, Door, _session
 
 _HERE = Path(__file__).parent
@@ -52,8 +54,10 @@ def _limited(test: Any) -> Any:
     @functools.wraps(test)
     async def limited(*args: Any, **kw: Any) -> None:
         task = asyncio.ensure_future(test(*args, **kw))
-        _, pending = await asyncio.wait([task], timeout=_SECONDS)
-        if pending:
+        limit = asyncio.ensure_future(sleep(_SECONDS))
+        await asyncio.wait([task, limit], return_when=asyncio.FIRST_COMPLETED)
+        limit.cancel()
+        if not task.done():
             where = [f"{f.f_code.co_filename}:{f.f_lineno}" for f in task.get_stack()]
             task.cancel()
             await asyncio.wait([task], timeout=1)

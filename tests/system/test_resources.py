@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
 from sa_sqlite_pool.system import resources
+from sa_sqlite_pool.system.clock import time
 from sa_sqlite_pool.system.resources import CpuReading, cpu_seconds, read_cpu
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from ...compat.background import start_task
+from ...system.clock import loop_time, sleep, time
 from .history import COLUMNS, History, TakesStatistics
 from .stopping import server_is_stopping
 
@@ -71,7 +71,7 @@ class Sampler:
 
     async def events(self, last: str | None) -> AsyncGenerator[bytes, None]:
         """Yield server-sent events until the time of a stream is over, or the server stops."""
-        until = asyncio.get_running_loop().time() + STREAM_SECONDS
+        until = loop_time(asyncio.get_running_loop()) + STREAM_SECONDS
         self._join()
         try:
             seen = self._sample.number_of(last)
@@ -82,7 +82,7 @@ class Sampler:
                     # sample.number - 1 has been seen by all that did not have to catch up.
                     yield sample.step if seen == sample.number - 1 else sample.whole
                     seen = sample.number
-                elif asyncio.get_running_loop().time() >= until:
+                elif loop_time(asyncio.get_running_loop()) >= until:
                     break
                 else:
                     await following.wait()
@@ -165,5 +165,5 @@ async def _passed(seconds: float) -> bool:
         left = until - time.monotonic()
         if left <= 0:
             return True
-        await asyncio.sleep(min(left, _STEP_SECONDS))
+        await sleep(min(left, _STEP_SECONDS))
     return False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
+import time as application_time
 from collections.abc import Callable
 from typing import Any, final
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 
+from ...system.clock import time
 from ..sources import pool_of
 from .instruments import InstrumentedEngine, Instruments
 
@@ -95,7 +96,7 @@ class Listeners:
 
     def _connected(self, _connection: Any, record: Any) -> None:
         # SQLAlchemy's record notes when it has begun to open it (``__connect()`` in pool/base.py).
-        seconds = max(0.0, time.time() - record.starttime)
+        seconds = max(0.0, application_time.time() - record.starttime)
         self._instruments.create_time.record(seconds, self._engine.of_pool)
 
     def _checked_out(self, _connection: Any, record: Any, _proxy: Any) -> None:

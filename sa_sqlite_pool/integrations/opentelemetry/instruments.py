@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, final
@@ -16,6 +15,7 @@ from ...stats.engines import EngineStatistics
 from ...stats.figure import Figure, FigureKind
 from ...stats.figures import FIGURES, PREFIX
 from ...stats.lines import BOUNDS_SECONDS, Waits
+from ...system.clock import time
 from ..sources import Source, pool_of
 
 SCOPE: Final = PREFIX

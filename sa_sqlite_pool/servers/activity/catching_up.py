@@ -10,6 +10,7 @@ from sqlalchemy.util import await_only
 from ...errors import ReadTimeout
 from ...freshness import Position, token_of
 from ...postgresql.sqlstate import SERIALIZATION_FAILURE
+from ...system.clock import loop_time, sleep
 from ..connections.positions import position_of_reads
 from ..connections.server import Server
 from ..drivers.answers import AnswerLimit
@@ -51,7 +52,7 @@ class CatchUp:
         has ended, which is the application's.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._timeout
+        end = loop_time(loop) + self._timeout
         while self._server.shows < self._needed:
             if self._pool.driver.is_broken(own):
                 raise self._pool.error(f"the connection to {self._server.name} has ended")
@@ -67,9 +68,9 @@ class CatchUp:
             else:
                 self._server.note_position(position)
             if self._server.shows < self._needed:
-                if loop.time() >= end:
+                if loop_time(loop) >= end:
                     raise self._not_in_time()
-                await_only(asyncio.sleep(SECONDS_BETWEEN_QUESTIONS))
+                await_only(sleep(SECONDS_BETWEEN_QUESTIONS))
 
     def _not_in_time(self) -> ReadTimeout:
         return ReadTimeout(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import final
 
 from ...compat.greenlets import greenlet_spawn
+from ...system.clock import sleep
 from .server import Server
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -48,7 +49,7 @@ class Probes:
 async def _probe_until_up(server: Server, probe: Callable[[Server], None]) -> None:
     pause = FIRST_PAUSE_SECONDS
     while not server.is_up:
-        await asyncio.sleep(pause)
+        await sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         try:
             await greenlet_spawn(probe, server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
@@ -11,6 +10,7 @@ from sqlalchemy import URL, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...freshness import Position
+from ...system.clock import time
 from ...turn.fair_semaphore import FairSemaphore
 from ..drivers.choosing import driver_of
 from .failures import no_connection

@@ -11,6 +11,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Protocol, final
 
+from ...system.clock import Timer, call_later
+
 SECONDS_TO_ANSWER = 1.0
 """For a ROLLBACK, the end of a connection or of a statement, and the question for a position."""
 
@@ -41,14 +43,14 @@ class AnswerLimit:
         self._driver = driver
         self._connection = connection
         self._seconds = seconds
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self.passed = False
 
     def __enter__(self) -> AnswerLimit:
         if self._seconds is not None:
             with suppress(RuntimeError):  # there is no loop
                 loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(self._seconds, self._is_late)
+                self._timer = call_later(loop, self._seconds, self._is_late)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -57,7 +59,7 @@ class AnswerLimit:
 
     def _is_late(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_SECONDS_TO_RUN, self._give_up)
+        self._timer = call_later(loop, _SECONDS_TO_RUN, self._give_up)
 
     def _give_up(self) -> None:
         self.passed = True

@@ -16,6 +16,7 @@ from typing import Any, final
 import psycopg
 from psycopg import AsyncConnection, AsyncServerCursor, capabilities
 
+from ...system.clock import Timer, call_later
 from ...system.waiting import done_in_time
 from . import sockets
 from .answers import SECONDS_TO_ANSWER
@@ -32,7 +33,7 @@ class PromptConnection(AsyncConnection[Any]):
     operations = 0
     server_cursor_factory: Any
     _waiting: asyncio.Task[Any] | None = None
-    _limit: asyncio.TimerHandle | None = None
+    _limit: Timer | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -58,7 +59,7 @@ class PromptConnection(AsyncConnection[Any]):
         if self._waiting is not asyncio.current_task():  # the application has called it
             await super().cancel_safe(timeout=timeout)
             return
-        self._limit = asyncio.get_running_loop().call_later(SECONDS_TO_ANSWER, self._give_up)
+        self._limit = call_later(asyncio.get_running_loop(), SECONDS_TO_ANSWER, self._give_up)
         if capabilities.has_cancel_safe():
             await super().cancel_safe(timeout=SECONDS_TO_ANSWER)
         else:
@@ -91,7 +92,7 @@ class PromptServerCursor(AsyncServerCursor[Any]):
     async def close(self) -> None:
         connection: Any = self._conn
         loop = asyncio.get_running_loop()
-        limit = loop.call_later(SECONDS_TO_ANSWER, connection._give_up)
+        limit = call_later(loop, SECONDS_TO_ANSWER, connection._give_up)
         try:
             await super().close()
         except psycopg.Error:

@@ -5,9 +5,9 @@ https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT
 
 from __future__ import annotations
 
-import time
 from typing import Any, final
 
+from ...system.clock import time
 from ..pool import ServerPool
 from .running import Running
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
 from ...compat.greenlets import greenlet_spawn
+from ...system.clock import time
 from ...system.loop_state import of_running_loop
 from ...turn.deadlines import Deadlines
 from ...turn.permit import Permit

@@ -1,0 +1,31 @@
+"""A clock that tests of applications stop, as freezegun does by default."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+THEN = 1_577_836_800.0
+"""2020-01-01, which is what all clocks show while they are stopped, the monotonic ones as well."""
+
+_NAMES = ("time", "monotonic", "perf_counter")
+
+
+def stopped() -> float:
+    return THEN
+
+
+@contextmanager
+def stop_clock() -> Iterator[None]:
+    """Replace the clocks of the module ``time``, and under all names that modules have for them."""
+    real = [getattr(time, name) for name in _NAMES]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in list(sys.modules.values()):
+            for name, value in list(vars(module).items()):
+                if any(value is one for one in real):
+                    patch.setattr(module, name, stopped)
+        yield
