@@ -47,6 +47,21 @@ def test_stopping(tmp_path: Path) -> None:
     assert output == blocks("stopping.md", "text")[0]
 
 
+def test_testing(tmp_path: Path) -> None:
+    """The tests of the page pass, with warnings as errors."""
+    names = ("notes.py", "conftest.py", "test_notes.py")
+    for name, block in zip(names, blocks("testing.md", "python"), strict=True):
+        (tmp_path / name).write_text(block)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_logging(tmp_path: Path) -> None:
     """The program prints what the page says; seconds apart. logging.py would hide Python's."""
     output = re.sub(r"\d+\.\d+ s", "N s", run("logging.md", tmp_path, "notes.py"))
