@@ -132,6 +132,7 @@ class FileTurn:
         request.prepare()
         self._waiting = request
         thread.serve(request)
+        del thread  # the traceback of a time-out would keep its files open
         give_up = self._clock() + timeout
         try:
             while not await request.until_answered(min(timeout, self._patience)):
