@@ -65,12 +65,12 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         checkout, together = self._checkouts.pop(record)
         if checkout is None:  # it was returned before, or belongs to the parent process
             return
-        if checkout.budget is not None:
-            checkout.budget.end_work(checkout)
         try:
             self._pool.put_nowait(
                 record if record.dbapi_connection is not None else reusable(record, self)
             )
+            if checkout.budget is not None:
+                checkout.budget.end_work(checkout)
             if self._disposed:
                 self._close_idle()
         finally:
