@@ -164,13 +164,14 @@ _ON_SERVERS = {
     "copy_to": "copying.api",
 }
 
+if not TYPE_CHECKING:  # or a type checker would take any name for one of this module
 
-def __getattr__(name: str) -> Any:
-    """Import ``name`` if it is one of ``_ON_SERVERS`` (PEP 562)."""
-    if name not in _ON_SERVERS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_ON_SERVERS[name]}", __name__), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import ``name`` if it is one of ``_ON_SERVERS`` (PEP 562)."""
+        if name not in _ON_SERVERS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_ON_SERVERS[name]}", __name__), name)
+        return value
 
 
 def __dir__() -> list[str]:

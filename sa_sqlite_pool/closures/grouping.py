@@ -155,9 +155,9 @@ class Group:
             # Until it begins, or else the caller would be taken for the holder of the turn.
             task = self._leader if isinstance(self._leader, asyncio.Task) else None
             self._place.hand_to(task)
-        self._look_at(first.due)
         # Not in the first caller's context, which it would keep.
         self._leader.add_done_callback(self._led, context=contextvars.Context())
+        self._look_at(first.due)
 
     def takes(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Return whether another call may join, and overtake no other request."""
@@ -363,7 +363,11 @@ class Groups:
         watch = pool.wait_watch
         call = Call(body, self.timeout, watch.limit)
         beginning = None if watch.observer is None else watch.beginning(turn.line)
-        self.add(call)
+        try:
+            self.add(call)
+        except BaseException:  # at the end of the stack, or by a signal's handler
+            call.take()  # or it would run, with nobody to hear of it
+            raise
         try:
             return await call
         finally:

@@ -266,7 +266,7 @@ class RunsJobs:
         try:
             if last is not None and not last.let_go:
                 self._queue_after(last, job)
-            elif not self._shares(job, text):
+            elif text is None or not self._shares(job, text):
                 self._in_own_thread = True
                 queue_of(self.aiosqlite_connection).put_job(job)
         except BaseException:  # a signal's handler, or the end of the stack
@@ -275,10 +275,10 @@ class RunsJobs:
             raise
         return job
 
-    def _shares(self, job: Job[Any], text: str | None) -> bool:
+    def _shares(self, job: Job[Any], text: str) -> bool:
         """Have the engine's shared thread run ``job`` if it may; return whether it does."""
-        shared = None if text is None or self.lent else self._shared
-        if shared is None or text is None or not shared.takes(text):
+        shared = None if self.lent else self._shared
+        if shared is None or not shared.takes(text):
             return False
         self._in_own_thread = False
         return shared.submit(job, text)
@@ -291,11 +291,6 @@ class RunsJobs:
         statement calls anything in Python, each waits for the other, and with them the process.
         """
         job.after = last
-        queue, is_in_line = queue_of(self.aiosqlite_connection), self._in_own_thread
-        self._in_own_thread = True
-        if is_in_line:
-            queue.put_job(job)
-            return
 
         def call() -> None:
             self._until_over(last)
@@ -304,7 +299,8 @@ class RunsJobs:
             else:
                 job.end_beside(self._no_connection())
 
-        queue.put_job(call)
+        queue_of(self.aiosqlite_connection).put_job(job if self._in_own_thread else call)
+        self._in_own_thread = True  # only now: what is not in line must not count as if it were
 
     def _until_over(self, job: Job[Any] | None) -> None:
         """Wait until a thread is done with ``job``; stop it if the connection is given up.

@@ -65,12 +65,12 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         checkout, together = self._checkouts.pop(record)
         if checkout is None:  # it was returned before, or belongs to the parent process
             return
-        if checkout.budget is not None:
-            checkout.budget.end_work(checkout)
         try:
             self._pool.put_nowait(
                 record if record.dbapi_connection is not None else reusable(record, self)
             )
+            if checkout.budget is not None:
+                checkout.budget.end_work(checkout)
             if self._disposed:
                 self._close_idle()
         finally:
@@ -78,6 +78,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 self._checkouts.end(checkout)
             else:
                 checkout.record_is_back()
+        if self._disposed:
+            self.database_file.turn.close_files()
 
     def _close_idle(self) -> None:
         while (record := self._pool.take()) is not None:
@@ -115,7 +117,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         cancelled = _to_the_end(self._kept.dispose) or cancelled
         self._connector.dispose()
         self._connector.shared_thread.stop()
-        # The engine may stay, or be garbage that the collector finds late.
+        # The engine may stay, or be garbage that the collector finds late. A connection that has
+        # the turn now closes them when it comes back.
         self.database_file.turn.close_files()
         self.logger.info("Pool disposed. %s", self.status())
         if cancelled is not None:

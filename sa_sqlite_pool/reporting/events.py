@@ -4,8 +4,8 @@ A record's text is for people. Its attributes are for programs: ``event`` is the
 which stays the same in later versions, and each field has an attribute of its name. The values are
 plain, so that any formatter can write them as JSON. ``docs/logging.md`` has the same table.
 
-An event is made, logged and forgotten. So its class has no method but ``__init__``: those that a
-frozen dataclass has beside it would take 10 ms of the import of the package.
+An event is made, logged and forgotten. So of a dataclass's methods it has ``__init__()`` alone: the
+others would take 10 ms of the import of the package.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def is_replaced() -> bool:
 
 def loop_time(loop: asyncio.AbstractEventLoop) -> float:
     """Return the time of ``loop``, or what it would be if nothing were replaced."""
-    return time.monotonic() if is_replaced() else loop.time()
+    # As is_replaced() does, without the call: each function of run_read() asks.
+    replaced = type(application_time.monotonic) is not types.BuiltinFunctionType
+    return time.monotonic() if replaced else loop.time()
 
 
 @final

@@ -148,11 +148,23 @@ class FairSemaphore:
                 raise
         return permit
 
-    def acquire_for_a_moment(self) -> Permit | None:
+    def acquire_at_once(self) -> Permit | None:
+        """Return a permit if one is free, which knows the line that asks; else None."""
+        permit = self.acquire_nowait()
+        if permit is not None:
+            try:
+                permit.asked_at = caller()
+            except BaseException:
+                self.release(permit)
+                raise
+        return permit
+
+    def acquire_for_a_moment(self, *, counts: bool = True) -> Permit | None:
         """Return a permit if one is free, for work that ends before its task awaits anything.
 
         No task of this event loop can find it taken, so it is not made anew each time, and knows no
-        task. Give it back by :meth:`release_after_a_moment`, in the same thread.
+        task. Give it back by :meth:`release_after_a_moment`, in the same thread. It is in the
+        statistics if it ``counts``.
         """
         try:
             permit = self._for_moments.pop()
@@ -162,7 +174,7 @@ class FairSemaphore:
             if len(self._held) < self._capacity:
                 permit.since = self._clock()
                 self._held.add(permit)
-                self.waits.at_once += 1
+                self.waits.at_once += counts
                 return permit
         if self._returned:
             self._pass_on_returned()
@@ -186,12 +198,7 @@ class FairSemaphore:
         taken, also when it arrives between a release and the wake-up. ``owner`` is the object on
         whose behalf the task waits: see :meth:`send_away`.
         """
-        if permit := self.acquire_nowait():
-            try:
-                permit.asked_at = caller()
-            except BaseException:
-                self.release(permit)
-                raise
+        if permit := self.acquire_at_once():
             return permit
         return await self.wait(self.stand_in_line(owner), timeout)
 

@@ -7,6 +7,7 @@ import contextlib
 import enum
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from typing import final
 
@@ -131,49 +132,77 @@ class FileLockRequest:
             self._future.set_result(None)
 
 
-def grant_one_by_one(
-    requests: queue.SimpleQueue[FileLockRequest | None], turn: LockFile, line: LockFile
-) -> None:
-    """Wait for the turn in the kernel, and grant it, for each request; return after a None."""
-    keep_main_greenlet()
-    while _grant_next(requests, turn, line):
-        pass
+@final
+class WaitingThread:
+    """The thread that waits in the kernel, and grants the turn, for one request after the other.
 
+    ``turn`` and ``line`` are locks of its own: another task would take those that it has beside it.
+    It ends by :meth:`stop`, or with ``owner``, when it has got what it waits for by then.
+    """
 
-def _grant_next(
-    requests: queue.SimpleQueue[FileLockRequest | None], turn: LockFile, line: LockFile
-) -> bool:
-    """Serve one request; return False if there will be no other."""
-    request = requests.get()
-    if request is None:
-        return False
-    try:
-        line.acquire()
-        turn.acquire()
-    except (OSError, DatabaseNotUsableError) as error:
-        request.dismiss(error)
-        return True
-    else:
-        request, going = _grant_first(request, requests)
-    finally:
-        with contextlib.suppress(OSError):
-            line.release()
-    if request is not None:
-        request.begin()
-    else:
-        with contextlib.suppress(OSError):  # then the next request has it, and releases it
-            turn.release()
-    return going
+    def __init__(self, owner: object, turn: LockFile, line: LockFile) -> None:
+        self.turn = turn
+        self._line = line
+        self._requests: queue.SimpleQueue[FileLockRequest | None] = queue.SimpleQueue()
+        self._in_line = False
+        threading.Thread(
+            target=self._run,
+            name="sa_sqlite_pool-file-turn",
+            daemon=True,  # nothing can stop a thread that waits in flock()
+        ).start()
+        self.stop = weakref.finalize(owner, self._requests.put, None)
+        self.stop.atexit = False
 
+    @property
+    def at_rest(self) -> bool:
+        """True if it waits for a request, and for no lock."""
+        return self._requests.empty() and not self._in_line
 
-def _grant_first(
-    request: FileLockRequest | None, requests: queue.SimpleQueue[FileLockRequest | None]
-) -> tuple[FileLockRequest | None, bool]:
-    """Grant the first request that is still wanted; return it, and whether others may come."""
-    with contextlib.suppress(queue.Empty):
-        while request is not None:
-            if request.grant():
-                return request, True
-            request = requests.get_nowait()
-        return None, False
-    return None, True
+    def serve(self, request: FileLockRequest) -> None:
+        """Grant the turn to ``request``, after those that came before."""
+        self._requests.put(request)
+
+    def _run(self) -> None:
+        keep_main_greenlet()
+        while self._grant_next():
+            pass
+
+    def _grant_next(self) -> bool:
+        """Serve one request; return False if there will be no other."""
+        request = self._requests.get()
+        if request is None:
+            return False
+        try:
+            self._wait_in_line()
+        except (OSError, DatabaseNotUsableError) as error:
+            request.dismiss(error)
+            return True
+        else:
+            request, going = self._grant_first(request)
+        finally:
+            with contextlib.suppress(OSError):
+                self._line.release()
+        if request is not None:
+            request.begin()
+        else:
+            with contextlib.suppress(OSError):  # then the next request has it, and releases it
+                self.turn.release()
+        return going
+
+    def _wait_in_line(self) -> None:
+        self._in_line = True
+        try:
+            self._line.acquire()
+            self.turn.acquire()
+        finally:
+            self._in_line = False  # before the task knows: it may be done with the file at once
+
+    def _grant_first(self, request: FileLockRequest | None) -> tuple[FileLockRequest | None, bool]:
+        """Grant the first request that is still wanted; return it, and whether others may come."""
+        with contextlib.suppress(queue.Empty):
+            while request is not None:
+                if request.grant():
+                    return request, True
+                request = self._requests.get_nowait()
+            return None, False
+        return None, True

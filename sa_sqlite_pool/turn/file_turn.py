@@ -25,9 +25,6 @@ from __future__ import annotations
 
 import errno
 import os
-import queue
-import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
@@ -37,7 +34,7 @@ from ..reporting.events import TurnNotLocked, log
 from ..system.clock import time
 from ..system.forks import renew_after_fork
 from ..system.proc_locks import identity, locks, other_processes
-from .file_requests import Answer, FileLockRequest, grant_one_by_one
+from .file_requests import Answer, FileLockRequest, WaitingThread
 from .lock_file import LockFile, lock_file
 
 # A process in the kernel's line is awake some 50 us after the turn is free, or a millisecond on a
@@ -99,7 +96,7 @@ class FileTurn:
         self._patience = _PATIENT_SECONDS
         self._last = FileLockRequest(None, self._clock, None)  # that had the turn
         self._waiting: FileLockRequest | None = None
-        self._requests: queue.SimpleQueue[FileLockRequest | None] | None = None
+        self._thread: WaitingThread | None = None
         self._make_locks()
 
     def _make_locks(self) -> None:
@@ -130,11 +127,12 @@ class FileTurn:
         A cancellation leaves nothing taken. ``owner`` is the object on whose behalf the task waits:
         see :meth:`send_away`.
         """
-        requests = self._waiting_thread()
-        request = FileLockRequest(self._turn_of_thread, self._clock, owner)
+        thread = self._waiting_thread()
+        request = FileLockRequest(thread.turn, self._clock, owner)
         request.prepare()
         self._waiting = request
-        requests.put(request)
+        thread.serve(request)
+        del thread  # the traceback of a time-out would keep its files open
         give_up = self._clock() + timeout
         try:
             while not await request.until_answered(min(timeout, self._patience)):
@@ -194,10 +192,15 @@ class FileTurn:
         return False
 
     def close(self) -> None:
-        """Close the files, which the next request opens again. The caller has the turn."""
+        """Close the files, which the next request opens again. The caller has the turn.
+
+        A thread that waits in the kernel although nobody wants the turn any more keeps its own: it
+        has the place in line for the next request, and each new one would be one more thread.
+        """
         self._last = FileLockRequest(None, self._clock, None)
         self._make_locks()
-        self._stop_waiting_thread()
+        if self._thread is not None and self._thread.at_rest:
+            self._stop_waiting_thread()
 
     # -- what may be wrong with the files -------------------------------------------------------
 
@@ -231,25 +234,15 @@ class FileTurn:
 
     # -- the thread that waits ------------------------------------------------------------------
 
-    def _waiting_thread(self) -> queue.SimpleQueue[FileLockRequest | None]:
-        """Return the queue of the thread, which is started here and ends with this object."""
-        if self._requests is None:
-            # Locks of its own: acquire_nowait() on the same ones would succeed beside the thread.
-            self._turn_of_thread, line = self._lock("turn"), self._lock("line")
-            requests: queue.SimpleQueue[FileLockRequest | None] = queue.SimpleQueue()
-            threading.Thread(
-                target=grant_one_by_one,
-                args=(requests, self._turn_of_thread, line),
-                name="sa_sqlite_pool-file-turn",
-                daemon=True,  # nothing can stop a thread that waits in flock()
-            ).start()
-            self._requests = requests  # only now: start() raises at the limit of threads
-            self._stop = weakref.finalize(self, requests.put, None)
-            self._stop.atexit = False
-        return self._requests
+    def _waiting_thread(self) -> WaitingThread:
+        """Return the thread that waits, which is started here and ends with this object."""
+        thread = self._thread
+        if thread is None:
+            thread = WaitingThread(self, self._lock("turn"), self._lock("line"))
+            self._thread = thread  # only now: a thread may not start, at the limit of them
+        return thread
 
     def _stop_waiting_thread(self) -> None:
-        if self._requests is not None:
-            self._stop()
-            self._requests = None
-            del self._turn_of_thread
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()

@@ -22,7 +22,6 @@ from .file_requests import FileLockRequest
 from .file_turn import FileTurn
 from .permit import Permit, Waiter
 from .waits import UNWATCHED, WaitedFor, WaitWatch
-from .whereabouts import caller
 
 UNKNOWN_CONNECTION = "another connection, whose process cannot be determined,"
 OWN_CONNECTION = "another connection of this process"
@@ -169,8 +168,7 @@ class WriteTurn:
         Raises :class:`~sa_sqlite_pool.WriteTimeout` with the holder's name and whereabouts, and
         :class:`~sa_sqlite_pool.TurnAlreadyHeldError` at once if the task holds the turn.
         """
-        if permit := self.line.acquire_nowait():
-            permit.asked_at = caller()
+        if permit := self.line.acquire_at_once():
             return permit
         return await self.wait_in_line(timeout, owner, waited=waited, watch=watch)
 
@@ -242,9 +240,12 @@ class WriteTurn:
 
         The next task that takes it opens them again. From any thread.
         """
-        permit = self.line.acquire_for_a_moment()
-        if permit is not None:
+        permit = self.line.acquire_for_a_moment(counts=False)
+        if permit is None:
+            return
+        try:
             self._file.close()
+        finally:
             self.line.release_after_a_moment(permit)
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:

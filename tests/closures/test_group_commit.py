@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import SQLiteDatabase, TransactionLostError
 from sa_sqlite_pool.closures import shared_transaction
+from sa_sqlite_pool.closures.grouping import Group
 from tests.closures.work import Sent, add, add_and_fail, added, in_line
 from tests.helpers import Item, driver
 from tests.wal.facade import HARD, INSERT, SMALL, log_size
@@ -340,3 +341,26 @@ async def test_the_log_is_looked_at(path: Path) -> None:
             assert log_size(path) <= 2 * HARD + GROUP
         await db.run_write_core(Connection.execute, INSERT)
         assert db.statistics().wal.last_checkpoint is not None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("method", ["_look_at", "add"])
+async def test_what_fails_as_it_comes_does_not_run(
+    db: SQLiteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Its caller has an error: at the end of its stack, say, or from a signal's handler."""
+    really = getattr(Group, method)
+
+    def fail(*arguments: object) -> None:
+        really(*arguments)
+        raise RecursionError
+
+    async def fails() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Group, method, fail)
+            await db.run_write_core(add, 20)
+
+    others = [partial(db.run_write_core, add, 10)] if method == "add" else []
+    *_, error = await in_line(db, path, *others, fails)
+    assert isinstance(error, RecursionError)
+    assert await added(db) == [10] * len(others)
+    assert await db.run_write_core(add, 30) == 30

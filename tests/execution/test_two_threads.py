@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.execution.jobs import Job
+from sa_sqlite_pool.execution.raw import WorkQueue
 from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.children import Child, needs_fork_server
 from tests.execution.stream_programs import streams_beside_a_statement
@@ -52,6 +53,32 @@ async def test_what_waits_for_a_job_is_cancelled_at_once() -> None:
     third = worker.run(called.append, text="SELECT 1")
     await third
     assert len(called) == 1
+    for one in (worker, other):
+        await one.close()
+    shared.stop()
+
+
+async def test_what_could_not_be_queued_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next still waits for the job that runs in the other thread."""
+    shared = SharedThread()
+    worker, other = await open_worker(shared), await open_worker(shared)
+    gate = Gate()
+    first = asyncio.ensure_future(outcome(worker.run(gate, text="SELECT 1")))
+    await gate.reached.wait()
+
+    def fail(*_: object) -> None:
+        raise RecursionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkQueue, "put_job", fail)
+        with pytest.raises(RecursionError):
+            worker.run(lambda _: None)
+    second = asyncio.ensure_future(outcome(worker.run(lambda _: "done")))
+    ended, _ = await asyncio.wait([second], timeout=0.05)
+    assert not ended
+    gate.open()
+    assert await first == "through"
+    assert await second == "done"
     for one in (worker, other):
         await one.close()
     shared.stop()

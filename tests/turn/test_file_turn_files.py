@@ -13,14 +13,18 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool.errors import DatabaseNotUsableError
+from sa_sqlite_pool.turn import file_turn
 from tests.helpers import until
 from tests.turn.file_turns import ON_LINUX, path, process, start, taken
 from tests.turn.locks import (
     Calls,
     blocked,
     calls,
+    is_free,
+    wait_until,
     waiting_threads,
 )
+from tests.turn.steps import Meanwhile, every_step
 
 __all__ = ["calls", "path"]
 
@@ -97,6 +101,40 @@ class TestFiles:
         second = await task
         assert second is not None
         second.release()
+
+    def test_noticed_while_they_are_closed(self, path: Path) -> None:
+        """By a thread whose task has given the turn back: the other of both does the rest."""
+        for step, note in every_step():
+            one, before = process(path), waiting_threads()
+            with taken(process(path)):
+                assert asyncio.run(one.acquire(0.0)) is None
+            [thread] = waiting_threads() - before
+            wait_until(lambda: one._thread is not None and one._thread.at_rest)  # noqa: B023
+            wait_until(lambda: is_free(path))
+            taken(one).release()
+            os.unlink(f"{path}-turn")
+            with Meanwhile(file_turn.__file__, step, one.close) as meanwhile:
+                one.meet_busy()
+            note(meanwhile)
+            thread.join(30)
+            assert not thread.is_alive()
+
+    async def test_closed_while_a_thread_waits_in_vain(self, path: Path) -> None:
+        """It keeps its place, and one is enough; it ends when it is closed at rest."""
+        one, other, before = process(path), process(path), waiting_threads()
+        request = taken(one)
+        for _ in range(3):
+            assert await other.acquire(0.0) is None
+            await until(lambda: blocked(path, "turn") == 1)
+            other.close()
+        [thread] = waiting_threads() - before
+        waiting = asyncio.create_task(other.acquire(10.0))
+        request.release()
+        second = await waiting
+        assert second is not None
+        other.close()
+        second.release()
+        await until(lambda: not thread.is_alive())
 
     async def test_made_by_somebody_else_at_the_same_moment(
         self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

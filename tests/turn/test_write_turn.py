@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy.exc
 
 from sa_sqlite_pool import TurnAlreadyHeldError, TurnStatistics, WriteTimeout
+from sa_sqlite_pool.turn import fair_semaphore
+from sa_sqlite_pool.turn.file_turn import FileTurn
 from tests.helpers import turn_of, until_waiting
 
 
@@ -68,3 +70,33 @@ async def test_statistics(path: Path) -> None:
     turn.release(permit)
     turn.release(await other)
     assert turn.statistics().holder is None
+
+
+async def test_it_is_free_where_the_stack_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As anywhere between the permit and the task that asked for it."""
+    turn = turn_of(Path("/data/app.db"))
+
+    def fail() -> None:
+        raise RecursionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fair_semaphore, "caller", fail)
+        with pytest.raises(RecursionError):
+            await turn.acquire(1)
+    turn.release(await turn.acquire(0.0))
+
+
+async def test_its_files_are_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no wait in the statistics, and the turn is free after it, whatever happens."""
+    turn = turn_of(path)
+    turn.close_files()
+    assert turn.statistics() == TurnStatistics()
+
+    def interrupt(_: FileTurn) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileTurn, "close", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            turn.close_files()
+    assert turn.holder is None
