@@ -27,7 +27,9 @@ from ..database import SQLiteDatabase
 if TYPE_CHECKING:
     from ..servers.database import ServerDatabase
 
-Database: TypeAlias = "SQLiteDatabase | ServerDatabase"
+    Database: TypeAlias = SQLiteDatabase | ServerDatabase
+else:  # without the import of what only programs on PostgreSQL use
+    Database = Any
 
 
 def read_session(db: Database) -> Any:
