@@ -213,6 +213,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         for pool in pools:
             pool.refuse(self._not_open)
             pool.recall_stranded()
+            pool.collect_abandoned()  # or streams that lost their clients would be waited for
         self._closures.refuse(self._not_open)
         try:
             await self._all_ended(pools, timeout)

@@ -271,6 +271,11 @@ class FairPool(ReadsAtOnce, TakesBack):
             if checkout.permit.stranded:
                 self._checkouts.take_back(checkout)
 
+    def collect_abandoned(self) -> None:
+        """Run the garbage collector if a task has ended and left its connection checked out."""
+        for line in filter(None, (checkout.permit.line for checkout in self._checkouts)):
+            line.collect_abandoned()
+
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:

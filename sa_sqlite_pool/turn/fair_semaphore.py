@@ -206,7 +206,7 @@ class FairSemaphore:
         """Join the line; the caller must :meth:`wait` at the place returned, or leave it."""
         loop = asyncio.get_running_loop()
         self.recall_stranded(loop)
-        self._collect_abandoned()
+        self.collect_abandoned()
         return self._join(loop, owner)
 
     def leave_line(self, waiter: Waiter) -> None:
@@ -339,7 +339,7 @@ class FairSemaphore:
             else:
                 recall()
 
-    def _collect_abandoned(self) -> None:
+    def collect_abandoned(self) -> None:
         """Run the garbage collector to find connections that a task that has ended has lost.
 
         The end of the task proves nothing: a fixture or a dependency may open a connection in one

@@ -22,6 +22,8 @@ class Line(Protocol):
 
     def recall_stranded(self, running: asyncio.AbstractEventLoop) -> None: ...
 
+    def collect_abandoned(self) -> None: ...
+
 
 @final
 class Permit:
