@@ -162,6 +162,7 @@ class ServerDatabase(LifeCycle):
         for pool in pools:
             pool.refuse(self._not_open)
             await greenlet_spawn(pool.give_up_stranded)
+            pool.collect_abandoned()  # or streams that lost their clients would be waited for
         try:
             await asyncio.gather(*(pool.all_returned(timeout) for pool in pools))
         finally:

@@ -337,6 +337,11 @@ class ServerPool(Pool):
                 finally:
                     record.checkin(_fairy_was_created=False)  # type: ignore[attr-defined]
 
+    def collect_abandoned(self) -> None:
+        """Run the garbage collector if a task has ended and left its connection checked out."""
+        for server in self.servers:
+            server.line.collect_abandoned()
+
     def abort(self) -> None:
         """Break the connections that are checked out: their tasks get errors, transactions end."""
         for record in list(self.checked_out.permits):

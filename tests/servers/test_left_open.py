@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -103,3 +106,28 @@ async def test_a_question_that_a_replica_gives_up(
             async with db.read() as session:
                 assert await session.scalar(BALANCE) == 7
         assert (db.statistics().servers[0].times_down == 0) == gives_up
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # they say so, too
+async def test_a_stream_that_lost_its_client_is_not_waited_for(app: App) -> None:
+    """Left by its task, in a reference cycle, as frameworks leave the body of a response."""
+    async with app.open() as db:
+        await create_accounts(db)
+
+        async def stream() -> AsyncIterator[int]:
+            async with db.read() as session:
+                async for balance in await session.stream_scalars(BALANCE):
+                    yield balance
+
+        async def request() -> None:
+            response: list[Any] = [stream()]
+            response.append(response)
+            await anext(response[0])
+
+        gc.collect()
+        gc.disable()
+        try:
+            await asyncio.create_task(request())
+            await asyncio.wait_for(db.close(60), 10)
+        finally:
+            gc.enable()
