@@ -184,7 +184,11 @@ class Checkouts:
         permit = checkout.permit
         permit.recall = None  # breaks a reference cycle: garbage collection is slow
         assert permit.line is not None
-        permit.line.release(permit)
+        try:
+            permit.line.release(permit)
+        except BaseException:  # by a signal's handler: nobody else would give it back
+            permit.line.release(permit)
+            raise
         if not self._open and self._on_last_end is not None:
             self._on_last_end()
 

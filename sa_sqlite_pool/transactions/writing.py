@@ -47,6 +47,7 @@ class Writing:
             permit = turn.acquire_nowait()
             if permit is None:
                 return False
+            self.permit = permit  # first: the next call may fail, by a signal's handler
             self._hold(permit, checkout)
             permit.asked_at = caller()
         self.claim, self._since = turn.enter_nowait(), time.monotonic()
@@ -61,7 +62,7 @@ class Writing:
             await self._enter(patience.seconds, waited)
             return
         if self.permit is None:
-            permit = await self._rules.turn.acquire(
+            permit = self.permit = await self._rules.turn.acquire(
                 patience.seconds_left, self._rules.owner, watch=self._rules.wait_watch
             )
             self._hold(permit, checkout)
@@ -73,7 +74,6 @@ class Writing:
             raise
 
     def _hold(self, permit: Permit, checkout: Permit | None) -> None:
-        self.permit = permit
         if checkout is not None:
             permit.recall = checkout.recall
 
@@ -110,4 +110,8 @@ class Writing:
         if self.permit is not None:
             permit, self.permit = self.permit, None
             if permit is not None:
-                self._rules.turn.release(permit)
+                try:
+                    self._rules.turn.release(permit)
+                except BaseException:  # by a signal's handler: nobody else would give it back
+                    self._rules.turn.release(permit)
+                    raise

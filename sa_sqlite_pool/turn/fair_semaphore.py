@@ -21,6 +21,7 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
 from ..stats.lines import LineStatistics
@@ -132,20 +133,21 @@ class FairSemaphore:
         For use inside an event loop. The caller knows which line asks, and sets ``asked_at``.
         """
         task, permit = asyncio.current_task(), None
-        with self._mutex:
-            if len(self._held) < self._capacity:
-                assert not self._waiters
-                permit = Permit(task, self._clock(), self)
-                self._held.add(permit)
-                self.waits.at_once += 1
-        if self._returned:
-            self._pass_on_returned()
-        if permit is not None:
-            try:
+        try:
+            with self._mutex:
+                if len(self._held) < self._capacity:
+                    assert not self._waiters
+                    permit = Permit(task, self._clock(), self)
+                    self._held.add(permit)
+                    self.waits.at_once += 1
+            if self._returned:
+                self._pass_on_returned()
+            if permit is not None:
                 pass_on_to_children(permit)
-            except BaseException:  # at the end of the stack, or by a signal's handler
+        except BaseException:  # at the end of the stack, or by a signal's handler
+            if permit is not None:
                 self.release(permit)
-                raise
+            raise
         return permit
 
     def acquire_at_once(self) -> Permit | None:
@@ -170,12 +172,16 @@ class FairSemaphore:
             permit = self._for_moments.pop()
         except IndexError:
             permit = Permit(None, 0.0, self)
-        with self._mutex:
-            if len(self._held) < self._capacity:
-                permit.since = self._clock()
-                self._held.add(permit)
-                self.waits.at_once += counts
-                return permit
+        try:
+            with self._mutex:
+                if len(self._held) < self._capacity:
+                    permit.since = self._clock()
+                    self._held.add(permit)
+                    self.waits.at_once += counts
+                    return permit
+        except BaseException:
+            self.release(permit)
+            raise
         if self._returned:
             self._pass_on_returned()
         self._for_moments.append(permit)
@@ -200,7 +206,12 @@ class FairSemaphore:
         """
         if permit := self.acquire_at_once():
             return permit
-        return await self.wait(self.stand_in_line(owner), timeout)
+        waiter = self.stand_in_line(owner)
+        try:
+            return await self.wait(waiter, timeout)
+        except BaseException:  # it may not have begun
+            self.leave_line(waiter)
+            raise
 
     def stand_in_line(self, owner: object) -> Waiter:
         """Join the line; the caller must :meth:`wait` at the place returned, or leave it."""
@@ -258,8 +269,13 @@ class FairSemaphore:
         May be called anywhere, also by the garbage collector in the middle of any other method
         here: it never waits for the mutex. The thread that has the mutex passes the permit on.
         """
-        self._returned.append(permit)
-        self._pass_on_returned()
+        try:
+            self._returned.append(permit)
+            self._pass_on_returned()
+        except BaseException:  # by a signal's handler: nobody else may come for long
+            self._returned.append(permit)
+            self._pass_on_returned()
+            raise
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the tasks that wait on behalf of ``owner``."""
@@ -273,21 +289,21 @@ class FairSemaphore:
 
     # -- under the mutex, all of it short -------------------------------------------------------
 
-    def _give(self, task: asyncio.Task[object] | None) -> Permit:
-        permit = Permit(task, self._clock(), self)
-        self._held.add(permit)
-        return permit
-
     def _join(self, loop: asyncio.AbstractEventLoop, owner: object) -> Waiter:
         waiter = Waiter(self, loop, owner, self._clock())
-        with self._mutex:
-            self._arrivals = waiter.number = self._arrivals + 1
-            if len(self._held) < self._capacity:  # released by another thread meanwhile
-                waiter.permit = self._give(waiter.task)
-            else:
-                self._waiters[waiter] = None
-        if self._returned:
-            self._pass_on_returned()
+        try:
+            with self._mutex:
+                self._arrivals = waiter.number = self._arrivals + 1
+                if len(self._held) < self._capacity:  # released by another thread meanwhile
+                    waiter.permit = Permit(waiter.task, self._clock(), self)
+                    self._held.add(waiter.permit)
+                else:
+                    self._waiters[waiter] = None
+            if self._returned:
+                self._pass_on_returned()
+        except BaseException:
+            self.leave_line(waiter)
+            raise
         return waiter
 
     def _leave(self, waiter: Waiter) -> None:
@@ -309,23 +325,35 @@ class FairSemaphore:
 
     def _pass_on_returned(self) -> None:
         """Pass on the permits that were released. To be called after each use of the mutex."""
-        while self._returned and self._mutex.acquire(blocking=False):
+        # Signals are handled after a call, also after that of acquire(): what their handler raises
+        # would leave the mutex taken for ever. A step of an iterator is no call.
+        for _ in iter(partial(self._mutex.acquire, False), False):
             try:
                 while self._returned:
-                    permit = self._returned.popleft()
+                    permit = self._returned[0]
                     permit.given_back = True
                     self._held.discard(permit)  # absent if released twice, or before a fork
                     if self._waiters:
                         self._pass_on()
+                    self._returned.popleft()  # only now: until then, who comes next does it again
             finally:
                 self._mutex.release()
+            if not self._returned:
+                break
 
     def _pass_on(self) -> None:
         while self._waiters and len(self._held) < self._capacity:
-            waiter, _ = self._waiters.popitem(last=False)
-            successor = self._give(waiter.task)
-            if not waiter.hand_over(successor):
-                self._held.remove(successor)
+            waiter = next(iter(self._waiters))
+            successor = Permit(waiter.task, self._clock(), self)
+            try:
+                self._held.add(successor)
+                if not waiter.hand_over(successor):
+                    self._held.discard(successor)
+                self._waiters.pop(waiter, None)
+            except BaseException:  # it stays the first
+                waiter.permit = None
+                self._held.discard(successor)
+                raise
 
     # -- permits whose task cannot release them -------------------------------------------------
 

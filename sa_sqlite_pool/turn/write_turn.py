@@ -61,9 +61,13 @@ class Place:
         """Wait for the turn; may be called once. A cancellation leaves no place and no turn."""
         assert not self._used
         self._used = True
-        permit = await self._line.wait(self._waiter, None)
-        assert permit is not None
-        permit.seconds_waited = time.monotonic() - self._waiter.since
+        try:
+            permit = await self._line.wait(self._waiter, None)
+            assert permit is not None
+            permit.seconds_waited = time.monotonic() - self._waiter.since
+        except BaseException:  # it may not have begun
+            self._line.leave_line(self._waiter)
+            raise
         return permit
 
     def leave(self) -> None:
@@ -225,7 +229,12 @@ class WriteTurn:
 
     def stand_in_line(self, owner: object) -> Place:
         """Return a place in line, taken now, where another task may wait without limit."""
-        return Place(self.line, self.line.stand_in_line(owner))
+        waiter = self.line.stand_in_line(owner)
+        try:
+            return Place(self.line, waiter)
+        except BaseException:
+            self.line.leave_line(waiter)
+            raise
 
     def acquire_nowait(self) -> Permit | None:
         """Take the turn if it is free, without waiting. For use inside an event loop."""
