@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 import sqlite3
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Executable, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sa_sqlite_pool import SQLiteDatabase
@@ -192,3 +194,33 @@ def let_others_in(tmp_path: Path) -> None:
     own = [place for place in tmp_path.parents if "/pytest-of-" in f"{place}/"]
     for directory in (tmp_path, *own):
         directory.chmod(0o755)
+
+
+async def end_beside_a_lost_stream(
+    begin: Callable[[], AbstractAsyncContextManager[AsyncSession]],
+    statement: Executable,
+    end: Callable[[], Coroutine[Any, Any, object]],
+) -> None:
+    """Await ``end()`` for ten seconds at most, with a stream that its task has left in a cycle.
+
+    So frameworks leave the body of a response whose client has gone. The collector does not run by
+    itself meanwhile.
+    """
+
+    async def stream() -> AsyncIterator[Any]:
+        async with begin() as session:
+            async for row in await session.stream(statement):
+                yield row
+
+    async def request() -> None:
+        response: list[Any] = [stream()]
+        response.append(response)
+        await anext(response[0])
+
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.create_task(request())
+        await asyncio.wait_for(end(), 10)
+    finally:
+        gc.enable()

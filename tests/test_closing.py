@@ -33,6 +33,7 @@ from tests.helpers import (
     SleepingFunction,
     create_items,
     driver,
+    end_beside_a_lost_stream,
     files_beside,
     read,
     turn_of,
@@ -118,26 +119,9 @@ async def test_an_idle_transaction_is_rolled_back(db: SQLiteDatabase, path: Path
 
 
 @pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning")
-async def test_streams_that_lost_their_clients_are_not_waited_for(db: SQLiteDatabase) -> None:
-    """Left by their task, in a reference cycle, as frameworks leave the body of a response."""
-
-    async def stream() -> AsyncIterator[int]:
-        async with db.read() as session:
-            async for amount in await session.stream_scalars(text("SELECT amount FROM items")):
-                yield amount
-
-    async def request() -> None:
-        response: list[Any] = [stream()]
-        response.append(response)
-        await anext(response[0])
-
-    gc.collect()
-    gc.disable()
-    try:
-        await asyncio.create_task(request())
-        await asyncio.wait_for(db.close(60), 3)
-    finally:
-        gc.enable()
+async def test_a_stream_that_lost_its_client_is_not_waited_for(db: SQLiteDatabase) -> None:
+    """It is found, and its connection given back."""
+    await end_beside_a_lost_stream(db.read, text("SELECT amount FROM items"), lambda: db.close(60))
 
 
 async def test_waiters_are_sent_away(db: SQLiteDatabase, path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, select, text
 
 from sa_sqlite_pool.servers.database import ServerDatabase
+from tests.helpers import end_beside_a_lost_stream
 from tests.postgresql import App
 from tests.servers.models import Account, create_accounts
 
@@ -110,24 +108,7 @@ async def test_a_question_that_a_replica_gives_up(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # they say so, too
 async def test_a_stream_that_lost_its_client_is_not_waited_for(app: App) -> None:
-    """Left by its task, in a reference cycle, as frameworks leave the body of a response."""
+    """It is found, and its connection given back."""
     async with app.open() as db:
         await create_accounts(db)
-
-        async def stream() -> AsyncIterator[int]:
-            async with db.read() as session:
-                async for balance in await session.stream_scalars(BALANCE):
-                    yield balance
-
-        async def request() -> None:
-            response: list[Any] = [stream()]
-            response.append(response)
-            await anext(response[0])
-
-        gc.collect()
-        gc.disable()
-        try:
-            await asyncio.create_task(request())
-            await asyncio.wait_for(db.close(60), 10)
-        finally:
-            gc.enable()
+        await end_beside_a_lost_stream(db.read, BALANCE, lambda: db.close(60))
