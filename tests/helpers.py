@@ -224,3 +224,14 @@ async def end_beside_a_lost_stream(
         await asyncio.wait_for(end(), 10)
     finally:
         gc.enable()
+
+
+def uses_of(db: SQLiteDatabase) -> dict[str, Callable[[], Coroutine[Any, Any, object]]]:
+    """The ways to use the table ``items`` once, by name."""
+    count = text("SELECT count(*) FROM items")
+    return {
+        "write": lambda: write(db),
+        "read": lambda: read(db),
+        "run_write": lambda: db.run_write_core(lambda c: c.execute(UPDATE_FIRST).close()),
+        "run_read": lambda: db.run_read_core(lambda c: c.execute(count).scalar()),
+    }

@@ -147,7 +147,7 @@ class Group:
         try:
             # An eager task factory runs it now, up to its first wait: it must find its first call.
             self._leader = start_task(work, f"group commit of {self._turn.name}")
-        except BaseException:  # or nobody would take the turn from this place, nor leave it
+        except BaseException:  # or no task would take the turn from this place, or leave it
             work.close()
             self._place.leave()
             raise
@@ -366,7 +366,7 @@ class Groups:
         try:
             self.add(call)
         except BaseException:  # at the end of the stack, or by a signal's handler
-            call.take()  # or it would run, with nobody to hear of it
+            call.take()  # or it would run, and its outcome be lost
             raise
         try:
             return await call

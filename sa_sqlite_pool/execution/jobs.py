@@ -145,7 +145,7 @@ class Job(Awaited[T]):
             time.sleep(0.001)
 
     def drop(self) -> bool:
-        """See that it never begins, since nobody awaits it; return False if it has begun."""
+        """See that it never begins, since no task awaits it; return False if it has begun."""
         with self._mutex:
             dropped = self.stage is Stage.QUEUED
             if dropped:

@@ -35,7 +35,7 @@ async def run_aside(main: Coroutine[Any, Any, T]) -> T:
         target=_run, args=(loop, tasks, ended), name="sa_sqlite_pool migration", daemon=True
     )
     try:
-        thread.start()  # before there is a task, which nobody could end
+        thread.start()  # before there is a task, which would never end
     except BaseException:
         main.close()
         loop.close()

@@ -186,7 +186,7 @@ class Checkouts:
         assert permit.line is not None
         try:
             permit.line.release(permit)
-        except BaseException:  # by a signal's handler: nobody else would give it back
+        except BaseException:  # by a signal's handler: nothing else would release it
             permit.line.release(permit)
             raise
         if not self._open and self._on_last_end is not None:

@@ -112,6 +112,6 @@ class Writing:
             if permit is not None:
                 try:
                     self._rules.turn.release(permit)
-                except BaseException:  # by a signal's handler: nobody else would give it back
+                except BaseException:  # by a signal's handler: nothing else would release it
                     self._rules.turn.release(permit)
                     raise

@@ -233,7 +233,7 @@ class FairSemaphore:
             try:
                 if timeout is not None:
                     deadlines.add(timeout, waiter.wake)
-                # Only who came before can be in the way, so later loops do not count.
+                # Only tasks that came before can be in the way, so later loops do not count.
                 if looks := others_are_open(waiter.loop):
                     waiter.begin_looking()
                 await waiter.future
@@ -272,7 +272,7 @@ class FairSemaphore:
         try:
             self._returned.append(permit)
             self._pass_on_returned()
-        except BaseException:  # by a signal's handler: nobody else may come for long
+        except BaseException:  # by a signal's handler: the next call here may be late
             self._returned.append(permit)
             self._pass_on_returned()
             raise
@@ -335,7 +335,7 @@ class FairSemaphore:
                     self._held.discard(permit)  # absent if released twice, or before a fork
                     if self._waiters:
                         self._pass_on()
-                    self._returned.popleft()  # only now: until then, who comes next does it again
+                    self._returned.popleft()  # only now: until then, the next call does it again
             finally:
                 self._mutex.release()
             if not self._returned:

@@ -194,7 +194,7 @@ class FileTurn:
     def close(self) -> None:
         """Close the files, which the next request opens again. The caller has the turn.
 
-        A thread that waits in the kernel although nobody wants the turn any more keeps its own: it
+        A thread that waits in the kernel although no task wants the turn any more keeps its own: it
         has the place in line for the next request, and each new one would be one more thread.
         """
         self._last = FileLockRequest(None, self._clock, None)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import sa_sqlite_pool
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool
-from tests.helpers import UPDATE_FIRST, create_items, read, write
+from tests.helpers import UPDATE_FIRST, create_items, uses_of
 
 Use = Callable[[], Awaitable[object]]
 
@@ -88,7 +88,7 @@ def write_by(engine: AsyncEngine) -> Use:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_engines(path: Path, limit: int, door: str) -> None:
-    """The single connection is lost by nobody."""
+    """The single connection and the turn are not lost."""
     if door == "drop-in" and sys.version_info >= (3, 12):
         pytest.skip("a greenlet that begins at the end of the stack is not always counted right")
     engine = DOORS[door](f"sqlite+aiosqlite:///{path}", poolclass=SQLitePool, **_ONE)
@@ -129,12 +129,7 @@ async def test_the_facade(path: Path, limit: int, use: str) -> None:
     """Functions in one hop, too, although their readers are borrowed by a task of their own."""
     async with SQLiteDatabase(path, readers=1, write_timeout=1.0, read_timeout=1.0) as db:
         await create_items(db.writer_engine)
-        uses: dict[str, Use] = {
-            "write": lambda: write(db),
-            "read": lambda: read(db),
-            "run_write": lambda: db.run_write_core(lambda c: c.execute(UPDATE_FIRST).close()),
-            "run_read": lambda: db.run_read_core(lambda c: c.execute(_COUNT).scalar()),
-        }
+        uses = uses_of(db)
 
         async def each() -> None:
             for one in uses.values():

@@ -123,7 +123,8 @@ async def test_a_timer_that_was_cancelled_does_not_come(frozen: bool) -> None:
     timer = call_later(loop(), 0.0, came.append, 1)
     timer.cancel()
     timer.cancel()
-    await sleep(0.01)
+    for _ in range(3):
+        await asyncio.sleep(0)
     assert not came
     with stop_clock():
         threads = threading.active_count()
@@ -158,8 +159,8 @@ def test_the_loop_may_be_closed_when_the_time_comes() -> None:
 
 async def test_sleep_is_its_own() -> None:
     with patch("asyncio.sleep", new=AsyncMock()) as theirs, patch("time.sleep") as blocking:
-        await sleep(0.001)
-        clock.time.sleep(0.001)
+        await sleep(0.0)
+        clock.time.sleep(0.0)
         others = asyncio.ensure_future(sleep(0.0))
         await clock.let_others_run()
         await others
