@@ -229,9 +229,13 @@ class ReadLine:
         except BaseException:
             work.close()
             raise
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(then)
+        try:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(then)
+        except BaseException:  # or the reader would be counted twice, by the caller and by then()
+            task.cancel()
+            raise
 
     async def _borrow(self) -> None:
         waits_for_others.set(True)
@@ -290,10 +294,16 @@ class ReadLine:
         elif reader.needs_no_wait:
             fairy.close()
         else:
-            self._start(
-                give_back(fairy, reader.executor),
-                lambda task: fairy.invalidate() if task.cancelled() and fairy.is_valid else None,
-            )
+            try:
+                self._start(
+                    give_back(fairy, reader.executor),
+                    lambda task: (
+                        fairy.invalidate() if task.cancelled() and fairy.is_valid else None
+                    ),
+                )
+            except BaseException:
+                fairy.invalidate()
+                raise
 
     def close_readers_at_rest(self) -> None:
         """Give readers back whose calls have ended, before a fork. In any thread."""

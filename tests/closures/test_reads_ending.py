@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -12,7 +15,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
+from sa_sqlite_pool.closures import read_line
 from sa_sqlite_pool.closures.read_line import ReadLine
+from sa_sqlite_pool.compat.background import start_task
 from tests.children import Child, needs_fork_server
 from tests.closures.programs import forks_after_a_read, forks_while_reads_wait
 from tests.closures.work import Inside, cancelled, ids
@@ -43,6 +48,46 @@ async def test_its_task_is_cancelled(one: SQLiteDatabase) -> None:
         (task,) = [t for t in asyncio.all_tasks() if t.get_name().startswith("reads of")]
         assert await cancelled(task)
     assert await waits == [1, 2, 3]
+
+
+class HalfStarted:
+    """A task to which no second callback can be added, as at the end of the stack."""
+
+    def __init__(self, task: asyncio.Future[Any]) -> None:
+        self.task, self.left = task, 1
+        self.cancel = task.cancel
+
+    def add_done_callback(self, callback: Callable[[asyncio.Future[Any]], object]) -> None:
+        if self.left == 0:
+            raise RecursionError
+        self.left -= 1
+        self.task.add_done_callback(lambda _: callback(self))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["borrowed", "given back"])
+async def test_a_task_that_is_half_started(
+    one: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The task that borrows the reader, or gives it back: the next call is served."""
+    started = 0
+
+    def start(work: Coroutine[Any, Any, Any], name: str) -> Any:
+        nonlocal started
+        started += 1
+        task = start_task(work, name)
+        return HalfStarted(task) if started == at else task
+
+    # With a listener, giving back may wait, and has a task.
+    event.listen(one.reader_engine.sync_engine.pool, "checkin", lambda *_: None)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    monkeypatch.setattr(read_line, "start_task", start)
+    with contextlib.suppress(RecursionError):
+        await one.run_read_core(ids)
+    for _ in range(2):
+        connection = await asyncio.wait_for(one.reader_engine.connect().start(), 10)
+        await connection.close()  # the reader that the calls had was given back for it
+        assert await asyncio.wait_for(one.run_read_core(ids), 10) == [1, 2, 3]
+    assert started > at
 
 
 async def test_no_reader_to_be_had(one: SQLiteDatabase) -> None:
