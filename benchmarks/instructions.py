@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import typer
 
 from sa_sqlite_pool.closures import borrowed_reader, read_line
+from sa_sqlite_pool.execution import loop_budget
 
 from .databases import files, items
 from .loads import one_row_writes
@@ -66,12 +67,13 @@ WRITING: tuple[Contender, ...] = (
 
 # To count makes Python so many times as slow. What the package does after some milliseconds, it is
 # to do after as many instructions as otherwise.
-_SLOWER = 100
+_SLOWER = 20
 
 
 def _slow_clocks_down() -> None:
-    for module in (read_line, borrowed_reader):
-        for name in ("PATIENCE_SECONDS", "SLICE_SECONDS", "TOGETHER_SECONDS"):
+    names = "HOLDING", "LAP", "PATIENCE", "SLICE", "TOGETHER"
+    for module in (read_line, borrowed_reader, loop_budget):
+        for name in (f"{one}_SECONDS" for one in names):
             if hasattr(module, name):
                 setattr(module, name, _SLOWER * getattr(module, name))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, final
 
 from greenlet import getcurrent
@@ -36,7 +37,9 @@ async def go_on(runner: Spawned, step: _Step) -> Any:
             runner.comes_back_here()
             step = runner.throw(*sys.exc_info())
         else:
-            runner.comes_back_here()
+            # Runner.comes_back_here(), without the call: a lap of the loop comes here.
+            if runner.parent is not (current := getcurrent()):
+                runner.parent = current
             step = runner.switch(value)
     return runner.finish()
 
@@ -70,15 +73,6 @@ async def greenlet_spawn(
     return result
 
 
-def run_to_end(function: Callable[[], object]) -> Coroutine[Any, Any, object]:
-    """Run ``function`` as :func:`greenlet_spawn` does, to its end also if the task is cancelled.
-
-    If it awaits anything, it goes on in a task of its own, and a cancellation is raised when that
-    has ended, well or not. If it awaits nothing, it ends at once, with nothing to be cancelled.
-    """
-    return greenlet_spawn(function, _go_on=_go_on_to_end)
-
-
 async def _go_on_to_end(runner: Spawned, step: _Step) -> Any:
     began = False
 
@@ -99,3 +93,12 @@ async def _go_on_to_end(runner: Spawned, step: _Step) -> Any:
     if cancelled is not None:
         raise cancelled from None if task.cancelled() else task.exception()
     return task.result() if began else None
+
+
+# Without a frame of its own, since each block ends by it.
+run_to_end = partial(greenlet_spawn, _go_on=_go_on_to_end)
+"""Run a function as :func:`greenlet_spawn` does, to its end also if the task is cancelled.
+
+If it awaits anything, it goes on in a task of its own, and a cancellation is raised when that has
+ended, well or not. If it awaits nothing, it ends at once, with nothing to be cancelled.
+"""

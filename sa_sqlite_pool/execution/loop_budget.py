@@ -28,10 +28,10 @@ from typing import Any, final
 from ..system.clock import time
 
 # The least seconds of work on the loop that a lap lets in; one transaction in any case.
-_SECONDS = 0.000_5
+LAP_SECONDS = 0.000_5
 
 # Seconds for which a task that has a connection goes on.
-_SECONDS_HOLDING = 0.000_5
+HOLDING_SECONDS = 0.000_5
 
 # The first estimate of how long such work takes, and the weight of the last one in the mean.
 _FIRST_GUESS, _WEIGHT = 0.000_1, 1 / 16
@@ -88,7 +88,7 @@ class LoopBudget:
     def statistics(self) -> LoopBudgetStatistics:
         """Return the state of the current lap. In the loop."""
         waiting = sum(not place.done() for place in self._outside)
-        room = self._room if self._lap_scheduled else max(1, round(_SECONDS / self._mean))
+        room = self._room if self._lap_scheduled else max(1, round(LAP_SECONDS / self._mean))
         return LoopBudgetStatistics(room, waiting, self._mean)
 
     # -- admission ------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class LoopBudget:
     def enter_nowait(self) -> bool:
         """Return whether the running task may begin at once; never before a task that waits."""
         if not self._lap_scheduled:
-            self._begin_lap(_SECONDS)
+            self._begin_lap(LAP_SECONDS)
         if self._room <= 0:
             return False
         self._room -= 1
@@ -119,7 +119,7 @@ class LoopBudget:
         """Note that a task that was let in has a connection; ``work`` is any object for it."""
         if not self._lap_scheduled:
             # It may have waited elsewhere: the end of this lap must be noticed.
-            self._begin_lap(_SECONDS)
+            self._begin_lap(LAP_SECONDS)
         self._work, self._works_since = work, time.perf_counter()
 
     def end_work(self, work: object) -> None:
@@ -140,10 +140,10 @@ class LoopBudget:
         """Return what ``task``, which has a connection, must await before work on the loop."""
         now = time.perf_counter()
         if task is self._task:
-            return _SHORT if now - self._since < _SECONDS_HOLDING else _LONG
+            return _SHORT if now - self._since < HOLDING_SECONDS else _LONG
         self._task, self._since = task, now
         if not self._lap_scheduled:
-            self._begin_lap(_SECONDS)
+            self._begin_lap(LAP_SECONDS)
         return _SHORT
 
     # -- laps -----------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class LoopBudget:
         if not self._outside:
             return
         others = time.perf_counter() - self._began - self._worked
-        self._begin_lap(max(_SECONDS, others / 2))
+        self._begin_lap(max(LAP_SECONDS, others / 2))
         while self._outside and self._room > 0:
             place = self._outside.popleft()
             if not place.done():  # it was cancelled

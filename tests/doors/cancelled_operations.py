@@ -211,7 +211,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         return False
 
     monkeypatch.setattr(loop_budget.LoopBudget, "enter_nowait", never_at_once)
-    monkeypatch.setattr(loop_budget, "_SECONDS_HOLDING", 0.0)
+    monkeypatch.setattr(loop_budget, "HOLDING_SECONDS", 0.0)
 
 
 @pytest.fixture

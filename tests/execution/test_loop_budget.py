@@ -27,8 +27,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Two seconds of work are let into a lap; one is taken to last a second."""
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", clock)
-    monkeypatch.setattr(module, "_SECONDS", 2.0)
-    monkeypatch.setattr(module, "_SECONDS_HOLDING", 2.0)
+    monkeypatch.setattr(module, "LAP_SECONDS", 2.0)
+    monkeypatch.setattr(module, "HOLDING_SECONDS", 2.0)
     monkeypatch.setattr(module, "_FIRST_GUESS", 1.0)
     return clock
 

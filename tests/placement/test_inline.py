@@ -20,7 +20,7 @@ from tests.placement.work import LEARNING, READ, WRITE, Run, Trace, learn, run
 
 
 def gives_way_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for name in ("_SECONDS", "_SECONDS_HOLDING"):
+    for name in ("LAP_SECONDS", "HOLDING_SECONDS"):
         monkeypatch.setattr(loop_budget, name, seconds)
 
 
@@ -130,7 +130,7 @@ async def test_sessions_that_never_wait_give_way_too(
             for _ in range(4):
                 reader = await stack.enter_async_context(db.reader_engine.connect())
                 await reader.execute(text(READ))
-        monkeypatch.setattr(loop_budget, "_SECONDS_HOLDING", 60.0)
+        monkeypatch.setattr(loop_budget, "HOLDING_SECONDS", 60.0)
         done = [0, 0, 0]
 
         async def use(number: int) -> None:

@@ -99,7 +99,7 @@ async def test_a_snapshot_that_is_ended_during_a_pause(
     async with reader.connect() as connection:
         await connection.execute(text(READ))
         (snapshot,) = snapshots_of(reader)
-        monkeypatch.setattr(loop_budget, "_SECONDS_HOLDING", 0.0)
+        monkeypatch.setattr(loop_budget, "HOLDING_SECONDS", 0.0)
         snapshot.end_early(lambda: SnapshotTooOldError("it stood in the way"))
         with pytest.raises(OperationalError, match="it stood in the way") as caught:
             await connection.execute(text(READ))

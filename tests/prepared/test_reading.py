@@ -39,7 +39,7 @@ from tests.prepared.conftest import (
 def let_in(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have each lap of the loop let in so many, whatever they take; at least one always is."""
     monkeypatch.setattr(loop_budget, "_WEIGHT", 0.0)
-    seconds = 60.0 if tasks == 1 else loop_budget._SECONDS / tasks
+    seconds = 60.0 if tasks == 1 else loop_budget.LAP_SECONDS / tasks
     monkeypatch.setattr(of_running_loop(LoopBudget), "_mean", seconds)
 
 
