@@ -135,12 +135,16 @@ class SetUp:
     def _timeout_asked(self, connection: sqlite3.Connection) -> float | None:
         """Return the busy timeout of the application, in seconds; None if it has asked for none."""
         arguments = self._shared.arguments
-        if self.own and type(connection) is arguments.own_class:
+        if self._as_opened_here(connection):
             return arguments.timeout
         milliseconds = ask(connection, "busy_timeout")
         if self.own:  # opened with none, in a class that may set one
             return milliseconds / 1000 if milliseconds else arguments.timeout
         return None if milliseconds == _DEFAULT_BUSY_TIMEOUT else milliseconds / 1000
+
+    def _as_opened_here(self, connection: sqlite3.Connection) -> bool:
+        """Return whether no code of the application, a creator or a class, has set anything."""
+        return self.own and type(connection) is self._shared.arguments.own_class
 
     def at_once(self, connection: sqlite3.Connection) -> None:
         """Try once, in the hop that opens the connection; the next try raises what is wrong."""
@@ -158,10 +162,13 @@ class SetUp:
         if is_private(self._location.path):  # in memory, for the application: no disk to wait for
             connection.execute("PRAGMA synchronous = OFF")
             pragmas = {**pragmas, "synchronous": "OFF"}
-        switched = configure(connection, self._location, pragmas, alone=alone)
+        defaults = (
+            frozenset() if self._as_opened_here(connection) else shared.settings.default_pragmas
+        )
+        switched = configure(connection, self._location, pragmas, alone=alone, defaults=defaults)
         if self._keeper is not None:
             self._leave_to(self._keeper, connection, new=switched)
-        if self.own and type(connection) is shared.arguments.own_class:
+        if self._as_opened_here(connection):
             self.policy.is_new(connection)
         install_authorizer(connection, self.policy.authorizer)
         shared.prepared = shared.prepared or reads_first

@@ -27,10 +27,12 @@ def configure(
     pragmas: Mapping[str, Any],
     *,
     alone: bool,
+    defaults: frozenset[str] = frozenset(),
 ) -> bool:
     """Set the connection up for ``pragmas``; return whether the journal mode was switched.
 
-    ``alone``: no other connection has the file open.
+    ``alone``: no other connection has the file open. Those in ``defaults`` give way to what the
+    application itself has set on the connection.
     """
     connection.execute("PRAGMA busy_timeout = 0")  # tasks wait for locks instead, in order
     switches = location.writable and "journal_mode" in pragmas
@@ -43,7 +45,9 @@ def configure(
     if switches and alone:
         connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
         connection.execute("PRAGMA schema_version").fetchone()  # releases the exclusive lock
-    _set_pragmas(connection, pragmas, location.label)
+    left = {name for name in defaults if _is_set(connection, name)}
+    wanted = {name: value for name, value in pragmas.items() if name not in left}
+    _set_pragmas(connection, wanted, location.label)
     return switched
 
 
@@ -92,6 +96,15 @@ def _switch_journal_mode(
 
 def _journal_mode(connection: sqlite3.Connection, change: str = "") -> str:
     return str(ask(connection, f"journal_mode{change}")).lower()
+
+
+def _is_set(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether a PRAGMA has another value than a new connection of SQLite."""
+    return name in _OF_NEW and ask(connection, name) != _OF_NEW[name]
+
+
+# The pages https://www.sqlite.org/pragma.html and https://www.sqlite.org/compile.html
+_OF_NEW = {"synchronous": 2, "cache_size": -2000, "temp_store": 0, "journal_size_limit": -1}
 
 
 def _set_pragmas(connection: sqlite3.Connection, pragmas: Mapping[str, Any], label: str) -> None:
