@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import (
     AsyncSessionTransaction,
     AsyncTransaction,
 )
+from sqlalchemy.ext.asyncio import engine as where_defined
 from sqlalchemy.ext.asyncio.base import ProxyComparable
 
 from ..compat.greenlets import greenlet_spawn, run_to_end
@@ -67,7 +68,8 @@ class Replaceable:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._sqlalchemys: Callable[..., AsyncEngine] = getattr(theirs, name)
+        # A program may have replaced the name before it imports this package.
+        self._sqlalchemys: Callable[..., AsyncEngine] = getattr(where_defined, name)
         self._called = ContextVar(name, default=False)
 
     def __call__(self, *args: Any, **kw: Any) -> AsyncEngine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,30 @@ async def test_a_function_around_it(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert type(theirs.create_async_engine(url).pool) is SQLitePool
     sa_sqlite_pool.create_async_engine(url)
     assert set(urls) == {url}
+
+
+def test_a_function_that_was_there_first(path: Path) -> None:
+    """It imports this package when it is first called."""
+    program = """
+import sys
+from sqlalchemy.ext import asyncio as theirs
+
+def create(url, **kw):
+    import sa_sqlite_pool
+    return sa_sqlite_pool.create_async_engine(url, **kw)
+
+theirs.create_async_engine = create
+print(type(theirs.create_async_engine(sys.argv[1]).pool).__name__)
+"""
+    url = f"sqlite+aiosqlite:///{path}"
+    told = subprocess.run(
+        [sys.executable, "-c", program, url],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(sa_sqlite_pool.__file__).parents[1],
+    )
+    assert told.stdout == "SQLitePool\n", told.stderr
 
 
 def test_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
