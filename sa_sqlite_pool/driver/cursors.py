@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
-from ..execution.replies import Execute, Parameters, Reply, Row, execute_at_once
+from ..execution.replies import Execute, Parameters, Reply, Row, calls_driver, execute_at_once
 from ..transactions.streams import OpenStream
 
 C = TypeVar("C", bound="_AdaptedCursor")
@@ -47,6 +47,7 @@ class StatementRunner(Protocol):
     def run_briefly(self, call: Callable[[], Any]) -> Any: ...
 
 
+@calls_driver
 def _execute_many(
     connection: sqlite3.Connection, sql: str, parameters: Sequence[Parameters]
 ) -> Reply:
@@ -56,6 +57,11 @@ def _execute_many(
         return Reply([], None, cursor.rowcount, cursor.lastrowid)
     finally:
         cursor.close()
+
+
+@calls_driver
+def _fetch(fetch: Callable[..., T], *args: int) -> T:
+    return fetch(*args)
 
 
 _NO_ROWS: Iterator[Row] = iter(())
@@ -205,15 +211,15 @@ class StreamCursor(_AdaptedCursor, AsyncAdapt_aiosqlite_ss_cursor):  # type: ign
         return found
 
     def fetchone(self) -> Row | None:
-        row: Row | None = self._fetch(lambda cursor: cursor.fetchone(), None)
+        row: Row | None = self._fetch(lambda cursor: _fetch(cursor.fetchone), None)
         return row
 
     def fetchmany(self, size: int | None = None) -> Sequence[Row]:
         count = self.arraysize if size is None else size
-        return self._fetch(lambda cursor: cursor.fetchmany(count), [])
+        return self._fetch(lambda cursor: _fetch(cursor.fetchmany, count), [])
 
     def fetchall(self) -> Sequence[Row]:
-        return self._fetch(lambda cursor: cursor.fetchall(), [])
+        return self._fetch(lambda cursor: _fetch(cursor.fetchall), [])
 
     def __iter__(self) -> Iterator[Row]:
         while (row := self.fetchone()) is not None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from functools import update_wrapper
+from types import FunctionType
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
@@ -26,6 +31,23 @@ Execute = Callable[[sqlite3.Connection, str, Any], Reply]
 """A function that executes a text with its parameters, in the thread of the connection."""
 
 
+def calls_driver(function: Callable[P, T]) -> Callable[P, T]:
+    """Have ``sqlite3`` warn as if ``aiosqlite.core`` called it, and not ``function``.
+
+    So it is on a stock engine, and filters of applications name that module: "The default datetime
+    adapter is deprecated" since Python 3.12, for example. A warning takes the name from the globals
+    of the frame that it points to.
+    """
+    found = cast(FunctionType, function)
+    names = {**found.__globals__, "__name__": "aiosqlite.core"}
+    same = FunctionType(found.__code__, names, closure=found.__closure__)
+    return cast(Callable[P, T], update_wrapper(same, found))
+
+
+_new = tuple.__new__
+
+
+@calls_driver
 def execute_at_once(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
     """Execute ``sql``, and fetch all rows."""
     # Not ``connection.execute()``, which bypasses the cursors of a tracing proxy.
@@ -38,6 +60,3 @@ def execute_at_once(connection: sqlite3.Connection, sql: str, parameters: Parame
         return _new(Reply, (rows, description, cursor.rowcount, cursor.lastrowid))
     finally:
         cursor.close()
-
-
-_new = tuple.__new__

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..execution.replies import Execute, Parameters, Reply
+from ..execution.replies import Execute, Parameters, Reply, calls_driver
 
 
 def _execute_for(count: int) -> Execute:
+    @calls_driver
     def execute(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         cursor = connection.cursor()
         try:

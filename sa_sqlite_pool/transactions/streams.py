@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, final
 
-from ..execution.replies import Parameters, Reply
+from ..execution.replies import Parameters, Reply, calls_driver
 
 CLOSED = "the cursor is closed"
 GIVEN_BACK = (
@@ -43,6 +43,7 @@ class OpenStream:
         self._why_closed = CLOSED
         self._error: type[sqlite3.Error] = sqlite3.ProgrammingError
 
+    @calls_driver
     def open(self, connection: sqlite3.Connection, sql: str, parameters: Parameters) -> Reply:
         """Execute the statement, for the first time or again. Runs in the connection's thread.
 
