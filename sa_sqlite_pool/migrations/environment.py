@@ -12,7 +12,7 @@ from alembic import context
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData, NullPool
-from sqlalchemy.ext.asyncio import async_engine_from_config
+from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 
 from ..errors import ConfigurationError, WriteTimeout
 from ..files.urls import sqlite_url
@@ -64,9 +64,10 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
         run_env(target_metadata=Base.metadata)
 
     Under :func:`~sa_sqlite_pool.migrations.upgrade` and its like it works on the connection they
-    hand over. Under the ``alembic`` command it makes a writer engine for ``sqlalchemy.url``, waits
-    at most 300 seconds for its turn, and sets up logging as the ini file says. With ``--sql`` it
-    prints the statements. With a URL of PostgreSQL it does what a template of Alembic's own does.
+    hand over, and under pytest-alembic on the engine of its fixture. Under the ``alembic`` command
+    it makes a writer engine for ``sqlalchemy.url``, waits at most 300 seconds for its turn, and
+    sets up logging as the ini file says. With ``--sql`` it prints the statements. With a URL of
+    PostgreSQL it does what a template of Alembic's own does.
 
     :param target_metadata: what the database should look like, for ``--autogenerate`` and ``check``
     :param options: for Alembic's ``context.configure()``: ``include_object``, ``compare_type``, …
@@ -86,6 +87,9 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
         if context.is_offline_mode():
             url = _url(config)
             (print_sql_of_server if is_server(url) else print_sql)(url, options)
+        elif isinstance(handed_over, AsyncEngine):
+            _assert_no_loop()
+            asyncio.run(_migrate_on(_checked_engine(handed_over), options))
         elif handed_over is not None:
             seconds = config.attributes.get(SECONDS, DEFAULT_TIMEOUT)
             _migrate(_checked(handed_over), options, seconds)
@@ -99,13 +103,17 @@ async def _connect_and_migrate(config: Config, options: dict[str, Any]) -> None:
     engine = async_engine_from_config(
         {**section, "sqlalchemy.url": url}, poolclass=NullPool if is_server(url) else WriterPool
     )
-    write_patience.set(DEFAULT_TIMEOUT)
     try:
-        async with engine.connect() as connection:  # waits for the write turn of the file
-            await connection.run_sync(end_what_listeners_began)
-            await connection.run_sync(_migrate, options, DEFAULT_TIMEOUT)
+        await _migrate_on(engine, options)
     finally:
         await engine.dispose()
+
+
+async def _migrate_on(engine: AsyncEngine, options: dict[str, Any]) -> None:
+    write_patience.set(DEFAULT_TIMEOUT)
+    async with engine.connect() as connection:  # waits for the write turn of the file
+        await connection.run_sync(end_what_listeners_began)
+        await connection.run_sync(_migrate, options, DEFAULT_TIMEOUT)
 
 
 def _migrate(connection: Connection, options: dict[str, Any], seconds: float) -> None:
@@ -150,15 +158,25 @@ def _url(config: Config) -> URL:
     )
 
 
+def _checked_engine(engine: AsyncEngine) -> AsyncEngine:
+    if not isinstance(engine.pool, WriterPool):  # those of a server belong to one event loop
+        raise _wrong(engine)
+    return engine
+
+
+def _wrong(handed_over: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"config.attributes['{CONNECTION}'] must be a sqlalchemy.Connection of an engine with "
+        "poolclass=WriterPool, or of PostgreSQL, or such an AsyncEngine of SQLite, not "
+        f"{handed_over!r}; `await upgrade(db, 'head', config=...)` hands a connection over"
+    )
+
+
 def _checked(connection: Any) -> Connection:
     if not isinstance(connection, Connection) or not (
         isinstance(connection.engine.pool, WriterPool) or is_server(connection.engine.url)
     ):
-        raise ConfigurationError(
-            f"config.attributes['{CONNECTION}'] must be a sqlalchemy.Connection of an engine with "
-            f"poolclass=WriterPool, or of PostgreSQL, not {connection!r}; "
-            "`await upgrade(db, 'head', config=...)` hands one over"
-        )
+        raise _wrong(connection)
     if connection.in_transaction():
         raise ConfigurationError(
             f"config.attributes['{CONNECTION}'] has a transaction open, in which foreign keys "
