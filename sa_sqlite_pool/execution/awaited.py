@@ -17,7 +17,7 @@ import asyncio
 import contextvars
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from sys import gettrace
+from sys import getprofile, gettrace
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -59,8 +59,11 @@ class Awaited(ABC, Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self._reported:
-            self._asyncio_future_blocking = True
-            yield self
+            if getprofile() is None:
+                self._asyncio_future_blocking = True
+                yield self
+            else:
+                yield from _Waiter(self)
         result = self.result()
         del self._result  # nor are the rows kept
         return result
@@ -101,3 +104,22 @@ class Awaited(ABC, Generic[T]):
             finally:
                 del error
         return self._result
+
+
+class _Waiter(asyncio.Future[None]):
+    """What a task waits for, while a profiler looks on, until the outcome is there.
+
+    pyinstrument takes an await for one where coroutines return, and no function in Python is called
+    before the task's context ends. The task calls ``add_done_callback()``, which is in C here.
+    """
+
+    def __init__(self, awaited: Awaited[Any]) -> None:
+        super().__init__(loop=awaited.get_loop())
+        self._awaited = awaited
+        awaited.add_done_callback(self._wake, context=contextvars.Context())
+
+    def _wake(self, _: object) -> None:
+        self.set_result(None)
+
+    def cancel(self, msg: object = None) -> bool:
+        return self._awaited.cancel(msg)

@@ -22,6 +22,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Generator
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -71,6 +72,8 @@ class LoopBudget:
     """The time that work on one event loop may take in a lap: a part of the loop's state."""
 
     def __init__(self) -> None:
+        # Of laps: in a task's own, profilers would take laps for its work.
+        self._context = Context()
         self._lap_scheduled = False  # _next_lap() is to be called
         self._began = 0.0  # when the lap began
         # Admission: the room left, the tasks that wait, the running work and its start, how long
@@ -150,7 +153,7 @@ class LoopBudget:
 
     def _begin_lap(self, seconds: float) -> None:
         # First, as it may fail: in a task deep in its stack, or in a signal's handler.
-        asyncio.get_running_loop().call_soon(self._next_lap)
+        asyncio.get_running_loop().call_soon(self._next_lap, context=self._context)
         self._began, self._worked = time.perf_counter(), 0.0
         self._room = max(1, round(seconds / self._mean))
         self._lap_scheduled = True

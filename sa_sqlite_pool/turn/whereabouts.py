@@ -15,10 +15,13 @@ from typing import NamedTuple
 
 import greenlet
 
-# Frames inside these show how a task waits, not which line of the application waits.
-_LIBRARIES = (
-    *("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib.py", "greenlet"),
-    *("aiosqlite", "threading.py"),  # below a function that runs in a connection's thread
+# Frames inside these show how a task waits, not which line of the application waits. They are names
+# of modules, since an application may have folders of these names ("adapters/sqlalchemy/").
+_LIBRARIES = frozenset(
+    (
+        *("sqlalchemy", "asyncio", "sa_sqlite_pool", "contextlib", "greenlet"),
+        *("aiosqlite", "threading"),  # below a function that runs in a connection's thread
+    )
 )
 # Frames of servers and frameworks around each request: they are no line of the application either.
 _SERVERS = frozenset({"anyio", "fastapi", "hypercorn", "starlette", "uvicorn"})
@@ -187,11 +190,16 @@ _ranks: dict[str, _Rank] = {}  # of files; bounded like `_known`
 
 def _in_library(frame: FrameType) -> bool:
     filename = frame.f_code.co_filename
-    if filename == _NAMELESS:  # the module's name decides
-        return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
+    if filename == _NAMELESS:  # of each library, and of the application
+        return _is_of_a_library(frame)
     if filename not in _known:
-        parts = PurePath(filename).parts
-        _known[filename] = filename.startswith(_GENERATED) or any(
-            name in parts for name in _LIBRARIES
-        )
+        _known[filename] = filename.startswith(_GENERATED) or _is_of_a_library(frame)
     return _known[filename]
+
+
+def _is_of_a_library(frame: FrameType) -> bool:
+    names = frame.f_globals
+    name = names.get("__name__")
+    if name == "__main__":  # of `python -m asyncio` the other name tells what runs
+        name = getattr(names.get("__spec__"), "name", name)
+    return str(name).partition(".")[0] in _LIBRARIES

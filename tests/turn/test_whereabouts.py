@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
@@ -48,6 +49,38 @@ def test_a_file_that_each_package_has(file: str, expected: str) -> None:
     names: dict[str, Any] = {"caller": caller}
     exec(compile("def ask():\n    return caller()", file, "exec"), names)
     assert str(names["ask"]()) == expected
+
+
+@pytest.mark.parametrize("folder", ["sqlalchemy", "asyncio", "greenlet", "sa_sqlite_pool"])
+async def test_a_folder_of_the_application_that_has_the_name_of_a_library(folder: str) -> None:
+    """Its lines are the application's, as repositories in "adapters/sqlalchemy/" are."""
+    space: dict[str, Any] = {"__name__": f"adapters.{folder}.jobs", "caller": caller}
+    source = "async def work(event): await event.wait()\ndef ask(): return caller()"
+    exec(compile(source, f"/srv/adapters/{folder}/jobs.py", "exec"), space)
+    task = asyncio.create_task(space["work"](asyncio.Event()))
+    await asyncio.sleep(0)
+    assert (whereabouts(task), str(space["ask"]())) == ("jobs.py:1", "jobs.py:2")
+    task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "expected"),
+    [
+        ("__main__", None, "app.py:1"),
+        ("__main__", "my_app.__main__", "app.py:1"),
+        ("__main__", "asyncio.__main__", None),
+        ("asyncio.app", None, None),
+    ],
+)
+async def test_the_line_of_a_program(name: str, program: str | None, expected: str | None) -> None:
+    """``python app.py`` and ``python -m my_app`` are the application; ``-m asyncio`` is not."""
+    space: dict[str, Any] = {"__name__": name, "__spec__": program and ModuleSpec(program, None)}
+    file = f"/srv/asyncio/{name}/{program}/app.py"  # what is known of a file is kept
+    exec(compile("async def work(event): await event.wait()", file, "exec"), space)
+    task = asyncio.create_task(space["work"](asyncio.Event()))
+    await asyncio.sleep(0)
+    assert whereabouts(task) == expected
+    task.cancel()
 
 
 async def ask(line: FairSemaphore) -> Permit:
@@ -162,7 +195,8 @@ async def test_who_asks_in_a_greenlet(spawn: Any) -> None:
     """The line in the coroutine; a function of the application's that runs in there comes first."""
     asked: list[object] = []
 
-    space: dict[str, Any] = {"asked": asked, "caller": caller, "spawn": spawn}
+    space: dict[str, Any] = {"__name__": "sqlalchemy.made_up"}
+    space |= {"asked": asked, "caller": caller, "spawn": spawn}
     # As in a file of SQLAlchemy's: `work` asks, `run_sync` has a function of the application run.
     source = (
         "def work(): asked.append(caller())\n"
