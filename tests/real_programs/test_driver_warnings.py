@@ -33,7 +33,8 @@ def adapt(_: Old) -> int:
 @pytest.fixture
 def only_of_aiosqlite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The filters of such an application: all are errors but those of one module."""
-    monkeypatch.setitem(sqlite3.adapters, (Old, sqlite3.PrepareProtocol), adapt)
+    adapters: dict[Any, Any] = sqlite3.adapters
+    monkeypatch.setitem(adapters, (Old, sqlite3.PrepareProtocol), adapt)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         warnings.filterwarnings("ignore", module=r"aiosqlite\.core")
