@@ -22,6 +22,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from ..driver.cursors import Cursor, StreamCursor
 from ..driver.executor import Executor
 from ..driver.outside_transactions import switching_in_function
+from ..driver.rebuilds import keeping_children
 from ..errors import ClosureError
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..functions import refused_inside, rolled_back_inside
@@ -152,6 +153,10 @@ class ThreadConnection(Guarded):
             self._reads = True
         elif kind is Kind.WRITE and not facts.may_defer and executor.role is not Role.READER:
             self._wrote, self._reads = True, False
+            if facts.drops is not None:
+                execute = keeping_children(
+                    facts.drops, executor.authorizer, executor.rules, execute
+                )
         else:
             return self._run_special(facts, kind, parameters, execute, timeout)
         if (checkout := executor.transaction.checkout) is not None:

@@ -19,11 +19,11 @@ from typing import Any, final
 from sqlalchemy import Column, ForeignKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..sqlite.statements import quoted
 from .columns.base import NULL, Codec, Kind, Problem
 from .columns.choosing import SQLITE
 from .columns.numbers import Numeric
 from .misfits import Collector
-from .source import quoted
 from .tables import Plan, TablePlan
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from ..sqlite.statements import quoted
 from .columns.base import Kind, Problem
 from .misfits import Collector
-from .source import Rows, quoted, read_any_text, read_texts
+from .source import Rows, read_any_text, read_texts
 from .tables import Plan, TablePlan
 
 # MaxAllocSize of PostgreSQL, a gigabyte, less what the server reads at once.

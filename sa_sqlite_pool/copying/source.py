@@ -79,11 +79,6 @@ def _open(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
 
-def quoted(name: str) -> str:
-    """Return a name as SQLite takes it, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def read_any_text(connection: sqlite3.Connection) -> None:
     """Let texts that are not UTF-8 be read, with lone surrogates in the place of wrong bytes."""
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..sqlite.inspection import rows
-from .findings import Finding, Severity, Subject, plural, quoted
+from .findings import Finding, Severity, Subject, as_written, plural
 
 _MOST_MESSAGES = 10
 
@@ -40,7 +40,7 @@ def check_integrity(
             Severity.ERROR,
             f"the index {name} does not match its table, so that queries find other rows than "
             "there are",
-            subject.sql(f"REINDEX {quoted(name)}"),
+            subject.sql(f"REINDEX {as_written(name)}"),
         )
     others = [line for line, index in zip(messages, indexes, strict=True) if index is None]
     if others:
@@ -101,6 +101,6 @@ def check_foreign_keys(connection: sqlite3.Connection, subject: Subject) -> Iter
                 f"{plural(count, 'row')} of {table} "
                 f"{'refers' if count == 1 else 'refer'} to rows of {parents[number]} that are not "
                 "there",
-                f"{subject.sql(f'PRAGMA foreign_key_check({quoted(table)})')} lists them: insert "
-                "their parents, or delete them",
+                f"{subject.sql(f'PRAGMA foreign_key_check({as_written(table)})')} lists them: "
+                "insert their parents, or delete them",
             )

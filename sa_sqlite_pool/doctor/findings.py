@@ -7,6 +7,8 @@ import math
 import shlex
 from dataclasses import dataclass
 
+from ..sqlite.statements import quoted
+
 
 class Severity(enum.Enum):
     """How much a finding matters."""
@@ -109,11 +111,10 @@ class Subject:
         return shlex.join(["sqlite3", self.path, statement])
 
 
-def quoted(name: str) -> str:
+def as_written(name: str) -> str:
     """Return an identifier for SQL, in quotes where it needs them."""
-    if name.isidentifier() and name.isascii() and name == name.lower():
-        return name
-    return '"' + name.replace('"', '""') + '"'
+    plain = name.isidentifier() and name.isascii() and name == name.lower()
+    return name if plain else quoted(name)
 
 
 def plural(count: int, noun: str) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..sqlite.inspection import rows
+from ..sqlite.statements import quoted
 from .contents import tables_of
-from .findings import Finding, Severity, Subject, quoted
+from .findings import Finding, Severity, Subject, as_written
 
 LARGE_TABLE = 10_000
 """Rows from which on it is felt that a table is read as a whole."""
@@ -85,7 +86,7 @@ def _check_primary_key(
 
 def _has_rowid(connection: sqlite3.Connection, table: str) -> bool:
     try:
-        connection.execute(f"SELECT rowid FROM {_strictly_quoted(table)} LIMIT 0")  # noqa: S608
+        connection.execute(f"SELECT rowid FROM {quoted(table)} LIMIT 0")  # noqa: S608
     except sqlite3.OperationalError:
         return False
     return True
@@ -114,8 +115,8 @@ def _check_children(
             continue
         large = _is_large(connection, table)
         listed = ", ".join(columns)
-        name = quoted(f"ix_{table}_{'_'.join(columns)}")
-        on = f"{quoted(table)} ({', '.join(map(quoted, columns))})"
+        name = as_written(f"ix_{table}_{'_'.join(columns)}")
+        on = f"{as_written(table)} ({', '.join(map(as_written, columns))})"
         yield Finding(
             "foreign-key-without-index",
             Severity.WARNING if large else Severity.INFO,
@@ -127,12 +128,8 @@ def _check_children(
 
 
 def _is_large(connection: sqlite3.Connection, table: str) -> bool:
-    sql = f"SELECT 1 FROM {_strictly_quoted(table)} LIMIT 1 OFFSET {LARGE_TABLE - 1}"  # noqa: S608
+    sql = f"SELECT 1 FROM {quoted(table)} LIMIT 1 OFFSET {LARGE_TABLE - 1}"  # noqa: S608
     return bool(rows(connection, sql))
-
-
-def _strictly_quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _check_doubles(
@@ -155,5 +152,5 @@ def _check_doubles(
                 Severity.INFO,
                 f"the indexes {index.name} and {first.name} of {table} are on the same columns: "
                 "each write pays for both",
-                subject.sql(f"DROP INDEX {quoted(index.name)}"),
+                subject.sql(f"DROP INDEX {as_written(index.name)}"),
             )

@@ -75,7 +75,9 @@ class TriesStatements:
         kind, authorizer = statement.kind, self.authorizer
         # Whether the text tells all that must be known of the statement.
         plain = kind is Kind.READ or (
-            kind is Kind.WRITE and self._performing.role is not Role.READER
+            kind is Kind.WRITE
+            and self._performing.role is not Role.READER
+            and statement.facts.drops is None
         )
         if not plain or authorizer.temp_schema or authorizer.attached:
             self._preparation.prepare(statement, self.role, autocommit=self.autocommit)

@@ -28,6 +28,7 @@ from .outside_transactions import (
     is_without_effect_within,
     setting_within,
 )
+from .rebuilds import keeping_children
 from .statement import Statement
 
 
@@ -52,6 +53,10 @@ class Preparation:
         if self._must_be_examined(statement, role):
             self._look_up(statement, role)
         kind = statement.kind
+        if kind is Kind.WRITE and (table := statement.facts.drops) is not None:
+            statement.execute = keeping_children(
+                table, self._authorizer, self._rules, statement.execute
+            )
         if kind is Kind.READ or kind is Kind.WRITE:
             return
         if kind is Kind.BEGIN or kind is Kind.BEGIN_WRITE:

@@ -338,6 +338,27 @@ def ends_transaction(sql: str) -> bool:
     return found[0] != "RELEASE" and not (found[0] == "ROLLBACK" and "TO" in found)
 
 
+def quoted(name: str) -> str:
+    """Return an identifier as SQLite takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def dropped_table(sql: str) -> str | None:
+    """Return the name in DROP TABLE, None if it is in another schema than main, or no DROP TABLE.
+
+    ``DROP TABLE [IF EXISTS] [schema-name.]table-name``: https://www.sqlite.org/lang_droptable.html
+    """
+    if first_word(sql) != "DROP":
+        return None
+    found = [token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip"]
+    parts = [token.group().strip(_QUOTES) for token in found]
+    names = parts[4:] if [part.upper() for part in parts[2:4]] == ["IF", "EXISTS"] else parts[2:]
+    if [part.lower() for part in names[:2]] == ["main", "."]:
+        del names[:2]
+    is_table = [part.upper() for part in parts[1:2]] == ["TABLE"]
+    return names[0] if is_table and len(names) == 1 else None
+
+
 def may_defer(sql: str) -> bool:
     """Return whether foreign keys may be checked at COMMIT because of this statement.
 

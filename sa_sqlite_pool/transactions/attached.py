@@ -16,6 +16,7 @@ from ..settings import Role
 from ..sqlite.authorizer import Authorizer
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.inspection import ask, rows
+from ..sqlite.statements import quoted
 from ..turn.file_requests import FileLockRequest
 from ..turn.permit import Permit
 from ..turn.write_turn import WriteTurn
@@ -121,7 +122,7 @@ class AttachedFiles:
             # It is committed: an error, such as from an open cursor there, must not hide that.
             with contextlib.suppress(OSError, *dbapi.Error), self._authorizer.aside():
                 if os.stat(f"{held.file}-wal").st_size > _LARGE_LOG:
-                    name = _quoted(self._names[held.file])
+                    name = quoted(self._names[held.file])
                     connection.execute(f"PRAGMA {name}.wal_checkpoint")
 
 
@@ -145,7 +146,7 @@ def _lock_main(connection: Any, table: str | None) -> None:
     if table is not None:
         # Its triggers may fail to compile: they name a function that is not registered, say.
         with contextlib.suppress(*dbapi.OperationalError):
-            connection.execute(f"DELETE FROM main.{_quoted(table)} WHERE 0")  # noqa: S608
+            connection.execute(f"DELETE FROM main.{quoted(table)} WHERE 0")  # noqa: S608
             return
     version = ask(connection, "main.user_version")
     connection.execute(f"PRAGMA main.user_version = {version}")
@@ -155,7 +156,3 @@ _ANY_TABLE = (
     "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' "
     "ESCAPE '\\' AND sql LIKE 'CREATE TABLE%' LIMIT 1"
 )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

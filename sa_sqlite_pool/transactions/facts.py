@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import final
 
 from ..sqlite.examination import Finding
-from ..sqlite.statements import LONGEST_REMEMBERED, classify, may_defer
+from ..sqlite.statements import LONGEST_REMEMBERED, classify, dropped_table, may_defer
 from ..stats.counts import ConnectionCounts, Runs
 
 # CPU seconds that a short statement takes at most in the thread, and
@@ -34,7 +34,8 @@ class StatementFacts:
     ``calls_functions`` says that it calls a function of the application, which may wait. ``short``
     counts consecutive short runs in the thread; it stays 0 for what calls functions, and while a
     run that was too long for the event loop counts. ``inline`` counts runs on the loop since then.
-    ``may_defer`` says that foreign keys may be checked at COMMIT because of it.
+    ``may_defer`` says that foreign keys may be checked at COMMIT because of it. ``drops`` is the
+    table that it drops, if any.
     ``steps_are_long`` says that SQLite computes for long between two rows, as an aggregate
     may. ``runs`` counts its runs.
     """
@@ -43,6 +44,7 @@ class StatementFacts:
         "_barred",
         "_penalty",
         "calls_functions",
+        "drops",
         "finding",
         "inline",
         "kind",
@@ -59,6 +61,7 @@ class StatementFacts:
         self.runs = runs
         self.kind = self.kind_of_text = classify(sql)
         self.may_defer = may_defer(sql)
+        self.drops = dropped_table(sql)
         self.finding: Finding | None = None
         self.calls_functions = False
         self.short = 0

@@ -84,18 +84,18 @@ async def test_a_hundred_thousand_children_stay(many: Scripts) -> None:
         await enforced(db)
 
 
-async def test_with_foreign_keys_on_they_are_deleted(
+async def test_with_foreign_keys_on_it_is_refused(
     many: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same migration without the protection succeeds, and silently empties the table."""
+    """SQLite would empty the table without a word; so it is with an `env.py` of one's own."""
     before = digest(many)
     monkeypatch.setattr(transaction, "_set_foreign_keys", lambda *_: None)
     monkeypatch.setattr(transaction, "_foreign_keys", lambda _: 0)
     async with SQLiteDatabase(many.database) as db:
-        await upgrade(db, "head", config=many.config)
-        assert await current(db, config=many.config) == ("0002",)
-    assert digest(many) != before
-    assert many.query("SELECT count(*) FROM children") == [(0,)]
+        with pytest.raises(IntegrityError, match="is refused: foreign keys are on"):
+            await upgrade(db, "head", config=many.config)
+        assert await current(db, config=many.config) == ("0001",)
+    assert digest(many) == before
 
 
 # -- foreign keys -------------------------------------------------------------------------------
