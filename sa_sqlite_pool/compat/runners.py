@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from inspect import isbuiltin
-from typing import Any, NoReturn, TypeVar, final
+from typing import Any, TypeVar, final
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -34,17 +34,6 @@ class _Outcome:
     def __init__(self) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
-
-    def raise_error(self) -> NoReturn:
-        error, self.error = self.error, None
-        assert error is not None
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # What the caller handles at this moment has taken the place of what the function did.
-            error.__context__ = context
-            del error, context  # with its traceback and this frame it would be a cycle
 
 
 @final
@@ -74,7 +63,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
 
     def __init__(self) -> None:
         self.outcome = _Outcome()
-        super().__init__(partial(_run, self.outcome))
+        super().__init__(partial(_run, self.outcome, _is_deep()))
         # To where it waits for work: its first arguments it would keep for ever.
         _unseen(self.switch)
 
@@ -117,18 +106,25 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
 
     def finish(self) -> Any:
         """Return or raise the function's outcome, keep nothing of it, and become idle."""
-        self.gr_context = None
+        # First of all: what is left in one that is idle would be the outcome of its next function.
+        outcome = self.outcome
+        result, error = outcome.result, outcome.error
+        outcome.result = outcome.error = self.gr_context = None
         runners = self.idle.runners
         if not self.dead:
             if len(runners) < MOST_IDLE:
                 runners.append(self)
             else:
                 self.end()
-        outcome = self.outcome
-        if outcome.error is not None:
-            outcome.raise_error()
-        result, outcome.result = outcome.result, None
-        return result
+        if error is None:
+            return result
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # What the caller handles at this moment has taken the place of what the function did.
+            error.__context__ = context
+            del error, context  # with its traceback and this frame it would be a cycle
 
 
 def _unseen(switch: Callable[[], object]) -> None:
@@ -148,7 +144,33 @@ def _unseen(switch: Callable[[], object]) -> None:
         sys.settrace(tracer)
 
 
-def _run(outcome: _Outcome) -> _Outcome:
+def _is_deep() -> bool:
+    """Return whether a greenlet that begins here is too deep in the stack to be used again.
+
+    It counts the frames of where it began (``set_initial_state`` in greenlet's
+    ``TPythonState.cpp``), wherever it is used: near the limit, none of its functions could call
+    much before a ``RecursionError``.
+    """
+    most = sys.getrecursionlimit() // 4
+    try:
+        sys._getframe(most)
+    except ValueError:
+        pass
+    else:
+        return True
+    # These are frames of the running greenlet, which counts those of others, too.
+    waiting = getcurrent().parent
+    while waiting is not None:
+        frame = waiting.gr_frame
+        while frame is not None:
+            frame, most = frame.f_back, most - 1
+            if most < 0:
+                return True
+        waiting = waiting.parent
+    return False
+
+
+def _run(outcome: _Outcome, once: bool) -> _Outcome:
     # Not a method of the greenlet: one whose own frames lead to it is never collected.
     while True:
         function, args, kwargs = getcurrent().parent.switch(outcome)
@@ -159,3 +181,5 @@ def _run(outcome: _Outcome) -> _Outcome:
         except BaseException as error:  # raised again where it is awaited
             outcome.error = error
         del function, args, kwargs
+        if once:
+            return outcome
