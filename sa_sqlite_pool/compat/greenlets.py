@@ -66,7 +66,7 @@ async def greenlet_spawn(
         else:
             runner.parent = getcurrent()
             step = runner.switch(value)
-    if outcome.error or runner.dead or len(runners) >= MOST_IDLE:
+    if outcome.error or outcome.last or len(runners) >= MOST_IDLE:
         try:
             return runner.finish()  # type: ignore[no-any-return]
         finally:

@@ -29,11 +29,12 @@ MOST_IDLE = 64
 class _Outcome:
     """The outcome of the function, which the greenlet switches to its parent with at the end."""
 
-    __slots__ = ("error", "result")
+    __slots__ = ("error", "last", "result")
 
-    def __init__(self) -> None:
+    def __init__(self, last: bool) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
+        self.last = last  # the greenlet is not to be used again
 
 
 @final
@@ -62,8 +63,8 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         cls.idle = _Idle()
 
     def __init__(self) -> None:
-        self.outcome = _Outcome()
-        super().__init__(partial(_run, self.outcome, _is_deep()))
+        self.outcome = _Outcome(last=_is_deep())
+        super().__init__(partial(_run, self.outcome))
         # To where it waits for work: its first arguments it would keep for ever.
         _unseen(self.switch)
 
@@ -112,10 +113,10 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         outcome.result = outcome.error = self.gr_context = None
         runners = self.idle.runners
         if not self.dead:
-            if len(runners) < MOST_IDLE:
-                runners.append(self)
-            else:
+            if outcome.last or len(runners) >= MOST_IDLE:
                 self.end()
+            else:
+                runners.append(self)
         if error is None:
             return result
         context = error.__context__
@@ -170,16 +171,15 @@ def _is_deep() -> bool:
     return False
 
 
-def _run(outcome: _Outcome, once: bool) -> _Outcome:
+def _run(outcome: _Outcome) -> _Outcome:
     # Not a method of the greenlet: one whose own frames lead to it is never collected.
     while True:
         function, args, kwargs = getcurrent().parent.switch(outcome)
         try:
             outcome.result = function(*args, **kwargs)
         except GreenletExit:  # the greenlet is garbage
+            outcome.last = True
             return outcome
         except BaseException as error:  # raised again where it is awaited
             outcome.error = error
         del function, args, kwargs
-        if once:
-            return outcome
