@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, final
 
@@ -28,35 +28,22 @@ class Spawned(Runner):
     __sqlalchemy_greenlet_provider__ = True  # await_only() works in it
 
 
-async def go_on(runner: Spawned, step: _Step) -> Any:
-    """Await what the greenlet awaits, until its function ends; return or raise the outcome."""
-    while step is not runner.outcome:
-        try:
-            value = await step
-        except BaseException:
-            runner.comes_back_here()
-            step = runner.throw(*sys.exc_info())
-        else:
-            # Runner.comes_back_here(), without the call: a lap of the loop comes here.
-            if runner.parent is not (current := getcurrent()):
-                runner.parent = current
-            step = runner.switch(value)
-    return runner.finish()
-
-
 async def greenlet_spawn(
     function: Callable[..., T],
     *args: Any,
     _require_await: bool = False,
-    _go_on: Callable[[Spawned, _Step], Awaitable[Any]] = go_on,
+    _to_end: bool = False,
     **kwargs: Any,
 ) -> T:
     """Run ``function`` as SQLAlchemy's function of that name does, in a greenlet that is reused.
 
     ``_require_await`` has no effect: it would raise if nothing was awaited, which is the sign of
-    a driver that blocks the loop. ``_go_on`` is called if anything is awaited.
+    a driver that blocks the loop. ``_to_end`` is that of :func:`run_to_end`.
     """
-    # Runner.take() and finish(), without the calls: three of these run in each read.
+    # Runner.take() and finish(), without the calls: three of these run in each read. Nor is there
+    # a call between two steps: where `await step` has no room left in the stack, neither has that,
+    # and a greenlet that waits for its next step for ever keeps what it has, as a connection:
+    # SQLAlchemy's await_only() refers to the greenlet in it, and what is suspended is no garbage.
     runners = Spawned.idle.runners
     runner: Spawned = runners.pop() if runners else Spawned()
     current = getcurrent()
@@ -64,41 +51,82 @@ async def greenlet_spawn(
         runner.parent = current
     runner.gr_context = current.gr_context
     outcome, step = runner.outcome, runner.switch(function, args, kwargs)
-    if step is not outcome or outcome.error or runner.dead or len(runners) >= MOST_IDLE:
-        result: T = runner.finish() if step is outcome else await _go_on(runner, step)
-        return result
+    while step is not outcome:
+        rest = _Rest() if _to_end else None
+        try:
+            if rest is not None:
+                return await rest.end(runner, step)  # type: ignore[no-any-return]
+            value = await step
+        except BaseException:
+            if rest is not None:
+                if rest.began or rest.task is not None:
+                    raise
+                rest.withdrawn = True
+            runner.parent = getcurrent()  # as comes_back_here() does
+            step = runner.throw(*sys.exc_info())
+        else:
+            runner.parent = getcurrent()
+            step = runner.switch(value)
+    if outcome.error or outcome.last or len(runners) >= MOST_IDLE:
+        try:
+            return runner.finish()  # type: ignore[no-any-return]
+        finally:
+            outcome.error = None  # it leads to this frame, and so to the greenlet
     runner.gr_context = None
     runners.append(runner)
+    result: T
     result, outcome.result = outcome.result, None
     return result
 
 
-async def _go_on_to_end(runner: Spawned, step: _Step) -> Any:
-    began = False
-
-    async def rest() -> Any:
-        nonlocal began
-        began = True
-        return await go_on(runner, step)
-
-    task = asyncio.ensure_future(rest())
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if not began:  # it was cancelled, too: the loop ends
-        await go_on(runner, step)
-    if cancelled is not None:
-        raise cancelled from None if task.cancelled() else task.exception()
-    return task.result() if began else None
-
-
 # Without a frame of its own, since each block ends by it.
-run_to_end = partial(greenlet_spawn, _go_on=_go_on_to_end)
+run_to_end = partial(greenlet_spawn, _to_end=True)
 """Run a function as :func:`greenlet_spawn` does, to its end also if the task is cancelled.
 
 If it awaits anything, it goes on in a task of its own, and a cancellation is raised when that has
 ended, well or not. If it awaits nothing, it ends at once, with nothing to be cancelled.
 """
+
+
+@final
+class _Rest:
+    """What is left to be done in a greenlet, by a task of its own."""
+
+    task: asyncio.Task[Any] | None = None
+    began = False
+    withdrawn = False  # no task could be made for it: it is done elsewhere
+
+    async def end(self, runner: Spawned, step: _Step) -> Any:
+        """Do it, also if the running task is cancelled."""
+        task = self.task = asyncio.ensure_future(self._go_on(runner, step))
+        cancelled = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        began = self.began
+        if not began:  # it was cancelled, too: the loop ends
+            await self._go_on(runner, step)
+        if cancelled is not None:
+            raise cancelled from None if task.cancelled() else task.exception()
+        return task.result() if began else None
+
+    async def _go_on(self, runner: Spawned, step: _Step) -> Any:
+        """Await what the greenlet awaits, until its function ends; return or raise the outcome."""
+        if self.withdrawn:
+            return None
+        self.began = True
+        while step is not runner.outcome:
+            try:
+                value = await step
+            except BaseException:
+                runner.parent = getcurrent()
+                step = runner.throw(*sys.exc_info())
+            else:
+                runner.parent = getcurrent()
+                step = runner.switch(value)
+        try:
+            return runner.finish()
+        finally:
+            runner.outcome.error = None

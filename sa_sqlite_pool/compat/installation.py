@@ -15,7 +15,7 @@ from sqlalchemy import __version__ as _sqlalchemy
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
-from .greenlets import go_on, greenlet_spawn
+from .greenlets import greenlet_spawn
 
 _NAME = "greenlet_spawn"
 _HOME = "sqlalchemy.util.concurrency"
@@ -130,7 +130,7 @@ def _takes_the_same(theirs: Callable[..., Any]) -> bool:
         [
             (one.kind, one.name)
             for one in inspect.signature(function).parameters.values()
-            if one.default is not go_on  # for this package alone
+            if one.name != "_to_end"  # for this package alone
         ]
         for function in (theirs, greenlet_spawn)
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from inspect import isbuiltin
-from typing import Any, NoReturn, TypeVar, final
+from typing import Any, TypeVar, final
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -29,22 +29,12 @@ MOST_IDLE = 64
 class _Outcome:
     """The outcome of the function, which the greenlet switches to its parent with at the end."""
 
-    __slots__ = ("error", "result")
+    __slots__ = ("error", "last", "result")
 
-    def __init__(self) -> None:
+    def __init__(self, last: bool) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
-
-    def raise_error(self) -> NoReturn:
-        error, self.error = self.error, None
-        assert error is not None
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # What the caller handles at this moment has taken the place of what the function did.
-            error.__context__ = context
-            del error, context  # with its traceback and this frame it would be a cycle
+        self.last = last  # the greenlet is not to be used again
 
 
 @final
@@ -73,7 +63,7 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
         cls.idle = _Idle()
 
     def __init__(self) -> None:
-        self.outcome = _Outcome()
+        self.outcome = _Outcome(last=_is_deep())
         super().__init__(partial(_run, self.outcome))
         # To where it waits for work: its first arguments it would keep for ever.
         _unseen(self.switch)
@@ -117,18 +107,25 @@ class Runner(greenlet):  # type: ignore[misc]  # it has no types
 
     def finish(self) -> Any:
         """Return or raise the function's outcome, keep nothing of it, and become idle."""
-        self.gr_context = None
+        # First of all: what is left in one that is idle would be the outcome of its next function.
+        outcome = self.outcome
+        result, error = outcome.result, outcome.error
+        outcome.result = outcome.error = self.gr_context = None
         runners = self.idle.runners
         if not self.dead:
-            if len(runners) < MOST_IDLE:
-                runners.append(self)
-            else:
+            if outcome.last or len(runners) >= MOST_IDLE:
                 self.end()
-        outcome = self.outcome
-        if outcome.error is not None:
-            outcome.raise_error()
-        result, outcome.result = outcome.result, None
-        return result
+            else:
+                runners.append(self)
+        if error is None:
+            return result
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # What the caller handles at this moment has taken the place of what the function did.
+            error.__context__ = context
+            del error, context  # with its traceback and this frame it would be a cycle
 
 
 def _unseen(switch: Callable[[], object]) -> None:
@@ -148,6 +145,32 @@ def _unseen(switch: Callable[[], object]) -> None:
         sys.settrace(tracer)
 
 
+def _is_deep() -> bool:
+    """Return whether a greenlet that begins here is too deep in the stack to be used again.
+
+    It counts the frames of where it began (``set_initial_state`` in greenlet's
+    ``TPythonState.cpp``), wherever it is used: near the limit, none of its functions could call
+    much before a ``RecursionError``.
+    """
+    most = sys.getrecursionlimit() // 4
+    try:
+        sys._getframe(most)
+    except ValueError:
+        pass
+    else:
+        return True
+    # These are frames of the running greenlet, which counts those of others, too.
+    waiting = getcurrent().parent
+    while waiting is not None:
+        frame = waiting.gr_frame
+        while frame is not None:
+            frame, most = frame.f_back, most - 1
+            if most < 0:
+                return True
+        waiting = waiting.parent
+    return False
+
+
 def _run(outcome: _Outcome) -> _Outcome:
     # Not a method of the greenlet: one whose own frames lead to it is never collected.
     while True:
@@ -155,6 +178,7 @@ def _run(outcome: _Outcome) -> _Outcome:
         try:
             outcome.result = function(*args, **kwargs)
         except GreenletExit:  # the greenlet is garbage
+            outcome.last = True
             return outcome
         except BaseException as error:  # raised again where it is awaited
             outcome.error = error

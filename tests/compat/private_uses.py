@@ -29,7 +29,7 @@ def modules() -> tuple[ModuleType, ...]:
 
 
 # Names that one module of the package gives, and another uses; and of named tuples, documented.
-OWN = {"_assert_open", "_go_on", "_held", "_keeper"}
+OWN = {"_assert_open", "_held", "_keeper", "_to_end"}
 DOCUMENTED = {"_replace"}
 
 

@@ -178,6 +178,33 @@ def test_each_thread_has_a_main_greenlet_of_its_own() -> None:
     assert parent is None
 
 
+def test_depth_is_counted_from_where_it_began() -> None:
+    """A greenlet that began deep in the stack has as little room when it is used elsewhere.
+
+    ``compat/runners.py``: ``_is_deep()``.
+    """
+
+    def room(*_: object) -> int:
+        try:
+            return 1 + room()
+        except RecursionError:
+            return 0
+
+    def rooms() -> Any:
+        while True:
+            getcurrent().parent.switch(room())
+
+    def begun(below: int) -> Any:
+        if below:
+            return begun(below - 1)
+        runner = greenlet(rooms)
+        runner.switch()
+        return runner
+
+    half = sys.getrecursionlimit() // 2
+    assert begun(half).switch() < half < begun(0).switch()
+
+
 def test_the_frame_of_a_parent() -> None:
     """``gr_frame`` of a greenlet that has switched away is where it did, and None of one that runs.
 

@@ -60,7 +60,7 @@ def test_any_greenlet_with_the_mark_may_await() -> None:
 def test_an_error_is_thrown_into_it() -> None:
     """What is thrown in is raised where ``await_only()`` was called.
 
-    ``compat/greenlets.py``: ``_go_on()``.
+    ``compat/greenlets.py``: ``greenlet_spawn()``.
     """
 
     class Marked(greenlet):  # type: ignore[misc]
