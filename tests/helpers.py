@@ -8,7 +8,7 @@ import selectors
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -235,3 +235,17 @@ def uses_of(db: SQLiteDatabase) -> dict[str, Callable[[], Coroutine[Any, Any, ob
         "run_write": lambda: db.run_write_core(lambda c: c.execute(UPDATE_FIRST).close()),
         "run_read": lambda: db.run_read_core(lambda c: c.execute(count).scalar()),
     }
+
+
+def room_in_the_stack(*_: object) -> int:
+    """The number of calls, one in the other, for which there is room."""
+    calls: list[None] = []
+
+    # Where each call catches the error, Python 3.13.0 has been seen to have no end of the stack.
+    def call() -> None:
+        calls.append(None)
+        call()
+
+    with suppress(RecursionError):
+        call()
+    return len(calls)

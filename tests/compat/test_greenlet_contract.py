@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from tests.helpers import room_in_the_stack
+
 VARIABLE = contextvars.ContextVar("variable", default="nothing")
 
 
@@ -184,15 +186,9 @@ def test_depth_is_counted_from_where_it_began() -> None:
     ``compat/runners.py``: ``_is_deep()``.
     """
 
-    def room(*_: object) -> int:
-        try:
-            return 1 + room()
-        except RecursionError:
-            return 0
-
     def rooms() -> Any:
         while True:
-            getcurrent().parent.switch(room())
+            getcurrent().parent.switch(room_in_the_stack())
 
     def begun(below: int) -> Any:
         if below:

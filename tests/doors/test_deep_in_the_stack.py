@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 import sa_sqlite_pool
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool
 from sa_sqlite_pool.compat.greenlets import Spawned
-from tests.helpers import UPDATE_FIRST, create_items, end_idle, uses_of
+from tests.helpers import UPDATE_FIRST, create_items, end_idle, room_in_the_stack, uses_of
 
 Use = Callable[[], Awaitable[object]]
 
@@ -141,31 +141,21 @@ async def test_the_facade(path: Path, limit: int, use: str) -> None:
         await at_each_depth(limit, uses[use], each)
 
 
-def room(*_: object) -> int:
-    """The number of calls, one in the other, for which there is room."""
-
-    def call(number: int) -> int:
-        try:
-            return call(number + 1)
-        except RecursionError:
-            return number
-
-    return call(0)
-
-
 async def rooms(engine: AsyncEngine) -> list[int]:
     """What the application's functions have: one that is called, and a listener."""
     heard: list[int] = []
 
     def listen(*_: object) -> None:
-        heard.append(room())
+        heard.append(room_in_the_stack())
 
     async with engine.connect() as connection:
-        await connection.run_sync(room)  # whatever is imported or cached in a first call
+        await connection.run_sync(
+            room_in_the_stack
+        )  # whatever is imported or cached in a first call
         event.listen(engine.sync_engine, "before_cursor_execute", listen)
         await connection.execute(text("SELECT 1"))
         event.remove(engine.sync_engine, "before_cursor_execute", listen)
-        return [await connection.run_sync(room), *heard]
+        return [await connection.run_sync(room_in_the_stack), *heard]
 
 
 @pytest.mark.parametrize("door", [*DOORS, "reader", "writer"])
