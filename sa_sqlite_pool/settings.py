@@ -296,7 +296,7 @@ def check_wal_settings(wal: WalSettings | None) -> WalSettings:
     return wal
 
 
-_NO_OPTIONS = frozenset({"default_pragmas", "write_timeout_given", "read_timeout_given"})
+_NO_OPTIONS = frozenset({"pragmas_by_default", "write_timeout_given", "read_timeout_given"})
 
 _LIMITS = ("statement_timeout", "idle_warning", "slow_wait_warning", "slow_statement_warning")
 
@@ -305,10 +305,10 @@ _LIMITS = ("statement_timeout", "idle_warning", "slow_wait_warning", "slow_state
 class ConnectionSettings:
     """How each connection of an engine is opened and how long it waits.
 
-    ``pragmas`` are all that are set, checked and in SQLite's spelling; ``default_pragmas`` names
+    ``pragmas`` are all that are set, checked and in SQLite's spelling; ``pragmas_by_default`` names
     those that the application has not given. Time-outs are in seconds, None for no limit.
-    ``write_timeout_given`` and ``read_timeout_given`` say that the application
-    has set these; if not, SQLite's busy timeout, which it may have set, counts where it is longer.
+    ``write_timeout_given`` and ``read_timeout_given`` say that the application has set these; if
+    not, SQLite's busy timeout, which it may have set, counts where it is longer.
     """
 
     pragmas: Mapping[str, PragmaValue] = field(default_factory=dict)
@@ -322,7 +322,7 @@ class ConnectionSettings:
     placement: Placement = Placement.AUTO
     slow_wait_warning: float | None = DEFAULT_SLOW_WAIT_WARNING
     slow_statement_warning: float | None = None
-    default_pragmas: frozenset[str] = frozenset()
+    pragmas_by_default: frozenset[str] = frozenset()
     write_timeout_given: bool = True
     read_timeout_given: bool = True
 

@@ -162,13 +162,12 @@ class SetUp:
         if is_private(self._location.path):  # in memory, for the application: no disk to wait for
             connection.execute("PRAGMA synchronous = OFF")
             pragmas = {**pragmas, "synchronous": "OFF"}
-        defaults = (
-            frozenset() if self._as_opened_here(connection) else shared.settings.default_pragmas
-        )
+        here = self._as_opened_here(connection)
+        defaults = frozenset() if here else shared.settings.pragmas_by_default
         switched = configure(connection, self._location, pragmas, alone=alone, defaults=defaults)
         if self._keeper is not None:
             self._leave_to(self._keeper, connection, new=switched)
-        if self._as_opened_here(connection):
+        if here:
             self.policy.is_new(connection)
         install_authorizer(connection, self.policy.authorizer)
         shared.prepared = shared.prepared or reads_first

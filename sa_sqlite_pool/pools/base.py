@@ -132,7 +132,7 @@ class FairPool(ReadsAtOnce, TakesBack):
                 Placement.parse(placement),
                 slow_wait_warning,
                 slow_statement_warning,
-                default_pragmas=frozenset(self.default_pragmas).difference(pragmas or ()),
+                pragmas_by_default=frozenset(self.default_pragmas).difference(pragmas or ()),
                 write_timeout_given=write_timeout is not None,
                 read_timeout_given=read_timeout is not None,
             )

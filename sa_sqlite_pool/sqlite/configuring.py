@@ -103,7 +103,7 @@ def _is_set(connection: sqlite3.Connection, name: str) -> bool:
     return name in _OF_NEW and ask(connection, name) != _OF_NEW[name]
 
 
-# The pages https://www.sqlite.org/pragma.html and https://www.sqlite.org/compile.html
+# https://www.sqlite.org/pragma.html, https://www.sqlite.org/compile.html
 _OF_NEW = {"synchronous": 2, "cache_size": -2000, "temp_store": 0, "journal_size_limit": -1}
 
 
