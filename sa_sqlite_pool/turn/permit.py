@@ -41,22 +41,15 @@ class Permit:
     None if nothing any more.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "asked_at",
-        "coming_back",
-        "ended_task",
-        "given_back",
-        "idle_since",
-        "last_sql",
-        "line",
-        "loop",
-        "recall",
-        "seconds_waited",
-        "since",
-        "task",
-        "waits_for",
-    )
+    # Class attributes for what comes later, if at all, since each checkout makes a permit.
+    seconds_waited = 0.0
+    asked_at: Caller | None = None
+    coming_back = False
+    given_back = False
+    ended_task: str | None = None
+    last_sql: str | None = None
+    recall: Callable[[], None] | None = None
+    waits_for: Callable[[], str | None] | None = None
 
     def __init__(
         self, task: asyncio.Task[object] | None, since: float, line: Line | None = None
@@ -64,16 +57,8 @@ class Permit:
         self.task = task
         self.loop = None if task is None else task.get_loop()
         self.since = since
-        self.line = line
-        self.seconds_waited = 0.0
-        self.asked_at: Caller | None = None
-        self.coming_back = False
-        self.given_back = False
-        self.ended_task: str | None = None
         self.idle_since: float | None = since
-        self.last_sql: str | None = None
-        self.recall: Callable[[], None] | None = None
-        self.waits_for: Callable[[], str | None] | None = None
+        self.line = line
 
     @property
     def stranded(self) -> bool:

@@ -118,8 +118,8 @@ def caller() -> Caller | None:
     if spawned_by is None:
         return _innermost(sys._getframe(1))
     # From the coroutine outwards: inside, there are a dozen frames of SQLAlchemy, and no other
-    # unless the application's own function runs there.
-    frame: FrameType | None = spawned_by
+    # unless the application's own function runs there. The first is that of greenlet_spawn().
+    frame = spawned_by = spawned_by.f_back
     while frame is not None:
         code = frame.f_code
         if (in_library := _known.get(code.co_filename)) is None:
@@ -129,9 +129,13 @@ def caller() -> Caller | None:
         if code.co_name == "run_sync" and (found := _innermost(sys._getframe(1))):
             return found
         frame = frame.f_back
-    if frame is spawned_by.f_back and (found := _innermost(sys._getframe(1))):  # greenlet_spawn()
+    if frame is spawned_by and (found := _innermost(sys._getframe(1))):
         return found
-    return None if frame is None else Caller(frame.f_code, frame.f_lasti)
+    return None if frame is None else _new(Caller, (frame.f_code, frame.f_lasti))
+
+
+# A NamedTuple's own constructor is a function in Python.
+_new = tuple.__new__
 
 
 def caller_in_thread() -> Caller | None:
