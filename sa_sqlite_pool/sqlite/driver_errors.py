@@ -17,6 +17,10 @@ from typing import Any, Final, final
 # for "table is locked", see sqlite3_unlock_notify() and sqlite3BtreeLockTable().
 _CODES = {
     "database is locked": 5,
+    # With the name of what is locked: by another connection with the same cache (OP_TableLock in
+    # SQLite's vdbe.c, sqlite3Prepare() in its prepare.c).
+    "table is locked: ": 262,
+    "schema is locked: ": 262,
     "table is locked": 6,
     "schema is locked": 6,
     "readonly database": 8,
@@ -97,8 +101,8 @@ dbapi: Final = DriverErrors()
 def error_code(error: BaseException) -> int | None:
     """Return SQLite's result code; None if ``error`` is not SQLite's, or has no code.
 
-    Python 3.10 and older forks of its module give no code. There the primary code of some errors is
-    read from SQLite's message, so that the kinds of "busy" cannot be told apart.
+    Python 3.10 and older forks of its module give no code. There that of some errors is read from
+    SQLite's message, by which the kinds of "busy" cannot be told apart.
     """
     if not isinstance(error, dbapi.Error):
         return None

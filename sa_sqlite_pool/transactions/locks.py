@@ -41,7 +41,7 @@ def may_pass(error: Exception, *, in_transaction: bool) -> bool:
     if code is None or is_own_lock(error):
         return False
     if not tells_code(error):
-        return code == _BUSY and not in_transaction
+        return code == _LOCKED_SHAREDCACHE or (code == _BUSY and not in_transaction)
     # "SQLITE_BUSY_SNAPSHOT … occurs on WAL mode databases when a database connection tries to
     # promote a read transaction into a write transaction but finds that another connection has
     # already written": https://www.sqlite.org/rescode.html#busy_snapshot. Waiting cannot help.

@@ -54,6 +54,7 @@ def profiling() -> Iterator[Profiler]:
         profiled.reset(token)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="pytest-asyncio's tasks are in Python then")
 @pytest.mark.parametrize("placement", ["thread", "auto"])
 async def test_a_statement_is_awaited_where_a_profiler_looks_for_it(
     tmp_path: Path, placement: str
