@@ -45,7 +45,7 @@ versioned = -m pytest $(call cache,$(@:test-%=.venv-%)) $(or $(ARGS),--one-in $(
 test-sqlalchemy20: .venv-sqlalchemy20/.dev  ## the newest SQLAlchemy 2.0.x, where versions matter; ONE_IN=1 runs all cases
 	.venv-sqlalchemy20/bin/python $(versioned)
 
-test-oldest: .venv-oldest/.dev  ## the oldest versions that pyproject.toml admits, in the same way
+test-oldest: .venv-oldest/.dev  ## the oldest versions that pyproject.toml admits, in the same way; Python 3.10, if it is there
 	.venv-oldest/bin/python $(versioned) $(if $(ARGS),,$(FALLING))
 
 test-python313: .venv-python313/.dev  ## Python 3.13, in the same way
@@ -234,7 +234,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 .venv-oldest/.dev: pyproject.toml tests/oldest.txt
-	$(PYTHON) -m venv .venv-oldest
+	$(or $(call python_of,3.10),$(PYTHON)) -m venv .venv-oldest
 	.venv-oldest/bin/python $(PIP_INSTALL) --editable '.[dev]' --constraint tests/oldest.txt
 	touch $@
 
