@@ -53,9 +53,9 @@ class Preparation:
         if self._must_be_examined(statement, role):
             self._look_up(statement, role)
         kind = statement.kind
-        if kind is Kind.WRITE and (table := statement.facts.drops) is not None:
+        if (dropped := statement.facts.drops) is not None:
             statement.execute = keeping_children(
-                table, self._authorizer, self._rules, statement.execute
+                dropped, self._authorizer, self._rules, statement.execute
             )
         if kind is Kind.READ or kind is Kind.WRITE:
             return

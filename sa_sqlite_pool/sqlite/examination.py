@@ -12,6 +12,8 @@ the function has been tried.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .authorizer import Access, Authorizer
@@ -53,12 +55,22 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
         with authorizer.aside():
             authorizer.shadows = shadow_tables(connection)
         with authorizer.allowing(Access.EXAMINED):
-            program = rows(connection, explain, parameters)
+            program = rows(connection, explain, _nulls_for(parameters))
     except Exception:  # of any driver module
         return None
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
     connects = authorizer.attempted is not None or authorizer.shadows != known
     return Finding(_kind(sql, written), written, connects)
+
+
+def _nulls_for(parameters: Any) -> Any:
+    """Return as many NULLs: the application's adapters are called once, when it is executed."""
+    if isinstance(parameters, Mapping):
+        return _NULLS
+    return (None,) * len(parameters)
+
+
+_NULLS: Mapping[str, None] = defaultdict(lambda: None)
 
 
 def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:

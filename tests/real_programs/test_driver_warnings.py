@@ -62,6 +62,18 @@ async def test_statements(pool: Any, placement: str, make_engine: MakeEngine) ->
 
 
 @pytest.mark.usefixtures("only_of_aiosqlite")
+@pytest.mark.parametrize("named", [False, True])
+async def test_temp_tables_of_a_reader(named: bool, path: Path) -> None:
+    """SQLite is asked beforehand what they write, without their values."""
+    values: Any = {"name": Old()} if named else (Old(),)
+    sql = f"INSERT INTO staged VALUES ({':name' if named else '?'})"
+    async with SQLiteDatabase(path) as db, db.reader_engine.connect() as connection:
+        await connection.exec_driver_sql("CREATE TEMP TABLE staged (name INTEGER)")
+        await connection.exec_driver_sql(sql, values)
+        assert await connection.scalar(text("SELECT name FROM staged")) == 1
+
+
+@pytest.mark.usefixtures("only_of_aiosqlite")
 async def test_the_facade(path: Path) -> None:
     """With its prepared reads, which fetch as many rows as they need."""
     async with SQLiteDatabase(path) as db:
