@@ -8,7 +8,7 @@ from typing import final
 from ..execution.replies import NO_REPLY, Parameters, Reply
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.examination import Finding, examine
+from ..sqlite.examination import Finding, examine, nulls_for
 from ..sqlite.statements import (
     Kind,
     ends_transaction,
@@ -118,7 +118,7 @@ class Preparation:
             parameters = next(iter(parameters), ())
         transaction = self._transaction
         finding = transaction.run(
-            lambda connection: examine(connection, authorizer, sql, parameters)
+            lambda connection: examine(connection, authorizer, sql, nulls_for(parameters))
         )
         if finding is not None and finding.kind is not Kind.READ:
             statement.facts.found(finding)

@@ -55,7 +55,7 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
         with authorizer.aside():
             authorizer.shadows = shadow_tables(connection)
         with authorizer.allowing(Access.EXAMINED):
-            program = rows(connection, explain, _nulls_for(parameters))
+            program = rows(connection, explain, parameters)
     except Exception:  # of any driver module
         return None
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
@@ -63,8 +63,11 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
     return Finding(_kind(sql, written), written, connects)
 
 
-def _nulls_for(parameters: Any) -> Any:
-    """Return as many NULLs: the application's adapters are called once, when it is executed."""
+def nulls_for(parameters: Any) -> Any:
+    """Return as many NULLs, for a statement that is executed afterwards.
+
+    Then the application's adapters are called once, as on a stock engine. They may warn, or fail.
+    """
     if isinstance(parameters, Mapping):
         return _NULLS
     return (None,) * len(parameters)
