@@ -50,7 +50,8 @@ def keeping_children(
             raise sqlite3.IntegrityError(
                 f"DROP TABLE {table} of {rules.label} is refused: foreign keys are on, and the "
                 f"table is to be replaced by {_copy_of(table)}, so that {lost} would be lost. "
-                "Migrate by run_env(), or send PRAGMA foreign_keys=OFF before the transaction begins"
+                "Migrate by run_env(), or send PRAGMA foreign_keys=OFF before the transaction "
+                "begins"
             )
         return execute(connection, sql, parameters)
 

@@ -1,7 +1,8 @@
-"""Rebuilds in which names, keys and databases are unusual: refused where rows would be lost only."""
+"""Rebuilds with unusual names, keys and databases: refused only where rows would be lost."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,8 @@ async def test_schemas(schema: str, engine: AsyncEngine, path: Path) -> None:
 
     async with engine.connect() as connection:
         for sql in (PARENT, CHILD, *ROWS):
-            for verb in ("TABLE ", "INTO "):
-                sql = sql.replace(verb, f"{verb}{schema}.")
-            await execute(connection, sql)
+            in_schema = re.sub("^(CREATE TABLE|INSERT INTO) ", rf"\\1 {schema}.", sql)
+            await execute(connection, in_schema)
         await assert_refused(connection, schema=schema)
         assert await connection.scalar(text(f"SELECT count(*) FROM {schema}.books")) == 1
 
