@@ -103,7 +103,7 @@ async def test_schemas(schema: str, engine: AsyncEngine, path: Path) -> None:
 
     async with engine.connect() as connection:
         for sql in (PARENT, CHILD, *ROWS):
-            in_schema = re.sub("^(CREATE TABLE|INSERT INTO) ", rf"\\1 {schema}.", sql)
+            in_schema = re.sub("^(CREATE TABLE|INSERT INTO) ", rf"\1 {schema}.", sql)
             await execute(connection, in_schema)
         await assert_refused(connection, schema=schema)
         assert await connection.scalar(text(f"SELECT count(*) FROM {schema}.books")) == 1
