@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -20,10 +19,9 @@ def translate(connection: Connection) -> None:
         raise LookupError("translated")  # noqa: B904
 
 
-@pytest.mark.parametrize("pool", [None, SQLitePool])
-async def test_the_error_of_the_driver(pool: Any, make_engine: MakeEngine) -> None:
+async def test_the_error_of_the_driver(make_engine: MakeEngine) -> None:
     """What the caller handles does not take its place, where it was awaited, either."""
-    async with make_engine(pool).connect() as connection:
+    async with make_engine(SQLitePool).connect() as connection:
         with pytest.raises(LookupError, match="translated") as caught:
             try:
                 raise OSError("an earlier attempt")
