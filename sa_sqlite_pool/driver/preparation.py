@@ -8,7 +8,7 @@ from typing import final
 from ..execution.replies import NO_REPLY, Parameters, Reply
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
-from ..sqlite.examination import Finding, examine
+from ..sqlite.examination import Finding, examine, nulls_for
 from ..sqlite.statements import (
     Kind,
     ends_transaction,
@@ -53,9 +53,9 @@ class Preparation:
         if self._must_be_examined(statement, role):
             self._look_up(statement, role)
         kind = statement.kind
-        if kind is Kind.WRITE and (table := statement.facts.drops) is not None:
+        if (dropped := statement.facts.drops) is not None:
             statement.execute = keeping_children(
-                table, self._authorizer, self._rules, statement.execute
+                dropped, self._authorizer, self._rules, statement.execute
             )
         if kind is Kind.READ or kind is Kind.WRITE:
             return
@@ -118,7 +118,7 @@ class Preparation:
             parameters = next(iter(parameters), ())
         transaction = self._transaction
         finding = transaction.run(
-            lambda connection: examine(connection, authorizer, sql, parameters)
+            lambda connection: examine(connection, authorizer, sql, nulls_for(parameters))
         )
         if finding is not None and finding.kind is not Kind.READ:
             statement.facts.found(finding)

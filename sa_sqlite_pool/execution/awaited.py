@@ -64,7 +64,7 @@ class Awaited(ABC, Generic[T]):
                 yield self
             else:
                 yield from _Waiter(self)
-        result = self.result()
+        result = self.outcome()
         del self._result  # nor are the rows kept
         return result
 
@@ -92,7 +92,18 @@ class Awaited(ABC, Generic[T]):
     def _begin_to_stop(self) -> None:
         """Have it end soon, and :meth:`report` called then."""
 
-    def result(self) -> T:
+    def result(self) -> None:
+        """Let the task go on to :meth:`outcome`.
+
+        What this raised the task would throw into its coroutine. CPython (``gen_send_ex()``) then
+        replaces the context of the error, or of one that was raised for it, by what a coroutine
+        further out handles at this moment, such as the failure of an earlier attempt.
+        """
+
+    # -------------------------------------------------------------------------------------------
+
+    def outcome(self) -> T:
+        """Return or raise it, when it has been reported."""
         if self._cancelled:
             self._error = None
             raise asyncio.CancelledError(*filter(None, [self._cancel_message]))

@@ -207,7 +207,7 @@ class Job(Awaited[T]):
     def _was_stopped(self) -> bool:
         return self.stage is not Stage.FINISHED or str(self._error) == "interrupted"
 
-    def result(self) -> T:
+    def outcome(self) -> T:
         if self._out_of_time and self._was_stopped and not self._cancelled:
             raise OutOfTime
-        return super().result()
+        return super().outcome()

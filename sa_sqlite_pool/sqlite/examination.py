@@ -12,6 +12,8 @@ the function has been tried.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .authorizer import Access, Authorizer
@@ -59,6 +61,19 @@ def examine(connection: Any, authorizer: Authorizer, sql: str, parameters: Any) 
     written = frozenset(step[2] for step in program if step[1] == "Transaction" and step[3])
     connects = authorizer.attempted is not None or authorizer.shadows != known
     return Finding(_kind(sql, written), written, connects)
+
+
+def nulls_for(parameters: Any) -> Any:
+    """Return as many NULLs, for a statement that is executed afterwards.
+
+    Then the application's adapters are called once, as on a stock engine. They may warn, or fail.
+    """
+    if isinstance(parameters, Mapping):
+        return _NULLS
+    return (None,) * len(parameters)
+
+
+_NULLS: Mapping[str, None] = defaultdict(lambda: None)
 
 
 def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:

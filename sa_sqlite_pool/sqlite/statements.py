@@ -343,20 +343,35 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def dropped_table(sql: str) -> str | None:
-    """Return the name in DROP TABLE, None if it is in another schema than main, or no DROP TABLE.
+def unquoted(name: str) -> str:
+    """Return the identifier that stands in a text, in quotes of any kind or in none."""
+    first = name[:1]
+    if first == "[":
+        return name[1:-1]
+    return name[1:-1].replace(first * 2, first) if first in _QUOTES else name
+
+
+class Dropped(NamedTuple):
+    """The table of a DROP TABLE, without quotes; ``schema`` is None where SQLite looks for it."""
+
+    schema: str | None
+    table: str
+
+
+def dropped_table(sql: str) -> Dropped | None:
+    """Return what DROP TABLE names, None if it is no DROP TABLE.
 
     ``DROP TABLE [IF EXISTS] [schema-name.]table-name``: https://www.sqlite.org/lang_droptable.html
     """
     if first_word(sql) != "DROP":
         return None
     found = [token for token in _TOKEN.finditer(sql[:_LOOKED_AT]) if token.lastgroup != "skip"]
-    parts = [token.group().strip(_QUOTES) for token in found]
-    names = parts[4:] if [part.upper() for part in parts[2:4]] == ["IF", "EXISTS"] else parts[2:]
-    if [part.lower() for part in names[:2]] == ["main", "."]:
-        del names[:2]
-    is_table = [part.upper() for part in parts[1:2]] == ["TABLE"]
-    return names[0] if is_table and len(names) == 1 else None
+    words = [token.group().upper() for token in found]
+    names = found[4:] if words[2:4] == ["IF", "EXISTS"] else found[2:]
+    if words[1:2] != ["TABLE"] or len(names) not in {1, 3}:
+        return None
+    parts = [unquoted(token.group()) for token in names]
+    return Dropped(parts[0] if len(parts) > 1 else None, parts[-1])
 
 
 def may_defer(sql: str) -> bool:

@@ -103,8 +103,8 @@ async def test_a_task_waits_for_what_blocks(kind: Any) -> None:
 async def test_an_error_is_raised_where_it_is_awaited(kind: Any) -> None:
     """The task asks ``result()`` first; what that raises is thrown into the coroutine.
 
-    ``execution/awaited.py``: errors of SQLite, and ``CancelledError``, come to the task in this
-    way.
+    ``execution/awaited.py``: so its own raises nothing, and the task goes on to where the error is
+    raised, and knows what it handles there.
     """
     seen: list[Any] = []
     task, awaited = await begin(kind, seen)

@@ -62,6 +62,20 @@ async def test_statements(pool: Any, placement: str, make_engine: MakeEngine) ->
 
 
 @pytest.mark.usefixtures("only_of_aiosqlite")
+@pytest.mark.parametrize("named", [False, True])
+async def test_temp_tables(named: bool, make_engine: MakeEngine) -> None:
+    """SQLite is asked beforehand what they write, without their values: that is no write."""
+    values: Any = {"name": Old()} if named else (Old(),)
+    sql = f"INSERT INTO staged VALUES ({':name' if named else '?'})"
+    engine = make_engine(SQLitePool)
+    async with engine.connect() as connection, engine.connect() as other:
+        await connection.exec_driver_sql("CREATE TEMP TABLE staged (name INTEGER)")
+        await connection.exec_driver_sql(sql, values)
+        await other.exec_driver_sql("CREATE TABLE items (id)")  # the turn is free
+        assert await connection.scalar(text("SELECT name FROM staged")) == 1
+
+
+@pytest.mark.usefixtures("only_of_aiosqlite")
 async def test_the_facade(path: Path) -> None:
     """With its prepared reads, which fetch as many rows as they need."""
     async with SQLiteDatabase(path) as db:
