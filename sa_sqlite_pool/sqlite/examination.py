@@ -12,9 +12,8 @@ the function has been tried.
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 from .authorizer import Access, Authorizer
 from .inspection import rows
@@ -73,7 +72,15 @@ def nulls_for(parameters: Any) -> Any:
     return (None,) * len(parameters)
 
 
-_NULLS: Mapping[str, None] = defaultdict(lambda: None)
+@final
+class _Nulls(dict[str, None]):
+    """NULL for each name, of which none is kept."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+_NULLS = _Nulls()
 
 
 def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:
