@@ -260,15 +260,15 @@ asyncio.run(main())
 """
 
 
-def test_without_the_protection_every_child_row_is_deleted(filled: Project) -> None:
-    """With foreign keys left on, the same migration succeeds, and silently empties the children."""
+def test_without_the_protection_it_is_refused(filled: Project) -> None:
+    """With foreign keys left on, SQLite would empty the children without a word."""
     (filled.directory / "migrations" / "env.py").write_text(UNPROTECTED)
+    before = filled.schema(), filled.child_rows(), filled.revision()
 
-    filled.alembic("upgrade", "head")
+    printed = filled.failing_alembic("upgrade", "head")
 
-    assert filled.revision() == [("0003",)]
-    assert filled.child_rows() == {"orders": [], "order_lines": []}
-    assert filled.query("PRAGMA foreign_key_check") == []
+    assert "is refused: foreign keys are on" in printed.err
+    assert (filled.schema(), filled.child_rows(), filled.revision()) == before
 
 
 def test_a_violation_rolls_everything_back_and_is_named(filled: Project) -> None:
