@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.closures.read_line import ReadLine
+from sa_sqlite_pool.transactions import placement
 from tests.closures.work import Inside, Sent, cancelled, ids, waiting
 from tests.helpers import ENDLESS, create_items, until
 
@@ -177,8 +178,12 @@ async def test_a_progress_handler_of_its_own(path: Path) -> None:
         assert await db.run_read_core(ids) == [1, 2, 3]
 
 
-async def test_a_function_that_sets_a_busy_timeout(db: SQLiteDatabase, sent: Sent) -> None:
-    """The next statement on its reader, which may run on the loop, waits for no lock in SQLite."""
+async def test_a_function_that_sets_a_busy_timeout(
+    db: SQLiteDatabase, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next statement on its reader, which runs on the loop, waits for no lock in SQLite."""
+    for name in ("SHORT_SECONDS", "_LONG_SECONDS"):  # however busy the machine is
+        monkeypatch.setattr(placement, name, 60.0)
 
     async def seven() -> None:
         async with db.reader_engine.connect() as connection:
