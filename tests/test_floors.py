@@ -56,15 +56,13 @@ EXCEPTIONS = {("__init__", "integrations.fastapi")}
 # Files of one folder, __init__.py among them.
 MOST_FILES = 12
 
-# Modules of tests that sleep, and why: a campaign takes the time that it is given, another process
-# is polled, a program computes, and a virtual clock jumps.
+# Modules of tests that sleep, and why: a campaign takes the time that it is given, a program
+# computes, and a virtual clock jumps.
 SLEEPS = {
     "checkpoints/process.py",
     "checkpoints/run.py",
     "helpers.py",
-    "integrations/chromium.py",
     "real_programs/test_cancelled.py",
-    "sqlalchemy_suite/run.py",
 }
 
 # Of a file of tests: a longer one has found a second subject.

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
 from sa_sqlite_pool import SQLiteDatabase, SQLitePool, WriterPool
-from sa_sqlite_pool.sqlite.statements import Dropped, dropped_table
 from tests.conftest import MakeEngine
 
 CHILDREN = text("SELECT count(*) FROM books WHERE author_id NOT NULL")
@@ -140,25 +139,3 @@ async def test_a_table_that_is_dropped_for_good(sql: str, make_engine: MakeEngin
     async with engine.begin() as connection:
         await connection.execute(text(sql))
         assert await connection.scalar(CHILDREN) == 0
-
-
-@pytest.mark.parametrize(
-    ("sql", "dropped"),
-    [
-        ("DROP TABLE a", Dropped(None, "a")),
-        ("/* x */ drop table IF EXISTS a;", Dropped(None, "a")),
-        ('DROP TABLE "a b"', Dropped(None, "a b")),
-        ('DROP TABLE """a"""', Dropped(None, '"a"')),
-        ("DROP TABLE `a`", Dropped(None, "a")),
-        ("DROP TABLE Main.[a]", Dropped("Main", "a")),
-        ('DROP TABLE temp."a.b"', Dropped("temp", "a.b")),
-        ("DROP TABLE IF EXISTS", None),
-        ("DROP TABLE", None),
-        ("DROP", None),
-        ("DROP INDEX a", None),
-        ("DELETE FROM a", None),
-        ("", None),
-    ],
-)
-def test_the_name(sql: str, dropped: Dropped | None) -> None:
-    assert dropped_table(sql) == dropped

@@ -7,6 +7,7 @@ program in Node, and a version of greenlet; these tests need ten commands of it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -187,6 +188,6 @@ def _port(written: Path, process: subprocess.Popen[bytes]) -> int:
     while True:
         if written.exists() and (lines := written.read_text().splitlines()):
             return int(lines[0])
-        assert process.poll() is None, "Chromium has ended"
         assert time.monotonic() < give_up, "Chromium did not start"
-        time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert process.wait(timeout=0.05) is None, "Chromium has ended"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -138,7 +139,8 @@ def _wait(process: subprocess.Popen[bytes], records_file: Path, longest_silence:
     while process.poll() is None:
         if time.time() - max(started, records_file.stat().st_mtime) > longest_silence:
             return
-        time.sleep(0.2)  # another process: its end is polled, beside the time of its last record
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
 
 
 def _environment(settings: Settings, records_file: Path) -> dict[str, str]:

@@ -9,10 +9,12 @@ import pytest
 from sa_sqlite_pool.sqlite import statements
 from sa_sqlite_pool.sqlite.statements import (
     Attach,
+    Dropped,
     Kind,
     Pragma,
     changes_settings,
     classify,
+    dropped_table,
     ends_transaction,
     first_word,
     parse_attach,
@@ -277,3 +279,26 @@ def test_megabytes_are_judged_in_bounded_work(
         ask(sql)
         assert counting.matches <= 16_384
     assert counting.characters <= 16_384
+
+
+@pytest.mark.parametrize(
+    ("sql", "dropped"),
+    [
+        ("DROP TABLE a", Dropped(None, "a")),
+        ("/* x */ drop table IF EXISTS a;", Dropped(None, "a")),
+        ('DROP TABLE "a b"', Dropped(None, "a b")),
+        ('DROP TABLE """a"""', Dropped(None, '"a"')),
+        ("DROP TABLE `a`", Dropped(None, "a")),
+        ("DROP TABLE Main.[a]", Dropped("Main", "a")),
+        ('DROP TABLE temp."a.b"', Dropped("temp", "a.b")),
+        ("DROP TABLE IF EXISTS", None),
+        ("DROP TABLE", None),
+        ("DROP", None),
+        ("DROP INDEX a", None),
+        ("DELETE FROM a", None),
+        ("", None),
+    ],
+)
+def test_dropped_tables(sql: str, dropped: Dropped | None) -> None:
+    """Without quotes, and with the schema where there is one."""
+    assert dropped_table(sql) == dropped
