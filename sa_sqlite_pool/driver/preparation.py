@@ -54,6 +54,7 @@ class Preparation:
             self._look_up(statement, role)
         kind = statement.kind
         if (dropped := statement.facts.drops) is not None:
+            statement.inline = False  # it may look through a table first
             statement.execute = keeping_children(
                 dropped, self._authorizer, self._rules, statement.execute
             )

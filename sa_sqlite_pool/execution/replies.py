@@ -40,7 +40,9 @@ def calls_driver(function: Callable[P, T]) -> Callable[P, T]:
     """
     found = cast(FunctionType, function)
     names = {**found.__globals__, "__name__": "aiosqlite.core"}
-    same = FunctionType(found.__code__, names, closure=found.__closure__)
+    same = FunctionType(
+        found.__code__, names, argdefs=found.__defaults__, closure=found.__closure__
+    )
     return cast(Callable[P, T], update_wrapper(same, found))
 
 
