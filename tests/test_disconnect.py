@@ -11,7 +11,6 @@ import gc
 import queue
 import socket
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -304,8 +303,6 @@ def assert_nothing_is_left(site: Site, opened: int) -> None:
 @pytest.mark.needs_thread
 def test_in_the_middle_of_a_stream(site: Site, place: str, what: str) -> None:
     """The session lives in the generator; closing that gives everything back."""
-    if place and sys.version_info < (3, 11):
-        pytest.skip("a cancelled task keeps its frames then, until another waits for what it has")
     opened = get(site, "/state")["opened"]
     for _ in range(5):
         leave(site, f"{place}/stream/{what}")

@@ -128,7 +128,7 @@ class BorrowedReader:
         self.executor: Executor = connection.executor
         permit = self.executor.transaction.checkout
         assert permit is not None
-        permit.task = None  # the one that has checked it out ends now
+        permit.work_for(None)  # the one that has checked it out ends now
         self._permit = permit
         self._clock = clock
         self.look_at = clock() + SLICE_SECONDS
@@ -253,8 +253,8 @@ class BorrowedReader:
         executor, permit, fairy = self.executor, self._permit, self._fairy
         assert fairy is not None
         here = self._here = ThreadConnection(sqlite, executor, fairy, caller=call)
-        permit.task, permit.since = call.task, self.since
-        permit.last_sql, permit.idle_since = "BEGIN", None
+        permit.work_for(call.task)
+        permit.since, permit.last_sql, permit.idle_since = self.since, "BEGIN", None
         rules, snapshot = executor.rules, None
         try:
             if call.cancelled or call.get_loop().is_closed():
@@ -302,10 +302,11 @@ class BorrowedReader:
                 executor.counts.reads += 1
             if here.touched:
                 sqlite.isolation_level = None  # the function may have set another
+            self._permit.work_for(None)
         except BaseException as error:
             call.fail(error)
             self.clean = False
-        executor.transaction.lost_by = self._here = self.call = self._permit.task = None
+        executor.transaction.lost_by = self._here = self.call = None
         if here.touched or call.cancelled or executor.worker.ended is not None:
             self.clean = False
             self.given_up = executor.transaction.cancelled = call.let_go

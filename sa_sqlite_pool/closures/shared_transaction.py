@@ -143,7 +143,7 @@ class SharedTransaction:
             raise
         finally:
             self._threads.discard(thread)
-            checkout.task = leader
+            checkout.work_for(leader)
             watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
             _roll_back(sqlite)
@@ -184,7 +184,7 @@ class SharedTransaction:
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
         assert self._transaction.checkout is not None
-        self._transaction.checkout.task = work.task
+        self._transaction.checkout.work_for(work.task)
         first = not self._waiting
         if not first:
             sqlite.execute(_SAVEPOINT)

@@ -114,9 +114,7 @@ class Executor(TriesStatements):
         except RuntimeError:
             refuse_without_loop()
             raise
-        checkout = self.transaction.checkout
-        task = asyncio.current_task() if checkout is None else checkout.task
-        pause = budget.pause(task)
+        pause = budget.pause(asyncio.current_task())
         # SQLAlchemy's own methods insist on an await, even one of no duration.
         if pause.long or not isinstance(getcurrent(), Spawned):
             self.transaction.wait_for(pause)

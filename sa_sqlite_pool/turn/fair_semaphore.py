@@ -29,13 +29,9 @@ from ..stats.wait_counter import WaitCounter
 from ..system.clock import time
 from ..system.forks import renew_after_fork
 from ..system.loop_state import of_running_loop, others_are_open
-from ..system.weak_objects import WeakObjects
 from .deadlines import Deadlines
 from .permit import Permit, Waiter, pass_on_to_children
 from .whereabouts import caller
-
-# All semaphores of the process.
-_lines: WeakObjects[FairSemaphore] = WeakObjects()
 
 
 @final
@@ -53,7 +49,6 @@ class FairSemaphore:
         self._arrivals = 0
         self.renew_in_child()
         renew_after_fork(self)
-        _lines.add(self)
 
     def renew_in_child(self) -> None:
         """Reset the semaphore: its holders and waiters are tasks of the parent process."""
@@ -377,20 +372,10 @@ class FairSemaphore:
         each permit: a permit that was passed on rightly costs one collection and no more.
         """
         for permit in list(self._held):
-            task = permit.task
-            if task is None or not task.done():
+            if permit.sought or not permit.is_of_ended_task:
                 continue
-            _forget(task)
-            del task
+            permit.sought = True
             for generation in range(3):
                 gc.collect(generation)
                 if permit.coming_back or permit.given_back:
                     break
-
-
-def _forget(task: asyncio.Task[object]) -> None:
-    """Drop ``task``, which has ended, from all permits: one connection may need two of them."""
-    for line in _lines:
-        for permit in list(line._held):
-            if permit.task is task:
-                permit.forget_ended_task()

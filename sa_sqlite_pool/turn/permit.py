@@ -34,11 +34,14 @@ class Permit:
     works under the permit. ``asked_at`` is the line of the application that asked for it,
     ``seconds_waited`` how long the task has waited for it.
     ``coming_back`` is True once the holder is done and a thread rolls its transaction back,
-    ``given_back`` once the permit is released.
-    ``ended_task`` is the name of the holder's task once it is known to have ended, and ``task`` is
-    None then. ``recall`` releases the permit for a task that never can, and rolls back what was
-    done under it; None if nothing was. ``waits_for()`` returns what the holder itself waits for,
-    None if nothing any more.
+    ``given_back`` once the permit is released, ``sought`` once the garbage collector has looked for
+    what a task that has ended has lost under it. ``task_name`` is the name of the holder's task,
+    also if it has ended; None for code outside any task. ``recall`` releases the permit for a task
+    that never can, and rolls back what was done under it; None if nothing was. ``waits_for()``
+    returns what the holder itself waits for, None if nothing any more.
+
+    The task is referred to weakly: it keeps its exception, and the exception's traceback keeps
+    every frame with its variables, so that a connection lost there would never be garbage.
     """
 
     # Class attributes for what comes later, if at all, since each checkout makes a permit.
@@ -46,7 +49,7 @@ class Permit:
     asked_at: Caller | None = None
     coming_back = False
     given_back = False
-    ended_task: str | None = None
+    sought = False
     last_sql: str | None = None
     recall: Callable[[], None] | None = None
     waits_for: Callable[[], str | None] | None = None
@@ -54,8 +57,11 @@ class Permit:
     def __init__(
         self, task: asyncio.Task[object] | None, since: float, line: Line | None = None
     ) -> None:
-        self.task = task
-        self.loop = None if task is None else task.get_loop()
+        if task is None:
+            self._task = self.task_name = self.loop = None
+        else:
+            self._task, self.task_name = weakref.ref(task), task.get_name()
+            self.loop = task.get_loop()
         self.since = since
         self.idle_since: float | None = since
         self.line = line
@@ -66,17 +72,20 @@ class Permit:
         return self.loop is not None and self.loop.is_closed()
 
     @property
-    def task_name(self) -> str | None:
-        """The name of the holder's task, also if it has ended; None for code outside any task."""
-        return self.ended_task if self.task is None else self.task.get_name()
+    def task(self) -> asyncio.Task[object] | None:
+        """The holder's task; None for code outside any task, and for a task that is garbage."""
+        return None if self._task is None else self._task()
 
-    def forget_ended_task(self) -> None:
-        """Drop the reference to the task, which has ended.
+    @property
+    def is_of_ended_task(self) -> bool:
+        return self._task is not None and ((task := self._task()) is None or task.done())
 
-        A task keeps its exception, and the exception's traceback keeps every frame with its
-        variables: through its own permit, a connection lost there would never be garbage.
-        """
-        self.ended_task, self.task = self.task_name, None
+    def work_for(self, task: asyncio.Task[object] | None) -> None:
+        """Make ``task`` (None: no task) the holder."""
+        if task is None:
+            self._task = self.task_name = None
+        else:
+            self._task, self.task_name = weakref.ref(task), task.get_name()
 
     def describe(self, now: float) -> str:
         """Return ``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""
@@ -114,7 +123,7 @@ class Permit:
         details = []
         if self.coming_back:
             details.append("whose transaction is being rolled back")
-        elif self.ended_task is not None or (self.task is not None and self.task.done()):
+        elif self.is_of_ended_task:
             details.append(f"which has ended and asked at {self.asked_at}")
         elif self.stranded:
             details.append("whose event loop is closed")

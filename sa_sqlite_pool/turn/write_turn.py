@@ -55,7 +55,7 @@ class Place:
         """Make ``task`` (None: no task) the owner of the place, and of the turn it leads to."""
         self._waiter.task = task
         if self._waiter.permit is not None:
-            self._waiter.permit.task = task
+            self._waiter.permit.work_for(task)
 
     async def wait(self) -> Permit:
         """Wait for the turn; may be called once. A cancellation leaves no place and no turn."""

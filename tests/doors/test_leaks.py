@@ -120,6 +120,30 @@ async def test_what_an_ended_task_has_lost_is_found_by_the_next_in_line(
         assert await amounts(db.reader_engine) == [1, 0, 0]
 
 
+@pytest.mark.parametrize("door", ["facade", "swap-in", "writer"])
+async def test_what_a_failed_task_has_lost_comes_back_with_the_garbage(
+    path: Path, make_engine: MakeEngine, door: str
+) -> None:
+    """As on stock, when no other task waits: its permits do not keep the task, nor its frames."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        engine = db.writer_engine if door == "facade" else make_engine(DOORS[door])
+
+        async def leak() -> None:
+            session = AsyncSession(engine)
+            await session.execute(UPDATE_FIRST)
+            raise ZeroDivisionError
+
+        task = asyncio.create_task(leak(), name="import-42")
+        await asyncio.wait([task])
+        assert "'import-42' (which has ended and asked at test_leaks" in repr(turn_of(path))
+        assert isinstance(task.exception(), ZeroDivisionError)
+        del task
+        await collected(r"checked out at test_leaks\.py")
+        await until(lambda: checkouts(engine) == 0)
+        await until_free(path)
+
+
 async def test_what_an_ended_task_has_passed_on_is_left_alone(path: Path) -> None:
     """A session that was opened in one task and is used in another: a fixture, a dependency.
 
