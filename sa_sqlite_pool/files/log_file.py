@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from bisect import bisect_left
 from typing import BinaryIO, NamedTuple
 
 _HEADER = struct.Struct(">8I")
@@ -70,21 +71,15 @@ def _measure(log: BinaryIO) -> LogSize:
         return LogSize(size)
     frame_size = _FRAME_HEADER.size + page_size
 
-    def in_use(frame: int) -> bool:
+    def is_over(frame: int) -> bool:
         log.seek(_HEADER.size + frame * frame_size)
         found = log.read(_FRAME_HEADER.size)
-        return len(found) == _FRAME_HEADER.size and (
-            _FRAME_HEADER.unpack(found)[_FRAME_SALTS] == salts
+        return len(found) < _FRAME_HEADER.size or (
+            _FRAME_HEADER.unpack(found)[_FRAME_SALTS] != salts
         )
 
-    low, high = 0, max(0, size - _HEADER.size) // frame_size
-    while low < high:  # frames before low are in use, those from high on are not
-        middle = (low + high) // 2
-        if in_use(middle):
-            low = middle + 1
-        else:
-            high = middle
-    return LogSize(size, low, frame_size, salts)
+    frames = range(max(0, size - _HEADER.size) // frame_size)
+    return LogSize(size, bisect_left(frames, True, key=is_over), frame_size, salts)
 
 
 def sync_file(path: str) -> None:
