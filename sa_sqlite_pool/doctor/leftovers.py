@@ -26,7 +26,7 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
         return
     left = [side for side in SIDE_FILES if os.path.exists(f"{subject.file}{side}")]
     if with_content := [side for side in left if _has_content(f"{subject.file}{side}", side)]:
-        names = [f"{subject.path}{side}" for side in with_content]
+        names = [subject.beside(side) for side in with_content]
         yield Finding(
             "database-missing",
             Severity.ERROR,
@@ -49,7 +49,7 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
 
 
 def _of_no_use(subject: Subject, name: str, sides: list[str], what: str) -> Finding:
-    paths = [f"{subject.path}{side}" for side in sides]
+    paths = [subject.beside(side) for side in sides]
     message = f"there is {' and '.join(paths)}, {what}, and {_gone(subject)}"
     return Finding(name, Severity.WARNING, message, shlex.join(["rm", *paths]))
 
@@ -100,12 +100,12 @@ def _check_log(subject: Subject, header: Header, page_size: int) -> Iterator[Fin
         why = "the database is not in WAL mode, and the log of one that leaves that mode is removed"
     else:
         return
-    log = [f"{subject.path}{side}" for side in ("-wal", "-shm")]
+    log = [subject.beside(side) for side in ("-wal", "-shm")]
     yield Finding(
         "foreign-log",
         Severity.ERROR,
-        f"{subject.path}-wal is the log of another database: {why}. SQLite would apply it to this "
-        "one, and corrupt it. The content was not read",
+        f"{log[0]} is the log of another database: {why}. SQLite would apply it to this one, and "
+        "corrupt it. The content was not read",
         f"before anything opens the database, move the log away: {_move(log)}",
     )
 
@@ -113,7 +113,7 @@ def _check_log(subject: Subject, header: Header, page_size: int) -> Iterator[Fin
 def check_copies(subject: Subject) -> Iterator[Finding]:
     """Find what backups and restores have left."""
     directory, name = os.path.split(subject.file)
-    given = os.path.dirname(subject.path)
+    given = os.path.dirname(subject.beside(""))
     locked = {lock.file for lock in locks() if lock.family == "FLOCK"}
     for found in sorted(glob.glob(f"{glob.escape(name)}*{SUFFIX}", root_dir=directory)):
         if identity(os.path.join(directory, found)) not in locked:  # else it is being written
@@ -125,7 +125,7 @@ def check_copies(subject: Subject) -> Iterator[Finding]:
                 shlex.join(["rm", path]),
             )
     if os.path.exists(f"{subject.file}{DAMAGED}"):
-        path = f"{subject.path}{DAMAGED}"
+        path = subject.beside(DAMAGED)
         yield Finding(
             "damaged-copy",
             Severity.INFO,
