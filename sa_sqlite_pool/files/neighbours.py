@@ -184,10 +184,6 @@ class Presence:
         self._close: weakref.finalize[[int], Presence] | None = None
         renew_after_fork(self)
 
-    @property
-    def shown(self) -> bool:
-        return self._close is not None
-
     def show(self, inode: int) -> None:
         """Show that the log with this inode is in use. From any thread."""
         if fcntl is None or inode == self.inode:
