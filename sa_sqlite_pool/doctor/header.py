@@ -10,10 +10,12 @@ import os
 import stat
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import DatabaseNotUsableError, NotADatabaseError
 from ..files.descriptors import descriptor_of
 from ..files.open_files import open_files
+from ..system.regular_files import mode_of
 
 _SIZE = 100
 _MAGIC = b"SQLite format 3\0"
@@ -31,18 +33,19 @@ class Header:
     wal: bool
 
 
-def check_readable(path: str) -> None:
-    """Raise :class:`DatabaseNotUsableError` unless there is a file that this user may read."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise DatabaseNotUsableError(f"there is no file {path}; correct the path") from None
-    except OSError as error:
-        raise DatabaseNotUsableError(f"{path}: {error.strerror}; correct the path") from error
+def check_regular(path: str) -> None:
+    """Raise :class:`DatabaseNotUsableError` unless there is a regular file at ``path``."""
+    if (mode := mode_of(Path(path))) is None:
+        raise DatabaseNotUsableError(f"there is no file {path}; correct the path")
     if stat.S_ISDIR(mode):
         raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
     if not stat.S_ISREG(mode):
         raise DatabaseNotUsableError(f"{path} is not a regular file; correct the path")
+
+
+def check_readable(path: str) -> None:
+    """Raise the same unless this user may read the file, too."""
+    check_regular(path)
     if not os.access(path, os.R_OK):
         raise DatabaseNotUsableError(
             f"{path} is not readable for this user; run this as its owner, or change its "
