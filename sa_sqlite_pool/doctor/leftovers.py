@@ -35,23 +35,25 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
             f"put the database that it belongs to back beside it, or move it away: {_move(names)}",
         )
     elif left:
-        yield _of_no_use(subject, "left-behind", left, "which is empty or an index only")
+        what = "which is empty or an index only"
+        yield Finding("left-behind", Severity.WARNING, *_of_no_use(subject, left, what))
     if not os.path.exists(subject.file):  # what opens a database uses or removes those beside it
         own = [side for side in _OF_PACKAGE if os.path.exists(f"{subject.file}{side}")]
         sockets = [path.removeprefix(subject.file) for path in addresses.stale(subject.file)]
         if own:
             what = "which processes that write take turns with"
-            yield _of_no_use(subject, "lock-files", own, what)
+            yield Finding("lock-files", Severity.WARNING, *_of_no_use(subject, own, what))
         if sockets:
             what = "at which a process that was killed could be asked for its statistics"
-            yield _of_no_use(subject, "status-sockets", sockets, what)
+            yield Finding("status-sockets", Severity.WARNING, *_of_no_use(subject, sockets, what))
     yield from check_copies(subject)
 
 
-def _of_no_use(subject: Subject, name: str, sides: list[str], what: str) -> Finding:
+def _of_no_use(subject: Subject, sides: list[str], what: str) -> tuple[str, str]:
+    """Return the message, and the command that removes what is there."""
     paths = [subject.beside(side) for side in sides]
     message = f"there is {' and '.join(paths)}, {what}, and {_gone(subject)}"
-    return Finding(name, Severity.WARNING, message, shlex.join(["rm", *paths]))
+    return message, shlex.join(["rm", *paths])
 
 
 def _gone(subject: Subject) -> str:
