@@ -183,7 +183,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         beneath = Session if issubclass(own, RoutedSession) else own
         self._closures = Closures(groups, self.reader_engine, self._label, session_class=beneath)
         self._backups = Backups(self.writer_engine, locate(self.url), settings.read_timeout)
-        self._publisher = Publisher(self) if publish_status else None
+        self._publisher = Publisher(self.statistics) if publish_status else None
 
     # -- life cycle -----------------------------------------------------------------------------
 

@@ -248,9 +248,9 @@ class TestClose:
         """As long as there is a log, and no longer."""
         keeper = keeper_of(path)
         await keeper.stop()
-        assert keeper.monitor.presence.shown
+        assert keeper.monitor.presence.inode is not None
         await db.close()
-        assert not keeper.monitor.presence.shown
+        assert keeper.monitor.presence.inode is None
 
     async def test_the_log_stays_while_others_use_it(self, db: SQLiteDatabase, path: Path) -> None:
         """SQLite sees to that."""

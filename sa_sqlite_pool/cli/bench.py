@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -15,11 +15,10 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
-from ..database import SQLiteDatabase
 from ..doctor.findings import plural
 from ..errors import ConfigurationError, ForbiddenWriteError
-from .contenders import Contender, Measured, ReaderEngine, RunReadCore, Stock, Synchronous
-from .files import FileArgument, pragmas_of, url_of
+from .contenders import Contender, Measured, contenders
+from .files import FileArgument
 from .output import JsonOption, bar, console, write_json
 
 ROUNDS = 3
@@ -69,21 +68,21 @@ def bench(
 async def _run(
     file: Path, statement: str, seconds: float, tasks: int, step: Callable[[int, int], None]
 ) -> tuple[int, Results]:
-    async with SQLiteDatabase(url_of(file, "ro"), pragmas=pragmas_of(file)) as database:
-        contenders = [
-            ReaderEngine(database, statement),  # first: it refuses whatever can change a file
-            RunReadCore(database, statement),
-            Stock(file, statement),
-            Synchronous(file, statement),
-        ]
-        try:
-            return await _measure(contenders, statement, seconds, tasks, step)
-        finally:
-            for contender in contenders:
-                await contender.close()
+    async with contenders(file, statement) as ways:
+        refusing = next(one for one in ways if one.name == "reader_engine")
+        rows = await _first(refusing, statement)
+        for contender in ways:
+            await contender.once()
+        results: Results = {contender.name: [] for contender in ways}
+        for number in range(ROUNDS):
+            for place, contender in enumerate(ways):
+                results[contender.name].append(await contender.measure(seconds, tasks))
+                step(number * len(ways) + place + 1, ROUNDS * len(ways))
+        return rows, results
 
 
 async def _first(contender: Contender, statement: str) -> int:
+    """Return the number of rows that one reads which refuses whatever can change a file."""
     try:
         return await contender.once()
     except DBAPIError as error:
@@ -96,23 +95,6 @@ async def _first(contender: Contender, statement: str) -> int:
         raise ConfigurationError(
             f"bench measures what only reads, and nothing was changed by: {statement}"
         ) from error
-
-
-async def _measure(
-    contenders: Sequence[Contender],
-    statement: str,
-    seconds: float,
-    tasks: int,
-    step: Callable[[int, int], None],
-) -> tuple[int, Results]:
-    rows = [await _first(contender, statement) for contender in contenders]
-    order = [contenders[2], *contenders[:2], contenders[3]]
-    results: Results = {contender.name: [] for contender in order}
-    for number in range(ROUNDS):
-        for place, contender in enumerate(order):
-            results[contender.name].append(await contender.measure(seconds, tasks))
-            step(number * len(order) + place + 1, ROUNDS * len(order))
-    return rows[0], results
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import typer
 
 from ..doctor.findings import size_text
 from ..errors import ConfigurationError
+from ..files.log_file import measure
 from ..stats.log import Checkpoint, CheckpointMode, CheckpointOutcome
 from .files import FileArgument, existing_database
 from .output import ExitCode, JsonOption, write_json, write_line
@@ -82,7 +83,4 @@ async def _checkpoint(file: Path, mode: str) -> tuple[Checkpoint, int]:
 
 
 def _log_size(file: Path) -> int:
-    try:
-        return os.path.getsize(f"{os.path.realpath(file)}-wal")
-    except OSError:
-        return 0
+    return measure(f"{os.path.realpath(file)}-wal").size

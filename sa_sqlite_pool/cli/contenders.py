@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ..database import SQLiteDatabase
-from .files import url_of
+from .files import pragmas_of, url_of
 
 
 class Measured(NamedTuple):
@@ -22,26 +23,22 @@ class Measured(NamedTuple):
     process_us: float
 
 
-class Contender(ABC):
-    """One way to read. A statement is executed as the driver takes it, without parameters."""
+class Contender(NamedTuple):
+    """One way to read: ``once`` executes the statement in a transaction of its own.
+
+    It returns the number of rows. A statement is executed as the driver takes it, without
+    parameters. A ``blocking`` one runs in one task, whatever their number.
+    """
 
     name: str
-
-    def __init__(self, statement: str) -> None:
-        self._statement = statement
-
-    @abstractmethod
-    async def once(self) -> int:
-        """Execute the statement in a transaction of its own; return the number of rows."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Close all connections."""
+    once: Callable[[], Awaitable[int]]
+    blocking: bool = False
 
     async def measure(self, seconds: float, tasks: int) -> Measured:
         """Execute it in so many tasks at once, for so many seconds, at least once in each."""
         began, used = time.perf_counter(), time.process_time()
-        counts = await asyncio.gather(*(self._until(began + seconds) for _ in range(tasks)))
+        running = range(1 if self.blocking else tasks)
+        counts = await asyncio.gather(*(self._until(began + seconds) for _ in running))
         elapsed, used = time.perf_counter() - began, time.process_time() - used
         return Measured(sum(counts) / elapsed, used / sum(counts) * 1e6)
 
@@ -54,70 +51,32 @@ class Contender(ABC):
                 return count
 
 
-class _OnAsyncEngine(Contender):
-    _engine: AsyncEngine
+@asynccontextmanager
+async def contenders(file: Path, statement: str) -> AsyncIterator[list[Contender]]:
+    """Give all ways to read ``file``, in the order of the results; close them afterwards."""
+    stock = create_async_engine(url_of(file, "ro"))
+    synchronous = create_engine(url_of(file, "ro", "sqlite"))
 
-    async def once(self) -> int:
-        async with self._engine.connect() as connection:
-            return len((await connection.exec_driver_sql(self._statement)).fetchall())
+    async def by_engine(engine: AsyncEngine) -> int:
+        async with engine.connect() as connection:
+            return len((await connection.exec_driver_sql(statement)).fetchall())
 
+    async def at_once() -> int:
+        with synchronous.connect() as connection:
+            return _fetch(connection, statement)
 
-class Stock(_OnAsyncEngine):
-    name = "stock"
-
-    def __init__(self, file: Path, statement: str) -> None:
-        super().__init__(statement)
-        self._engine = create_async_engine(url_of(file, "ro"))
-
-    async def close(self) -> None:
-        await self._engine.dispose()
-
-
-class ReaderEngine(_OnAsyncEngine):
-    name = "reader_engine"
-
-    def __init__(self, database: SQLiteDatabase, statement: str) -> None:
-        super().__init__(statement)
-        self._engine = database.reader_engine
-
-    async def close(self) -> None:
-        """Leave it to the database, which is shared."""
-
-
-class RunReadCore(Contender):
-    name = "run_read_core"
-
-    def __init__(self, database: SQLiteDatabase, statement: str) -> None:
-        super().__init__(statement)
-        self._database = database
-
-    async def once(self) -> int:
-        return await self._database.run_read_core(_fetch, self._statement)
-
-    async def close(self) -> None:
-        """Leave it to the database, which is shared."""
-
-
-class Synchronous(Contender):
-    """Synchronous SQLAlchemy in one thread, whatever the number of tasks."""
-
-    name = "synchronous"
-
-    def __init__(self, file: Path, statement: str) -> None:
-        super().__init__(statement)
-        self._engine = create_engine(url_of(file, "ro", "sqlite"))
-
-    async def once(self) -> int:
-        with self._engine.connect() as connection:
-            return _fetch(connection, self._statement)
-
-    async def measure(self, seconds: float, tasks: int) -> Measured:
-        return await super().measure(seconds, 1)
-
-    async def close(self) -> None:
-        self._engine.dispose()
+    async with SQLiteDatabase(url_of(file, "ro"), pragmas=pragmas_of(file)) as database:
+        try:
+            yield [
+                Contender("stock", lambda: by_engine(stock)),
+                Contender("reader_engine", lambda: by_engine(database.reader_engine)),
+                Contender("run_read_core", lambda: database.run_read_core(_fetch, statement)),
+                Contender("synchronous", at_once, blocking=True),
+            ]
+        finally:
+            await stock.dispose()
+            synchronous.dispose()
 
 
 def _fetch(connection: Connection, statement: str) -> int:
-    found: list[Any] = list(connection.exec_driver_sql(statement).fetchall())
-    return len(found)
+    return len(connection.exec_driver_sql(statement).fetchall())

@@ -43,13 +43,7 @@ def as_json(report: Report) -> dict[str, object]:
         "path": report.path,
         "worst": None if report.worst is None else report.worst.value,
         "findings": [
-            {
-                "id": finding.id,
-                "severity": finding.severity.value,
-                "message": finding.message,
-                "mend": finding.mend,
-            }
-            for finding in report.findings
+            asdict(finding) | {"severity": finding.severity.value} for finding in report.findings
         ],
         "journal_mode": None if figures is None else figures.journal_mode,
         "page_size": None if figures is None else figures.page_size,

@@ -81,9 +81,9 @@ def write_json(command: str, result: Mapping[str, object], indent: int | None = 
     console.file.write(json.dumps({"command": command, **result}, indent=indent) + "\n")
 
 
-def write_line(text: str | Text) -> None:
+def write_line(text: str) -> None:
     """Write one line as it is: a command in it can be copied, however narrow the terminal is."""
-    console.print(Text(text) if isinstance(text, str) else text, soft_wrap=True)
+    console.print(Text(text), soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from ..errors import DatabaseNotUsableError
+from ..doctor.header import check_regular
 from ..publishing.asking import SECONDS
 from ..publishing.overview import Overview, look_at
 from .files import FileArgument
@@ -33,7 +32,8 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Show who writes, waits and reads now, in all processes that use a database."""
-    database = _database(file)
+    check_regular(str(file))
+    database = os.path.realpath(file)
     if json and watch:
         with contextlib.suppress(KeyboardInterrupt):
             for overview in _looks(database, interval):
@@ -68,13 +68,3 @@ def _looks(database: str, interval: float) -> Iterator[Overview]:
         yield look_at(database, min(interval, SECONDS))
         due = max(due + interval, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
-
-
-def _database(path: Path) -> str:
-    """Return the real path of a database that is there; nothing opens it."""
-    database = os.path.realpath(path)
-    if not os.path.exists(database):
-        raise DatabaseNotUsableError(f"there is no file {path}; correct the path")
-    if not stat.S_ISREG(os.stat(database).st_mode):
-        raise DatabaseNotUsableError(f"{path} is not a regular file")
-    return database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 import shlex
 from dataclasses import dataclass
 
@@ -97,6 +98,10 @@ class Subject:
 
     path: str
     file: str
+
+    def beside(self, side: str) -> str:
+        """Return the path of a file beside the database: of the real one, if ``path`` is a link."""
+        return f"{self.file if os.path.islink(self.path) else self.path}{side}"
 
     def command(self, name: str, *options: str) -> str:
         """Return a command of this package about the database, for the shell."""

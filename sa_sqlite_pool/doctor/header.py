@@ -6,24 +6,23 @@ log (https://www.sqlite.org/fileformat2.html#the_database_header).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import DatabaseNotUsableError, NotADatabaseError
+from ..files.descriptors import descriptor_of
 from ..files.open_files import open_files
+from ..system.regular_files import mode_of
 
 _SIZE = 100
 _MAGIC = b"SQLite format 3\0"
 _WAL = 2
 _LARGEST_PAGE = 65536
 
-_LOG_HEADER = struct.Struct(">3I")
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-
-_OWN_DESCRIPTORS = "/proc/self/fd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +33,19 @@ class Header:
     wal: bool
 
 
-def check_readable(path: str) -> None:
-    """Raise :class:`DatabaseNotUsableError` unless there is a file that this user may read."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise DatabaseNotUsableError(f"there is no file {path}; correct the path") from None
-    except OSError as error:
-        raise DatabaseNotUsableError(f"{path}: {error.strerror}; correct the path") from error
+def check_regular(path: str) -> None:
+    """Raise :class:`DatabaseNotUsableError` unless there is a regular file at ``path``."""
+    if (mode := mode_of(Path(path))) is None:
+        raise DatabaseNotUsableError(f"there is no file {path}; correct the path")
     if stat.S_ISDIR(mode):
         raise DatabaseNotUsableError(f"{path} is a directory; give the path of a file in it")
     if not stat.S_ISREG(mode):
         raise DatabaseNotUsableError(f"{path} is not a regular file; correct the path")
+
+
+def check_readable(path: str) -> None:
+    """Raise the same unless this user may read the file, too."""
+    check_regular(path)
     if not os.access(path, os.R_OK):
         raise DatabaseNotUsableError(
             f"{path} is not readable for this user; run this as its owner, or change its "
@@ -74,25 +74,11 @@ def read_header(file: str) -> Header | None:
 
 def is_open_here(file: str) -> bool:
     """Return whether this process has the file open, as far as the system and the package know."""
+    found = os.stat(file)
     try:
-        wanted = os.stat(file)
-        names = os.listdir(_OWN_DESCRIPTORS)
-    except OSError:  # no such directory: not Linux
+        return descriptor_of(found.st_dev, found.st_ino) is not None
+    except OSError:
         return open_files.is_open(file)
-    for name in names:
-        with contextlib.suppress(OSError):  # the descriptor of the listing itself
-            if os.path.samestat(os.stat(f"{_OWN_DESCRIPTORS}/{name}"), wanted):
-                return True
-    return False
-
-
-def page_size_of_log(log: str) -> int | None:
-    """Return the page size in the header of a ``-wal`` file; None if it has no header."""
-    found = _first_bytes(log, _LOG_HEADER.size)
-    if len(found) < _LOG_HEADER.size:
-        return None
-    size: int = _LOG_HEADER.unpack(found)[2]
-    return size or None
 
 
 def has_transaction(journal: str) -> bool:
@@ -100,17 +86,13 @@ def has_transaction(journal: str) -> bool:
 
     SQLite locks neither journals nor logs, so opening them is harmless.
     """
-    return _first_bytes(journal, len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
-
-
-def _first_bytes(path: str, count: int) -> bytes:
     try:  # not blocking: it may be a FIFO
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(journal, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
-        return b""
+        return False
     try:
-        return os.read(descriptor, count)
+        return os.read(descriptor, len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
     except OSError:
-        return b""
+        return False
     finally:
         os.close(descriptor)

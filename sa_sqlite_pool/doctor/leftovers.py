@@ -6,17 +6,17 @@ import glob
 import os
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 from ..backup.restoring import DAMAGED
+from ..files.location import SIDE_FILES
+from ..files.log_file import measure
 from ..files.neighbours import locks_on
 from ..publishing import addresses
 from ..system.atomic_file import SUFFIX
 from ..system.proc_locks import identity, locks
 from .findings import Finding, Severity, Subject
-from .header import Header, has_transaction, page_size_of_log
+from .header import Header, has_transaction
 
-_OF_SQLITE = ("-wal", "-shm", "-journal")
 _OF_PACKAGE = ("-turn", "-line")
 
 
@@ -24,50 +24,40 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
     """Find the files of a database that is not there, or is empty; nothing if there are none."""
     if any(locks_on(subject.file)):  # a process is about to create it
         return
-    gone = f"nothing in {subject.path}" if os.path.exists(subject.file) else f"no {subject.path}"
-    left = [side for side in _OF_SQLITE if os.path.exists(f"{subject.file}{side}")]
+    left = [side for side in SIDE_FILES if os.path.exists(f"{subject.file}{side}")]
     if with_content := [side for side in left if _has_content(f"{subject.file}{side}", side)]:
-        names = " and ".join(f"{subject.path}{side}" for side in with_content)
+        names = [subject.beside(side) for side in with_content]
         yield Finding(
             "database-missing",
             Severity.ERROR,
-            f"there is {names}, and {gone}: what was committed last may be in there, "
-            "and SQLite deletes it when a database of that name is used",
-            "put the database that it belongs to back beside it, or move it away: "
-            + _move(f"{subject.path}{side}" for side in with_content),
+            f"there is {' and '.join(names)}, and {_gone(subject)}: what was committed last may be "
+            "in there, and SQLite deletes it when a database of that name is used",
+            f"put the database that it belongs to back beside it, or move it away: {_move(names)}",
         )
     elif left:
-        yield Finding(
-            "left-behind",
-            Severity.WARNING,
-            f"there is {' and '.join(f'{subject.path}{side}' for side in left)}, which is empty or "
-            f"an index only, and {gone}",
-            _remove(f"{subject.path}{side}" for side in left),
-        )
-    own = [side for side in _OF_PACKAGE if os.path.exists(f"{subject.file}{side}")]
-    if own and not os.path.exists(subject.file):
-        yield Finding(
-            "lock-files",
-            Severity.WARNING,
-            f"there is {' and '.join(f'{subject.path}{side}' for side in own)}, which processes "
-            f"that write take turns with, and {gone}",
-            _remove(f"{subject.path}{side}" for side in own),
-        )
-    if not os.path.exists(subject.file):  # what opens a database removes those beside it
-        yield from _check_sockets(subject, gone)
+        what = "which is empty or an index only"
+        yield Finding("left-behind", Severity.WARNING, *_of_no_use(subject, left, what))
+    if not os.path.exists(subject.file):  # what opens a database uses or removes those beside it
+        own = [side for side in _OF_PACKAGE if os.path.exists(f"{subject.file}{side}")]
+        sockets = [path.removeprefix(subject.file) for path in addresses.stale(subject.file)]
+        if own:
+            what = "which processes that write take turns with"
+            yield Finding("lock-files", Severity.WARNING, *_of_no_use(subject, own, what))
+        if sockets:
+            what = "at which a process that was killed could be asked for its statistics"
+            yield Finding("status-sockets", Severity.WARNING, *_of_no_use(subject, sockets, what))
     yield from check_copies(subject)
 
 
-def _check_sockets(subject: Subject, gone: str) -> Iterator[Finding]:
-    if left := [path.removeprefix(subject.file) for path in addresses.stale(subject.file)]:
-        names = [f"{subject.path}{side}" for side in left]
-        yield Finding(
-            "status-sockets",
-            Severity.WARNING,
-            f"there is {' and '.join(names)}, at which a process that was killed could be asked "
-            f"for its statistics, and {gone}",
-            _remove(names),
-        )
+def _of_no_use(subject: Subject, sides: list[str], what: str) -> tuple[str, str]:
+    """Return the message, and the command that removes what is there."""
+    paths = [subject.beside(side) for side in sides]
+    message = f"there is {' and '.join(paths)}, {what}, and {_gone(subject)}"
+    return message, shlex.join(["rm", *paths])
+
+
+def _gone(subject: Subject) -> str:
+    return f"nothing in {subject.path}" if os.path.exists(subject.file) else f"no {subject.path}"
 
 
 def _has_content(path: str, side: str) -> bool:
@@ -76,16 +66,15 @@ def _has_content(path: str, side: str) -> bool:
 
 def check_beside(subject: Subject, header: Header | None) -> Iterator[Finding]:
     """Find logs and journals that are not, or not yet, part of the database."""
-    log, journal = f"{subject.file}-wal", f"{subject.file}-journal"
-    if header is not None and (of_log := page_size_of_log(log)) is not None:
-        yield from _check_log(subject, header, of_log)
+    if header is not None and (page_size := measure(f"{subject.file}-wal").page_size):
+        yield from _check_log(subject, header, page_size)
     if is_hot(subject):
         yield Finding(
             "hot-journal",
             Severity.ERROR,
-            f"{journal} has a transaction that was interrupted, by a crash or a copy taken "
-            "meanwhile: without it the database is corrupt, so keep them together. The content "
-            "was not examined, since reading it would roll the transaction back",
+            f"{subject.file}-journal has a transaction that was interrupted, by a crash or a copy "
+            "taken meanwhile: without it the database is corrupt, so keep them together. The "
+            "content was not examined, since reading it would roll the transaction back",
             subject.sql("SELECT count(*) FROM sqlite_master"),
         )
     yield from check_copies(subject)
@@ -113,44 +102,41 @@ def _check_log(subject: Subject, header: Header, page_size: int) -> Iterator[Fin
         why = "the database is not in WAL mode, and the log of one that leaves that mode is removed"
     else:
         return
+    log = [subject.beside(side) for side in ("-wal", "-shm")]
     yield Finding(
         "foreign-log",
         Severity.ERROR,
-        f"{subject.path}-wal is the log of another database: {why}. SQLite would apply it to this "
-        "one, and corrupt it. The content was not read",
-        "before anything opens the database, move the log away: "
-        + _move([f"{subject.path}-wal"], also=[f"{subject.path}-shm"]),
+        f"{log[0]} is the log of another database: {why}. SQLite would apply it to this one, and "
+        "corrupt it. The content was not read",
+        f"before anything opens the database, move the log away: {_move(log)}",
     )
 
 
 def check_copies(subject: Subject) -> Iterator[Finding]:
     """Find what backups and restores have left."""
     directory, name = os.path.split(subject.file)
-    given = os.path.dirname(subject.path)
+    given = os.path.dirname(subject.beside(""))
     locked = {lock.file for lock in locks() if lock.family == "FLOCK"}
     for found in sorted(glob.glob(f"{glob.escape(name)}*{SUFFIX}", root_dir=directory)):
         if identity(os.path.join(directory, found)) not in locked:  # else it is being written
+            path = os.path.join(given, found)
             yield Finding(
                 "unfinished-copy",
                 Severity.WARNING,
-                f"{os.path.join(given, found)} was left by a backup or a restore that was killed; "
-                "it is of no use",
-                _remove([os.path.join(given, found)]),
+                f"{path} was left by a backup or a restore that was killed; it is of no use",
+                shlex.join(["rm", path]),
             )
     if os.path.exists(f"{subject.file}{DAMAGED}"):
+        path = subject.beside(DAMAGED)
         yield Finding(
             "damaged-copy",
             Severity.INFO,
-            f"{subject.path}{DAMAGED} is a database that SQLite could not read when it was "
-            "replaced by a backup",
-            f"{_remove([f'{subject.path}{DAMAGED}'])}, once nothing in it is needed",
+            f"{path} is a database that SQLite could not read when it was replaced by a backup",
+            f"{shlex.join(['rm', path])}, once nothing in it is needed",
         )
 
 
-def _remove(paths: Iterator[str] | list[str]) -> str:
-    return shlex.join(["rm", *paths])
-
-
-def _move(paths: Iterator[str] | list[str], also: list[str] | None = None) -> str:
-    there = [path for path in also or [] if Path(path).exists()]
-    return "; ".join(shlex.join(["mv", path, f"{path}.old"]) for path in [*paths, *there])
+def _move(paths: list[str]) -> str:
+    return "; ".join(
+        shlex.join(["mv", path, f"{path}.old"]) for path in paths if os.path.exists(path)
+    )

@@ -27,22 +27,22 @@ def check_journal_mode(subject: Subject, mode: str) -> Iterator[Finding]:
 
 def check_log(subject: Subject, log: LogSize, readers: set[str]) -> Iterator[Finding]:
     """Find a large log; ``readers`` had a transaction open as long as it was looked at."""
-    truncate = subject.command("checkpoint", "--mode", "truncate")
+    path, truncate = subject.beside("-wal"), subject.command("checkpoint", "--mode", "truncate")
     if log.used > LIMIT and readers:
         who = ", ".join(sorted(readers))
         yield Finding(
             "log-pinned",
             Severity.WARNING,
-            f"{size_text(log.used)} of {subject.path}-wal are in use, and it cannot shrink while "
-            f"{who} has a read transaction open",
+            f"{size_text(log.used)} of {path} are in use, and it cannot shrink while {who} has a "
+            "read transaction open",
             f"end that transaction, or {who}; then: {truncate}",
         )
     elif log.size > LIMIT:
         yield Finding(
             "log-large",
             Severity.WARNING if log.used > LIMIT else Severity.INFO,
-            f"{subject.path}-wal has {size_text(log.size)}, of which {size_text(log.used)} are in "
-            "use, and every read looks there first",
+            f"{path} has {size_text(log.size)}, of which {size_text(log.used)} are in use, and "
+            "every read looks there first",
             truncate,
         )
 
@@ -53,8 +53,8 @@ def check_index_of_log(subject: Subject, log: LogSize) -> Iterator[Finding]:
         yield Finding(
             "log-without-index",
             Severity.WARNING,
-            f"{subject.path}-wal has {size_text(log.used)} that may not be in {subject.path} yet, "
-            f"and {subject.path}-shm is not there. The content was not examined, since reading it "
-            "would create that file",
+            f"{subject.beside('-wal')} has {size_text(log.used)} that may not be in {subject.path} "
+            f"yet, and {subject.beside('-shm')} is not there. The content was not examined, since "
+            "reading it would create that file",
             subject.sql("SELECT count(*) FROM sqlite_master"),
         )

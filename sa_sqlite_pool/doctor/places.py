@@ -8,10 +8,9 @@ import shlex
 import stat
 from collections.abc import Iterator
 
+from ..files.location import SIDE_FILES
 from ..system.mounts import Mount, find_mount
 from .findings import Finding, Severity, Subject
-
-_SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 def check_place(subject: Subject, *, wal: bool) -> Iterator[Finding]:
@@ -123,7 +122,7 @@ def _may_write(owner: os.stat_result, file: os.stat_result) -> bool:
 
 
 def _there(file: str) -> list[str]:
-    return [beside for side in _SIDE_FILES if os.path.exists(beside := f"{file}{side}")]
+    return [beside for side in SIDE_FILES if os.path.exists(beside := f"{file}{side}")]
 
 
 def _me() -> str:

@@ -24,9 +24,10 @@ _KIB = 1024
 def figures_of(connection: sqlite3.Connection, *, journal_mode: str) -> Figures:
     """Return the sizes that SQLite knows."""
     page_size = int(ask(connection, "page_size"))
-    # "the suggested cache size … is stored in the database file":
-    # https://www.sqlite.org/pragma.html#pragma_default_cache_size
-    stored = _stored_cache(connection)
+    # "the suggested cache size … is stored in the database file", in pages:
+    # https://www.sqlite.org/pragma.html#pragma_default_cache_size. A connection to a file that
+    # suggests none has SQLite's own default, in KiB and so below 0.
+    stored = max(0, int(ask(connection, "cache_size")))
     return Figures(
         journal_mode,
         page_size,
@@ -34,15 +35,6 @@ def figures_of(connection: sqlite3.Connection, *, journal_mode: str) -> Figures:
         free_pages=int(ask(connection, "freelist_count")),
         cache_bytes=stored * page_size if stored else None,
     )
-
-
-def _stored_cache(connection: sqlite3.Connection) -> int:
-    """Return the number of pages in the file's header, 0 for none.
-
-    A connection to a file that suggests none has SQLite's own default, in KiB and so below 0.
-    """
-    size = int(ask(connection, "cache_size"))
-    return max(0, size)
 
 
 def check_space(

@@ -13,6 +13,9 @@ from ..errors import DatabaseNotUsableError
 from ..system.mounts import find_mount
 from ..system.regular_files import check_directory
 
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a database, by the end of its name."""
+
 
 @dataclass(frozen=True)
 class Location:

@@ -16,7 +16,10 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from bisect import bisect_left
 from typing import BinaryIO, NamedTuple
+
+from .descriptors import descriptor_of
 
 _HEADER = struct.Struct(">8I")
 _HEADER_SALTS = slice(4, 6)
@@ -40,6 +43,11 @@ class LogSize(NamedTuple):
     def used(self) -> int:
         """The number of bytes in use."""
         return self.frames * self.frame_size
+
+    @property
+    def page_size(self) -> int:
+        """The number of bytes of a page; 0 if the log has no header."""
+        return max(0, self.frame_size - _FRAME_HEADER.size)
 
 
 def measure(path: str) -> LogSize:
@@ -70,21 +78,15 @@ def _measure(log: BinaryIO) -> LogSize:
         return LogSize(size)
     frame_size = _FRAME_HEADER.size + page_size
 
-    def in_use(frame: int) -> bool:
+    def is_over(frame: int) -> bool:
         log.seek(_HEADER.size + frame * frame_size)
         found = log.read(_FRAME_HEADER.size)
-        return len(found) == _FRAME_HEADER.size and (
-            _FRAME_HEADER.unpack(found)[_FRAME_SALTS] == salts
+        return len(found) < _FRAME_HEADER.size or (
+            _FRAME_HEADER.unpack(found)[_FRAME_SALTS] != salts
         )
 
-    low, high = 0, max(0, size - _HEADER.size) // frame_size
-    while low < high:  # frames before low are in use, those from high on are not
-        middle = (low + high) // 2
-        if in_use(middle):
-            low = middle + 1
-        else:
-            high = middle
-    return LogSize(size, low, frame_size, salts)
+    frames = range(max(0, size - _HEADER.size) // frame_size)
+    return LogSize(size, bisect_left(frames, True, key=is_over), frame_size, salts)
 
 
 def sync_file(path: str) -> None:
@@ -97,25 +99,14 @@ def sync_file(path: str) -> None:
             os.close(descriptor)
 
 
-_DESCRIPTORS = "/proc/self/fd"
-
-
 def sync_open_file(path: str) -> None:
     """Sync a file that this process has open to the disk, through that descriptor.
 
-    Does nothing but on Linux. The database must not be opened a second time. If its owner closes
-    the descriptor meanwhile, another file is synced, or none: that does no harm, since this only
-    saves the next checkpoint a wait.
+    Does nothing where the system does not list descriptors. The database must not be opened a
+    second time. If its owner closes the descriptor meanwhile, another file is synced, or none: that
+    does no harm, since this only saves the next checkpoint a wait.
     """
     with contextlib.suppress(OSError):
-        for name in os.listdir(_DESCRIPTORS):
-            if _is(name, path):
-                os.fsync(int(name))
-                return
-
-
-def _is(descriptor: str, path: str) -> bool:
-    try:
-        return os.readlink(f"{_DESCRIPTORS}/{descriptor}") == path
-    except OSError:  # it was the descriptor of the listing itself
-        return False
+        found = os.stat(path)
+        if (descriptor := descriptor_of(found.st_dev, found.st_ino)) is not None:
+            os.fsync(descriptor)

@@ -11,12 +11,12 @@ import contextlib
 import os
 import re
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
 from ..system.forks import renew_after_fork
-from ..system.proc_locks import ProcessLock, identity, locks, other_processes, processes
+from ..system.proc_locks import identity, locks, other_processes, processes
 from ..turn.write_turn import OWN_CONNECTION
 
 try:
@@ -29,43 +29,56 @@ _PROCESSES = Path("/proc")
 tells_users = (_PROCESSES / "self" / "fd").exists()
 """True if the system tells which processes have a file open."""
 
-_LOG_WRITER = range(120, 121)
-# At 123 while the whole log is in the database: nothing more is moved into it under that reader.
-_LOG_READERS = range(123, 128)
 _RESERVED_BYTE = 0x40000001  # locked by a writer, where there is no log
-_WRITER = range(_RESERVED_BYTE, _RESERVED_BYTE + 1)
-_PENDING = range(_RESERVED_BYTE - 1, _RESERVED_BYTE)
-_SHARED = range(_RESERVED_BYTE + 1, _RESERVED_BYTE + 511)
+_SHARED_BYTES = range(_RESERVED_BYTE + 1, _RESERVED_BYTE + 511)
+_ANY = range(1)  # an flock() has all bytes
 
-_OF_DATABASE = (
-    ("shared", "READ", _SHARED),
-    ("reserved", "WRITE", _WRITER),
-    ("pending", "WRITE", _PENDING),
-    ("exclusive", "WRITE", _SHARED),
-)
-_OF_LOG = (
-    ("read", "READ", _LOG_READERS),
-    ("write", "WRITE", _LOG_WRITER),
-    ("checkpoint", "WRITE", range(121, 122)),
-    ("recover", "WRITE", range(122, 123)),
-)
+# The names of locks: of which file beside the database, of which family, of which kind and bytes.
+_LOCKS = {
+    "": (
+        ("shared", "POSIX", "READ", _SHARED_BYTES),
+        ("reserved", "POSIX", "WRITE", range(_RESERVED_BYTE, _RESERVED_BYTE + 1)),
+        ("pending", "POSIX", "WRITE", range(_RESERVED_BYTE - 1, _RESERVED_BYTE)),
+        ("exclusive", "POSIX", "WRITE", _SHARED_BYTES),
+    ),
+    "-shm": (
+        # At 123 while the whole log is in the database: nothing more is moved into it under that
+        # reader.
+        ("read", "POSIX", "READ", range(123, 128)),
+        ("write", "POSIX", "WRITE", range(120, 121)),
+        ("checkpoint", "POSIX", "WRITE", range(121, 122)),
+        ("recover", "POSIX", "WRITE", range(122, 123)),
+    ),
+    "-turn": (("turn", "FLOCK", "WRITE", _ANY),),
+    "-line": (("line", "FLOCK", "WRITE", _ANY),),
+    "-wal": (("present", "FLOCK", "READ", _ANY),),
+}
+OF_PACKAGE = frozenset({"turn", "line", "present"})
+"""The locks of this package; each process that uses it is ``present`` on the log."""
+
+_WRITES = frozenset({"write", "reserved"})
 
 
-def outside_readers(database: str) -> list[str]:
-    """Return ``process 4242 (sqlite3)`` for each other process that reads from the log."""
-    return other_processes(_holders(locks(), f"{database}-shm", "READ", _LOG_READERS))
+def all_locks_on(database: str) -> Iterator[tuple[int, str]]:
+    """Yield the process and the name of each lock on the database and the files beside it.
+
+    They are of one moment. Nothing is yielded where the system does not tell.
+    """
+    files = {identity(f"{database}{side}"): known for side, known in _LOCKS.items()}
+    for lock in locks():
+        for name, family, kind, bytes_ in files.get(lock.file, ()):
+            if lock.pid > 0 and (lock.family, lock.kind) == (family, kind) and lock.covers(bytes_):
+                yield lock.pid, name
 
 
 def locks_on(database: str) -> Iterator[tuple[int, str]]:
     """Yield the process and the name of each lock of SQLite's on the database and its log."""
-    file, index = identity(database), identity(f"{database}-shm")
-    for lock in locks():
-        if lock.family != "POSIX" or lock.pid <= 0:
-            continue
-        known = _OF_DATABASE if lock.file == file else _OF_LOG if lock.file == index else ()
-        for name, kind, bytes_ in known:
-            if lock.kind == kind and lock.covers(bytes_):
-                yield lock.pid, name
+    return ((pid, name) for pid, name in all_locks_on(database) if name not in OF_PACKAGE)
+
+
+def outside_readers(database: str) -> list[str]:
+    """Return ``process 4242 (sqlite3)`` for each other process that reads from the log."""
+    return other_processes(pid for pid, name in all_locks_on(database) if name == "read")
 
 
 def outside_writers(database: str) -> list[str]:
@@ -89,13 +102,9 @@ def describe_writer(database: str) -> str | None:
 
 def _writers(database: str) -> tuple[set[int], set[int]]:
     """Return the processes that are writing, and the processes that use this package."""
-    held, log = list(locks()), identity(f"{database}-wal")
-    known = {lock.pid for lock in held if (lock.family, lock.file) == ("FLOCK", log)}
-    writing = {
-        *_holders(held, f"{database}-shm", "WRITE", _LOG_WRITER),
-        *_holders(held, database, "WRITE", _WRITER),
-    }
-    return writing, known
+    held = set(all_locks_on(database))
+    writing = {pid for pid, name in held if name in _WRITES}
+    return writing, {pid for pid, name in held if name == "present"}
 
 
 def users(path: str, *, writing: bool = False) -> list[str]:
@@ -162,15 +171,6 @@ def _is_for_writing(descriptor: Path) -> bool:
     return flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
-def _holders(held: Iterable[ProcessLock], path: str, kind: str, bytes_: range) -> list[int]:
-    file = identity(path)
-    return [
-        lock.pid
-        for lock in held
-        if (lock.family, lock.kind, lock.file) == ("POSIX", kind, file) and lock.covers(bytes_)
-    ]
-
-
 @final
 class Presence:
     """The sign for other processes that this one uses the package on a log file.
@@ -183,10 +183,6 @@ class Presence:
         self.inode: int | None = None
         self._close: weakref.finalize[[int], Presence] | None = None
         renew_after_fork(self)
-
-    @property
-    def shown(self) -> bool:
-        return self._close is not None
 
     def show(self, inode: int) -> None:
         """Show that the log with this inode is in use. From any thread."""

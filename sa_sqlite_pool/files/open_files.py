@@ -11,10 +11,10 @@ drops none of SQLite's locks; nor does reading a log.
 from __future__ import annotations
 
 import os
-import sys
 from typing import NamedTuple, final
 
 from ..errors import DatabaseNotUsableError
+from .descriptors import descriptor_of
 from .log_file import measure
 
 
@@ -59,24 +59,12 @@ def _log_of(path: str) -> _Log | None:
     return _Log(file, salts) if file is not None and salts else None
 
 
-_DESCRIPTORS = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}  # others do not list all
-
-
 def _has_open(file: _File) -> bool:
     """Return whether this process has ``file`` open; True where the system does not tell."""
     try:
-        names = os.listdir(_DESCRIPTORS[sys.platform])
-    except (KeyError, OSError):
+        return descriptor_of(file.device, file.inode) is not None
+    except OSError:
         return True
-    return any(_is(name, file) for name in names)
-
-
-def _is(descriptor: str, file: _File) -> bool:
-    try:
-        found = os.fstat(int(descriptor))
-    except OSError:  # it was the descriptor of the listing itself
-        return False
-    return (found.st_dev, found.st_ino) == (file.device, file.inode)
 
 
 def _size(path: str) -> int:

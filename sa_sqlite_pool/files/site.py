@@ -19,7 +19,7 @@ from ..system.forks import renew_after_fork
 from ..system.mounts import Mount, find_at_hand, find_mount
 from ..system.waiting import done_in_time
 from ..turn.fair_semaphore import FairSemaphore
-from .location import Location
+from .location import SIDE_FILES, Location
 
 # A server that fails over takes a moment, however short the caller's timeout is.
 _LEAST_SECONDS = 1.0
@@ -142,12 +142,9 @@ class Site:
         )
 
 
-# SQLite opens them whatever they are, and a FIFO would block its thread for ever.
-_SIDE_FILES = ("-wal", "-shm", "-journal")
-
-
 def _check_side_files(file: str) -> None:
-    for side in _SIDE_FILES:
+    # SQLite opens them whatever they are, and a FIFO would block its thread for ever.
+    for side in SIDE_FILES:
         path = f"{file}{side}"
         try:
             mode = os.stat(path).st_mode  # once: another process may remove it between two looks

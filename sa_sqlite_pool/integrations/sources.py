@@ -25,15 +25,14 @@ class Source:
     """
 
     def __init__(self, monitored: Monitored, name: str | None) -> None:
-        database, engines = None, []
         if isinstance(monitored, SQLiteDatabase):
-            database = monitored
-            engines = [database.reader_engine.sync_engine, database.writer_engine.sync_engine]
+            self._database: SQLiteDatabase | None = monitored
+            both = monitored.reader_engine, monitored.writer_engine
+            self.engines = [engine.sync_engine for engine in both]
         else:
-            engines = [_checked(monitored)]
-        self._database = database
-        self.engines = engines
-        self.name = name or locate(engines[0].url).label
+            self._database = None
+            self.engines = [_checked(monitored)]
+        self.name = name or locate(self.engines[0].url).label
 
     def is_of(self, monitored: Monitored) -> bool:
         """Return whether it is ``monitored`` that this stands for."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..files.locks_held import HeldLocks, locks_held
 from ..files.log_file import LogSize, measure
-from ..system.clock import time
 from .asking import SECONDS, Answer, ask_all
 
 VERSION = 1
@@ -19,12 +18,11 @@ VERSION = 1
 class Overview:
     """What all processes do with ``database``, whose file has ``size`` bytes.
 
-    ``taken`` is in monotonic seconds. ``log`` is None if there is no write-ahead log.
+    ``log`` is None if there is no write-ahead log.
     """
 
     database: str
     at: datetime
-    taken: float
     size: int
     processes: tuple[Answer, ...]
     locks: tuple[HeldLocks, ...]
@@ -55,7 +53,6 @@ def look_at(database: str, timeout: float = SECONDS) -> Overview:
     return Overview(
         database,
         datetime.now(timezone.utc),
-        time.monotonic(),
         size,
         tuple(answers),
         tuple(locks_held(database)),

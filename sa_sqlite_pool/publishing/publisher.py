@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import weakref
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Protocol, final
+from typing import final
 
 from ..stats.database import DatabaseStatistics
 from ..system.forks import renew_after_fork
@@ -17,23 +18,19 @@ from .server import Server
 _END_SECONDS = 0.2
 
 
-class Published(Protocol):
-    """An object whose statistics are published."""
-
-    def statistics(self) -> DatabaseStatistics:
-        """Return them. Called in another thread."""
+_Take = Callable[[], DatabaseStatistics]
 
 
 @final
 class Publisher:
-    """The publication of the statistics of ``database``, to which it keeps a weak reference.
+    """The publication of what ``statistics``, a database's method, returns in another thread.
 
-    It ends with :meth:`close`, with this object, or with the process. A child process does not
-    publish what its parent has opened.
+    It keeps a weak reference to the database. It ends with :meth:`close`, with this object, or with
+    the process. A child process does not publish what its parent has opened.
     """
 
-    def __init__(self, database: Published) -> None:
-        self._database = weakref.ref(database)
+    def __init__(self, statistics: _Take) -> None:
+        self._statistics = weakref.WeakMethod(statistics)
         self._server: Server | None = None
         self._stop: weakref.finalize[[], Publisher] | None = None
         renew_after_fork(self)
@@ -44,7 +41,7 @@ class Publisher:
             return
         since = datetime.now(timezone.utc)
         try:
-            server = Server(file, functools.partial(_answer, self._database, since))
+            server = Server(file, functools.partial(_answer, self._statistics, since))
             server.start()
         except (OSError, RuntimeError):  # no more descriptors or threads
             return
@@ -64,11 +61,11 @@ class Publisher:
             server.abandon()
 
 
-def _answer(database: weakref.ref[Published], since: datetime) -> bytes:
-    published = database()
-    if published is None:
+def _answer(statistics: weakref.WeakMethod[_Take], since: datetime) -> bytes:
+    take = statistics()
+    if take is None:
         return encode(since, None, "the database is no longer used")
     try:
-        return encode(since, published.statistics().as_dict())
+        return encode(since, take().as_dict())
     except Exception as error:  # closed, say: it is told, and the next question may be answered
         return encode(since, None, f"{type(error).__name__}: {error}")

@@ -2,7 +2,8 @@
 
 A record's text is for people. Its attributes are for programs: ``event`` is the name of the event,
 which stays the same in later versions, and each field has an attribute of its name. The values are
-plain, so that any formatter can write them as JSON. ``docs/logging.md`` has the same table.
+plain, so that any formatter can write them as JSON. ``docs/logging.md`` has the same table, in the
+order of this file.
 
 An event is made, logged and forgotten. So of a dataclass's methods it has ``__init__()`` alone: the
 others would take 10 ms of the import of the package.
@@ -15,7 +16,7 @@ import logging
 import sys
 import traceback
 from dataclasses import dataclass, fields
-from typing import ClassVar, TypedDict, final
+from typing import ClassVar, TypedDict
 
 logger = logging.getLogger("sa_sqlite_pool")
 
@@ -82,7 +83,6 @@ class _OfHolder(Event):
 # -- tasks that wait, and that others wait for -----------------------------------------------------
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class IdleTransaction(_OfHolder):
     """A transaction sits idle for ``idle_warning`` seconds. Once a checkout."""
@@ -94,7 +94,6 @@ class IdleTransaction(_OfHolder):
     waiting: int
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class SlowWait(Event):
     """A wait has taken ``slow_wait_warning`` seconds or longer. Once a line of code and minute."""
@@ -110,7 +109,6 @@ class SlowWait(Event):
     left_out: int
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class SlowStatement(Event):
     """A statement ran ``slow_statement_warning`` seconds or longer. Once a text and minute."""
@@ -127,7 +125,6 @@ class SlowStatement(Event):
 # -- what the application has done -----------------------------------------------------------------
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class SchemaChangeUndone(Event):
     """A change of the schema that the stock driver commits was rolled back. Once an engine."""
@@ -137,7 +134,6 @@ class SchemaChangeUndone(Event):
     change: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class ForeignKeysRefused(Event):
     """``PRAGMA foreign_keys`` on a raw connection was refused within a transaction."""
@@ -148,7 +144,6 @@ class ForeignKeysRefused(Event):
     value: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class TimeoutNotUsed(Event):
     """``timeout`` of ``connect_args`` has no effect. Once an engine."""
@@ -163,7 +158,6 @@ class TimeoutNotUsed(Event):
 # -- the write-ahead log ---------------------------------------------------------------------------
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class LogCannotShrink(_OfHolder):
     """A read transaction keeps the log from shrinking. Once a transaction."""
@@ -175,7 +169,6 @@ class LogCannotShrink(_OfHolder):
     declared_long: bool
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadEnded(_OfHolder):
     """A read transaction older than ``max_snapshot_age`` was ended."""
@@ -186,7 +179,6 @@ class ReadEnded(_OfHolder):
     seconds_open: float
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class CheckpointHeldBack(Event):
     """No reader of this process keeps the log from being truncated. Once until it succeeds."""
@@ -196,7 +188,6 @@ class CheckpointHeldBack(Event):
     held_back_by: str | None
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class CheckpointFailed(Event):
     """A checkpoint failed; nothing is lost. Once until one succeeds."""
@@ -206,7 +197,6 @@ class CheckpointFailed(Event):
     error: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class DatabaseReplaced(Event):
     """The file was deleted, moved or replaced while in use. Once until a checkpoint succeeds."""
@@ -216,7 +206,6 @@ class DatabaseReplaced(Event):
     error: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class LogLookFailed(Event):
     """An unexpected error while the log was examined, with its traceback."""
@@ -227,7 +216,6 @@ class LogLookFailed(Event):
     error: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class LogDeleted(Event):
     """Another program has deleted the log while it was in use. Once."""
@@ -235,7 +223,6 @@ class LogDeleted(Event):
     name = "log_deleted"
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class JournalModeChanged(Event):
     """The database is not in WAL mode any more. Once."""
@@ -245,7 +232,6 @@ class JournalModeChanged(Event):
     journal_mode: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class OtherWriters(Event):
     """Other programs write, and this SQLite can lose commits then. Once."""
@@ -259,7 +245,6 @@ class OtherWriters(Event):
 # -- files -----------------------------------------------------------------------------------------
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class TurnNotLocked(Event):
     """The file by which processes line up cannot be locked. Once.
@@ -273,7 +258,6 @@ class TurnNotLocked(Event):
     error: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class DoubtfulLocks(Event):
     """The database is where file locks may fail. Once a file."""
@@ -283,7 +267,27 @@ class DoubtfulLocks(Event):
     mount: str
 
 
-@final
+@dataclass(kw_only=True, eq=False, repr=False)
+class MountedAlone(Event):
+    """The database is mounted by itself, without its log. Once a file."""
+
+    name = "mounted_alone"
+
+    mount_point: str
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DamagedDatabaseKept(Event):
+    """``restore()`` has put a backup in the place of a damaged database, which is kept."""
+
+    name = "damaged_database_kept"
+
+    kept_as: str
+
+
+# -- what watches the package ---------------------------------------------------------------------
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class ObserverFailed(Event):
     """What records waits, for traces and histograms, has failed. Each time."""
@@ -291,7 +295,6 @@ class ObserverFailed(Event):
     name = "observer_failed"
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class StatisticsFailed(Event):
     """The live page cannot show a database. Again once it could."""
@@ -302,30 +305,9 @@ class StatisticsFailed(Event):
     error: str
 
 
-@final
-@dataclass(kw_only=True, eq=False, repr=False)
-class MountedAlone(Event):
-    """The database is mounted by itself, without its log. Once a file."""
-
-    name = "mounted_alone"
-
-    mount_point: str
-
-
-@final
-@dataclass(kw_only=True, eq=False, repr=False)
-class DamagedDatabaseKept(Event):
-    """``restore()`` has put a backup in the place of a damaged database, which is kept."""
-
-    name = "damaged_database_kept"
-
-    kept_as: str
-
-
 # -- servers ---------------------------------------------------------------------------------------
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReplicaDown(Event):
     """A replica does not answer; reads go elsewhere. Once until it answers again."""
@@ -336,7 +318,6 @@ class ReplicaDown(Event):
     error: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReplicaUp(Event):
     """A replica that was down answers again."""
@@ -347,7 +328,6 @@ class ReplicaUp(Event):
     server: str
 
 
-@final
 @dataclass(kw_only=True, eq=False, repr=False)
 class CommitCancelled(Event):
     """A COMMIT was cancelled; the text says whether its outcome is known."""
@@ -355,32 +335,3 @@ class CommitCancelled(Event):
     name = "commit_cancelled"
 
     server: str
-
-
-EVENTS: tuple[type[Event], ...] = (
-    IdleTransaction,
-    SlowWait,
-    SlowStatement,
-    SchemaChangeUndone,
-    ForeignKeysRefused,
-    TimeoutNotUsed,
-    LogCannotShrink,
-    ReadEnded,
-    CheckpointHeldBack,
-    CheckpointFailed,
-    DatabaseReplaced,
-    LogLookFailed,
-    LogDeleted,
-    JournalModeChanged,
-    OtherWriters,
-    TurnNotLocked,
-    DoubtfulLocks,
-    MountedAlone,
-    DamagedDatabaseKept,
-    ObserverFailed,
-    StatisticsFailed,
-    ReplicaDown,
-    ReplicaUp,
-    CommitCancelled,
-)
-"""All of them, in the order of ``docs/logging.md``."""

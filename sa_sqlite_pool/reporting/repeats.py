@@ -18,17 +18,6 @@ MOST_REMEMBERED = 512
 
 
 @final
-class _Logged:
-    """A warning that was logged ``at`` a time, and how many equal ones were left out since."""
-
-    __slots__ = ("at", "left_out")
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.left_out = 0
-
-
-@final
 class Repeats:
     """The warnings that were logged in the last minute. From any thread.
 
@@ -47,21 +36,22 @@ class Repeats:
         """Begin anew: a thread of the parent process may have held the mutex."""
         # Reentrant: the garbage collector may run any code in the middle of a method.
         self._mutex = threading.RLock()
-        self._logged: OrderedDict[Hashable, _Logged] = OrderedDict()
+        # When each was logged, and how many equal ones were left out since.
+        self._logged: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def admit(self, key: Hashable) -> int | None:
         """Return how many warnings equal in ``key`` were left out before; None: leave this out."""
         now = self._clock()
         with self._mutex:
-            logged = self._logged.get(key)
-            if logged is not None and now - logged.at < PAUSE_SECONDS:
-                logged.left_out += 1
+            at, left_out = self._logged.get(key, (None, 0))
+            if at is not None and now - at < PAUSE_SECONDS:
+                self._logged[key] = (at, left_out + 1)
                 return None
-            self._logged[key] = _Logged(now)
+            self._logged[key] = (now, 0)
             self._logged.move_to_end(key)
             if len(self._logged) > MOST_REMEMBERED:
                 self._logged.popitem(last=False)
-        return 0 if logged is None else logged.left_out
+        return left_out
 
 
 def others_left_out(count: int) -> str:

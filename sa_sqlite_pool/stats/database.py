@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .engines import EngineStatistics
 from .lines import TurnStatistics
 from .log import CheckpointsStatistics, GapsStatistics, ReaderStatistics, WalStatistics
-from .snapshot import Snapshot, counter, rows
+from .snapshot import Snapshot, counter, find, rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,4 @@ class DatabaseStatistics(Snapshot):
 
     def engine(self, role: str) -> EngineStatistics:
         """Return the statistics of the engine of ``role``; raise ``KeyError`` if it has none."""
-        for found in self.engines:
-            if found.role == role:
-                return found
-        raise KeyError(role)
+        return find(self.engines, "role", role)

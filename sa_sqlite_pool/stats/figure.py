@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .database import DatabaseStatistics
@@ -43,83 +43,69 @@ class Figure:
 
 COUNTER, GAUGE, HISTOGRAM = FigureKind.COUNTER, FigureKind.GAUGE, FigureKind.HISTOGRAM
 
-_Read = Callable[[DatabaseStatistics], float | Waits | None]
-_ReadEngine = Callable[[EngineStatistics], float | Waits | None]
+Values = float | Waits | Mapping[str, float] | None
+"""What is read for a figure: None if there is none, or a number for each value of an attribute."""
 
 
-def of_database(name: str, kind: FigureKind, unit: str, meaning: str, read: _Read) -> Figure:
-    """Return a figure without attributes; where ``read`` returns None, there is none."""
-
-    def samples(found: DatabaseStatistics) -> Iterator[Sample]:
-        if (value := read(found)) is not None:
-            yield (), value
-
-    return Figure(name, kind, unit, meaning, (), samples)
-
-
-def by(
-    attribute: str,
-    name: str,
-    unit: str,
-    meaning: str,
-    **reads: Callable[[DatabaseStatistics], float],
-) -> Figure:
-    """Return a counter with one attribute, whose values are the keywords."""
-
-    def samples(found: DatabaseStatistics) -> Iterator[Sample]:
-        for value, read in reads.items():
-            yield (value,), read(found)
-
-    return Figure(name, COUNTER, unit, meaning, (attribute,), samples)
-
-
-def of_engines(
-    name: str, kind: FigureKind, unit: str, meaning: str, read: _ReadEngine, *, line: bool = False
-) -> Figure:
-    """Return a figure of each engine; ``line``: of the line for connections.
-
-    A writer's line is the turn's. Where ``read`` returns None, there is none.
-    """
-
-    def samples(found: DatabaseStatistics) -> Iterator[Sample]:
-        for engine in found.engines:
-            value = read(engine)
-            if value is not None and not (line and engine.role == "writer"):
-                yield (engine.role,), value
-
-    return Figure(name, kind, unit, meaning, ("role",), samples)
-
-
-def of_engines_by(
-    attribute: str,
+def of_database(
     name: str,
     kind: FigureKind,
     unit: str,
     meaning: str,
-    **reads: Callable[[EngineStatistics], float],
+    read: Callable[[DatabaseStatistics], Values],
+    *,
+    by: str | None = None,
 ) -> Figure:
-    """Return a figure of each engine with one attribute more, whose values are the keywords."""
+    """Return a figure of the database; ``by``: the attribute whose values ``read`` has."""
+
+    def samples(found: DatabaseStatistics) -> Iterator[Sample]:
+        yield from _samples((), read(found))
+
+    return Figure(name, kind, unit, meaning, _attributes(by), samples)
+
+
+def of_engines(
+    name: str,
+    kind: FigureKind,
+    unit: str,
+    meaning: str,
+    read: Callable[[EngineStatistics], Values],
+    *,
+    by: str | None = None,
+    line: bool = False,
+) -> Figure:
+    """Return a figure of each engine; ``by`` as above, ``line``: of the line for connections.
+
+    A writer's line is the turn's.
+    """
 
     def samples(found: DatabaseStatistics) -> Iterator[Sample]:
         for engine in found.engines:
-            for value, read in reads.items():
-                yield (engine.role, value), read(engine)
+            if not (line and engine.role == "writer"):
+                yield from _samples((engine.role,), read(engine))
 
-    return Figure(name, kind, unit, meaning, ("role", attribute), samples)
+    return Figure(name, kind, unit, meaning, ("role", *_attributes(by)), samples)
 
 
-def outcomes(waits: Waits) -> Iterator[tuple[str, float]]:
+def _attributes(by: str | None) -> tuple[str, ...]:
+    return () if by is None else (by,)
+
+
+def _samples(attributes: tuple[str, ...], found: Values) -> Iterator[Sample]:
+    if isinstance(found, Mapping):
+        for value, number in found.items():
+            yield (*attributes, value), number
+    elif found is not None:
+        yield attributes, found
+
+
+def outcomes(waits: Waits) -> dict[str, float]:
+    """Return the number of requests by outcome."""
     in_vain = waits.timed_out + waits.cancelled + waits.sent_away
-    yield "at_once", waits.at_once
-    yield "waited", max(0, waits.waited - in_vain)
-    yield "timed_out", waits.timed_out
-    yield "cancelled", waits.cancelled
-    yield "sent_away", waits.sent_away
-
-
-def of_turn(name: str, meaning: str, read: Callable[[DatabaseStatistics], Waits]) -> Figure:
-    def samples(found: DatabaseStatistics) -> Iterator[Sample]:
-        for outcome, value in outcomes(read(found)):
-            yield (outcome,), value
-
-    return Figure(name, COUNTER, "{request}", meaning, ("outcome",), samples)
+    return {
+        "at_once": waits.at_once,
+        "waited": max(0, waits.waited - in_vain),
+        "timed_out": waits.timed_out,
+        "cancelled": waits.cancelled,
+        "sent_away": waits.sent_away,
+    }

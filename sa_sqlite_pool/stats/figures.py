@@ -6,33 +6,11 @@ attribute has more values than are written here: no SQL, no task, no line of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from .database import DatabaseStatistics
-from .figure import (
-    COUNTER,
-    GAUGE,
-    HISTOGRAM,
-    Figure,
-    Sample,
-    by,
-    of_database,
-    of_engines,
-    of_engines_by,
-    of_turn,
-    outcomes,
-)
+from .figure import COUNTER, GAUGE, HISTOGRAM, Figure, of_database, of_engines, outcomes
 
 PREFIX: Final = "sa_sqlite_pool"
-
-
-def _requests_for_connections(found: DatabaseStatistics) -> Iterator[Sample]:
-    for engine in found.engines:
-        if engine.role != "writer":
-            for outcome, value in outcomes(engine.waits):
-                yield (engine.role, outcome), value
-
 
 FIGURES: Final[tuple[Figure, ...]] = (
     # -- the write turn
@@ -57,10 +35,13 @@ FIGURES: Final[tuple[Figure, ...]] = (
         "How long tasks that had to wait for the write turn have waited",
         lambda found: found.turn.waits,
     ),
-    of_turn(
+    of_database(
         "turn.requests",
+        COUNTER,
+        "{request}",
         "Requests for the write turn, by outcome",
-        lambda found: found.turn.waits,
+        lambda found: outcomes(found.turn.waits),
+        by="outcome",
     ),
     of_database(
         "turn.self_deadlocks",
@@ -76,21 +57,26 @@ FIGURES: Final[tuple[Figure, ...]] = (
         "How long holders of the write turn have waited for other processes",
         lambda found: found.turn.waits_for_processes if found.turn.shared else None,
     ),
-    of_turn(
+    of_database(
         "turn.process_requests",
+        COUNTER,
+        "{request}",
         "Requests for the turn between processes, by outcome",
-        lambda found: found.turn.waits_for_processes,
+        lambda found: outcomes(found.turn.waits_for_processes),
+        by="outcome",
     ),
     # -- connections
-    of_engines_by(
-        "state",
+    of_engines(
         "connections",
         GAUGE,
         "{connection}",
         "Open connections: on loan, at rest in the pool, or kept warm outside it",
-        on_loan=lambda engine: engine.connections.on_loan,
-        at_rest=lambda engine: engine.connections.at_rest,
-        kept=lambda engine: engine.connections.kept,
+        lambda engine: {
+            "on_loan": engine.connections.on_loan,
+            "at_rest": engine.connections.at_rest,
+            "kept": engine.connections.kept,
+        },
+        by="state",
     ),
     of_engines(
         "connections.max",
@@ -122,13 +108,14 @@ FIGURES: Final[tuple[Figure, ...]] = (
         lambda engine: engine.waits,
         line=True,
     ),
-    Figure(
+    of_engines(
         "connections.requests",
         COUNTER,
         "{request}",
         "Requests for a connection, by outcome",
-        ("role", "outcome"),
-        _requests_for_connections,
+        lambda engine: outcomes(engine.waits),
+        by="outcome",
+        line=True,
     ),
     of_engines(
         "connections.checkouts",
@@ -159,14 +146,13 @@ FIGURES: Final[tuple[Figure, ...]] = (
         lambda engine: engine.connections.kept_after_all,
     ),
     # -- statements and transactions
-    of_engines_by(
-        "placement",
+    of_engines(
         "statements",
         COUNTER,
         "{statement}",
         "Statements that have run: inline on the event loop, or in a thread",
-        inline=lambda engine: engine.statements.inline,
-        thread=lambda engine: engine.statements.in_thread,
+        lambda engine: {"inline": engine.statements.inline, "thread": engine.statements.in_thread},
+        by="placement",
     ),
     of_engines(
         "statements.too_long_inline",
@@ -189,17 +175,19 @@ FIGURES: Final[tuple[Figure, ...]] = (
         "Time of statements in SQLite, without waits",
         lambda engine: engine.statements.seconds,
     ),
-    of_engines_by(
-        "outcome",
+    of_engines(
         "transactions",
         COUNTER,
         "{transaction}",
         "Transactions that have ended: they only read, committed, rolled back, "
         "or SQLite ended them",
-        read=lambda engine: engine.transactions.reads,
-        commit=lambda engine: engine.transactions.commits,
-        rollback=lambda engine: engine.transactions.rollbacks,
-        lost=lambda engine: engine.transactions.lost,
+        lambda engine: {
+            "read": engine.transactions.reads,
+            "commit": engine.transactions.commits,
+            "rollback": engine.transactions.rollbacks,
+            "lost": engine.transactions.lost,
+        },
+        by="outcome",
     ),
     of_engines(
         "commits.duration",
@@ -209,29 +197,32 @@ FIGURES: Final[tuple[Figure, ...]] = (
         lambda engine: engine.transactions.commit_seconds,
     ),
     # -- functions
-    by(
-        "kind",
+    of_database(
         "functions",
+        COUNTER,
         "{function}",
         "Functions that run_read() and run_write() have run",
-        read=lambda found: found.functions.reads,
-        write=lambda found: found.functions.writes,
+        lambda found: {"read": found.functions.reads, "write": found.functions.writes},
+        by="kind",
     ),
-    by(
-        "kind",
+    of_database(
         "functions.hops",
+        COUNTER,
         "{hop}",
         "Hops to a thread in which they have run: for writes, each with one COMMIT",
-        read=lambda found: found.functions.read_hops,
-        write=lambda found: found.functions.groups,
+        lambda found: {"read": found.functions.read_hops, "write": found.functions.groups},
+        by="kind",
     ),
-    by(
-        "kind",
+    of_database(
         "functions.timed_out",
+        COUNTER,
         "{function}",
         "Functions that have not run, since their wait was too long",
-        read=lambda found: found.functions.reads_timed_out,
-        write=lambda found: found.functions.writes_timed_out,
+        lambda found: {
+            "read": found.functions.reads_timed_out,
+            "write": found.functions.writes_timed_out,
+        },
+        by="kind",
     ),
     # -- readers and the log
     of_database(
@@ -305,15 +296,18 @@ FIGURES: Final[tuple[Figure, ...]] = (
         "Programs that write and do not know this package",
         lambda found: None if found.wal is None else len(found.wal.outside_writers),
     ),
-    by(
-        "outcome",
+    of_database(
         "checkpoints",
+        COUNTER,
         "{checkpoint}",
         "Checkpoints of this process, by outcome",
-        moved_all=lambda found: found.checkpoints.moved_all,
-        truncated=lambda found: found.checkpoints.truncated,
-        held_back=lambda found: found.checkpoints.held_back,
-        busy=lambda found: found.checkpoints.busy,
+        lambda found: {
+            "moved_all": found.checkpoints.moved_all,
+            "truncated": found.checkpoints.truncated,
+            "held_back": found.checkpoints.held_back,
+            "busy": found.checkpoints.busy,
+        },
+        by="outcome",
     ),
     of_database(
         "checkpoints.duration",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .engines import ConnectionsStatistics, EngineStatistics
 from .lines import TurnStatistics
-from .snapshot import Snapshot, counter, rows
+from .snapshot import Snapshot, counter, find, rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +53,8 @@ class ServerDatabaseStatistics(Snapshot):
 
     def engine(self, role: str) -> EngineStatistics:
         """Return the statistics of the engine of ``role``; raise ``KeyError`` if it has none."""
-        for found in self.engines:
-            if found.role == role:
-                return found
-        raise KeyError(role)
+        return find(self.engines, "role", role)
 
     def server(self, name: str) -> ServerStatistics:
         """Return the statistics of the server ``name``; raise ``KeyError`` if there is none."""
-        for found in self.servers:
-            if found.name == name:
-                return found
-        raise KeyError(name)
+        return find(self.servers, "name", name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import Field, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 S = TypeVar("S", bound="Snapshot")
+T = TypeVar("T")
 
 _COUNTER, _KEY = "counter", "key"
 
@@ -19,6 +21,14 @@ def counter(default: Any = 0) -> Any:
 def rows(key: str) -> Any:
     """Declare a tuple of snapshots that belong together by their field ``key``."""
     return field(default=(), metadata={_KEY: key})
+
+
+def find(found: Iterable[T], key: str, value: str) -> T:
+    """Return the row whose field ``key`` is ``value``; raise ``KeyError`` if there is none."""
+    for row in found:
+        if getattr(row, key) == value:
+            return row
+    raise KeyError(value)
 
 
 class Snapshot:

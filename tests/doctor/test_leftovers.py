@@ -39,6 +39,21 @@ def test_a_log_beside_no_database(path: Path) -> None:
     assert missing(path)
 
 
+def test_a_log_beside_the_target_of_a_link(path: Path, tmp_path: Path) -> None:
+    """It is named where it is, and so the command finds it."""
+    healthy(path)
+    killed(path, "INSERT INTO parents VALUES (3, 'c')")
+    path.unlink()
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    finding = found(link, "database-missing", Severity.ERROR)
+    assert f"there is {path}-wal, and no {link}" in finding.message
+    shell(finding.mend.partition("move it away: ")[2], link.parent)
+    shell(found(link, "left-behind", Severity.WARNING).mend, link.parent)
+    assert {entry.name for entry in path.parent.iterdir()} >= {f"{path.name}-wal.old"}
+
+
 def test_a_log_that_is_put_back(path: Path) -> None:
     """The other way to mend it: with its database, everything is there."""
     healthy(path)

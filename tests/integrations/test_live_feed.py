@@ -307,7 +307,7 @@ def test_each_loop_has_a_sampler_of_its_own() -> None:
     shared = Feed({"": lambda: DatabaseStatistics(name="app.db")})
 
     async def watch() -> None:
-        async with aclosing(shared.events(None)) as stream:
+        async with aclosing(shared.sampler().events(None)) as stream:
             async for event in stream:
                 found.append(event)
 

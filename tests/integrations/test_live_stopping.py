@@ -25,7 +25,7 @@ from starlette.routing import Mount
 
 from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.integrations.live import feed, live_page
-from sa_sqlite_pool.integrations.live.stopping import server_is_stopping
+from sa_sqlite_pool.integrations.live.feed import server_is_stopping
 
 from .serving import events, serve
 

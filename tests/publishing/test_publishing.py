@@ -219,7 +219,7 @@ def test_a_system_at_its_limits(path: Path, monkeypatch: pytest.MonkeyPatch, lac
         raise RuntimeError("can't start new thread")
 
     before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
-    publisher = Publisher(SQLiteDatabase(path))
+    publisher = Publisher(SQLiteDatabase(path).statistics)
     if lacking == "descriptors":
         monkeypatch.setattr(os, "pipe", pipe)
     else:

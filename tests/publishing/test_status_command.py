@@ -157,7 +157,7 @@ def test_what_is_no_file_is_an_error(path: Path, kind: str) -> None:
     """Which says so; the file is not created."""
     if kind == "directory":
         path.mkdir()
-    with pytest.raises(DatabaseNotUsableError, match=r"is no file|not a regular file"):
+    with pytest.raises(DatabaseNotUsableError, match=r"is no file|is a directory"):
         app(["status", str(path)], standalone_mode=False)
     assert path.exists() == (kind == "directory")
 

@@ -27,9 +27,7 @@ from sa_sqlite_pool.publishing.asking import Answer
 from sa_sqlite_pool.publishing.overview import Overview
 
 MIB = 1024 * 1024
-EMPTY = Overview(
-    "/data/app.db", datetime(2026, 1, 31, tzinfo=timezone.utc), 0.0, 3 * MIB, (), (), None
-)
+EMPTY = Overview("/data/app.db", datetime(2026, 1, 31, tzinfo=timezone.utc), 3 * MIB, (), (), None)
 
 
 def text_of(overview: Overview, before: Overview | None = None, width: int = 200) -> str:

@@ -6,11 +6,19 @@ import json
 import logging
 from typing import Any
 
+from sa_sqlite_pool.reporting import events
 from sa_sqlite_pool.reporting.events import Event, logger
 from tests.helpers import until
 
 # What every record has; since Python 3.12 the name of the task that logs, too.
 OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+
+# All events, in the order of their file.
+EVENTS: list[type[Event]] = [
+    found
+    for found in vars(events).values()
+    if isinstance(found, type) and issubclass(found, Event) and hasattr(found, "name")
+]
 
 
 class JSONFormatter(logging.Formatter):

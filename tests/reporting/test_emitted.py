@@ -28,13 +28,13 @@ from sa_sqlite_pool import (
 from sa_sqlite_pool.files import site
 from sa_sqlite_pool.integrations.live.history import History
 from sa_sqlite_pool.reporting import events
-from sa_sqlite_pool.reporting.events import EVENTS, Event
+from sa_sqlite_pool.reporting.events import Event
 from sa_sqlite_pool.system import mounts
 from sa_sqlite_pool.turn.waits import ObservedWait
 from sa_sqlite_pool.wal import wal_warnings
 from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.helpers import turn_of, until_waiting
-from tests.reporting.records import Records
+from tests.reporting.records import EVENTS, Records
 from tests.turn.locks import Calls, calls
 from tests.wal.facade import HARD, INSERT, SMALL, add, log_size, pragma
 from tests.wal.gaps import fill, reading

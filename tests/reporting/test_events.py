@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool.reporting import events
-from sa_sqlite_pool.reporting.events import EVENTS, Event, LogLookFailed, log
-from tests.reporting.records import OF_EVERY_RECORD, Records
+from sa_sqlite_pool.reporting.events import Event, LogLookFailed, log
+from tests.reporting.records import EVENTS, OF_EVERY_RECORD, Records
 from tests.test_floors import MODULES
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "logging.md"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
-from sa_sqlite_pool.files import log_file
+from sa_sqlite_pool.files import descriptors, log_file
 from sa_sqlite_pool.stats.log import CheckpointMode, CheckpointOutcome
 from sa_sqlite_pool.wal.one_checkpoint import Checkpointer
 from tests.helpers import until
@@ -89,7 +90,7 @@ def test_where_open_files_are_not_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[str]
 ) -> None:
     """The next checkpoint waits for the disk, that is all."""
-    monkeypatch.setattr(log_file, "_DESCRIPTORS", str(tmp_path / "proc"))
+    monkeypatch.setattr(descriptors, "_DIRECTORIES", {sys.platform: str(tmp_path / "proc")})
     log_file.sync_open_file(str(tmp_path / "app.db"))
     assert synced == []
 

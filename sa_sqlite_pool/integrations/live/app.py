@@ -5,18 +5,24 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from importlib.resources import files
 from typing import Final, TypeAlias
 
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from ...database import SQLiteDatabase
 from ...errors import ConfigurationError
+from ...pools.statistics import statistics
+from ..sources import Monitored
 from .feed import Feed
-from .sources import Watched, sources_of
+from .history import TakesStatistics
 
 Allow: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
 
@@ -55,7 +61,7 @@ _ALLOW_NEEDED: Final = (
 
 
 def live_page(
-    databases: Watched | Mapping[str, Watched], *, allow: Allow | None = None
+    databases: Monitored | Mapping[str, Monitored], *, allow: Allow | None = None
 ) -> LivePage:
     """Return an ASGI application that shows what databases do now: to look at, not to change.
 
@@ -76,7 +82,32 @@ def live_page(
     """
     if not callable(allow):
         raise ConfigurationError(_ALLOW_NEEDED)
-    return LivePage(Feed(sources_of(databases)), allow)
+    return LivePage(Feed(_sources_of(databases)), allow)
+
+
+def _sources_of(given: Monitored | Mapping[str, Monitored]) -> dict[str, TakesStatistics]:
+    """Return a function for each database, by the name on the page: "" for one without."""
+    named = given if isinstance(given, Mapping) else {"": given}
+    if not named:
+        raise ConfigurationError("live_page() needs a database: live_page(db, allow=...)")
+    for name in named:
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"the name of a database on the live page is text, not {name!r}"
+            )
+    return {name: _source(one) for name, one in named.items()}
+
+
+def _source(one: object) -> TakesStatistics:
+    if isinstance(one, SQLiteDatabase):
+        return one.statistics
+    if isinstance(one, (AsyncEngine, Engine)):
+        statistics(one)  # which refuses other pools
+        return partial(statistics, one)
+    raise ConfigurationError(
+        "live_page() shows an SQLiteDatabase, or an AsyncEngine on a pool of this package, or a "
+        f'dictionary of them by name ({{"shop": db, "jobs": engine}}), not {one!r}'
+    )
 
 
 class LivePage:
@@ -120,7 +151,7 @@ class _Events(StreamingResponse):
     """The stream of a viewer, which has left when the response ends, however it does."""
 
     def __init__(self, feed: Feed, last: str | None) -> None:
-        self._events = feed.events(last)
+        self._events = feed.sampler().events(last)
         super().__init__(self._events, media_type="text/event-stream", headers=_FEED_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

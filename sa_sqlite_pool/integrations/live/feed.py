@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import cached_property
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -14,7 +15,6 @@ from weakref import WeakKeyDictionary
 from ...compat.background import start_task
 from ...system.clock import loop_time, sleep, time
 from .history import COLUMNS, History, TakesStatistics
-from .stopping import server_is_stopping
 
 INTERVAL_SECONDS: Final = 1.0
 # A stream ends after this time, and the page asks for the next: so access is asked for again, and
@@ -37,10 +37,6 @@ class Feed:
         self._sources = dict(sources)
         self._samplers: WeakKeyDictionary[asyncio.AbstractEventLoop, Sampler] = WeakKeyDictionary()
 
-    def events(self, last: str | None) -> AsyncGenerator[bytes, None]:
-        """Return the events after the one with the id ``last``; the first of them at once."""
-        return self.sampler().events(last)
-
     def sampler(self) -> Sampler:
         """Return the sampler of the running loop."""
         loop = asyncio.get_running_loop()
@@ -61,7 +57,7 @@ class Sampler:
         self.viewers = 0
         self._task: asyncio.Future[None] | None = None
         # Both are replaced at every sample; the histories are those of the latest one.
-        self._sample = _Sample([], 0, "")
+        self._sample = Sample([], 0, "")
         self._next = asyncio.Event()
 
     @property
@@ -95,7 +91,7 @@ class Sampler:
         if not self.running and not server_is_stopping():
             for history in self._histories:
                 history.clear()
-            self._take(_Sample(self._histories, 0, uuid.uuid4().hex))
+            self._take(Sample(self._histories, 0, uuid.uuid4().hex))
             self._task = start_task(self._run(), "live page")
 
     async def _run(self) -> None:
@@ -103,14 +99,14 @@ class Sampler:
         try:
             while idle < IDLE_SECONDS and await _passed(INTERVAL_SECONDS):
                 idle = 0.0 if self.viewers else idle + INTERVAL_SECONDS
-                self._take(_Sample(self._histories, self._sample.number + 1, self._sample.series))
+                self._take(Sample(self._histories, self._sample.number + 1, self._sample.series))
         finally:  # also if the loop ends and cancels this
             self._task = None
             # A new one, since the old one refers to the loop, and the loop's sampler is this.
             reached, self._next = self._next, asyncio.Event()
             reached.set()
 
-    def _take(self, sample: _Sample) -> None:
+    def _take(self, sample: Sample) -> None:
         at = time.time()
         for history in self._histories:
             history.sample(at)
@@ -119,7 +115,7 @@ class Sampler:
         reached.set()
 
 
-class _Sample:
+class Sample:
     """One sample of all databases, with its number in a series without gaps."""
 
     def __init__(self, histories: list[History], number: int, series: str) -> None:
@@ -133,29 +129,24 @@ class _Sample:
 
     @cached_property
     def step(self) -> bytes:
-        """The event for viewers that have seen the sample before."""
+        """The event for viewers that have seen the sample before: the latest points."""
         return self._event(whole=False)
 
     @cached_property
     def whole(self) -> bytes:
-        """The event for viewers that have not."""
+        """The event for viewers that have not: all points."""
         return self._event(whole=True)
 
     def _event(self, *, whole: bool) -> bytes:
-        return encoded(self._histories, series=self.series, number=self.number, whole=whole)
-
-
-def encoded(histories: Iterable[History], *, series: str, number: int, whole: bool) -> bytes:
-    """Return a server-sent event: the states, and all points or the latest alone."""
-    data: dict[str, Any] = {
-        "process": os.getpid(),
-        "series": series,
-        "whole": whole,
-        "columns": COLUMNS,
-        "databases": [history.as_dict(whole=whole) for history in histories],
-    }
-    text = json.dumps(data, separators=(",", ":"))  # in one line, and ASCII
-    return f"id: {series}-{number}\ndata: {text}\n\n".encode()
+        data: dict[str, Any] = {
+            "process": os.getpid(),
+            "series": self.series,
+            "whole": whole,
+            "columns": COLUMNS,
+            "databases": [history.as_dict(whole=whole) for history in self._histories],
+        }
+        text = json.dumps(data, separators=(",", ":"))  # in one line, and ASCII
+        return f"id: {self.series}-{self.number}\ndata: {text}\n\n".encode()
 
 
 async def _passed(seconds: float) -> bool:
@@ -167,3 +158,15 @@ async def _passed(seconds: float) -> bool:
             return True
         await sleep(min(left, _STEP_SECONDS))
     return False
+
+
+def server_is_stopping() -> bool:
+    """Return True if uvicorn runs in this process and has been asked to exit.
+
+    ASGI tells an application of the end only after its last response: uvicorn waits for all of them
+    before it sends ``lifespan.shutdown``, so an endless one must look by itself. Its handler of
+    SIGTERM is a method of its ``Server``, and ``should_exit`` of that is what ends it, also without
+    a signal. In another server a stream ends by its own limit.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True

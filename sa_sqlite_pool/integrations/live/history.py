@@ -11,7 +11,6 @@ from typing import Any, Final
 from ...errors import DatabaseClosedError
 from ...reporting.events import StatisticsFailed, log
 from ...stats.database import DatabaseStatistics
-from ...stats.engines import EngineStatistics
 from ...stats.lines import Waits
 
 TakesStatistics = Callable[[], DatabaseStatistics]
@@ -74,8 +73,8 @@ class History:
         self._problem, self._earlier, self._shown = problem, None, {}
 
     def _take(self, at: float, now: DatabaseStatistics) -> None:
-        self._problem, self._shown = None, _shown(now)
         light = _without_texts(now)
+        self._problem, self._shown = None, light.as_dict() | {"slowest": _slowest(now)}
         if self._earlier is not None and light.seconds > self._earlier.seconds:
             self._latest = _point(at, light - self._earlier)
             self._points.append(self._latest)
@@ -95,8 +94,7 @@ class History:
 def _without_texts(now: DatabaseStatistics) -> DatabaseStatistics:
     """Return it without the single SQL texts: most of the cost of a difference, for no rate."""
     engines = tuple(
-        replace(engine, statements=replace(engine.statements, slowest=()), holders=())
-        for engine in now.engines
+        replace(engine, statements=replace(engine.statements, slowest=())) for engine in now.engines
     )
     return replace(now, engines=engines)
 
@@ -133,18 +131,9 @@ def _mean_ms(waits: list[Waits]) -> float:
     return round(1000 * sum(one.seconds for one in waits) / waited, 3) if waited else 0.0
 
 
-def _shown(now: DatabaseStatistics) -> dict[str, Any]:
-    """Return the state as JSON has it, with the slowest statements of all engines in one list."""
+def _slowest(now: DatabaseStatistics) -> list[dict[str, Any]]:
+    """Return the slowest statements of all engines in one list."""
     found = [(text, engine.role) for engine in now.engines for text in engine.statements.slowest]
     chosen = heapq.nlargest(SLOWEST, found, key=lambda one: one[0].longest_seconds)
     chosen += heapq.nlargest(SLOWEST, found, key=lambda one: one[0].seconds)
-    state = _without_slowest(now).as_dict()
-    state["slowest"] = [text.as_dict() | {"role": role} for text, role in dict.fromkeys(chosen)]
-    return state
-
-
-def _without_slowest(now: DatabaseStatistics) -> DatabaseStatistics:
-    def without(engine: EngineStatistics) -> EngineStatistics:
-        return replace(engine, statements=replace(engine.statements, slowest=()))
-
-    return replace(now, engines=tuple(map(without, now.engines)))
+    return [text.as_dict() | {"role": role} for text, role in dict.fromkeys(chosen)]
