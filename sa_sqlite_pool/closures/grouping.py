@@ -106,6 +106,11 @@ class Call(Awaited[T]):
         except BaseException as error:  # raised again where the call is awaited
             self._error = error
 
+    def lose(self, error: BaseException) -> None:
+        """Let ``error`` be the outcome of a call that has none. In any thread."""
+        if self._error is None and not hasattr(self, "_result"):
+            self._error = error
+
     # -- in the loop ----------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
@@ -235,11 +240,14 @@ class Group:
     def _take_next(self) -> Call[Any] | None:
         """Take the next call that is not taken yet, or None. Runs in the thread."""
         while self._calls:
-            call = self._calls.popleft()
+            # It leaves the line last: if there is no memory, it is still there, and told so.
+            now, call = time.monotonic(), self._calls[0]
+            self._running.append(call)
+            self._calls.popleft()
             if call.take():
-                call.taken_at = time.monotonic()
-                self._running.append(call)
+                call.taken_at = now
                 return call
+            self._running.pop()
         return None
 
     def _have_run(self, clean: bool) -> None:
@@ -269,11 +277,19 @@ class Group:
             self._timer.cancel()
         self._place.leave()
         self._groups.forget(self)
+        if self._running:  # there was no memory, say, to report them
+            self._lose_running(leader)
         if leader.cancelled():
             # Not by a caller. If the loop ends, the calls are cancelled, too, in this iteration.
             self._loop.call_soon(self._go_on_without)
         elif error := leader.exception():
             self._fail_all(lambda: copy.copy(error))
+
+    def _lose_running(self, leader: asyncio.Future[None]) -> None:
+        error = None if leader.cancelled() else leader.exception()
+        for call in self._running:
+            call.lose(asyncio.CancelledError() if error is None else copy.copy(error))
+        self._report()
 
     def _go_on_without(self) -> None:
         for call in self._calls:

@@ -66,6 +66,9 @@ class Work(Protocol):
     def run(self, here: ThreadConnection) -> None:
         """Run it; return when it is committed, or has failed."""
 
+    def lose(self, error: BaseException) -> None:
+        """Let ``error`` be its outcome, if it has none."""
+
 
 class _Waiting(NamedTuple):
     """A function that has run, up to its COMMIT."""
@@ -167,7 +170,11 @@ class SharedTransaction:
             work = self._take_next()
             if work is None:
                 return
-            self._run(sqlite, work)
+            try:
+                self._run(sqlite, work)
+            except BaseException as error:
+                work.lose(copy.copy(error))
+                raise
 
     def _begin(self, sqlite: sqlite3.Connection) -> None:
         self._transaction.note("BEGIN IMMEDIATE")

@@ -26,6 +26,9 @@ T = TypeVar("T")
 # The time between two interrupts of a job that must stop.
 _REPEAT_SECONDS = 0.005
 
+# The time between two attempts of a thread to report while the process has no memory.
+_NO_MEMORY_SECONDS = 0.01
+
 # A thread that is not done in this time, for example in a function of the application that sleeps,
 # is left alone: a cancellation must not wait for ever.
 _LET_GO_SECONDS = 1.0
@@ -112,12 +115,12 @@ class Job(Awaited[T]):
                 self._function = None
                 return
             self.stage = Stage.RUNNING
-        self.thread = threading.get_ident()
-        rest.begin(self)
         # The job may be kept until the next one, and the function has the statement's parameters.
         function, self._function = self._function, None
         assert function is not None
         try:
+            self.thread = threading.get_ident()
+            rest.begin(self)
             self._result = function(self._connection)
         except BaseException as error:  # raised again where it is awaited
             self._error = error
@@ -126,7 +129,12 @@ class Job(Awaited[T]):
             rest.end(self)
         with self._mutex:
             self.stage = Stage.FINISHED
-        self._mailbox.post(self.report)
+        while True:
+            try:
+                self._mailbox.post(self.report)
+                break
+            except MemoryError:  # its task would wait for ever
+                time.sleep(_NO_MEMORY_SECONDS)
 
     def end_in_thread(self, reason: Exception) -> None:
         """Fail with ``reason`` if the job has not begun; otherwise stop it, and wait until its

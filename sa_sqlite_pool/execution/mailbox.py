@@ -41,16 +41,23 @@ class Mailbox:
         self._announced = False
 
     def post(self, report: Report) -> None:
-        """Call ``report`` in the loop. From any thread; dropped if the loop is closed."""
+        """Call ``report`` in the loop. From any thread; dropped if the loop is closed.
+
+        Raises MemoryError if the process has none; to try again does no harm.
+        """
         self._reports.append(report)
         if not self._announced:
             self._announce()
 
     def _announce(self) -> None:
         self._announced = True
-        loop = self._loop()
-        if loop is not None and not call_unless_closed(loop, self._deliver):
-            self._reports.clear()
+        try:
+            loop = self._loop()
+            if loop is not None and not call_unless_closed(loop, self._deliver):
+                self._reports.clear()
+        except BaseException:  # no memory, say: or no later report would wake the loop either
+            self._announced = False
+            raise
 
     def _deliver(self) -> None:
         self._announced = False

@@ -33,6 +33,9 @@ PATIENCE_SECONDS = 0.010
 
 _MOST_TEXTS = 512
 
+# The time between two attempts of a thread to go on while the process has no memory.
+_NO_MEMORY_SECONDS = 0.01
+
 
 @final
 class _Runner:
@@ -165,14 +168,18 @@ class SharedThread:
     def _drain(self, runner: _Runner) -> None:
         """Run the queued jobs until there is none, or until another runner has taken over."""
         while True:
-            with self._mutex:
-                if self._runner is not runner or not self._queue:
-                    if self._runner is runner:
-                        self._runner = None
-                    self._rest(runner)
-                    return
-                job, runner.text = self._queue.popleft()
-                runner.since = self._clock()
+            try:
+                with self._mutex:
+                    if self._runner is not runner or not self._queue:
+                        if self._runner is runner:
+                            self._runner = None
+                        self._rest(runner)
+                        return
+                    runner.since = self._clock()
+                    job, runner.text = self._queue.popleft()
+            except MemoryError:  # without a runner, nothing in the queue would ever run
+                time.sleep(_NO_MEMORY_SECONDS)
+                continue
             job()
 
     def _rest(self, runner: _Runner) -> None:

@@ -88,7 +88,7 @@ class Server:
             self._listen()
             self._serve()
             addresses.remove_stale(self._file)
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, MemoryError):
             pass  # no socket can be made there, or a test forbids it; nothing depends on it
         finally:
             if self._listener is not None:
@@ -115,11 +115,11 @@ class Server:
                     self._client, _ = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):  # it has hung up
                 continue
-            except OSError:  # too many open files: the connection stays in line
+            except (OSError, MemoryError):  # too many open files: the connection stays in line
                 if self._is_told(_PAUSE_SECONDS):
                     return
                 continue
-            with self._client, contextlib.suppress(OSError):
+            with self._client, contextlib.suppress(OSError, MemoryError):
                 self._reply(self._client)
 
     def _reply(self, client: socket.socket) -> None:

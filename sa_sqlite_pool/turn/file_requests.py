@@ -174,7 +174,7 @@ class WaitingThread:
             return False
         try:
             self._wait_in_line()
-        except (OSError, DatabaseNotUsableError) as error:
+        except (OSError, MemoryError, DatabaseNotUsableError) as error:
             request.dismiss(error)
             return True
         else:
