@@ -265,13 +265,6 @@ class ServerPool(Pool):
         server = None if connection is None else self.server_of(connection.connection)
         return (self.servers[-1] if server is None else server).name
 
-    def connection_of(self, permit: Permit) -> Any:
-        """Return SQLAlchemy's adapted connection that is checked out under a permit, or None."""
-        for record, held in list(self.checked_out.permits.items()):
-            if held is permit:
-                return record.dbapi_connection
-        return None
-
     def permits_by_process(self) -> Mapping[int, Permit]:
         """Return the permits of checkouts, by the processes of the server that work for them."""
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, final
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
@@ -13,11 +12,9 @@ from ..settings import check_limit
 from ..system.clock import time
 from ..transactions.locks import write_patience
 from ..turn.permit import Permit
-from .drivers.choosing import driver_of
 from .endings import replace
-from .limits.blockers import Blockers
 from .limits.errors import error_of, explained
-from .limits.running import Running, taken_statement_of
+from .limits.running import Running, taken_outcome_of
 from .limits.statement_limit import LimitsOfOne
 from .pool import ServerPool
 
@@ -40,7 +37,6 @@ class FollowedStatements:
 
     def __init__(self, engine: Engine, lock_timeout: float | None, *, writes: bool) -> None:
         dialect = engine.dialect
-        self._driver = driver_of(dialect)
         self._lock_timeout = lock_timeout
         self._writes = writes
         self._limits = LimitsOfOne(dialect, writes=writes)
@@ -87,25 +83,23 @@ class FollowedStatements:
             # what goes back to it.
             and not keeps_settings(first_head(sql))
         )
-        running = Running(
-            *(sql, permit, option if is_other else limit),
-            partial(self._driver.abort, adapted),
-            self._longest_wait(),
-            Blockers(pool).find,
-        )
+        if is_other:
+            limit = option
+        running = Running(pool, permit, adapted, sql, limit, self._longest_wait())
+        before: str | None = None
         try:
             with running:
                 if is_other:
-                    self._limits.tell(adapted, running)
+                    before = self._limits.tell(adapted, limit)
                 execute(cursor, sql, *parameters, context)
         except BaseException as error:
             pool.counts.failed(sql)
-            if running.before is not None and isinstance(error, Exception):
-                self._limits.after_error(connection, adapted, running, error)
+            if before is not None and isinstance(error, Exception):
+                self._limits.after_error(connection, adapted, limit, before, error)
             raise
-        pool.counts.ran(sql, running.seconds)
-        if running.before is not None:
-            self._limits.tell_before(adapted, running)
+        pool.counts.ran(sql, running.outcome.seconds)
+        if before is not None:
+            self._limits.tell_before(adapted, limit, before)
 
     def _longest_wait(self) -> float | None:
         patience = write_patience.get()
@@ -117,7 +111,7 @@ class FollowedStatements:
             return None
         # First: it may be a disconnect, which SQLAlchemy has not known of.
         error = error_of(context)
-        failed = taken_statement_of(context.original_exception)
+        failed = taken_outcome_of(context.original_exception)
         pool, permit = engine.pool, None
         if connection is not None:
             pool, permit = _lent_by(connection)

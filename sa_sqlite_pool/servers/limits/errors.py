@@ -22,7 +22,7 @@ from ...sessions.refusals import USE_A_WRITER, reason_of
 from ...sqlite.statements import words
 from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
-from .running import Failed
+from .running import Outcome
 
 _LIMIT = "statement_timeout"
 _ROLLED_BACK = "its transaction has to be"
@@ -100,7 +100,7 @@ def explained(
     context: ExceptionContext,
     error: DBAPIError,
     server: str,
-    failed: Failed | None,
+    failed: Outcome | None,
     *,
     limit: float | None,
     writes: bool,
@@ -140,7 +140,7 @@ def _by_state(
     context: ExceptionContext,
     error: DBAPIError,
     server: str,
-    failed: Failed | None,
+    failed: Outcome | None,
     limit: float | None,
     writes: bool,
 ) -> BaseException | None:
@@ -189,7 +189,7 @@ def _forbidden(
     return OperationalError(sql, parameters, forbidden, hide_parameters=error.hide_parameters)
 
 
-def _cancelled(server: str, failed: Failed, error: DBAPIError) -> BaseException | None:
+def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException | None:
     """Return the error for a statement that the server was told to stop, or has stopped."""
     if failed.blocked_by is not None:
         return WriteTimeout(

@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Dialect
 from ..drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
 from ..drivers.choosing import driver_of
 from ..rules.levels import level_of
-from .running import Running
 
 # In one question: OFFSET keeps the inner SELECT from becoming a part of the outer one, so that it
 # is evaluated first.
@@ -36,14 +35,14 @@ class LimitsOfOne:
         self._driver = driver_of(dialect)
         self._writes = writes
 
-    def tell(self, adapted: Any, running: Running) -> None:
-        """Tell the server of the limit of a statement, and note the one before in it.
+    def tell(self, adapted: Any, limit: float | None) -> str:
+        """Tell the server of the limit of a statement; return the one before, as it shows it.
 
         ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement run. The limit
         is that of the transaction, or without one that of the connection, until
         :meth:`tell_before`.
         """
-        limit, local = running.limit, not adapted.autocommit
+        local = not adapted.autocommit
         milliseconds = 0 if limit is None else max(1, int(limit * 1000))
         # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
         # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
@@ -54,17 +53,22 @@ class LimitsOfOne:
         else:
             sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
             before = _execute(adapted, sql)
-        running.before = before
+        return str(before)
 
-    def tell_before(self, adapted: Any, running: Running) -> None:
-        """Tell the server of the limit that it had before the statement, which it was told of."""
-        seconds = None if running.limit is None else running.limit + SECONDS_TO_ANSWER
+    def tell_before(self, adapted: Any, limit: float | None, before: str) -> None:
+        """Tell the server of the limit before the statement's, which has returned."""
+        seconds = None if limit is None else limit + SECONDS_TO_ANSWER
         local = "" if adapted.autocommit else "LOCAL "
         with AnswerLimit(self._driver, adapted, seconds):
-            _execute(adapted, f"SET {local}statement_timeout = '{running.before}'")
+            _execute(adapted, f"SET {local}statement_timeout = '{before}'")
 
     def after_error(
-        self, connection: Connection, adapted: Any, running: Running, error: Exception
+        self,
+        connection: Connection,
+        adapted: Any,
+        limit: float | None,
+        before: str,
+        error: Exception,
     ) -> None:
         """Do as :meth:`tell_before`, unless the end of the transaction does it.
 
@@ -76,7 +80,7 @@ class LimitsOfOne:
         if not adapted.autocommit and self._driver.has_failed(adapted, error):
             return
         try:
-            self.tell_before(adapted, running)
+            self.tell_before(adapted, limit, before)
         except Exception as another:  # what is raised is the statement's
             if not (connection.closed or connection.invalidated):
                 connection.invalidate(another)

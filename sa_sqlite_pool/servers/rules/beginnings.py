@@ -9,7 +9,6 @@ have had. psycopg begins by itself.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -39,8 +38,7 @@ def begin_at_once(engine: Engine) -> None:
         if limit is None:
             driver.begin(connection)
             return
-        give_up = partial(driver.abort, connection)
-        with Running("BEGIN", permit, limit, give_up, None, lambda *_: None):
+        with Running(pool, permit, connection, "BEGIN", limit):
             driver.begin(connection)
 
     replace(dialect, do_begin=do_begin)
