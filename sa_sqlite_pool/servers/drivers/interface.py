@@ -89,3 +89,16 @@ class Driver(Protocol):
 
     def drop(self, opened: Any) -> None:
         """Close a connection of the driver's own that nothing uses, without asking the server."""
+
+
+def row_of(connection: Any, sql: str) -> Any:
+    """Execute SQL in the transaction of a DBAPI connection; return its first row, None without any.
+
+    In a greenlet.
+    """
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql)
+        return cursor.fetchone() if cursor.description else None
+    finally:
+        cursor.close()

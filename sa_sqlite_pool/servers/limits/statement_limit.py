@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Dialect
 
 from ..drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
 from ..drivers.choosing import driver_of
+from ..drivers.interface import row_of
 from ..rules.levels import level_of
 
 # In one question: OFFSET keeps the inner SELECT from becoming a part of the outer one, so that it
@@ -48,11 +49,11 @@ class LimitsOfOne:
         # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
         # for the turn has been one already, and it is no matter under READ COMMITTED.
         if self._writes and local and level_of(adapted) == "SERIALIZABLE":
-            before = _execute(adapted, _SHOW)
-            _execute(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
+            before = row_of(adapted, _SHOW)[0]
+            row_of(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
         else:
             sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
-            before = _execute(adapted, sql)
+            before = row_of(adapted, sql)[0]
         return str(before)
 
     def tell_before(self, adapted: Any, limit: float | None, before: str) -> None:
@@ -60,7 +61,7 @@ class LimitsOfOne:
         seconds = None if limit is None else limit + SECONDS_TO_ANSWER
         local = "" if adapted.autocommit else "LOCAL "
         with AnswerLimit(self._driver, adapted, seconds):
-            _execute(adapted, f"SET {local}statement_timeout = '{before}'")
+            row_of(adapted, f"SET {local}statement_timeout = '{before}'")
 
     def after_error(
         self,
@@ -84,14 +85,3 @@ class LimitsOfOne:
         except Exception as another:  # what is raised is the statement's
             if not (connection.closed or connection.invalidated):
                 connection.invalidate(another)
-
-
-def _execute(adapted: Any, sql: str) -> Any:
-    """Execute SQL, and return the first value, None if there is none."""
-    cursor = adapted.cursor()
-    try:
-        cursor.execute(sql)
-        row = cursor.fetchone() if cursor.description else None
-    finally:
-        cursor.close()
-    return None if row is None else row[0]
