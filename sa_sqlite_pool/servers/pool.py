@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Dialect, event, exc
+from sqlalchemy import Connection, Dialect, Engine, event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
@@ -416,6 +416,16 @@ class ServerPool(Pool):
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the subclass."""
         return {}
+
+
+def pool_of(engine: Engine, proxied: Any) -> ServerPool:
+    """Return the pool that a connection of ``engine`` is of.
+
+    Another may have taken its place in the engine since: ``dispose(close=False)``.
+    """
+    pool = getattr(proxied, "_pool", engine.pool)
+    assert isinstance(pool, ServerPool)
+    return pool
 
 
 # The end of a connection of asyncpg takes it out of an epoll instance that the processes share.

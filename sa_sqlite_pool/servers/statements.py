@@ -16,7 +16,7 @@ from .endings import replace
 from .limits.errors import error_of, explained
 from .limits.running import Running, taken_outcome_of
 from .limits.statement_limit import LimitsOfOne
-from .pool import ServerPool
+from .pool import ServerPool, pool_of
 
 OPTION = "statement_timeout"
 
@@ -128,11 +128,9 @@ class FollowedStatements:
 
 def _lent_by(connection: Connection) -> tuple[ServerPool, Permit | None]:
     """Return the pool that a connection is of, and its permit; None if it is not checked out."""
-    pool = connection.engine.pool
-    assert isinstance(pool, ServerPool)
+    engine = connection.engine
     if connection.closed or connection.invalidated:
-        return pool, None  # to look at its connection would open another
+        return pool_of(engine, None), None  # to look at its connection would open another
     proxied = connection.connection
-    # That of the engine may have taken its place since: dispose(close=False).
-    own = getattr(proxied, "_pool", pool)
-    return own, own.permit_of(proxied)
+    pool = pool_of(engine, proxied)
+    return pool, pool.permit_of(proxied)

@@ -19,6 +19,7 @@ from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .drivers.interface import row_of
 from .endings import replace
 from .limits.blockers import HOLDER
+from .pool import pool_of
 from .primary import PrimaryPool
 from .rules.levels import assert_may_take_turns
 
@@ -62,7 +63,7 @@ def take_turns(engine: Engine) -> None:
         begin(proxied)
         if proxied.dbapi_connection.autocommit:
             return  # each statement is a transaction of its own, at whose end the lock is gone
-        pool = engine.pool
+        pool = pool_of(engine, proxied)
         assert isinstance(pool, PrimaryPool)
         permit = pool.permit_of(proxied)
         waited = 0.0 if permit is None else permit.seconds_waited

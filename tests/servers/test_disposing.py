@@ -50,10 +50,10 @@ async def test_a_pool_left_alone_shares_nothing(app: App) -> None:
 
 
 async def test_what_is_checked_out_goes_back_to_where_it_is_from(app: App) -> None:
-    """To the pool that was left alone; its limits and its errors stay what they are."""
+    """To the pool that was left alone; limits, errors and what is counted stay what they are."""
     async with app.open(replicas=app.replica_urls[:1], readers=1, statement_timeout=0.2) as db:
         for engine in engines(db):
-            left = engine.pool
+            left, before = engine.pool, db.statistics()
             async with engine.connect() as connection:
                 await connection.execute(ONE)
                 await engine.dispose(close=False)
@@ -61,6 +61,8 @@ async def test_what_is_checked_out_goes_back_to_where_it_is_from(app: App) -> No
                 with pytest.raises(StatementTimeout):
                     await connection.execute(LONG)
             assert "0 checked out, 1 at rest" in left.status()
+            ended = [one.transactions for one in (db.statistics() - before).engines]
+            assert sum(one.reads + one.rollbacks for one in ended) == 1
             await backend(engine)
             await greenlet_spawn(left.dispose)
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from ..drivers.choosing import driver_of
 from ..endings import replace
 from ..limits.running import Running
-from ..pool import ServerPool
+from ..pool import pool_of
 
 
 def begin_at_once(engine: Engine) -> None:
@@ -29,8 +29,7 @@ def begin_at_once(engine: Engine) -> None:
 
     def do_begin(proxied: Any) -> None:
         begin(proxied)
-        connection, pool = proxied.dbapi_connection, getattr(proxied, "_pool", engine.pool)
-        assert isinstance(pool, ServerPool)
+        connection, pool = proxied.dbapi_connection, pool_of(engine, proxied)
         permit = pool.permit_of(proxied)
         if permit is None or connection.autocommit:
             return

@@ -24,7 +24,7 @@ from ...postgresql.tokens import Token
 from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
 from ..drivers.interface import Driver
-from ..pool import ServerPool
+from ..pool import pool_of
 
 # Without one of these words it is none: most texts are not examined further.
 _MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|u&\"|;.*\S", re.IGNORECASE | re.DOTALL)
@@ -66,8 +66,7 @@ def _stay_in_transaction(driver: Driver, connection: Connection) -> None:
 
 
 def _refused(connection: Connection, sql: str, parameters: Any) -> OperationalError:
-    pool = connection.engine.pool
-    assert isinstance(pool, ServerPool)
+    pool = pool_of(connection.engine, connection.connection)
     forbidden = ForbiddenWriteError(
         f"a reader of {pool.name_of_server(connection)} cannot change a database, and stays READ "
         f"ONLY: {shorten(sql)}; use a writer session or the writer engine"
