@@ -103,6 +103,13 @@ class ServerPool(Pool):
         """The seconds that a checkout waits for a permit."""
         return self._timeout
 
+    @property
+    def error(self) -> type[Exception]:
+        """The driver's error for a connection that has ended."""
+        dialect: Any = self._dialect
+        found: type[Exception] = dialect.loaded_dbapi.OperationalError
+        return found
+
     def checkedout(self) -> int:
         """Return the number of connections that are checked out."""
         return len(self.checked_out.permits)
@@ -275,14 +282,8 @@ class ServerPool(Pool):
         }
 
     @contextlib.contextmanager
-    def another_connection(self) -> Iterator[Any]:
-        """Open a connection beside the pool, to ask its server something. In a greenlet."""
-        with self.opened_aside(self.servers[-1]) as opened, AnswerLimit(self.driver, opened):
-            yield opened
-
-    @contextlib.contextmanager
     def opened_aside(self, server: Server) -> Iterator[Any]:
-        """Open a connection to ``server`` beside the pool. In a greenlet."""
+        """Open a connection to ``server`` beside the pool, to ask it something. In a greenlet."""
         assert isinstance(self._dialect, Dialect)
         connection = server.connect(self._dialect, ServerRecord(self, server))
         try:
@@ -307,10 +308,10 @@ class ServerPool(Pool):
             *(r for server in self.servers for r in server.at_rest),
         ]:
             if record.dbapi_connection is connection:
-                self._server_is_silent(server_of(record))
+                self.is_silent(server_of(record))
                 return
 
-    def _server_is_silent(self, server: Server) -> None:
+    def is_silent(self, server: Server) -> None:
         """Do what there is to do about a server that does not answer."""
 
     # -- for the owner of the engine ------------------------------------------------------------

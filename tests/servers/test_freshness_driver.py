@@ -162,13 +162,13 @@ async def test_a_commit_is_asked_for_once(app: App, monkeypatch: pytest.MonkeyPa
     async with app.open(replicas=app.replica_urls[:1], writes="serializable") as db:
         await prepare(db, app)
         driver_class = type(db.reader_engine.pool.driver)  # type: ignore[attr-defined]
-        value = driver_class.value
+        rows = driver_class.rows
 
         def counting(self: Any, connection: Any, sql: str) -> Any:
             asked.append("commit" if sql == positions.OF_COMMIT else "reads")
-            return value(self, connection, sql)
+            return rows(self, connection, sql)
 
-        monkeypatch.setattr(driver_class, "value", counting)
+        monkeypatch.setattr(driver_class, "rows", counting)
 
         async def block() -> None:
             async with db.write() as session:

@@ -48,13 +48,13 @@ def asked(monkeypatch: pytest.MonkeyPatch, db: ServerDatabase) -> list[str]:
     """Return where the questions for positions go from now on."""
     found: list[str] = []
     driver: Any = type(db.reader_engine.pool.driver)  # type: ignore[attr-defined]
-    value = driver.value
+    rows = driver.rows
 
     def counting(self: Any, connection: Any, sql: str) -> Any:
         found.append(sql)
-        return value(self, connection, sql)
+        return rows(self, connection, sql)
 
-    monkeypatch.setattr(driver, "value", counting)
+    monkeypatch.setattr(driver, "rows", counting)
     return found
 
 

@@ -82,6 +82,7 @@ async def test_statements_are_limited_after_a_wait(app: App) -> None:
 async def test_what_the_turn_costs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """One round trip where it is free, and four where another process has it."""
     asked: list[str] = []
+
     def noted(proxied: Any, sql: str) -> Any:
         asked.append(sql)
         return row_of(proxied, sql)

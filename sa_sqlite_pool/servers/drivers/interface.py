@@ -35,9 +35,6 @@ class Driver(Protocol):
     def translated(self, connection: Any, error: Exception) -> Exception | None:
         """Return SQLAlchemy's form of an error of the driver's own, None if it is no such error."""
 
-    def value(self, connection: Any, sql: str) -> Any:
-        """Return the first value of a query outside of any transaction. In a greenlet."""
-
     def rows(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query outside of any transaction. In a greenlet."""
 
