@@ -19,9 +19,8 @@ from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
-from .connections.checked_out import CheckedOut
 from .connections.counts import PoolCounts
-from .connections.records import Held, ServerRecord, record_of, server_of
+from .connections.records import CheckedOut, Held, ServerRecord, record_of, server_of
 from .connections.server import Server
 from .drivers.answers import AnswerLimit
 from .drivers.choosing import driver_of

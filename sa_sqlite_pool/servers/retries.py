@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar, final
 
 from sqlalchemy.exc import DBAPIError
@@ -56,8 +56,7 @@ class Retries:
     """
 
     owner: object
-    attempts: int = DEFAULT_ATTEMPTS
-    random: random.Random = field(default_factory=random.Random)
+    attempts: int
     retried: int = 0
 
     async def run(self, transaction: Callable[[], Awaitable[T]]) -> T:
@@ -81,7 +80,7 @@ class Retries:
 
     def _pause(self, attempt: int) -> float:
         longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
-        return self.random.uniform(0, longest)
+        return random.uniform(0, longest)  # noqa: S311
 
 
 def may_succeed_again(error: DBAPIError) -> bool:

@@ -114,7 +114,8 @@ def explained(
     :param writes: whether it is an engine that writes
     """
     state = sqlstate_of(error) or ""
-    if hasattr(context.original_exception, _AT_COMMIT) and _is_unknown(context, state):
+    is_unknown = context.is_disconnect or leaves_commit_unknown(state)
+    if is_unknown and hasattr(context.original_exception, _AT_COMMIT):
         return _commit_unknown(server, error)
     if failed is not None and failed.was_given_up:
         what = "the server did not answer, and its connection is"
@@ -153,10 +154,6 @@ def _by_state(
         sql = context.execution_context.statement or ""  # while rows are fetched
         return _took_too_long(server, sql, limit, _ROLLED_BACK)
     return None
-
-
-def _is_unknown(context: ExceptionContext, state: str) -> bool:
-    return context.is_disconnect or leaves_commit_unknown(state)
 
 
 def _commit_unknown(server: str, error: DBAPIError) -> CommitUnknownError:
