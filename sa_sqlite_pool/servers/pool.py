@@ -71,7 +71,7 @@ class ServerPool(Pool):
         self.servers = servers
         self._timeout = timeout
         self._owner = owner
-        self._wait_watch = wait_watch
+        self.wait_watch = wait_watch
         self.checked_out = checked_out or CheckedOut()
         self._idle_warning = idle_warning
         self._idle_watch = IdleWatch(
@@ -101,6 +101,11 @@ class ServerPool(Pool):
     def timeout(self) -> float:
         """The seconds that a checkout waits for a permit."""
         return self._timeout
+
+    @property
+    def lock_timeout(self) -> float | None:
+        """The seconds that a statement waits for a lock, None for no limit."""
+        return None if self.only_reads else self.timeout
 
     @property
     def error(self) -> type[Exception]:
@@ -191,7 +196,7 @@ class ServerPool(Pool):
 
     def _wait_in_line(self, server: Server) -> Coroutine[Any, Any, Permit]:
         self._before_waiting(server)
-        return self._wait_watch.in_line(
+        return self.wait_watch.in_line(
             *(server.line, self.waited_for, server.name, self._owner),
             timeout=self.timeout,
             not_in_time=lambda: self._not_in_time(server),
@@ -318,6 +323,7 @@ class ServerPool(Pool):
     def refuse(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
         self.checked_out.refusal = error
+        self._stop()
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
@@ -375,6 +381,7 @@ class ServerPool(Pool):
         if cancelled is not None:
             self._disposed = False
             raise cancelled
+        self._stop()
 
     def recreate(self) -> ServerPool:
         """Return the pool that takes the place of this one.
@@ -389,14 +396,14 @@ class ServerPool(Pool):
             if self._process != os.getpid():
                 _of_other_processes.append(self)
             else:
-                self._is_left()
+                self._stop()
         return type(self)(
             self._engine_creator,
             servers=servers,
             checked_out=checked_out,
             timeout=self._timeout,
             owner=self._owner,
-            wait_watch=self._wait_watch,
+            wait_watch=self.wait_watch,
             statement_timeout=self.statement_timeout,
             idle_warning=self._idle_warning,
             counts=self.counts,
@@ -410,8 +417,8 @@ class ServerPool(Pool):
             **self._own_options(),
         )
 
-    def _is_left(self) -> None:
-        """Stop what this pool does by itself: another takes its place."""
+    def _stop(self) -> None:
+        """Stop what this pool does by itself: it is closed, or another takes its place."""
 
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the subclass."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager
 
 from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -65,10 +64,4 @@ class PrimaryPool(ServerPool):
             f"{server.line.describe_holders()}, {server.line.waiting} more in line; "
             "shorten that transaction or raise write_timeout",
             TimeoutError("the turn to write did not come in time"),
-        )
-
-    def watch_processes(self) -> AbstractContextManager[None]:
-        """Return a block for a wait for another process, which is observed, and logged if long."""
-        return self._wait_watch.block(
-            WaitedFor.PROCESS, self.primary.name, None, lambda: "another process"
         )

@@ -353,15 +353,7 @@ class ReplicaPool(ServerPool):
                 server.name,
             )
 
-    def refuse(self, error: Callable[[], Exception]) -> None:
-        super().refuse(error)
-        self._probes.stop()
-
-    def dispose(self) -> None:
-        super().dispose()
-        self._is_left()
-
-    def _is_left(self) -> None:
+    def _stop(self) -> None:
         self._probes.stop()
 
     def _own_options(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from ..system.clock import time
+from ..turn.waits import WaitedFor
 from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
 from .drivers.interface import row_of
 from .endings import replace
@@ -89,7 +90,8 @@ def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> No
     row_of(proxied, LIMITS.format(max(1, int(seconds * 1000)), 0))
     began, waits = time.monotonic(), pool.counts.process_waits
     try:
-        with pool.watch_processes():
+        what, server = WaitedFor.PROCESS, pool.primary.name
+        with pool.wait_watch.block(what, server, None, lambda: "another process"):
             row_of(proxied, WAIT)
     except Exception as error:
         in_time = sqlstate_of(error) != LOCK_NOT_AVAILABLE

@@ -7,13 +7,13 @@ SQLAlchemy's ``Connection``: listeners that execute something would do so for th
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection
 
 from ..drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
-from ..drivers.choosing import driver_of
 from ..drivers.interface import row_of
+from ..pool import ServerPool
 from ..rules.levels import level_of
 
 # In one question: OFFSET keeps the inner SELECT from becoming a part of the outer one, so that it
@@ -25,63 +25,54 @@ _CHANGE = (
 _SHOW = "SHOW statement_timeout"
 
 
-@final
-class LimitsOfOne:
-    """Tells servers of the limits of single statements.
+def tell(pool: ServerPool, adapted: Any, limit: float | None) -> str:
+    """Tell the server of the limit of a statement; return the one before, as it shows it.
 
-    :param writes: whether it is for an engine that writes
+    ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement run. The limit
+    is that of the transaction, or without one that of the connection, until
+    :func:`tell_before`.
     """
+    local = not adapted.autocommit
+    milliseconds = 0 if limit is None else max(1, int(limit * 1000))
+    # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
+    # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
+    # for the turn has been one already, and it is no matter under READ COMMITTED.
+    if not pool.only_reads and local and level_of(adapted) == "SERIALIZABLE":
+        before = row_of(adapted, _SHOW)[0]
+        row_of(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
+    else:
+        sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
+        before = row_of(adapted, sql)[0]
+    return str(before)
 
-    def __init__(self, dialect: Dialect, *, writes: bool) -> None:
-        self._driver = driver_of(dialect)
-        self._writes = writes
 
-    def tell(self, adapted: Any, limit: float | None) -> str:
-        """Tell the server of the limit of a statement; return the one before, as it shows it.
+def tell_before(pool: ServerPool, adapted: Any, limit: float | None, before: str) -> None:
+    """Tell the server of the limit before the statement's, which has returned."""
+    seconds = None if limit is None else limit + SECONDS_TO_ANSWER
+    local = "" if adapted.autocommit else "LOCAL "
+    with AnswerLimit(pool.driver, adapted, seconds):
+        row_of(adapted, f"SET {local}statement_timeout = '{before}'")
 
-        ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement run. The limit
-        is that of the transaction, or without one that of the connection, until
-        :meth:`tell_before`.
-        """
-        local = not adapted.autocommit
-        milliseconds = 0 if limit is None else max(1, int(limit * 1000))
-        # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
-        # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
-        # for the turn has been one already, and it is no matter under READ COMMITTED.
-        if self._writes and local and level_of(adapted) == "SERIALIZABLE":
-            before = row_of(adapted, _SHOW)[0]
-            row_of(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
-        else:
-            sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
-            before = row_of(adapted, sql)[0]
-        return str(before)
 
-    def tell_before(self, adapted: Any, limit: float | None, before: str) -> None:
-        """Tell the server of the limit before the statement's, which has returned."""
-        seconds = None if limit is None else limit + SECONDS_TO_ANSWER
-        local = "" if adapted.autocommit else "LOCAL "
-        with AnswerLimit(self._driver, adapted, seconds):
-            row_of(adapted, f"SET {local}statement_timeout = '{before}'")
+def tell_after_error(
+    pool: ServerPool,
+    connection: Connection,
+    adapted: Any,
+    limit: float | None,
+    before: str,
+    error: Exception,
+) -> None:
+    """Do as :func:`tell_before`, unless the end of the transaction does it.
 
-    def after_error(
-        self,
-        connection: Connection,
-        adapted: Any,
-        limit: float | None,
-        before: str,
-        error: Exception,
-    ) -> None:
-        """Do as :meth:`tell_before`, unless the end of the transaction does it.
-
-        Or the end of the savepoint. An error of the driver's own, such as for a parameter that it
-        cannot encode, ends neither.
-        """
-        if self._driver.is_broken(adapted):
-            return
-        if not adapted.autocommit and self._driver.has_failed(adapted, error):
-            return
-        try:
-            self.tell_before(adapted, limit, before)
-        except Exception as another:  # what is raised is the statement's
-            if not (connection.closed or connection.invalidated):
-                connection.invalidate(another)
+    Or the end of the savepoint. An error of the driver's own, such as for a parameter that it
+    cannot encode, ends neither.
+    """
+    if pool.driver.is_broken(adapted):
+        return
+    if not adapted.autocommit and pool.driver.has_failed(adapted, error):
+        return
+    try:
+        tell_before(pool, adapted, limit, before)
+    except Exception as another:  # what is raised is the statement's
+        if not (connection.closed or connection.invalidated):
+            connection.invalidate(another)
