@@ -41,7 +41,8 @@ class ServerPool(Pool):
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
     :param idle_warning: seconds after which a transaction that is idle is logged
-    :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place
+    :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place, but
+        not with that of a child process
     """
 
     timeout_error: ClassVar[type[exc.TimeoutError]]
@@ -387,14 +388,18 @@ class ServerPool(Pool):
         """Return the pool that takes the place of this one.
 
         If this one was not disposed of, they share nothing: it may be that of a parent process,
-        whose connections this process inherits, and must not touch (``dispose(close=False)``).
+        whose connections this process inherits, and must not touch (``dispose(close=False)``). What
+        is counted begins at zero then.
         """
         servers, checked_out = self.servers, self.checked_out
+        counts: PoolCounts | None = self.counts
         if not self._disposed:
-            servers = tuple(server.another() for server in servers)
+            is_of_parent = self._process != os.getpid()
+            servers = tuple(server.another(counts_on=not is_of_parent) for server in servers)
             checked_out = CheckedOut(checked_out.refusal)
-            if self._process != os.getpid():
+            if is_of_parent:
                 _of_other_processes.append(self)
+                counts = None
             else:
                 self._stop()
         return type(self)(
@@ -406,7 +411,7 @@ class ServerPool(Pool):
             wait_watch=self.wait_watch,
             statement_timeout=self.statement_timeout,
             idle_warning=self._idle_warning,
-            counts=self.counts,
+            counts=counts,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,

@@ -128,19 +128,21 @@ class Server:
         named["async_creator_fn"] = partial(self.openings.open, driver, connect)
         return dialect.connect(*positional, **named)
 
-    def another(self) -> Server:
-        """Return an object for the same server, with no connections, and with the counters so far.
+    def another(self, *, counts_on: bool) -> Server:
+        """Return an object for the same server, with no connections.
 
-        For a pool that shares nothing with the one before it.
+        For a pool that shares nothing with the one before it, except for the counters, if it
+        ``counts_on``.
         """
         new = Server(
             *(self.url, self.capacity, self._connect_args),
             is_primary=self.is_primary,
             settings=self._settings,
         )
-        new.line.waits = self.line.waits
-        new.opened, new.checkouts = self.opened, self.checkouts
-        new.thrown_away, new.times_down = self.thrown_away, self.times_down
+        if counts_on:
+            new.line.waits = self.line.waits
+            new.opened, new.checkouts = self.opened, self.checkouts
+            new.thrown_away, new.times_down = self.thrown_away, self.times_down
         return new
 
     def note_position(self, position: Position) -> None:
