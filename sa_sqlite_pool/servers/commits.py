@@ -114,10 +114,10 @@ def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> 
             )
         raise
     else:
-        pool.servers[-1].note_position(position)
+        pool.primary.note_position(position)
     seen.note_position(position, covered)
 
 
 def _log_cancelled(pool: ServerPool, message: str) -> None:
-    server = pool.servers[-1].name
+    server = pool.primary.name
     log(CommitCancelled(database=server, server=server), message, server)

@@ -155,7 +155,7 @@ class ServerDatabase(LifeCycle):
     async def _open_engines(self) -> None:
         async with self.writer_engine.connect():
             pass
-        await self._readers.open_replicas()
+        await greenlet_spawn(self._readers.open_replicas)
 
     async def _end_work(self, timeout: float) -> None:
         pools: tuple[ServerPool, ...] = (self._readers, self._writers)
@@ -215,7 +215,7 @@ class ServerDatabase(LifeCycle):
         return FreshBlock(self, Seen(token, self._settle))
 
     async def _settle(self, seen: Seen) -> None:
-        await self._readers.settle(seen)
+        await greenlet_spawn(self._readers.settle, seen)
 
     async def run_read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs

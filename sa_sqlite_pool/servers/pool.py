@@ -34,8 +34,8 @@ class ServerPool(Pool):
 
     :param creator: that of ``create_async_engine``, which connects to the URL of the engine; it is
         not used, since each server has its own
-    :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place,
-        unless nothing was closed
+    :param servers: what it connects to, the primary last; shared with the pool that ``dispose()``
+        puts in its place, unless nothing was closed
     :param checked_out: what is checked out; shared in the same way
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
@@ -80,7 +80,7 @@ class ServerPool(Pool):
             idle_warning,
             label=lambda: servers[-1].name,
             waiting=lambda: sum(server.line.waiting for server in servers),
-            holds_turn=not self.only_reads and servers[-1].capacity == 1,
+            holds_turn=not self.only_reads and self.primary.capacity == 1,
             product="PostgreSQL",
         )
         self._disposed = False
@@ -97,6 +97,11 @@ class ServerPool(Pool):
         at_rest = sum(len(server.at_rest) for server in self.servers)
         waiting = sum(server.line.waiting for server in self.servers)
         return f"{self.checkedout()} checked out, {at_rest} at rest, {waiting} waiting"
+
+    @property
+    def primary(self) -> Server:
+        """The server that writes go to, and reads while no replica will do."""
+        return self.servers[-1]
 
     @property
     def timeout(self) -> float:
@@ -275,7 +280,7 @@ class ServerPool(Pool):
     def name_of_server(self, connection: Connection | None) -> str:
         """Return the name of a connection's server; of the primary's where that is not known."""
         server = None if connection is None else self.server_of(connection.connection)
-        return (self.servers[-1] if server is None else server).name
+        return (self.primary if server is None else server).name
 
     def permits_by_process(self) -> Mapping[int, Permit]:
         """Return the permits of checkouts, by the processes of the server that work for them."""

@@ -23,11 +23,6 @@ class PrimaryPool(ServerPool):
     option = "write_timeout"
 
     @property
-    def primary(self) -> Server:
-        """The server that writes go to."""
-        return self.servers[0]
-
-    @property
     def timeout(self) -> float:
         """The seconds that a checkout waits for a permit, and a transaction for the turn."""
         patience = write_patience.get()

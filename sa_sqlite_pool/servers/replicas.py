@@ -10,7 +10,6 @@ from sqlalchemy import Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
-from ..compat.greenlets import greenlet_spawn
 from ..errors import ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..postgresql.sqlstate import SERIALIZATION_FAILURE
@@ -59,11 +58,6 @@ class ReplicaPool(ServerPool):
         self._writers_out = writers_out or WritersOut()
         self._probes = Probes()
         self._seen: dict[ConnectionPoolEntry, Seen] = {}
-
-    @property
-    def primary(self) -> Server:
-        """The server that reads while no replica will do."""
-        return self.servers[-1]
 
     @property
     def replicas(self) -> tuple[Server, ...]:
@@ -242,11 +236,11 @@ class ReplicaPool(ServerPool):
         as_of = seen.notes
         seen.correct(self._ask(record, position_of_commit), as_of)
 
-    async def settle(self, seen: Seen) -> None:
-        """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`."""
-        await greenlet_spawn(self._settle, seen)
+    def settle(self, seen: Seen) -> None:
+        """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`.
 
-    def _settle(self, seen: Seen) -> None:
+        In a greenlet.
+        """
         covered = dict(seen.read_from)
         try:
             position = self._position_of(covered)
@@ -286,11 +280,8 @@ class ReplicaPool(ServerPool):
         """Wait until nothing looks after servers any more, after :meth:`refuse`."""
         await self._probes.stopped()
 
-    async def open_replicas(self) -> None:
-        """Open a connection to each replica, or to the primary if there is none."""
-        await greenlet_spawn(self._open_replicas)
-
-    def _open_replicas(self) -> None:
+    def open_replicas(self) -> None:
+        """Open a connection to each replica, or to the primary if there is none. In a greenlet."""
         for server in self.replicas or self.servers:
             try:
                 record = self._take(server)

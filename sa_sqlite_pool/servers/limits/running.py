@@ -149,7 +149,7 @@ class Running:
         if driver.is_broken(self._adapted):
             return None
         process = driver.process_id(self._adapted)
-        with pool.opened_aside(pool.servers[-1]) as asking, AnswerLimit(driver, asking):
+        with pool.opened_aside(pool.primary) as asking, AnswerLimit(driver, asking):
             waited, holders = ask_for_holders(pool, asking, process)
             if not holders:
                 return 0.0
