@@ -41,6 +41,7 @@ class ServerPool(Pool):
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
     :param idle_warning: seconds after which a transaction that is idle is logged
+    :param use_lifo: whether the connection that was returned last is lent first
     :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place, but
         not with that of a child process
     """
@@ -62,6 +63,7 @@ class ServerPool(Pool):
         idle_warning: float | None = None,
         counts: PoolCounts | None = None,
         checked_out: CheckedOut | None = None,
+        use_lifo: bool = True,
         **kw: Any,
     ) -> None:
         super().__init__(self._open, **kw)  # type: ignore[arg-type]
@@ -71,6 +73,7 @@ class ServerPool(Pool):
         self.counts = counts or PoolCounts(only_reads=self.only_reads)
         self.servers = servers
         self._timeout = timeout
+        self._use_lifo = use_lifo
         self._owner = owner
         self.wait_watch = wait_watch
         self.checked_out = checked_out or CheckedOut()
@@ -171,7 +174,7 @@ class ServerPool(Pool):
     def _at_rest(self, server: Server) -> ServerRecord | None:
         """Return a connection at rest that the server has not closed; None if there is none."""
         while server.at_rest:
-            record = server.at_rest.pop()
+            record = server.at_rest.pop(-1 if self._use_lifo else 0)
             connection = record.dbapi_connection
             if connection is None or not self.driver.is_broken(connection):
                 assert isinstance(record, ServerRecord)
@@ -417,6 +420,7 @@ class ServerPool(Pool):
             statement_timeout=self.statement_timeout,
             idle_warning=self._idle_warning,
             counts=counts,
+            use_lifo=self._use_lifo,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,
