@@ -15,6 +15,7 @@ from sqlalchemy.util import await_only
 
 from ..compat.without_loop import refuse_without_loop
 from ..pools.idle import IdleWatch
+from ..system.clock import time
 from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
@@ -153,6 +154,7 @@ class ServerPool(Pool):
             if self.checked_out.refusal is not None:  # the pool was closed meanwhile
                 record.close()
                 raise self.checked_out.refusal()
+            permit.idle_since = time.monotonic()  # not while it was opened
             self.checked_out.held[record] = Held(permit, record, self.driver)
             if permit.loop is not self._idle_watch.loop:
                 self._idle_watch.checkout_began()
