@@ -392,7 +392,6 @@ class ServerPool(Pool):
         if cancelled is not None:
             self._disposed = False
             raise cancelled
-        self._stop()
 
     def recreate(self) -> ServerPool:
         """Return the pool that takes the place of this one.
@@ -403,15 +402,15 @@ class ServerPool(Pool):
         """
         servers, checked_out = self.servers, self.checked_out
         counts: PoolCounts | None = self.counts
+        is_of_parent = self._process != os.getpid()
+        if not is_of_parent:
+            self._stop()
         if not self._disposed:
-            is_of_parent = self._process != os.getpid()
             servers = tuple(server.another(counts_on=not is_of_parent) for server in servers)
             checked_out = CheckedOut(checked_out.refusal)
             if is_of_parent:
                 _of_other_processes.append(self)
                 counts = None
-            else:
-                self._stop()
         return type(self)(
             self._engine_creator,
             servers=servers,
