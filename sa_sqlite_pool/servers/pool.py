@@ -397,8 +397,8 @@ class ServerPool(Pool):
         """Return the pool that takes the place of this one.
 
         If this one was not disposed of, they share nothing: it may be that of a parent process,
-        whose connections this process inherits, and must not touch (``dispose(close=False)``). What
-        is counted begins at zero then.
+        whose connections this process inherits, and must not touch (``dispose(close=False)``). In a
+        child process what is counted begins at zero.
         """
         servers, checked_out = self.servers, self.checked_out
         counts: PoolCounts | None = self.counts
