@@ -70,6 +70,8 @@ def take_turns(engine: Engine) -> None:
         waited = 0.0 if permit is None else permit.seconds_waited
         seconds = max(0.0, pool.timeout - waited)
         limit = AnswerLimit(pool.driver, proxied.dbapi_connection, seconds + SECONDS_TO_ANSWER)
+        if permit is not None:
+            permit.idle_since = None  # it waits for another process
         try:
             with limit:
                 _take(engine, pool, proxied, seconds)
@@ -77,6 +79,9 @@ def take_turns(engine: Engine) -> None:
             if limit.passed:
                 raise _without_an_answer(pool, error) from error
             raise
+        finally:
+            if permit is not None:
+                permit.idle_since = time.monotonic()
 
     replace(engine.dialect, do_begin=do_begin)
 

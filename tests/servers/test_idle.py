@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from sa_sqlite_pool.servers import pool
 from tests.postgresql import App, until
-from tests.servers.doing import ONE
+from tests.servers.doing import ONE, at_once
 from tests.servers.freezing import pools
 from tests.servers.test_frozen import DOORS
 
@@ -90,3 +90,15 @@ async def test_a_checkout_that_fails_at_its_end(app: App, monkeypatch: pytest.Mo
                     await session.execute(ONE)
         async with db.write() as session:
             await asyncio.wait_for(session.execute(ONE), 5)
+
+
+async def test_to_wait_for_another_process_is_not_idle(app: App) -> None:
+    """In the line for the turn."""
+    async with app.open(replicas=[]) as db, app.open(replicas=[]) as other:
+        async with other.write() as session:
+            await session.execute(ONE)
+            writing = asyncio.create_task(at_once(db))
+            await app.someone_waits_for("advisory")
+            (permit,) = pools(db)[0].checked_out.permits.values()
+            assert permit.idle_since is None
+        await writing
