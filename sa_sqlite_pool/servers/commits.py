@@ -23,7 +23,7 @@ from .drivers.choosing import driver_of
 from .drivers.interface import Driver
 from .endings import replace
 from .limits.errors import mark_at_commit
-from .pool import ServerPool
+from .pool import ServerPool, pool_of
 from .retries import note_committed
 
 
@@ -40,8 +40,7 @@ def note_commits(engine: Engine, owner: object, out: WritersOut) -> None:
     commit, rollback = dialect.do_commit, dialect.do_rollback
 
     def do_commit(proxied: Any) -> None:
-        pool, seen = engine.pool, seen_by(owner)
-        assert isinstance(pool, ServerPool)
+        pool, seen = pool_of(engine, proxied), seen_by(owner)
         try:
             _commit(pool, driver, commit, proxied)
         except BaseException as error:
@@ -115,10 +114,10 @@ def _note_commit(pool: ServerPool, driver: Driver, seen: Seen, proxied: Any) -> 
             )
         raise
     else:
-        pool.servers[-1].note_position(position)
+        pool.primary.note_position(position)
     seen.note_position(position, covered)
 
 
 def _log_cancelled(pool: ServerPool, message: str) -> None:
-    server = pool.servers[-1].name
+    server = pool.primary.name
     log(CommitCancelled(database=server, server=server), message, server)

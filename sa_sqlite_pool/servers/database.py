@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from ..compat.greenlets import greenlet_spawn
@@ -155,7 +155,7 @@ class ServerDatabase(LifeCycle):
     async def _open_engines(self) -> None:
         async with self.writer_engine.connect():
             pass
-        await self._readers.open_replicas()
+        await greenlet_spawn(self._readers.open_replicas)
 
     async def _end_work(self, timeout: float) -> None:
         pools: tuple[ServerPool, ...] = (self._readers, self._writers)
@@ -215,7 +215,7 @@ class ServerDatabase(LifeCycle):
         return FreshBlock(self, Seen(token, self._settle))
 
     async def _settle(self, seen: Seen) -> None:
-        await self._readers.settle(seen)
+        await greenlet_spawn(self._readers.settle, seen)
 
     async def run_read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -229,14 +229,7 @@ class ServerDatabase(LifeCycle):
 
         Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` ends its transaction.
         """
-        self._assert_may_run(fn)
-        call = guarded(checked(lambda session: fn(session, *args, **kwargs), fn))
-
-        async def transaction() -> T:
-            async with self.read() as session:
-                return await session.run_sync(call)
-
-        return await self._retries.run(transaction)
+        return await self._run(fn, self.read, args, kwargs)
 
     async def run_write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -251,45 +244,44 @@ class ServerDatabase(LifeCycle):
         Raise :class:`~sa_sqlite_pool.ClosureError` if ``fn`` commits or rolls back by itself;
         ``begin_nested()`` is for a part that may fail.
         """
-        self._assert_may_run(fn)
-        call = guarded(checked(lambda session: fn(session, *args, **kwargs), fn))
-
-        async def transaction() -> T:
-            async with self.write() as session:
-                return await session.run_sync(call)
-
-        return await self._retries.run(transaction)
+        return await self._run(fn, self.write, args, kwargs)
 
     async def run_read_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``fn`` as :meth:`run_read` does, with a ``Connection``."""
-        self._assert_may_run(fn)
-        call = guarded(checked(lambda connection: fn(connection, *args, **kwargs), fn))
-
-        async def transaction() -> T:
-            async with self.reader_engine.connect() as connection:
-                await connection.begin()  # READ ONLY for what the driver does first, too
-                return await connection.run_sync(call)
-
-        return await self._retries.run(transaction)
+        return await self._run(fn, self._reading, args, kwargs)
 
     async def run_write_core(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``fn`` as :meth:`run_write` does, with a ``Connection``."""
-        self._assert_may_run(fn)
-        call = guarded(checked(lambda connection: fn(connection, *args, **kwargs), fn))
+        return await self._run(fn, self.writer_engine.begin, args, kwargs)
 
-        async def transaction() -> T:
-            async with self.writer_engine.begin() as connection:
-                return await connection.run_sync(call)
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        async with self.reader_engine.connect() as connection:
+            await connection.begin()  # READ ONLY for what the driver does first, too
+            yield connection
 
-        return await self._retries.run(transaction)
-
-    def _assert_may_run(self, fn: object) -> None:
+    async def _run(
+        self,
+        fn: Callable[..., T],
+        block: Callable[[], AbstractAsyncContextManager[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> T:
+        """Run ``fn`` in a transaction, with the session or connection of ``block()``."""
         self._assert_open()
         assert_plain(fn)
+        call = guarded(checked(lambda target: fn(target, *args, **kwargs), fn))
+
+        async def transaction() -> T:
+            async with block() as target:
+                result: T = await target.run_sync(call)
+                return result
+
+        return await self._retries.run(transaction)
 
     # -- what there is to see -------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from .drivers.answers import AnswerLimit
 from .drivers.choosing import driver_of
 from .drivers.interface import Driver
-from .pool import ServerPool
+from .pool import ServerPool, pool_of
 
 
 def limit_endings(engine: Engine) -> None:
@@ -35,8 +35,7 @@ def replace(dialect: object, **methods: Any) -> None:
 def _counted_commit(engine: Engine, commit: Callable[[Any], None]) -> Callable[[Any], None]:
     def do_commit(proxied: Any) -> None:
         commit(proxied)
-        assert isinstance(engine.pool, ServerPool)
-        engine.pool.counts.committed(0.0)
+        pool_of(engine, proxied).counts.committed(0.0)
 
     return do_commit
 
@@ -46,11 +45,11 @@ def _limited_rollback(engine: Engine, driver: Driver) -> Callable[[Any], None]:
     rollback = dialect.do_rollback
 
     def do_rollback(proxied: Any) -> None:
-        pool, connection = engine.pool, getattr(proxied, "dbapi_connection", None)
+        connection = getattr(proxied, "dbapi_connection", None)
         if connection is None or not driver.in_transaction(connection):
             rollback(proxied)
             return
-        assert isinstance(pool, ServerPool)
+        pool = pool_of(engine, proxied)
         is_checked_out = pool.has_checked_out(proxied)
         limit = AnswerLimit(driver, connection)
         try:

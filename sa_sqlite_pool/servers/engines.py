@@ -22,7 +22,7 @@ from .replicas import ReplicaPool
 from .rules.beginnings import begin_at_once
 from .rules.levels import keep_read_only
 from .rules.read_only import refuse_read_write
-from .statements import OPTION, FollowedStatements
+from .statements import OPTION, follow_statements
 from .turn import take_turns
 
 
@@ -69,7 +69,6 @@ def writer_engine(of: EngineSettings) -> AsyncEngine:
     engine = _engine(
         of,
         of.primary,
-        lock_timeout=of.write_timeout,
         poolclass=PrimaryPool,
         servers=(server,),
         pool_timeout=of.write_timeout,
@@ -90,7 +89,6 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
     engine = _engine(
         of,
         (*of.replicas, of.primary)[0],
-        lock_timeout=None,
         poolclass=ReplicaPool,
         servers=(*replicas, primary),
         pool_timeout=of.read_timeout,
@@ -105,10 +103,10 @@ def reader_engine(of: EngineSettings) -> AsyncEngine:
     return engine
 
 
-def _engine(of: EngineSettings, url: URL, *, lock_timeout: float | None, **own: Any) -> AsyncEngine:
+def _engine(of: EngineSettings, url: URL, **own: Any) -> AsyncEngine:
     options = {**of.options, "owner": of.owner, "wait_watch": of.wait_watch, **own}
     options |= {OPTION: of.statement_timeout, "idle_warning": of.idle_warning}
     engine = LeanEngine.create(url, **options)
     limit_endings(engine.sync_engine)
-    FollowedStatements(engine.sync_engine, lock_timeout, writes=lock_timeout is not None)
+    follow_statements(engine.sync_engine)
     return engine

@@ -9,19 +9,19 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Dialect, event, exc
+from sqlalchemy import Connection, Dialect, Engine, event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from ..compat.without_loop import refuse_without_loop
 from ..pools.idle import IdleWatch
+from ..system.clock import time
 from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
-from .connections.checked_out import CheckedOut
 from .connections.counts import PoolCounts
-from .connections.records import Held, ServerRecord, record_of, server_of
+from .connections.records import CheckedOut, Held, ServerRecord, record_of, server_of
 from .connections.server import Server
 from .drivers.answers import AnswerLimit
 from .drivers.choosing import driver_of
@@ -35,14 +35,16 @@ class ServerPool(Pool):
 
     :param creator: that of ``create_async_engine``, which connects to the URL of the engine; it is
         not used, since each server has its own
-    :param servers: what it connects to; shared with the pool that ``dispose()`` puts in its place,
-        unless nothing was closed
+    :param servers: what it connects to, the primary last; shared with the pool that ``dispose()``
+        puts in its place, unless nothing was closed
     :param checked_out: what is checked out; shared in the same way
     :param timeout: seconds that a checkout waits for a permit
     :param owner: the object on whose behalf tasks wait, and whose ``fresh()`` blocks count
     :param statement_timeout: seconds a statement may run, unless its options say otherwise
     :param idle_warning: seconds after which a transaction that is idle is logged
-    :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place
+    :param use_lifo: whether the connection that was returned last is lent first
+    :param counts: what is counted; shared with the pool that ``dispose()`` puts in its place, but
+        not with that of a child process
     """
 
     timeout_error: ClassVar[type[exc.TimeoutError]]
@@ -62,6 +64,7 @@ class ServerPool(Pool):
         idle_warning: float | None = None,
         counts: PoolCounts | None = None,
         checked_out: CheckedOut | None = None,
+        use_lifo: bool = True,
         **kw: Any,
     ) -> None:
         super().__init__(self._open, **kw)  # type: ignore[arg-type]
@@ -71,8 +74,9 @@ class ServerPool(Pool):
         self.counts = counts or PoolCounts(only_reads=self.only_reads)
         self.servers = servers
         self._timeout = timeout
+        self._use_lifo = use_lifo
         self._owner = owner
-        self._wait_watch = wait_watch
+        self.wait_watch = wait_watch
         self.checked_out = checked_out or CheckedOut()
         self._idle_warning = idle_warning
         self._idle_watch = IdleWatch(
@@ -80,7 +84,7 @@ class ServerPool(Pool):
             idle_warning,
             label=lambda: servers[-1].name,
             waiting=lambda: sum(server.line.waiting for server in servers),
-            holds_turn=not self.only_reads and servers[-1].capacity == 1,
+            holds_turn=not self.only_reads and self.primary.capacity == 1,
             product="PostgreSQL",
         )
         self._disposed = False
@@ -99,9 +103,26 @@ class ServerPool(Pool):
         return f"{self.checkedout()} checked out, {at_rest} at rest, {waiting} waiting"
 
     @property
+    def primary(self) -> Server:
+        """The server that writes go to, and reads while no replica will do."""
+        return self.servers[-1]
+
+    @property
     def timeout(self) -> float:
         """The seconds that a checkout waits for a permit."""
         return self._timeout
+
+    @property
+    def lock_timeout(self) -> float | None:
+        """The seconds that a statement waits for a lock, None for no limit."""
+        return None if self.only_reads else self.timeout
+
+    @property
+    def error(self) -> type[Exception]:
+        """The driver's error for a connection that has ended."""
+        dialect: Any = self._dialect
+        found: type[Exception] = dialect.loaded_dbapi.OperationalError
+        return found
 
     def checkedout(self) -> int:
         """Return the number of connections that are checked out."""
@@ -133,6 +154,7 @@ class ServerPool(Pool):
             if self.checked_out.refusal is not None:  # the pool was closed meanwhile
                 record.close()
                 raise self.checked_out.refusal()
+            permit.idle_since = time.monotonic()  # not while it was opened
             self.checked_out.held[record] = Held(permit, record, self.driver)
             if permit.loop is not self._idle_watch.loop:
                 self._idle_watch.checkout_began()
@@ -154,7 +176,7 @@ class ServerPool(Pool):
     def _at_rest(self, server: Server) -> ServerRecord | None:
         """Return a connection at rest that the server has not closed; None if there is none."""
         while server.at_rest:
-            record = server.at_rest.pop()
+            record = server.at_rest.pop(-1 if self._use_lifo else 0)
             connection = record.dbapi_connection
             if connection is None or not self.driver.is_broken(connection):
                 assert isinstance(record, ServerRecord)
@@ -185,7 +207,7 @@ class ServerPool(Pool):
 
     def _wait_in_line(self, server: Server) -> Coroutine[Any, Any, Permit]:
         self._before_waiting(server)
-        return self._wait_watch.in_line(
+        return self.wait_watch.in_line(
             *(server.line, self.waited_for, server.name, self._owner),
             timeout=self.timeout,
             not_in_time=lambda: self._not_in_time(server),
@@ -263,14 +285,7 @@ class ServerPool(Pool):
     def name_of_server(self, connection: Connection | None) -> str:
         """Return the name of a connection's server; of the primary's where that is not known."""
         server = None if connection is None else self.server_of(connection.connection)
-        return (self.servers[-1] if server is None else server).name
-
-    def connection_of(self, permit: Permit) -> Any:
-        """Return SQLAlchemy's adapted connection that is checked out under a permit, or None."""
-        for record, held in list(self.checked_out.permits.items()):
-            if held is permit:
-                return record.dbapi_connection
-        return None
+        return (self.primary if server is None else server).name
 
     def permits_by_process(self) -> Mapping[int, Permit]:
         """Return the permits of checkouts, by the processes of the server that work for them."""
@@ -282,14 +297,8 @@ class ServerPool(Pool):
         }
 
     @contextlib.contextmanager
-    def another_connection(self) -> Iterator[Any]:
-        """Open a connection beside the pool, to ask its server something. In a greenlet."""
-        with self.opened_aside(self.servers[-1]) as opened, AnswerLimit(self.driver, opened):
-            yield opened
-
-    @contextlib.contextmanager
     def opened_aside(self, server: Server) -> Iterator[Any]:
-        """Open a connection to ``server`` beside the pool. In a greenlet."""
+        """Open a connection to ``server`` beside the pool, to ask it something. In a greenlet."""
         assert isinstance(self._dialect, Dialect)
         connection = server.connect(self._dialect, ServerRecord(self, server))
         try:
@@ -314,10 +323,10 @@ class ServerPool(Pool):
             *(r for server in self.servers for r in server.at_rest),
         ]:
             if record.dbapi_connection is connection:
-                self._server_is_silent(server_of(record))
+                self.is_silent(server_of(record))
                 return
 
-    def _server_is_silent(self, server: Server) -> None:
+    def is_silent(self, server: Server) -> None:
         """Do what there is to do about a server that does not answer."""
 
     # -- for the owner of the engine ------------------------------------------------------------
@@ -325,6 +334,7 @@ class ServerPool(Pool):
     def refuse(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` from now on in every checkout, also in those that wait in line."""
         self.checked_out.refusal = error
+        self._stop()
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
@@ -387,26 +397,31 @@ class ServerPool(Pool):
         """Return the pool that takes the place of this one.
 
         If this one was not disposed of, they share nothing: it may be that of a parent process,
-        whose connections this process inherits, and must not touch (``dispose(close=False)``).
+        whose connections this process inherits, and must not touch (``dispose(close=False)``). In a
+        child process what is counted begins at zero.
         """
         servers, checked_out = self.servers, self.checked_out
+        counts: PoolCounts | None = self.counts
+        is_of_parent = self._process != os.getpid()
+        if not is_of_parent:
+            self._stop()
         if not self._disposed:
-            servers = tuple(server.another() for server in servers)
+            servers = tuple(server.another(counts_on=not is_of_parent) for server in servers)
             checked_out = CheckedOut(checked_out.refusal)
-            if self._process != os.getpid():
+            if is_of_parent:
                 _of_other_processes.append(self)
-            else:
-                self._is_left()
+                counts = None
         return type(self)(
             self._engine_creator,
             servers=servers,
             checked_out=checked_out,
             timeout=self._timeout,
             owner=self._owner,
-            wait_watch=self._wait_watch,
+            wait_watch=self.wait_watch,
             statement_timeout=self.statement_timeout,
             idle_warning=self._idle_warning,
-            counts=self.counts,
+            counts=counts,
+            use_lifo=self._use_lifo,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,
@@ -417,12 +432,22 @@ class ServerPool(Pool):
             **self._own_options(),
         )
 
-    def _is_left(self) -> None:
-        """Stop what this pool does by itself: another takes its place."""
+    def _stop(self) -> None:
+        """Stop what this pool does by itself: it is closed, or another takes its place."""
 
     def _own_options(self) -> dict[str, Any]:
         """Return the options of the subclass."""
         return {}
+
+
+def pool_of(engine: Engine, proxied: Any) -> ServerPool:
+    """Return the pool that a connection of ``engine`` is of.
+
+    Another may have taken its place in the engine since: ``dispose(close=False)``.
+    """
+    pool = getattr(proxied, "_pool", engine.pool)
+    assert isinstance(pool, ServerPool)
+    return pool
 
 
 # The end of a connection of asyncpg takes it out of an epoll instance that the processes share.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager
-from typing import Any
 
 from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -14,7 +12,6 @@ from ..freshness import seen_by
 from ..transactions.locks import write_patience
 from ..turn.waits import WaitedFor
 from .connections.server import PRIMARY, Server
-from .drivers.answers import AnswerLimit
 from .pool import ServerPool
 
 
@@ -24,11 +21,6 @@ class PrimaryPool(ServerPool):
     timeout_error = WriteTimeout
     waited_for = WaitedFor.TURN
     option = "write_timeout"
-
-    @property
-    def primary(self) -> Server:
-        """The server that writes go to."""
-        return self.servers[0]
 
     @property
     def timeout(self) -> float:
@@ -67,19 +59,4 @@ class PrimaryPool(ServerPool):
             f"{server.line.describe_holders()}, {server.line.waiting} more in line; "
             "shorten that transaction or raise write_timeout",
             TimeoutError("the turn to write did not come in time"),
-        )
-
-    def seconds_left(self, waited: float) -> float:
-        """Return the seconds that remain of ``timeout`` after a wait of ``waited`` seconds."""
-        return max(0.0, self.timeout - waited)
-
-    def ask(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query outside of any transaction. In a greenlet."""
-        with AnswerLimit(self.driver, connection):
-            return self.driver.rows(connection, sql)
-
-    def watch_processes(self) -> AbstractContextManager[None]:
-        """Return a block for a wait for another process, which is observed, and logged if long."""
-        return self._wait_watch.block(
-            WaitedFor.PROCESS, self.primary.name, None, lambda: "another process"
         )

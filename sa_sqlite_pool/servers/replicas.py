@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
-from ..compat.greenlets import greenlet_spawn
 from ..errors import ReadTimeout
 from ..freshness import BEYOND_ALL, Position, Seen, seen_by
 from ..postgresql.sqlstate import SERIALIZATION_FAILURE
 from ..reporting.events import ReplicaDown, ReplicaUp, log
 from ..system.clock import loop_time, sleep
 from ..turn.waits import WaitedFor
-from .activity.catching_up import SECONDS_BETWEEN_QUESTIONS, CatchUp
+from .activity.catching_up import SECONDS_BETWEEN_QUESTIONS, Question, ask, wait_until_shown
 from .activity.writers import WritersOut
 from .connections.failures import is_of_server
 from .connections.positions import position_of_commit, position_of_reads
 from .connections.probing import Probes
 from .connections.records import server_of
 from .connections.server import Server
-from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
-from .drivers.interface import Driver
+from .drivers.answers import SECONDS_TO_ANSWER
 from .pool import ServerPool
 
 DEFAULT_FRESHNESS_WAIT = 0.005
-
-Question: TypeAlias = Callable[[Driver, Any], Position]
 
 
 class ReplicaPool(ServerPool):
@@ -64,21 +60,9 @@ class ReplicaPool(ServerPool):
         self._seen: dict[ConnectionPoolEntry, Seen] = {}
 
     @property
-    def primary(self) -> Server:
-        """The server that reads while no replica will do."""
-        return self.servers[-1]
-
-    @property
     def replicas(self) -> tuple[Server, ...]:
         """The servers that read."""
         return self.servers[:-1]
-
-    @property
-    def error(self) -> type[Exception]:
-        """The driver's error for a connection that has ended."""
-        dialect: Any = self._dialect
-        found: type[Exception] = dialect.loaded_dbapi.OperationalError
-        return found
 
     # -- where a checkout goes ------------------------------------------------------------------
 
@@ -164,12 +148,11 @@ class ReplicaPool(ServerPool):
                 seen.correct(position, as_of)
             seen.note_position(position, covered)
         seen.note_read(server.source)
-        wait = CatchUp(self, server, seen.position)
         if not self.driver.in_transaction(connection):
-            wait.by(connection, connection)
+            wait_until_shown(self, server, seen.position, connection, connection)
         elif server.shows < seen.position:
             with self.opened_aside(server) as asking:
-                wait.by(asking, connection)
+                wait_until_shown(self, server, seen.position, asking, connection)
 
     # -- how far they are -----------------------------------------------------------------------
 
@@ -219,21 +202,14 @@ class ReplicaPool(ServerPool):
 
     def _ask(self, record: ConnectionPoolEntry, what: Question = position_of_reads) -> Position:
         """Ask a server how far it is, and note it; return the record to the pool on failure."""
-        server = server_of(record)
-        limit = AnswerLimit(self.driver, record.dbapi_connection)
         try:
-            with limit:
-                position = what(self.driver, record.dbapi_connection)
+            return ask(self, server_of(record), record.dbapi_connection, what)
         except BaseException as error:  # a cancellation, too: an answer may be on its way
-            if limit.passed:
-                self._server_is_silent(server)
             try:
                 record.invalidate(error)
             finally:
                 self._do_return_conn(record)
             raise
-        server.note_position(position)
-        return position
 
     def _ask_primary(self, seen: Seen) -> None:
         """Have later reads show what the primary shows now, and so all that was read before."""
@@ -249,8 +225,8 @@ class ReplicaPool(ServerPool):
         seen.note_position(position, covered)
 
     def _asked_aside(self) -> Position:
-        with self.another_connection() as asking:
-            return position_of_commit(self.driver, asking)
+        with self.opened_aside(self.primary) as asking:
+            return ask(self, self.primary, asking, position_of_commit)
 
     def _correct(self, seen: Seen, record: ConnectionPoolEntry) -> None:
         """Lower a position that the primary has not reached: there is nothing more to be seen.
@@ -260,11 +236,11 @@ class ReplicaPool(ServerPool):
         as_of = seen.notes
         seen.correct(self._ask(record, position_of_commit), as_of)
 
-    async def settle(self, seen: Seen) -> None:
-        """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`."""
-        await greenlet_spawn(self._settle, seen)
+    def settle(self, seen: Seen) -> None:
+        """Have ``seen`` show what was read: ask each source; see :meth:`.Seen.settle`.
 
-    def _settle(self, seen: Seen) -> None:
+        In a greenlet.
+        """
         covered = dict(seen.read_from)
         try:
             position = self._position_of(covered)
@@ -304,11 +280,8 @@ class ReplicaPool(ServerPool):
         """Wait until nothing looks after servers any more, after :meth:`refuse`."""
         await self._probes.stopped()
 
-    async def open_replicas(self) -> None:
-        """Open a connection to each replica, or to the primary if there is none."""
-        await greenlet_spawn(self._open_replicas)
-
-    def _open_replicas(self) -> None:
+    def open_replicas(self) -> None:
+        """Open a connection to each replica, or to the primary if there is none. In a greenlet."""
         for server in self.replicas or self.servers:
             try:
                 record = self._take(server)
@@ -329,7 +302,7 @@ class ReplicaPool(ServerPool):
             raise  # noqa: PLE0704
         self._is_down(server, error)
 
-    def _server_is_silent(self, server: Server) -> None:
+    def is_silent(self, server: Server) -> None:
         """Read elsewhere: each read of a replica that does not answer would wait in vain."""
         if not server.is_primary and self.checked_out.refusal is None:
             self._is_down(server, TimeoutError(f"no answer within {SECONDS_TO_ANSWER:.0f} s"))
@@ -371,15 +344,7 @@ class ReplicaPool(ServerPool):
                 server.name,
             )
 
-    def refuse(self, error: Callable[[], Exception]) -> None:
-        super().refuse(error)
-        self._probes.stop()
-
-    def dispose(self) -> None:
-        super().dispose()
-        self._is_left()
-
-    def _is_left(self) -> None:
+    def _stop(self) -> None:
         self._probes.stop()
 
     def _own_options(self) -> dict[str, Any]:

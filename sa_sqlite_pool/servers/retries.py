@@ -7,13 +7,13 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TypeVar, final
 
 from sqlalchemy.exc import DBAPIError
 
 from ..postgresql.sqlstate import DEADLOCK_DETECTED, SERIALIZATION_FAILURE, sqlstate_of
 from ..system.clock import sleep
+from ..system.forks import renew_after_fork
 
 T = TypeVar("T")
 
@@ -46,7 +46,6 @@ def note_committed(owner: object) -> None:
 
 
 @final
-@dataclass
 class Retries:
     """At most ``attempts`` runs of one transaction, with pauses in between that grow.
 
@@ -55,22 +54,26 @@ class Retries:
     that were in vain.
     """
 
-    owner: object
-    attempts: int = DEFAULT_ATTEMPTS
-    random: random.Random = field(default_factory=random.Random)
-    retried: int = 0
+    def __init__(self, owner: object, attempts: int) -> None:
+        self._owner = owner
+        self._attempts = attempts
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        self.retried = 0
 
     async def run(self, transaction: Callable[[], Awaitable[T]]) -> T:
         """Return what ``transaction()`` returns, and raise what its last run raises."""
         attempt = 1
         while True:
-            run = _Run(self.owner)
+            run = _Run(self._owner)
             token = _run.set(run)
             try:
                 return await transaction()
             except DBAPIError as error:
                 # What a listener of the commit raises is no reason to write again.
-                if run.committed or attempt >= self.attempts or not may_succeed_again(error):
+                if run.committed or attempt >= self._attempts or not may_succeed_again(error):
                     raise
             finally:
                 with suppress(ValueError):  # another context, which does not know of the run
@@ -81,7 +84,7 @@ class Retries:
 
     def _pause(self, attempt: int) -> float:
         longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
-        return self.random.uniform(0, longest)
+        return random.uniform(0, longest)  # noqa: S311
 
 
 def may_succeed_again(error: DBAPIError) -> bool:

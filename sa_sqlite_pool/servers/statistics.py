@@ -22,7 +22,7 @@ def statistics_of(
     now = time.monotonic()
     return ServerDatabaseStatistics(
         name=writers.primary.name,
-        seconds=now - min(readers.counts.began, writers.counts.began),
+        seconds=now - min(readers.counts.engine.began, writers.counts.engine.began),
         turn=_turn(writers, now),
         engines=(_engine("reader", readers, now), _engine("writer", writers, now)),
         servers=(
@@ -59,7 +59,7 @@ def _engine(role: str, pool: ServerPool, now: float) -> EngineStatistics:
         holders=tuple(permit.snapshot(now) for permit in permits),
         waiting=sum(line.waiting for line in lines),
         waits=_added(line.waits.snapshot() for line in lines),
-        statements=pool.counts.statements(),
+        statements=pool.counts.engine.statements(),
         transactions=pool.counts.transactions(),
     )
 

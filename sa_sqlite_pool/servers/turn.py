@@ -8,16 +8,19 @@ https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Engine
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from ..system.clock import time
+from ..turn.waits import WaitedFor
 from .drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
+from .drivers.interface import row_of
 from .endings import replace
 from .limits.blockers import HOLDER
+from .pool import pool_of
 from .primary import PrimaryPool
 from .rules.levels import assert_may_take_turns
 
@@ -46,12 +49,6 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 """  # noqa: S608
 
 
-class _Tried(NamedTuple):
-    taken: bool
-    lock_timeout: str
-    statement_timeout: str
-
-
 def take_turns(engine: Engine) -> None:
     """Have transactions of ``engine`` take the turn first, for which they wait in BEGIN.
 
@@ -67,11 +64,14 @@ def take_turns(engine: Engine) -> None:
         begin(proxied)
         if proxied.dbapi_connection.autocommit:
             return  # each statement is a transaction of its own, at whose end the lock is gone
-        pool = engine.pool
+        pool = pool_of(engine, proxied)
         assert isinstance(pool, PrimaryPool)
         permit = pool.permit_of(proxied)
-        seconds = pool.seconds_left(0.0 if permit is None else permit.seconds_waited)
+        waited = 0.0 if permit is None else permit.seconds_waited
+        seconds = max(0.0, pool.timeout - waited)
         limit = AnswerLimit(pool.driver, proxied.dbapi_connection, seconds + SECONDS_TO_ANSWER)
+        if permit is not None:
+            permit.idle_since = None  # it waits for another process
         try:
             with limit:
                 _take(engine, pool, proxied, seconds)
@@ -79,21 +79,25 @@ def take_turns(engine: Engine) -> None:
             if limit.passed:
                 raise _without_an_answer(pool, error) from error
             raise
+        finally:
+            if permit is not None:
+                permit.idle_since = time.monotonic()
 
     replace(engine.dialect, do_begin=do_begin)
 
 
 def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> None:
-    tried = _Tried(*_row(proxied, TRY))
-    if tried.taken:
+    taken, *limits_before = row_of(proxied, TRY)
+    if taken:
         pool.counts.process_waits.at_once += 1
         return
     # 0 would be no limit.
-    _row(proxied, LIMITS.format(max(1, int(seconds * 1000)), 0))
+    row_of(proxied, LIMITS.format(max(1, int(seconds * 1000)), 0))
     began, waits = time.monotonic(), pool.counts.process_waits
     try:
-        with pool.watch_processes():
-            _row(proxied, WAIT)
+        what, server = WaitedFor.PROCESS, pool.primary.name
+        with pool.wait_watch.block(what, server, None, lambda: "another process"):
+            row_of(proxied, WAIT)
     except Exception as error:
         in_time = sqlstate_of(error) != LOCK_NOT_AVAILABLE
         waits.ended(time.monotonic() - began, timed_out=not in_time, cancelled=in_time)
@@ -105,14 +109,16 @@ def _take(engine: Engine, pool: PrimaryPool, proxied: Any, seconds: float) -> No
         waits.ended(time.monotonic() - began, cancelled=True)
         raise
     waits.ended(time.monotonic() - began)
-    _row(proxied, LIMITS.format(tried.lock_timeout, tried.statement_timeout))
+    row_of(proxied, LIMITS.format(*limits_before))
 
 
 def _not_in_time(pool: PrimaryPool, proxied: Any, error: Exception) -> WriteTimeout:
     holder = "another process, which has ended since"
     if (connection := proxied.dbapi_connection) is not None:
         try:
-            holder = "; ".join(row[0] for row in pool.ask(connection, _HOLDER)) or holder
+            with AnswerLimit(pool.driver, connection):
+                rows = pool.driver.rows(connection, _HOLDER)
+            holder = "; ".join(row[0] for row in rows) or holder
         except Exception as unanswered:
             holder = f"a process that the server does not name ({unanswered})"
     return WriteTimeout(
@@ -129,12 +135,3 @@ def _without_an_answer(pool: PrimaryPool, error: Exception) -> WriteTimeout:
         f"{pool.primary.line.waiting} more of this process in line; look at the server",
         error,
     )
-
-
-def _row(proxied: Any, sql: str) -> Any:
-    cursor = proxied.cursor()
-    try:
-        cursor.execute(sql)
-        return cursor.fetchone()
-    finally:
-        cursor.close()

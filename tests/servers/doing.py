@@ -1,7 +1,10 @@
-"""What tests do on servers: the shortest statement, one that lasts, a write at once."""
+"""What tests do on servers: short and long statements, a write at once, a look at questions."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from sqlalchemy import text
 
 from sa_sqlite_pool.servers.database import ServerDatabase
@@ -15,3 +18,17 @@ async def at_once(db: ServerDatabase) -> None:
     """Take the turn, and give it back."""
     async with db.write() as session:
         await session.execute(ONE)
+
+
+def questions_of(monkeypatch: pytest.MonkeyPatch, db: ServerDatabase) -> list[str]:
+    """Return what servers are asked outside of transactions from now on: how far they are."""
+    found: list[str] = []
+    driver: Any = type(db.reader_engine.pool.driver)  # type: ignore[attr-defined]
+    rows = driver.rows
+
+    def noting(self: Any, connection: Any, sql: str) -> Any:
+        found.append(sql)
+        return rows(self, connection, sql)
+
+    monkeypatch.setattr(driver, "rows", noting)
+    return found

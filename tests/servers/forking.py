@@ -12,13 +12,15 @@ import os
 import signal
 import sys
 import warnings
+from itertools import count
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from sa_sqlite_pool import ServerDatabase
 from tests.programs import say
 
 CHILD_SECONDS = 15
+DEADLOCK = "DO $$ BEGIN RAISE EXCEPTION 'two' USING ERRCODE = '40P01'; END $$"
 
 
 async def processes(db: ServerDatabase) -> str:
@@ -28,11 +30,36 @@ async def processes(db: ServerDatabase) -> str:
     return " ".join(map(str, found))
 
 
+async def run_twice(db: ServerDatabase) -> None:
+    """Run a function that fails at its first run, as a deadlock has it fail."""
+    runs = count(1)
+
+    def fail_once(connection: Connection) -> None:
+        if next(runs) == 1:
+            connection.execute(text(DEADLOCK))
+
+    await db.run_write_core(fail_once)
+    assert db.statistics().retried == 1
+
+
+def assert_counted_here(db: ServerDatabase) -> None:
+    """What is counted begins at zero in the child, and goes on there."""
+    found = db.statistics()
+    assert found.retried == 0
+    for one in found.engines:
+        assert (one.statements.runs, one.statements.failed) == (1, 0), one
+        assert one.transactions.reads + one.transactions.rollbacks == 1, one
+        assert one.transactions.commits == 0, one
+        assert (one.connections.opened, one.connections.checkouts) == (1, 1), one
+        assert one.waits.at_once == 1, one
+
+
 async def in_child(db: ServerDatabase) -> str:
     """Let go of the parent's connections, and use others."""
     for engine in (db.writer_engine, db.reader_engine):
         await engine.dispose(close=False)
     found = await processes(db)
+    assert_counted_here(db)
     gc.collect()
     for engine in (db.writer_engine, db.reader_engine):
         await engine.dispose()
@@ -43,6 +70,8 @@ def main(url: str, replica: str) -> None:
     """Fork between two uses of a database."""
     db = ServerDatabase(url, replicas=[replica])
     loop = asyncio.new_event_loop()
+    loop.run_until_complete(db.open())
+    loop.run_until_complete(run_twice(db))
     say(loop.run_until_complete(processes(db)))
     with warnings.catch_warnings():  # from 3.12 on, of threads
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -45,6 +45,18 @@ def frozen(*servers: PostgreSQL) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def standing_still(*replicas: PostgreSQL) -> Iterator[None]:
+    """``replicas`` replay nothing until the block ends: they answer, and show nothing new."""
+    for replica in replicas:
+        replica.sql("SELECT pg_wal_replay_pause()")
+    try:
+        yield
+    finally:
+        for replica in replicas:
+            replica.sql("SELECT pg_wal_replay_resume()")
+
+
 async def soon(work: Awaitable[Any], seconds: float = SOON_SECONDS) -> BaseException | None:
     """Return the error of ``work``; fail if it does not end soon."""
     task = asyncio.ensure_future(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sa_sqlite_pool.servers.database import ServerDatabase
+from tests.postgresql import App, until
 
 
 class Base(DeclarativeBase):
@@ -24,3 +25,9 @@ async def create_accounts(db: ServerDatabase, number: int = 1, balance: int = 0)
         await connection.run_sync(Base.metadata.create_all)
     async with db.write() as session:
         session.add_all(Account(id=i + 1, balance=balance) for i in range(number))
+
+
+async def ready(db: ServerDatabase, app: App) -> None:
+    """Create the table with account 1, and wait until the replicas show it."""
+    await create_accounts(db)
+    await until(app.cluster.caught_up)

@@ -252,3 +252,18 @@ async def test_engines_are_plain_engines(app: App) -> None:
         async with db.reader_engine.connect() as connection:
             assert await connection.scalar(text("SELECT 1")) == 1
         assert "0 checked out" in db.writer_engine.pool.status()
+
+
+@pytest.mark.parametrize("last_first", [True, False])
+async def test_which_connection_at_rest_is_lent(app: App, last_first: bool) -> None:
+    """The one that was returned last, unless ``pool_use_lifo=False`` says otherwise."""
+    process = text("SELECT pg_backend_pid()")
+    async with app.open(replicas=[], readers=2, pool_use_lifo=last_first) as db:
+        await db.reader_engine.dispose()
+        async with db.reader_engine.connect() as one, db.reader_engine.connect() as two:
+            opened = [await each.scalar(process) for each in (two, one)]  # as they are returned
+        lent = []
+        for _ in range(2):
+            async with db.reader_engine.connect() as connection:
+                lent.append(await connection.scalar(process))
+        assert lent == (opened[1:] * 2 if last_first else opened)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
@@ -16,7 +16,7 @@ from sa_sqlite_pool import ServerDatabase, StatementTimeout
 from tests.cancelling import cancelled_at
 from tests.postgresql import App
 from tests.servers.doing import LONG, ONE
-from tests.servers.freezing import nothing_left, pools
+from tests.servers.freezing import frozen, nothing_left, pools, soon
 
 PID = text("SELECT pg_backend_pid()")
 
@@ -50,10 +50,10 @@ async def test_a_pool_left_alone_shares_nothing(app: App) -> None:
 
 
 async def test_what_is_checked_out_goes_back_to_where_it_is_from(app: App) -> None:
-    """To the pool that was left alone; its limits and its errors stay what they are."""
+    """To the pool that was left alone; limits, errors and what is counted stay what they are."""
     async with app.open(replicas=app.replica_urls[:1], readers=1, statement_timeout=0.2) as db:
         for engine in engines(db):
-            left = engine.pool
+            left, before = engine.pool, db.statistics()
             async with engine.connect() as connection:
                 await connection.execute(ONE)
                 await engine.dispose(close=False)
@@ -61,6 +61,8 @@ async def test_what_is_checked_out_goes_back_to_where_it_is_from(app: App) -> No
                 with pytest.raises(StatementTimeout):
                     await connection.execute(LONG)
             assert "0 checked out, 1 at rest" in left.status()
+            ended = [one.transactions for one in (db.statistics() - before).engines]
+            assert sum(one.reads + one.rollbacks for one in ended) == 1
             await backend(engine)
             await greenlet_spawn(left.dispose)
 
@@ -153,3 +155,32 @@ async def test_close_waits_for_work_after_dispose(app: App) -> None:
     await closing
     assert task.done()
     assert await task == 1
+
+
+@pytest.mark.parametrize("close", [True, False])
+async def test_a_replica_that_falls_silent_after_dispose(app: App, close: bool) -> None:
+    """Under what was checked out before: nothing looks after it once the database is closed."""
+    replica, before = app.cluster.replicas[0], asyncio.all_tasks()
+    db = await app.open(replicas=[app.url(replica)]).open()
+    async with db.reader_engine.connect() as connection:
+        await connection.execute(ONE)
+        left = db.reader_engine.pool
+        await db.reader_engine.dispose(close=close)
+        with frozen(replica):
+            assert await soon(connection.rollback()) is None
+            assert await soon(db.close()) is None
+            assert asyncio.all_tasks() == before
+    await greenlet_spawn(left.dispose)
+
+
+async def test_a_write_that_is_refused_after_dispose(app: App) -> None:
+    """It names the server of the connection, as before."""
+    async with app.open(replicas=app.replica_urls[:1]) as db:
+        (replica,) = db._readers.replicas
+        async with db.reader_engine.connect() as connection:
+            await connection.execute(ONE)
+            left = db.reader_engine.pool
+            await db.reader_engine.dispose(close=False)
+            with pytest.raises(OperationalError, match=f"a reader of {replica.name} cannot"):
+                await connection.execute(text("SET TRANSACTION READ WRITE"))
+        await greenlet_spawn(left.dispose)

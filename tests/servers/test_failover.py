@@ -14,6 +14,7 @@ from sa_sqlite_pool import WriteTimeout
 from sa_sqlite_pool.servers.connections.server import Server
 from sa_sqlite_pool.servers.database import ServerDatabase
 from tests.postgresql import App, Cluster, own_cluster, until
+from tests.servers.freezing import standing_still
 from tests.servers.models import Account, create_accounts
 
 PORT = text("SELECT current_setting('port')::int")
@@ -236,9 +237,7 @@ async def test_a_write_that_breaks_has_been_read(app: App) -> None:
         async with db.fresh():
             await until(app.cluster.caught_up)
             assert await _sees_account(db)
-            try:
-                for replica in app.cluster.replicas:
-                    replica.sql("SELECT pg_wal_replay_pause()")
+            with standing_still(*app.cluster.replicas):
                 app.sql("UPDATE accounts SET balance = 7")
                 with pytest.raises(DBAPIError):
                     async with db.write() as session:
@@ -248,9 +247,6 @@ async def test_a_write_that_breaks_has_been_read(app: App) -> None:
                         await session.scalar(PORT)
                 async with db.read() as session:
                     assert (await session.get_one(Account, 1)).balance == 7
-            finally:
-                for replica in app.cluster.replicas:
-                    replica.sql("SELECT pg_wal_replay_resume()")
 
 
 async def _sees_account(db: ServerDatabase) -> bool:

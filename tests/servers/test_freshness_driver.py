@@ -18,6 +18,7 @@ from sa_sqlite_pool import ServerDatabase
 from sa_sqlite_pool.freshness import seen_by
 from sa_sqlite_pool.servers.connections import positions
 from tests.postgresql import App, until
+from tests.servers.doing import questions_of
 from tests.servers.models import Account, create_accounts
 
 INSERT = "INSERT INTO accounts (id, balance) VALUES (9, 0)"
@@ -158,17 +159,9 @@ async def test_before_another_transaction(app: App) -> None:
 
 async def test_a_commit_is_asked_for_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """By blocks, functions and auto sessions; the read after it asks the primary nothing."""
-    asked: list[str] = []
     async with app.open(replicas=app.replica_urls[:1], writes="serializable") as db:
         await prepare(db, app)
-        driver_class = type(db.reader_engine.pool.driver)  # type: ignore[attr-defined]
-        value = driver_class.value
-
-        def counting(self: Any, connection: Any, sql: str) -> Any:
-            asked.append("commit" if sql == positions.OF_COMMIT else "reads")
-            return value(self, connection, sql)
-
-        monkeypatch.setattr(driver_class, "value", counting)
+        asked = questions_of(monkeypatch, db)
 
         async def block() -> None:
             async with db.write() as session:
@@ -199,11 +192,11 @@ async def test_a_commit_is_asked_for_once(app: App, monkeypatch: pytest.MonkeyPa
             async with db.fresh():
                 asked.clear()
                 await work()
-                assert asked.count("commit") == times, work
+                assert asked.count(positions.OF_COMMIT) == times, work
                 seen = seen_by(db)
                 assert seen is not None
                 assert not seen.read_from, work
         async with db.fresh():
             asked.clear()
             await with_options()
-            assert asked.count("commit") == 1
+            assert asked.count(positions.OF_COMMIT) == 1

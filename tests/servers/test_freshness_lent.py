@@ -6,8 +6,6 @@ Replicas show each commit half a second later, or nothing until they are told to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,46 +14,17 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_sqlite_pool import ReadTimeout, ServerDatabase
 from tests.postgresql import App, until
-from tests.servers.freezing import soon
-from tests.servers.models import Account, create_accounts
+from tests.servers.doing import questions_of
+from tests.servers.freezing import soon, standing_still
+from tests.servers.models import Account, create_accounts, ready
 
 COUNT = select(func.count()).select_from(Account)
 READ_COMMITTED: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
 
 
-@contextmanager
-def standing_still(app: App) -> Iterator[None]:
-    for replica in app.cluster.replicas:
-        replica.sql("SELECT pg_wal_replay_pause()")
-    try:
-        yield
-    finally:
-        for replica in app.cluster.replicas:
-            replica.sql("SELECT pg_wal_replay_resume()")
-
-
-async def ready(db: ServerDatabase, app: App) -> None:
-    await create_accounts(db)
-    await until(app.cluster.caught_up)
-
-
 async def write(db: ServerDatabase) -> None:
     sql = "INSERT INTO accounts (id, balance) SELECT max(id) + 1, 1 FROM accounts"
     await db.run_write(lambda session: bool(session.execute(text(sql))))
-
-
-def asked(monkeypatch: pytest.MonkeyPatch, db: ServerDatabase) -> list[str]:
-    """Return where the questions for positions go from now on."""
-    found: list[str] = []
-    driver: Any = type(db.reader_engine.pool.driver)  # type: ignore[attr-defined]
-    value = driver.value
-
-    def counting(self: Any, connection: Any, sql: str) -> Any:
-        found.append(sql)
-        return value(self, connection, sql)
-
-    monkeypatch.setattr(driver, "value", counting)
-    return found
 
 
 @pytest.mark.usefixtures("lag")
@@ -117,13 +86,13 @@ async def test_what_was_read_on_the_primary(app: App, monkeypatch: pytest.Monkey
     """No read goes back in time: another program's commit that was seen there."""
     async with app.open() as db:
         await ready(db, app)
-        with standing_still(app):
+        with standing_still(*app.cluster.replicas):
             async with db.fresh(), db.reader_engine.connect() as connection:
                 app.sql("INSERT INTO accounts (id, balance) VALUES (9, 0)")
                 async with db.write() as session:
                     assert await session.scalar(COUNT) == 2
                     await session.rollback()
-                questions = asked(monkeypatch, db)
+                questions = questions_of(monkeypatch, db)
                 reading = asyncio.ensure_future(connection.scalar(COUNT))
                 await until(lambda: len(questions) > 2 or reading.done())
                 for replica in app.cluster.replicas:
@@ -136,7 +105,7 @@ async def test_a_replica_that_does_not_catch_up(app: App, early: bool) -> None:
     """It says which one, and what to do; that works, and so does the connection later."""
     async with app.open(read_timeout=0.05) as db:
         await ready(db, app)
-        with standing_still(app):
+        with standing_still(*app.cluster.replicas):
             async with db.fresh(), db.reader_engine.connect() as connection:
                 if early:
                     await connection.begin()
@@ -160,7 +129,7 @@ async def test_a_wait_that_a_close_ends(
     """And not the time that it may take."""
     async with app.open(close_timeout=0.01) as db:
         await ready(db, app)
-        with standing_still(app):
+        with standing_still(*app.cluster.replicas):
 
             async def read() -> None:
                 async with db.fresh(), db.reader_engine.connect() as connection:
@@ -170,7 +139,7 @@ async def test_a_wait_that_a_close_ends(
                     questions.clear()
                     await connection.scalar(COUNT)
 
-            questions = asked(monkeypatch, db)
+            questions = questions_of(monkeypatch, db)
             reading = asyncio.ensure_future(read())
             await until(lambda: len(questions) > 2)
             await db.close()
@@ -186,7 +155,7 @@ async def test_nothing_is_asked_while_nothing_is_new(
         async with db.fresh():
             await write(db)
             await db.run_read(lambda session: session.scalar(COUNT))  # it may be asked now
-            questions = asked(monkeypatch, db)
+            questions = questions_of(monkeypatch, db)
             async with db.reader_engine.connect() as connection:
                 questions.clear()
                 for _ in range(3):

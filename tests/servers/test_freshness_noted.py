@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from sa_sqlite_pool.servers.connections.positions import end_of_record
 from sa_sqlite_pool.servers.database import ServerDatabase
-from tests.postgresql import App, until
-from tests.servers.models import Account, create_accounts
+from tests.postgresql import App
+from tests.servers.models import Account, ready
 
 DEPOSIT = "UPDATE accounts SET balance = balance + 1 WHERE id = 1"
 
@@ -38,16 +38,11 @@ async def balance(db: ServerDatabase) -> int:
         return (await session.get_one(Account, 1)).balance
 
 
-async def open_accounts(db: ServerDatabase, app: App) -> None:
-    await create_accounts(db)
-    await until(app.cluster.caught_up)
-
-
 @pytest.mark.usefixtures("lag")
 async def test_blocks_within_blocks(app: App) -> None:
     """A handler's own block in that of the middleware: each shows what is written in the other."""
     async with app.open() as db:
-        await open_accounts(db, app)
+        await ready(db, app)
         async with db.fresh() as outer:
             async with db.fresh() as inner:
                 await deposit(db)
@@ -64,7 +59,7 @@ async def test_blocks_within_blocks(app: App) -> None:
 async def test_a_block_with_a_token_within_another(app: App) -> None:
     """Both show what the token stands for; the block around goes on after it."""
     async with app.open() as db:
-        await open_accounts(db, app)
+        await ready(db, app)
         async with db.fresh() as elsewhere:
             await deposit(db)
         async with db.fresh():
@@ -77,7 +72,7 @@ async def test_a_block_with_a_token_within_another(app: App) -> None:
 async def test_a_commit_that_waits_for_no_disk(app: App) -> None:
     """COMMIT has returned before its record is flushed, and replicas get what is flushed."""
     async with app.open() as db:
-        await open_accounts(db, app)
+        await ready(db, app)
         async with db.fresh():
             await deposit(db, "SET LOCAL synchronous_commit = off")
             assert await balance(db) == 1
@@ -88,7 +83,7 @@ async def test_another_programs_commit_that_waits_for_no_disk(app: App) -> None:
     """It was read on the primary, and no read goes back in time."""
     other = create_async_engine(app.url())
     async with app.open() as db:
-        await open_accounts(db, app)
+        await ready(db, app)
         async with other.begin() as connection:
             await connection.execute(text("SET LOCAL synchronous_commit = off"))
             await connection.execute(text(DEPOSIT))
@@ -130,7 +125,7 @@ async def test_what_is_written_without_a_transaction(
     app: App, write: Callable[[ServerDatabase], Awaitable[None]]
 ) -> None:
     async with app.open() as db:
-        await open_accounts(db, app)
+        await ready(db, app)
         async with db.fresh() as seen:
             await write(db)
             assert await balance(db) == 1
@@ -140,7 +135,7 @@ async def test_what_is_written_without_a_transaction(
 @pytest.mark.usefixtures("lag")
 async def test_in_autocommit_before_the_connection_is_returned(app: App) -> None:
     async with app.open() as db:
-        await open_accounts(db, app)
+        await ready(db, app)
         async with db.fresh(), db.writer_engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             await connection.execute(text(DEPOSIT))

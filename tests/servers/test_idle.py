@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from sa_sqlite_pool.servers import pool
 from tests.postgresql import App, until
-from tests.servers.doing import ONE
+from tests.servers.doing import ONE, at_once
+from tests.servers.freezing import pools
 from tests.servers.test_frozen import DOORS
 
 
@@ -26,13 +28,39 @@ async def test_an_idle_transaction(
     app: App, name: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is named once, by the line that asked for it and its last SQL."""
-    async with app.open(replicas=[], idle_warning=0.02) as db, DOORS[name](db) as session:
+    async with app.open(replicas=[], idle_warning=60) as db, DOORS[name](db) as session:
         await session.execute(ONE)
-        await until(lambda: caplog.records)
+        for one in pools(db):
+            for permit in one.checked_out.permits.values():
+                assert permit.idle_since is not None
+                permit.idle_since -= 60
+            for _ in range(2):
+                one._idle_watch.look()
     (record,) = caplog.records
     assert re.match(rf"PostgreSQL: {what} of 127\.0\.0\.1:\d+/\w+ has been idle", record.message)
     assert "asked for it at test_idle.py:" in record.message
     assert "last SQL: SELECT 1" in record.message
+
+
+async def test_a_timer_looks_for_it(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """While the transaction goes on, and nothing else happens."""
+    async with app.open(replicas=[], idle_warning=0.02) as db, db.write() as session:
+        await session.execute(ONE)
+        await until(lambda: caplog.records)
+
+
+async def test_to_open_a_connection_is_not_idle(app: App) -> None:
+    """Its time, and that of listeners, is not the transaction's."""
+    opened: list[float] = []
+    db = app.open(replicas=[])
+    async with db:
+        for engine, one in zip((db.writer_engine, db.reader_engine), pools(db), strict=True):
+            await engine.dispose()
+            event.listen(engine.sync_engine, "connect", lambda *_: opened.append(time.monotonic()))
+            async with engine.connect():
+                (permit,) = one.checked_out.permits.values()
+                assert permit.idle_since is not None
+                assert permit.idle_since >= opened[-1]
 
 
 async def test_what_is_not_idle(app: App, caplog: pytest.LogCaptureFixture) -> None:
@@ -62,3 +90,15 @@ async def test_a_checkout_that_fails_at_its_end(app: App, monkeypatch: pytest.Mo
                     await session.execute(ONE)
         async with db.write() as session:
             await asyncio.wait_for(session.execute(ONE), 5)
+
+
+async def test_to_wait_for_another_process_is_not_idle(app: App) -> None:
+    """In the line for the turn."""
+    async with app.open(replicas=[]) as db, app.open(replicas=[]) as other:
+        async with other.write() as session:
+            await session.execute(ONE)
+            writing = asyncio.create_task(at_once(db))
+            await app.someone_waits_for("advisory")
+            (permit,) = pools(db)[0].checked_out.permits.values()
+            assert permit.idle_since is None
+        await writing

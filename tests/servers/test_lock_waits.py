@@ -12,7 +12,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_sqlite_pool import WriteTimeout
-from sa_sqlite_pool.servers.primary import PrimaryPool
 from tests.postgresql import App
 from tests.servers.doing import ONE, at_once
 from tests.servers.freezing import nothing_left
@@ -153,16 +152,17 @@ async def test_the_holder_has_gone_meanwhile(app: App, monkeypatch: pytest.Monke
     async with app.open(write_timeout=0.2, replicas=[]) as db, app.open(replicas=[]) as other:
         session = other.sessionmaker(role="writer")
         await session.execute(ONE)
-        asked = PrimaryPool.ask
+        driver_class = type(db.writer_engine.pool.driver)  # type: ignore[attr-defined]
+        rows = driver_class.rows
 
-        def ask(pool: PrimaryPool, connection: Any, sql: str) -> Any:
+        def ask(driver: Any, connection: Any, sql: str) -> Any:
             end = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_locks l JOIN "
             end += "pg_stat_activity a USING (pid) WHERE locktype = 'advisory' AND l.granted "
             end += "AND a.datname = current_database()"
             assert app.sql(end) == "1"
-            return asked(pool, connection, sql)
+            return rows(driver, connection, sql)
 
-        monkeypatch.setattr(PrimaryPool, "ask", ask)
+        monkeypatch.setattr(driver_class, "rows", ask)
         with pytest.raises(WriteTimeout, match="another process, which has ended since"):
             await at_once(db)
         await session.close()

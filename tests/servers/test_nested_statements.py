@@ -310,18 +310,22 @@ async def test_a_limit_of_an_engine_and_a_listener(app: App) -> None:
         assert heard == ["SHOW statement_timeout", SET, SHOWN.text]
 
 
-async def test_no_look_for_locks_after_a_statement(app: App) -> None:
+async def test_no_look_for_locks_after_a_statement(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor while its connection is gone: what looks ends with it."""
     async with app.open(replicas=[]) as db:
         looks = 0
 
-        def look(running: limits.Running, _seconds: float) -> float | None:
+        def look(_: limits.Running, _limit: float) -> float | None:
             nonlocal looks
             looks += 1
             return None if looks == 2 else 0.0
 
-        permit = db.writer_engine.pool.servers[0].line.acquire_nowait()  # type: ignore[attr-defined]
-        one = limits.Running("SELECT 1", permit, None, lambda: None, 0.0, look)
+        monkeypatch.setattr(limits.Running, "_find_blockers", look)
+        pool: Any = db.writer_engine.pool
+        permit = pool.servers[0].line.acquire_nowait()
+        one = limits.Running(pool, permit, None, "SELECT 1", None, 0.0)
         with one:
             one._look()
             assert one._looking is not None

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sqlalchemy import select
 
 from tests.postgresql import App
 
+from .freezing import standing_still
 from .models import Account, create_accounts
 from .routed import Routed, increase
 
 
-@contextmanager
-def standing_still(app: App) -> Iterator[None]:
-    """A replica that replays nothing until the block ends."""
-    replica = app.cluster.replicas[0]
-    replica.sql("SELECT pg_wal_replay_pause()")
-    try:
-        yield
-    finally:
-        replica.sql("SELECT pg_wal_replay_resume()")
-
-
 async def test_a_writer_session_sees_its_writes_however_late_the_replica_is(routed: Routed) -> None:
     """With ``role="writer"``, on any engines: refresh, ``merge()``, and three decrements."""
-    with standing_still(routed.app):
+    with standing_still(routed.replica):
         async with routed.maker(role="writer") as session:
             session.add(added := Account(id=2, balance=5))
             await session.commit()
@@ -41,7 +28,7 @@ async def test_a_writer_session_sees_its_writes_however_late_the_replica_is(rout
 
 async def test_an_auto_session_begins_again_on_the_replica(routed: Routed) -> None:
     """On plain engines nothing makes it fresh: the next transaction may not see the last commit."""
-    with standing_still(routed.app):
+    with standing_still(routed.replica):
         async with routed.maker() as session:
             await increase(session)
             assert await session.scalar(select(Account.balance)) == 11
@@ -53,7 +40,7 @@ async def test_an_auto_session_in_a_fresh_block_sees_its_writes(app: App) -> Non
     """In ``db.fresh()``: the same, with reads that go to the primary while the replica is late."""
     async with app.open(replicas=app.replica_urls[:1]) as db:
         await create_accounts(db, balance=10)
-        with standing_still(app):
+        with standing_still(app.cluster.replicas[0]):
             async with db.fresh(), db.sessionmaker() as session:
                 session.add(added := Account(id=2, balance=5))
                 await session.commit()

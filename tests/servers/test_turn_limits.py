@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from sa_sqlite_pool import ServerDatabase, StatementTimeout, WriteTimeout
 from sa_sqlite_pool.servers import turn
+from sa_sqlite_pool.servers.drivers.interface import row_of
 from tests.postgresql import App, until
 from tests.servers.doing import LONG, ONE, at_once
 from tests.servers.freezing import nothing_left
@@ -81,15 +82,14 @@ async def test_statements_are_limited_after_a_wait(app: App) -> None:
 async def test_what_the_turn_costs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """One round trip where it is free, and four where another process has it."""
     asked: list[str] = []
-    row = turn._row
 
     def noted(proxied: Any, sql: str) -> Any:
         asked.append(sql)
-        return row(proxied, sql)
+        return row_of(proxied, sql)
 
     async with app.open(replicas=[]) as other, app.open(replicas=[], statement_timeout=9) as db:
         await at_once(db)
-        monkeypatch.setattr(turn, "_row", noted)
+        monkeypatch.setattr(turn, "row_of", noted)
         await at_once(db)
         assert len(asked) == 1
         del asked[:]

@@ -1,9 +1,10 @@
-"""Wait until a replica has replayed enough."""
+"""Ask servers how far they are, and wait until a replica has replayed enough."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol, final
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from sqlalchemy.util import await_only
 
@@ -15,68 +16,62 @@ from ..connections.positions import position_of_reads
 from ..connections.server import Server
 from ..drivers.answers import AnswerLimit
 from ..drivers.interface import Driver
+from ..pool import ServerPool
+
+Question: TypeAlias = Callable[[Driver, Any], Position]
 
 SECONDS_BETWEEN_QUESTIONS = 0.002
 """How long a read waits before it asks a replica again how far it is."""
 
 
-class Asks(Protocol):
-    """Who asks: a :class:`~..replicas.ReplicaPool`. ``timeout`` is seconds, ``error``
-    the driver's ``OperationalError``."""
+def ask(
+    pool: ServerPool, server: Server, connection: Any, what: Question = position_of_reads
+) -> Position:
+    """Ask ``server`` how far it is by ``connection``, which is in no transaction, and note it.
 
-    driver: Driver
+    And note if it does not answer in time. In a greenlet.
+    """
+    limit = AnswerLimit(pool.driver, connection)
+    try:
+        with limit:
+            position = what(pool.driver, connection)
+    except BaseException:
+        if limit.passed:
+            pool.is_silent(server)
+        raise
+    server.note_position(position)
+    return position
 
-    @property
-    def error(self) -> type[Exception]: ...
 
-    @property
-    def timeout(self) -> float: ...
+def wait_until_shown(
+    pool: ServerPool, server: Server, needed: Position, connection: Any, own: Any
+) -> None:
+    """Wait until reads of ``server`` show ``needed``, ``pool.timeout`` seconds at most.
 
-    def note_silent(self, connection: Any) -> None: ...
+    Ask by ``connection``, as :func:`ask` does. Raise :class:`~sa_sqlite_pool.ReadTimeout`, or the
+    driver's ``OperationalError`` if ``own`` has ended, which is the application's.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop_time(loop) + pool.timeout
+    while server.shows < needed:
+        if pool.driver.is_broken(own):
+            raise pool.error(f"the connection to {server.name} has ended")
+        try:
+            ask(pool, server, connection)
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != SERIALIZATION_FAILURE:
+                raise
+        if server.shows < needed:
+            if loop_time(loop) >= end:
+                raise _not_in_time(pool, server, needed)
+            await_only(sleep(SECONDS_BETWEEN_QUESTIONS))
 
 
-@final
-class CatchUp:
-    """A wait of at most ``pool.timeout`` seconds until reads of ``server`` show ``needed``."""
-
-    def __init__(self, pool: Asks, server: Server, needed: Position) -> None:
-        self._pool = pool
-        self._server = server
-        self._needed = needed
-        self._timeout = pool.timeout
-
-    def by(self, connection: Any, own: Any) -> None:
-        """Ask by ``connection``, which is in no transaction. In a greenlet.
-
-        Raise :class:`~sa_sqlite_pool.ReadTimeout`, or the driver's ``OperationalError`` if ``own``
-        has ended, which is the application's.
-        """
-        loop = asyncio.get_running_loop()
-        end = loop_time(loop) + self._timeout
-        while self._server.shows < self._needed:
-            if self._pool.driver.is_broken(own):
-                raise self._pool.error(f"the connection to {self._server.name} has ended")
-            limit = AnswerLimit(self._pool.driver, connection)
-            try:
-                with limit:
-                    position = position_of_reads(self._pool.driver, connection)
-            except Exception as error:
-                if limit.passed:
-                    self._pool.note_silent(connection)
-                if getattr(error, "sqlstate", None) != SERIALIZATION_FAILURE:
-                    raise
-            else:
-                self._server.note_position(position)
-            if self._server.shows < self._needed:
-                if loop_time(loop) >= end:
-                    raise self._not_in_time()
-                await_only(sleep(SECONDS_BETWEEN_QUESTIONS))
-
-    def _not_in_time(self) -> ReadTimeout:
-        return ReadTimeout(
-            f"waited {self._timeout:.2f} s for the replica {self._server.name} to show what was "
-            f"seen in this fresh() block: it is at {token_of(self._server.shows)} of the log, and "
-            f"{token_of(self._needed)} is to be shown; this connection was checked out before, and "
-            "cannot go to another server: check one out after the write, as db.read() does for its "
-            "first statement, or raise read_timeout"
-        )
+def _not_in_time(pool: ServerPool, server: Server, needed: Position) -> ReadTimeout:
+    return ReadTimeout(
+        f"waited {pool.timeout:.2f} s for the replica {server.name} to show what was seen in this "
+        f"fresh() block: it is at {token_of(server.shows)} of the log, and {token_of(needed)} is "
+        "to be shown; this connection was checked out before, and cannot go to another server: "
+        "check one out after the write, as db.read() does for its first statement, or raise "
+        "read_timeout"
+    )

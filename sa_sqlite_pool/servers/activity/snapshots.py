@@ -16,6 +16,7 @@ from ...postgresql.statements import boundaries, ends_transaction, first_head
 from ..connections.records import record_of
 from ..drivers.choosing import driver_of
 from ..endings import replace
+from ..pool import pool_of
 from ..replicas import ReplicaPool
 from ..rules.levels import level_of
 
@@ -70,9 +71,9 @@ def keep_fresh(engine: Engine, owner: object) -> None:
 
     def catch_up(proxied: Any) -> None:
         if (seen := seen_by(owner)) is not None:
-            pool, record = getattr(proxied, "_pool", engine.pool), record_of(proxied)
+            pool = pool_of(engine, proxied)
             assert isinstance(pool, ReplicaPool)
-            pool.catch_up(record, seen)
+            pool.catch_up(record_of(proxied), seen)
 
     replace(dialect, do_begin=do_begin)
     event.listen(engine, "before_cursor_execute", executes, insert=True)

@@ -24,30 +24,20 @@ _KNOWN = "sa_sqlite_pool_known_activity"
 
 @final
 class WritersOut:
-    """The connections of a database that write, and the blocks in which they were checked out."""
+    """The connections of a database that write: ``seen`` has the block in which each is out."""
 
     def __init__(self) -> None:
         # SQLAlchemy does not tell of a connection that is detached: its record is let go of.
-        self._seen: WeakKeyDictionary[ConnectionPoolEntry, Seen] = WeakKeyDictionary()
-
-    def is_checked_out(self, record: ConnectionPoolEntry, seen: Seen, driver: Driver) -> None:
-        """Note that a connection is checked out; nothing was done on it yet."""
-        self._seen[record] = seen
-        note_known(record, driver)
-
-    def is_returned(self, record: ConnectionPoolEntry) -> None:
-        """Forget a connection that is no longer checked out."""
-        self._seen.pop(record, None)
-        record.info.pop(_KNOWN, None)
+        self.seen: WeakKeyDictionary[ConnectionPoolEntry, Seen] = WeakKeyDictionary()
 
     def look(self, seen: Seen, driver: Driver) -> None:
         """Note in ``seen`` what was done on its connections outside of a transaction.
 
         Nothing is sent. What a transaction does is noted when it is committed.
         """
-        for reference in self._seen.keyrefs() if self._seen else ():  # other threads add theirs
+        for reference in self.seen.keyrefs() if self.seen else ():  # other threads add theirs
             record = reference()
-            if record is None or self._seen.get(record) is not seen:
+            if record is None or self.seen.get(record) is not seen:
                 continue
             connection = record.dbapi_connection
             if (
@@ -103,11 +93,13 @@ def note_other_work(engine: Engine, owner: object, out: WritersOut) -> None:
 
     def is_checked_out(_connection: Any, record: ConnectionPoolEntry, _proxied: Any) -> None:
         if (seen := seen_by(owner)) is not None:
-            out.is_checked_out(record, seen, driver)
+            out.seen[record] = seen
+            note_known(record, driver)  # nothing was done on it yet
 
     def is_returned(_connection: Any, record: ConnectionPoolEntry) -> None:
         note_more(record)  # what was done without a transaction, or by the driver
-        out.is_returned(record)
+        out.seen.pop(record, None)
+        record.info.pop(_KNOWN, None)
 
     event.listen(engine, "begin", begins)
     event.listen(engine, "after_cursor_execute", executed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from ...stats.counts import ConnectionCounts, EngineCounts, Runs
-from ...stats.engines import StatementsStatistics, TransactionsStatistics
+from ...stats.engines import TransactionsStatistics
 from ...stats.wait_counter import WaitCounter
 
 _MOST_TEXTS = 500
@@ -15,22 +15,18 @@ _MOST_TEXTS = 500
 class PoolCounts:
     """The statements and transactions of an engine. One event loop counts, any thread may look.
 
-    ``process_waits`` are waits for other processes that have the write turn.
+    ``engine`` has the statements, and since when it counts; ``process_waits`` are waits for other
+    processes that have the write turn.
 
     :param only_reads: whether the ends of its transactions are ends of reads
     """
 
     def __init__(self, *, only_reads: bool = False) -> None:
         self._only_reads = only_reads
-        self._engine = EngineCounts()
-        self._all: ConnectionCounts = self._engine.new_connection(self)
+        self.engine = EngineCounts()
+        self._all: ConnectionCounts = self.engine.new_connection(self)
         self.process_waits = WaitCounter()
         self.self_deadlocks = 0
-
-    @property
-    def began(self) -> float:
-        """The monotonic time since which it counts."""
-        return self._engine.began
 
     def ran(self, sql: str, seconds: float) -> None:
         """Count a statement, with the time from its beginning to its result."""
@@ -65,10 +61,6 @@ class PoolCounts:
     def lost(self) -> None:
         """Count a transaction that has ended with its connection."""
         self._all.lost += 1
-
-    def statements(self) -> StatementsStatistics:
-        """Return the statements. In any thread."""
-        return self._engine.statements()
 
     def transactions(self) -> TransactionsStatistics:
         """Return the transactions. In any thread."""

@@ -29,13 +29,13 @@ _HEADER_BYTES, _HEADER_BYTES_OF_SEGMENT = 24, 40
 
 def position_of_commit(driver: Driver, connection: Any) -> Position:
     """Return a position that a reader must have reached to see the last commit. In a greenlet."""
-    inserted, segment_bytes = driver.value(connection, OF_COMMIT).split()
+    inserted, segment_bytes = driver.rows(connection, OF_COMMIT)[0][0].split()
     return end_of_record(parse_token(inserted), int(segment_bytes))
 
 
 def position_of_reads(driver: Driver, connection: Any) -> Position:
     """Return what transactions that begin now on this server will see. In a greenlet."""
-    found = driver.value(connection, _OF_READS)
+    found = driver.rows(connection, _OF_READS)[0][0]
     return parse_token(found) if found else 0
 
 

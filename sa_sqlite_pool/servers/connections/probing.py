@@ -20,12 +20,16 @@ class Probes:
 
     def __init__(self) -> None:
         self._tasks: dict[Server, asyncio.Task[None]] = {}
+        self._stopped = False
 
     def watch(self, server: Server, probe: Callable[[Server], None]) -> None:
         """Call ``probe`` now and then, in a greenlet, until it raises no error.
 
-        Does nothing if the server is watched already, in an event loop that runs.
+        Does nothing if the server is watched already, in an event loop that runs, or after
+        :meth:`stop`.
         """
+        if self._stopped:
+            return
         task = self._tasks.get(server)
         if task is None or task.done() or task.get_loop().is_closed():
             loop = asyncio.get_running_loop()
@@ -34,7 +38,8 @@ class Probes:
             )
 
     def stop(self) -> None:
-        """Stop all of them."""
+        """Stop all of them, and let none begin."""
+        self._stopped = True
         for task in self._tasks.values():
             if not task.get_loop().is_closed():
                 task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
@@ -13,9 +14,6 @@ from ..drivers.interface import Driver
 from .failures import in_setting_up
 from .server import Server
 
-_SERVER = "sa_sqlite_pool_server"
-_IS_NEW = "sa_sqlite_pool_is_new"
-
 
 @final
 class ServerRecord(Record):
@@ -23,10 +21,10 @@ class ServerRecord(Record):
 
     def __init__(self, pool: Pool, server: Server) -> None:
         super().__init__(pool, connect=False)
+        self.server = server
         self._dialect: Any = pool._dialect
+        self._is_new = False
         self._opened: Any = None  # and not set up yet
-        assert self.record_info is not None
-        self.record_info[_SERVER] = server
 
     def get_connection(self) -> Any:
         """Return the connection, which is opened and set up first if there is none.
@@ -42,18 +40,16 @@ class ServerRecord(Record):
 
     def note_new(self, opened: Any) -> None:
         """Note that its connection has just been opened."""
-        assert self.record_info is not None
-        self.record_info[_IS_NEW] = True
-        self._opened = opened
+        self._is_new, self._opened = True, opened
 
     def end_setting_up(self, driver: Driver) -> None:
         """Commit what listeners have begun on a new connection, so that what they have set stays.
 
         Nor could the driver change how transactions begin within one.
         """
-        assert self.record_info is not None
-        if not self.record_info.pop(_IS_NEW, False):
+        if not self._is_new:
             return
+        self._is_new = False
         connection: Any = self.dbapi_connection
         if driver.in_transaction(connection):
             self._opened = connection
@@ -66,7 +62,7 @@ class ServerRecord(Record):
                 self._opened = None
 
     def _of_setting_up(self, error: Exception) -> Exception:
-        raised = in_setting_up(self._dialect, server_of(self).name, self._opened, error)
+        raised = in_setting_up(self._dialect, self.server.name, self._opened, error)
         if raised is None:
             return error
         raised.__cause__ = error
@@ -75,9 +71,8 @@ class ServerRecord(Record):
 
 def server_of(record: ConnectionPoolEntry) -> Server:
     """Return the server that a record's connection is to."""
-    assert record.record_info is not None
-    server: Server = record.record_info[_SERVER]
-    return server
+    assert isinstance(record, ServerRecord)
+    return record.server
 
 
 def record_of(proxied: PoolProxiedConnection) -> ServerRecord:
@@ -108,3 +103,25 @@ class Held:
     def in_transaction(self) -> bool:
         """Whether a transaction has begun and not ended."""
         return self._driver.in_transaction(self._record.dbapi_connection)
+
+
+@final
+class CheckedOut:
+    """The connections of an engine that are checked out. ``dispose()`` leaves them as they are.
+
+    So the pool that it puts in the place of another knows them, too, and both give back here.
+    ``permits`` are those of connections that are checked out or being opened for it, ``held`` are
+    the former. ``refusal()`` is raised in all checkouts, None while they are welcome.
+    ``on_last_return()`` is called when nothing is checked out any more.
+    """
+
+    def __init__(self, refusal: Callable[[], Exception] | None = None) -> None:
+        self.permits: dict[ConnectionPoolEntry, Permit] = {}
+        self.held: dict[ConnectionPoolEntry, Held] = {}
+        self.refusal = refusal
+        self.on_last_return: Callable[[], None] | None = None
+
+    def has_returned(self) -> None:
+        """Tell that a connection was given back, or could not be opened."""
+        if not self.permits and self.on_last_return is not None:
+            self.on_last_return()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -35,7 +35,7 @@ class Server:
     ``line`` gives the permits for connections, at most ``capacity`` at once. ``shows`` is a
     position that reads of it are known to see; it grows while the server runs, which is one of its
     ``lives``. ``down_since`` is the monotonic time at which it was found not to answer, None while
-    it answers; ``failure`` says why. ``clock`` returns monotonic seconds.
+    it answers; ``failure`` says why.
     """
 
     def __init__(
@@ -45,8 +45,7 @@ class Server:
         connect_args: Mapping[str, Any],
         *,
         is_primary: bool,
-        settings: Mapping[str, str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        settings: Mapping[str, str],
     ) -> None:
         self.url = url
         self.capacity = capacity
@@ -63,9 +62,8 @@ class Server:
         self.thrown_away = 0
         self.times_down = 0
         self._connect_args = connect_args
-        self._settings = settings or {}
+        self._settings = settings
         self._arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
-        self._clock = clock
 
     def __repr__(self) -> str:
         state = "up" if self.is_up else "down"
@@ -130,20 +128,21 @@ class Server:
         named["async_creator_fn"] = partial(self.openings.open, driver, connect)
         return dialect.connect(*positional, **named)
 
-    def another(self) -> Server:
-        """Return an object for the same server, with no connections, and with the counters so far.
+    def another(self, *, counts_on: bool) -> Server:
+        """Return an object for the same server, with no connections.
 
-        For a pool that shares nothing with the one before it.
+        For a pool that shares nothing with the one before it, except for the counters, if it
+        ``counts_on``.
         """
         new = Server(
             *(self.url, self.capacity, self._connect_args),
             is_primary=self.is_primary,
             settings=self._settings,
-            clock=self._clock,
         )
-        new.line.waits = self.line.waits
-        new.opened, new.checkouts = self.opened, self.checkouts
-        new.thrown_away, new.times_down = self.thrown_away, self.times_down
+        if counts_on:
+            new.line.waits = self.line.waits
+            new.opened, new.checkouts = self.opened, self.checkouts
+            new.thrown_away, new.times_down = self.thrown_away, self.times_down
         return new
 
     def note_position(self, position: Position) -> None:
@@ -156,7 +155,7 @@ class Server:
         self.failure = error
         if self.down_since is not None:
             return False
-        self.down_since = self._clock()
+        self.down_since = time.monotonic()
         self.times_down += 1
         return True
 

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from ...system.clock import Timer, call_later
+from .interface import Driver
 
 SECONDS_TO_ANSWER = 1.0
 """For a ROLLBACK, the end of a connection or of a statement, and the question for a position."""
 
 # An event loop that was blocked meanwhile has the answer, and its task has not run yet.
 _SECONDS_TO_RUN = 0.05
-
-
-class Breaks(Protocol):
-    """What breaks connections: a :class:`~.drivers.Driver`."""
-
-    def abort(self, connection: Any) -> None: ...
 
 
 @final
@@ -38,7 +33,7 @@ class AnswerLimit:
     __slots__ = ("_connection", "_driver", "_seconds", "_timer", "passed")
 
     def __init__(
-        self, driver: Breaks, connection: Any, seconds: float | None = SECONDS_TO_ANSWER
+        self, driver: Driver, connection: Any, seconds: float | None = SECONDS_TO_ANSWER
     ) -> None:
         self._driver = driver
         self._connection = connection

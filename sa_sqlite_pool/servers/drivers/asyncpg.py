@@ -51,9 +51,6 @@ class Asyncpg:
             return None if found is error else found
         return None
 
-    def value(self, connection: Any, sql: str) -> Any:
-        return self.rows(connection, sql)[0][0]
-
     def rows(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         try:
             return [tuple(row) for row in await_only(connection.driver_connection.fetch(sql))]

@@ -35,9 +35,6 @@ class Driver(Protocol):
     def translated(self, connection: Any, error: Exception) -> Exception | None:
         """Return SQLAlchemy's form of an error of the driver's own, None if it is no such error."""
 
-    def value(self, connection: Any, sql: str) -> Any:
-        """Return the first value of a query outside of any transaction. In a greenlet."""
-
     def rows(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query outside of any transaction. In a greenlet."""
 
@@ -89,3 +86,16 @@ class Driver(Protocol):
 
     def drop(self, opened: Any) -> None:
         """Close a connection of the driver's own that nothing uses, without asking the server."""
+
+
+def row_of(connection: Any, sql: str) -> Any:
+    """Execute SQL in the transaction of a DBAPI connection; return its first row, None without any.
+
+    In a greenlet.
+    """
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql)
+        return cursor.fetchone() if cursor.description else None
+    finally:
+        cursor.close()

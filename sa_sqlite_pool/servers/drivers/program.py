@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import PurePath
 
-PREFIX = "sa_sqlite_pool"
-
 # "A string of less than NAMEDATALEN characters (64 characters in a standard build). … Only
 # printable ASCII characters": https://www.postgresql.org/docs/current/runtime-config-logging.html
 _MOST_CHARACTERS = 63
@@ -19,4 +17,4 @@ def application_name() -> str:
     if name in {"", "-c", "-m"}:
         name = "python"
     printable = name.encode("ascii", "replace").decode()
-    return f"{PREFIX} {printable}"[:_MOST_CHARACTERS]
+    return f"sa_sqlite_pool {printable}"[:_MOST_CHARACTERS]

@@ -53,9 +53,6 @@ class Psycopg:
     def translated(self, connection: Any, error: Exception) -> Exception | None:
         return None  # they are SQLAlchemy's own
 
-    def value(self, connection: Any, sql: str) -> Any:
-        return self.rows(connection, sql)[0][0]
-
     def rows(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         return list(await_only(self._rows(connection.driver_connection, sql)))
 

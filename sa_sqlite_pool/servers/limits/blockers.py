@@ -5,11 +5,11 @@ https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any
 
 from ...system.clock import time
+from ..drivers.interface import Driver
 from ..pool import ServerPool
-from .running import Running
 
 HOLDER = r"""concat_ws(', ',
     'PID ' || a.pid || coalesce(' of ' || nullif(a.application_name, ''), '')
@@ -36,41 +36,24 @@ SELECT pg_cancel_backend({pid}) FROM pg_locks l WHERE l.pid = {pid} AND NOT l.gr
 """
 
 
-@final
-class Blockers:
-    """Finds out what statements of one pool wait for, on a connection of its own."""
+def ask_for_holders(pool: ServerPool, asking: Any, process: int) -> tuple[float | None, str]:
+    """Return how long a process has waited for a lock, None if the server does not know it.
 
-    def __init__(self, pool: ServerPool) -> None:
-        self._pool = pool
+    And what has the lock, in words: tasks of this program, or what the server knows of others; an
+    empty text if the process waits for none. ``asking`` is a connection in no transaction.
+    """
+    rows = pool.driver.rows(asking, _BLOCKERS.format(holder=HOLDER, pid=process))
+    own, now = pool.permits_by_process(), time.monotonic()
+    found = {}
+    for holder, described, _ in rows:
+        if holder in own:
+            found[holder] = own[holder].describe(now)
+        else:
+            found[holder] = described or "a prepared transaction, or one that has ended since"
+    waited = rows[0][2] if rows else None
+    return None if waited is None else float(waited), "; ".join(found.values())
 
-    def find(self, running: Running, seconds: float) -> float | None:
-        """Return how long a statement has waited for a lock; stop it after ``seconds``.
 
-        What holds the lock is noted in it then. None if its connection is gone. In a greenlet.
-        """
-        connection = self._pool.connection_of(running.permit)
-        driver = self._pool.driver
-        if connection is None or driver.is_broken(connection):
-            return None
-        pid, began = driver.process_id(connection), running.began
-        with self._pool.another_connection() as asking:
-            rows = driver.rows(asking, _BLOCKERS.format(holder=HOLDER, pid=pid))
-            if not rows:
-                return 0.0
-            waited = rows[0][2]
-            waited = time.monotonic() - began if waited is None else float(waited)
-            if waited >= seconds:
-                running.blocked_by, running.seconds_blocked = self._describe(rows), waited
-                driver.rows(asking, _CANCEL.format(pid=pid))
-        return waited
-
-    def _describe(self, rows: list[tuple[Any, ...]]) -> str:
-        """Return what has the lock: tasks of this process, or what the server knows of others."""
-        own, now = self._pool.permits_by_process(), time.monotonic()
-        found = {}
-        for pid, described, _ in rows:
-            if pid in own:
-                found[pid] = own[pid].describe(now)
-            else:
-                found[pid] = described or "a prepared transaction, or one that has ended since"
-        return "; ".join(found.values())
+def stop_waiting(driver: Driver, asking: Any, process: int) -> None:
+    """Stop the statement of a process, if it still waits for a lock."""
+    driver.rows(asking, _CANCEL.format(pid=process))

@@ -22,7 +22,7 @@ from ...sessions.refusals import USE_A_WRITER, reason_of
 from ...sqlite.statements import words
 from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
-from .running import Failed
+from .running import Outcome
 
 _LIMIT = "statement_timeout"
 _ROLLED_BACK = "its transaction has to be"
@@ -100,7 +100,7 @@ def explained(
     context: ExceptionContext,
     error: DBAPIError,
     server: str,
-    failed: Failed | None,
+    failed: Outcome | None,
     *,
     limit: float | None,
     writes: bool,
@@ -114,7 +114,8 @@ def explained(
     :param writes: whether it is an engine that writes
     """
     state = sqlstate_of(error) or ""
-    if hasattr(context.original_exception, _AT_COMMIT) and _is_unknown(context, state):
+    is_unknown = context.is_disconnect or leaves_commit_unknown(state)
+    if is_unknown and hasattr(context.original_exception, _AT_COMMIT):
         return _commit_unknown(server, error)
     if failed is not None and failed.was_given_up:
         what = "the server did not answer, and its connection is"
@@ -140,7 +141,7 @@ def _by_state(
     context: ExceptionContext,
     error: DBAPIError,
     server: str,
-    failed: Failed | None,
+    failed: Outcome | None,
     limit: float | None,
     writes: bool,
 ) -> BaseException | None:
@@ -153,10 +154,6 @@ def _by_state(
         sql = context.execution_context.statement or ""  # while rows are fetched
         return _took_too_long(server, sql, limit, _ROLLED_BACK)
     return None
-
-
-def _is_unknown(context: ExceptionContext, state: str) -> bool:
-    return context.is_disconnect or leaves_commit_unknown(state)
 
 
 def _commit_unknown(server: str, error: DBAPIError) -> CommitUnknownError:
@@ -189,7 +186,7 @@ def _forbidden(
     return OperationalError(sql, parameters, forbidden, hide_parameters=error.hide_parameters)
 
 
-def _cancelled(server: str, failed: Failed, error: DBAPIError) -> BaseException | None:
+def _cancelled(server: str, failed: Outcome, error: DBAPIError) -> BaseException | None:
     """Return the error for a statement that the server was told to stop, or has stopped."""
     if failed.blocked_by is not None:
         return WriteTimeout(

@@ -7,14 +7,14 @@ SQLAlchemy's ``Connection``: listeners that execute something would do so for th
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection
 
 from ..drivers.answers import SECONDS_TO_ANSWER, AnswerLimit
-from ..drivers.choosing import driver_of
+from ..drivers.interface import row_of
+from ..pool import ServerPool
 from ..rules.levels import level_of
-from .running import Running
 
 # In one question: OFFSET keeps the inner SELECT from becoming a part of the outer one, so that it
 # is evaluated first.
@@ -25,69 +25,54 @@ _CHANGE = (
 _SHOW = "SHOW statement_timeout"
 
 
-@final
-class LimitsOfOne:
-    """Tells servers of the limits of single statements.
+def tell(pool: ServerPool, adapted: Any, limit: float | None) -> str:
+    """Tell the server of the limit of a statement; return the one before, as it shows it.
 
-    :param writes: whether it is for an engine that writes
+    ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement run. The limit
+    is that of the transaction, or without one that of the connection, until
+    :func:`tell_before`.
     """
-
-    def __init__(self, dialect: Dialect, *, writes: bool) -> None:
-        self._driver = driver_of(dialect)
-        self._writes = writes
-
-    def tell(self, adapted: Any, running: Running) -> None:
-        """Tell the server of the limit of a statement, and note the one before in it.
-
-        ``adapted`` is SQLAlchemy's adapted connection. The timers of the statement run. The limit
-        is that of the transaction, or without one that of the connection, until
-        :meth:`tell_before`.
-        """
-        limit, local = running.limit, not adapted.autocommit
-        milliseconds = 0 if limit is None else max(1, int(limit * 1000))
-        # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
-        # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
-        # for the turn has been one already, and it is no matter under READ COMMITTED.
-        if self._writes and local and level_of(adapted) == "SERIALIZABLE":
-            before = _execute(adapted, _SHOW)
-            _execute(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
-        else:
-            sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
-            before = _execute(adapted, sql)
-        running.before = before
-
-    def tell_before(self, adapted: Any, running: Running) -> None:
-        """Tell the server of the limit that it had before the statement, which it was told of."""
-        seconds = None if running.limit is None else running.limit + SECONDS_TO_ANSWER
-        local = "" if adapted.autocommit else "LOCAL "
-        with AnswerLimit(self._driver, adapted, seconds):
-            _execute(adapted, f"SET {local}statement_timeout = '{running.before}'")
-
-    def after_error(
-        self, connection: Connection, adapted: Any, running: Running, error: Exception
-    ) -> None:
-        """Do as :meth:`tell_before`, unless the end of the transaction does it.
-
-        Or the end of the savepoint. An error of the driver's own, such as for a parameter that it
-        cannot encode, ends neither.
-        """
-        if self._driver.is_broken(adapted):
-            return
-        if not adapted.autocommit and self._driver.has_failed(adapted, error):
-            return
-        try:
-            self.tell_before(adapted, running)
-        except Exception as another:  # what is raised is the statement's
-            if not (connection.closed or connection.invalidated):
-                connection.invalidate(another)
+    local = not adapted.autocommit
+    milliseconds = 0 if limit is None else max(1, int(limit * 1000))
+    # "You have to execute LOCK TABLE before executing any SELECT", which takes the snapshot:
+    # https://www.postgresql.org/docs/current/sql-lock.html. With writes="in turn" the question
+    # for the turn has been one already, and it is no matter under READ COMMITTED.
+    if not pool.only_reads and local and level_of(adapted) == "SERIALIZABLE":
+        before = row_of(adapted, _SHOW)[0]
+        row_of(adapted, f"SET LOCAL statement_timeout = {milliseconds}")
+    else:
+        sql = _CHANGE.format(milliseconds=milliseconds, local=str(local).lower())
+        before = row_of(adapted, sql)[0]
+    return str(before)
 
 
-def _execute(adapted: Any, sql: str) -> Any:
-    """Execute SQL, and return the first value, None if there is none."""
-    cursor = adapted.cursor()
+def tell_before(pool: ServerPool, adapted: Any, limit: float | None, before: str) -> None:
+    """Tell the server of the limit before the statement's, which has returned."""
+    seconds = None if limit is None else limit + SECONDS_TO_ANSWER
+    local = "" if adapted.autocommit else "LOCAL "
+    with AnswerLimit(pool.driver, adapted, seconds):
+        row_of(adapted, f"SET {local}statement_timeout = '{before}'")
+
+
+def tell_after_error(
+    pool: ServerPool,
+    connection: Connection,
+    adapted: Any,
+    limit: float | None,
+    before: str,
+    error: Exception,
+) -> None:
+    """Do as :func:`tell_before`, unless the end of the transaction does it.
+
+    Or the end of the savepoint. An error of the driver's own, such as for a parameter that it
+    cannot encode, ends neither.
+    """
+    if pool.driver.is_broken(adapted):
+        return
+    if not adapted.autocommit and pool.driver.has_failed(adapted, error):
+        return
     try:
-        cursor.execute(sql)
-        row = cursor.fetchone() if cursor.description else None
-    finally:
-        cursor.close()
-    return None if row is None else row[0]
+        tell_before(pool, adapted, limit, before)
+    except Exception as another:  # what is raised is the statement's
+        if not (connection.closed or connection.invalidated):
+            connection.invalidate(another)

@@ -9,7 +9,6 @@ have had. psycopg begins by itself.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -17,7 +16,7 @@ from sqlalchemy import Engine
 from ..drivers.choosing import driver_of
 from ..endings import replace
 from ..limits.running import Running
-from ..pool import ServerPool
+from ..pool import pool_of
 
 
 def begin_at_once(engine: Engine) -> None:
@@ -30,8 +29,7 @@ def begin_at_once(engine: Engine) -> None:
 
     def do_begin(proxied: Any) -> None:
         begin(proxied)
-        connection, pool = proxied.dbapi_connection, getattr(proxied, "_pool", engine.pool)
-        assert isinstance(pool, ServerPool)
+        connection, pool = proxied.dbapi_connection, pool_of(engine, proxied)
         permit = pool.permit_of(proxied)
         if permit is None or connection.autocommit:
             return
@@ -39,8 +37,7 @@ def begin_at_once(engine: Engine) -> None:
         if limit is None:
             driver.begin(connection)
             return
-        give_up = partial(driver.abort, connection)
-        with Running("BEGIN", permit, limit, give_up, None, lambda *_: None):
+        with Running(pool, permit, connection, "BEGIN", limit):
             driver.begin(connection)
 
     replace(dialect, do_begin=do_begin)

@@ -23,8 +23,7 @@ from ...postgresql.statements import ends_transaction, head, statements
 from ...postgresql.tokens import Token
 from ...turn.permit import shorten
 from ..drivers.choosing import driver_of
-from ..drivers.interface import Driver
-from ..pool import ServerPool
+from ..pool import pool_of
 
 # Without one of these words it is none: most texts are not examined further.
 _MAY_BE_ONE = re.compile(r"\bwrite\b|transaction_read_only|u&\"|;.*\S", re.IGNORECASE | re.DOTALL)
@@ -53,21 +52,16 @@ def refuse_read_write(engine: Engine) -> None:
     ) -> None:
         if makes_read_write(sql):
             raise _refused(connection, sql, parameters)
-        _stay_in_transaction(driver, connection)
+        adapted: Any = connection.connection.dbapi_connection
+        if driver.in_transaction(adapted):
+            driver.begin(adapted)
 
     # First of all: the timers of a statement do not begin for one that is refused.
     event.listen(engine, "before_cursor_execute", executes, insert=True)
 
 
-def _stay_in_transaction(driver: Driver, connection: Connection) -> None:
-    adapted: Any = connection.connection.dbapi_connection
-    if driver.in_transaction(adapted):
-        driver.begin(adapted)
-
-
 def _refused(connection: Connection, sql: str, parameters: Any) -> OperationalError:
-    pool = connection.engine.pool
-    assert isinstance(pool, ServerPool)
+    pool = pool_of(connection.engine, connection.connection)
     forbidden = ForbiddenWriteError(
         f"a reader of {pool.name_of_server(connection)} cannot change a database, and stays READ "
         f"ONLY: {shorten(sql)}; use a writer session or the writer engine"
