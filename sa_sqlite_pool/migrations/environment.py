@@ -19,7 +19,7 @@ from ..files.urls import sqlite_url
 from ..pools.impl import WriterPool
 from ..postgresql.urls import server_url
 from ..transactions.locks import write_patience
-from .servers import is_server, migrate_on_server, print_sql_of_server
+from .servers import is_server, migrate_on_server
 from .transaction import end_what_listeners_began, migrate, print_sql
 
 # Seconds to wait for another worker that migrates.
@@ -85,8 +85,7 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
         if handed_over is None:
             _set_up_logging(config)
         if context.is_offline_mode():
-            url = _url(config)
-            (print_sql_of_server if is_server(url) else print_sql)(url, options)
+            print_sql(_url(config), options)
         elif isinstance(handed_over, AsyncEngine):
             _assert_no_loop()
             asyncio.run(_migrate_on(_checked_engine(handed_over), options))
