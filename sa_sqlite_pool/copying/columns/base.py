@@ -66,15 +66,12 @@ class Codec(ABC):
 
     has_forms = False
 
-    varies = False
-    """Whether values that differ on SQLite may be the same on PostgreSQL."""
-
     padded_to: int | None = None
     """The length that PostgreSQL fills shorter texts up to, with spaces; None for none."""
 
     def are_plain(self, values: Sequence[Any]) -> bool:
-        """Return whether values without NULLs differ there where they differ here."""
-        return not self.varies
+        """Return whether values without NULLs certainly differ there where they differ here."""
+        return True
 
     @abstractmethod
     def problem(self, value: Any) -> Problem | None:

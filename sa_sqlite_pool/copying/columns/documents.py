@@ -30,8 +30,11 @@ class Json(Codec):
 
     def __init__(self, *, binary: bool) -> None:
         self._binary = binary
-        self.has_forms = self.varies = binary
+        self.has_forms = binary
         self.read_form = _jsonb_form if binary else None
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        return not self._binary
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, (int, float)) and value - value == 0:
