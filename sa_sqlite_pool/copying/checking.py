@@ -109,5 +109,6 @@ class Examination:
                 if problem is READ_AS_NULL and column.nullable:
                     problem = None
             if problem is not None:
-                key = {name: row[place] for name, place in self._plan.key.items()}
-                self._misfits.add(self._plan.name, column.name, key, value, problem)
+                self._misfits.add(
+                    self._plan.name, column.name, self._plan.key_of(row), value, problem
+                )

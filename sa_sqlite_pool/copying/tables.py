@@ -61,6 +61,10 @@ class TablePlan:
             return {name: places[name] for name in names}
         return {name: place for place, name in enumerate(self.own_key, len(self.columns))}
 
+    def key_of(self, row: tuple[Any, ...]) -> dict[str, Any]:
+        """Return what names a row that :attr:`select` gave."""
+        return {name: row[place] for name, place in self.key.items()}
+
     @cached_property
     def select(self) -> str:
         """The query for all rows; with the file's own key if the models have no primary key."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 NULL = "\\N"
 
 # "\b, \f, \n, \r, \t, \v" and the backslash: what the server escapes in its own output.
-_ESCAPES = (
+ESCAPES = (
     ("\\", "\\\\"),
     *(("\b", "\\b"), ("\f", "\\f"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\v", "\\v")),
 )
@@ -104,7 +104,7 @@ class Codec(ABC):
 
 def escaped(text: str) -> str:
     """Return a text as COPY takes it."""
-    for character, escape in _ESCAPES:
+    for character, escape in ESCAPES:
         text = text.replace(character, escape)
     return text
 
