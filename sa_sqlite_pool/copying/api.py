@@ -28,7 +28,7 @@ from .source import snapshot
 from .tables import Plan, TablePlan, plan_copy, wanted_tables, with_existing
 from .target.revisions import Revisions, refuse_other_revisions, revisions_there
 from .target.sequences import refuse_marks
-from .target.settings import set_parameters
+from .target.statements import set_parameters
 from .target.tables import Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, wire_of

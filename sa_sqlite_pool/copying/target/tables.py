@@ -19,7 +19,7 @@ from ..server.refusals import refused
 from ..tables import Plan, TablePlan
 from .revisions import refuse_other_revisions, revisions_there, stamp
 from .sequences import restart
-from .statements import execute, exists, first
+from .statements import execute, exists
 
 _FOREIGN_KEYS = text(
     "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
@@ -38,7 +38,7 @@ def refuse_rows(connection: Connection, tables: Iterable[Table]) -> None:
         table.fullname
         for table in tables
         if exists(connection, name := place_of(connection, table).sql)
-        and first(connection, f"SELECT EXISTS (SELECT FROM {name})")  # noqa: S608
+        and execute(connection, f"SELECT EXISTS (SELECT FROM {name})").scalar()  # noqa: S608
     ]
     if filled:
         raise CopyError(
