@@ -83,7 +83,10 @@ async def copy_to(
     if not isinstance(db, SQLiteDatabase):
         raise ConfigurationError(f"db must be an SQLiteDatabase, not {_shown(db)}")
     copy = _Copy(_engine_of(engine), metadata, progress)
-    return await copy.run(db, dry_run=dry_run)
+    try:
+        return await copy.run(db, dry_run=dry_run)
+    except _ProgressError as error:
+        raise error.raised from None
 
 
 def _engine_of(given: AsyncEngine | ServerDatabase) -> AsyncEngine:
@@ -101,6 +104,14 @@ def _shown(given: object) -> str:
     return f"a {type(given).__name__}"
 
 
+class _ProgressError(Exception):
+    """What ``progress`` has raised, which may look like an error of the server, and is none."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__()
+        self.raised = raised
+
+
 @final
 class _Copy:
     """One copy."""
@@ -111,7 +122,6 @@ class _Copy:
         self._progress = progress
         self._wire: Wire = wire_of(engine.dialect)
         self._seconds: dict[str, float] = {}
-        self._raised_by_progress: Exception | None = None
 
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
         misfits = Collector()
@@ -127,8 +137,7 @@ class _Copy:
             plan = with_existing(plan, *existing)
             await self._check(worker, plan, misfits)
             if dry_run:
-                there = [CopiedTable(table.name, table.rows) for table in plan.tables]
-                return self._report(plan, there, dry_run=True)
+                return self._report(plan, dry_run=True)
             tables, warnings = await self._copy(worker, plan)
             return self._report(replace(plan, warnings=[*plan.warnings, *warnings]), tables)
 
@@ -152,8 +161,7 @@ class _Copy:
             refuse_marks(plan, misfits)
             await worker.run(lambda raw: refuse_long_lines(raw, plan, misfits))
         if found := misfits.result():
-            tables = [CopiedTable(table.name, table.rows) for table in plan.tables]
-            raise MisfitsError(self._report(plan, tables, misfits=found))
+            raise MisfitsError(self._report(plan, misfits=found))
 
     async def _copy(
         self, worker: ConnectionThread, plan: Plan
@@ -179,7 +187,7 @@ class _Copy:
         async with AsyncExitStack() as opened:
             with connecting(self._engine.url):
                 connection = await opened.enter_async_context(self._engine.connect())
-            opened.enter_context(self._refused("the copy"))
+            opened.enter_context(refused("the copy"))
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin() as transaction:
                 try:
@@ -197,18 +205,6 @@ class _Copy:
                 else:
                     await transaction.rollback()
 
-    @contextmanager
-    def _refused(self, what: str) -> Iterator[None]:
-        """Raise what the server refuses as :class:`CopyError`; ``progress`` may raise anything."""
-        try:
-            with refused(what):
-                yield
-        except CopyError as error:
-            own = self._raised_by_progress
-            if own is not None and error.__cause__ is own:
-                raise own from None
-            raise
-
     async def _send(
         self, worker: ConnectionThread, plan: Plan, target: Target, driver: Any
     ) -> tuple[list[tuple[TablePlan, Outgoing]], list[CopiedTable]]:
@@ -217,7 +213,7 @@ class _Copy:
             began = time.monotonic()
             outgoing = Outgoing(worker, table, self._teller(Phase.COPY, plan.rows, done))
             names = [column.name for column in table.columns]
-            with self._refused(f"copying {table.name}"):
+            with refused(f"copying {table.name}"):
                 async with aclosing(outgoing.blocks()) as blocks:
                     await self._wire.send(driver, target.place(table), names, blocks)
             rows = outgoing.digest.rows
@@ -242,7 +238,7 @@ class _Copy:
         total, done = sum(outgoing.digest.rows for _, outgoing in sent), 0
         for table, outgoing in sent:
             incoming = Incoming(worker, table, self._teller(Phase.VERIFY, total, done))
-            with self._refused(f"reading {table.name} back"):
+            with refused(f"reading {table.name} back"):
                 await self._wire.receive(driver, target.query(table), incoming.take)
                 await incoming.end()
             if incoming.digest != outgoing.digest:
@@ -255,7 +251,10 @@ class _Copy:
 
     # -- what is told ---------------------------------------------------------------------------
 
-    def _report(self, plan: Plan, tables: list[CopiedTable], **further: Any) -> CopyReport:
+    def _report(
+        self, plan: Plan, copied: list[CopiedTable] | None = None, **further: Any
+    ) -> CopyReport:
+        tables = copied or [CopiedTable(table.name, table.rows) for table in plan.tables]
         return CopyReport(tables, self._seconds, plan.warnings, plan.revisions, **further)
 
     def _tell(self, phase: Phase, done: int, total: int) -> None:
@@ -264,8 +263,7 @@ class _Copy:
         try:
             self._progress(phase.value, done, total)
         except Exception as error:
-            self._raised_by_progress = error
-            raise
+            raise _ProgressError(error) from error
 
     def _teller(self, phase: Phase, total: int, before: int = 0) -> Any:
         return lambda done: self._tell(phase, before + done, total)
