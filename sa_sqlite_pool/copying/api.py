@@ -150,8 +150,7 @@ class _Copy:
         refuse_collations(connection, tables)
         refuse_rows(connection, tables)
         existing = compare(connection, tables, misfits)
-        # Without the right to stamp it is that which is refused, and only if the file has one.
-        there = revisions_there(connection) if existing.may_stamp else Revisions()
+        there = revisions_there(connection)
         rehearse(connection, self._metadata, tables, misfits)
         return existing, there
 

@@ -87,19 +87,8 @@ class Plan:
         return sum(table.rows for table in self.tables)
 
 
-def with_existing(
-    plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str], may_stamp: bool
-) -> Plan:
-    """Return the plan with what is known of tables on the server: columns that take no NULL.
-
-    Raise :class:`CopyError` if the file is at a revision that the role may not write there.
-    """
-    if plan.revisions and not may_stamp:
-        raise CopyError(
-            f"the file is at Alembic's revision {', '.join(plan.revisions)}, and the role of the "
-            f"URL may not write that to {ALEMBIC} on the server: GRANT CREATE ON SCHEMA … TO …, "
-            f"and GRANT SELECT, INSERT ON {ALEMBIC} TO … if it is there"
-        )
+def with_existing(plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str]) -> Plan:
+    """Return the plan with what is known of tables on the server: columns that take no NULL."""
 
     def strict(table: TablePlan, column: CopiedColumn) -> CopiedColumn:
         there = (table.table, column.name) in not_null
