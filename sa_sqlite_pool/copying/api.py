@@ -12,6 +12,7 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
+from ..backup.copy_job import check_progress
 from ..database import SQLiteDatabase
 from ..errors import CommitUnknownError, ConfigurationError, CopyError
 from ..execution.connection_thread import ConnectionThread
@@ -73,11 +74,7 @@ async def copy_to(
     Memory does not grow with the file: some blocks of rows are in it at any time. A copy of the
     file is made beside it for the time, and removed whatever happens.
     """
-    if progress is not None and not callable(progress):
-        raise ConfigurationError(
-            "progress must be a function of the phase, what is done and the total, not "
-            f"{progress!r}"
-        )
+    check_progress(progress, "the phase, what is done and the total")
     if not isinstance(metadata, MetaData):
         raise ConfigurationError(f"metadata must be a MetaData, not {metadata!r}")
     if not isinstance(db, SQLiteDatabase):
