@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import replace
 from typing import Any, final
 
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
@@ -22,11 +21,11 @@ from .checking import check
 from .long_rows import refuse_long_lines
 from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
-from .server.existing import Existing, compare
+from .server.existing import compare
 from .server.refusals import connecting, is_unanswered, refused
 from .server.rehearsal import refuse_other_copies, refuse_server, rehearse
 from .source import snapshot
-from .tables import Plan, TablePlan, plan_copy, wanted_tables, with_existing
+from .tables import Plan, TablePlan, plan_copy, wanted_tables
 from .target.revisions import Revisions, refuse_other_revisions, revisions_there
 from .target.sequences import refuse_marks
 from .target.statements import set_parameters
@@ -119,37 +118,41 @@ class _Copy:
         self._progress = progress
         self._wire: Wire = wire_of(engine.dialect)
         self._seconds: dict[str, float] = {}
+        self._warnings: list[str] = []  # of the server; the plan has those of the file
 
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
         misfits = Collector()
         async with self._transaction(keeps=False) as connection:
             # Before the long part; for rows it is looked again when the tables are locked.
-            existing, revisions = await connection.run_sync(self._rehearse, misfits)
+            not_null, revisions = await connection.run_sync(self._rehearse, misfits)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
             self._seconds[Phase.SNAPSHOT.value] = time.monotonic() - began
             dialect = self._engine.dialect
-            plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect))
+            plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect, not_null))
             refuse_other_revisions(plan.revisions, revisions)
-            plan = with_existing(plan, *existing)
             await self._check(worker, plan, misfits)
             if dry_run:
                 return self._report(plan, dry_run=True)
-            tables, warnings = await self._copy(worker, plan)
-            return self._report(replace(plan, warnings=[*plan.warnings, *warnings]), tables)
+            return self._report(plan, await self._copy(worker, plan))
 
-    def _rehearse(self, connection: Connection, misfits: Collector) -> tuple[Existing, Revisions]:
-        """Create what is missing, and compare what is there: to be rolled back."""
+    def _rehearse(
+        self, connection: Connection, misfits: Collector
+    ) -> tuple[set[tuple[Table, str]], Revisions]:
+        """Create what is missing, and compare what is there: to be rolled back.
+
+        Return the columns that take no NULL there, and Alembic's version.
+        """
         tables = wanted_tables(self._metadata)
         refuse_server(connection)
         set_parameters(connection)
         refuse_other_copies(connection)
         refuse_collations(connection, tables)
         refuse_rows(connection, tables)
-        existing = compare(connection, tables, misfits)
+        not_null = compare(connection, tables, misfits, self._warnings)
         there = revisions_there(connection)
         rehearse(connection, self._metadata, tables, misfits)
-        return existing, there
+        return not_null, there
 
     async def _check(self, worker: ConnectionThread, plan: Plan, misfits: Collector) -> None:
         with self._timed(Phase.CHECK):
@@ -159,10 +162,7 @@ class _Copy:
         if found := misfits.result():
             raise MisfitsError(self._report(plan, misfits=found))
 
-    async def _copy(
-        self, worker: ConnectionThread, plan: Plan
-    ) -> tuple[list[CopiedTable], list[str]]:
-        """Return the tables, and warnings."""
+    async def _copy(self, worker: ConnectionThread, plan: Plan) -> list[CopiedTable]:
         async with self._transaction() as connection:
             await connection.run_sync(set_parameters)
             await connection.run_sync(refuse_other_copies)
@@ -175,7 +175,8 @@ class _Copy:
                 await self._finish(connection, target)
             with self._timed(Phase.VERIFY):
                 await self._verify(worker, sent, target, driver)
-        return tables, target.warnings
+        self._warnings.extend(target.warnings)
+        return tables
 
     @asynccontextmanager
     async def _transaction(self, *, keeps: bool = True) -> AsyncIterator[AsyncConnection]:
@@ -251,7 +252,8 @@ class _Copy:
         self, plan: Plan, copied: list[CopiedTable] | None = None, **further: Any
     ) -> CopyReport:
         tables = copied or [CopiedTable(table.name, table.rows) for table in plan.tables]
-        return CopyReport(tables, self._seconds, plan.warnings, plan.revisions, **further)
+        warnings = [*plan.warnings, *self._warnings]
+        return CopyReport(tables, self._seconds, warnings, plan.revisions, **further)
 
     def _tell(self, phase: Phase, done: int, total: int) -> None:
         if self._progress is None:

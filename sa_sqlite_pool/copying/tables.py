@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -87,22 +87,16 @@ class Plan:
         return sum(table.rows for table in self.tables)
 
 
-def with_existing(plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str]) -> Plan:
-    """Return the plan with what is known of tables on the server: columns that take no NULL."""
+def plan_copy(
+    connection: sqlite3.Connection,
+    metadata: MetaData,
+    dialect: Dialect,
+    not_null: Container[tuple[Table, str]] = (),
+) -> Plan:
+    """Compare the file with the models. Raise :class:`CopyError` if something is missing there.
 
-    def strict(table: TablePlan, column: CopiedColumn) -> CopiedColumn:
-        there = (table.table, column.name) in not_null
-        return replace(column, nullable=column.nullable and not there)
-
-    tables = [
-        replace(table, columns=[strict(table, column) for column in table.columns])
-        for table in plan.tables
-    ]
-    return replace(plan, tables=tables, warnings=[*plan.warnings, *warnings])
-
-
-def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Dialect) -> Plan:
-    """Compare the file with the models. Raise :class:`CopyError` if something is missing there."""
+    ``not_null`` are columns that take no NULL on the server, whatever the models say.
+    """
     add_collations(connection)
     found = _names(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
     wanted = wanted_tables(metadata)
@@ -126,7 +120,8 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
     high = _high_water(connection, found)
     tables = []
     for table in wanted:
-        columns, left = _columns(connection, table, dialect)
+        found_columns, left = _columns(connection, table)
+        columns = [_copied(column, dialect, not_null) for column in found_columns]
         if left:
             names = ", ".join(f"{table.name}.{name}" for name in left)
             warnings.append(f"columns that the models do not name are not copied: {names}")
@@ -166,9 +161,7 @@ def _is_left_out(name: str, named: Iterable[str]) -> bool:
     return name not in named and name != ALEMBIC and not name.startswith("sqlite_")
 
 
-def _columns(
-    connection: sqlite3.Connection, table: Table, dialect: Dialect
-) -> tuple[list[CopiedColumn], list[str]]:
+def _columns(connection: sqlite3.Connection, table: Table) -> tuple[list[Column[Any]], list[str]]:
     """Return the columns that are copied, and the names of those that the models do not name."""
     # Not by the SELECT itself: SQLite takes an unknown name in double quotes for a string.
     query = "SELECT name FROM pragma_table_xinfo(?)"
@@ -182,7 +175,7 @@ def _columns(
         )
     named = {column.name.lower() for column in table.columns} | hidden.keys()
     left = [name for low, name in found.items() if low not in named]
-    return [_copied(column, dialect) for column in wanted], left
+    return wanted, left
 
 
 def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
@@ -253,9 +246,13 @@ def _padded(
             )
 
 
-def _copied(column: Column[Any], dialect: Dialect) -> CopiedColumn:
-    nullable = bool(column.nullable) and not column.primary_key
-    return CopiedColumn(column.name, codec_of(column, dialect), nullable)
+def _copied(
+    column: Column[Any], dialect: Dialect, not_null: Container[tuple[Table, str]]
+) -> CopiedColumn:
+    forbidden = column.primary_key or (column.table, column.name) in not_null
+    return CopiedColumn(
+        column.name, codec_of(column, dialect), bool(column.nullable and not forbidden)
+    )
 
 
 def _names(connection: sqlite3.Connection, query: str, *values: str) -> dict[str, str]:

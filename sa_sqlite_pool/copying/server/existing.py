@@ -42,16 +42,13 @@ class _Column(NamedTuple):
     is_generated: bool
 
 
-class Existing(NamedTuple):
-    """What is to be known of the tables that are there: columns that take no NULL, and warnings."""
+def compare(
+    connection: Connection, tables: Iterable[Table], misfits: Collector, warnings: list[str]
+) -> set[tuple[Table, str]]:
+    """Add the differences of the tables that are there to ``misfits``; add warnings.
 
-    not_null: set[tuple[Table, str]]
-    warnings: list[str]
-
-
-def compare(connection: Connection, tables: Iterable[Table], misfits: Collector) -> Existing:
-    """Add the differences of the tables that are there to ``misfits``."""
-    warnings: list[str] = []
+    Return their columns that take no NULL.
+    """
     tables = [table for table in tables if is_usable(connection, table, misfits, warnings)]
     for table in tables:
         for column, type_, reason in without_a_type(connection, table):
@@ -62,7 +59,6 @@ def compare(connection: Connection, tables: Iterable[Table], misfits: Collector)
         for table in tables
         if (found := _columns(connection, place_of(connection, table).sql))
     ]
-    not_null = {(table, one.name) for table, found in there for one in found if one.not_null}
     may_compare = not there or bool(connection.scalar(_MAY_COMPARE))
     if not may_compare:
         warnings.insert(
@@ -74,7 +70,7 @@ def compare(connection: Connection, tables: Iterable[Table], misfits: Collector)
         can_compare = may_compare and not any(without_a_type(connection, table))
         wanted = _types(connection, table, misfits) if can_compare else {}
         _compare(table, found, wanted, misfits)
-    return Existing(not_null, warnings)
+    return {(table, one.name) for table, found in there for one in found if one.not_null}
 
 
 def _columns(connection: Connection, name: str) -> list[_Column]:
