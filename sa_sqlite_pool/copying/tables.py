@@ -193,16 +193,16 @@ def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
 
 
 def _own_key(connection: sqlite3.Connection, table: Table) -> Sequence[str]:
-    """Return the names by which SQLite knows a row: of its rowid, or of the primary key instead."""
+    """Return the names by which SQLite knows a row: of the file's primary key, or of its rowid."""
     query = "SELECT name, pk FROM pragma_table_xinfo(?) ORDER BY pk"
     columns = connection.execute(query, [table.name]).fetchall()
+    if key := [str(name) for name, pk in columns if pk > 0]:
+        return key
     taken = {str(name).lower() for name, _ in columns}
     # "If a table contains a user defined column named "rowid", "oid" or "_rowid_", then that name
     # always refers the explicitly declared column" (https://www.sqlite.org/rowidtable.html).
-    rowid = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
-    if rowid is not None and _has(connection, table, rowid):
-        return (rowid,)
-    return [str(name) for name, pk in columns if pk > 0] or [str(name) for name, _ in columns]
+    rowids = [name for name in ("rowid", "_rowid_", "oid") if name not in taken]
+    return rowids[:1] or [str(name) for name, _ in columns]
 
 
 def _refuse_unreadable(connection: sqlite3.Connection, plan: TablePlan) -> None:
@@ -216,17 +216,6 @@ def _refuse_unreadable(connection: sqlite3.Connection, plan: TablePlan) -> None:
             f"({error}): a copy has only what SQLite has. If it computes a column, make that "
             "Computed in the models, or STORED in the file"
         ) from error
-
-
-def _has(connection: sqlite3.Connection, table: Table, column: str) -> bool:
-    try:
-        # Not in quotes: an unknown name would be a string.
-        connection.execute(f"SELECT {column} FROM {quoted(table.name)} LIMIT 0").fetchone()  # noqa: S608
-    except sqlite3.OperationalError as error:
-        if "no such column" not in str(error):
-            raise
-        return False
-    return True
 
 
 def _padded(

@@ -88,7 +88,9 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
             print_sql(_url(config), options)
         elif isinstance(handed_over, AsyncEngine):
             _assert_no_loop()
-            asyncio.run(_migrate_on(_checked_engine(handed_over), options))
+            if not isinstance(handed_over.pool, WriterPool):  # a server's belong to one event loop
+                raise _wrong(handed_over)
+            asyncio.run(_migrate_on(handed_over, options))
         elif handed_over is not None:
             seconds = config.attributes.get(SECONDS, DEFAULT_TIMEOUT)
             _migrate(_checked(handed_over), options, seconds)
@@ -155,12 +157,6 @@ def _url(config: Config) -> URL:
         needed_by="run_env()",
         otherwise="PostgreSQL's works, too; for other databases, use Alembic's own template",
     )
-
-
-def _checked_engine(engine: AsyncEngine) -> AsyncEngine:
-    if not isinstance(engine.pool, WriterPool):  # those of a server belong to one event loop
-        raise _wrong(engine)
-    return engine
 
 
 def _wrong(handed_over: object) -> ConfigurationError:

@@ -37,7 +37,7 @@ def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
     """
     there: TypeEngine[Any] = column.type.dialect_impl(dialect)
     here: TypeEngine[Any] = column.type.dialect_impl(SQLITE)
-    stored, wanted = _bare(here), _bare(there)
+    stored, wanted = bare(here), bare(there)
     try:
         ddl = column.type.compile(dialect=dialect)
     except CompileError:
@@ -51,7 +51,7 @@ def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
     return Converted(codec, here, there, dialect)
 
 
-def _bare(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+def bare(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """Return what a type of the application is stored as."""
     while isinstance(type_, TypeDecorator):
         type_ = type_.impl_instance

@@ -7,12 +7,11 @@ sequences, which is the owner's alone; and what is no table takes no rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from sqlalchemy import Connection, Table, text, types
 from sqlalchemy.exc import CompileError
-from sqlalchemy.types import TypeDecorator
 
+from ..columns.choosing import bare
 from ..misfits import Collector
 from ..names import place_of
 
@@ -78,9 +77,7 @@ def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Coll
     dialect = connection.dialect
     for table in tables:
         for column in table.columns:
-            enum: Any = column.type.dialect_impl(dialect)
-            while isinstance(enum, TypeDecorator):
-                enum = enum.impl_instance
+            enum = bare(column.type.dialect_impl(dialect))
             if not isinstance(enum, types.Enum):
                 continue
             try:
