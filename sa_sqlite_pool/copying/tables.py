@@ -44,7 +44,7 @@ class TablePlan:
     columns: Sequence[CopiedColumn]
     rows: int
     high_water: int | None
-    own_key: Sequence[str] = ("rowid",)
+    own_key: Sequence[str]
     """What names a row where the models have no primary key: columns of the file's own."""
 
     @property

@@ -59,6 +59,7 @@ async def test_a_column_with_another_key(app: App, tmp_path: Path) -> None:
 KEYLESS: dict[str, tuple[str, dict[str, Any]]] = {
     "without-rowid": ("id TEXT PRIMARY KEY, s) WITHOUT ROWID", {"id": "k"}),
     "other-column": ("id, s, PRIMARY KEY (s, id)) WITHOUT ROWID", {"s": "long", "id": "k"}),
+    "with-rowid": ("id TEXT PRIMARY KEY, s)", {"id": "k"}),
     "rowid": ("id, s)", {"rowid": 1}),
     "own-rowid": ("id, s, rowid TEXT)", {"_rowid_": 1}),
 }
