@@ -221,9 +221,10 @@ class _Copy:
 
     async def _finish(self, connection: AsyncConnection, target: Target) -> None:
         steps = target.finish()
-        for done, step in enumerate(steps):
+        for done, (what, step) in enumerate(steps):
             self._tell(Phase.FINISH, done, len(steps))
-            await connection.run_sync(step)
+            with refused(what):
+                await connection.run_sync(step)
 
     async def _verify(
         self,
