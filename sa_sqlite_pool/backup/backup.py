@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar, final
+from typing import final
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -37,8 +37,6 @@ from .copy_job import (
     refuse_side_files,
 )
 from .page_copy import begin_snapshot, check_not_locked, write_copy
-
-T = TypeVar("T")
 
 # A step of pages of 4 KiB takes about a millisecond.
 DEFAULT_PAGES_PER_STEP = 256
@@ -114,7 +112,7 @@ class Backups:
 
     def _check(self, progress: Progress | None, pages: int) -> str:
         check_count("pages_per_step", pages)
-        check_progress(progress)
+        check_progress(progress, "the pages copied and their total")
         if self._location.file is None:
             raise ConfigurationError(
                 f"{self._location.label} is shared in memory and cannot be copied; use the path "

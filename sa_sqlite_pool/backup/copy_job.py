@@ -128,11 +128,9 @@ class CopyJob:
         call_unless_closed(self._loop, self.stop, error)
 
 
-def check_progress(progress: Progress | None) -> None:
+def check_progress(progress: object, of: str) -> None:
     if progress is not None and not callable(progress):
-        raise ConfigurationError(
-            f"progress must be a function of the pages copied and their total, not {progress!r}"
-        )
+        raise ConfigurationError(f"progress must be a function of {of}, not {progress!r}")
 
 
 @asynccontextmanager
@@ -183,7 +181,6 @@ class ProgressReports:
     """The calls of ``progress`` in the loop. Steps that are faster than the loop are left out."""
 
     def __init__(self, progress: Progress | None, job: CopyJob) -> None:
-        self._over = False
         self._progress = progress
         self._job = job
         self._context = contextvars.copy_context()
@@ -200,12 +197,12 @@ class ProgressReports:
 
     def _call(self) -> None:
         latest, self._latest = self._latest, None
-        if latest is None or self._over or self._progress is None:
+        if latest is None or self._progress is None:
             return
         try:
             self._context.run(self._progress, *latest)
         except Exception as error:
-            self._over = True
+            self._progress = None
             self._job.stop(error)
 
 

@@ -93,7 +93,7 @@ async def restore(
     A ``database`` that SQLite cannot read is kept as ``<name>.damaged``.
     """
     assert_loop_runs()
-    check_progress(progress)
+    check_progress(progress, "the pages copied and their total")
     source, target = real_path(backup), _file_of(database)
     job = CopyJob(f"RESTORE {target.label} FROM {source}", f"{target.label} is as it was")
     try:

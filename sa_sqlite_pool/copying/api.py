@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import replace
 from typing import Any, final
 
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
+from ..backup.copy_job import check_progress
 from ..database import SQLiteDatabase
 from ..errors import CommitUnknownError, ConfigurationError, CopyError
 from ..execution.connection_thread import ConnectionThread
@@ -21,14 +21,14 @@ from .checking import check
 from .long_rows import refuse_long_lines
 from .misfits import Collector
 from .report import CopiedTable, CopyReport, MisfitsError, Phase, Progress
-from .server.existing import Existing, compare
+from .server.existing import compare
 from .server.refusals import connecting, is_unanswered, refused
 from .server.rehearsal import refuse_other_copies, refuse_server, rehearse
 from .source import snapshot
-from .tables import Plan, TablePlan, plan_copy, wanted_tables, with_existing
+from .tables import Plan, TablePlan, plan_copy, wanted_tables
 from .target.revisions import Revisions, refuse_other_revisions, revisions_there
 from .target.sequences import refuse_marks
-from .target.settings import set_parameters
+from .target.statements import set_parameters
 from .target.tables import Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, wire_of
@@ -73,17 +73,16 @@ async def copy_to(
     Memory does not grow with the file: some blocks of rows are in it at any time. A copy of the
     file is made beside it for the time, and removed whatever happens.
     """
-    if progress is not None and not callable(progress):
-        raise ConfigurationError(
-            "progress must be a function of the phase, what is done and the total, not "
-            f"{progress!r}"
-        )
+    check_progress(progress, "the phase, what is done and the total")
     if not isinstance(metadata, MetaData):
         raise ConfigurationError(f"metadata must be a MetaData, not {metadata!r}")
     if not isinstance(db, SQLiteDatabase):
         raise ConfigurationError(f"db must be an SQLiteDatabase, not {_shown(db)}")
     copy = _Copy(_engine_of(engine), metadata, progress)
-    return await copy.run(db, dry_run=dry_run)
+    try:
+        return await copy.run(db, dry_run=dry_run)
+    except _ProgressError as error:
+        raise error.raised from None
 
 
 def _engine_of(given: AsyncEngine | ServerDatabase) -> AsyncEngine:
@@ -101,6 +100,14 @@ def _shown(given: object) -> str:
     return f"a {type(given).__name__}"
 
 
+class _ProgressError(Exception):
+    """What ``progress`` has raised, which may look like an error of the server, and is none."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__()
+        self.raised = raised
+
+
 @final
 class _Copy:
     """One copy."""
@@ -111,40 +118,41 @@ class _Copy:
         self._progress = progress
         self._wire: Wire = wire_of(engine.dialect)
         self._seconds: dict[str, float] = {}
-        self._raised_by_progress: Exception | None = None
+        self._warnings: list[str] = []  # of the server; the plan has those of the file
 
     async def run(self, db: SQLiteDatabase, *, dry_run: bool) -> CopyReport:
         misfits = Collector()
         async with self._transaction(keeps=False) as connection:
             # Before the long part; for rows it is looked again when the tables are locked.
-            existing, revisions = await connection.run_sync(self._rehearse, misfits)
+            not_null, revisions = await connection.run_sync(self._rehearse, misfits)
         began = time.monotonic()
         async with snapshot(db, lambda *at: self._tell(Phase.SNAPSHOT, *at)) as worker:
             self._seconds[Phase.SNAPSHOT.value] = time.monotonic() - began
             dialect = self._engine.dialect
-            plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect))
+            plan = await worker.run(lambda raw: plan_copy(raw, self._metadata, dialect, not_null))
             refuse_other_revisions(plan.revisions, revisions)
-            plan = with_existing(plan, *existing)
             await self._check(worker, plan, misfits)
             if dry_run:
-                there = [CopiedTable(table.name, table.rows) for table in plan.tables]
-                return self._report(plan, there, dry_run=True)
-            tables, warnings = await self._copy(worker, plan)
-            return self._report(replace(plan, warnings=[*plan.warnings, *warnings]), tables)
+                return self._report(plan, dry_run=True)
+            return self._report(plan, await self._copy(worker, plan))
 
-    def _rehearse(self, connection: Connection, misfits: Collector) -> tuple[Existing, Revisions]:
-        """Create what is missing, and compare what is there: to be rolled back."""
+    def _rehearse(
+        self, connection: Connection, misfits: Collector
+    ) -> tuple[set[tuple[Table, str]], Revisions]:
+        """Create what is missing, and compare what is there: to be rolled back.
+
+        Return the columns that take no NULL there, and Alembic's version.
+        """
         tables = wanted_tables(self._metadata)
         refuse_server(connection)
         set_parameters(connection)
         refuse_other_copies(connection)
         refuse_collations(connection, tables)
         refuse_rows(connection, tables)
-        existing = compare(connection, tables, misfits)
-        # Without the right to stamp it is that which is refused, and only if the file has one.
-        there = revisions_there(connection) if existing.may_stamp else Revisions()
+        not_null = compare(connection, tables, misfits, self._warnings)
+        there = revisions_there(connection)
         rehearse(connection, self._metadata, tables, misfits)
-        return existing, there
+        return not_null, there
 
     async def _check(self, worker: ConnectionThread, plan: Plan, misfits: Collector) -> None:
         with self._timed(Phase.CHECK):
@@ -152,13 +160,9 @@ class _Copy:
             refuse_marks(plan, misfits)
             await worker.run(lambda raw: refuse_long_lines(raw, plan, misfits))
         if found := misfits.result():
-            tables = [CopiedTable(table.name, table.rows) for table in plan.tables]
-            raise MisfitsError(self._report(plan, tables, misfits=found))
+            raise MisfitsError(self._report(plan, misfits=found))
 
-    async def _copy(
-        self, worker: ConnectionThread, plan: Plan
-    ) -> tuple[list[CopiedTable], list[str]]:
-        """Return the tables, and warnings."""
+    async def _copy(self, worker: ConnectionThread, plan: Plan) -> list[CopiedTable]:
         async with self._transaction() as connection:
             await connection.run_sync(set_parameters)
             await connection.run_sync(refuse_other_copies)
@@ -171,7 +175,8 @@ class _Copy:
                 await self._finish(connection, target)
             with self._timed(Phase.VERIFY):
                 await self._verify(worker, sent, target, driver)
-        return tables, target.warnings
+        self._warnings.extend(target.warnings)
+        return tables
 
     @asynccontextmanager
     async def _transaction(self, *, keeps: bool = True) -> AsyncIterator[AsyncConnection]:
@@ -179,7 +184,7 @@ class _Copy:
         async with AsyncExitStack() as opened:
             with connecting(self._engine.url):
                 connection = await opened.enter_async_context(self._engine.connect())
-            opened.enter_context(self._refused("the copy"))
+            opened.enter_context(refused("the copy"))
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin() as transaction:
                 try:
@@ -197,18 +202,6 @@ class _Copy:
                 else:
                     await transaction.rollback()
 
-    @contextmanager
-    def _refused(self, what: str) -> Iterator[None]:
-        """Raise what the server refuses as :class:`CopyError`; ``progress`` may raise anything."""
-        try:
-            with refused(what):
-                yield
-        except CopyError as error:
-            own = self._raised_by_progress
-            if own is not None and error.__cause__ is own:
-                raise own from None
-            raise
-
     async def _send(
         self, worker: ConnectionThread, plan: Plan, target: Target, driver: Any
     ) -> tuple[list[tuple[TablePlan, Outgoing]], list[CopiedTable]]:
@@ -217,7 +210,7 @@ class _Copy:
             began = time.monotonic()
             outgoing = Outgoing(worker, table, self._teller(Phase.COPY, plan.rows, done))
             names = [column.name for column in table.columns]
-            with self._refused(f"copying {table.name}"):
+            with refused(f"copying {table.name}"):
                 async with aclosing(outgoing.blocks()) as blocks:
                     await self._wire.send(driver, target.place(table), names, blocks)
             rows = outgoing.digest.rows
@@ -228,9 +221,10 @@ class _Copy:
 
     async def _finish(self, connection: AsyncConnection, target: Target) -> None:
         steps = target.finish()
-        for done, step in enumerate(steps):
+        for done, (what, step) in enumerate(steps):
             self._tell(Phase.FINISH, done, len(steps))
-            await connection.run_sync(step)
+            with refused(what):
+                await connection.run_sync(step)
 
     async def _verify(
         self,
@@ -242,7 +236,7 @@ class _Copy:
         total, done = sum(outgoing.digest.rows for _, outgoing in sent), 0
         for table, outgoing in sent:
             incoming = Incoming(worker, table, self._teller(Phase.VERIFY, total, done))
-            with self._refused(f"reading {table.name} back"):
+            with refused(f"reading {table.name} back"):
                 await self._wire.receive(driver, target.query(table), incoming.take)
                 await incoming.end()
             if incoming.digest != outgoing.digest:
@@ -255,8 +249,12 @@ class _Copy:
 
     # -- what is told ---------------------------------------------------------------------------
 
-    def _report(self, plan: Plan, tables: list[CopiedTable], **further: Any) -> CopyReport:
-        return CopyReport(tables, self._seconds, plan.warnings, plan.revisions, **further)
+    def _report(
+        self, plan: Plan, copied: list[CopiedTable] | None = None, **further: Any
+    ) -> CopyReport:
+        tables = copied or [CopiedTable(table.name, table.rows) for table in plan.tables]
+        warnings = [*plan.warnings, *self._warnings]
+        return CopyReport(tables, self._seconds, warnings, plan.revisions, **further)
 
     def _tell(self, phase: Phase, done: int, total: int) -> None:
         if self._progress is None:
@@ -264,8 +262,7 @@ class _Copy:
         try:
             self._progress(phase.value, done, total)
         except Exception as error:
-            self._raised_by_progress = error
-            raise
+            raise _ProgressError(error) from error
 
     def _teller(self, phase: Phase, total: int, before: int = 0) -> Any:
         return lambda done: self._tell(phase, before + done, total)

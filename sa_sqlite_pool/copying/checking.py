@@ -62,7 +62,6 @@ class Examination:
         keys = key_columns(plan.table)
         self._keys = {column.name for column in plan.columns if column.name in keys}
         self._source: Rows | None = None
-        self._takes_any_text = False
 
     def step(self, connection: sqlite3.Connection) -> None:
         """Examine the next block."""
@@ -71,9 +70,11 @@ class Examination:
                 self._source = Rows(connection, self._plan.select)
             rows = self._source.next()
         except sqlite3.OperationalError as error:
-            if self._takes_any_text or not is_not_utf8(error):
+            if connection.text_factory is not str or not is_not_utf8(error):
                 raise
-            self._begin_anew(connection)
+            read_any_text(connection)
+            self._misfits.forget(self._plan.name)
+            self._source, self.rows = None, 0
             return
         self.rows += len(rows)
         if rows:
@@ -81,12 +82,6 @@ class Examination:
         else:
             self.over = True
             read_texts(connection)
-
-    def _begin_anew(self, connection: sqlite3.Connection) -> None:
-        read_any_text(connection)
-        self._takes_any_text = True
-        self._misfits.forget(self._plan.name)
-        self._source, self.rows = None, 0
 
     def _examine(self, rows: list[Row]) -> None:
         for column, values in zip(self._plan.columns, columns_of(rows), strict=False):
@@ -109,5 +104,6 @@ class Examination:
                 if problem is READ_AS_NULL and column.nullable:
                     problem = None
             if problem is not None:
-                key = {name: row[place] for name, place in self._plan.key.items()}
-                self._misfits.add(self._plan.name, column.name, key, value, problem)
+                self._misfits.add(
+                    self._plan.name, column.name, self._plan.key_of(row), value, problem
+                )

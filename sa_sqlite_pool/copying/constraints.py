@@ -3,9 +3,9 @@
 SQLite's own enforcement is not enough to go by: foreign keys may have been off, a constraint of the
 models may not be in the file, and NOCASE compares otherwise than PostgreSQL.
 
-Values are compared as SQLite has them, by its own indexes. Where a column has some that may be the
-same on PostgreSQL though they differ here, such as UUIDs with hyphens and without, all of it is
-compared as it would be sent: by a function in Python, and without an index.
+Values are compared as SQLite has them. Where a column has some that may be the same on PostgreSQL
+though they differ here, such as UUIDs with hyphens and without, all of it is compared as it would
+be sent, by a function in Python.
 """
 
 from __future__ import annotations
@@ -85,10 +85,8 @@ def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Itera
                 continue
             ends = [(table.table, element.parent.name) for element in key.elements]
             ends += [(parent, element.column.name) for element in key.elements]
-            if varied.isdisjoint(ends):
-                yield _orphans(table, key, parent)
-            else:
-                yield _orphans_as_sent(table, key, parent, sent)
+            expression = _stored if varied.isdisjoint(ends) else sent.expression
+            yield _orphans(table, key, parent, expression)
 
 
 Expression = Callable[[Table, str], str]
@@ -200,39 +198,22 @@ def _duplicates(
         f"SELECT {values} FROM {table} WHERE {known}{where} "  # noqa: S608 - all are quoted
         f"GROUP BY {values} HAVING count(*) > 1"
     )
-    left = f"({values})"
     order = ", ".join(_stored(plan.table, name) for name in plan.key)
     sql = (
         f"SELECT {_key(plan)}, {', '.join(map(quoted, names))} FROM {table} "  # noqa: S608
-        f"WHERE {left} IN ({twice}){where} ORDER BY {values}, {order}"
+        f"WHERE ({values}) IN ({twice}){where} ORDER BY {values}, {order}"
     )
     problem = Problem(Kind.DUPLICATE, f"{', '.join(names)} will be unique, and this is there twice")
     return RowsQuery(plan, names, problem, sql, has_condition=bool(where))
 
 
-def _orphans(plan: TablePlan, key: ForeignKeyConstraint, parent: Table) -> RowsQuery:
-    names = [element.parent.name for element in key.elements]
-    others = [element.column.name for element in key.elements]
-    pairs = list(zip(names, others, strict=True))
-    on = " AND ".join(
-        f"child.{quoted(name)} = parent.{quoted(other)} COLLATE BINARY" for name, other in pairs
-    )
-    known = " AND ".join(f"child.{quoted(name)} IS NOT NULL" for name in names)
-    sql = (
-        f"SELECT {_key(plan, 'child.')}, {', '.join(f'child.{quoted(name)}' for name in names)} "  # noqa: S608
-        f"FROM {quoted(plan.table.name)} AS child LEFT JOIN {quoted(parent.name)} AS parent "
-        f"ON {on} WHERE {known} AND parent.{quoted(others[0])} IS NULL"
-    )
-    return RowsQuery(plan, names, _no_parent(parent, others), sql)
-
-
-def _orphans_as_sent(
-    plan: TablePlan, key: ForeignKeyConstraint, parent: Table, sent: _Sent
+def _orphans(
+    plan: TablePlan, key: ForeignKeyConstraint, parent: Table, expression: Expression
 ) -> RowsQuery:
     names = [element.parent.name for element in key.elements]
     others = [element.column.name for element in key.elements]
-    child_values = [sent.expression(plan.table, name) for name in names]
-    parent_values = [sent.expression(parent, name) for name in others]
+    child_values = [expression(plan.table, name) for name in names]
+    parent_values = [expression(parent, name) for name in others]
     known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in names)
     there = " AND ".join(f"{value} IS NOT NULL" for value in parent_values)
     sql = (
@@ -240,12 +221,9 @@ def _orphans_as_sent(
         f"WHERE {known} AND ({', '.join(child_values)}) NOT IN "
         f"(SELECT {', '.join(parent_values)} FROM {quoted(parent.name)} WHERE {there})"
     )
-    return RowsQuery(plan, names, _no_parent(parent, others), sql)
+    problem = Problem(Kind.ORPHAN, f"{parent.name} has no row with this {', '.join(others)}")
+    return RowsQuery(plan, names, problem, sql)
 
 
-def _no_parent(parent: Table, names: Sequence[str]) -> Problem:
-    return Problem(Kind.ORPHAN, f"{parent.name} has no row with this {', '.join(names)}")
-
-
-def _key(plan: TablePlan, prefix: str = "") -> str:
-    return ", ".join(f"{prefix}{quoted(name)}" for name in plan.key)
+def _key(plan: TablePlan) -> str:
+    return ", ".join(map(quoted, plan.key))

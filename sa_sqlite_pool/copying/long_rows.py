@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 from ..sqlite.statements import quoted
-from .columns.base import Kind, Problem
+from .columns.base import ESCAPES, Kind, Problem
 from .misfits import Collector
 from .source import Rows, read_any_text, read_texts
 from .tables import Plan, TablePlan
@@ -16,7 +16,6 @@ LINE_BYTES = 2**30 - 128 * 1024
 """The longest row that COPY takes."""
 
 _TOO_LONG = "PostgreSQL takes rows of up to 1 GB, in which bytes count twice"
-_ESCAPED = "\\\b\f\n\r\t\v"
 
 
 def refuse_long_lines(connection: sqlite3.Connection, plan: Plan, misfits: Collector) -> None:
@@ -47,9 +46,8 @@ def _refuse_long_lines(
             sizes = [_sent_bytes(value) for value in row[: len(table.columns)]]
             if sum(sizes) > LINE_BYTES:
                 place = sizes.index(max(sizes))
-                key = {name: row[at] for name, at in table.key.items()}
-                problem = Problem(Kind.TOO_LONG, _TOO_LONG)
-                misfits.add(table.name, table.columns[place].name, key, row[place], problem)
+                column, problem = table.columns[place].name, Problem(Kind.TOO_LONG, _TOO_LONG)
+                misfits.add(table.name, column, table.key_of(row), row[place], problem)
 
 
 def _sent_bytes(value: Any) -> int:
@@ -58,5 +56,5 @@ def _sent_bytes(value: Any) -> int:
         return 2 * len(value)
     if isinstance(value, str):
         size = len(value) if value.isascii() else len(value.encode("utf-8", "surrogateescape"))
-        return size + sum(value.count(character) for character in _ESCAPED)
+        return size + sum(value.count(character) for character, _ in ESCAPES)
     return len(str(value))

@@ -133,10 +133,6 @@ class Rows:
             return rows
         return self._cursor.fetchmany(min(self._step, most))
 
-    def close(self) -> None:
-        """End the query."""
-        self._cursor.close()
-
 
 def columns_of(rows: Sequence[Row]) -> list[Row]:
     """Return the columns of a block that is not empty."""

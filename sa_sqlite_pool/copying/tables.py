@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +44,7 @@ class TablePlan:
     columns: Sequence[CopiedColumn]
     rows: int
     high_water: int | None
-    own_key: Sequence[str] = ("rowid",)
+    own_key: Sequence[str]
     """What names a row where the models have no primary key: columns of the file's own."""
 
     @property
@@ -60,6 +60,10 @@ class TablePlan:
         if names:
             return {name: places[name] for name in names}
         return {name: place for place, name in enumerate(self.own_key, len(self.columns))}
+
+    def key_of(self, row: tuple[Any, ...]) -> dict[str, Any]:
+        """Return what names a row that :attr:`select` gave."""
+        return {name: row[place] for name, place in self.key.items()}
 
     @cached_property
     def select(self) -> str:
@@ -83,33 +87,16 @@ class Plan:
         return sum(table.rows for table in self.tables)
 
 
-def with_existing(
-    plan: Plan, not_null: Container[tuple[Table, str]], warnings: list[str], may_stamp: bool
+def plan_copy(
+    connection: sqlite3.Connection,
+    metadata: MetaData,
+    dialect: Dialect,
+    not_null: Container[tuple[Table, str]] = (),
 ) -> Plan:
-    """Return the plan with what is known of tables on the server: columns that take no NULL.
+    """Compare the file with the models. Raise :class:`CopyError` if something is missing there.
 
-    Raise :class:`CopyError` if the file is at a revision that the role may not write there.
+    ``not_null`` are columns that take no NULL on the server, whatever the models say.
     """
-    if plan.revisions and not may_stamp:
-        raise CopyError(
-            f"the file is at Alembic's revision {', '.join(plan.revisions)}, and the role of the "
-            f"URL may not write that to {ALEMBIC} on the server: GRANT CREATE ON SCHEMA … TO …, "
-            f"and GRANT SELECT, INSERT ON {ALEMBIC} TO … if it is there"
-        )
-
-    def strict(table: TablePlan, column: CopiedColumn) -> CopiedColumn:
-        there = (table.table, column.name) in not_null
-        return replace(column, nullable=column.nullable and not there)
-
-    tables = [
-        replace(table, columns=[strict(table, column) for column in table.columns])
-        for table in plan.tables
-    ]
-    return replace(plan, tables=tables, warnings=[*plan.warnings, *warnings])
-
-
-def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Dialect) -> Plan:
-    """Compare the file with the models. Raise :class:`CopyError` if something is missing there."""
     add_collations(connection)
     found = _names(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
     wanted = wanted_tables(metadata)
@@ -133,7 +120,8 @@ def plan_copy(connection: sqlite3.Connection, metadata: MetaData, dialect: Diale
     high = _high_water(connection, found)
     tables = []
     for table in wanted:
-        columns, left = _columns(connection, table, dialect)
+        found_columns, left = _columns(connection, table)
+        columns = [_copied(column, dialect, not_null) for column in found_columns]
         if left:
             names = ", ".join(f"{table.name}.{name}" for name in left)
             warnings.append(f"columns that the models do not name are not copied: {names}")
@@ -173,9 +161,7 @@ def _is_left_out(name: str, named: Iterable[str]) -> bool:
     return name not in named and name != ALEMBIC and not name.startswith("sqlite_")
 
 
-def _columns(
-    connection: sqlite3.Connection, table: Table, dialect: Dialect
-) -> tuple[list[CopiedColumn], list[str]]:
+def _columns(connection: sqlite3.Connection, table: Table) -> tuple[list[Column[Any]], list[str]]:
     """Return the columns that are copied, and the names of those that the models do not name."""
     # Not by the SELECT itself: SQLite takes an unknown name in double quotes for a string.
     query = "SELECT name FROM pragma_table_xinfo(?)"
@@ -189,7 +175,7 @@ def _columns(
         )
     named = {column.name.lower() for column in table.columns} | hidden.keys()
     left = [name for low, name in found.items() if low not in named]
-    return [_copied(column, dialect) for column in wanted], left
+    return wanted, left
 
 
 def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
@@ -207,16 +193,16 @@ def _of_schemas(tables: Iterable[Table]) -> Iterator[str]:
 
 
 def _own_key(connection: sqlite3.Connection, table: Table) -> Sequence[str]:
-    """Return the names by which SQLite knows a row: of its rowid, or of the primary key instead."""
+    """Return the names by which SQLite knows a row: of the file's primary key, or of its rowid."""
     query = "SELECT name, pk FROM pragma_table_xinfo(?) ORDER BY pk"
     columns = connection.execute(query, [table.name]).fetchall()
+    if key := [str(name) for name, pk in columns if pk > 0]:
+        return key
     taken = {str(name).lower() for name, _ in columns}
     # "If a table contains a user defined column named "rowid", "oid" or "_rowid_", then that name
     # always refers the explicitly declared column" (https://www.sqlite.org/rowidtable.html).
-    rowid = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
-    if rowid is not None and _has(connection, table, rowid):
-        return (rowid,)
-    return [str(name) for name, pk in columns if pk > 0] or [str(name) for name, _ in columns]
+    rowids = [name for name in ("rowid", "_rowid_", "oid") if name not in taken]
+    return rowids[:1] or [str(name) for name, _ in columns]
 
 
 def _refuse_unreadable(connection: sqlite3.Connection, plan: TablePlan) -> None:
@@ -230,17 +216,6 @@ def _refuse_unreadable(connection: sqlite3.Connection, plan: TablePlan) -> None:
             f"({error}): a copy has only what SQLite has. If it computes a column, make that "
             "Computed in the models, or STORED in the file"
         ) from error
-
-
-def _has(connection: sqlite3.Connection, table: Table, column: str) -> bool:
-    try:
-        # Not in quotes: an unknown name would be a string.
-        connection.execute(f"SELECT {column} FROM {quoted(table.name)} LIMIT 0").fetchone()  # noqa: S608
-    except sqlite3.OperationalError as error:
-        if "no such column" not in str(error):
-            raise
-        return False
-    return True
 
 
 def _padded(
@@ -260,9 +235,13 @@ def _padded(
             )
 
 
-def _copied(column: Column[Any], dialect: Dialect) -> CopiedColumn:
-    nullable = bool(column.nullable) and not column.primary_key
-    return CopiedColumn(column.name, codec_of(column, dialect), nullable)
+def _copied(
+    column: Column[Any], dialect: Dialect, not_null: Container[tuple[Table, str]]
+) -> CopiedColumn:
+    forbidden = column.primary_key or (column.table, column.name) in not_null
+    return CopiedColumn(
+        column.name, codec_of(column, dialect), bool(column.nullable and not forbidden)
+    )
 
 
 def _names(connection: sqlite3.Connection, query: str, *values: str) -> dict[str, str]:

@@ -19,6 +19,6 @@ except ImportError as _error:
 
 from .commands import check, current, downgrade, stamp, upgrade
 from .environment import run_env
-from .transaction import MigrationError
+from .guard import MigrationError
 
 __all__ = ["MigrationError", "check", "current", "downgrade", "run_env", "stamp", "upgrade"]

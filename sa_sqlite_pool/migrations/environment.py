@@ -19,7 +19,7 @@ from ..files.urls import sqlite_url
 from ..pools.impl import WriterPool
 from ..postgresql.urls import server_url
 from ..transactions.locks import write_patience
-from .servers import is_server, migrate_on_server, print_sql_of_server
+from .servers import is_server, migrate_on_server
 from .transaction import end_what_listeners_began, migrate, print_sql
 
 # Seconds to wait for another worker that migrates.
@@ -85,11 +85,12 @@ def run_env(*, target_metadata: MetaData | Sequence[MetaData] | None, **options:
         if handed_over is None:
             _set_up_logging(config)
         if context.is_offline_mode():
-            url = _url(config)
-            (print_sql_of_server if is_server(url) else print_sql)(url, options)
+            print_sql(_url(config), options)
         elif isinstance(handed_over, AsyncEngine):
             _assert_no_loop()
-            asyncio.run(_migrate_on(_checked_engine(handed_over), options))
+            if not isinstance(handed_over.pool, WriterPool):  # a server's belong to one event loop
+                raise _wrong(handed_over)
+            asyncio.run(_migrate_on(handed_over, options))
         elif handed_over is not None:
             seconds = config.attributes.get(SECONDS, DEFAULT_TIMEOUT)
             _migrate(_checked(handed_over), options, seconds)
@@ -156,12 +157,6 @@ def _url(config: Config) -> URL:
         needed_by="run_env()",
         otherwise="PostgreSQL's works, too; for other databases, use Alembic's own template",
     )
-
-
-def _checked_engine(engine: AsyncEngine) -> AsyncEngine:
-    if not isinstance(engine.pool, WriterPool):  # those of a server belong to one event loop
-        raise _wrong(engine)
-    return engine
 
 
 def _wrong(handed_over: object) -> ConfigurationError:

@@ -6,7 +6,9 @@ SQLite needs foreign keys to be off; PostgreSQL does not. And a revision may hav
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, final
 
 from alembic import context
 from sqlalchemy import URL, Connection
@@ -14,13 +16,17 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import WriteTimeout
 from ..postgresql.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
+from ..servers.drivers.choosing import driver_of
+from ..servers.rules.functions import ends_or_begins
 from ..servers.turn import LIMITS, TRY, WAIT
-from .server_guard import Guard
-
-_ONE_TRANSACTION: dict[str, Any] = {"transaction_per_migration": False}
+from .guard import Guard
 
 # In a transaction of READ COMMITTED what is read after the wait shows what was done meanwhile.
 _ISOLATION = "READ COMMITTED"
+
+# It does not change while a transaction lasts, and no two of a session have the same:
+# https://www.postgresql.org/docs/current/functions-datetime.html#FUNCTIONS-DATETIME-CURRENT
+_BEGUN_AT = "SELECT extract(epoch FROM transaction_timestamp())"
 
 
 def is_server(url: URL) -> bool:
@@ -36,8 +42,8 @@ def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: 
     :class:`MigrationError` if a revision would end the transaction, but by ``autocommit_block()``.
     """
     connection = connection.execution_options(statement_timeout=None, isolation_level=_ISOLATION)
-    context.configure(**{**options, "connection": connection}, **_ONE_TRANSACTION)
-    guard = Guard(connection, context.get_context(), lambda: _take_the_turn(connection, seconds))
+    context.configure(connection=connection, transaction_per_migration=False, **options)
+    guard = ServerGuard(connection, seconds)
     try:
         with context.begin_transaction(), guard.one_transaction():
             context.run_migrations()
@@ -45,14 +51,76 @@ def migrate_on_server(connection: Connection, options: dict[str, Any], seconds: 
         connection.rollback()  # what SQLAlchemy has left of a COMMIT that was refused
 
 
-def print_sql_of_server(url: URL, options: dict[str, Any]) -> None:
-    """Print what a migration would execute (``--sql``)."""
-    named = {"paramstyle": "named"}
-    context.configure(
-        **{**options, "url": url, "literal_binds": True, "dialect_opts": named}, **_ONE_TRANSACTION
+@final
+class ServerGuard(Guard):
+    """Lets ``autocommit_block()`` end the transaction, and begins another with the write turn.
+
+    It waits for at most ``seconds`` seconds for each turn.
+    """
+
+    advice = (
+        "(CREATE INDEX CONCURRENTLY, VACUUM) within `with op.get_context().autocommit_block():`"
     )
-    with context.begin_transaction():
-        context.run_migrations()
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        super().__init__(connection, context.get_context())
+        self._seconds = seconds
+        self._begun_at: Any = None
+
+    def _begin(self) -> None:
+        _take_the_turn(self._connection, self._seconds)
+        self._begun_at = self._read_begun_at()
+
+    def _read_begun_at(self) -> Any:
+        return self._connection.exec_driver_sql(_BEGUN_AT).scalar()
+
+    def _is_same_transaction(self) -> bool:
+        return bool(self._read_begun_at() == self._begun_at)
+
+    def _is_in_transaction(self) -> bool:
+        connection = self._connection
+        if connection.closed or connection.invalidated or not connection.dialect.is_async:
+            return True  # a broken connection has an error of its own
+        adapted: Any = connection.connection.dbapi_connection
+        driver = driver_of(connection.dialect)
+        if driver.is_broken(adapted):
+            return True
+        # SQLAlchemy's adapter of asyncpg does not notice a COMMIT that asyncpg is told to execute.
+        return driver.in_transaction(adapted) and driver.has_open(adapted)
+
+    def _ends(self, sql: str) -> bool:
+        return ends_or_begins(sql)
+
+    def _commits(self, connection: Connection) -> None:
+        if self._watches:
+            # After an error here SQLAlchemy takes the transaction for ended, and would give the
+            # connection back as it is.
+            connection.dialect.do_rollback(connection.connection)
+        super()._commits(connection)
+
+    @contextmanager
+    def _autocommit_block(
+        self, of_alembic: Callable[[], AbstractContextManager[None]]
+    ) -> Iterator[None]:
+        """Let Alembic commit, for what needs no transaction, and begin anew."""
+        self._assert_same_transaction()
+        self._watches = False
+        self._done = (
+            "rolled back to the last autocommit_block(), which has committed what was before"
+        )
+        try:
+            with of_alembic():
+                yield
+        except Exception:
+            # The revision may go on after it: drop an index that is invalid, and try again.
+            try:
+                self._begin()
+            except Exception as error:  # such as that the connection is broken
+                self._refused = error
+            self._watches = True
+            raise
+        self._begin()
+        self._watches = True
 
 
 def _take_the_turn(connection: Connection, seconds: float) -> None:

@@ -7,33 +7,30 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NoReturn, final
 
 from alembic import context
-from alembic.util import CommandError, to_tuple
-from sqlalchemy import URL, Connection, event
+from alembic.runtime.migration import MigrationContext
+from alembic.util import to_tuple
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ..driver.adapter import SQLiteConnection
 from ..sqlite.statements import Kind, classify, words
+from .guard import Guard, MigrationError, refusal
+from .servers import is_server
 
 _MOST_ROWS_NAMED = 10
 
-# Marks a transaction: see _mark().
+# Marks a transaction. "The defer_foreign_keys pragma is automatically switched off at each COMMIT
+# or ROLLBACK", and without foreign keys it has no effect in it:
+# https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys
 _MARK = "PRAGMA defer_foreign_keys = 1"
 
 # Alembic takes SQLite's DDL for non-transactional, because of Python's sqlite3. With this package
 # it is transactional, as `transactional_ddl` says: a failing revision leaves nothing behind.
 _ONE_TRANSACTION: dict[str, Any] = {"transactional_ddl": True, "transaction_per_migration": False}
-
-
-class MigrationError(CommandError):
-    """Error of a migration that would not be safe.
-
-    The migration was rolled back and the database is as it was, unless the message says that a
-    revision has ended the transaction itself.
-    """
 
 
 def migrate(connection: Connection, options: dict[str, Any]) -> None:
@@ -51,15 +48,14 @@ def migrate(connection: Connection, options: dict[str, Any]) -> None:
     connection = connection.execution_options(statement_timeout=None)
     callbacks = (*to_tuple(options.get("on_version_apply"), default=()), note)
     with _foreign_keys_as_before(connection):
-        _configure({**options, "connection": connection, "on_version_apply": callbacks})
-        with context.begin_transaction():
-            _begin(connection)
-            with _undone_in_silence(connection):
-                with _no_end_in_between(connection):
-                    context.run_migrations()
-                _assert_same_transaction(connection)
-                if applied:  # `alembic current` and `alembic check` also come here
-                    _refuse_violations(connection)
+        more = {"connection": connection, "on_version_apply": callbacks}
+        context.configure(**{**options, **more}, **_ONE_TRANSACTION)
+        guard = SQLiteGuard(connection, context.get_context())
+        with context.begin_transaction(), _undone_in_silence(connection):
+            with guard.one_transaction():
+                context.run_migrations()
+            if applied:  # `alembic current` and `alembic check` also come here
+                _refuse_violations(connection)
 
 
 def end_what_listeners_began(connection: Connection) -> None:
@@ -75,7 +71,13 @@ def end_what_listeners_began(connection: Connection) -> None:
 def print_sql(url: URL, options: dict[str, Any]) -> None:
     """Print what a migration would execute (``--sql``)."""
     named = {"paramstyle": "named"}
-    _configure({**options, "url": url, "literal_binds": True, "dialect_opts": named})
+    more = {"url": url, "literal_binds": True, "dialect_opts": named}
+    context.configure(**{**options, **more}, **_ONE_TRANSACTION)
+    if is_server(url):
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    context.get_context().autocommit_block = _refuse_autocommit  # type: ignore[method-assign]
     context.execute("PRAGMA foreign_keys = OFF")
     with context.begin_transaction():
         context.run_migrations()
@@ -96,9 +98,8 @@ _ROLL_BACK_VIOLATIONS = (
 )
 
 
-def _configure(options: dict[str, Any]) -> None:
-    context.configure(**options, **_ONE_TRANSACTION)
-    context.get_context().autocommit_block = _refuse_autocommit  # type: ignore[method-assign]
+def _refuse_autocommit() -> NoReturn:
+    raise refusal("autocommit_block()", "nothing more is printed", SQLiteGuard.advice)
 
 
 # -- its begin and its end -------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def _begin(connection: Connection) -> None:
     # passes it on to the children: https://www.sqlite.org/lang_droptable.html
     _set_foreign_keys(connection, 0)
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-    _mark(connection)
+    connection.exec_driver_sql(_MARK)
     if _foreign_keys(connection):  # they stay as they are until its end
         raise MigrationError(
             "refused, nothing was changed: foreign keys are still on after PRAGMA foreign_keys = 0 "
@@ -147,39 +148,6 @@ def _undone_in_silence(connection: Connection) -> Iterator[None]:
         if not connection.invalidated:
             _raw(connection).executor.transaction.changes.forget_schema_changes()
         raise
-
-
-def _mark(connection: Connection) -> None:
-    """Mark this transaction in SQLite, by a setting that has no effect in it.
-
-    "The defer_foreign_keys pragma is automatically switched off at each COMMIT or ROLLBACK":
-    https://www.sqlite.org/pragma.html#pragma_defer_foreign_keys
-    """
-    connection.exec_driver_sql(_MARK)
-
-
-def _assert_same_transaction(connection: Connection) -> None:
-    """Raise if a revision has ended the transaction beneath SQLAlchemy, and begun another."""
-    _assert_in_transaction(connection)
-    marked = connection.exec_driver_sql("PRAGMA defer_foreign_keys").scalar()
-    if marked == 0 or _foreign_keys(connection):
-        raise _ended()
-
-
-def _assert_in_transaction(connection: Connection) -> None:
-    raw = _raw(connection)
-    explained = raw.given_up or raw.executor.transaction.lost  # by the error that comes next
-    if not raw.in_transaction and not explained:
-        raise _ended()
-
-
-def _ended() -> MigrationError:
-    return MigrationError(
-        "a revision has ended the transaction on the driver's connection, by commit(), rollback() "
-        "or executescript(): what came before it may have been committed, with the versions of the "
-        "revisions before, and what came after was refused or rolled back. Look at the database, "
-        "take the call out of the revision, and execute SQL by op.execute()"
-    )
 
 
 @contextmanager
@@ -252,77 +220,42 @@ def _refuse_violations(connection: Connection) -> None:
 # -- one transaction -------------------------------------------------------------------------------
 
 
-@contextmanager
-def _no_end_in_between(connection: Connection) -> Iterator[None]:
-    """Refuse what would end the transaction half way, and begin another for the rest.
+@final
+class SQLiteGuard(Guard):
+    """Refuses ``autocommit_block()``, too. Foreign keys are off in its transaction."""
 
-    The ROLLBACK after an error comes later, when the listeners are removed.
-    """
-    rolled_back: list[MigrationError] = []
+    advice = "(VACUUM, PRAGMA journal_mode) outside the migration, on the writer engine"
 
-    def note_rollback(connection: Connection) -> None:
-        # SQLAlchemy does so, too, after a failed flush, whose error must not be hidden; so what
-        # comes next is refused.
+    def __init__(self, connection: Connection, alembic: MigrationContext) -> None:
+        super().__init__(connection, alembic)
+        self._listeners.append(("after_cursor_execute", self._marks_again))
+
+    def _begin(self) -> None:
+        _begin(self._connection)
+
+    def _is_in_transaction(self) -> bool:
+        raw = _raw(self._connection)
+        return raw.in_transaction or raw.given_up or raw.executor.transaction.lost
+
+    def _is_same_transaction(self) -> bool:
+        marked = self._connection.exec_driver_sql("PRAGMA defer_foreign_keys").scalar()
+        # None where SQLite was built without foreign keys.
+        return marked != 0 and not _foreign_keys(self._connection)
+
+    def _marks_again(self, _connection: Connection, _cursor: object, sql: str, *_: object) -> None:
+        lowered = sql.lower()
+        if self._watches and "defer_foreign_keys" in lowered and lowered != _MARK.lower():
+            self._connection.exec_driver_sql(_MARK)
+
+    def _ends(self, sql: str) -> bool:
+        if classify(sql) is not Kind.END:
+            return False
+        first, *others = words(sql)
+        return first in {"COMMIT", "END"} or (first == "ROLLBACK" and "TO" not in others)
+
+    def _rolls_back(self, connection: Connection) -> None:
         _raw(connection).executor.transaction.changes.forget_schema_changes()
-        rolled_back.append(_refusal("rollback()"))
+        super()._rolls_back(connection)
 
-    def refuse_after_rollback(*_: Any) -> None:
-        if rolled_back:
-            raise rolled_back[0]
-
-    listeners: list[tuple[str, Callable[..., None]]] = [
-        ("commit", _refuse_commit),
-        ("rollback", note_rollback),
-        ("before_cursor_execute", refuse_after_rollback),
-        ("before_cursor_execute", _refuse_end),
-        ("after_cursor_execute", _mark_again),
-    ]
-    for name, listener in listeners:
-        event.listen(connection, name, listener)
-    # `with op.get_bind() as connection` would give back the connection, with foreign keys off.
-    connection.close = _refuse_close  # type: ignore[method-assign]
-    try:
-        yield
-        refuse_after_rollback()
-    finally:
-        del connection.close
-        for name, listener in listeners:
-            event.remove(connection, name, listener)
-
-
-def _refuse_autocommit() -> NoReturn:
-    _refuse("autocommit_block()")
-
-
-def _refuse_commit(_connection: Connection) -> None:
-    _refuse("commit()")
-
-
-def _refuse_close() -> NoReturn:
-    _refuse("close()")
-
-
-def _mark_again(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-    lowered = statement.lower()
-    if "defer_foreign_keys" in lowered and lowered != _MARK.lower():
-        _mark(connection)
-
-
-def _refuse_end(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-    _assert_in_transaction(connection)  # or this statement would be committed by itself
-    if classify(statement) is Kind.END:
-        first, *others = words(statement)
-        if first in {"COMMIT", "END"} or (first == "ROLLBACK" and "TO" not in others):
-            _refuse(first)
-
-
-def _refuse(what: str) -> NoReturn:
-    raise _refusal(what)
-
-
-def _refusal(what: str) -> MigrationError:
-    return MigrationError(
-        f"rolled back, the database is as it was: a revision calls for {what}, and all revisions "
-        "of a command are one transaction, so that none is left half done; do what needs no "
-        "transaction (VACUUM, PRAGMA journal_mode) outside the migration, on the writer engine"
-    )
+    def _autocommit_block(self, of_alembic: Callable[[], AbstractContextManager[None]]) -> NoReturn:
+        self._refuse("autocommit_block()")

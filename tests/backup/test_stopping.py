@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,25 @@ async def test_close_in_another_loop(path: Path, copy: Path, held: Held) -> None
     assert files_beside(copy) == set()
 
 
+def abandoned(main: Coroutine[Any, Any, None], inside: Callable[[], object]) -> None:
+    """Run ``main`` in a loop that is closed when it is ``inside``."""
+
+    async def begin() -> None:
+        task = asyncio.get_running_loop().create_task(main)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await until(inside)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+
+
+async def first_backup(db: SQLiteDatabase, copy: Path) -> None:
+    await db.open()
+    await ledger.create(db)
+    await db.backup(copy)
+
+
 def until_ended(before: list[threading.Thread]) -> None:
     """Until there are no threads but those that were there ``before``; outside any loop."""
     for thread in set(threading.enumerate()) - set(before):
@@ -213,17 +233,8 @@ def test_its_loop_dies(path: Path, copy: Path, held: Held) -> None:
     """The thread ends, and nothing is left; the next loop goes on."""
     db = SQLiteDatabase(path)
 
-    async def begin() -> None:
-        await db.open()
-        await ledger.create(db)
-        task = asyncio.get_running_loop().create_task(db.backup(copy))
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        await until(held.inside.is_set)
-
     threads = threading.enumerate()
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(begin())
-    loop.close()
+    abandoned(first_backup(db, copy), held.inside.is_set)
 
     async def go_on() -> None:
         await until(lambda: files_beside(copy) == set())
@@ -249,13 +260,6 @@ def test_its_loop_dies_in_the_verification(
         assert leave.wait(30)
         page_copy.check_integrity(connection, name)
 
-    async def begin() -> None:
-        await db.open()
-        await ledger.create(db)
-        task = asyncio.get_running_loop().create_task(db.backup(copy))
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        await until(inside.is_set)
-
     async def go_on() -> None:
         await until(lambda: files_beside(copy) == set())
         await db.backup(copy)
@@ -263,9 +267,7 @@ def test_its_loop_dies_in_the_verification(
 
     monkeypatch.setattr("sa_sqlite_pool.backup.copy_job.check_integrity", held)
     threads = threading.enumerate()
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(begin())
-    loop.close()
+    abandoned(first_backup(db, copy), inside.is_set)
     leave.set()
     asyncio.run(go_on())
     assert entries(copy) == 0
@@ -281,16 +283,8 @@ def test_its_loop_dies_between_two_jobs(path: Path) -> None:
             workers.append(worker)
             await asyncio.Event().wait()
 
-    async def begin() -> None:
-        task = asyncio.get_running_loop().create_task(use())
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        await until(lambda: workers)
-
     threads = threading.enumerate()
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(begin())
-    loop.close()
-    del loop
+    abandoned(use(), lambda: workers)
     gc.collect()
     assert workers[0].closed
     until_ended(threads)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import MetaData, Table, create_engine, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from sa_sqlite_pool import CopyReport, SQLiteDatabase, copy_to
+from sa_sqlite_pool import CopyReport, Misfits, MisfitsError, SQLiteDatabase, copy_to
 from tests.postgresql import App
 
 Values = Mapping[Table, Sequence[Mapping[str, Any]]]
@@ -30,6 +32,13 @@ def make_file(path: Path, metadata: MetaData, rows: Values, *statements: str) ->
     return path
 
 
+def execute(path: Path, script: str) -> Path:
+    """Execute SQL on a file, which is created if it is not there."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(script)
+    return path
+
+
 @asynccontextmanager
 async def engine_of(app: App, **options: Any) -> AsyncIterator[AsyncEngine]:
     """An engine on the server, within the block."""
@@ -44,6 +53,15 @@ async def copied(path: Path, app: App, metadata: MetaData, **options: Any) -> Co
     """Copy a file to the server."""
     async with SQLiteDatabase(path) as db, engine_of(app) as engine:
         return await copy_to(db, engine, metadata, **options)
+
+
+async def misfits_in(
+    path: Path, app: App, metadata: MetaData, *, dry_run: bool = True
+) -> Sequence[Misfits]:
+    """Return what does not fit, in a file that is refused."""
+    with pytest.raises(MisfitsError) as caught:
+        await copied(path, app, metadata, dry_run=dry_run)
+    return caught.value.report.misfits
 
 
 async def rows_of(app: App, table: Table) -> list[tuple[Any, ...]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +19,16 @@ from sqlalchemy import (
     text,
 )
 
-from sa_sqlite_pool import CopyError, CopyReport, MisfitsError
-from tests.copying.files import copied, rows_of
+from sa_sqlite_pool import CopyError, CopyReport
+from tests.copying.files import copied, execute, misfits_in, rows_of
 from tests.postgresql import App
-
-
-def file_of(tmp_path: Path, script: str) -> Path:
-    with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
-        connection.executescript(script)
-    return tmp_path / "app.db"
 
 
 async def misfits_of(path: Path, app: App, models: MetaData) -> list[tuple[str, str, list[Any]]]:
     """The place, the kind and the keys of what does not fit."""
-    with pytest.raises(MisfitsError) as caught:
-        await copied(path, app, models, dry_run=True)
     return [
         (group.place, group.kind, [dict(misfit.key) for misfit in group.first])
-        for group in caught.value.report.misfits
+        for group in await misfits_in(path, app, models)
     ]
 
 
@@ -48,10 +38,9 @@ async def test_a_column_with_another_key(app: App, tmp_path: Path) -> None:
     order = Column("order", Integer, key="number", primary_key=True, autoincrement=False)
     table = Table("t", models, order, Column("group", String, key="kind", unique=True))
     script = 'CREATE TABLE t ("order" INTEGER PRIMARY KEY, "group"); INSERT INTO t VALUES (1, 2)'
-    path = file_of(tmp_path, script)
+    path = execute(tmp_path / "app.db", script)
     assert await misfits_of(path, app, models) == [("t.group", "wrong-type", [{"order": 1}])]
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE t SET \"group\" = 'a'")
+    execute(path, "UPDATE t SET \"group\" = 'a'")
     assert (await copied(path, app, models)).rows == 1
     assert await rows_of(app, table) == [(1, "a")]
 
@@ -59,6 +48,7 @@ async def test_a_column_with_another_key(app: App, tmp_path: Path) -> None:
 KEYLESS: dict[str, tuple[str, dict[str, Any]]] = {
     "without-rowid": ("id TEXT PRIMARY KEY, s) WITHOUT ROWID", {"id": "k"}),
     "other-column": ("id, s, PRIMARY KEY (s, id)) WITHOUT ROWID", {"s": "long", "id": "k"}),
+    "with-rowid": ("id TEXT PRIMARY KEY, s)", {"id": "k"}),
     "rowid": ("id, s)", {"rowid": 1}),
     "own-rowid": ("id, s, rowid TEXT)", {"_rowid_": 1}),
 }
@@ -70,12 +60,12 @@ async def test_models_without_a_key(app: App, tmp_path: Path, name: str) -> None
     columns, key = KEYLESS[name]
     models = MetaData()
     Table("t", models, Column("id", String), Column("s", String(3), unique=True))
-    path = file_of(
-        tmp_path, f"CREATE TABLE t ({columns}; INSERT INTO t (id, s) VALUES ('k', 'long')"
+    path = execute(
+        tmp_path / "app.db",
+        f"CREATE TABLE t ({columns}; INSERT INTO t (id, s) VALUES ('k', 'long')",
     )
     assert await misfits_of(path, app, models) == [("t.s", "too-long", [key])]
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE t SET s = 'a'")
+    execute(path, "UPDATE t SET s = 'a'")
     assert (await copied(path, app, models)).rows == 1
 
 
@@ -86,15 +76,13 @@ async def test_encodings(app: App, tmp_path: Path, encoding: str) -> None:
     Table("u", models, Column("id", Uuid, primary_key=True))
     Table("t", models, Column("id", Integer, primary_key=True), Column("u", ForeignKey("u.id")))
     once, again = "00000000-0000-0000-0000-00000000000a", "0000000000000000000000000000000a"
-    path = file_of(
-        tmp_path,
+    path = execute(
+        tmp_path / "app.db",
         f"PRAGMA encoding = '{encoding}'; CREATE TABLE u (id PRIMARY KEY); CREATE TABLE t (id, u);"
         f"INSERT INTO u VALUES ('{once}'); INSERT INTO t VALUES (1, '{again}')",
     )
     assert (await copied(path, app, models, dry_run=True)).rows == 2
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO u VALUES (?)", [again])
-        connection.execute("INSERT INTO t VALUES (2, ?)", ["b" * 32])
+    execute(path, f"INSERT INTO u VALUES ('{again}'); INSERT INTO t VALUES (2, '{'b' * 32}')")
     assert await misfits_of(path, app, models) == [
         ("u.id", "duplicate", [{"id": once}, {"id": again}]),
         ("t.u", "orphan", [{"id": 2}]),
@@ -117,11 +105,10 @@ async def test_a_condition_in_the_language_of_postgresql(
 ) -> None:
     """It is left to the server, which says what is there twice; SQLite's own is looked at."""
     script = "CREATE TABLE t (id INTEGER PRIMARY KEY, s); INSERT INTO t VALUES (1, 'a'), (2, 'b')"
-    path = file_of(tmp_path, script)
+    path = execute(tmp_path / "app.db", script)
     models = once(where)()
     assert (await copied(path, app, models, dry_run=True)).rows == 2
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE t SET s = 'a'")
+    execute(path, "UPDATE t SET s = 'a'")
     if where == "s = 'a'":
         assert await misfits_of(path, app, models) == [("t.s", "duplicate", [{"id": 1}, {"id": 2}])]
     else:
@@ -138,7 +125,9 @@ async def test_a_schema(app: App, tmp_path: Path) -> None:
     app.sql("CREATE SCHEMA app")
     models = MetaData()
     Table("t", models, Column("id", Integer, primary_key=True), schema="app")
-    path = file_of(tmp_path, "CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)")
+    path = execute(
+        tmp_path / "app.db", "CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)"
+    )
     report = await warned(path, app, models)
     (warning,) = report.warnings
     assert warning.endswith("(ATTACH): copied are, of the file itself, app.t from t")
@@ -153,8 +142,8 @@ async def test_a_table_of_a_module(app: App, tmp_path: Path) -> None:
     """What SQLite adds to a table of FTS5 is not missed; what is missed is still named."""
     models = MetaData()
     table = Table("notes", models, Column("body", String))
-    path = file_of(
-        tmp_path,
+    path = execute(
+        tmp_path / "app.db",
         "CREATE VIRTUAL TABLE notes USING fts5(body); INSERT INTO notes VALUES ('a');"
         "CREATE TABLE other (id)",
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from sqlalchemy import Column, Enum, ForeignKey, Integer, MetaData, String, Tabl
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sa_sqlite_pool import CopyError, CopyReport, MisfitsError, SQLiteDatabase, copy_to
-from tests.copying.files import copied
+from tests.copying.files import copied, execute, misfits_in
 from tests.postgresql import App
 
 models = MetaData()
@@ -23,13 +22,9 @@ Table("t", models, Column("id", ForeignKey("p.id"), primary_key=True, autoincrem
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return file_of(tmp_path, "CREATE TABLE p (id PRIMARY KEY); CREATE TABLE t (id PRIMARY KEY)")
-
-
-def file_of(tmp_path: Path, script: str) -> Path:
-    with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
-        connection.executescript(script)
-    return tmp_path / "app.db"
+    return execute(
+        tmp_path / "app.db", "CREATE TABLE p (id PRIMARY KEY); CREATE TABLE t (id PRIMARY KEY)"
+    )
 
 
 @asynccontextmanager
@@ -52,9 +47,7 @@ async def role_of(app: App) -> AsyncIterator[Any]:
 
 
 async def refused(app: App, path: Path, of: MetaData) -> list[tuple[str, str]]:
-    with pytest.raises(MisfitsError) as caught:
-        await copied(path, app, of, dry_run=True)
-    found = caught.value.report.misfits
+    found = await misfits_in(path, app, of)
     return [(group.place, str(one)) for group in found for one in group.first]
 
 
@@ -82,14 +75,14 @@ async def test_a_revision_that_cannot_be_written(app: App, tmp_path: Path) -> No
     """It is known from the file's; a file without one needs no right."""
     one = MetaData()
     Table("p", one, Column("id", Integer, primary_key=True, autoincrement=False))
-    path = file_of(tmp_path, "CREATE TABLE p (id PRIMARY KEY)")
+    path = execute(tmp_path / "app.db", "CREATE TABLE p (id PRIMARY KEY)")
     app.sql("CREATE TABLE p (id INT PRIMARY KEY)")
     async with role_of(app) as copy:
         app.sql(f"GRANT ALL ON p TO {copy.role}")
         assert (await copy(path, one)).rows == 0
-        file_of(tmp_path, "CREATE TABLE alembic_version (version_num)")
+        execute(tmp_path / "app.db", "CREATE TABLE alembic_version (version_num)")
         assert (await copy(path, one)).rows == 0
-        file_of(tmp_path, "INSERT INTO alembic_version VALUES ('abc')")
+        execute(tmp_path / "app.db", "INSERT INTO alembic_version VALUES ('abc')")
         with pytest.raises(CopyError, match=r"revision abc, and the role .*GRANT CREATE ON SCHEMA"):
             await copy(path, one, dry_run=True)
         app.sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
@@ -106,7 +99,7 @@ async def test_an_enum_without_a_name(app: App, tmp_path: Path) -> None:
     of = MetaData()
     colour = Enum("red", "blue", name="colour")
     Table("t", of, Column("id", Integer, primary_key=True), Column("c", colour))
-    path = file_of(tmp_path, "CREATE TABLE t (id INTEGER PRIMARY KEY, c)")
+    path = execute(tmp_path / "app.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, c)")
     app.sql("CREATE TYPE colour AS ENUM ('red')")
     for table in ("", "CREATE TABLE t (id INTEGER PRIMARY KEY, c colour)"):
         app.sql(table or "SELECT 1")
@@ -122,7 +115,7 @@ async def test_a_view(app: App, tmp_path: Path, kind: str) -> None:
     """It is no table, though it has its columns."""
     one = MetaData()
     Table("t", one, Column("id", Integer, primary_key=True), Column("s", String))
-    path = file_of(tmp_path, "CREATE TABLE t (id INTEGER PRIMARY KEY, s)")
+    path = execute(tmp_path / "app.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, s)")
     app.sql("CREATE TABLE o (id INT, s VARCHAR)")
     app.sql(f"CREATE {kind} t AS SELECT * FROM o")
     ((place, why),) = await refused(app, path, one)

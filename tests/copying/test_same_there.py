@@ -24,9 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from sa_sqlite_pool import MisfitsError
 from tests.copying.everything import Utc
-from tests.copying.files import copied
+from tests.copying.files import copied, execute, misfits_in
 from tests.postgresql import App
 
 JSONB = postgresql.JSONB()
@@ -73,9 +72,7 @@ async def test_duplicates(app: App, tmp_path: Path, name: str) -> None:
     """All of them are named, whatever is unique in the file."""
     type_, same, other = SAME[name]
     path = file_of(tmp_path, [*same, other, "NULL", "NULL"])
-    with pytest.raises(MisfitsError) as caught:
-        await copied(path, app, models_of(type_), dry_run=True)
-    (group,) = caught.value.report.misfits
+    (group,) = await misfits_in(path, app, models_of(type_))
     assert (group.place, group.kind) == ("t.v", "duplicate")
     assert [one.key["id"] for one in group.first] == list(range(1, len(same) + 1))
 
@@ -92,14 +89,9 @@ async def test_beside_what_does_not_fit(app: App, tmp_path: Path) -> None:
     """A value that cannot be sent is named for that, and stops no comparison of the others."""
     values = [f"'{PLAIN}'", f"'{HYPHENS}'", "CAST(x'ff41' AS TEXT)", "'xyz'", "5", "x'00'"]
     path = file_of(tmp_path, values)
-    with pytest.raises(MisfitsError) as caught:
-        await copied(path, app, models_of(Uuid()), dry_run=True)
-    found = {group.kind: [one.key["id"] for one in group.first] for group in _groups(caught.value)}
+    misfits = await misfits_in(path, app, models_of(Uuid()))
+    found = {group.kind: [one.key["id"] for one in group.first] for group in misfits}
     assert found == {"unreadable": [3, 4], "wrong-type": [5, 6], "duplicate": [1, 2]}
-
-
-def _groups(error: MisfitsError) -> Any:
-    return error.report.misfits
 
 
 family = MetaData()
@@ -116,17 +108,16 @@ Table(
 async def test_a_parent_in_another_form(app: App, tmp_path: Path, parent: str, child: str) -> None:
     """It is the parent; one that is not there is missed all the same."""
     path = tmp_path / "app.db"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE parents (id PRIMARY KEY)")
-        connection.execute("CREATE TABLE children (id INTEGER PRIMARY KEY, parent_id)")
-        connection.execute(f"INSERT INTO parents VALUES ('{parent}'), ('{'2' * 32}')")
-        connection.execute(f"INSERT INTO children VALUES (1, '{child}'), (2, NULL)")
+    script = (
+        "CREATE TABLE parents (id PRIMARY KEY);"
+        "CREATE TABLE children (id INTEGER PRIMARY KEY, parent_id);"
+        f"INSERT INTO parents VALUES ('{parent}'), ('{'2' * 32}');"
+        f"INSERT INTO children VALUES (1, '{child}'), (2, NULL);"
+    )
+    execute(path, script)
     assert (await copied(path, app, family)).rows == 4
     app.sql("DROP TABLE children, parents")
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"INSERT INTO children VALUES (3, '{'1' * 32}')")
-    with pytest.raises(MisfitsError) as caught:
-        await copied(path, app, family)
-    (group,) = caught.value.report.misfits
+    execute(path, f"INSERT INTO children VALUES (3, '{'1' * 32}')")
+    (group,) = await misfits_in(path, app, family, dry_run=False)
     assert (group.place, group.kind) == ("children.parent_id", "orphan")
     assert [one.key["id"] for one in group.first] == [3]

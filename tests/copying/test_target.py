@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ from sqlalchemy import (
 
 from sa_sqlite_pool import CopyError, SQLiteDatabase, copy_to
 from sa_sqlite_pool.copying.tables import wanted_tables
-from tests.copying.files import copied, engine_of, make_file, rows_in, rows_of, tables_on
+from tests.copying.files import copied, engine_of, execute, make_file, rows_in, rows_of, tables_on
 from tests.copying.shapes import (
     LATER,
     ROWS,
@@ -141,9 +139,7 @@ async def test_a_circle_without_names(app: App, tmp_path: Path) -> None:
     models = MetaData()
     a = Table("a", models, *id_and("b_id", "b.id"))
     b = Table("b", models, *id_and("a_id", "a.id"))
-    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
-        connection.executescript(CIRCLE)
-    await copied(tmp_path / "app.db", app, models)
+    await copied(execute(tmp_path / "app.db", CIRCLE), app, models)
     assert (await rows_of(app, a), await rows_of(app, b)) == ([(1, 2)], [(2, 1)])
     assert app.sql("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == "2"
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 NULL = "\\N"
 
 # "\b, \f, \n, \r, \t, \v" and the backslash: what the server escapes in its own output.
-_ESCAPES = (
+ESCAPES = (
     ("\\", "\\\\"),
     *(("\b", "\\b"), ("\f", "\\f"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\v", "\\v")),
 )
@@ -66,15 +66,12 @@ class Codec(ABC):
 
     has_forms = False
 
-    varies = False
-    """Whether values that differ on SQLite may be the same on PostgreSQL."""
-
     padded_to: int | None = None
     """The length that PostgreSQL fills shorter texts up to, with spaces; None for none."""
 
     def are_plain(self, values: Sequence[Any]) -> bool:
-        """Return whether values without NULLs differ there where they differ here."""
-        return not self.varies
+        """Return whether values without NULLs certainly differ there where they differ here."""
+        return True
 
     @abstractmethod
     def problem(self, value: Any) -> Problem | None:
@@ -107,7 +104,7 @@ class Codec(ABC):
 
 def escaped(text: str) -> str:
     """Return a text as COPY takes it."""
-    for character, escape in _ESCAPES:
+    for character, escape in ESCAPES:
         text = text.replace(character, escape)
     return text
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time
+from functools import partial
 from typing import Any, final
 
 from sqlalchemy import Column, Dialect, types
@@ -21,18 +22,12 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from .base import READ_AS_NULL, Codec, Kind, Problem
 from .documents import Json
-from .moments import Interval, Moment, places_of
+from .moments import Interval, Moment, Parse, places_of
 from .numbers import Boolean, Float, Integer, Numeric
 from .texts import Bytes, Enum, Other, Text, Uuid
 
 SQLITE = sqlite.dialect()
 _GENERIC = DefaultDialect()
-
-# The first that a type is an instance of: an enum is a string, too.
-_FAMILIES: tuple[type[TypeEngine[Any]], ...] = (
-    *(types.Enum, types.JSON, types.Uuid, types.Boolean, types.LargeBinary, types.Integer),
-    *(types.Float, types.Numeric, types.DateTime, types.Date, types.Time, types.String),
-)
 
 
 def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
@@ -42,20 +37,21 @@ def codec_of(column: Column[Any], dialect: Dialect) -> Codec:
     """
     there: TypeEngine[Any] = column.type.dialect_impl(dialect)
     here: TypeEngine[Any] = column.type.dialect_impl(SQLITE)
-    stored, wanted = _bare(here), _bare(there)
+    stored, wanted = bare(here), bare(there)
     try:
         ddl = column.type.compile(dialect=dialect)
     except CompileError:
         return Other("NULL")
-    codec = _codec(wanted, ddl, _parser(stored, wanted))
+    is_same = _family(stored) is _family(wanted)
+    codec = _codec(wanted, ddl, stored.result_processor(SQLITE, None) if is_same else None)
     is_decorated = isinstance(here, TypeDecorator) or isinstance(there, TypeDecorator)
     is_zoned = bool(getattr(wanted, "timezone", False))
-    if _family(stored) is _family(wanted) is not None and not (is_decorated and is_zoned):
+    if is_same and _family(wanted) is not None and not (is_decorated and is_zoned):
         return codec
     return Converted(codec, here, there, dialect)
 
 
-def _bare(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+def bare(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """Return what a type of the application is stored as."""
     while isinstance(type_, TypeDecorator):
         type_ = type_.impl_instance
@@ -65,60 +61,56 @@ def _bare(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 def _family(type_: TypeEngine[Any]) -> type[TypeEngine[Any]] | None:
     if type_.__visit_name__ == "float":  # psycopg's is no Float in SQLAlchemy 2.0
         return types.Float
-    return next((family for family in _FAMILIES if isinstance(type_, family)), None)
+    return next((family for family in _MAKERS if isinstance(type_, family)), None)
 
 
-def _parser(stored: TypeEngine[Any], wanted: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-    if _family(stored) is not _family(wanted):
-        return None
-    return stored.result_processor(SQLITE, None)
+def _codec(wanted: TypeEngine[Any], ddl: str, parse: Parse | None) -> Codec:
+    if (family := _family(wanted)) is not None:
+        return _MAKERS[family](wanted, ddl, parse)
+    return Interval(ddl) if ddl.startswith("INTERVAL") else Other(ddl)
 
 
-def _codec(wanted: TypeEngine[Any], ddl: str, parse: Callable[[Any], Any] | None) -> Codec:
-    family = _family(wanted)
-    if family is types.DateTime or family is types.Date or family is types.Time:
-        kinds: dict[Any, type[date | time]] = {types.DateTime: datetime, types.Date: date}
-        zoned = bool(getattr(wanted, "timezone", False))
-        return Moment(kinds.get(family, time), parse, zoned=zoned, places=places_of(ddl))
-    if family is not None:
-        return _MAKERS[family](wanted, ddl)
-    if ddl.startswith("INTERVAL"):
-        return Interval(ddl)
-    return Other(ddl)
+def _moment(kind: type[date | time], wanted: Any, ddl: str, parse: Parse | None) -> Codec:
+    zoned = bool(getattr(wanted, "timezone", False))
+    return Moment(kind, parse, zoned=zoned, places=places_of(ddl))
 
 
-def _string(wanted: Any, ddl: str) -> Codec:
+def _string(wanted: Any, ddl: str, _: object) -> Codec:
     if ddl.startswith(("VARCHAR", "CHAR")):
         length = wanted.length or (1 if ddl.startswith("CHAR") else None)
         return Text(length, padded=ddl.startswith("CHAR"))
     return Text() if ddl.startswith("TEXT") else Other(ddl)
 
 
-def _integer(_wanted: Any, ddl: str) -> Codec:
+def _integer(_wanted: Any, ddl: str, _: object) -> Codec:
     return Integer({"SMALLINT": 16, "BIGINT": 64}.get(ddl, 32))
 
 
-def _float(wanted: Any, ddl: str) -> Codec:
+def _float(wanted: Any, ddl: str, _: object) -> Codec:
     # "FLOAT(1) to FLOAT(24) as selecting the real type"
     single = ddl == "REAL" or (ddl.startswith("FLOAT(") and wanted.precision <= _REAL_BITS)
     return Float(single=single)
 
 
-def _uuid(wanted: Any, ddl: str) -> Codec:
+def _uuid(wanted: Any, ddl: str, _: object) -> Codec:
     return Uuid() if ddl == "UUID" else Text(wanted.length if ddl != "CHAR(32)" else 32)
 
 
 _REAL_BITS = 24
 
-_MAKERS: dict[type[TypeEngine[Any]], Callable[[Any, str], Codec]] = {
-    types.Enum: lambda wanted, ddl: Enum(wanted.enums, None),
-    types.JSON: lambda wanted, ddl: Json(binary=ddl == "JSONB"),
+# The family of a type is the first that it is an instance of: an enum is a string, too.
+_MAKERS: dict[type[TypeEngine[Any]], Callable[[Any, str, Parse | None], Codec]] = {
+    types.Enum: lambda wanted, *_: Enum(wanted.enums),
+    types.JSON: lambda _, ddl, __: Json(binary=ddl == "JSONB"),
     types.Uuid: _uuid,
-    types.Boolean: lambda wanted, ddl: Boolean(),
-    types.LargeBinary: lambda wanted, ddl: Bytes(),
+    types.Boolean: lambda *_: Boolean(),
+    types.LargeBinary: lambda *_: Bytes(),
     types.Integer: _integer,
     types.Float: _float,
-    types.Numeric: lambda wanted, ddl: Numeric(wanted.precision, wanted.scale),
+    types.Numeric: lambda wanted, *_: Numeric(wanted.precision, wanted.scale),
+    types.DateTime: partial(_moment, datetime),
+    types.Date: partial(_moment, date),
+    types.Time: partial(_moment, time),
     types.String: _string,
 }
 
@@ -135,9 +127,11 @@ class Converted(Codec):
         self._there = there
         self._dialect = dialect
         self.has_forms = codec.has_forms
-        self.varies = not isinstance(codec, Other)
         self.padded_to = codec.padded_to
         self.read_form = codec.read_form
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        return isinstance(self._codec, Other)
 
     def _value(self, stored: Any) -> Any:
         value = stored if self._read is None else self._read(stored)

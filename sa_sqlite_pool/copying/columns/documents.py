@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn, final
 
-from .base import NULL, Codec, Kind, Problem, escaped
+from .base import ESCAPES, NULL, Codec, Kind, Problem, escaped
 from .texts import unencodable, wrong_type
 
-_UNESCAPES = {"\\": "\\", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_ESCAPE = re.compile(r"\\([\\bfnrtv])")
+_UNESCAPES = {escape: character for character, escape in ESCAPES}
+_ESCAPE = re.compile(r"\\[\\bfnrtv]")
 
 
 @final
@@ -30,8 +30,11 @@ class Json(Codec):
 
     def __init__(self, *, binary: bool) -> None:
         self._binary = binary
-        self.has_forms = self.varies = binary
+        self.has_forms = binary
         self.read_form = _jsonb_form if binary else None
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        return not self._binary
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, (int, float)) and value - value == 0:
@@ -132,7 +135,7 @@ def _number(text: str) -> str:
 def _unescaped(text: str) -> str:
     if "\\" not in text:
         return text
-    return _ESCAPE.sub(lambda found: _UNESCAPES[found[1]], text)
+    return _ESCAPE.sub(lambda found: _UNESCAPES[found[0]], text)
 
 
 _SHALLOW = 100

@@ -33,7 +33,7 @@ class Moment(Codec):
         parse: Parse | None,
         *,
         zoned: bool,
-        places: int = MICROSECONDS,
+        places: int,
     ) -> None:
         self._kind = kind
         self._parse: Parse = parse or kind.fromisoformat
@@ -70,8 +70,6 @@ class Moment(Codec):
         if {moment.tzinfo for moment in moments} <= {None}:
             return True
         return self._zoned and super().all_fit(values)
-
-    varies = True
 
     def are_plain(self, values: Sequence[Any]) -> bool:
         if not values:

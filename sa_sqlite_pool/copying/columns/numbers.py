@@ -73,7 +73,7 @@ class Boolean(Codec):
 class Float(Codec):
     """``DOUBLE PRECISION``; with ``single`` ``REAL``, which has four bytes on PostgreSQL."""
 
-    def __init__(self, *, single: bool = False) -> None:
+    def __init__(self, *, single: bool) -> None:
         self._single = single
 
     has_forms = True
@@ -140,14 +140,11 @@ class Numeric(Codec):
         # "NUMERIC(precision) … selects a scale of 0"
         self._scale = 0 if scale is None and precision is not None else scale
         self._end = None if precision is None else 10 ** (precision - (self._scale or 0))
-        self.varies = self._scale is not None
 
     def are_plain(self, values: Sequence[Any]) -> bool:
+        if (scale := self._scale) is None:
+            return True
         # A value that is rounded may meet another.
-        return self._scale is None or self._are_round(values)
-
-    def _are_round(self, values: Sequence[Any]) -> bool:
-        scale = self._scale
         return set(map(type, values)) <= {int, float} and all(round(v, scale) == v for v in values)
 
     def problem(self, value: Any) -> Problem | None:

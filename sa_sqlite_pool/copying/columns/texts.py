@@ -34,8 +34,11 @@ class Text(Codec):
 
     def __init__(self, length: int | None = None, *, padded: bool = False) -> None:
         self._length = length
-        self.has_forms = self.varies = padded
+        self.has_forms = padded
         self.padded_to = length if padded else None
+
+    def are_plain(self, values: Sequence[Any]) -> bool:
+        return not self.has_forms
 
     def problem(self, value: Any) -> Problem | None:
         if not isinstance(value, str):
@@ -74,8 +77,8 @@ class Text(Codec):
 class Enum(Text):
     """``ENUM``, or a ``VARCHAR`` instead of one, with the names in ``known``."""
 
-    def __init__(self, known: Collection[str], length: int | None) -> None:
-        super().__init__(length)
+    def __init__(self, known: Collection[str]) -> None:
+        super().__init__()
         self._known = frozenset(known)
 
     def problem(self, value: Any) -> Problem | None:
@@ -106,8 +109,6 @@ class Uuid(Codec):
 
     def all_fit(self, values: Sequence[Any]) -> bool:
         return _are_digits(values) or super().all_fit(values)
-
-    varies = True
 
     def are_plain(self, values: Sequence[Any]) -> bool:
         return not values or _are_digits(values)

@@ -14,9 +14,8 @@ from sqlalchemy import Connection, Table, exc, text
 
 from ..misfits import Collector
 from ..names import place_of
-from ..tables import ALEMBIC
 from .refusals import refusal, said
-from .rights import check_rights, compare_enums, is_a_table, may_stamp, without_a_type
+from .rights import compare_enums, is_usable, without_a_type
 
 _TEMPORARY = "sa_sqlite_pool_types"
 
@@ -43,18 +42,14 @@ class _Column(NamedTuple):
     is_generated: bool
 
 
-class Existing(NamedTuple):
-    """What is to be known of the tables that are there: columns that take no NULL, and warnings."""
+def compare(
+    connection: Connection, tables: Iterable[Table], misfits: Collector, warnings: list[str]
+) -> set[tuple[Table, str]]:
+    """Add the differences of the tables that are there to ``misfits``; add warnings.
 
-    not_null: set[tuple[Table, str]]
-    warnings: list[str]
-    may_stamp: bool
-    """Whether the role may write Alembic's version."""
-
-
-def compare(connection: Connection, tables: Iterable[Table], misfits: Collector) -> Existing:
-    """Add the differences of the tables that are there to ``misfits``."""
-    tables = [table for table in tables if is_a_table(connection, table, misfits)]
+    Return their columns that take no NULL.
+    """
+    tables = [table for table in tables if is_usable(connection, table, misfits, warnings)]
     for table in tables:
         for column, type_, reason in without_a_type(connection, table):
             misfits.add_schema(table.fullname, column, type_, reason)
@@ -64,23 +59,18 @@ def compare(connection: Connection, tables: Iterable[Table], misfits: Collector)
         for table in tables
         if (found := _columns(connection, place_of(connection, table).sql))
     ]
-    warnings = [line for table, _ in there for line in check_rights(connection, table, misfits)]
-    not_null = {(table, one.name) for table, found in there for one in found if one.not_null}
-    stamps = may_stamp(connection, ALEMBIC)
-    if not there:
-        return Existing(not_null, warnings, stamps)
-    may_compare = bool(connection.scalar(_MAY_COMPARE))
+    may_compare = not there or bool(connection.scalar(_MAY_COMPARE))
+    if not may_compare:
+        warnings.insert(
+            0,
+            "the types of the columns that are on the server were not compared: for that the role "
+            "needs the right to create temporary tables (GRANT TEMPORARY ON DATABASE)",
+        )
     for table, found in there:
         can_compare = may_compare and not any(without_a_type(connection, table))
         wanted = _types(connection, table, misfits) if can_compare else {}
         _compare(table, found, wanted, misfits)
-    if may_compare:
-        return Existing(not_null, warnings, stamps)
-    warning = (
-        "the types of the columns that are on the server were not compared: for that the role "
-        "needs the right to create temporary tables (GRANT TEMPORARY ON DATABASE)"
-    )
-    return Existing(not_null, [warning, *warnings], stamps)
+    return {(table, one.name) for table, found in there for one in found if one.not_null}
 
 
 def _columns(connection: Connection, name: str) -> list[_Column]:

@@ -7,12 +7,11 @@ sequences, which is the owner's alone; and what is no table takes no rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from sqlalchemy import Connection, Table, text, types
 from sqlalchemy.exc import CompileError
-from sqlalchemy.types import TypeDecorator
 
+from ..columns.choosing import bare
 from ..misfits import Collector
 from ..names import place_of
 
@@ -32,40 +31,28 @@ FROM pg_class WHERE oid = to_regclass(:table)
 """
 )
 _LABELS = text("SELECT enumlabel FROM pg_enum WHERE enumtypid = to_regtype(:type)")
-_MAY_STAMP = text(
+
+
+def is_usable(
+    connection: Connection, table: Table, misfits: Collector, warnings: list[str]
+) -> bool:
+    """Return whether there is a table, or nothing, in its place.
+
+    Add to ``misfits`` what is no table, and what only the owner of one may do; add warnings.
     """
-SELECT has_schema_privilege(current_schema(), 'CREATE') AND (to_regclass(:table) IS NULL
-    OR has_table_privilege(to_regclass(:table), 'SELECT')
-    AND has_table_privilege(to_regclass(:table), 'INSERT'))
-"""
-)
-
-
-def may_stamp(connection: Connection, table: str) -> bool:
-    """Return whether the role may create Alembic's ``table``, and fill the one that is there.
-
-    CREATE TABLE IF NOT EXISTS needs the right to create where the table exists, too.
-    """
-    return bool(connection.scalar(_MAY_STAMP, {"table": table}))
-
-
-def is_a_table(connection: Connection, table: Table, misfits: Collector) -> bool:
-    """Return whether there is a table, or nothing, in its place; add to ``misfits`` what is not."""
-    found = _place(connection, table)
-    kind = None if found is None else _NO_TABLES.get(found[0])
-    if kind is not None:
-        misfits.add_schema(
-            table.fullname, "", f"{kind} on the server", "drop it there, or give it another name"
-        )
-    return kind is None
-
-
-def check_rights(connection: Connection, table: Table, misfits: Collector) -> Iterator[str]:
-    """Add to ``misfits`` what only the owner of a table may do; yield warnings."""
-    found = _place(connection, table)
+    place = {"table": place_of(connection, table).sql}
+    found = connection.execute(_PLACE, place).one_or_none()
     if found is None:
-        return
-    _, owner, owns, may_insert, has_keys, has_sequences = found
+        return True
+    kind, owner, owns, may_insert, has_keys, has_sequences = found
+    if kind in _NO_TABLES:
+        misfits.add_schema(
+            table.fullname,
+            "",
+            f"{_NO_TABLES[kind]} on the server",
+            "drop it there, or give it another name",
+        )
+        return False
     needs = [
         *(["drops and adds its foreign keys"] if has_keys else []),
         *(["sets its sequence"] if has_sequences else []),
@@ -79,11 +66,10 @@ def check_rights(connection: Connection, table: Table, misfits: Collector) -> It
             "role, or change it (ALTER TABLE … OWNER TO …)",
         )
     elif not may_insert:
-        yield f"the role of the URL may not write to {table.fullname}: GRANT ALL ON TABLE … TO …"
-
-
-def _place(connection: Connection, table: Table) -> Any:
-    return connection.execute(_PLACE, {"table": place_of(connection, table).sql}).one_or_none()
+        warnings.append(
+            f"the role of the URL may not write to {table.fullname}: GRANT ALL ON TABLE … TO …"
+        )
+    return True
 
 
 def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Collector) -> None:
@@ -91,9 +77,7 @@ def compare_enums(connection: Connection, tables: Iterable[Table], misfits: Coll
     dialect = connection.dialect
     for table in tables:
         for column in table.columns:
-            enum: Any = column.type.dialect_impl(dialect)
-            while isinstance(enum, TypeDecorator):
-                enum = enum.impl_instance
+            enum = bare(column.type.dialect_impl(dialect))
             if not isinstance(enum, types.Enum):
                 continue
             try:

@@ -21,17 +21,31 @@ _TAKES = text(
     "SELECT atttypmod - 4 FROM pg_attribute WHERE attrelid = to_regclass(:table) "
     "AND attname = 'version_num' AND atttypmod > 4"
 )
+# CREATE TABLE IF NOT EXISTS needs the right to create where the table exists, too.
+_MAY_STAMP = text(
+    """
+SELECT has_schema_privilege(current_schema(), 'CREATE') AND (to_regclass(:table) IS NULL
+    OR has_table_privilege(to_regclass(:table), 'SELECT')
+    AND has_table_privilege(to_regclass(:table), 'INSERT'))
+"""
+)
 
 
 class Revisions(NamedTuple):
-    """The revisions that the server is at, and the longest name that its table takes."""
+    """The revisions that the server is at, and the longest name that its table takes.
+
+    Without the right to write them (``may_stamp``) nothing is known of them.
+    """
 
     names: Sequence[str] = ()
     takes: int | None = None
+    may_stamp: bool = True
 
 
 def revisions_there(connection: Connection) -> Revisions:
     """Read Alembic's table, if there is one."""
+    if not connection.scalar(_MAY_STAMP, {"table": ALEMBIC}):
+        return Revisions(may_stamp=False)
     if not exists(connection, ALEMBIC):
         return Revisions()
     found = connection.scalars(text(f"SELECT version_num FROM {ALEMBIC}"))  # noqa: S608 - a constant
@@ -42,6 +56,12 @@ def refuse_other_revisions(revisions: Sequence[str], there: Revisions) -> None:
     """Raise :class:`CopyError` if the server is at another revision, or cannot take the file's."""
     if not revisions:
         return
+    if not there.may_stamp:
+        raise CopyError(
+            f"the file is at Alembic's revision {', '.join(revisions)}, and the role of the URL "
+            f"may not write that to {ALEMBIC} on the server: GRANT CREATE ON SCHEMA … TO …, and "
+            f"GRANT SELECT, INSERT ON {ALEMBIC} TO … if it is there"
+        )
     if there.names and set(there.names) != set(revisions):
         raise CopyError(
             f"the file is at Alembic's revision {', '.join(revisions)} and the server at "

@@ -12,7 +12,7 @@ from ..columns.base import Problem
 from ..misfits import Collector
 from ..names import place_of, quoted
 from ..tables import Plan, TablePlan
-from .statements import execute, first
+from .statements import execute
 
 # Those that a column owns (SERIAL, IDENTITY), and those that its default depends on.
 _OF_COLUMNS = text(
@@ -66,7 +66,7 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
     for column, sequence in _sequences(connection, table, name):
         ascends, end = connection.execute(_LIMITS, {"sequence": sequence}).one()
         extreme = "max" if ascends else "min"
-        used = first(connection, f"SELECT {extreme}({quoted(column)}) FROM {name}")  # noqa: S608
+        used = execute(connection, f"SELECT {extreme}({quoted(column)}) FROM {name}").scalar()  # noqa: S608
         if ascends and table.high_water is not None and column in keys:
             used = table.high_water if used is None else max(table.high_water, used)
         if used is None:
@@ -77,7 +77,10 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
                 "numbers: set it past those that are in use (setval)"
             )
             continue
-        next_ = first(connection, f"SELECT last_value + is_called::int FROM {sequence}")  # noqa: S608
+        next_ = execute(
+            connection,
+            f"SELECT last_value + is_called::int FROM {sequence}",  # noqa: S608
+        ).scalar()
         if (used >= next_) if ascends else (used <= next_):
             _set(connection, sequence, used)
         if ascends and used == end:

@@ -1,4 +1,4 @@
-"""SQL that is executed as it is written."""
+"""SQL that is executed as it is written, and the parameters of the server for a copy."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+# The encoding of what is sent, the time zone and the styles of what is read back; limits that are
+# not meant for a copy. The drivers learn of another encoding from the server, and of its end, too.
+_SETTINGS = {
+    "client_encoding": "UTF8",
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "lock_timeout": "10s",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
 
-def execute(connection: Connection, sql: str) -> None:
-    """Execute a statement without parameters, whatever is in its names."""
-    connection.execute(_as_it_is(sql))
+
+def set_parameters(connection: Connection) -> None:
+    """Set the parameters of the server for this transaction; then they are as they were."""
+    for name, value in _SETTINGS.items():
+        execute(connection, f"SET LOCAL {name} = '{value}'")
 
 
-def first(connection: Connection, sql: str) -> Any:
-    """Return the first value that a query without parameters gives."""
-    return connection.scalar(_as_it_is(sql))
+def execute(connection: Connection, sql: str) -> Any:
+    """Execute a statement without parameters, whatever is in its names; return its result."""
+    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
 def exists(connection: Connection, name: str) -> bool:
     """Return whether there is a relation of that name, as SQL has it."""
     query = text("SELECT to_regclass(:name) IS NOT NULL")
     return bool(connection.scalar(query, {"name": name}))
-
-
-def _as_it_is(sql: str) -> Any:
-    # A colon in a definition is no parameter.
-    return text(sql.replace("\\", "\\\\").replace(":", "\\:"))

@@ -9,6 +9,7 @@ to a setval call, a RESTART operation on a sequence is transactional"
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, final
 
 from sqlalchemy import Connection, MetaData, Table, text
@@ -19,7 +20,7 @@ from ..server.refusals import refused
 from ..tables import Plan, TablePlan
 from .revisions import refuse_other_revisions, revisions_there, stamp
 from .sequences import restart
-from .statements import execute, exists, first
+from .statements import execute, exists
 
 _FOREIGN_KEYS = text(
     "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
@@ -32,13 +33,17 @@ _INDEXES = text(
 )
 
 
+Step = tuple[str, Callable[[Connection], object]]
+"""What a step does, as a noun phrase, and the step."""
+
+
 def refuse_rows(connection: Connection, tables: Iterable[Table]) -> None:
     """Raise :class:`CopyError` if one of the tables is there and has rows."""
     filled = [
         table.fullname
         for table in tables
         if exists(connection, name := place_of(connection, table).sql)
-        and first(connection, f"SELECT EXISTS (SELECT FROM {name})")  # noqa: S608
+        and execute(connection, f"SELECT EXISTS (SELECT FROM {name})").scalar()  # noqa: S608
     ]
     if filled:
         raise CopyError(
@@ -73,9 +78,8 @@ class Target:
         self._places = {table.name: place_of(connection, table.table) for table in plan.tables}
         self._names = {name: place.sql for name, place in self._places.items()}
         self.warnings: list[str] = []
-        # What each statement does, and the statement.
-        self._indexes: list[tuple[str, str]] = []
-        self._foreign_keys: list[tuple[str, str]] = []
+        self._indexes: list[Step] = []
+        self._foreign_keys: list[Step] = []
 
     # -- before the rows ------------------------------------------------------------------------
 
@@ -85,7 +89,11 @@ class Target:
         Tables that are there, from Alembic say, have to be empty, and are used as they are; only
         their foreign keys are dropped until the rows are there.
         """
-        there = [table for table in self._plan.tables if self._exists(table)]
+        there = [
+            table
+            for table in self._plan.tables
+            if exists(self._connection, self._names[table.name])
+        ]
         if there:
             names = ", ".join(self._names[table.name] for table in there)
             self._execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
@@ -105,12 +113,12 @@ class Target:
         for key, definition in self._rows(_FOREIGN_KEYS, table):
             self._execute(f"ALTER TABLE {name} DROP CONSTRAINT {quoted(key)}")
             add = f"ALTER TABLE {name} ADD CONSTRAINT {quoted(key)} {definition}"
-            self._foreign_keys.append((f"adding the foreign key {key} of {table.name}", add))
+            self._foreign_keys.append(_step(f"adding the foreign key {key} of {table.name}", add))
 
     def _set_aside_indexes(self, table: TablePlan) -> None:
         for index, definition in self._rows(_INDEXES, table):
             self._execute(f"DROP INDEX {index}")
-            self._indexes.append((f"creating the index {index} of {table.name}", definition))
+            self._indexes.append(_step(f"creating the index {index} of {table.name}", definition))
 
     # -- the rows -------------------------------------------------------------------------------
 
@@ -127,34 +135,24 @@ class Target:
 
     # -- after the rows -------------------------------------------------------------------------
 
-    def finish(self) -> Sequence[Callable[[Connection], None]]:
+    def finish(self) -> Sequence[Step]:
         """Return the steps that make the tables complete, to be called in turn."""
-        steps: list[Callable[[Connection], None]] = [
-            *(self._step(what, sql) for what, sql in [*self._indexes, *self._foreign_keys]),
-            *(self._restart(table) for table in self._plan.tables),
-            *(self._step(f"ANALYZE of {name}", f"ANALYZE {name}") for name in self._names.values()),
+        tables = self._plan.tables
+        steps: list[Step] = [
+            *self._indexes,
+            *self._foreign_keys,
+            *(
+                (f"setting the sequences of {one.name}", partial(self._restart, one))
+                for one in tables
+            ),
+            *(_step(f"ANALYZE of {name}", f"ANALYZE {name}") for name in self._names.values()),
         ]
-        if self._plan.revisions:
-            steps.append(self._stamp)
+        if revisions := self._plan.revisions:
+            steps.append(("stamping Alembic's revision", partial(stamp, revisions=revisions)))
         return steps
 
-    def _step(self, what: str, sql: str) -> Callable[[Connection], None]:
-        def step(_: Connection) -> None:
-            with refused(what):
-                self._execute(sql)
-
-        return step
-
-    def _restart(self, table: TablePlan) -> Callable[[Connection], None]:
-        def step(connection: Connection) -> None:
-            with refused(f"setting the sequences of {table.name}"):
-                self.warnings.extend(restart(connection, table))
-
-        return step
-
-    def _stamp(self, connection: Connection) -> None:
-        with refused("stamping Alembic's revision"):
-            stamp(connection, self._plan.revisions)
+    def _restart(self, table: TablePlan, connection: Connection) -> None:
+        self.warnings.extend(restart(connection, table))
 
     # -- SQL ------------------------------------------------------------------------------------
 
@@ -165,5 +163,6 @@ class Target:
         found = self._connection.execute(query, {"table": self._names[table.name]})
         return [(str(name), str(definition)) for name, definition in found]
 
-    def _exists(self, table: TablePlan) -> bool:
-        return exists(self._connection, self._names[table.name])
+
+def _step(what: str, sql: str) -> Step:
+    return what, partial(execute, sql=sql)
