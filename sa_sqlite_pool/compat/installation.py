@@ -27,10 +27,23 @@ _USERS = (
     "sqlalchemy.ext.asyncio.session",
 )
 
+
+def same_by_another_name(function: Any) -> Callable[..., Any]:
+    """Return a function that does the same as a coroutine function, and is another object."""
+    if type(function) is FunctionType:
+        copy = FunctionType(function.__code__, function.__globals__, function.__name__)
+        copy.__kwdefaults__ = function.__kwdefaults__
+        return functools.update_wrapper(copy, function)
+
+    @functools.wraps(function)  # it is compiled to C (by Nuitka, say)
+    async def calling(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    return calling
+
+
 # Ours, but no other module has this one by name: it is found again by what it is.
-_ours = FunctionType(greenlet_spawn.__code__, greenlet_spawn.__globals__, _NAME)
-_ours.__kwdefaults__ = greenlet_spawn.__kwdefaults__
-functools.update_wrapper(_ours, greenlet_spawn)
+_ours = same_by_another_name(greenlet_spawn)
 
 
 @final

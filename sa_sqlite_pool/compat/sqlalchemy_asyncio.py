@@ -27,9 +27,9 @@ def in_greenlets_used_again(cls: C, instead: Mapping[Any, Any] | None = None) ->
             if name in known:
                 continue
             known.add(name)
-            if isinstance(member, FunctionType):
+            if type(member) is FunctionType:
                 changed: Any = _calling(replaced, member)
-            elif isinstance(member, classmethod) and isinstance(member.__func__, FunctionType):
+            elif isinstance(member, classmethod) and type(member.__func__) is FunctionType:
                 function = _calling(replaced, member.__func__)
                 changed = member if function is member.__func__ else classmethod(function)
             else:
@@ -67,7 +67,7 @@ def _wrapping(
     """Return the closure of a function; of one that wraps another, with the copy of that."""
     closure = function.__closure__
     wrapped = getattr(function, "__wrapped__", None)
-    if closure is None or not isinstance(wrapped, FunctionType):
+    if closure is None or type(wrapped) is not FunctionType:
         return closure
     copy = _calling(replaced, wrapped)
     if copy is wrapped:

@@ -36,14 +36,16 @@ def calls_driver(function: Callable[P, T]) -> Callable[P, T]:
 
     So it is on a stock engine, and filters of applications name that module: "The default datetime
     adapter is deprecated" since Python 3.12, for example. A warning takes the name from the globals
-    of the frame that it points to.
+    of the frame that it points to. A function that is compiled to C (by Nuitka, say) has no code
+    that could run with other globals, and stays as it is.
     """
-    found = cast(FunctionType, function)
-    names = {**found.__globals__, "__name__": "aiosqlite.core"}
+    if type(function) is not FunctionType:
+        return function
+    names = {**function.__globals__, "__name__": "aiosqlite.core"}
     same = FunctionType(
-        found.__code__, names, argdefs=found.__defaults__, closure=found.__closure__
+        function.__code__, names, argdefs=function.__defaults__, closure=function.__closure__
     )
-    return cast(Callable[P, T], update_wrapper(same, found))
+    return cast(Callable[P, T], update_wrapper(same, function))
 
 
 _new = tuple.__new__
