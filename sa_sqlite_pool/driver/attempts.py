@@ -68,7 +68,7 @@ class TriesStatements:
     def role(self, role: Role) -> None:
         self._performing.role = role
 
-    def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
+    def _attempt_until_done(self, statement: Statement) -> Reply:
         statement.began = time.monotonic()
         if self.worker.idle_connection is None:
             self.transaction.see_what_is_open()
@@ -94,7 +94,7 @@ class TriesStatements:
                     raise
                 self._wait_before_next_try(statement, error)
             except OutOfTime:
-                raise self._took_too_long(statement.sql, timeout) from None
+                raise self._took_too_long(statement.sql, statement.timeout) from None
 
     def _attempt(self, statement: Statement) -> Reply:
         was_open, kind = self.worker.in_transaction, statement.kind
@@ -184,11 +184,10 @@ class TriesStatements:
             transaction.wait_for(transaction.until_no_gap())
         if statement.inline and self.worker.idle_connection is not None:
             return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
-        limit = statement.limit
         return transaction.run(
             in_thread,
             text=None if facts.steps_are_long else sql,
-            timeout=None if limit is None else limit.seconds_left,
+            timeout=statement.timeout,
         )
 
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:

@@ -30,7 +30,6 @@ from ..sqlite.driver_errors import dbapi
 from ..sqlite.statements import Kind
 from ..system.loop_state import of_running_loop
 from ..transactions.facts import StatementFacts
-from ..transactions.locks import TimeLimit
 from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Plan, Rules, decide
 from .attempts import TriesStatements
@@ -98,9 +97,8 @@ class Executor(TriesStatements):
                 statement.inline = True
                 if facts.kind is Kind.READ and (reply := self._read_inline(statement)) is not None:
                     return reply
-            if timeout is not None:
-                statement.limit = TimeLimit(timeout)
-            return self._attempt_until_done(statement, timeout)
+            statement.timeout = timeout
+            return self._attempt_until_done(statement)
         finally:
             if gate.waiting:
                 gate.leave()
