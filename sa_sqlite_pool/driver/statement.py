@@ -18,10 +18,11 @@ class Statement:
     try would insert the first half again. ``inline``: on the loop, if nothing prevents that.
 
     ``timeout`` limits each run, in seconds: one that meets a lock, or proves to write, has had no
-    effect. The waits, since it ``began`` (monotonic seconds), have their own limit, ``patience``. ``examined`` says that SQLite was asked what it writes, and ``databases`` are the
-    numbers of the written databases, as far as known. ``took_turn`` says that the write turn was
-    taken for it, and ``turn_unused``, that it could not be compiled then. ``tries_again`` says that
-    it has failed and is about to run again: until then it keeps the turn and the snapshot.
+    effect. The waits, since it ``began`` (monotonic seconds), have their own limit, ``patience``.
+    ``examined`` says that SQLite was asked what it writes, and ``databases`` are the numbers of the
+    written databases, as far as known. ``took_turn`` says that the write turn was taken for it, and
+    ``turn_unused``, that it could not be compiled then. ``tries_again`` says that it has failed and
+    is about to run again: until then it keeps the turn and the snapshot.
     """
 
     # Class attributes for what few statements need, since each execution creates a statement.

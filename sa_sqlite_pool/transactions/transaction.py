@@ -234,8 +234,6 @@ class TransactionState(Losses):
         self.changes.forget_schema_changes()
         if sql == "COMMIT":
             self.committed(connection)
-            if self.attached.held:
-                self.attached.look_at_logs(connection)
         else:
             if self.at_end:
                 self.at_end.send(connection, self._authorizer)
@@ -384,9 +382,10 @@ class TransactionState(Losses):
     # -- the log --------------------------------------------------------------------------------
 
     def committed(self, connection: sqlite3.Connection) -> None:
-        """Let other processes write, and look at the log. Runs in the thread after a commit.
+        """Let other processes write, and look at the logs. Runs in the thread after a commit.
 
-        A checkpoint that cannot wait comes first, since each runs in the turn.
+        A checkpoint that cannot wait comes first, since each runs in the turn. The turns of
+        attached files are given back later.
         """
         if self.at_end:
             self.at_end.send(connection, self._authorizer)
@@ -395,6 +394,8 @@ class TransactionState(Losses):
         self.writing.leave_file()
         if keeper is not None:
             keeper.look(connection, size)
+        if self.attached.held:
+            self.attached.look_at_logs(connection)
 
     def look_at_log(self, connection: sqlite3.Connection) -> None:
         """Look at the log after a commit, in the thread."""
