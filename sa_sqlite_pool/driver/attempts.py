@@ -157,9 +157,7 @@ class TriesStatements:
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
             try:
-                if (kind.writes and alone and not was_open) or (
-                    kind is Kind.END and first_word(sql) in _COMMITS
-                ):
+                if _may_commit(kind, sql, alone=alone, was_open=was_open):
                     self.worker.assert_may_commit()
                 return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
             finally:
@@ -183,6 +181,9 @@ class TriesStatements:
         while writing.claim is None and not transaction.begin_read():
             transaction.wait_for(transaction.until_no_gap())
         if statement.inline and self.worker.idle_connection is not None:
+            # Otherwise the keeper has looked: see PlacementPolicy.end_is_inline().
+            if self.policy.always and _may_commit(kind, sql, alone=alone, was_open=was_open):
+                self.worker.assert_may_commit()
             return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
         return transaction.run(
             in_thread,
@@ -219,3 +220,10 @@ class TriesStatements:
 
 _COMMITS = frozenset({"COMMIT", "END", "RELEASE"})  # the last of the outermost savepoint
 _CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})
+
+
+def _may_commit(kind: Kind, sql: str, *, alone: bool, was_open: bool) -> bool:
+    """Return whether it is a transaction of its own that writes, or a COMMIT sent as text."""
+    if kind is Kind.END:
+        return first_word(sql) in _COMMITS
+    return kind.writes and alone and not was_open
