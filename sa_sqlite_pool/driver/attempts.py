@@ -98,6 +98,8 @@ class TriesStatements:
 
     def _attempt(self, statement: Statement) -> Reply:
         was_open, kind = self.worker.in_transaction, statement.kind
+        # An error may come before the statement: what was refused earlier does not explain that.
+        self.authorizer.denied = None
         try:
             return self._run(statement, was_open)
         except dbapi.failures(OutOfTime) as error:
