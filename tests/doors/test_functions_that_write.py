@@ -150,6 +150,33 @@ async def test_in_a_stream(make_engine: MakeEngine, functions: Functions) -> Non
     assert await amounts(engine) == [0, 0, 0]
 
 
+@pytest.mark.parametrize("function", ["adds()", "tries()"])
+@pytest.mark.parametrize("warm", [False, True])
+async def test_for_a_later_row_of_a_stream(
+    make_engine: MakeEngine, functions: Functions, function: str, warm: bool
+) -> None:
+    """What has been read cannot be read again with the turn. The error names the way out."""
+    engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
+    await create_items(engine)
+    sql = text(f"SELECT CASE WHEN id = 3 THEN {function} END FROM items")
+    async with engine.connect() as connection:
+        if warm:  # what the function executes is compiled already
+            await connection.execute(text("SELECT adds()"))
+            await connection.rollback()
+        rows = await connection.stream(sql, execution_options={"yield_per": 1})
+        with pytest.raises(OperationalError, match="does not have the write turn"):
+            await rows.fetchall()
+        await connection.rollback()
+        await connection.execute(text("BEGIN IMMEDIATE"))
+        rows = await connection.stream(sql, execution_options={"yield_per": 1})
+        assert len(await rows.fetchall()) == 3
+        await connection.commit()
+        functions.add = False  # and one that writes nothing is innocent
+        rows = await connection.stream(sql, execution_options={"yield_per": 1})
+        assert len(await rows.fetchall()) == 3
+    assert await amounts(engine) == [1, 0, 0]
+
+
 @pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
 @pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
 async def test_in_autocommit(
