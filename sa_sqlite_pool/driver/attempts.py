@@ -68,7 +68,7 @@ class TriesStatements:
     def role(self, role: Role) -> None:
         self._performing.role = role
 
-    def _attempt_until_done(self, statement: Statement, timeout: float | None) -> Reply:
+    def _attempt_until_done(self, statement: Statement) -> Reply:
         statement.began = time.monotonic()
         if self.worker.idle_connection is None:
             self.transaction.see_what_is_open()
@@ -94,10 +94,12 @@ class TriesStatements:
                     raise
                 self._wait_before_next_try(statement, error)
             except OutOfTime:
-                raise self._took_too_long(statement.sql, timeout) from None
+                raise self._took_too_long(statement.sql, statement.timeout) from None
 
     def _attempt(self, statement: Statement) -> Reply:
         was_open, kind = self.worker.in_transaction, statement.kind
+        # An error may come before the statement: what was refused earlier does not explain that.
+        self.authorizer.denied = None
         try:
             return self._run(statement, was_open)
         except dbapi.failures(OutOfTime) as error:
@@ -157,9 +159,7 @@ class TriesStatements:
 
         def in_thread(connection: sqlite3.Connection) -> Reply:
             try:
-                if (kind.writes and alone and not was_open) or (
-                    kind is Kind.END and first_word(sql) in _COMMITS
-                ):
+                if _may_commit(kind, sql, alone=alone, was_open=was_open):
                     self.worker.assert_may_commit()
                 return self.policy.run_in_thread(connection, facts, kind, perform, plan, statement)
             finally:
@@ -183,12 +183,14 @@ class TriesStatements:
         while writing.claim is None and not transaction.begin_read():
             transaction.wait_for(transaction.until_no_gap())
         if statement.inline and self.worker.idle_connection is not None:
+            # Otherwise the keeper has looked: see PlacementPolicy.end_is_inline().
+            if self.policy.always and _may_commit(kind, sql, alone=alone, was_open=was_open):
+                self.worker.assert_may_commit()
             return self.policy.run_inline(self.worker, facts, kind, perform, plan, statement)
-        limit = statement.limit
         return transaction.run(
             in_thread,
             text=None if facts.steps_are_long else sql,
-            timeout=None if limit is None else limit.seconds_left,
+            timeout=statement.timeout,
         )
 
     def _took_too_long(self, sql: str, seconds: float | None) -> StatementTimeout:
@@ -220,3 +222,10 @@ class TriesStatements:
 
 _COMMITS = frozenset({"COMMIT", "END", "RELEASE"})  # the last of the outermost savepoint
 _CHANGES_TRANSACTION = frozenset({Kind.SAVEPOINT, Kind.TEMP_DML, Kind.TEMP_DDL, Kind.UNKNOWN})
+
+
+def _may_commit(kind: Kind, sql: str, *, alone: bool, was_open: bool) -> bool:
+    """Return whether it is a transaction of its own that writes, or a COMMIT sent as text."""
+    if kind is Kind.END:
+        return first_word(sql) in _COMMITS
+    return kind.writes and alone and not was_open

@@ -27,10 +27,10 @@ from ..execution.replies import Execute, Parameters, Reply, execute_at_once
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
+from ..sqlite.shared_hooks import ask_again
 from ..sqlite.statements import Kind
 from ..system.loop_state import of_running_loop
 from ..transactions.facts import StatementFacts
-from ..transactions.locks import TimeLimit
 from ..transactions.placement import NotInline, PlacementPolicy
 from ..transactions.rules import Plan, Rules, decide
 from .attempts import TriesStatements
@@ -98,9 +98,8 @@ class Executor(TriesStatements):
                 statement.inline = True
                 if facts.kind is Kind.READ and (reply := self._read_inline(statement)) is not None:
                     return reply
-            if timeout is not None:
-                statement.limit = TimeLimit(timeout)
-            return self._attempt_until_done(statement, timeout)
+            statement.timeout = timeout
+            return self._attempt_until_done(statement)
         finally:
             if gate.waiting:
                 gate.leave()
@@ -159,11 +158,12 @@ class Executor(TriesStatements):
         was_open = self.worker.in_transaction
         if (checkout := self.transaction.checkout) is not None:
             checkout.idle_since = None
+        guards = self.authorizer.functions_may_write and self._is_without_turn
 
         def function(connection: sqlite3.Connection) -> T:
             self.policy.other_work_begins(connection)
             try:
-                return call()
+                return self._guarded(connection, call) if guards else call()
             finally:
                 self.worker.note_open(connection)
 
@@ -177,6 +177,26 @@ class Executor(TriesStatements):
             raise
         finally:
             self.transaction.after_work()
+
+    @property
+    def _is_without_turn(self) -> bool:
+        """True if it might write, and does not have the turn."""
+        without = self.transaction.writing.claim is None and not self.worker.lent
+        return without and self.role is not Role.READER and (self._swaps_in or self.autocommit)
+
+    def _guarded(self, connection: sqlite3.Connection, call: Callable[[], T]) -> T:
+        """Return ``call()``, a fetch, and refuse what a function in it writes for a later row."""
+        authorizer = self.authorizer
+        authorizer.denied = None
+        if authorizer.compiled_writes:  # with the turn: SQLite must ask again
+            ask_again(connection, authorizer)
+            authorizer.compiled_writes = False
+        try:
+            with authorizer.allowing(Access.NO_WRITES):
+                return call()
+        finally:
+            if authorizer.denied is not None:  # also where the function swallows the error
+                raise self.rules.without_turn(authorizer.denied)
 
     def run_briefly(self, call: Callable[[], T]) -> T:
         """Run work that neither waits nor reads the file: on the loop if the thread is idle."""

@@ -86,9 +86,16 @@ class Performing:
                 self._settings.switch_off_waiting(connection)
         kind = statement.kind
         if (kind.writes or kind is Kind.END) and not connection.in_transaction:
-            self._counts.ended_by_text(statement.sql, ends=kind is Kind.END)
-            transaction.committed(connection)
+            self._note_end(connection, statement)
         return reply
+
+    def _note_end(self, connection: sqlite3.Connection, statement: Statement) -> None:
+        """Note that the statement has ended a transaction: that which it was itself, or COMMIT."""
+        for stream in list(self._transaction.streams):
+            if stream.open == statement.execute:  # this one's, which has SQLite's lock until then
+                stream.read_on()
+        self._counts.ended_by_text(statement.sql, ends=statement.kind is Kind.END)
+        self._transaction.committed(connection)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:
         """Execute it according to the plan, or to SQLite's finding."""

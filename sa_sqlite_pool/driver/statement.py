@@ -6,7 +6,7 @@ from typing import final
 
 from ..execution.replies import Execute, Parameters
 from ..transactions.facts import StatementFacts
-from ..transactions.locks import Patience, TimeLimit
+from ..transactions.locks import Patience
 
 
 @final
@@ -17,18 +17,19 @@ class Statement:
     also in AUTOCOMMIT: otherwise a lock of another connection could stop it half way, and the next
     try would insert the first half again. ``inline``: on the loop, if nothing prevents that.
 
-    ``limit`` bounds the run; the waits, since it ``began`` (monotonic seconds), have their own,
-    ``patience``. ``examined`` says that SQLite was asked what it writes, and ``databases`` are the
-    numbers of the written databases, as far as known. ``took_turn`` says that the write turn was
-    taken for it, and ``turn_unused``, that it could not be compiled then. ``tries_again`` says that
-    it has failed and is about to run again: until then it keeps the turn and the snapshot.
+    ``timeout`` limits each run, in seconds: one that meets a lock, or proves to write, has had no
+    effect. The waits, since it ``began`` (monotonic seconds), have their own limit, ``patience``.
+    ``examined`` says that SQLite was asked what it writes, and ``databases`` are the numbers of the
+    written databases, as far as known. ``took_turn`` says that the write turn was taken for it, and
+    ``turn_unused``, that it could not be compiled then. ``tries_again`` says that it has failed and
+    is about to run again: until then it keeps the turn and the snapshot.
     """
 
     # Class attributes for what few statements need, since each execution creates a statement.
     examined = False
     databases: frozenset[int] = frozenset()
     inline = False
-    limit: TimeLimit | None = None
+    timeout: float | None = None
     began = 0.0
     patience: Patience | None = None
     took_turn = False

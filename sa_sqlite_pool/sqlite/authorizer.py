@@ -6,8 +6,8 @@ authorizer, so this one also calls the application's, and obeys its refusal.
 
 The authorizer is not what keeps a reader from writing: its connection is read-only. It notes what
 was tried, also where a function swallows SQLite's error, and denies what a read-only connection
-allows. On a swap-in connection without the write turn it denies writes, so that they take the turn
-first.
+allows. On a connection without the write turn, swap-in or in AUTOCOMMIT, it denies writes, so that
+they take the turn first.
 
 What the authorizer is called for is not always what the statement does. A virtual table is
 connected when a statement that names it is compiled: SQLite then compiles an UPDATE of its schema
@@ -89,7 +89,7 @@ class Access(enum.Enum):
     ALL = enum.auto()
     NOTED = enum.auto()  # as ALL, and writes are noted
     EXAMINED = enum.auto()  # as NOTED, and no PRAGMA is set: some take effect while compiled
-    NO_WRITES = enum.auto()  # a swap-in connection without the write turn
+    NO_WRITES = enum.auto()  # without the write turn, swap-in or in AUTOCOMMIT
     READER = enum.auto()  # SQLite refuses writes; the authorizer, ATTACH and some PRAGMAs
     READER_TEMP = enum.auto()  # as READER, with query_only off: temp tables may be written
 

@@ -261,14 +261,28 @@ def parse_pragma(sql: str) -> Pragma | None:
         schema, name, then = name, next(parts, ""), next(parts, "")
     if then not in {"=", "("}:
         return Pragma(name, schema, None)
-    return Pragma(name, schema, "".join(takewhile(lambda part: part != ")", parts)))
+    value = takewhile(lambda part: part != ")", parts)
+    return Pragma(name, schema, "".join(part for part in value if part != "+"))
 
 
 def is_on(value: str) -> bool:
-    """Return whether SQLite reads the value of a boolean PRAGMA as on (its pragma.c)."""
-    return value in _ON or (value.isdigit() and int(value) != 0)
+    """Return whether SQLite reads the value of a boolean PRAGMA as on, in lower case.
+
+    It goes by the number at the beginning, of 32 bits at most, and by the last eight bits of that
+    (``getSafetyLevel()`` in its pragma.c, ``sqlite3GetInt32()`` in its util.c).
+    """
+    found = _NUMBER.match(value)
+    if found is None:
+        return value in _ON
+    digits = found.group()
+    if len(digits.lstrip("0x")) > _MOST_DIGITS:  # it counts as 0, and may be of any length
+        return False
+    number = int(digits, 16 if "x" in digits else 10)
+    return number < 2**31 and number & 0xFF != 0
 
 
+_NUMBER = re.compile("0x[0-9a-f]+|[0-9]+")
+_MOST_DIGITS = 10
 _ON = frozenset({"on", "yes", "true"})
 
 

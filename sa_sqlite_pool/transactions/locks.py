@@ -265,19 +265,3 @@ class Patience:
         who = others[0].describe(time.monotonic())
         own = ", which waits for itself" if is_own(others[0].permit) else ""
         return f"one has read for {who}{own}"
-
-
-class TimeLimit:
-    """One monotonic deadline for the run of one statement, from its first use on."""
-
-    __slots__ = ("_deadline", "_seconds")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._deadline: float | None = None
-
-    @property
-    def seconds_left(self) -> float:
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._seconds
-        return max(0.0, self._deadline - time.monotonic())

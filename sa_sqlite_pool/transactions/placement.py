@@ -90,9 +90,10 @@ class PlacementPolicy:
 
     What is known of the connection is made here, and stays with it as long as it is open:
     ``authorizer``, ``settings``, the ``facts`` of its texts, and ``counts``, part of the engine's.
-    A ``placement`` other than AUTO is final. ``writes`` counts the statements of the open
-    transaction that wrote. ``size`` is how many texts are known, and statements ``sqlite3`` keeps
-    compiled. ``note_slow(sql, seconds)`` is told of statements that ran for ``slow_after`` seconds.
+    A ``placement`` other than AUTO is final; ``always`` is True for INLINE. ``writes`` counts the
+    statements of the open transaction that wrote. ``size`` is how many texts are known, and
+    statements ``sqlite3`` keeps compiled. ``note_slow(sql, seconds)`` is told of statements that
+    ran for ``slow_after`` seconds.
     """
 
     note_slow: weakref.WeakMethod[Callable[[str, float], None]]
@@ -103,7 +104,7 @@ class PlacementPolicy:
         self.authorizer = authorizer
         self.settings = OwnSettings(authorizer)
         self._learns = placement is Placement.AUTO
-        self._always = placement is Placement.INLINE
+        self.always = placement is Placement.INLINE
         self._size = size
         self._long_texts = 0  # characters compiled since the cache was last emptied
         self.counts = counts.new_connection(self)
@@ -122,7 +123,7 @@ class PlacementPolicy:
     @property
     def keeps_to_thread(self) -> bool:
         """True if no statement at all may run on the event loop."""
-        return not (self._learns or self._always)
+        return not (self._learns or self.always)
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -132,7 +133,7 @@ class PlacementPolicy:
         ``many``: more than one run of it, an executemany or a stream.
         """
         if not self._learns:
-            return self._always
+            return self.always
         if many or not self._understood or (timeout is not None and timeout < _SHORTEST_TIMEOUT):
             return False
         if facts.kind is Kind.READ:
@@ -145,7 +146,7 @@ class PlacementPolicy:
         It is not without a ``keeper`` whose log is quiet.
         """
         if not self._learns:
-            return self._always
+            return self.always
         return (
             self._commits.quick
             and self.writes <= _FEW_WRITES

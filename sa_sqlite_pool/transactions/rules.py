@@ -229,7 +229,9 @@ def _access(kind: Kind, state: ConnectionState) -> Access:
         return Access.EXAMINED  # compiled and not run, even if what it explains would write
     if state.role is Role.READER:
         return Access.READER
-    return Access.NO_WRITES if state.swap_in and not state.has_turn else Access.ALL
+    # A writer has the turn in its transactions: in AUTOCOMMIT a read may still call what writes.
+    without_turn = not state.has_turn and (state.swap_in or state.autocommit)
+    return Access.NO_WRITES if without_turn else Access.ALL
 
 
 def _begin(kind: Kind, role: Role) -> str | None:

@@ -6,9 +6,10 @@ import sqlite3
 import weakref
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, final
 
-from ..execution.replies import Parameters, Reply, calls_driver
+from ..execution.replies import Parameters, Reply, Row, calls_driver
 
 CLOSED = "the cursor is closed"
 GIVEN_BACK = (
@@ -26,6 +27,28 @@ class RunsBriefly(Protocol):
 
 
 @final
+class _Rows:
+    """Rows in the place of the cursor from which they were read."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = iter(rows)
+
+    def fetchone(self) -> Row | None:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int) -> list[Row]:
+        return list(islice(self._rows, size))
+
+    def fetchall(self) -> list[Row]:
+        return list(self._rows)
+
+    def close(self) -> None:
+        self._rows = iter(())
+
+
+@final
 class OpenStream:
     """A statement from which rows are fetched; it keeps its snapshot as long as it is open.
 
@@ -37,7 +60,7 @@ class OpenStream:
 
     def __init__(self, sql: str, owner: object, streams: set[OpenStream]) -> None:
         self.sql = sql
-        self._cursor: sqlite3.Cursor | None = None
+        self._cursor: Any = None  # sqlite3's, or the rows that were read from it
         self._owner = weakref.ref(owner)
         self._streams = streams
         self._why_closed = CLOSED
@@ -57,8 +80,22 @@ class OpenStream:
         self._streams.add(self)
         return Reply([], cursor.description, cursor.rowcount, cursor.lastrowid)
 
+    @calls_driver
+    def read_on(self) -> None:
+        """Read all rows now, and end the statement. Runs in the connection's thread.
+
+        A statement that writes in AUTOCOMMIT keeps SQLite's lock until its end. Its rows cost no
+        memory that SQLite has not used: "all database modifications are made … prior to generating
+        any RETURNING output" (https://www.sqlite.org/lang_returning.html).
+        """
+        cursor = self._cursor
+        try:
+            self._cursor = _Rows(cursor.fetchall())
+        finally:
+            cursor.close()
+
     @property
-    def cursor(self) -> sqlite3.Cursor:
+    def cursor(self) -> Any:
         """The open cursor; raises the reason for which it was closed."""
         if self._cursor is None:
             raise self._error(self._why_closed)
@@ -76,7 +113,8 @@ class OpenStream:
 
         Later fetches raise ``error(why)``.
         """
-        cursor, self._cursor = self._cursor, None
+        cursor: sqlite3.Cursor | None = self._cursor
+        self._cursor = None
         if cursor is not None:
             self._why_closed, self._error = why, error
             self._streams.discard(self)

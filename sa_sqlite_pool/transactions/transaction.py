@@ -172,14 +172,20 @@ class TransactionState(Losses):
             if connection is not None:
                 self._used_at_end = worker.uses
             return
-        inline = connection is not None and not self._rules.waits_for_server
+        here = None if self._rules.waits_for_server else connection
         try:
-            if inline and not self.wrote:  # SQLite releases a lock and a snapshot: two microseconds
+            if (
+                here is not None
+                and not self.wrote
+                and (self.writing.claim is None or self.has_only_read(here))
+            ):  # SQLite releases a lock and a snapshot: two microseconds
                 worker.call_inline(_SEND[sql])
                 self._counts.reads += 1
             else:
                 self.note(sql)
-                if inline and self._policy.end_is_inline(self._rules.keeper):
+                if here is not None and self._policy.end_is_inline(self._rules.keeper):
+                    if sql == "COMMIT" and self._policy.always:
+                        worker.assert_may_commit()
                     self._policy.end_inline(worker, self._end_and_look, sql)
                 else:
                     connection = None  # another task may use it when this has ended
@@ -198,7 +204,7 @@ class TransactionState(Losses):
 
         def end(connection: sqlite3.Connection) -> None:
             try:
-                if sql == "COMMIT":  # on the loop, the keeper has looked at the file
+                if sql == "COMMIT":  # on the loop, a keeper that is quiet has looked at the file
                     self.worker.assert_may_commit()
                 self._policy.end_in_thread(connection, self._end_and_look, sql)
             finally:
@@ -221,6 +227,9 @@ class TransactionState(Losses):
         counts = self._counts
         if not connection.in_transaction:
             pass
+        elif not self.wrote and self.has_only_read(connection):
+            connection.execute(sql)
+            counts.reads += 1
         elif sql == "COMMIT":
             began = time.perf_counter()
             connection.execute(sql)
@@ -234,8 +243,6 @@ class TransactionState(Losses):
         self.changes.forget_schema_changes()
         if sql == "COMMIT":
             self.committed(connection)
-            if self.attached.held:
-                self.attached.look_at_logs(connection)
         else:
             if self.at_end:
                 self.at_end.send(connection, self._authorizer)
@@ -351,6 +358,8 @@ class TransactionState(Losses):
 
         This counts statements here, functions in them, and the raw connection while it is lent.
         """
+        if self.writing.claim is None and not self.worker.lent:
+            return not self.wrote
         return not self.wrote and self.changes.nothing(connection)
 
     @property
@@ -384,9 +393,10 @@ class TransactionState(Losses):
     # -- the log --------------------------------------------------------------------------------
 
     def committed(self, connection: sqlite3.Connection) -> None:
-        """Let other processes write, and look at the log. Runs in the thread after a commit.
+        """Let other processes write, and look at the logs. Runs in the thread after a commit.
 
-        A checkpoint that cannot wait comes first, since each runs in the turn.
+        A checkpoint that cannot wait comes first, since each runs in the turn. The turns of
+        attached files are given back later.
         """
         if self.at_end:
             self.at_end.send(connection, self._authorizer)
@@ -395,6 +405,8 @@ class TransactionState(Losses):
         self.writing.leave_file()
         if keeper is not None:
             keeper.look(connection, size)
+        if self.attached.held:
+            self.attached.look_at_logs(connection)
 
     def look_at_log(self, connection: sqlite3.Connection) -> None:
         """Look at the log after a commit, in the thread."""

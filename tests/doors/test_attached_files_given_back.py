@@ -17,6 +17,7 @@ from sa_sqlite_pool import (
     StatementTimeout,
     WriterPool,
 )
+from sa_sqlite_pool.transactions import attached as attached_files
 from tests.cancelling import cancelled_at
 from tests.doors.attached import ENDLESS, MAIN, OTHER, THIRD, Files, files, files_free
 from tests.doors.turns import outcome, turn_taken
@@ -156,3 +157,21 @@ async def test_in_autocommit_each_statement_gives_back(files: Files) -> None:
         assert all(turn.holder is None for turn in files.turns)
         assert await outcome(connection, "SELECT count(*) FROM other.notes") == [(3,)]
     assert files.written() == (1, "+", "+")
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+@pytest.mark.parametrize("how", ["commit()", "COMMIT", "autocommit"])
+async def test_a_large_log_is_moved_whatever_commits(
+    files: Files, poolclass: type, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own automatic checkpoint is off, so that the log would grow without end."""
+    monkeypatch.setattr(attached_files, "_LARGE_LOG", 100)
+    options = {"isolation_level": "AUTOCOMMIT"} if how == "autocommit" else {}
+    engine = files.engine(poolclass).execution_options(**options)
+    async with engine.connect() as connection:
+        await connection.execute(text(f"UPDATE other.notes SET body = '{'x' * 100_000}'"))
+        if how == "COMMIT":
+            await connection.execute(text("COMMIT"))
+        await connection.commit()
+    assert files.other.stat().st_size > 100_000
+    await files.come_to_rest()

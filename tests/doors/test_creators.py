@@ -22,6 +22,7 @@ from sa_sqlite_pool import (
     SQLitePool,
     TurnAlreadyHeldError,
     WriterPool,
+    statistics,
 )
 from sa_sqlite_pool.compat.greenlets import greenlet_spawn
 from sa_sqlite_pool.pools.base import FairPool
@@ -331,3 +332,16 @@ async def test_a_listener_that_is_refused(tmp_path: Path, make_engine: MakeEngin
     with pytest.raises(OperationalError, match="does not exist"):
         await engine.connect()
     assert not called
+
+
+@pytest.mark.parametrize("pool", [ReaderPool, WriterPool])
+async def test_its_reads_count_as_reads(path: Path, make_engine: MakeEngine, pool: type) -> None:
+    """Although they end in a thread."""
+    await create_items(make_engine(SQLitePool))
+    engine = make_engine(pool, url=NOWHERE, async_creator=counting(path, []))
+    async with engine.connect() as connection:
+        for end in (connection.commit, connection.rollback):
+            await connection.execute(text("SELECT * FROM items"))
+            await end()
+    ended = statistics(engine).engines[-1].transactions
+    assert (ended.reads, ended.commits, ended.rollbacks) == (2, 0, 0)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool, statistics
 from tests.conftest import MakeEngine
 from tests.doors.turns import is_locked, outcome, turn_taken
-from tests.helpers import amounts, create_items, driver, turn_of, until
+from tests.helpers import amounts, create_items, driver, turn_of, until, until_waiting
 
 ADD = "UPDATE items SET amount = amount + 1 WHERE id = 1"
 
@@ -149,15 +150,71 @@ async def test_in_a_stream(make_engine: MakeEngine, functions: Functions) -> Non
     assert await amounts(engine) == [0, 0, 0]
 
 
-async def test_in_autocommit(make_engine: MakeEngine, path: Path, functions: Functions) -> None:
-    """It is done once, in the turn."""
+@pytest.mark.parametrize("function", ["adds()", "tries()"])
+@pytest.mark.parametrize("warm", [False, True])
+async def test_for_a_later_row_of_a_stream(
+    make_engine: MakeEngine, functions: Functions, function: str, warm: bool
+) -> None:
+    """What has been read cannot be read again with the turn. The error names the way out."""
     engine = make_engine(SQLitePool, on_connect=functions.on_connect, pool_size=1)
     await create_items(engine)
+    sql = text(f"SELECT CASE WHEN id = 3 THEN {function} END FROM items")
+    async with engine.connect() as connection:
+        if warm:  # what the function executes is compiled already
+            await connection.execute(text("SELECT adds()"))
+            await connection.rollback()
+        rows = await connection.stream(sql, execution_options={"yield_per": 1})
+        with pytest.raises(OperationalError, match="does not have the write turn"):
+            await rows.fetchall()
+        await connection.rollback()
+        await connection.execute(text("BEGIN IMMEDIATE"))
+        rows = await connection.stream(sql, execution_options={"yield_per": 1})
+        assert len(await rows.fetchall()) == 3
+        await connection.commit()
+        functions.add = False  # and one that writes nothing is innocent
+        rows = await connection.stream(sql, execution_options={"yield_per": 1})
+        assert len(await rows.fetchall()) == 3
+    assert await amounts(engine) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("poolclass", [SQLitePool, WriterPool])
+@pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
+async def test_in_autocommit(
+    make_engine: MakeEngine, path: Path, functions: Functions, placement: str, poolclass: type
+) -> None:
+    """It is done once, in the turn, and refused where its file was replaced."""
+    engine = make_engine(
+        poolclass, placement=placement, on_connect=functions.on_connect, pool_size=1
+    )
+    await create_items(engine)
     async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        before = turn_of(path).statistics().waits_for_processes.at_once
         for _ in range(3):
             assert await outcome(connection, "SELECT tries()") == [("done",)]
-            assert turn_of(path).holder is None
+            assert (await driver(connection)).executor.transaction.writing.claim is None
+        assert turn_of(path).statistics().waits_for_processes.at_once == before + 3
+        path.rename(path.with_name("old.db"))
+        with pytest.raises(OperationalError, match="was deleted while it was open"):
+            await connection.execute(text("SELECT adds()"))
+        path.with_name("old.db").rename(path)
     assert await amounts(engine) == [3, 0, 0]
+
+
+async def test_a_connection_that_is_given_up_while_a_call_waits(
+    make_engine: MakeEngine, path: Path, functions: Functions
+) -> None:
+    """The error says so, and not that a function has tried to write."""
+    engine = make_engine(SQLitePool, on_connect=functions.on_connect)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        raw = await driver(connection)
+        async with turn_taken(path):
+            calling = asyncio.create_task(connection.execute(text("SELECT adds()")))
+            await until_waiting(1, turn_of(path))
+            raw.give_up("it was closed", keep=False)
+        with pytest.raises(DBAPIError, match="no active connection: it was closed"):
+            await calling
+    assert await amounts(engine) == [0, 0, 0]
 
 
 async def test_a_function_with_a_transaction_of_its_own(make_engine: MakeEngine) -> None:
@@ -245,6 +302,53 @@ async def test_on_the_facade(path: Path, functions: Functions) -> None:
         async with db.write() as session:
             assert await session.scalar(text("SELECT tries()")) == "done"
         assert await amounts(db.reader_engine) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
+async def test_a_commit_of_a_writer_that_has_only_called_one(
+    make_engine: MakeEngine, path: Path, functions: Functions, placement: str
+) -> None:
+    """It is a commit as any other: counted, and refused where its file was replaced."""
+    engine = make_engine(WriterPool, placement=placement, on_connect=functions.on_connect)
+    await create_items(engine)
+    before = statistics(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT adds()"))
+        await connection.commit()
+        await connection.execute(text("SELECT adds()"))
+        await connection.rollback()
+        functions.add = False
+        await connection.execute(text("SELECT adds()"))
+        await connection.commit()
+        (done,) = (statistics(engine) - before).engines
+        ended = done.transactions
+        assert (ended.commits, ended.rollbacks, ended.reads) == (1, 1, 1)
+        functions.add = True
+        await connection.execute(text("SELECT adds()"))
+        path.rename(path.with_name("old.db"))
+        with pytest.raises(OperationalError, match="was deleted while it was open"):
+            await connection.commit()
+
+
+async def test_a_commit_of_one_waits_for_readers(
+    make_engine: MakeEngine, path: Path, functions: Functions
+) -> None:
+    """Without WAL, as a commit of anything else."""
+    journal = {"journal_mode": "TRUNCATE"}
+    engine = make_engine(WriterPool, pragmas=journal, on_connect=functions.on_connect)
+    await create_items(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT adds()"))
+        with closing(sqlite3.connect(path)) as outsider:
+            cursor = outsider.execute("SELECT * FROM items")
+            cursor.fetchone()
+            raw = await driver(connection)
+            hops = raw.worker.hops
+            committing = asyncio.create_task(connection.commit())
+            await until(lambda: committing.done() or raw.worker.hops > hops + 2)
+            cursor.close()
+            await committing
+    assert await amounts(engine) == [1, 0, 0]
 
 
 @pytest.mark.parametrize("role", ["auto", "reader"])

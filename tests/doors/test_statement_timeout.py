@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +37,7 @@ from tests.helpers import (
     create_items,
     driver,
     turn_of,
+    until,
     until_waiting,
 )
 
@@ -189,6 +192,31 @@ async def test_waiting_for_the_turn_does_not_count(
         assert limits == [60.0]
         await connection.commit()
         assert raw.worker.at_rest
+    assert await amounts(engine) == [1, 0, 0]
+
+
+@pytest.mark.needs_thread
+async def test_waiting_for_a_lock_does_not_count(
+    make_engine: MakeEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a program that does not know the package: each try has the whole limit."""
+    engine = make_engine(SQLitePool, statement_timeout=60.0, write_timeout=1e6)
+    await create_items(engine)
+    now, limits = [0.0], list[float | None]()
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ConnectionThread, "run", noting(limits))
+    with closing(sqlite3.connect(path, isolation_level=None)) as outsider:
+        async with engine.connect() as connection:
+            outsider.execute("BEGIN IMMEDIATE")
+            task = asyncio.create_task(connection.execute(UPDATE_FIRST))
+            await until(lambda: 60.0 in limits)
+            now[0] += 3600
+            tries = len(limits)
+            await until(lambda: task.done() or len(limits) > tries + 1)
+            outsider.execute("ROLLBACK")
+            await task
+            await connection.commit()
+    assert set(limits) <= {60.0, None}  # COMMIT has none
     assert await amounts(engine) == [1, 0, 0]
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio.exc import AsyncMethodRequired
 
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from tests.conftest import MakeEngine
+from tests.doors.turns import is_locked
 from tests.helpers import UPDATE_FIRST, Item, amounts, create_items, driver
 
 IDS = text("SELECT id FROM items ORDER BY id")
@@ -197,3 +198,26 @@ async def test_tracers_that_listen_see_streams(swap_in: AsyncEngine) -> None:
     async with swap_in.connect() as connection, connection.stream(IDS) as result:
         await result.fetchall()
     assert described == [["id"]]
+
+
+@pytest.mark.parametrize("pool", [SQLitePool, WriterPool])
+@pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
+async def test_one_that_writes_in_autocommit_keeps_no_lock(
+    pool: type, placement: str, path: Path, make_engine: MakeEngine
+) -> None:
+    """Its turn ends with its execution, and so must SQLite's lock."""
+    engine = make_engine(pool, placement=placement, isolation_level="AUTOCOMMIT")
+    await create_items(engine)
+    async with engine.connect() as connection:
+        added = await connection.stream(
+            text("UPDATE items SET amount = 5 RETURNING id"), execution_options={"yield_per": 2}
+        )
+        assert not is_locked(path)
+        assert [row.id async for row in added] == [1, 2, 3]
+        again = await connection.stream(text("UPDATE items SET amount = 6 RETURNING id"))
+        assert await again.fetchmany(1) == [(1,)]
+        assert await again.fetchone() == (2,)
+        await again.close()
+        await connection.stream(UPDATE_FIRST)
+        assert not is_locked(path)
+    assert await amounts(engine) == [7, 6, 6]

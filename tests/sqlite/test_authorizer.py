@@ -81,6 +81,7 @@ PASSES_READ_ONLY = {
     "PRAGMA journal_mode(MEMORY)": "PRAGMA journal_mode = memory",
     "PRAGMA locking_mode = EXCLUSIVE": "PRAGMA locking_mode = EXCLUSIVE",
     "PRAGMA query_only = 0": "PRAGMA query_only = 0",
+    "PRAGMA query_only = 256": "PRAGMA query_only = 256",
     "PRAGMA query_only = OFF": "PRAGMA query_only = off",
     "PRAGMA query_only(no)": "PRAGMA query_only = no",
 }
@@ -92,6 +93,7 @@ ALLOWED_TO_READERS = [
     "PRAGMA locking_mode = NORMAL",
     "PRAGMA query_only",
     "PRAGMA query_only = 1",
+    "PRAGMA query_only = 0x1",
     "PRAGMA query_only = ON",
     "ATTACH '' AS scratch",
     "ATTACH ':memory:' AS scratch",

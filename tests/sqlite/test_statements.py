@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -17,6 +18,7 @@ from sa_sqlite_pool.sqlite.statements import (
     dropped_table,
     ends_transaction,
     first_word,
+    is_on,
     parse_attach,
     parse_pragma,
     savepoint_name,
@@ -302,3 +304,33 @@ def test_megabytes_are_judged_in_bounded_work(
 def test_dropped_tables(sql: str, dropped: Dropped | None) -> None:
     """Without quotes, and with the schema where there is one."""
     assert dropped_table(sql) == dropped
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("on", "'ON'", '"yes"', "true", "off", "no", "false", "x", "''", "extra", "full"),
+        *("0", "1", "2", "01", "-1", "+1", "+ 1", "'+1'", "1.5", "1e1", "'1x'", "0x1", "'0x'"),
+        *("256", "257", "0x100", "2147483647", "2147483648", "4294967297", "00000000001"),
+        *("0x7fffffff", "0xffffffff", "0x100000001", "9" * 5000, "'²'", "²", "'\u0661'"),
+    ],
+)
+@pytest.mark.parametrize("form", ["PRAGMA foreign_keys = {}", "PRAGMA foreign_keys({})"])
+def test_a_boolean_value_is_read_as_sqlite_reads_it(form: str, value: str) -> None:
+    """In the text, and as the authorizer has it."""
+    sql, found = form.format(value), list[str | None]()
+
+    def note(_action: int, _name: str | None, given: str | None, *_: object) -> int:
+        found.append(given)
+        return sqlite3.SQLITE_OK
+
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.set_authorizer(note)
+        connection.execute(sql)
+        is_set = bool(connection.execute("PRAGMA foreign_keys").fetchone()[0])
+    pragma = parse_pragma(sql)
+    assert pragma is not None
+    assert pragma.value is not None
+    assert is_on(pragma.value) is is_set
+    assert found[0] is not None
+    assert is_on(found[0].lower()) is is_set

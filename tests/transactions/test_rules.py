@@ -20,6 +20,7 @@ WRITER = ConnectionState(
     Role.WRITER, swap_in=False, has_turn=False, autocommit=False, in_transaction=False
 )
 READER = WRITER._replace(role=Role.READER)
+IN_AUTOCOMMIT = WRITER._replace(autocommit=True)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_who_needs_the_turn(kind: Kind, state: ConnectionState, expected: bool) 
         (Kind.PRAGMA, READER, Plan(Access.READER, "BEGIN")),
         (Kind.PRAGMA, WRITER, Plan(Access.ALL, "BEGIN IMMEDIATE")),
         (Kind.BEGIN, WRITER, Plan(Access.ALL, "BEGIN IMMEDIATE")),
-        (Kind.BEGIN, WRITER._replace(autocommit=True), Plan(Access.ALL, "BEGIN IMMEDIATE")),
+        (Kind.BEGIN, IN_AUTOCOMMIT._replace(has_turn=True), Plan(Access.ALL, "BEGIN IMMEDIATE")),
         (Kind.BEGIN, READER, Plan(Access.READER)),
         (Kind.BEGIN, SWAP_IN, Plan(Access.NO_WRITES)),
         (Kind.TEMP_DML, SWAP_IN, Plan(Access.NO_WRITES, "BEGIN")),
@@ -89,7 +90,9 @@ def test_who_needs_the_turn(kind: Kind, state: ConnectionState, expected: bool) 
         (Kind.SETTING, READER, Plan(Access.READER)),
         (Kind.READ, WRITER, Plan(Access.ALL, "BEGIN IMMEDIATE")),
         (Kind.MAINTENANCE, WRITER, Plan(Access.ALL)),
-        (Kind.WRITE, WRITER._replace(autocommit=True), Plan(Access.ALL)),
+        (Kind.WRITE, IN_AUTOCOMMIT._replace(has_turn=True), Plan(Access.ALL)),
+        (Kind.READ, IN_AUTOCOMMIT, Plan(Access.NO_WRITES)),
+        (Kind.SETTING, IN_AUTOCOMMIT, Plan(Access.NO_WRITES)),
     ],
 )
 def test_how_a_statement_is_executed(kind: Kind, state: ConnectionState, expected: Plan) -> None:

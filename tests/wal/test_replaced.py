@@ -108,7 +108,7 @@ COMMITS = [write, in_a_session, in_autocommit, by_text, by_a_savepoint, in_a_fun
 
 
 @pytest.mark.parametrize("warm", [False, True])
-@pytest.mark.parametrize("placement", ["auto", "thread"])
+@pytest.mark.parametrize("placement", ["auto", "thread", "inline"])
 @pytest.mark.parametrize("commit", COMMITS)
 async def test_a_commit_is_refused(
     path: Path, commit: Callable[[SQLiteDatabase], Awaitable[None]], placement: str, warm: bool
