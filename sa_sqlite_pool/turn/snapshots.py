@@ -234,7 +234,8 @@ class Snapshots:
         try:
             yield gap
         finally:
-            self._gap = None
+            if self._gap is gap:  # else its loop has died, and there is another gap
+                self._gap = None
             gap.end()
             lasted = self._clock() - began
             self._gaps += 1
