@@ -78,7 +78,9 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 self._checkouts.end(checkout)
             else:
                 checkout.record_is_back()
-        if self._disposed:
+        # Not by the garbage collector, which may be in the middle of a step of the turn itself. It
+        # finds a connection that goes another way than its record, and may have the turn still.
+        if self._disposed and together:
             self.database_file.turn.close_files()
 
     def _close_idle(self) -> None:
