@@ -93,6 +93,9 @@ TARGETS: dict[str, Target | None] = {
     "DROP TABLE IF EXISTS temp.a": Target("DROP", "a", True),
     "DROP INDEX i": Target("DROP", "i", False),
     "ALTER TABLE a ADD COLUMN c": Target("ALTER", "a", False),
+    'ALTER TABLE temp.a RENAME TO "B"': Target("ALTER", "a", True, new_name="b"),
+    "ALTER TABLE a RENAME COLUMN b TO c": Target("ALTER", "a", False),
+    "ALTER TABLE a RENAME b TO c": Target("ALTER", "a", False),
     "DROP": None,
     "CREATE TEMP": None,
     "INSERT": None,
@@ -163,6 +166,18 @@ async def test_a_scratch_table_takes_no_turn(maker: Maker, heard: Heard, path: P
         await session.execute(text("DROP TABLE temp.chosen"))
         assert turn_of(path).waiting == 0
         assert heard.of("writer") == ["begin", "UPDATE"]
+
+
+async def test_a_new_name(maker: Maker, heard: Heard) -> None:
+    """From then on the table goes by that, and a table of the old name is another one."""
+    async with maker() as session:
+        await session.execute(text("CREATE TEMP TABLE items (id INTEGER PRIMARY KEY)"))
+        await session.execute(text("ALTER TABLE items RENAME TO chosen"))
+        await session.execute(text("INSERT INTO chosen VALUES (7)"))
+        assert list(await session.scalars(text("SELECT id FROM chosen"))) == [7]
+        assert heard.of("writer") == []
+        await session.execute(text("INSERT INTO items (id, amount) VALUES (9, 9)"))
+        assert heard[-1] == "writer: INSERT"
 
 
 async def test_constructs_and_mapped_classes(maker: Maker, heard: Heard) -> None:
