@@ -242,7 +242,7 @@ class WalKeeper:
         except FileReplacedError as error:
             self._rest_until = time.monotonic() + self._pause.longer()
             self.warnings.replaced(error)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # SQLite's, the system's, no memory or no thread to be had
             self._rest_until = time.monotonic() + self._pause.longer()
             still_large = self.monitor.size() is not None  # else its last user has removed it
             if still_large and not self.checkpointing.closed_for_fork:
