@@ -39,11 +39,19 @@ class Snapshot:
     """One read transaction, from a moment before its first statement until it has ended.
 
     ``permit`` is its holder's, and ``since`` is in seconds of the clock. ``long`` is True if it was
-    declared long, ``outstayed`` once a gap has waited for it in vain, and ``reported`` once a
-    warning has named it.
+    declared long, ``outstayed`` once a gap has waited for it in vain, ``reported`` once a warning
+    has named it, and ``ends_early`` once :meth:`end_early` was called: its loop may be busy still.
     """
 
-    __slots__ = ("_end_early", "long", "outstayed", "permit", "reported", "since")
+    __slots__ = (
+        "_end_early",
+        "ends_early",
+        "long",
+        "outstayed",
+        "permit",
+        "reported",
+        "since",
+    )
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class Snapshot:
         self.long = long
         self.outstayed = False
         self.reported = False
+        self.ends_early = False
         self._end_early = end_early
 
     @property
@@ -67,6 +76,7 @@ class Snapshot:
 
     def end_early(self, error: Callable[[], Exception]) -> None:
         """End the transaction in its own loop: the next call of its task raises ``error()``."""
+        self.ends_early = True
         loop = self.permit.loop
         if self._end_early is not None and loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed

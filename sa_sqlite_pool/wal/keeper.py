@@ -280,7 +280,8 @@ class WalKeeper:
         now = time.monotonic()
         for snapshot in self.snapshots:
             if self.monitor.is_too_old(snapshot, now):
-                self._end_early(snapshot, situation, now)
+                if not snapshot.ends_early:
+                    self._end_early(snapshot, situation, now)
             elif snapshot.stays:
                 self.warnings.stays(snapshot, situation.log.used)
 
