@@ -165,12 +165,13 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         with contextlib.suppress(Empty):
             while True:
                 resting.append(self._pool.get_nowait())
-        for record in resting:
-            if record.dbapi_connection is not None:
-                record.dbapi_connection.close_before_fork()
-                record.dbapi_connection = None
-            self._pool.put_nowait(record)
-        self._kept.close_before_fork()
+        with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+            stack.callback(self._kept.close_before_fork)
+            for record in resting:
+                if (connection := record.dbapi_connection) is not None:
+                    record.dbapi_connection = None
+                    stack.callback(connection.close_before_fork)
+                self._pool.put_nowait(record)
 
     def renew_in_child(self) -> None:
         """Begin without connections: the parent's must not be used in this process."""
