@@ -40,8 +40,8 @@ _BEFORE_OBJECT = frozenset({"UNIQUE", "VIRTUAL"})
 class Target(NamedTuple):
     """What a statement creates, changes or drops. Names are in lower case.
 
-    ``temporary``: the statement itself says that it is temp. ``table`` is the table of an index,
-    ``new_name`` what a table is called from now on.
+    ``temporary``: the statement itself says that it is temp. ``table`` is the table of an index or
+    a trigger, ``new_name`` what a table is called from now on.
     """
 
     verb: str
@@ -116,8 +116,10 @@ def _dropped_or_altered(verb: str, tokens: _Tokens) -> Target | None:
 
 def _analyzed(verb: str, tokens: _Tokens) -> Target | None:
     """Return the target of ANALYZE or REINDEX, which may also name a schema."""
-    name = (tokens.next_name() or "").lower()
-    return Target(verb, name, temporary=True) if name == "temp" else None
+    target = _named(verb, tokens)
+    if target is not None and target.name == "temp":
+        return target._replace(temporary=True)
+    return target
 
 
 def _created(tokens: _Tokens) -> Target | None:
@@ -133,7 +135,7 @@ def _created(tokens: _Tokens) -> Target | None:
     if target is None:
         return None
     table = None
-    if word == "INDEX" and tokens.next_word() == "ON":
+    if word in {"INDEX", "TRIGGER"} and tokens.skip_to({"ON"}):
         table = (tokens.next_name() or "").lower() or None
     return target._replace(temporary=target.temporary or temporary, table=table)
 

@@ -74,7 +74,15 @@ TARGETS: dict[str, Target | None] = {
     "CREATE TABLE temp.a (b)": Target("CREATE", "a", True),
     'CREATE TABLE "temp"."a ""b" (b)': Target("CREATE", 'a "b', True),
     "CREATE TEMP VIEW [a b] AS SELECT 1": Target("CREATE", "a b", True),
-    "CREATE TEMP TRIGGER a AFTER INSERT ON b BEGIN SELECT 1; END": Target("CREATE", "a", True),
+    "CREATE TEMP TRIGGER a AFTER INSERT ON b BEGIN SELECT 1; END": Target("CREATE", "a", True, "b"),
+    'CREATE TRIGGER a BEFORE UPDATE OF "on" ON b BEGIN SELECT 1; END': Target(
+        "CREATE", "a", False, "b"
+    ),
+    "ANALYZE a": Target("ANALYZE", "a", False),
+    "ANALYZE temp": Target("ANALYZE", "temp", True),
+    "REINDEX temp.a": Target("REINDEX", "a", True),
+    "ANALYZE main.a": None,
+    "ANALYZE": None,
     "CREATE VIRTUAL TABLE temp.a USING fts5(b)": Target("CREATE", "a", True),
     "CREATE UNIQUE INDEX temp.i ON a (b)": Target("CREATE", "i", True, "a"),
     "CREATE INDEX i ON `a` (b)": Target("CREATE", "i", False, "a"),
@@ -157,6 +165,10 @@ async def test_a_scratch_table_takes_no_turn(maker: Maker, heard: Heard, path: P
         await session.execute(text("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)"))
         await session.execute(text("CREATE INDEX by_id ON chosen (id)"))
         await session.execute(text("INSERT INTO chosen SELECT id FROM items WHERE id > 1"))
+        await session.execute(text("ANALYZE chosen"))
+        await session.execute(
+            text("CREATE TRIGGER small AFTER UPDATE ON chosen BEGIN SELECT 1; END")
+        )
         await session.execute(text("UPDATE chosen SET id = id + 10"))
         await session.execute(text("DELETE FROM chosen WHERE id = 13"))
         await session.execute(text("CREATE TEMP VIEW seen AS SELECT id FROM chosen"))
