@@ -78,7 +78,9 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
                 self._checkouts.end(checkout)
             else:
                 checkout.record_is_back()
-        if self._disposed:
+        # Not by the garbage collector, which may be in the middle of a step of the turn itself. It
+        # finds a connection that goes another way than its record, and may have the turn still.
+        if self._disposed and together:
             self.database_file.turn.close_files()
 
     def _close_idle(self) -> None:
@@ -163,12 +165,13 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         with contextlib.suppress(Empty):
             while True:
                 resting.append(self._pool.get_nowait())
-        for record in resting:
-            if record.dbapi_connection is not None:
-                record.dbapi_connection.close_before_fork()
-                record.dbapi_connection = None
-            self._pool.put_nowait(record)
-        self._kept.close_before_fork()
+        with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+            stack.callback(self._kept.close_before_fork)
+            for record in resting:
+                if (connection := record.dbapi_connection) is not None:
+                    record.dbapi_connection = None
+                    stack.callback(connection.close_before_fork)
+                self._pool.put_nowait(record)
 
     def renew_in_child(self) -> None:
         """Begin without connections: the parent's must not be used in this process."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Sequence, TextClause, Values
+from sqlalchemy import ClauseElement, Sequence, StatementLambdaElement, TextClause, Values
 from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement, next_value
@@ -33,6 +33,8 @@ _ASKS_OF_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(_OF_WRITES))})\s*\(", re.I
 
 def only_reads(clause: Any, *, on_postgresql: bool = False) -> bool:
     """Return whether ``clause`` may go to a reader; False for None and for unknown clauses."""
+    if isinstance(clause, StatementLambdaElement):
+        clause = next(iter(clause.get_children()))  # what the lambda returns
     if isinstance(clause, FromStatement):
         clause = clause.element
     if isinstance(clause, TextualSelect):
@@ -46,6 +48,10 @@ def only_reads(clause: Any, *, on_postgresql: bool = False) -> bool:
 
 
 def _writes_or_locks(element: Any) -> bool:
+    if isinstance(element, TextClause):
+        return _ASKS_OF_WRITES.search(element.text) is not None
+    if getattr(element, "is_literal", False):  # literal_column()
+        return _ASKS_OF_WRITES.search(str(element.name)) is not None
     return (
         getattr(element, "is_dml", False)
         or getattr(element, "_for_update_arg", None) is not None

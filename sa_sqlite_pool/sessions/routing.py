@@ -183,10 +183,8 @@ class RoutedSession(Session):
         transaction = self.get_transaction()
         assert isinstance(transaction, RoutedTransaction)
         connection = transaction.reader_connection(execution_options)
-        if use is not None and use.verb == "CREATE":
-            transaction.temp_objects.add(use.name)
-        elif use is not None and use.verb == "DROP":
-            transaction.temp_objects.discard(use.name)
+        if use is not None:
+            use.apply_to(transaction.temp_objects)
         return connection
 
     def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:

@@ -40,17 +40,28 @@ _BEFORE_OBJECT = frozenset({"UNIQUE", "VIRTUAL"})
 class Target(NamedTuple):
     """What a statement creates, changes or drops. Names are in lower case.
 
-    ``temporary``: the statement itself says that it is temp. ``table`` is the table of an index.
+    ``temporary``: the statement itself says that it is temp. ``table`` is the table of an index or
+    a trigger, ``new_name`` what a table is called from now on.
     """
 
     verb: str
     name: str
     temporary: bool
     table: str | None = None
+    new_name: str | None = None
 
     def is_among(self, names: Collection[str]) -> bool:
         """Return whether it is temp: by its own words, or as one of these temp tables."""
         return self.temporary or self.name in names or self.table in names
+
+    def apply_to(self, names: set[str]) -> None:
+        """Bring ``names``, of temp tables and other temp objects, up to date with the statement."""
+        if self.verb == "DROP" or self.new_name is not None:
+            names.discard(self.name)
+        if self.verb == "CREATE":
+            names.add(self.name)
+        if self.new_name is not None:
+            names.add(self.new_name)
 
 
 def target_of(clause: Any, dialect: Dialect) -> Target | None:
@@ -90,16 +101,25 @@ def target_of_text(sql: str) -> Target | None:
     if verb == "CREATE":
         return _created(tokens)
     if verb in {"DROP", "ALTER"}:
-        return _named(verb, tokens) if tokens.next_word() in _OBJECTS else None
+        return _dropped_or_altered(verb, tokens)
     if verb in {"ANALYZE", "REINDEX"}:
         return _analyzed(verb, tokens)
     return _changed(verb, tokens) if verb in _MAIN_VERBS else None
 
 
+def _dropped_or_altered(verb: str, tokens: _Tokens) -> Target | None:
+    target = _named(verb, tokens) if tokens.next_word() in _OBJECTS else None
+    if target is None or (tokens.next_word(), tokens.next_word()) != ("RENAME", "TO"):
+        return target
+    return target._replace(new_name=(tokens.next_name() or "").lower())
+
+
 def _analyzed(verb: str, tokens: _Tokens) -> Target | None:
     """Return the target of ANALYZE or REINDEX, which may also name a schema."""
-    name = (tokens.next_name() or "").lower()
-    return Target(verb, name, temporary=True) if name == "temp" else None
+    target = _named(verb, tokens)
+    if target is not None and target.name == "temp":
+        return target._replace(temporary=True)
+    return target
 
 
 def _created(tokens: _Tokens) -> Target | None:
@@ -115,7 +135,7 @@ def _created(tokens: _Tokens) -> Target | None:
     if target is None:
         return None
     table = None
-    if word == "INDEX" and tokens.next_word() == "ON":
+    if word in {"INDEX", "TRIGGER"} and tokens.skip_to({"ON"}):
         table = (tokens.next_name() or "").lower() or None
     return target._replace(temporary=target.temporary or temporary, table=table)
 

@@ -128,14 +128,15 @@ async def sleep(seconds: float) -> None:
     """Wait for ``seconds``, of which ``asyncio.sleep()`` need not know: tests patch that, too."""
     loop = asyncio.get_running_loop()
     over = loop.create_future()
-    timer = call_later(loop, seconds, _resolve, over)
+    timer = call_later(loop, seconds, resolve, over)
     try:
         await over
     finally:
         timer.cancel()
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
+def resolve(future: asyncio.Future[None]) -> None:
+    """Wake what awaits ``future``, unless that was woken or cancelled before. In its loop."""
     if not future.done():
         future.set_result(None)
 

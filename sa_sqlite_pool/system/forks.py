@@ -124,14 +124,16 @@ def prepare_before_fork(thing: Preparing) -> None:
 
 def _prepare_all() -> None:
     rest.begin_pause()
-    for thing in _preparing:
-        thing.prepare_for_fork()
+    with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+        for thing in _preparing:
+            stack.callback(thing.prepare_for_fork)
 
 
 def _renew_all() -> None:
     rest.renew_in_child()
-    for thing in _renewables:
-        thing.renew_in_child()
+    with contextlib.ExitStack() as stack:
+        for thing in _renewables:
+            stack.callback(thing.renew_in_child)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

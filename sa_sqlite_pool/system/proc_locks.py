@@ -73,6 +73,8 @@ def _name(pid: int) -> str:
 def program_of(pid: int) -> str | None:
     """Return the name of the program that a process runs; None if the system does not tell."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        name = Path(f"/proc/{pid}/comm").read_bytes()
     except OSError:
         return None
+    # Any bytes: the kernel cuts a name after 15 of them, also within a character.
+    return name.decode(errors="replace").strip()

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Future
 from typing import Any
 
-from .clock import call_later
+from .clock import call_later, resolve
 from .loop_state import call_unless_closed
 
 
@@ -21,15 +21,10 @@ async def done_in_time(future: Future[Any], seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
 
-    timer = call_later(loop, seconds, _resolve, woken)
-    future.add_done_callback(lambda _: call_unless_closed(loop, _resolve, woken))
+    timer = call_later(loop, seconds, resolve, woken)
+    future.add_done_callback(lambda _: call_unless_closed(loop, resolve, woken))
     try:
         await woken
     finally:
         timer.cancel()
     return future.done()
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

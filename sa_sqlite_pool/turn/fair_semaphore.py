@@ -232,9 +232,9 @@ class FairSemaphore:
                 if looks := others_are_open(waiter.loop):
                     waiter.begin_looking()
                 await waiter.future
-            except BaseException:
+            except BaseException as error:
                 self.leave_line(waiter)  # handed over, then cancelled: pass it on
-                self._count(waiter, cancelled=True)
+                self._count(waiter, error)
                 raise
             finally:
                 if timeout is not None:
@@ -303,12 +303,18 @@ class FairSemaphore:
 
     def _leave(self, waiter: Waiter) -> None:
         # After this no permit is handed to the waiter; one given before stays in waiter.permit.
-        with self._mutex:
-            self._waiters.pop(waiter, None)
+        # What is in line is no garbage. So the garbage collector, which may call this while its own
+        # thread has the mutex, does not wait for that.
+        if waiter in self._waiters:
+            with self._mutex:
+                self._waiters.pop(waiter, None)
         self._pass_on_returned()
 
-    def _count(self, waiter: Waiter, *, cancelled: bool = False) -> None:
-        seconds, left = self._clock() - waiter.since, waiter.permit is None and not cancelled
+    def _count(self, waiter: Waiter, ended_by: BaseException | None = None) -> None:
+        if isinstance(ended_by, GeneratorExit):
+            return  # its loop is gone, and the garbage collector calls this
+        seconds, cancelled = self._clock() - waiter.since, ended_by is not None
+        left = waiter.permit is None and not cancelled
         with self._mutex:
             self.waits.ended(
                 seconds,

@@ -26,7 +26,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 from ..errors import DatabaseNotUsableError
@@ -61,19 +60,6 @@ _TOO_MANY_OPEN = (
     "line up until it can: each tries again until SQLite lets it. Close files, or raise the "
     "limit of open files (ulimit -n)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FileTurnStatistics:
-    """State of the turn between processes: ``held_by`` names its holders, as far as known.
-
-    ``waiting`` is True while a task of this process waits, ``works`` until a lock has failed for
-    another reason than a want of descriptors.
-    """
-
-    held_by: tuple[str, ...]
-    waiting: bool
-    works: bool
 
 
 @final
@@ -155,13 +141,12 @@ class FileTurn:
         self._last = request
         return request
 
-    def statistics(self) -> FileTurnStatistics:
-        """Return the state of the turn between processes. Reads the system's list of locks."""
-        return FileTurnStatistics(
-            tuple(self._holders("turn")),
-            self._waiting is not None,
-            _NO_LOCKS not in self._warned_of,
-        )
+    def holders(self) -> list[str]:
+        """Return the names of other processes that have the turn, as far as the system tells.
+
+        Reads the system's list of locks.
+        """
+        return self._locked_by("turn")
 
     def send_away(self, owner: object, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` in the task that waits on behalf of ``owner``. From any thread."""
@@ -226,9 +211,9 @@ class FileTurn:
 
     def describe(self) -> str:
         """Return the name of the process that has the turn: ``process 4242 (python)``."""
-        return ", ".join(self._holders("turn") or self._holders("line")) or "another process"
+        return ", ".join(self.holders() or self._locked_by("line")) or "another process"
 
-    def _holders(self, name: str) -> list[str]:
+    def _locked_by(self, name: str) -> list[str]:
         wanted = ("FLOCK", identity(f"{self._database}-{name}"))
         return other_processes(lock.pid for lock in locks() if (lock.family, lock.file) == wanted)
 

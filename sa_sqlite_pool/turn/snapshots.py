@@ -20,14 +20,14 @@ readers: whatever the order, one sees the other.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
 from ..stats.log import GapsStatistics, ReaderStatistics, SnapshotsStatistics
-from ..system.clock import call_later, time
+from ..system.clock import call_later, resolve, time
 from ..system.forks import renew_after_fork
+from ..system.loop_state import call_unless_closed
 from .permit import Permit
 
 EndEarly = Callable[["Snapshot", Callable[[], Exception]], None]
@@ -39,11 +39,19 @@ class Snapshot:
     """One read transaction, from a moment before its first statement until it has ended.
 
     ``permit`` is its holder's, and ``since`` is in seconds of the clock. ``long`` is True if it was
-    declared long, ``outstayed`` once a gap has waited for it in vain, and ``reported`` once a
-    warning has named it.
+    declared long, ``outstayed`` once a gap has waited for it in vain, ``reported`` once a warning
+    has named it, and ``ends_early`` once :meth:`end_early` was called: its loop may be busy still.
     """
 
-    __slots__ = ("_end_early", "long", "outstayed", "permit", "reported", "since")
+    __slots__ = (
+        "_end_early",
+        "ends_early",
+        "long",
+        "outstayed",
+        "permit",
+        "reported",
+        "since",
+    )
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class Snapshot:
         self.long = long
         self.outstayed = False
         self.reported = False
+        self.ends_early = False
         self._end_early = end_early
 
     @property
@@ -67,10 +76,10 @@ class Snapshot:
 
     def end_early(self, error: Callable[[], Exception]) -> None:
         """End the transaction in its own loop: the next call of its task raises ``error()``."""
+        self.ends_early = True
         loop = self.permit.loop
         if self._end_early is not None and loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._end_early, self, error)
+            call_unless_closed(loop, self._end_early, self, error)
 
     def statistics(self, now: float) -> ReaderStatistics:
         who = self.permit.describe_holder()
@@ -126,13 +135,12 @@ class Gap:
 
     def tell_of_end(self) -> None:
         """Wake the gap's task, since a read transaction has ended. From any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits there
-            self._loop.call_soon_threadsafe(self._news.set)
+        call_unless_closed(self._loop, self._news.set)
 
     async def until_over(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         mine = (loop, loop.create_future())
-        timer = call_later(loop, seconds, _resolve, mine[1])
+        timer = call_later(loop, seconds, resolve, mine[1])
         self._waiting.add(mine)
         try:
             if self.until:  # read after the entry above: another thread may have ended the gap
@@ -144,8 +152,7 @@ class Gap:
     def end(self) -> None:
         self.until = 0.0
         for loop, future in list(self._waiting):
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, future)
+            call_unless_closed(loop, resolve, future)
 
 
 @final
@@ -234,14 +241,10 @@ class Snapshots:
         try:
             yield gap
         finally:
-            self._gap = None
+            if self._gap is gap:  # else its loop has died, and there is another gap
+                self._gap = None
             gap.end()
             lasted = self._clock() - began
             self._gaps += 1
             self._gap_seconds += lasted
             self._longest_gap = max(self._longest_gap, lasted)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

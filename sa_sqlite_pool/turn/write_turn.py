@@ -150,7 +150,7 @@ class WriteTurn:
             self_deadlocks=self._self_deadlocks,
             shared=self._shared,
             waits_for_processes=self._waits_for_processes.snapshot(),
-            other_processes=self._file.statistics().held_by if self._shared else (),
+            other_processes=tuple(self._file.holders()) if self._shared else (),
         )
 
     # -- within the process ---------------------------------------------------------------------

@@ -105,7 +105,8 @@ class Checkpointing:
             try:
                 await checkpointer.close()
             finally:  # also where this is cancelled once more
-                self._checkpointer = None
+                if self._checkpointer is checkpointer:  # else its loop has died: see above
+                    self._checkpointer = None
                 self._one_at_a_time.release(permit)
 
     async def in_thread(self, function: Callable[[], T]) -> T:

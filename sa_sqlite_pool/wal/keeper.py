@@ -242,7 +242,7 @@ class WalKeeper:
         except FileReplacedError as error:
             self._rest_until = time.monotonic() + self._pause.longer()
             self.warnings.replaced(error)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # SQLite's, the system's, no memory or no thread to be had
             self._rest_until = time.monotonic() + self._pause.longer()
             still_large = self.monitor.size() is not None  # else its last user has removed it
             if still_large and not self.checkpointing.closed_for_fork:
@@ -280,7 +280,8 @@ class WalKeeper:
         now = time.monotonic()
         for snapshot in self.snapshots:
             if self.monitor.is_too_old(snapshot, now):
-                self._end_early(snapshot, situation, now)
+                if not snapshot.ends_early:
+                    self._end_early(snapshot, situation, now)
             elif snapshot.stays:
                 self.warnings.stays(snapshot, situation.log.used)
 

@@ -84,9 +84,10 @@ class WalWarnings:
         )
 
     def failed(self, error: Exception) -> None:
+        reason = str(error) or type(error).__name__  # a MemoryError says nothing
         self._once(
-            CheckpointFailed(database=self._label, error=str(error)),
-            f"a checkpoint of {self._label} failed ({error}); nothing that was committed is lost, "
+            CheckpointFailed(database=self._label, error=reason),
+            f"a checkpoint of {self._label} failed ({reason}); nothing that was committed is lost, "
             "and it is tried again; make room on the disk, or see to what else the error says",
         )
 

@@ -22,7 +22,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, amounts, create_items, until, until_free
+from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of, until, until_free
+from tests.turn.semaphores import HeldMutex
 
 DOORS: dict[str, dict[str, Any]] = {
     "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
@@ -155,6 +156,21 @@ async def test_a_record_returned_twice_is_at_rest_once(swap_in: AsyncEngine) -> 
     assert pool.checkedin() == 1
     pool._do_return_conn(record)
     assert pool.checkedin() == 1
+
+
+async def test_in_the_middle_of_a_step_of_the_turn(swap_in: AsyncEngine, path: Path) -> None:
+    """Also by a pool that was disposed of, which closes the files of the turn with its last."""
+    lost = [await swap_in.connect()]
+    await lost[0].execute(text("SELECT 1"))
+    await swap_in.dispose()
+    lost.append(lost)  # type: ignore[arg-type]
+    del lost
+    line, held = turn_of(path).line, HeldMutex()
+    mutex, line._mutex = line._mutex, held  # type: ignore[assignment]
+    gc.collect()
+    line._mutex = mutex
+    assert not held.waited
+    await until_free(path)
 
 
 async def test_what_is_known_of_a_record_stays(swap_in: AsyncEngine) -> None:

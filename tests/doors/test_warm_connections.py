@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -118,3 +119,31 @@ async def test_connections_of_the_overflow_stay_open(make_engine: MakeEngine) ->
             assert engine.pool.checkedout() == 3  # type: ignore[attr-defined]
     assert opened == [1, 1, 1]
     assert engine.pool.checkedin() == 3  # type: ignore[attr-defined]
+
+
+async def test_one_that_cannot_be_closed_keeps_no_other_open(make_engine: MakeEngine) -> None:
+    """Before a fork, say: a tracer's connection raises whatever it likes."""
+    closed: list[sqlite3.Connection] = []
+
+    class Traced(sqlite3.Connection):
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+            if len(closed) < 3:
+                raise RuntimeError("the tracer has gone")
+
+    engine = make_engine(SQLitePool, pool_size=3, connect_args={"factory": Traced})
+    connections = [await engine.connect() for _ in range(3)]
+    workers = [(await driver(connection)).worker for connection in connections]
+    for connection in connections:
+        await connection.close()
+    pool: Any = engine.pool
+    with pytest.raises(RuntimeError, match="the tracer has gone"):
+        pool.close_at_rest()
+    assert len(closed) == pool.checkedin() == 3
+    for _ in range(3):
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    assert pool.checkedout() == 0
+    for worker in workers:
+        worker._stop()  # the threads of those that have failed

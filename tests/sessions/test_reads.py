@@ -11,6 +11,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    lambda_stmt,
     literal,
     literal_column,
     select,
@@ -50,6 +51,9 @@ READS = [
     select(literal_column("'FOR UPDATE'")),
     select(Nameless()),
     text("SELECT changes FROM items"),
+    select(text("changes"), literal_column("total_changes")).select_from(Item),
+    lambda_stmt(lambda: select(Item.id)) + (lambda found: found.where(Item.id == 1)),
+    lambda_stmt(lambda: select(Item).from_statement(text("SELECT * FROM items"))),
 ]
 
 
@@ -71,6 +75,11 @@ WRITES = [
     select(func.last_insert_rowid()),
     select(Item.id).where(Item.amount == func.Changes()),
     func.total_changes(),
+    select(text("last_insert_rowid()")),
+    select(literal_column("changes ()")),
+    lambda_stmt(lambda: select(Item).with_for_update()),
+    lambda_stmt(lambda: insert(Item).values(id=20)),
+    lambda_stmt(lambda: select(Item)) + (lambda found: found.with_for_update()),
     text("SELECT last_insert_rowid()"),
     text("select Changes ( ) FROM items"),
     text("PRAGMA user_version = 3"),

@@ -74,7 +74,15 @@ TARGETS: dict[str, Target | None] = {
     "CREATE TABLE temp.a (b)": Target("CREATE", "a", True),
     'CREATE TABLE "temp"."a ""b" (b)': Target("CREATE", 'a "b', True),
     "CREATE TEMP VIEW [a b] AS SELECT 1": Target("CREATE", "a b", True),
-    "CREATE TEMP TRIGGER a AFTER INSERT ON b BEGIN SELECT 1; END": Target("CREATE", "a", True),
+    "CREATE TEMP TRIGGER a AFTER INSERT ON b BEGIN SELECT 1; END": Target("CREATE", "a", True, "b"),
+    'CREATE TRIGGER a BEFORE UPDATE OF "on" ON b BEGIN SELECT 1; END': Target(
+        "CREATE", "a", False, "b"
+    ),
+    "ANALYZE a": Target("ANALYZE", "a", False),
+    "ANALYZE temp": Target("ANALYZE", "temp", True),
+    "REINDEX temp.a": Target("REINDEX", "a", True),
+    "ANALYZE main.a": None,
+    "ANALYZE": None,
     "CREATE VIRTUAL TABLE temp.a USING fts5(b)": Target("CREATE", "a", True),
     "CREATE UNIQUE INDEX temp.i ON a (b)": Target("CREATE", "i", True, "a"),
     "CREATE INDEX i ON `a` (b)": Target("CREATE", "i", False, "a"),
@@ -93,6 +101,9 @@ TARGETS: dict[str, Target | None] = {
     "DROP TABLE IF EXISTS temp.a": Target("DROP", "a", True),
     "DROP INDEX i": Target("DROP", "i", False),
     "ALTER TABLE a ADD COLUMN c": Target("ALTER", "a", False),
+    'ALTER TABLE temp.a RENAME TO "B"': Target("ALTER", "a", True, new_name="b"),
+    "ALTER TABLE a RENAME COLUMN b TO c": Target("ALTER", "a", False),
+    "ALTER TABLE a RENAME b TO c": Target("ALTER", "a", False),
     "DROP": None,
     "CREATE TEMP": None,
     "INSERT": None,
@@ -154,6 +165,10 @@ async def test_a_scratch_table_takes_no_turn(maker: Maker, heard: Heard, path: P
         await session.execute(text("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)"))
         await session.execute(text("CREATE INDEX by_id ON chosen (id)"))
         await session.execute(text("INSERT INTO chosen SELECT id FROM items WHERE id > 1"))
+        await session.execute(text("ANALYZE chosen"))
+        await session.execute(
+            text("CREATE TRIGGER small AFTER UPDATE ON chosen BEGIN SELECT 1; END")
+        )
         await session.execute(text("UPDATE chosen SET id = id + 10"))
         await session.execute(text("DELETE FROM chosen WHERE id = 13"))
         await session.execute(text("CREATE TEMP VIEW seen AS SELECT id FROM chosen"))
@@ -163,6 +178,18 @@ async def test_a_scratch_table_takes_no_turn(maker: Maker, heard: Heard, path: P
         await session.execute(text("DROP TABLE temp.chosen"))
         assert turn_of(path).waiting == 0
         assert heard.of("writer") == ["begin", "UPDATE"]
+
+
+async def test_a_new_name(maker: Maker, heard: Heard) -> None:
+    """From then on the table goes by that, and a table of the old name is another one."""
+    async with maker() as session:
+        await session.execute(text("CREATE TEMP TABLE items (id INTEGER PRIMARY KEY)"))
+        await session.execute(text("ALTER TABLE items RENAME TO chosen"))
+        await session.execute(text("INSERT INTO chosen VALUES (7)"))
+        assert list(await session.scalars(text("SELECT id FROM chosen"))) == [7]
+        assert heard.of("writer") == []
+        await session.execute(text("INSERT INTO items (id, amount) VALUES (9, 9)"))
+        assert heard[-1] == "writer: INSERT"
 
 
 async def test_constructs_and_mapped_classes(maker: Maker, heard: Heard) -> None:

@@ -8,8 +8,10 @@ import threading
 from typing import Any
 
 from sa_sqlite_pool.turn.fair_semaphore import FairSemaphore
+from sa_sqlite_pool.turn.permit import Permit
+from tests.dead_loops import bury, die
 from tests.helpers import until_waiting
-from tests.turn.semaphores import take
+from tests.turn.semaphores import HeldMutex, take
 
 
 class Lost:
@@ -72,3 +74,27 @@ async def test_while_another_asks_for_a_moment() -> None:
     line._mutex = _InTheMiddle(line._mutex, lambda: line.release(permit))  # type: ignore[assignment]
     assert line.acquire_for_a_moment() is None
     await asyncio.wait_for(waiting, 5)
+
+
+def test_a_task_whose_loop_has_died() -> None:
+    """It has left the line, and ends as garbage while this thread is in the middle of a step."""
+    line = FairSemaphore(1)
+
+    async def wait() -> None:
+        permit = line.acquire_nowait()
+        assert permit is not None
+        permits.append(permit)
+        waiting = asyncio.current_task()
+        waiting.ready.set()  # type: ignore[union-attr]
+        await line.acquire(None)
+
+    permits: list[Permit] = []
+    task = die(wait)
+    line.release(permits.pop())
+    assert (line.held, line.waiting) == (0, 0)
+    mutex, held = line._mutex, HeldMutex()
+    line._mutex = held  # type: ignore[assignment]
+    bury(task)
+    assert not held.waited
+    line._mutex = mutex
+    assert asyncio.run(take(line)) is not None

@@ -264,6 +264,19 @@ def test_a_gap_whose_loop_is_closed_is_not_respected() -> None:
     assert gap.left == []
 
 
+def test_a_gap_whose_loop_is_closed_ends_no_other() -> None:
+    """The garbage collector ends it whenever it comes to it."""
+    snapshots = Snapshots()
+    in_a_loop_that_is_closed(snapshots)
+
+    async def make_another() -> None:
+        with snapshots.gap(1000):
+            unfinished.clear()
+            assert snapshots.in_gap
+
+    asyncio.run(make_another())
+
+
 def test_a_gap_ends_although_a_waiting_loop_is_closed() -> None:
     """The readers of other loops are woken all the same."""
     snapshots = Snapshots()

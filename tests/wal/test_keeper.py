@@ -27,6 +27,7 @@ from sa_sqlite_pool.files.log_file import measure
 from sa_sqlite_pool.wal import keeper as keeper_module
 from sa_sqlite_pool.wal import monitor, one_checkpoint
 from tests.conftest import MakeEngine
+from tests.dead_loops import bury, die, wait_for_ever
 from tests.helpers import turn_of, until, until_waiting
 
 from .logs import KIB, MIB, SMALL, count, create_blobs, keeper_of, log_size, write
@@ -257,6 +258,29 @@ def test_a_loop_that_is_closed_with_the_keeper_at_work(path: Path) -> None:
         await write(engine, 1)
         await write(engine, 100)
         await until(lambda: log_size(path) < 64 * KIB)
+        await engine.dispose()
+
+    asyncio.run(go_on())
+
+
+def test_a_checkpoint_whose_loop_has_died_ends_no_other(path: Path) -> None:
+    """The garbage collector ends it whenever it comes to it."""
+    url, wal = f"sqlite+aiosqlite:///{path}", WalSettings(soft_limit=None)
+    engine = create_async_engine(url, poolclass=SQLitePool, wal=wal)
+
+    async def begin() -> None:
+        await create_blobs(engine)
+        async with keeper_of(path).checkpointing.connected():
+            await wait_for_ever()
+
+    task = die(begin)
+
+    async def go_on() -> None:
+        checkpointing = keeper_of(path).checkpointing
+        async with checkpointing.connected():
+            bury(task)
+            done = await checkpointing.move(5.0, 5.0)
+        assert done.outcome is CheckpointOutcome.MOVED_ALL
         await engine.dispose()
 
     asyncio.run(go_on())

@@ -110,7 +110,12 @@ async def test_a_moment_after_a_commit_is_not_quiet(db: SQLiteDatabase, keeper: 
     assert keeper._task is not None
 
 
+ERRORS = [sqlite3.OperationalError("disk I/O error"), MemoryError(), RuntimeError("no thread")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
 async def test_after_a_failure_it_rests(
+    error: Exception,
     db: SQLiteDatabase,
     path: Path,
     keeper: WalKeeper,
@@ -122,7 +127,7 @@ async def test_after_a_failure_it_rests(
 
     def fail(*numbers: object) -> Any:
         tries.append(numbers)
-        raise sqlite3.OperationalError("disk I/O error")
+        raise error
 
     keeper._pause.seconds = 10.0  # as after some failures
     with monkeypatch.context() as failing:
@@ -133,8 +138,8 @@ async def test_after_a_failure_it_rests(
             await write(db.writer_engine, 1)
         assert len(tries) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "disk I/O error" in caplog.text
-    assert "nothing that was committed is lost" in caplog.text
+    reason = str(error) or "MemoryError"
+    assert f"failed ({reason}); nothing that was committed is lost" in caplog.text
     keeper._rest_until, keeper._timer_at = 0.0, None
     await write(db.writer_engine, 1)
     await until(lambda: log_size(path) < 64 * KIB)

@@ -86,6 +86,20 @@ class TestMaxSnapshotAge:
         async with db.read() as session:
             assert await session.scalar(COUNT)
 
+    async def test_it_is_said_once(
+        self, db: SQLiteDatabase, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Also if the loop of its task is busy, so that it ends later."""
+        reader, keeper = await reading(db), keeper_of(path)
+        (snapshot,) = keeper.snapshots
+        snapshot._end_early = None
+        await fill(db, path)
+        await until(lambda: "ended a read transaction" in caplog.text)
+        for _ in range(2):
+            keeper._call_in_readers(keeper.monitor.situation())
+        assert caplog.text.count("ended a read transaction") == 1
+        await reader.end()
+
     async def test_a_long_one_goes_on(self, db: SQLiteDatabase, path: Path) -> None:
         """Who says so is believed."""
         report = await reading(db, long=True)

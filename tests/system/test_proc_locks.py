@@ -1,0 +1,31 @@
+"""The locks of other processes, and their names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sa_sqlite_pool.system.proc_locks import processes
+
+_SLEEPER = """
+with open("/proc/self/comm", "wb") as file:
+    file.write("kassenbuch2026é".encode())
+print(flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_name_that_the_kernel_has_cut_within_a_character() -> None:
+    """After 15 bytes. Where a wait has timed out, its error says it, and is not another error."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        assert processes([process.pid]) == [f"process {process.pid} (kassenbuch2026\ufffd)"]
+    finally:
+        process.communicate(b"\n")
