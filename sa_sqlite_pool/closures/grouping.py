@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import sys
 import threading
 from collections import deque
@@ -44,7 +43,7 @@ from ..turn.waits import WaitedFor
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
 from .lending import give_back
-from .shared_transaction import SharedTransaction
+from .shared_transaction import SharedTransaction, for_another
 from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
@@ -283,12 +282,12 @@ class Group:
             # Not by a caller. If the loop ends, the calls are cancelled, too, in this iteration.
             self._loop.call_soon(self._go_on_without)
         elif error := leader.exception():
-            self._fail_all(lambda: copy.copy(error))
+            self._fail_all(lambda: for_another(error))
 
     def _lose_running(self, leader: asyncio.Future[None]) -> None:
         error = None if leader.cancelled() else leader.exception()
         for call in self._running:
-            call.lose(asyncio.CancelledError() if error is None else copy.copy(error))
+            call.lose(asyncio.CancelledError() if error is None else for_another(error))
         self._report()
 
     def _go_on_without(self) -> None:

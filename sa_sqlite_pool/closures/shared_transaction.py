@@ -26,7 +26,7 @@ import copy
 import sqlite3
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, TypeVar, final
 
 from greenlet import getcurrent
 from sqlalchemy.pool import PoolProxiedConnection
@@ -43,6 +43,8 @@ from .thread_connection import PROGRESS_STEPS, ThreadConnection
 # Bounds of one transaction. The rest comes next, before all later calls.
 MOST_WORK = 64
 LONGEST_SECONDS = 0.005
+
+E = TypeVar("E", bound=BaseException)
 
 _NAME = "sa_sqlite_pool"
 _SAVEPOINT = f"SAVEPOINT {_NAME}"
@@ -173,7 +175,7 @@ class SharedTransaction:
             try:
                 self._run(sqlite, work)
             except BaseException as error:
-                work.lose(copy.copy(error))
+                work.lose(for_another(error))
                 raise
 
     def _begin(self, sqlite: sqlite3.Connection) -> None:
@@ -280,7 +282,23 @@ class SharedTransaction:
         """Fail the functions that have run: nothing of them is kept."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.fail(copy.copy(error))
+            one.fail(for_another(error))
+
+
+def for_another(error: E) -> E:
+    """Return a copy of ``error`` for one more task to raise, or itself if it cannot be copied.
+
+    A class of the application may want other arguments than those that its errors keep.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:
+        return error
+    if type(copied) is not type(error):
+        return error
+    copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+    copied.__suppress_context__ = error.__suppress_context__
+    return copied.with_traceback(error.__traceback__)
 
 
 def _roll_back(sqlite: sqlite3.Connection) -> None:
