@@ -37,7 +37,7 @@ from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..system.clock import time
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
-from .deferral import DeferredKeys
+from .deferral import DeferredKeys, defers_now
 from .thread_connection import PROGRESS_STEPS, ThreadConnection
 
 # Bounds of one transaction. The rest comes next, before all later calls.
@@ -207,9 +207,14 @@ class SharedTransaction:
         runner.gr_context = work.context
         failed = runner.switch(work.run, (here,), {}) is runner.outcome
         self._here = None
+        # COMMIT must follow, so that foreign keys it finds violated can be assigned to a call: also
+        # after a failure, since ROLLBACK TO leaves them deferred.
+        self._defers = self._defers or here.defers
         if here.touched:  # on a connection of another class, its handler has replaced this one
             self._clean = False
             watch_progress(sqlite, self._look, PROGRESS_STEPS)
+            with self._executor.authorizer.aside():
+                self._defers = self._defers or defers_now(sqlite)
         if failed:
             runner.finish()
             here.notice_end()
@@ -217,8 +222,6 @@ class SharedTransaction:
             self._undo(sqlite, first=first)
         else:
             self._waiting.append(_Waiting(here, runner))
-            # COMMIT must follow, so that foreign keys it finds violated can be assigned to a call.
-            self._defers = self._defers or here.defers
 
     def _undo(self, sqlite: sqlite3.Connection, *, first: bool) -> None:
         """Undo what the last function did."""

@@ -48,9 +48,9 @@ async def test_the_error_of_a_checkout(
     def listener(*_: object) -> None:
         refuse(error)
 
-    calls = [partial(db.run_write_core, add, 10 + number) for number in range(together)]
+    keys = [10 + number for number in range(together)]
     event.listen(engine, "checkout", listener)
-    tasks = [asyncio.ensure_future(call()) for call in calls]
+    tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in keys]
     done, _ = await asyncio.wait(tasks, timeout=30)
     assert len(done) == together
     for task in tasks:
@@ -60,5 +60,5 @@ async def test_the_error_of_a_checkout(
         assert isinstance(raised.__cause__, KeyError)
         assert "refuse(error)" in "".join(traceback.format_exception(raised))
     event.remove(engine, "checkout", listener)
-    await in_line(db, path, *calls)
-    assert await added(db) == [10 + number for number in range(together)]
+    assert await in_line(db, path, *(partial(db.run_write_core, add, key) for key in keys)) == keys
+    assert await added(db) == keys
