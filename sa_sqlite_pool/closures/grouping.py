@@ -193,7 +193,8 @@ class Group:
         assert isinstance(connection, SQLiteConnection)
         executor = connection.executor
         try:
-            while self._calls:
+            # If a function has closed the connection, the others run on another one.
+            while self._calls and not executor.worker.closed_by_application:
                 await self._share(executor, fairy)
         finally:
             self._closed = True
@@ -283,6 +284,8 @@ class Group:
             self._loop.call_soon(self._go_on_without)
         elif error := leader.exception():
             self._fail_all(lambda: for_another(error))
+        else:
+            self._go_on_without()
 
     def _lose_running(self, leader: asyncio.Future[None]) -> None:
         error = None if leader.cancelled() else leader.exception()
@@ -293,7 +296,11 @@ class Group:
     def _go_on_without(self) -> None:
         for call in self._calls:
             if not call.taken:
-                self._groups.add(call)
+                try:
+                    self._groups.add(call)
+                except Exception as error:  # or it would wait for ever
+                    if call.take():
+                        call.fail(error)
 
     # -- calls that wait no longer --------------------------------------------------------------
 

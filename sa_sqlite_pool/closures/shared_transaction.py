@@ -132,7 +132,8 @@ class SharedTransaction:
         """Run the calls in line, as many as may share it, and COMMIT.
 
         Raise :class:`NotBegun`, and keep the turn until the next try, or SQLite's error, if the
-        calls in line could not run. A call that has run receives its own outcome.
+        calls in line could not run. A call that has run receives its own outcome. Where one has
+        closed SQLite's connection, return: those in line can run on another.
         """
         checkout = self._transaction.checkout
         assert checkout is not None
@@ -145,14 +146,16 @@ class SharedTransaction:
             self._commit(sqlite)
         except BaseException as error:
             self._fail(error)
-            raise
+            if not self._executor.worker.closed_by_application:
+                raise
         finally:
             self._threads.discard(thread)
             checkout.work_for(leader)
-            watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
-            _roll_back(sqlite)
-            sqlite.isolation_level = None  # a closure may have set another
+            if self._executor.worker.open_connection is not None:
+                watch_progress(sqlite, None, 0)
+                _roll_back(sqlite)
+                sqlite.isolation_level = None  # a closure may have set another
             self._ended(self._clean and not self._executor.worker.suspect)
 
     def _look(self) -> bool:
@@ -210,11 +213,10 @@ class SharedTransaction:
         # COMMIT must follow, so that foreign keys it finds violated can be assigned to a call: also
         # after a failure, since ROLLBACK TO leaves them deferred.
         self._defers = self._defers or here.defers
-        if here.touched:  # on a connection of another class, its handler has replaced this one
+        if here.touched:
             self._clean = False
-            watch_progress(sqlite, self._look, PROGRESS_STEPS)
-            with self._executor.authorizer.aside():
-                self._defers = self._defers or defers_now(sqlite)
+            if self._executor.worker.open_connection is not None:
+                self._look_at_touched(sqlite)
         if failed:
             runner.finish()
             here.notice_end()
@@ -223,8 +225,16 @@ class SharedTransaction:
         else:
             self._waiting.append(_Waiting(here, runner))
 
+    def _look_at_touched(self, sqlite: sqlite3.Connection) -> None:
+        """Look at a connection that the last function has used by itself."""
+        # If it is of another class, a handler of the function has replaced this one.
+        watch_progress(sqlite, self._look, PROGRESS_STEPS)
+        with self._executor.authorizer.aside():
+            self._defers = self._defers or defers_now(sqlite)
+
     def _undo(self, sqlite: sqlite3.Connection, *, first: bool) -> None:
-        """Undo what the last function did."""
+        """Undo what the last function did; raise if it has closed the connection."""
+        self._executor.worker.assert_usable()
         if lost := self._transaction.take_loss():
             self._fail(lost)
         elif first:

@@ -24,6 +24,7 @@ from ..driver.executor import Executor
 from ..driver.outside_transactions import switching_in_function
 from ..driver.rebuilds import keeping_children
 from ..errors import ClosureError
+from ..execution.raw import mark_closed
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..functions import refused_inside, rolled_back_inside
 from ..settings import Role
@@ -122,7 +123,9 @@ class ThreadConnection(Guarded):
     def _close_streams(self) -> None:
         for stream in list(self._streams):
             if (cursor := stream.detach()) is not None:
-                cursor.close()
+                # A closed connection keeps its locks until all its statements are gone, too.
+                with contextlib.suppress(*dbapi.ProgrammingError):
+                    cursor.close()
 
     # -- statements: what cursors ask for -------------------------------------------------------
 
@@ -294,10 +297,13 @@ class ThreadConnection(Guarded):
             )
 
     def _take_back(self) -> None:
-        """Allow SQLite's connection to end the transaction again."""
+        """Allow SQLite's connection to end the transaction again; note one that was closed."""
         assert self._watch is not None
-        self._watch.end()
-        self._watch = None
+        watch, self._watch = self._watch, None
+        try:
+            watch.end()
+        except dbapi.ProgrammingError:
+            mark_closed(self._executor.worker.aiosqlite_connection)
 
     @property
     def _connection_record(self) -> Any:
