@@ -79,8 +79,11 @@ async def test_in_a_function_that_writes(db: SQLiteDatabase, path: Path, fn: Any
 
 async def test_before_the_commit(db: SQLiteDatabase, path: Path) -> None:
     """A listener of the session may do the same, after the function has returned."""
-    calls = [partial(db.run_write, closes_before_the_commit), partial(db.run_write_core, add, 11)]
-    results = await in_line(db, path, *calls)
+    results = await in_line(
+        *(db, path),
+        partial(db.run_write, closes_before_the_commit),
+        partial(db.run_write_core, add, 11),
+    )
     assert "closed" in str(results[0])
     assert results[1] == 11
     assert await added(db) == [11]

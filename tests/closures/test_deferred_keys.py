@@ -82,7 +82,11 @@ async def test_a_failure_alone_ends_no_group(db: SQLiteDatabase, path: Path, sen
     def fails(_: Connection) -> None:
         raise ZeroDivisionError
 
-    calls = [partial(db.run_write_core, add, 10), partial(db.run_write_core, fails)]
-    await in_line(db, path, *calls, partial(db.run_write_core, add, 11))
+    await in_line(
+        *(db, path),
+        partial(db.run_write_core, add, 10),
+        partial(db.run_write_core, fails),
+        partial(db.run_write_core, add, 11),
+    )
     assert await added(db) == [10, 11]
     assert sent.starting("COMMIT") == 1
