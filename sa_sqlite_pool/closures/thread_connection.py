@@ -185,8 +185,16 @@ class ThreadConnection(Guarded):
         executor.transaction.note(sql)
         if kind is Kind.SETTING:
             execute = switching_in_function(sql, executor.rules, execute)
+        if kind.may_change_settings:
+            execute = executor.settings.execution(
+                *(sql, kind, executor.rules, executor.role, execute), set_up=False
+            )
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
-            return self._execute(facts, parameters, execute, timeout)
+            try:
+                return self._execute(facts, parameters, execute, timeout)
+            finally:
+                if executor.authorizer.busy_timeout:
+                    executor.settings.switch_off_waiting(self.sqlite)
 
     def _execute(
         self, facts: StatementFacts, parameters: Parameters, execute: Execute, timeout: float | None
