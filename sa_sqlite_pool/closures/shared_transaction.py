@@ -36,6 +36,7 @@ from ..driver.executor import Executor
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..system.clock import time
+from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
 from .deferral import DeferredKeys, defers_now
 from .thread_connection import PROGRESS_STEPS, ThreadConnection
@@ -184,7 +185,10 @@ class SharedTransaction:
     def _begin(self, sqlite: sqlite3.Connection) -> None:
         self._transaction.note("BEGIN IMMEDIATE")
         try:
-            sqlite.execute("BEGIN IMMEDIATE")
+            if self._executor.authorizer.attached:  # IMMEDIATE would lock these files, too
+                begin_and_lock_main(sqlite, self._executor.authorizer)
+            else:
+                sqlite.execute("BEGIN IMMEDIATE")
         except dbapi.OperationalError as error:
             self._executor.worker.note_error(error)
             if not is_lock(error):

@@ -34,6 +34,7 @@ from ..sqlite.end_watch import EndWatch
 from ..sqlite.statements import Kind, changes_settings, ends_transaction
 from ..system.clock import time
 from ..transactions.facts import StatementFacts
+from ..transactions.locks import Patience, may_pass, pause_here
 from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
 from ..turn.whereabouts import caller_in_thread
@@ -212,7 +213,9 @@ class ThreadConnection(Guarded):
             except dbapi.OperationalError as error:
                 if self._is_tried_again(facts):
                     executor.explain_tried_write(sqlite, facts, parameters, execute, error)
-                raise
+                if not authorizer.attached:
+                    raise
+                reply = self._try_again(sql, parameters, execute, error)
             if authorizer.attempted is not None and self._is_tried_again(facts):
                 reply = executor.check_tried_write(sqlite, facts, parameters, execute, reply)
             runs.ran_in_thread(time.perf_counter() - clock)
@@ -227,6 +230,24 @@ class ThreadConnection(Guarded):
                 facts.called_functions()
             if (seconds := time.perf_counter() - clock) >= executor.policy.slow_after:
                 self._note_slow(sql, seconds)
+
+    def _try_again(
+        self, sql: str, parameters: Parameters, execute: Execute, error: Exception
+    ) -> Reply:
+        """Wait for the lock on an attached file, as SQLite's busy timeout would, or raise."""
+        rules, transaction = self._executor.rules, self._executor.transaction
+        if transaction.attached.out_of_date:
+            transaction.attached.learn(self.sqlite)
+        may_wait = transaction.own_lock(error) is None
+        patience = Patience(rules, transaction.checkout, writing=True)
+        while may_wait and may_pass(error, in_transaction=True) and patience.seconds_left > 0:
+            self.assert_wanted()
+            pause_here()
+            try:
+                return execute(self.sqlite, sql, parameters)
+            except dbapi.OperationalError as latest:
+                error = latest
+        raise error
 
     def _note_slow(self, sql: str, seconds: float) -> None:
         rules, permit = self._executor.rules, self._executor.transaction.checkout
