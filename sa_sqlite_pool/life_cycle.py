@@ -179,8 +179,12 @@ class LifeCycle(ABC):
             raise
 
     async def _shut(self, timeout: float) -> None:
-        await self._end_work(timeout)
-        await self._dispose_engines()
+        try:
+            await self._end_work(timeout)
+            await self._dispose_engines()
+        except Exception:  # of a listener, say; after a cancellation another task goes on
+            self._has_closed()
+            raise
         self._has_closed()
 
     async def __aenter__(self: L) -> L:

@@ -98,6 +98,23 @@ async def test_a_directory_in_memory_goes_with_the_closing(path: Path) -> None:
     assert not directory.exists()
 
 
+async def test_a_closing_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is raised, and the publication has ended all the same."""
+    db = await SQLiteDatabase(path).open()
+    dispose = db._dispose_engines
+
+    async def fail() -> None:
+        await dispose()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(db, "_dispose_engines", fail)
+    with pytest.raises(ZeroDivisionError):
+        await db.close()
+    assert "closed" in repr(db)
+    assert db._publisher is not None
+    assert db._publisher._server is None
+
+
 def test_closed_where_no_loop_runs(path: Path) -> None:
     """That is an error, and nothing is closed: a later close() in a loop does not wait for it."""
     db = SQLiteDatabase(path)
