@@ -234,7 +234,10 @@ class ThreadConnection(Guarded):
     def _try_again(
         self, sql: str, parameters: Parameters, execute: Execute, error: Exception
     ) -> Reply:
-        """Wait for the lock on an attached file, as SQLite's busy timeout would, or raise."""
+        """Wait for the lock on an attached file, as SQLite's busy timeout would, or raise.
+
+        Not where ``sqlite3`` does not tell (before Python 3.11) whether a wait can help.
+        """
         rules, transaction = self._executor.rules, self._executor.transaction
         if transaction.attached.out_of_date:
             transaction.attached.learn(self.sqlite)
