@@ -139,7 +139,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
                 f"{', '.join(sorted(refused))}: SQLiteDatabase chooses its pools; set readers, or "
                 "make the engines yourself and use routing_sessionmaker()"
             )
-        if "sqlite_role" in engine_options.get("execution_options", ()):
+        if "sqlite_role" in (engine_options.get("execution_options") or ()):
             raise ConfigurationError(
                 "sqlite_role: the engines of SQLiteDatabase have their roles; leave it out, and "
                 "use read() or write()"
@@ -240,6 +240,8 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
             await engine.dispose()
         if keeper is not None:
             keeper.monitor.size()  # closes a log that is gone
+
+    def _has_closed(self) -> None:
         if self._publisher is not None:
             self._publisher.close()
         if self._private_directory is not None:

@@ -114,6 +114,9 @@ class LifeCycle(ABC):
     def _has_opened(self) -> None:  # noqa: B027
         """Do what an open database does besides."""
 
+    def _has_closed(self) -> None:  # noqa: B027
+        """Undo what :meth:`_has_opened` and the constructor have done."""
+
     @abstractmethod
     async def _end_work(self, timeout: float) -> None:
         """Let running work go on for ``timeout`` seconds, stop what is left, refuse what comes."""
@@ -131,7 +134,8 @@ class LifeCycle(ABC):
             try:
                 await self._open_engines()
             except BaseException:
-                await self._dispose_engines()
+                if self._to_open or not self._to_close:  # or another task has opened it meanwhile
+                    await self._dispose_engines()
                 raise
             if self._to_close and _took(self._to_open):  # not closed meanwhile
                 self._has_opened()
@@ -152,21 +156,36 @@ class LifeCycle(ABC):
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
         if _took(self._to_close):
-            self._closing = _Closing(partial(self._shut, wait))
+            self._begin_closing(wait, self._to_close)
         while True:
             closing = self._closing
             if closing is None:  # another thread has taken the token in this moment
                 await let_others_run()
             elif closing.given_up:
                 if _took(closing.to_take_over):
-                    self._closing = _Closing(partial(self._shut, wait))
+                    self._begin_closing(wait, closing.to_take_over)
+                else:
+                    await let_others_run()
             # A loop that ends tells nobody, so it is looked at once in a while.
             elif await done_in_time(closing.ended, HURRY_SECONDS) and not closing.given_up:
                 return closing.ended.result()
 
+    def _begin_closing(self, timeout: float, tokens: list[None]) -> None:
+        """Begin to close, with the token of ``tokens``; give it back if that is not possible."""
+        try:
+            self._closing = _Closing(partial(self._shut, timeout))
+        except BaseException:  # no loop of asyncio runs here, say
+            tokens.append(None)
+            raise
+
     async def _shut(self, timeout: float) -> None:
-        await self._end_work(timeout)
-        await self._dispose_engines()
+        try:
+            await self._end_work(timeout)
+            await self._dispose_engines()
+        except Exception:  # of a listener, say; after a cancellation another task goes on
+            self._has_closed()
+            raise
+        self._has_closed()
 
     async def __aenter__(self: L) -> L:
         return await self.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import inspect
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -69,7 +70,7 @@ def _one_of(*words: str, numbered: bool = True) -> Callable[[PragmaValue], str]:
 
     def check(value: PragmaValue) -> str:
         word = str(value).upper()
-        if numbered and word.isdigit() and int(word) < len(words):
+        if numbered and word.isdecimal() and int(word) < len(words):
             word = words[int(word)]
         if word not in words:
             raise ValueError(f"one of {', '.join(words)}")
@@ -204,7 +205,7 @@ def _safe_without_wal(pragmas: Mapping[str, PragmaValue]) -> dict[str, PragmaVal
 def _remedy(name: str) -> str:
     if name in _REMEDIES:
         return _REMEDIES[name]
-    close = difflib.get_close_matches(name.lower(), _PRAGMAS, n=1)
+    close = difflib.get_close_matches(str(name).lower(), _PRAGMAS, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     return "run it in an on_connect function if SQLite knows it"
@@ -341,6 +342,11 @@ class ConnectionSettings:
         if self.on_connect is not None and not callable(self.on_connect):
             raise ConfigurationError(
                 f"on_connect must be a function of a sqlite3.Connection, not {self.on_connect!r}"
+            )
+        if inspect.iscoroutinefunction(self.on_connect):
+            raise ConfigurationError(
+                f"on_connect must be a plain function, not {self.on_connect!r}: it gets a "
+                "sqlite3.Connection, of which nothing is awaited"
             )
         if not isinstance(self.file_turn, bool):
             raise ConfigurationError(f"file_turn must be True or False, not {self.file_turn!r}")

@@ -228,6 +228,7 @@ async def test_engine_options_go_to_both_engines(path: Path) -> None:
         json_serializer=lambda value: "null",
         connect_args={"cached_statements": 9},
         logging_name="mine",
+        execution_options=None,
     ) as db:
         for engine in (db.writer_engine, db.reader_engine):
             assert engine.sync_engine.logging_name == "mine"
@@ -296,7 +297,10 @@ async def test_foreign_keys_are_enforced(items: SQLiteDatabase) -> None:
         ({"write_timeout": -1}, "write_timeout must be a number of seconds"),
         ({"read_timeout": "soon"}, "read_timeout must be a number of seconds"),
         ({"on_connect": "PRAGMA x"}, "on_connect must be a function"),
+        ({"on_connect": asyncio.sleep}, "on_connect must be a plain function"),
         ({"pragmas": {"jurnal_mode": "WAL"}}, "did you mean 'journal_mode'"),
+        ({"pragmas": {1: "WAL"}}, "unknown pragma 1"),
+        ({"pragmas": {"synchronous": "²"}}, "synchronous must be one of OFF, NORMAL"),
         ({"pragmas": {"synchronous": "MAYBE"}}, "synchronous must be one of OFF, NORMAL"),
         ({"pragmas": {"cache_size": "big"}}, "cache_size must be a whole number"),
         ({"pragmas": {"journal_size_limit": -7}}, "at least -1"),

@@ -136,8 +136,6 @@ class Closures:
         patience: Patience | None = None
         while True:
             one = ReadCall(line, fn, run, engine, call)
-            if patience is not None:  # it has come in time, and now waits for the lock
-                one.deadline = None
             beginning = line.beginning()
             line.add(one)
             try:

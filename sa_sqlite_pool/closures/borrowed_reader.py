@@ -207,7 +207,8 @@ class BorrowedReader:
             self.executor.policy.other_work_begins(sqlite)
             watch_progress(sqlite, self._look, PROGRESS_STEPS)
             self._run_calls(sqlite)
-            watch_progress(sqlite, None, 0)
+            if self.executor.worker.open_connection is not None:  # no function has closed it
+                watch_progress(sqlite, None, 0)
         except BaseException as error:
             self.clean = False
             if self.call is not None:  # of which the error is none
@@ -242,7 +243,8 @@ class BorrowedReader:
             number += 1
             if rest.forking:
                 self.executor.worker.between_steps()
-        cursor.close()
+        if self.executor.worker.open_connection is not None:
+            cursor.close()
         self.executor.counts.ran_functions(number)
 
     def _look(self) -> bool:
@@ -297,10 +299,11 @@ class BorrowedReader:
         executor = self.executor
         try:
             here.end()
-            if sqlite.in_transaction:
+            closed = here.touched and executor.worker.open_connection is None  # by the function
+            if not closed and sqlite.in_transaction:
                 cursor.execute("ROLLBACK")
                 executor.counts.reads += 1
-            if here.touched:
+            if here.touched and not closed:
                 sqlite.isolation_level = None  # the function may have set another
             self._permit.work_for(None)
         except BaseException as error:

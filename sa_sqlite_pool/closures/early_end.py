@@ -7,6 +7,7 @@ a cancellation, a connection that was given up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from ..errors import ClosureError, TransactionLostError
 from ..settings import Role
-from ..sqlite.driver_errors import is_read_only
+from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.clock import time
 from ..turn.permit import shorten
 from ..turn.snapshots import Snapshot
@@ -123,10 +124,11 @@ class Guarded(BorrowedConnection):
 
     def notice_end(self) -> None:
         """Note a transaction that was ended by something that bypassed this object."""
-        if not self.sqlite.in_transaction:
-            executor = self._executor
-            if not (executor.worker.closed or executor.transaction.lost):
-                executor.transaction.note_loss(True, sqlite3.OperationalError(_BY_DRIVER))
+        with contextlib.suppress(*dbapi.ProgrammingError):  # the function has closed it
+            if not self.sqlite.in_transaction:
+                executor = self._executor
+                if not (executor.worker.closed or executor.transaction.lost):
+                    executor.transaction.note_loss(True, sqlite3.OperationalError(_BY_DRIVER))
 
     def _raise_what_led_to(self, error: Exception) -> None:
         """Raise the cause of an error that would be misleading by itself."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import sys
 import threading
 from collections import deque
@@ -44,7 +43,7 @@ from ..turn.waits import WaitedFor
 from ..turn.write_turn import place_in_line
 from .deferral import DeferredKeys
 from .lending import give_back
-from .shared_transaction import SharedTransaction
+from .shared_transaction import SharedTransaction, for_another
 from .thread_connection import ThreadConnection
 
 T = TypeVar("T")
@@ -194,7 +193,8 @@ class Group:
         assert isinstance(connection, SQLiteConnection)
         executor = connection.executor
         try:
-            while self._calls:
+            # If a function has closed the connection, the others run on another one.
+            while self._calls and not executor.worker.closed_by_application:
                 await self._share(executor, fairy)
         finally:
             self._closed = True
@@ -283,18 +283,24 @@ class Group:
             # Not by a caller. If the loop ends, the calls are cancelled, too, in this iteration.
             self._loop.call_soon(self._go_on_without)
         elif error := leader.exception():
-            self._fail_all(lambda: copy.copy(error))
+            self._fail_all(lambda: for_another(error))
+        else:
+            self._go_on_without()
 
     def _lose_running(self, leader: asyncio.Future[None]) -> None:
         error = None if leader.cancelled() else leader.exception()
         for call in self._running:
-            call.lose(asyncio.CancelledError() if error is None else copy.copy(error))
+            call.lose(asyncio.CancelledError() if error is None else for_another(error))
         self._report()
 
     def _go_on_without(self) -> None:
         for call in self._calls:
             if not call.taken:
-                self._groups.add(call)
+                try:
+                    self._groups.add(call)
+                except Exception as error:  # or it would wait for ever
+                    if call.take():
+                        call.fail(error)
 
     # -- calls that wait no longer --------------------------------------------------------------
 

@@ -284,6 +284,10 @@ class ReadLine:
     def _give_back(self, reader: BorrowedReader) -> None:
         if reader.gap is not None:
             self._gap = reader.gap
+            if (
+                not self._times
+            ):  # its call, which waits again, did not wait when they were looked at
+                self._look_at_deadlines()
         with self._mutex:
             self._readers.discard(reader)
             fairy = reader.take_fairy()

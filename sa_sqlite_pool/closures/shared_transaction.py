@@ -26,7 +26,7 @@ import copy
 import sqlite3
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, TypeVar, final
 
 from greenlet import getcurrent
 from sqlalchemy.pool import PoolProxiedConnection
@@ -36,13 +36,16 @@ from ..driver.executor import Executor
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.shared_hooks import watch_progress
 from ..system.clock import time
+from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import NotBegun, Patience, is_lock, pause_here
-from .deferral import DeferredKeys
+from .deferral import DeferredKeys, defers_now
 from .thread_connection import PROGRESS_STEPS, ThreadConnection
 
 # Bounds of one transaction. The rest comes next, before all later calls.
 MOST_WORK = 64
 LONGEST_SECONDS = 0.005
+
+E = TypeVar("E", bound=BaseException)
 
 _NAME = "sa_sqlite_pool"
 _SAVEPOINT = f"SAVEPOINT {_NAME}"
@@ -130,7 +133,8 @@ class SharedTransaction:
         """Run the calls in line, as many as may share it, and COMMIT.
 
         Raise :class:`NotBegun`, and keep the turn until the next try, or SQLite's error, if the
-        calls in line could not run. A call that has run receives its own outcome.
+        calls in line could not run. A call that has run receives its own outcome. Where one has
+        closed SQLite's connection, return: those in line can run on another.
         """
         checkout = self._transaction.checkout
         assert checkout is not None
@@ -143,14 +147,16 @@ class SharedTransaction:
             self._commit(sqlite)
         except BaseException as error:
             self._fail(error)
-            raise
+            if not self._executor.worker.closed_by_application:
+                raise
         finally:
             self._threads.discard(thread)
             checkout.work_for(leader)
-            watch_progress(sqlite, None, 0)
             self._transaction.take_loss()
-            _roll_back(sqlite)
-            sqlite.isolation_level = None  # a closure may have set another
+            if self._executor.worker.open_connection is not None:
+                watch_progress(sqlite, None, 0)
+                _roll_back(sqlite)
+                sqlite.isolation_level = None  # a closure may have set another
             self._ended(self._clean and not self._executor.worker.suspect)
 
     def _look(self) -> bool:
@@ -173,13 +179,16 @@ class SharedTransaction:
             try:
                 self._run(sqlite, work)
             except BaseException as error:
-                work.lose(copy.copy(error))
+                work.lose(for_another(error))
                 raise
 
     def _begin(self, sqlite: sqlite3.Connection) -> None:
         self._transaction.note("BEGIN IMMEDIATE")
         try:
-            sqlite.execute("BEGIN IMMEDIATE")
+            if self._executor.authorizer.attached:  # IMMEDIATE would lock these files, too
+                begin_and_lock_main(sqlite, self._executor.authorizer)
+            else:
+                sqlite.execute("BEGIN IMMEDIATE")
         except dbapi.OperationalError as error:
             self._executor.worker.note_error(error)
             if not is_lock(error):
@@ -205,9 +214,13 @@ class SharedTransaction:
         runner.gr_context = work.context
         failed = runner.switch(work.run, (here,), {}) is runner.outcome
         self._here = None
-        if here.touched:  # on a connection of another class, its handler has replaced this one
+        # COMMIT must follow, so that foreign keys it finds violated can be assigned to a call: also
+        # after a failure, since ROLLBACK TO leaves them deferred.
+        self._defers = self._defers or here.defers
+        if here.touched:
             self._clean = False
-            watch_progress(sqlite, self._look, PROGRESS_STEPS)
+            if self._executor.worker.open_connection is not None:
+                self._look_at_touched(sqlite)
         if failed:
             runner.finish()
             here.notice_end()
@@ -215,11 +228,17 @@ class SharedTransaction:
             self._undo(sqlite, first=first)
         else:
             self._waiting.append(_Waiting(here, runner))
-            # COMMIT must follow, so that foreign keys it finds violated can be assigned to a call.
-            self._defers = self._defers or here.defers
+
+    def _look_at_touched(self, sqlite: sqlite3.Connection) -> None:
+        """Look at a connection that the last function has used by itself."""
+        # If it is of another class, a handler of the function has replaced this one.
+        watch_progress(sqlite, self._look, PROGRESS_STEPS)
+        with self._executor.authorizer.aside():
+            self._defers = self._defers or defers_now(sqlite)
 
     def _undo(self, sqlite: sqlite3.Connection, *, first: bool) -> None:
-        """Undo what the last function did."""
+        """Undo what the last function did; raise if it has closed the connection."""
+        self._executor.worker.assert_usable()
         if lost := self._transaction.take_loss():
             self._fail(lost)
         elif first:
@@ -280,7 +299,23 @@ class SharedTransaction:
         """Fail the functions that have run: nothing of them is kept."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.fail(copy.copy(error))
+            one.fail(for_another(error))
+
+
+def for_another(error: E) -> E:
+    """Return a copy of ``error`` for one more task to raise, or itself if it cannot be copied.
+
+    A class of the application may want other arguments than those that its errors keep.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:
+        return error
+    if type(copied) is not type(error):
+        return error
+    copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+    copied.__suppress_context__ = error.__suppress_context__
+    return copied.with_traceback(error.__traceback__)
 
 
 def _roll_back(sqlite: sqlite3.Connection) -> None:

@@ -24,6 +24,7 @@ from ..driver.executor import Executor
 from ..driver.outside_transactions import switching_in_function
 from ..driver.rebuilds import keeping_children
 from ..errors import ClosureError
+from ..execution.raw import mark_closed
 from ..execution.replies import NO_REPLY, Execute, Parameters, Reply
 from ..functions import refused_inside, rolled_back_inside
 from ..settings import Role
@@ -33,6 +34,7 @@ from ..sqlite.end_watch import EndWatch
 from ..sqlite.statements import Kind, changes_settings, ends_transaction
 from ..system.clock import time
 from ..transactions.facts import StatementFacts
+from ..transactions.locks import Patience, may_pass, pause_here
 from ..transactions.streams import OpenStream
 from ..turn.permit import shorten
 from ..turn.whereabouts import caller_in_thread
@@ -122,7 +124,9 @@ class ThreadConnection(Guarded):
     def _close_streams(self) -> None:
         for stream in list(self._streams):
             if (cursor := stream.detach()) is not None:
-                cursor.close()
+                # A closed connection keeps its locks until all its statements are gone, too.
+                with contextlib.suppress(*dbapi.ProgrammingError):
+                    cursor.close()
 
     # -- statements: what cursors ask for -------------------------------------------------------
 
@@ -182,8 +186,16 @@ class ThreadConnection(Guarded):
         executor.transaction.note(sql)
         if kind is Kind.SETTING:
             execute = switching_in_function(sql, executor.rules, execute)
+        if kind.may_change_settings:
+            execute = executor.settings.execution(
+                *(sql, kind, executor.rules, executor.role, execute), set_up=False
+            )
         with self._explaining(kind) if kind is Kind.EXPLAIN else _nothing:
-            return self._execute(facts, parameters, execute, timeout)
+            try:
+                return self._execute(facts, parameters, execute, timeout)
+            finally:
+                if executor.authorizer.busy_timeout:
+                    executor.settings.switch_off_waiting(self.sqlite)
 
     def _execute(
         self, facts: StatementFacts, parameters: Parameters, execute: Execute, timeout: float | None
@@ -201,7 +213,9 @@ class ThreadConnection(Guarded):
             except dbapi.OperationalError as error:
                 if self._is_tried_again(facts):
                     executor.explain_tried_write(sqlite, facts, parameters, execute, error)
-                raise
+                if not authorizer.attached:
+                    raise
+                reply = self._try_again(sql, parameters, execute, error)
             if authorizer.attempted is not None and self._is_tried_again(facts):
                 reply = executor.check_tried_write(sqlite, facts, parameters, execute, reply)
             runs.ran_in_thread(time.perf_counter() - clock)
@@ -216,6 +230,27 @@ class ThreadConnection(Guarded):
                 facts.called_functions()
             if (seconds := time.perf_counter() - clock) >= executor.policy.slow_after:
                 self._note_slow(sql, seconds)
+
+    def _try_again(
+        self, sql: str, parameters: Parameters, execute: Execute, error: Exception
+    ) -> Reply:
+        """Wait for the lock on an attached file, as SQLite's busy timeout would, or raise.
+
+        Not where ``sqlite3`` does not tell (before Python 3.11) whether a wait can help.
+        """
+        rules, transaction = self._executor.rules, self._executor.transaction
+        if transaction.attached.out_of_date:
+            transaction.attached.learn(self.sqlite)
+        may_wait = transaction.own_lock(error) is None
+        patience = Patience(rules, transaction.checkout, writing=True)
+        while may_wait and may_pass(error, in_transaction=True) and patience.seconds_left > 0:
+            self.assert_wanted()
+            pause_here()
+            try:
+                return execute(self.sqlite, sql, parameters)
+            except dbapi.OperationalError as latest:
+                error = latest
+        raise error
 
     def _note_slow(self, sql: str, seconds: float) -> None:
         rules, permit = self._executor.rules, self._executor.transaction.checkout
@@ -294,10 +329,13 @@ class ThreadConnection(Guarded):
             )
 
     def _take_back(self) -> None:
-        """Allow SQLite's connection to end the transaction again."""
+        """Allow SQLite's connection to end the transaction again; note one that was closed."""
         assert self._watch is not None
-        self._watch.end()
-        self._watch = None
+        watch, self._watch = self._watch, None
+        try:
+            watch.end()
+        except dbapi.ProgrammingError:
+            mark_closed(self._executor.worker.aiosqlite_connection)
 
     @property
     def _connection_record(self) -> Any:

@@ -191,8 +191,8 @@ async def test_a_function_that_sets_a_busy_timeout(
 
     for _ in range(5):  # until it is known to be short
         await seven()
+    sent.clear()
     await db.run_read_core(sets_a_busy_timeout)
     await until(lambda: not db.reader_engine.sync_engine.pool.checkedout())  # type: ignore[attr-defined]
-    sent.clear()
     await seven()
     assert sent.index("PRAGMA busy_timeout = 0") < sent.index("SELECT 7")

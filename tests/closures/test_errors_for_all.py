@@ -1,0 +1,64 @@
+"""An error that several calls of ``run_write()`` get: one each, with all that belongs to it."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from sa_sqlite_pool import SQLiteDatabase
+from tests.closures.work import add, added, in_line
+
+
+class RefusedError(Exception):
+    """An error as applications have them: ``copy.copy()`` of one raises TypeError."""
+
+    def __init__(self, reason: str, number: int) -> None:
+        super().__init__(f"{reason} {number}")
+
+
+class ChangingError(Exception):
+    """One whose copy is of another class."""
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, ("copied",)
+
+
+def refuse(error: Exception) -> None:
+    try:
+        raise KeyError("the cause")
+    except KeyError as cause:
+        raise error from cause
+
+
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize(
+    "error", [RefusedError("never", 1), ChangingError("never 1"), ValueError("never 1")]
+)
+async def test_the_error_of_a_checkout(
+    db: SQLiteDatabase, path: Path, error: Exception, together: int
+) -> None:
+    """Whatever its class, it is raised where each call is awaited, with its cause and its lines."""
+    engine = db.writer_engine.sync_engine
+
+    def listener(*_: object) -> None:
+        refuse(error)
+
+    keys = [10 + number for number in range(together)]
+    event.listen(engine, "checkout", listener)
+    tasks = [asyncio.ensure_future(db.run_write_core(add, key)) for key in keys]
+    done, _ = await asyncio.wait(tasks, timeout=30)
+    assert len(done) == together
+    for task in tasks:
+        raised = task.exception()
+        assert type(raised) is type(error)
+        assert str(raised) == "never 1"
+        assert isinstance(raised.__cause__, KeyError)
+        assert "refuse(error)" in "".join(traceback.format_exception(raised))
+    event.remove(engine, "checkout", listener)
+    assert await in_line(db, path, *(partial(db.run_write_core, add, key) for key in keys)) == keys
+    assert await added(db) == keys

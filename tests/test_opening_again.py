@@ -1,0 +1,131 @@
+"""An ``open()`` or ``close()`` that fails, or is cancelled, leaves the database as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.publishing.publisher import Publisher
+
+MEMORY = Path(":memory:")
+
+
+class FailsOnce:
+    """An ``on_connect`` function: as often as it is told to."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self, _: sqlite3.Connection) -> None:
+        if self.times:
+            self.times -= 1
+            raise ZeroDivisionError
+
+
+async def works(db: SQLiteDatabase) -> None:
+    async with db.write() as session:
+        await session.execute(text("CREATE TABLE notes (text)"))
+    async with db.read() as session:
+        assert await session.scalar(text("SELECT count(*) FROM notes")) == 0
+
+
+@pytest.mark.parametrize("memory", [True, False])
+async def test_opened_again_after_an_error(path: Path, memory: bool) -> None:
+    """A database in memory has its directory still."""
+    db = SQLiteDatabase(MEMORY if memory else path, on_connect=FailsOnce(1))
+    with pytest.raises(ZeroDivisionError):
+        await db.open()
+    async with db:
+        await works(db)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+async def test_of_two_that_open_it_one_is_cancelled(path: Path, memory: bool) -> None:
+    """The other opens it."""
+    db = SQLiteDatabase(MEMORY if memory else path)
+    tasks = [asyncio.ensure_future(db.open()) for _ in range(2)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert outcomes[1] is db
+    await works(db)
+    await db.close()
+
+
+async def test_of_two_that_open_it_one_fails_last(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other has opened stays open, and published."""
+    db = SQLiteDatabase(path)
+    ended: list[object] = []
+    monkeypatch.setattr(Publisher, "close", ended.append)
+    opening, go_on = db._open_engines, asyncio.Event()
+    first = True
+
+    async def open_engines() -> None:
+        nonlocal first
+        if first:
+            first = False
+            await go_on.wait()
+            raise ZeroDivisionError
+        await opening()
+
+    monkeypatch.setattr(db, "_open_engines", open_engines)
+    failing = asyncio.ensure_future(db.open())
+    await asyncio.sleep(0)
+    await db.open()
+    go_on.set()
+    with pytest.raises(ZeroDivisionError):
+        await failing
+    assert not ended
+    await works(db)
+    monkeypatch.undo()
+    await db.close()
+
+
+async def test_a_directory_in_memory_goes_with_the_closing(path: Path) -> None:
+    db = SQLiteDatabase(MEMORY)
+    directory = Path(str(db.url.database)).parent
+    async with db:
+        await works(db)
+        assert directory.exists()
+    assert not directory.exists()
+
+
+async def test_a_closing_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is raised, and the publication has ended all the same."""
+    db = await SQLiteDatabase(path).open()
+    dispose = db._dispose_engines
+
+    async def fail() -> None:
+        await dispose()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(db, "_dispose_engines", fail)
+    with pytest.raises(ZeroDivisionError):
+        await db.close()
+    assert "closed" in repr(db)
+    assert db._publisher is not None
+    assert db._publisher._server is None
+
+
+def test_closed_where_no_loop_runs(path: Path) -> None:
+    """That is an error, and nothing is closed: a later close() in a loop does not wait for it."""
+    db = SQLiteDatabase(path)
+    asyncio.run(db.open())
+    closing = db.close()
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        closing.send(None)
+
+    async def go_on() -> None:
+        await works(db)
+        await asyncio.wait_for(db.close(), 30)
+
+    asyncio.run(go_on())
+    assert "closed" in repr(db)
