@@ -173,7 +173,7 @@ class SharedTransaction:
             try:
                 self._run(sqlite, work)
             except BaseException as error:
-                work.lose(copy.copy(error))
+                work.lose(another(error))
                 raise
 
     def _begin(self, sqlite: sqlite3.Connection) -> None:
@@ -280,7 +280,18 @@ class SharedTransaction:
         """Fail the functions that have run: nothing of them is kept."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.fail(copy.copy(error))
+            one.fail(another(error))
+
+
+def another(error: BaseException) -> BaseException:
+    """Return a copy of ``error``, which has a traceback of its own; itself if it has no copy.
+
+    The class of an application's may take other arguments than it hands to ``Exception``.
+    """
+    try:
+        return copy.copy(error)
+    except Exception:
+        return error
 
 
 def _roll_back(sqlite: sqlite3.Connection) -> None:
