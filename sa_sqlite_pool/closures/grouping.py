@@ -33,6 +33,7 @@ from ..compat.greenlets import greenlet_spawn
 from ..driver.adapter import SQLiteConnection
 from ..driver.executor import Executor
 from ..execution.awaited import Awaited
+from ..execution.jobs import Job
 from ..execution.mailbox import Mailbox
 from ..pools.impl import WriterPool
 from ..system.clock import Timer, call_at, call_later, loop_time, time
@@ -147,6 +148,7 @@ class Group:
         self._not_in_time: Callable[[float], Exception] = self._turn.not_in_time
         self._place = pool.stand_in_line()
         self._led_by: asyncio.Task[Any] | None = None
+        self._job: Job[None] | None = None
         work = self._lead()
         try:
             # An eager task factory runs it now, up to its first wait: it must find its first call.
@@ -209,7 +211,9 @@ class Group:
         try:
             if not executor.transaction.writing.begun:
                 await self._begin(executor)
-            await executor.worker.run(shared, interruptible=False)
+            self._job = None
+            self._job = executor.worker.run(shared, interruptible=False)
+            await self._job
         except NotBegun:
             await self._wait_for_lock(executor)
             return
@@ -277,7 +281,8 @@ class Group:
             self._timer.cancel()
         self._place.leave()
         self._groups.forget(self)
-        if self._running:  # there was no memory, say, to report them
+        job, self._job = self._job, None
+        if self._running and job is not None and job.let_go:  # or their thread reports them
             self._lose_running(leader)
         if leader.cancelled():
             # Not by a caller. If the loop ends, the calls are cancelled, too, in this iteration.
@@ -288,6 +293,7 @@ class Group:
             self._go_on_without()
 
     def _lose_running(self, leader: asyncio.Future[None]) -> None:
+        """Report calls that their thread is done with and has not reported: without memory, say."""
         error = None if leader.cancelled() else leader.exception()
         for call in self._running:
             call.lose(asyncio.CancelledError() if error is None else for_another(error))

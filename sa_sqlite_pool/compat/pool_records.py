@@ -28,7 +28,7 @@ another record instead: what SQLAlchemy does to the old one later reaches no tas
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
@@ -50,7 +50,10 @@ class Record(_ConnectionRecord):
 
     SQLAlchemy's would be lost, and the writer engine with it, which has one. It returns without its
     connection: what options have changed, and what other listeners would undo, may still be so.
+    ``number`` is that of its latest checkout, which its pool counts.
     """
+
+    number = 0
 
     def __init__(self, pool: Any, connect: bool = True) -> None:
         self._owner: TakesRecords = pool
@@ -97,6 +100,19 @@ def reusable(record: ConnectionPoolEntry, pool: Pool) -> ConnectionPoolEntry:
     if _PERSISTENT in record.__dict__:
         new.__dict__[_PERSISTENT] = record.__dict__[_PERSISTENT]
     return new
+
+
+def give_back_lost(records: Iterable[Any], number: int) -> None:
+    """Return those of ``records`` to their pool that an error has kept from being handed out.
+
+    ``_ConnectionRecord.checkout()`` returns a record whose connection cannot be opened. If it fails
+    between that and the end of ``_ConnectionFairy()`` (no memory, say), nothing does: stock loses
+    a slot of its pool, and a writer engine would lose the write turn. ``records`` are those that
+    the current task has checked out; up to ``number``, it had done so before.
+    """
+    for record in records:
+        if record.number > number and record.fairy_ref is None:
+            record.checkin(_fairy_was_created=False)
 
 
 def new_record(pool: Pool) -> ConnectionPoolEntry:

@@ -280,10 +280,13 @@ class FairPool(ReadsAtOnce, TakesBack):
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:
+        begun = self._checkouts.begun
         try:
             proxied = super().connect()
-        except RuntimeError:
-            refuse_without_loop()
+        except BaseException as error:
+            self._checkouts.give_back_lost(begun)
+            if isinstance(error, RuntimeError):
+                refuse_without_loop()
             raise
         checkout = self._checkouts.hand_out(proxied)
         if checkout is not None and checkout.permit.loop is not self._idle_watch.loop:

@@ -11,10 +11,11 @@ from typing import cast, final
 
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from ..compat.pool_records import give_back_lost
 from ..driver.adapter import SQLiteConnection
 from ..execution.loop_budget import LoopBudget
 from ..system.waiting import done_in_time
-from ..turn.permit import Permit
+from ..turn.permit import Permit, is_own
 from ..turn.whereabouts import caller
 
 
@@ -75,11 +76,12 @@ class Checkout:
 
 @final
 class Checkouts:
-    """The checkouts of one pool."""
+    """The checkouts of one pool, of which ``begun`` have begun so far."""
 
     def __init__(self) -> None:
         self._by_record: dict[ConnectionPoolEntry | None, Checkout] = {}
         self._open: set[Checkout] = set()
+        self.begun = 0
         self._on_last_end: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[Checkout]:
@@ -95,6 +97,7 @@ class Checkouts:
 
     def begin(self, record: ConnectionPoolEntry, permit: Permit, budget: LoopBudget | None) -> None:
         checkout = self._by_record[record] = Checkout(permit, budget, self.end)
+        self.begun = record.number = self.begun + 1  # type: ignore[attr-defined]
         permit.recall = lambda: self.take_back(checkout)
         self._open.add(checkout)
         if budget is not None:
@@ -106,6 +109,14 @@ class Checkouts:
         if checkout is not None:
             checkout.permit.recall = None
             self._open.discard(checkout)
+
+    def give_back_lost(self, begun: int) -> None:
+        """Undo what an error has kept from being handed out, of what this task began to check out.
+
+        ``begun`` had begun before that.
+        """
+        own = [record for record, out in list(self._by_record.items()) if is_own(out.permit)]
+        give_back_lost(own, begun)
 
     def hand_out(self, proxied: PoolProxiedConnection) -> Checkout | None:
         """Give the connection to the application, after SQLAlchemy's own checkout.

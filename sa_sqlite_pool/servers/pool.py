@@ -148,7 +148,7 @@ class ServerPool(Pool):
             if self.checked_out.refusal is not None:  # it may have been set during the wait
                 raise self.checked_out.refusal()
             record = self._at_rest(server) or ServerRecord(self, server)
-            self.checked_out.permits[record] = permit
+            self.checked_out.begin(record, permit)
             record.get_connection()
             record.end_setting_up(self.driver)
             if self.checked_out.refusal is not None:  # the pool was closed meanwhile
@@ -193,10 +193,13 @@ class ServerPool(Pool):
         return opened
 
     def connect(self) -> PoolProxiedConnection:
+        begun = self.checked_out.begun
         try:
             proxied = super().connect()
-        except RuntimeError:
-            refuse_without_loop()
+        except BaseException as error:
+            self.checked_out.give_back_lost(begun)
+            if isinstance(error, RuntimeError):
+                refuse_without_loop()
             raise
         try:  # it may have been opened once more: pool_pre_ping, a listener of "checkout"
             record_of(proxied).end_setting_up(self.driver)

@@ -35,10 +35,9 @@ class Permit:
     ``seconds_waited`` how long the task has waited for it.
     ``coming_back`` is True once the holder is done and a thread rolls its transaction back,
     ``given_back`` once the permit is released, ``sought`` once the garbage collector has looked for
-    what a task that has ended has lost under it. ``task_name`` is the name of the holder's task,
-    also if it has ended; None for code outside any task. ``recall`` releases the permit for a task
-    that never can, and rolls back what was done under it; None if nothing was. ``waits_for()``
-    returns what the holder itself waits for, None if nothing any more.
+    what a task that has ended has lost under it. ``recall`` releases the permit for a task that
+    never can, and rolls back what was done under it; None if nothing was. ``waits_for()`` returns
+    what the holder itself waits for, None if nothing any more.
 
     The task is referred to weakly: it keeps its exception, and the exception's traceback keeps
     every frame with its variables, so that a connection lost there would never be garbage.
@@ -58,9 +57,9 @@ class Permit:
         self, task: asyncio.Task[object] | None, since: float, line: Line | None = None
     ) -> None:
         if task is None:
-            self._task = self.task_name = self.loop = None
+            self._task = self._name = self.loop = None
         else:
-            self._task, self.task_name = weakref.ref(task), task.get_name()
+            self._task, self._name = weakref.ref(task), task.get_name()
             self.loop = task.get_loop()
         self.since = since
         self.idle_since: float | None = since
@@ -74,18 +73,30 @@ class Permit:
     @property
     def task(self) -> asyncio.Task[object] | None:
         """The holder's task; None for code outside any task, and for a task that is garbage."""
-        return None if self._task is None else self._task()
+        reference = self._task  # read once: a thread may set it meanwhile
+        return None if reference is None else reference()
+
+    @property
+    def task_name(self) -> str | None:
+        """The name of the holder's task, also if it has ended; None for code outside any task.
+
+        It may have got its name after it got the permit: loops name an eager task when it has run
+        up to its first wait.
+        """
+        name, task = self._name, self.task
+        return name if task is None else task.get_name()
 
     @property
     def is_of_ended_task(self) -> bool:
-        return self._task is not None and ((task := self._task()) is None or task.done())
+        reference = self._task
+        return reference is not None and ((task := reference()) is None or task.done())
 
     def work_for(self, task: asyncio.Task[object] | None) -> None:
         """Make ``task`` (None: no task) the holder."""
         if task is None:
-            self._task = self.task_name = None
+            self._task = self._name = None
         else:
-            self._task, self.task_name = weakref.ref(task), task.get_name()
+            self._task, self._name = weakref.ref(task), task.get_name()
 
     def describe(self, now: float) -> str:
         """Return ``12.3 s by task 'import-42' (now at jobs.py:88, last SQL: UPDATE …)``."""

@@ -205,6 +205,27 @@ def test_a_lent_record_refers_to_its_proxy_weakly() -> None:
     assert pool.calls == ["get"]
 
 
+def test_a_record_without_a_proxy_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the proxy cannot begin, its record has no ``fairy_ref``, and nothing gives it back.
+
+    ``compat/pool_records.py`` does.
+    """
+    pool = make_pool(Noted)
+    given: list[Any] = []
+
+    def fail(*args: Any) -> None:
+        given.append(args[3])
+        raise MemoryError
+
+    monkeypatch.setattr(_ConnectionFairy, "__init__", fail)
+    with pytest.raises(MemoryError):
+        pool.connect()
+    gc.collect()
+    assert (pool.calls, given[0].fairy_ref) == (["get"], None)
+    given[0].checkin(_fairy_was_created=False)
+    assert pool.calls == ["get", "return"]
+
+
 def test_what_a_pool_keeps_at_rest() -> None:
     """``_pool`` is a ``_queue_class(maxsize, use_lifo=…)`` and is only asked for these.
 

@@ -7,8 +7,8 @@ from typing import Any, final
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-from ...compat.pool_records import Record
-from ...turn.permit import Permit
+from ...compat.pool_records import Record, give_back_lost
+from ...turn.permit import Permit, is_own
 from ..drivers.answers import AnswerLimit
 from ..drivers.interface import Driver
 from .failures import in_setting_up
@@ -112,14 +112,29 @@ class CheckedOut:
     So the pool that it puts in the place of another knows them, too, and both give back here.
     ``permits`` are those of connections that are checked out or being opened for it, ``held`` are
     the former. ``refusal()`` is raised in all checkouts, None while they are welcome.
-    ``on_last_return()`` is called when nothing is checked out any more.
+    ``on_last_return()`` is called when nothing is checked out any more. ``begun`` is the number of
+    checkouts that have begun so far.
     """
 
     def __init__(self, refusal: Callable[[], Exception] | None = None) -> None:
         self.permits: dict[ConnectionPoolEntry, Permit] = {}
         self.held: dict[ConnectionPoolEntry, Held] = {}
         self.refusal = refusal
+        self.begun = 0
         self.on_last_return: Callable[[], None] | None = None
+
+    def begin(self, record: ServerRecord, permit: Permit) -> None:
+        """Note a record that is about to be checked out."""
+        self.permits[record] = permit
+        self.begun = record.number = self.begun + 1
+
+    def give_back_lost(self, begun: int) -> None:
+        """Undo what an error has kept from being handed out, of what this task began to check out.
+
+        ``begun`` had begun before that.
+        """
+        own = [record for record, permit in list(self.permits.items()) if is_own(permit)]
+        give_back_lost(own, begun)
 
     def has_returned(self) -> None:
         """Tell that a connection was given back, or could not be opened."""

@@ -1,0 +1,125 @@
+"""A checkout that fails inside SQLAlchemy, before it has a proxy: what it had taken comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool.base import _ConnectionFairy
+
+from sa_sqlite_pool import (
+    ReaderPool,
+    SQLiteDatabase,
+    SQLitePool,
+    TurnAlreadyHeldError,
+    WriterPool,
+)
+from sa_sqlite_pool.pools.base import FairPool
+from tests.conftest import MakeEngine
+from tests.helpers import amounts, create_items
+
+ONE: dict[str, dict[str, Any]] = {
+    "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
+    "reader": {"poolclass": ReaderPool, "pool_size": 1},
+    "writer": {"poolclass": WriterPool},
+}
+
+
+@asynccontextmanager
+async def opened(path: Path, make_engine: MakeEngine, door: str) -> AsyncIterator[AsyncEngine]:
+    """An engine with one connection, by a door."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        yield db.writer_engine if door == "facade" else make_engine(**ONE[door])
+
+
+class Fails:
+    """No memory for SQLAlchemy's proxy, once; or an error of another kind."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        self.left: list[BaseException] = [error]
+        init = _ConnectionFairy.__init__
+
+        def begin(proxied: Any, *args: Any, **kw: Any) -> None:
+            if self.left:
+                raise self.left.pop()
+            init(proxied, *args, **kw)
+
+        monkeypatch.setattr(_ConnectionFairy, "__init__", begin)
+
+
+class Stop(BaseException):
+    """What a signal's handler raises."""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no thread"), Stop()])
+@pytest.mark.parametrize("door", [*ONE, "facade"])
+async def test_the_next_task_has_it(
+    path: Path,
+    make_engine: MakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    door: str,
+    error: BaseException,
+) -> None:
+    """Stock loses a slot of its pool. The write turn would be lost to all that write."""
+    async with opened(path, make_engine, door) as engine:
+        await amounts(engine)
+        fails = Fails(monkeypatch, error)
+        with pytest.raises(type(error)):
+            await engine.connect()
+        assert not fails.left
+        assert isinstance(engine.pool, FairPool)
+        assert engine.pool.checkedout() == 0
+        assert await asyncio.wait_for(amounts(engine), 10) == [0, 0, 0]
+
+
+async def test_while_its_connection_is_set_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener of ``connect`` asks the same engine: what fails is its own checkout alone."""
+    async with SQLiteDatabase(path, readers=3) as db, db.reader_engine.connect():
+        await create_items(db.writer_engine)
+        engine = db.reader_engine.sync_engine
+        pool = engine.pool
+        assert isinstance(pool, FairPool)
+        asked: list[Fails] = []
+
+        @event.listens_for(engine, "connect")
+        def ask(*_: object) -> None:
+            if not asked:
+                asked.append(Fails(monkeypatch, MemoryError()))
+                with pytest.raises(MemoryError):
+                    engine.connect()
+                assert pool.checkedout() == 2
+
+        async with db.reader_engine.connect() as connection:
+            assert pool.checkedout() == 2
+            assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
+        assert pool.checkedout() == 1
+        assert asked
+
+
+async def test_a_checkout_within_another_that_is_refused(path: Path) -> None:
+    """The one around it goes on, and has the turn until it is given back."""
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        await db.writer_engine.dispose()
+        engine, refused = db.writer_engine.sync_engine, list[bool]()
+
+        @event.listens_for(engine, "connect")
+        def ask(*_: object) -> None:
+            with pytest.raises(TurnAlreadyHeldError):
+                engine.connect()
+            refused.append(True)
+
+        async with db.writer_engine.connect() as connection:
+            assert refused == [True]
+            assert isinstance(engine.pool, FairPool)
+            assert engine.pool.checkedout() == 1
+            assert engine.pool.line.held == 1
+            assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
+        assert engine.pool.line.held == 0
