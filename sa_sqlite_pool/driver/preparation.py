@@ -193,6 +193,8 @@ class Preparation:
             if is_well_formed_savepoint(statement.sql):  # otherwise SQLite raises its error now
                 transaction.savepoints.append(statement.sql)
                 statement.execute = _nothing
+                if transaction.worker.lent:  # what is executed there comes after it
+                    transaction.run(transaction.begin_for_raw)
         elif transaction.savepoints:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)
