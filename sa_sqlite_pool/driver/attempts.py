@@ -100,6 +100,7 @@ class TriesStatements:
         was_open, kind = self.worker.in_transaction, statement.kind
         # An error may come before the statement: what was refused earlier does not explain that.
         self.authorizer.denied = None
+        statement.turn_unused = False  # as the last try has found it
         try:
             return self._run(statement, was_open)
         except dbapi.failures(OutOfTime) as error:

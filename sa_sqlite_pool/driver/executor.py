@@ -27,6 +27,7 @@ from ..execution.replies import Execute, Parameters, Reply, execute_at_once
 from ..settings import Role
 from ..sqlite.authorizer import Access
 from ..sqlite.driver_errors import dbapi
+from ..sqlite.examination import learn_shadow_tables
 from ..sqlite.shared_hooks import ask_again
 from ..sqlite.statements import Kind
 from ..system.loop_state import of_running_loop
@@ -185,8 +186,12 @@ class Executor(TriesStatements):
         return without and self.role is not Role.READER and (self._swaps_in or self.autocommit)
 
     def _guarded(self, connection: sqlite3.Connection, call: Callable[[], T]) -> T:
-        """Return ``call()``, a fetch, and refuse what a function in it writes for a later row."""
+        """Return ``call()``, a fetch, and refuse what a function in it writes for a later row.
+
+        A function may also read an R-tree for the first time then, which compiles its writes.
+        """
         authorizer = self.authorizer
+        learn_shadow_tables(connection, authorizer)
         authorizer.denied = None
         if authorizer.compiled_writes:  # with the turn: SQLite must ask again
             ask_again(connection, authorizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import final
 
-from ..execution.replies import NO_REPLY, Parameters, Reply
+from ..execution.replies import NO_REPLY, Parameters, Reply, execute_at_once
 from ..settings import Role
 from ..sqlite.driver_errors import dbapi
 from ..sqlite.examination import Finding, examine, nulls_for
@@ -156,9 +156,13 @@ class Preparation:
             with authorizer.aside():
                 return execute(connection, question, parameters)
 
+        def look(connection: sqlite3.Connection) -> Reply:
+            with authorizer.aside():
+                return execute_at_once(connection, question, ())
+
         if not optimize_only_says(pragma):
             try:
-                found = transaction.run(lambda one: ask(one, "", ()))
+                found = transaction.run(look)  # all rows, also where they are to be streamed
             except dbapi.Error:  # executing it raises the error again
                 return
             if found.rows:
@@ -189,6 +193,8 @@ class Preparation:
             if is_well_formed_savepoint(statement.sql):  # otherwise SQLite raises its error now
                 transaction.savepoints.append(statement.sql)
                 statement.execute = _nothing
+                if transaction.worker.lent:  # what is executed there comes after it
+                    transaction.run(transaction.begin_for_raw)
         elif transaction.savepoints:
             statement.execute = _nothing
             _end_savepoint(transaction.savepoints, statement.sql)

@@ -40,9 +40,8 @@ def lend(executor: Executor, level: str | None) -> None:
                 foreign_keys = _ForeignKeys(connection, transaction, rules)
             authorizer.refuses = foreign_keys
         transaction.begun_here = connection.in_transaction
-        if transaction.savepoints:  # what is executed there is in them, and needs no turn
-            connection.execute("BEGIN")
-            transaction.begin_savepoints(connection)
+        if transaction.savepoints:
+            transaction.begin_for_raw(connection)
         if transaction.checkout is None:
             return  # a listener sets the connection up: its transaction would not be ended
         if executor.role is Role.READER:

@@ -18,7 +18,7 @@ from sqlalchemy.sql.selectable import HasPrefixes, HasSuffixes, SelectBase, Text
 
 from ..postgresql.acting import fragment_acts, text_acts
 from ..postgresql.functions import function_acts
-from ..sqlite.statements import Kind, classify, top_level_words, words
+from ..sqlite.statements import Kind, called_functions, classify, top_level_words, words
 
 # Words with which a text that begins like a read is something else: SELECT … FOR UPDATE, SELECT …
 # INTO, and PostgreSQL's WITH x AS (INSERT …) SELECT ….
@@ -28,7 +28,7 @@ _WRITING_WORDS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 # Functions about the writes of their own connection (https://www.sqlite.org/lang_corefunc.html): on
 # a reader they return 0.
 _OF_WRITES = frozenset({"changes", "last_insert_rowid", "total_changes"})
-_ASKS_OF_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(_OF_WRITES))})\s*\(", re.IGNORECASE)
+_MAY_ASK_OF_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(_OF_WRITES))})\b", re.IGNORECASE)
 
 
 def only_reads(clause: Any, *, on_postgresql: bool = False) -> bool:
@@ -49,14 +49,20 @@ def only_reads(clause: Any, *, on_postgresql: bool = False) -> bool:
 
 def _writes_or_locks(element: Any) -> bool:
     if isinstance(element, TextClause):
-        return _ASKS_OF_WRITES.search(element.text) is not None
+        return _asks_of_writes(element.text)
     if getattr(element, "is_literal", False):  # literal_column()
-        return _ASKS_OF_WRITES.search(str(element.name)) is not None
+        return _asks_of_writes(str(element.name))
     return (
         getattr(element, "is_dml", False)
         or getattr(element, "_for_update_arg", None) is not None
         or (isinstance(element, FunctionElement) and _name_of(element) in _OF_WRITES)
     )
+
+
+def _asks_of_writes(sql: str) -> bool:
+    """Return whether SQL text calls one of these functions, not only in quotes or comments."""
+    may_ask = _MAY_ASK_OF_WRITES.search(sql) is not None
+    return may_ask and not _OF_WRITES.isdisjoint(called_functions(sql))
 
 
 def _acts_on_postgresql(element: Any) -> bool:
@@ -110,7 +116,7 @@ def _short_only_reads(sql: str) -> bool:
         return False
     if not _LOCKING_WORDS.isdisjoint(top_level_words(sql)):
         return False
-    if _ASKS_OF_WRITES.search(sql):
+    if _asks_of_writes(sql):
         return False
     return next(words(sql), "") != "WITH" or _WRITING_WORDS.isdisjoint(words(sql))
 

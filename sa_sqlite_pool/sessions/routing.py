@@ -81,6 +81,7 @@ class RoutedSession(Session):
         self._on_postgresql = self.reader.dialect.name == "postgresql"
         self._streams = None if isinstance(self.reader.pool, FairPool) else OpenStreams()
         self._temp_use: Target | None = None  # by the statement of the last get_bind()
+        self._temp_before: frozenset[str] | None = None  # the names before it, until it has run
         self.ended_after: str | None = None
         if bind is None or bind is self.writer:
             bind = self.reader if self.role is Role.READER else self.writer
@@ -184,6 +185,7 @@ class RoutedSession(Session):
         assert isinstance(transaction, RoutedTransaction)
         connection = transaction.reader_connection(execution_options)
         if use is not None:
+            self._temp_before = frozenset(transaction.temp_objects)
             use.apply_to(transaction.temp_objects)
         return connection
 
@@ -200,13 +202,27 @@ class RoutedSession(Session):
             arguments = dict(kw.get("bind_arguments") or {})
             arguments.setdefault("bind", self.get_bind(**arguments))
             kw["bind_arguments"] = arguments
-        if not self._on_postgresql:
-            result = super()._execute_internal(statement, params, **kw)
-        else:
-            result = self._execute_unless_refused(statement, params, **kw)
+        try:
+            if not self._on_postgresql:
+                result = super()._execute_internal(statement, params, **kw)
+            else:
+                result = self._execute_unless_refused(statement, params, **kw)
+        except BaseException:
+            if self._temp_before is not None:
+                self._restore_temp_objects(self._temp_before)
+            raise
+        finally:
+            self._temp_before = None
         if self._streams is not None and self._routes:
             self._streams.note(result)
         return result
+
+    def _restore_temp_objects(self, names: Collection[str]) -> None:
+        """Undo what was noted of a statement that has failed: it has made, or dropped, nothing."""
+        transaction = self.get_transaction()
+        if isinstance(transaction, RoutedTransaction):
+            transaction.temp_objects.clear()
+            transaction.temp_objects.update(names)
 
     def _execute_unless_refused(self, statement: Any, params: Any, **kw: Any) -> Any:
         """Execute; what a replica refuses for what it does is executed once more, by the writer.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Dialect, TextClause
+from sqlalchemy import Dialect, StatementLambdaElement, TextClause
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import FromStatement
 from sqlalchemy.schema import ExecutableDDLElement
@@ -51,8 +51,12 @@ class Target(NamedTuple):
     new_name: str | None = None
 
     def is_among(self, names: Collection[str]) -> bool:
-        """Return whether it is temp: by its own words, or as one of these temp tables."""
-        return self.temporary or self.name in names or self.table in names
+        """Return whether it is temp: by its own words, or as one of these temp tables.
+
+        What is created without ``TEMP`` is temp only as an index or trigger of such a table.
+        """
+        named = self.verb != "CREATE" and self.name in names
+        return self.temporary or named or self.table in names
 
     def apply_to(self, names: set[str]) -> None:
         """Bring ``names``, of temp tables and other temp objects, up to date with the statement."""
@@ -64,10 +68,16 @@ class Target(NamedTuple):
             names.add(self.new_name)
 
 
+def _within(clause: Any) -> Any:
+    """Return the statement that a lambda returns, or that stands in another one."""
+    if isinstance(clause, StatementLambdaElement):
+        clause = next(iter(clause.get_children()))
+    return clause.element if isinstance(clause, (FromStatement, TextualSelect)) else clause
+
+
 def target_of(clause: Any, dialect: Dialect) -> Target | None:
     """Return the target of a statement; None if there is none, or it is not understood."""
-    if isinstance(clause, (FromStatement, TextualSelect)):
-        clause = clause.element
+    clause = _within(clause)
     if isinstance(clause, TextClause):
         return target_of_text(clause.text[:_LONGEST_READ])
     if isinstance(clause, (Insert, Update, Delete)):
@@ -134,10 +144,13 @@ def _created(tokens: _Tokens) -> Target | None:
     target = _named("CREATE", tokens)
     if target is None:
         return None
-    table = None
+    temporary = temporary or target.temporary
+    on = None
     if word in {"INDEX", "TRIGGER"} and tokens.skip_to({"ON"}):
-        table = (tokens.next_name() or "").lower() or None
-    return target._replace(temporary=target.temporary or temporary, table=table)
+        on = _named("CREATE", tokens)
+    if on is None:
+        return target._replace(temporary=temporary)
+    return target._replace(temporary=temporary or on.temporary, table=on.name)
 
 
 def _changed(verb: str, tokens: _Tokens) -> Target | None:
@@ -222,8 +235,7 @@ def mentioned(clause: Any, names: Collection[str]) -> str | None:
 
 
 def _names_in(clause: Any) -> Iterator[str]:
-    if isinstance(clause, (FromStatement, TextualSelect)):
-        clause = clause.element
+    clause = _within(clause)
     if isinstance(clause, TextClause):
         yield from _tables_in(clause.text[:_LONGEST_READ])
     elif clause is not None:

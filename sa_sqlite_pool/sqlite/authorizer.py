@@ -134,6 +134,7 @@ class Authorizer:
         "schema_change",
         "schema_changes",
         "shadows",
+        "shadows_of",
         "temp_schema",
     )
 
@@ -142,6 +143,7 @@ class Authorizer:
         self.application: AuthorizerCallback | None = None
         self.refuses: Callable[[str, str], bool] | None = None
         self.shadows: frozenset[tuple[str, str]] = frozenset()  # schemas and names
+        self.shadows_of: tuple[int, int] | None = None  # the schema and databases they are of
         self.attempted: str | None = None
         self.denied: str | None = None
         self.temp_schema = 0

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, final
 
 from .authorizer import Access, Authorizer
-from .inspection import rows
+from .inspection import ask, rows
 from .statements import Kind, first_word, without_leading_semicolons
 
 _TEMP = 1  # the number of the database "temp", in any connection
@@ -81,6 +81,17 @@ class _Nulls(dict[str, None]):
 
 
 _NULLS = _Nulls()
+
+
+def learn_shadow_tables(connection: Any, authorizer: Authorizer) -> None:
+    """Have the authorizer know them, for what is compiled later than a statement is examined.
+
+    They are looked for once for each version of the schema. Runs in the connection's thread.
+    """
+    with authorizer.aside():
+        version = ask(connection, "schema_version"), authorizer.attached
+        if version != authorizer.shadows_of:
+            authorizer.shadows, authorizer.shadows_of = shadow_tables(connection), version
 
 
 def shadow_tables(connection: Any) -> frozenset[tuple[str, str]]:

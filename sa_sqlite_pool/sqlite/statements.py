@@ -153,6 +153,18 @@ def top_level_words(sql: str) -> Iterator[str]:
     return (word for word, depth in _words_and_depths(sql) if depth == 0)
 
 
+def called_functions(sql: str) -> Iterator[str]:
+    """Return the names in ``sql`` that a parenthesis follows, in lower case and without quotes."""
+    before = ""
+    for match in _TOKEN.finditer(sql):
+        kind, found = match.lastgroup, match.group()
+        if found == "(" and before:
+            yield before
+        if kind != "skip":
+            is_name = kind == "word" or (kind == "quoted" and found[0] != "'")
+            before = found.strip(_QUOTES).lower() if is_name else ""
+
+
 def first_word(sql: str) -> str:
     """Return the first word of ``sql``, in upper case; empty if there is none."""
     return next(words(sql[:_LOOKED_AT]), "")

@@ -267,7 +267,12 @@ class PlacementPolicy:
         self._prepare_in_thread(connection, writes=kind is not Kind.READ)
         self.authorizer.called = False
         cpu = time.thread_time()
-        result = self._timed(facts, function, connection, *args)
+        try:
+            result = self._timed(facts, function, connection, *args)
+        except BaseException:
+            if self.authorizer.called:  # the next try may not compile it again
+                facts.called_functions()
+            raise
         seconds = time.thread_time() - cpu
         facts.ran_in_thread(
             short=self._note(facts, kind, result) and seconds <= SHORT_SECONDS,

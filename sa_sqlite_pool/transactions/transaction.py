@@ -154,6 +154,17 @@ class TransactionState(Losses):
         for sql in savepoints:
             connection.execute(sql)
 
+    def begin_for_raw(self, connection: sqlite3.Connection) -> None:
+        """Send them, for what is executed on the raw connection: that is in them, without the turn.
+
+        Runs in the thread.
+        """
+        self.begun_here = False
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        self.begin_savepoints(connection)
+        self.worker.note_open(connection)
+
     def _end(self, sql: str) -> None:
         worker = self.worker
         self.too_old = None  # its end is known: another transaction follows

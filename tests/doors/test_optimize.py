@@ -52,10 +52,11 @@ async def test_a_new_connection_waits_for_no_turn(
         assert asked() == 0
 
 
+@pytest.mark.parametrize("streamed", [False, True])
 async def test_what_there_is_to_do_is_done_in_the_turn(
-    make_engine: MakeEngine, path: Path, optimize: str
+    make_engine: MakeEngine, path: Path, optimize: str, streamed: bool
 ) -> None:
-    """Also in the middle of a transaction, whose lock it takes."""
+    """Also in the middle of a transaction, whose lock it takes, and as a stream without rows."""
     engine = make_engine(SQLitePool)
     await create_items(engine)
     async with engine.begin() as connection:
@@ -72,7 +73,10 @@ async def test_what_there_is_to_do_is_done_in_the_turn(
             assert saying.scalar() == 'ANALYZE "main"."items"'
             assert asked() == 0
         before = (await connection.execute(text("SELECT stat FROM sqlite_stat1"))).scalar()
-        await connection.execute(text(optimize))
+        if streamed:
+            assert await (await connection.stream(text(optimize))).all() == []
+        else:
+            await connection.execute(text(optimize))
         after = (await connection.execute(text("SELECT stat FROM sqlite_stat1"))).scalar()
         assert before != after
     assert turn_of(path).holder is None

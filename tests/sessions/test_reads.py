@@ -82,12 +82,30 @@ WRITES = [
     lambda_stmt(lambda: select(Item)) + (lambda found: found.with_for_update()),
     text("SELECT last_insert_rowid()"),
     text("select Changes ( ) FROM items"),
+    text("SELECT total_changes/* here */()"),
+    text('SELECT "changes"() FROM items'),
     text("PRAGMA user_version = 3"),
     text("UPDATE items SET amount = 1 RETURNING id").columns(Item.id),
     CreateTable(Base.metadata.tables["items"], if_not_exists=True),
     None,
     object(),
 ]
+
+
+NO_QUESTIONS = [
+    text("SELECT id FROM items -- as last_insert_rowid() does"),
+    text("SELECT id /* changes( */ FROM items"),
+    text("SELECT 'changes()', changes FROM items"),
+    select(text("'what total_changes() says'")),
+    select(literal_column("'changes()'")),
+    select(Item).where(text("id IN (SELECT id FROM changes) AND 1 IN (2)")),
+]
+
+
+@pytest.mark.parametrize("clause", NO_QUESTIONS)
+def test_words_in_quotes_and_comments_call_nothing(clause: object) -> None:
+    """A statement that has them may read what belongs to the reader, such as a temp table."""
+    assert only_reads(clause)
 
 
 @pytest.mark.parametrize("clause", READS)

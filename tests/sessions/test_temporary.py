@@ -78,6 +78,8 @@ TARGETS: dict[str, Target | None] = {
     'CREATE TRIGGER a BEFORE UPDATE OF "on" ON b BEGIN SELECT 1; END': Target(
         "CREATE", "a", False, "b"
     ),
+    "CREATE TRIGGER a AFTER INSERT ON temp.b BEGIN SELECT 1; END": Target("CREATE", "a", True, "b"),
+    "CREATE TRIGGER a AFTER INSERT ON main.b BEGIN SELECT 1; END": Target("CREATE", "a", False),
     "ANALYZE a": Target("ANALYZE", "a", False),
     "ANALYZE temp": Target("ANALYZE", "temp", True),
     "REINDEX temp.a": Target("REINDEX", "a", True),
