@@ -106,8 +106,11 @@ class ThreadConnection(Guarded):
 
     def assert_committed(self) -> None:
         """Raise ClosureError if SQLAlchemy has not committed what was written, without an error."""
-        beneath = self._changes is not None and self.sqlite.total_changes != self._changes
-        if not self.committed and (self._wrote or beneath):
+        if self.committed:
+            return
+        if self._wrote or (
+            self._changes is not None and self.sqlite.total_changes != self._changes
+        ):
             raise ClosureError(
                 "its transaction was not committed, and nothing of it is kept: its session or "
                 "connection was closed inside, or commits in a way of its own"

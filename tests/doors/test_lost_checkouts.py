@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool.base import _ConnectionFairy
 
@@ -77,6 +78,29 @@ async def test_the_next_task_has_it(
         assert isinstance(engine.pool, FairPool)
         assert engine.pool.checkedout() == 0
         assert await asyncio.wait_for(amounts(engine), 10) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("door", [*ONE, "facade"])
+async def test_one_that_a_listener_has_closed(
+    path: Path, make_engine: MakeEngine, door: str
+) -> None:
+    """SQLite's own connection, beneath aiosqlite: it is not lost until it is collected."""
+    async with opened(path, make_engine, door) as engine:
+        await amounts(engine)
+        closes = [True]
+
+        @event.listens_for(engine.sync_engine, "checkout")
+        def close(connection: Any, *_: object) -> None:
+            if closes:
+                closes.pop()
+                connection.driver_connection._conn.close()
+
+        with pytest.raises(ProgrammingError, match="closed database") as raised:
+            await engine.connect()
+        assert isinstance(engine.pool, FairPool)
+        assert engine.pool.checkedout() == 0
+        assert await asyncio.wait_for(amounts(engine), 10) == [0, 0, 0]
+        del raised
 
 
 async def test_while_its_connection_is_set_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
