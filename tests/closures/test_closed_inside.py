@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def closes_what_was_kept(_: Connection) -> None:
 
 async def test_one_that_an_earlier_function_has_kept(db: SQLiteDatabase, path: Path) -> None:
     """Those in line go on."""
-    calls = [keeps, closes_what_was_kept, partial(add, key=11), partial(add, key=12)]
+    calls: list[Callable[[Connection], Any]] = [keeps]
+    calls += [closes_what_was_kept, partial(add, key=11), partial(add, key=12)]
     results = await in_line(db, path, *(partial(db.run_write_core, call) for call in calls))
     for error in results[:2]:
         assert "Cannot operate on a closed database" in str(error)
