@@ -309,10 +309,14 @@ class SharedTransaction:
 def for_another(error: E) -> E:
     """Return a copy of ``error`` for one more task to raise, or itself if it cannot be copied.
 
-    A class of the application may want other arguments than those that its errors keep.
+    A class of the application may want other arguments than those that its errors keep, or make
+    its message of them, once more.
     """
     try:
         copied = copy.copy(error)
+        copied.args = error.args
+        if notes := getattr(error, "__notes__", None):
+            copied.__dict__["__notes__"] = list(notes)  # not one for all, which each would add to
     except Exception:
         return error
     if type(copied) is not type(error):

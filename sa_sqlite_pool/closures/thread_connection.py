@@ -248,7 +248,10 @@ class ThreadConnection(Guarded):
         patience = Patience(rules, transaction.checkout, writing=True)
         while may_wait and may_pass(error, in_transaction=True) and patience.seconds_left > 0:
             self.assert_wanted()
+            began = time.monotonic()
             pause_here()
+            if self._stops_at is not None:  # the wait is no run of the statement
+                self._stops_at += time.monotonic() - began
             try:
                 return execute(self.sqlite, sql, parameters)
             except dbapi.OperationalError as latest:
