@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -234,12 +235,13 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         engines, keeper = [self.reader_engine, self.writer_engine], self._keeper
         if self._keep_wal:
             engines.reverse()
-        if keeper is not None:
-            await keeper.stop()
-        for engine in engines:
-            await engine.dispose()
-        if keeper is not None:
-            keeper.monitor.size()  # closes a log that is gone
+        async with contextlib.AsyncExitStack() as stack:  # each, whatever becomes of the others
+            if keeper is not None:
+                stack.callback(keeper.monitor.size)  # at last: closes a log that is gone
+            for engine in reversed(engines):
+                stack.push_async_callback(engine.dispose)
+            if keeper is not None:
+                await keeper.stop()
 
     def _has_closed(self) -> None:
         if self._publisher is not None:

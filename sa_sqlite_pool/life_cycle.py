@@ -133,9 +133,11 @@ class LifeCycle(ABC):
         if self._state is State.NEW:
             try:
                 await self._open_engines()
-            except BaseException:
+            except BaseException as error:
                 if self._to_open or not self._to_close:  # or another task has opened it meanwhile
                     await self._dispose_engines()
+                if isinstance(error, Exception) and not self._to_close:  # that is what led to it
+                    raise self._not_open() from error
                 raise
             if self._to_close and _took(self._to_open):  # not closed meanwhile
                 self._has_opened()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
-from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool import DatabaseClosedError, SQLiteDatabase
 from sa_sqlite_pool.publishing.publisher import Publisher
 
 MEMORY = Path(":memory:")
@@ -113,6 +115,50 @@ async def test_a_closing_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "closed" in repr(db)
     assert db._publisher is not None
     assert db._publisher._server is None
+
+
+async def test_a_listener_that_fails_keeps_no_other_connection_open(path: Path) -> None:
+    """Neither of the same engine nor of the other one."""
+    db = await SQLiteDatabase(path, readers=3).open()
+    engines = (db.writer_engine, db.reader_engine)
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(db.reader_engine.connect())
+    closed: list[Any] = []
+
+    def fail(connection: object, _: object) -> None:
+        closed.append(connection)
+        if len(closed) == 1:
+            raise ZeroDivisionError
+
+    for engine in engines:
+        event.listen(engine.sync_engine, "close", fail)
+    with pytest.raises(ZeroDivisionError):
+        await db.close()
+    assert len(closed) == 4
+    assert all(engine.pool.at_rest == 0 for engine in engines)  # type: ignore[attr-defined]
+    closed[0].give_up("its listener has failed", keep=False)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])
+async def test_closed_while_it_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """What fails then, since the directory of a database in memory has gone, say, tells of that."""
+    db = SQLiteDatabase(path)
+
+    async def open_engines() -> None:
+        await db.close()
+        raise error
+
+    monkeypatch.setattr(db, "_open_engines", open_engines)
+    if isinstance(error, Exception):
+        with pytest.raises(DatabaseClosedError, match="was closed") as raised:
+            await db.open()
+        assert raised.value.__cause__ is error
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            await db.open()
 
 
 def test_closed_where_no_loop_runs(path: Path) -> None:

@@ -195,9 +195,10 @@ class Group:
         assert isinstance(connection, SQLiteConnection)
         executor = connection.executor
         try:
-            # If a function has closed the connection, the others run on another one.
-            while self._calls and not executor.worker.closed_by_application:
+            while self._calls:
                 await self._share(executor, fairy)
+                if executor.worker.closed_by_application:
+                    break  # a function has closed it: the others run on another one
         finally:
             self._closed = True
             await give_back(fairy, executor)

@@ -246,7 +246,12 @@ class ReadLine:
         fairy = await greenlet_spawn(self._engine.raw_connection)
         reader = BorrowedReader(self, self._engine, pool, fairy, self._clock)
         self._readers.add(reader)
-        self.came_back(reader)
+        try:
+            self.came_back(reader)
+        except BaseException:
+            with self._mutex:
+                self._coming += 1  # as before: _borrowed() will count it off
+            raise
 
     def _borrowed(self, task: asyncio.Future[None]) -> None:
         """After an error or a cancellation, borrow another for the calls that wait."""
@@ -265,7 +270,14 @@ class ReadLine:
 
     def came_back(self, reader: BorrowedReader) -> None:
         """Have ``reader``, which is at rest, serve the line, or give it back. In the loop."""
-        stays = reader.may_stay(self._clock())
+        try:
+            stays = reader.may_stay(self._clock())
+        except BaseException:  # by a signal's handler: the reader would be lost
+            with self._mutex:
+                self._coming -= 1
+            self._give_back(reader)
+            self._see_to_calls()
+            raise
         with self._mutex:
             self._coming -= 1
             serves = stays and self._current is None and bool(self._calls)

@@ -128,6 +128,7 @@ class SharedTransaction:
         self._waiting: list[_Waiting] = []
         self._here: ThreadConnection | None = None  # that of the function that runs
         self._clean = True
+        self._has_run = False  # any call
 
     def __call__(self, sqlite: sqlite3.Connection) -> None:
         """Run the calls in line, as many as may share it, and COMMIT.
@@ -147,12 +148,14 @@ class SharedTransaction:
             self._commit(sqlite)
         except BaseException as error:
             self._fail(error)
-            if not self._executor.worker.closed_by_application:
+            self._executor.worker.note_closed(sqlite)
+            if not (self._has_run and self._executor.worker.closed_by_application):
                 raise
         finally:
             self._threads.discard(thread)
             checkout.work_for(leader)
             self._transaction.take_loss()
+            self._executor.worker.note_closed(sqlite)
             if self._executor.worker.open_connection is not None:
                 watch_progress(sqlite, None, 0)
                 _roll_back(sqlite)
@@ -176,6 +179,7 @@ class SharedTransaction:
             work = self._take_next()
             if work is None:
                 return
+            self._has_run = True
             try:
                 self._run(sqlite, work)
             except BaseException as error:
@@ -305,10 +309,14 @@ class SharedTransaction:
 def for_another(error: E) -> E:
     """Return a copy of ``error`` for one more task to raise, or itself if it cannot be copied.
 
-    A class of the application may want other arguments than those that its errors keep.
+    A class of the application may want other arguments than those that its errors keep, or make
+    its message of them, once more.
     """
     try:
         copied = copy.copy(error)
+        copied.args = error.args
+        if notes := getattr(error, "__notes__", None):
+            copied.__dict__["__notes__"] = list(notes)  # not one for all, which each would add to
     except Exception:
         return error
     if type(copied) is not type(error):

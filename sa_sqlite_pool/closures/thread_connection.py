@@ -106,8 +106,11 @@ class ThreadConnection(Guarded):
 
     def assert_committed(self) -> None:
         """Raise ClosureError if SQLAlchemy has not committed what was written, without an error."""
-        beneath = self._changes is not None and self.sqlite.total_changes != self._changes
-        if not self.committed and (self._wrote or beneath):
+        if self.committed:
+            return
+        if self._wrote or (
+            self._changes is not None and self.sqlite.total_changes != self._changes
+        ):
             raise ClosureError(
                 "its transaction was not committed, and nothing of it is kept: its session or "
                 "connection was closed inside, or commits in a way of its own"
@@ -245,7 +248,10 @@ class ThreadConnection(Guarded):
         patience = Patience(rules, transaction.checkout, writing=True)
         while may_wait and may_pass(error, in_transaction=True) and patience.seconds_left > 0:
             self.assert_wanted()
+            began = time.monotonic()
             pause_here()
+            if self._stops_at is not None:  # the wait is no run of the statement
+                self._stops_at += time.monotonic() - began
             try:
                 return execute(self.sqlite, sql, parameters)
             except dbapi.OperationalError as latest:

@@ -106,13 +106,19 @@ def give_back_lost(records: Iterable[Any], number: int) -> None:
     """Return those of ``records`` to their pool that an error has kept from being handed out.
 
     ``_ConnectionRecord.checkout()`` returns a record whose connection cannot be opened. If it fails
-    between that and the end of ``_ConnectionFairy()`` (no memory, say), nothing does: stock loses
-    a slot of its pool, and a writer engine would lose the write turn. ``records`` are those that
-    the current task has checked out; up to ``number``, it had done so before.
+    between that and the end of ``_ConnectionFairy()`` (no memory, say), nothing does, nor if a
+    listener of ``close`` raises while it cleans up after one of ``checkout``: stock loses a slot of
+    its pool, and a writer engine would lose the write turn. ``records`` are those that the current
+    task has checked out and not been given; up to ``number``, it had done so before.
     """
     for record in records:
-        if record.number > number and record.fairy_ref is None:
-            record.checkin(_fairy_was_created=False)
+        if record.number > number:
+            record.checkin(_fairy_was_created=has_proxy(record))
+
+
+def has_proxy(record: Any) -> bool:
+    """Return whether SQLAlchemy has made a proxy for a record that is checked out."""
+    return record.fairy_ref is not None
 
 
 def new_record(pool: Pool) -> ConnectionPoolEntry:

@@ -128,7 +128,7 @@ class ConnectionThread(RunsJobs):
             done(None)
             return
         found = list(cursors())
-        idle = self.may_run_inline and not self.in_transaction and not found
+        idle = not found and self._is_idle()
         self.ended = reason
         keep = keep and not self.suspect and not self.lent
         if keep and idle:
@@ -138,6 +138,13 @@ class ConnectionThread(RunsJobs):
             queue_of(self.aiosqlite_connection).put_job(
                 lambda: self._give_up_in_thread(keep, done, found, cursors)
             )
+
+    def _is_idle(self) -> bool:
+        """Return whether it may be used by others as it is."""
+        try:
+            return self.may_run_inline and not self.in_transaction
+        except dbapi.Error:  # the application has closed SQLite's own connection
+            return False
 
     def _stop_in_own_thread(self) -> None:
         """Stop jobs behind which the rest would wait."""
@@ -238,12 +245,15 @@ class ConnectionThread(RunsJobs):
         """Close a connection at rest in this thread: its own may be anywhere in its queue."""
         connection, self.ended = self.aiosqlite_connection._connection, "it was closed for a fork()"
         if connection is not None:
-            _roll_back(connection, (), was_stopped=self._was_stopped)
-            open_files.closes(self.aiosqlite_connection)
             try:
+                _roll_back(connection, (), was_stopped=self._was_stopped)
+                open_files.closes(self.aiosqlite_connection)
                 connection.close()
             except dbapi.ProgrammingError:  # a creator's, which SQLite's driver binds to its thread
                 self._close_there()
+            except BaseException:  # of a class of the application's: its thread ends all the same
+                self._stop()
+                raise
             else:
                 self._stop()
 

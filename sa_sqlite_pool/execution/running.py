@@ -20,7 +20,7 @@ from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.clock import time
 from ..system.forks import rest
 from .jobs import LET_GO, Job
-from .raw import queue_of
+from .raw import mark_closed, queue_of
 from .shared_thread import SharedThread
 
 T = TypeVar("T")
@@ -200,6 +200,13 @@ class RunsJobs:
             self._was_open = connection.in_transaction
         except dbapi.Error:  # it is closed
             self._was_open = False
+
+    def note_closed(self, connection: sqlite3.Connection) -> None:
+        """Note whether the application has closed it. In the thread that uses the connection."""
+        try:
+            self._was_open = connection.in_transaction
+        except dbapi.ProgrammingError:
+            mark_closed(self.aiosqlite_connection)
 
     @property
     def application_uses_it(self) -> bool:

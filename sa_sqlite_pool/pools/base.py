@@ -280,17 +280,20 @@ class FairPool(ReadsAtOnce, TakesBack):
     # -- SQLAlchemy's seams ---------------------------------------------------------------------
 
     def connect(self) -> PoolProxiedConnection:
-        begun = self._checkouts.begun
+        begun, proxied = self._checkouts.begun, None
         try:
             proxied = super().connect()
+            checkout = self._checkouts.hand_out(proxied)
+            if checkout is not None and checkout.permit.loop is not self._idle_watch.loop:
+                self._idle_watch.checkout_began()
         except BaseException as error:
-            self._checkouts.give_back_lost(begun)
+            if proxied is None:
+                self._checkouts.give_back_lost(begun)
+            else:  # the application has closed it at rest, say
+                proxied.invalidate(error)
             if isinstance(error, RuntimeError):
                 refuse_without_loop()
             raise
-        checkout = self._checkouts.hand_out(proxied)
-        if checkout is not None and checkout.permit.loop is not self._idle_watch.loop:
-            self._idle_watch.checkout_began()
         return proxied
 
     def _do_get(self) -> ConnectionPoolEntry:

@@ -115,8 +115,12 @@ class Checkouts:
 
         ``begun`` had begun before that.
         """
-        own = [record for record, out in list(self._by_record.items()) if is_own(out.permit)]
-        give_back_lost(own, begun)
+        lost = [
+            record
+            for record, out in list(self._by_record.items())
+            if out.connection_reference is None and is_own(out.permit)
+        ]
+        give_back_lost(lost, begun)
 
     def hand_out(self, proxied: PoolProxiedConnection) -> Checkout | None:
         """Give the connection to the application, after SQLAlchemy's own checkout.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import final
 
@@ -119,8 +120,9 @@ class KeptConnections:
             kept[0].give_up("its pool was disposed of", keep=False, done=lambda _: None)
 
     def close_before_fork(self) -> None:
-        while (kept := self.take()) is not None:
-            kept[0].close_before_fork()
+        with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+            while (kept := self.take()) is not None:
+                stack.callback(kept[0].close_before_fork)
 
     def renew_in_child(self) -> None:
         """Forget the parent's connections."""

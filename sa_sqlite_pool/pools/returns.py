@@ -84,10 +84,16 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self.database_file.turn.close_files()
 
     def _close_idle(self) -> None:
+        failed: Exception | None = None
         while (record := self._pool.take()) is not None:
             self._dec_overflow()
-            record.close()
+            try:
+                record.close()
+            except Exception as error:  # of a listener, say: the others are closed all the same
+                failed = failed or error
         self._let_go_of_log()
+        if failed is not None:
+            raise failed
 
     def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
         """As SQLAlchemy does, without an error in the log where the task is cancelled meanwhile.

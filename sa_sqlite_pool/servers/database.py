@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -172,8 +173,9 @@ class ServerDatabase(LifeCycle):
         await self._readers.stopped()
 
     async def _dispose_engines(self) -> None:
-        for engine in (self.reader_engine, self.writer_engine):
-            await engine.dispose()
+        async with contextlib.AsyncExitStack() as stack:  # each, whatever becomes of the other
+            for engine in (self.writer_engine, self.reader_engine):
+                stack.push_async_callback(engine.dispose)
 
     # -- work -----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,69 @@ async def test_before_the_commit(db: SQLiteDatabase, path: Path) -> None:
     assert "closed" in str(results[0])
     assert results[1] == 11
     assert await added(db) == [11]
+
+
+KEPT: list[Any] = []
+
+
+def keeps(connection: Connection) -> None:
+    KEPT.append(raw(connection))
+
+
+def closes_what_was_kept(_: Connection) -> None:
+    KEPT.pop().close()
+
+
+async def test_one_that_an_earlier_function_has_kept(db: SQLiteDatabase, path: Path) -> None:
+    """Those in line go on."""
+    calls: list[Callable[[Connection], Any]] = [keeps]
+    calls += [closes_what_was_kept, partial(add, key=11), partial(add, key=12)]
+    results = await in_line(db, path, *(partial(db.run_write_core, call) for call in calls))
+    for error in results[:2]:
+        assert "Cannot operate on a closed database" in str(error)
+    assert results[2:] == [11, 12]
+    assert await added(db) == [11, 12]
+
+
+async def test_after_the_commit(db: SQLiteDatabase, path: Path) -> None:
+    """All that is committed is told so, also to the function whose listener has closed it."""
+
+    def closes_afterwards(session: Session) -> int:
+        driver = raw(session.connection())
+        event.listen(session, "after_commit", lambda _: driver.close())
+        return add(session.connection(), 11)
+
+    results = await in_line(
+        *(db, path),
+        partial(db.run_write_core, add, 10),
+        partial(db.run_write, closes_afterwards),
+        partial(db.run_write_core, add, 12),
+    )
+    assert results == [10, 11, 12]
+    assert await added(db) == [10, 11, 12]
+    assert await asyncio.wait_for(db.run_write_core(add, 13), 30) == 13
+
+
+@pytest.mark.parametrize("closing", ["sqlite", "aiosqlite"])
+async def test_one_that_a_listener_has_closed(db: SQLiteDatabase, closing: str) -> None:
+    """Before any function has run: all are told so at once, and none tries again and again."""
+    times = []
+
+    def close(connection: Any, *_: object) -> None:
+        times.append(1)
+        if closing == "sqlite":
+            connection.driver_connection._conn.close()
+        else:
+            connection.run_async(lambda driver: driver.close())
+
+    engine = db.writer_engine.sync_engine
+    event.listen(engine, "checkout", close)
+    results = await outcomes(*(db.run_write_core(add, key) for key in (10, 11)))
+    assert all("closed" in str(error) for error in results)
+    assert times == [1]
+    event.remove(engine, "checkout", close)
+    assert await db.run_write_core(add, 12) == 12
+    assert await added(db) == [12]
 
 
 def assert_is_its_own(error: Any, fn: Any) -> None:

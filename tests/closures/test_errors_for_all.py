@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import traceback
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool.closures.shared_transaction import for_another
 from tests.closures.work import add, added, in_line
 
 
@@ -28,6 +31,14 @@ class ChangingError(Exception):
         return str, ("copied",)
 
 
+class WordyError(Exception):
+    """One that makes its message of its argument."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"never {key}")
+        self.key = key
+
+
 def refuse(error: Exception) -> None:
     try:
         raise KeyError("the cause")
@@ -37,7 +48,8 @@ def refuse(error: Exception) -> None:
 
 @pytest.mark.parametrize("together", [1, 3])
 @pytest.mark.parametrize(
-    "error", [RefusedError("never", 1), ChangingError("never 1"), ValueError("never 1")]
+    "error",
+    [RefusedError("never", 1), ChangingError("never 1"), ValueError("never 1"), WordyError(1)],
 )
 async def test_the_error_of_a_checkout(
     db: SQLiteDatabase, path: Path, error: Exception, together: int
@@ -62,3 +74,22 @@ async def test_the_error_of_a_checkout(
     event.remove(engine, "checkout", listener)
     assert await in_line(db, path, *(partial(db.run_write_core, add, key) for key in keys)) == keys
     assert await added(db) == keys
+
+
+def test_what_is_noted_on_one() -> None:
+    """By the task that gets it (``add_note()``, from Python 3.11 on) is not on the others."""
+    error: Any = WordyError(1)
+    error.__notes__ = ["for all"]
+    one, other = for_another(error), for_another(error)
+    one.__notes__.append("for one")
+    assert other.__notes__ == error.__notes__ == ["for all"]
+    assert one.key == other.key == 1
+
+
+def test_a_group_of_errors() -> None:
+    """From Python 3.11 on."""
+    kind = getattr(builtins, "ExceptionGroup", None)
+    if kind is not None:
+        error = kind("both", [ValueError(1), KeyError(2)])
+        copied = for_another(error)
+        assert (str(copied), copied.exceptions) == (str(error), error.exceptions)

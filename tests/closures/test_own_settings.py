@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import SQLiteDatabase
-from sa_sqlite_pool.closures import thread_connection
+from sa_sqlite_pool.closures import early_end, thread_connection
 from sa_sqlite_pool.transactions.locks import pause_here
 from tests.closures.work import add, added
 from tests.helpers import create_items, driver
@@ -82,6 +83,42 @@ async def test_the_lock_on_an_attached_file(
         outside.execute("COMMIT")
         await writing
         assert outside.execute("SELECT count(*) FROM notes").fetchone() == (2,)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="sqlite3 does not say if a wait can help")
+async def test_the_wait_for_it_is_no_run_of_the_statement(
+    path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may take its statement_timeout after a longer wait."""
+    waited = 0.0
+
+    class Clock:
+        perf_counter = time.perf_counter
+
+        def monotonic(self) -> float:
+            return time.monotonic() + waited
+
+    def fill(connection: Connection) -> None:
+        attach(connection, other)
+        sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) "
+        connection.execute(text(f"INSERT INTO other.notes {sql} SELECT i FROM n"))
+
+    with contextlib.closing(
+        sqlite3.connect(other, isolation_level=None, check_same_thread=False)
+    ) as outside:
+
+        def pause() -> None:
+            nonlocal waited
+            waited += 1000.0
+            outside.execute("COMMIT")
+
+        monkeypatch.setattr(thread_connection, "pause_here", pause)
+        monkeypatch.setattr(thread_connection, "time", Clock())
+        monkeypatch.setattr(early_end, "time", Clock())
+        async with SQLiteDatabase(path, statement_timeout=100.0) as db:
+            outside.execute("BEGIN IMMEDIATE")
+            await db.run_write_core(fill)
+        assert waited == 1000.0
 
 
 async def test_the_lock_on_an_attached_file_that_stays(path: Path, other: Path) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool.base import _ConnectionFairy
+from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import (
     ReaderPool,
@@ -79,6 +81,54 @@ async def test_the_next_task_has_it(
         assert await asyncio.wait_for(amounts(engine), 10) == [0, 0, 0]
 
 
+@pytest.mark.parametrize("door", [*ONE, "facade"])
+async def test_one_that_a_listener_has_closed(
+    path: Path, make_engine: MakeEngine, door: str
+) -> None:
+    """SQLite's own connection, beneath aiosqlite: it is not lost until it is collected."""
+    async with opened(path, make_engine, door) as engine:
+        await amounts(engine)
+        closes = [True]
+
+        @event.listens_for(engine.sync_engine, "checkout")
+        def close(connection: Any, *_: object) -> None:
+            if closes:
+                closes.pop()
+                connection.driver_connection._conn.close()
+
+        with pytest.raises(ProgrammingError, match="closed database") as raised:
+            await engine.connect()
+        assert isinstance(engine.pool, FairPool)
+        assert engine.pool.checkedout() == 0
+        assert await asyncio.wait_for(amounts(engine), 10) == [0, 0, 0]
+        del raised
+
+
+@pytest.mark.parametrize("door", [*ONE, "facade"])
+async def test_two_listeners_that_fail(path: Path, make_engine: MakeEngine, door: str) -> None:
+    """One of ``checkout``, and then one of ``close``: a kept error keeps no connection.
+
+    On stock, with Python 3.10, the slot is lost as long as the error is kept.
+    """
+    async with opened(path, make_engine, door) as engine:
+        await amounts(engine)
+        left = ["checkout", "close"]
+
+        def fail(*_: object) -> None:
+            if left:
+                raise ZeroDivisionError(left.pop(0))
+
+        for name in list(left):
+            event.listen(engine.sync_engine, name, fail)
+        with pytest.raises(ZeroDivisionError) as raised:
+            await engine.connect()
+        assert not left
+        assert isinstance(engine.pool, FairPool)
+        assert engine.pool.checkedout() == 0
+        assert await asyncio.wait_for(amounts(engine), 10) == [0, 0, 0]
+        del raised
+
+
 async def test_while_its_connection_is_set_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener of ``connect`` asks the same engine: what fails is its own checkout alone."""
     async with SQLiteDatabase(path, readers=3) as db, db.reader_engine.connect():
@@ -123,3 +173,26 @@ async def test_a_checkout_within_another_that_is_refused(path: Path) -> None:
             assert engine.pool.line.held == 1
             assert await connection.scalar(text("SELECT count(*) FROM items")) == 3
         assert engine.pool.line.held == 0
+
+
+async def test_one_that_a_listener_keeps(path: Path) -> None:
+    """What a listener has checked out within a checkout that fails is its own."""
+    async with SQLiteDatabase(path, readers=3) as db:
+        await create_items(db.writer_engine)
+        engine = db.reader_engine.sync_engine
+        kept: list[Any] = []
+
+        @event.listens_for(engine, "checkout")
+        def check(*_: object) -> None:
+            if not kept:
+                kept.append(None)
+                kept.append(engine.connect())
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await db.reader_engine.connect()
+        assert isinstance(engine.pool, FairPool)
+        assert engine.pool.checkedout() == 1
+        assert await greenlet_spawn(lambda: kept[1].scalar(text("SELECT 1"))) == 1
+        await greenlet_spawn(kept[1].close)
+        assert engine.pool.checkedout() == 0

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import ReaderPool, SQLitePool
+from sa_sqlite_pool.pools.resting import KeptConnections
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, driver
 
@@ -145,5 +146,22 @@ async def test_one_that_cannot_be_closed_keeps_no_other_open(make_engine: MakeEn
         async with engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
     assert pool.checkedout() == 0
-    for worker in workers:
-        worker._stop()  # the threads of those that have failed
+    assert not any(worker.aiosqlite_connection._running for worker in workers)
+
+
+async def test_one_that_is_kept_and_cannot_be_closed_keeps_no_other_open() -> None:
+    """Nor where SQLAlchemy has thrown the records away."""
+    closed: list[int] = []
+
+    class Worker:
+        def close_before_fork(self) -> None:
+            closed.append(1)
+            if len(closed) == 1:
+                raise RuntimeError("the tracer has gone")
+
+    kept, worker = KeptConnections(), Worker()
+    for _ in range(3):
+        kept.add(worker, None)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="the tracer has gone"):
+        kept.close_before_fork()
+    assert len(closed) == 3

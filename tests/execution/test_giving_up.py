@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from sa_sqlite_pool.execution.connection_thread import ConnectionThread
+from sa_sqlite_pool.execution.connection_thread import ConnectionThread, open_connection
 from sa_sqlite_pool.execution.shared_thread import SharedThread
 from tests.execution.workers import ENDLESS, Gate, give_up, open_worker, outcome
 
@@ -116,3 +116,34 @@ async def test_a_statement_in_its_own_thread_is_stopped(text: str | None) -> Non
     assert successor is not None
     assert await successor.run(lambda raw: raw.execute("SELECT 1").fetchone()) == (1,)
     await successor.close()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_one_that_the_application_has_closed_beneath_aiosqlite(
+    worker: ConnectionThread, keep: bool
+) -> None:
+    """It is not kept, and its thread ends."""
+    thread = worker.aiosqlite_connection._thread
+    worker.connection.close()
+    assert await give_up(worker, keep=keep) is None
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive()
+
+
+class FailsToClose(sqlite3.Connection):
+    def close(self) -> None:
+        super().close()
+        raise ZeroDivisionError
+
+
+async def test_one_that_fails_to_close_before_a_fork() -> None:
+    """Its error is raised, and its thread ends all the same."""
+    connection = await open_connection(
+        [":memory:"], {"factory": FailsToClose, "check_same_thread": False}
+    )
+    worker = ConnectionThread(connection, threadsafe=True)
+    with pytest.raises(ZeroDivisionError):
+        worker.close_before_fork()
+    await asyncio.to_thread(connection._thread.join, 10)
+    assert not connection._thread.is_alive()
+    assert worker.open_connection is None

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-from ...compat.pool_records import Record, give_back_lost
+from ...compat.pool_records import Record, give_back_lost, has_proxy
 from ...turn.permit import Permit, is_own
 from ..drivers.answers import AnswerLimit
 from ..drivers.interface import Driver
@@ -133,8 +133,12 @@ class CheckedOut:
 
         ``begun`` had begun before that.
         """
-        own = [record for record, permit in list(self.permits.items()) if is_own(permit)]
-        give_back_lost(own, begun)
+        lost = [
+            record
+            for record, permit in list(self.permits.items())
+            if is_own(permit) and not has_proxy(record)
+        ]
+        give_back_lost(lost, begun)
 
     def has_returned(self) -> None:
         """Tell that a connection was given back, or could not be opened."""
