@@ -80,10 +80,20 @@ class Seen:
         """Ask the servers that were read from how far they are, so that ``token`` has the reads.
 
         One short query for each of them, and none on SQLite. If a server does not answer, the token
-        is one that only the primary shows: no error is raised.
+        is one that only the primary shows: no error is raised. So it is after a cancellation.
         """
-        if self._settle is not None and self.read_from:
+        if self._settle is None or not self.read_from:
+            return
+        try:
             await self._settle(self)
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Have ``token`` be one that only the primary shows, if it lacks reads: none is asked."""
+        if self.read_from:
+            self.note_position(BEYOND_ALL, dict(self.read_from))
 
     def join(self, other: Seen) -> None:
         """Have later reads show what ``other``, which has seen nothing but its token, asks for."""
@@ -158,5 +168,5 @@ class FreshBlock(AbstractAsyncContextManager[Seen, None]):
                 _seen.reset(self._before)
         if error is None or isinstance(error, Exception):
             await self._seen.settle()
-        elif self._seen.read_from:  # cancelled: to ask the servers would take its time
-            self._seen.note_position(BEYOND_ALL, dict(self._seen.read_from))
+        else:  # cancelled: to ask the servers would take its time
+            self._seen.give_up()

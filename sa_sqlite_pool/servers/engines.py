@@ -15,6 +15,7 @@ from ..turn.waits import WaitWatch
 from .activity.snapshots import keep_fresh
 from .activity.writers import WritersOut
 from .commits import note_commits
+from .connections.outages import Outages
 from .connections.server import Server
 from .endings import limit_endings
 from .primary import PrimaryPool
@@ -54,12 +55,18 @@ class EngineSettings:
     options: Mapping[str, Any]
     connect_args: Mapping[str, Any]
     writers_out: WritersOut = field(default_factory=WritersOut)
+    outages: Outages = field(default_factory=Outages)
 
     def server(self, url: URL, capacity: int, *, is_primary: bool) -> Server:
         """Return a server, whose connections are told of the limits at once, with no round trip."""
         limit = self.statement_timeout
         settings = {} if limit is None else {OPTION: str(max(1, int(limit * 1000)))}
-        return Server(url, capacity, self.connect_args, is_primary=is_primary, settings=settings)
+        return Server(
+            *(url, capacity, self.connect_args),
+            is_primary=is_primary,
+            settings=settings,
+            outages=self.outages if is_primary else Outages(),
+        )
 
 
 def writer_engine(of: EngineSettings) -> AsyncEngine:

@@ -21,7 +21,7 @@ from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
 from .connections.counts import PoolCounts
-from .connections.records import CheckedOut, Held, ServerRecord, record_of, server_of
+from .connections.records import CheckedOut, Held, ServerRecord, record_of, server_behind, server_of
 from .connections.server import Server
 from .drivers.answers import AnswerLimit
 from .drivers.choosing import driver_of
@@ -170,7 +170,6 @@ class ServerPool(Pool):
             if self.checked_out.refusal is not None and isinstance(error, Exception):
                 raise self.checked_out.refusal() from error
             raise
-        server.checkouts += 1
         return record
 
     def _at_rest(self, server: Server) -> ServerRecord | None:
@@ -201,11 +200,15 @@ class ServerPool(Pool):
             if isinstance(error, RuntimeError):
                 refuse_without_loop()
             raise
+        record = record_of(proxied)
+        if record is None:  # a listener of "checkout" has detached it
+            return proxied
         try:  # it may have been opened once more: pool_pre_ping, a listener of "checkout"
-            record_of(proxied).end_setting_up(self.driver)
+            record.end_setting_up(self.driver)
         except BaseException as error:
             proxied.invalidate(error)
             raise
+        record.server.checkouts += 1  # not where the pool itself asks how far a server is
         return proxied
 
     def _wait_in_line(self, server: Server) -> Coroutine[Any, Any, Permit]:
@@ -263,7 +266,7 @@ class ServerPool(Pool):
 
         SQLAlchemy's method does so with all of the pool.
         """
-        if (server := self.server_of(connection)) is not None:
+        if (server := server_behind(connection)) is not None:
             server.forget_position()
             for record in [*server.at_rest, *self.checked_out.permits]:
                 if server_of(record) is server and record.dbapi_connection is not None:
@@ -281,13 +284,14 @@ class ServerPool(Pool):
         return record in self.checked_out.permits and record.in_use
 
     def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
-        """Return the server of a connection that is checked out."""
-        record = record_of(proxied)
-        return server_of(record) if record in self.checked_out.permits else None
+        """Return the server of a connection that is checked out, or was detached."""
+        return server_behind(proxied)
 
     def name_of_server(self, connection: Connection | None) -> str:
         """Return the name of a connection's server; of the primary's where that is not known."""
-        server = None if connection is None else self.server_of(connection.connection)
+        server = None
+        if not (connection is None or connection.closed or connection.invalidated):
+            server = server_behind(connection.connection)
         return (self.primary if server is None else server).name
 
     def permits_by_process(self) -> Mapping[int, Permit]:

@@ -129,13 +129,12 @@ class ReplicaPool(ServerPool):
         up = [server for server in self.replicas if server.is_up]
         return sorted(up, key=lambda server: (server.line.waiting, server.in_use))
 
-    def catch_up(self, record: ConnectionPoolEntry, seen: Seen) -> None:
-        """Wait until the server of a connection that is checked out shows what ``seen`` asks for.
+    def catch_up(self, server: Server, connection: Any, seen: Seen) -> None:
+        """Wait until ``server``, to which an application has ``connection``, shows ``seen``.
 
         Nothing is sent where it is known to. Wait ``timeout`` seconds at most, then raise
         :class:`~sa_sqlite_pool.ReadTimeout`: the connection cannot go elsewhere.
         """
-        server, connection = server_of(record), record.dbapi_connection
         self._writers_out.look(seen, self.driver)
         if server.is_primary or (
             server.shows >= seen.position and seen.read_from.keys() <= {server.source}
@@ -337,7 +336,7 @@ class ReplicaPool(ServerPool):
             else:
                 self._ask(record)  # it may have been at rest since before
                 self._do_return_conn(record)
-            server.note_up()
+            server.outages.end()
             log(
                 ReplicaUp(database=self.primary.name, server=server.name),
                 "the replica %s answers again",

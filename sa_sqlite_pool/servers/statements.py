@@ -111,7 +111,7 @@ def _fails(context: ExceptionContext) -> BaseException | None:
         pool.counts.lost()
     if error is None:
         return None
-    name = pool.name_of_server(None if permit is None else connection)
+    name = pool.name_of_server(connection)
     limit = pool.statement_timeout
     return explained(context, error, name, failed, limit=limit, writes=not pool.only_reads)
 

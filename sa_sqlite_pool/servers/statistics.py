@@ -65,20 +65,16 @@ def _engine(role: str, pool: ServerPool, now: float) -> EngineStatistics:
 
 
 def _server(of_engines: Sequence[Server], now: float) -> ServerStatistics:
-    """Return the statistics of a server, which each engine has an object for; the reader's first.
-
-    It is down if the connections of one of them are.
-    """
+    """Return the statistics of a server, by the objects of the engines; the reader's first."""
     reads = of_engines[0]
-    down = next((one for one in of_engines if not one.is_up), reads)
-    since, failure = down.down_since, down.failure
+    since, failure = reads.outages.since, reads.outages.failure
     return ServerStatistics(
         name=reads.name,
         is_primary=reads.is_primary,
         up=since is None,
         failure=None if failure is None else str(failure) or type(failure).__name__,
         seconds_down=0.0 if since is None else now - since,
-        times_down=sum(one.times_down for one in of_engines),
+        times_down=reads.outages.times,
         connections=_connections(of_engines),
         reads=reads.checkouts,
         position=token_of(max(one.shows for one in of_engines)),

@@ -67,7 +67,9 @@ def take_turns(engine: Engine) -> None:
         pool = pool_of(engine, proxied)
         assert isinstance(pool, PrimaryPool)
         permit = pool.permit_of(proxied)
-        waited = 0.0 if permit is None else permit.seconds_waited
+        waited = 0.0
+        if permit is not None:  # the checkout's wait counts for its first transaction
+            waited, permit.seconds_waited = permit.seconds_waited, 0.0
         seconds = max(0.0, pool.timeout - waited)
         limit = AnswerLimit(pool.driver, proxied.dbapi_connection, seconds + SECONDS_TO_ANSWER)
         if permit is not None:

@@ -213,3 +213,23 @@ async def test_a_listener_of_checkin_that_raises(app: App) -> None:
             event.remove(engine.sync_engine, "checkin", fail)
         async with nothing_left(db), db.write() as session:
             session.add(Account(id=2))
+
+
+async def test_a_listener_of_checkout_that_detaches(app: App) -> None:
+    """The connection is the application's own, and its place is free, as with stock engines."""
+
+    def detach(_connection: object, _record: object, proxied: Any) -> None:
+        proxied.detach()
+
+    drivers: list[Any] = []
+    async with app.open(replicas=[], readers=1) as db, nothing_left(db):
+        listen(db, "checkout", detach)
+        for engine in (db.writer_engine, db.reader_engine):
+            async with engine.connect() as first, engine.connect() as second:
+                for connection in (first, second):
+                    assert await connection.scalar(ONE) == 1
+                    await connection.commit()
+                    own: Any = connection.sync_connection
+                    drivers.append(own.connection.dbapi_connection.driver_connection)
+        for driver in drivers:  # SQLAlchemy leaves psycopg's open, on stock engines, too
+            await driver.close()

@@ -12,6 +12,8 @@ from tests.postgresql import App, until
 from tests.servers.doing import ONE
 
 
+# A transport of a closed loop can never close; it says so whenever it is garbage.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("kind", ["writer_engine", "reader_engine"])
 def test_closing_does_not_wait_for_a_loop_that_died(
     app: App, kind: str, caplog: pytest.LogCaptureFixture
@@ -30,6 +32,25 @@ def test_closing_does_not_wait_for_a_loop_that_died(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     for server in app.cluster.servers:
         asyncio.run(until_gone(app, server))
+    bury(dead)
+
+
+def test_a_loop_that_died_while_it_connected(app: App) -> None:
+    """What it was opening never is; the database is closed all the same."""
+    dying: list[asyncio.Task[None]] = []
+
+    async def connect(**_: object) -> None:
+        dying[0].ready.set()  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    db = app.open(replicas=[], close_timeout=60, connect_args={"async_creator_fn": connect})
+
+    async def main() -> None:
+        dying.append(asyncio.current_task())  # type: ignore[arg-type]
+        await db.open()
+
+    dead = die(main)
+    asyncio.run(asyncio.wait_for(db.close(), 10))
     bury(dead)
 
 

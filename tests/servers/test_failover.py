@@ -135,9 +135,9 @@ async def test_a_frozen_replica_stays_down(app: App) -> None:
                 async with db.write() as session:
                     (await session.get_one(Account, 1)).balance = 7
                 assert await read_port(db) == app.cluster.primary.port
-            first_failure = server.failure
+            first_failure = server.outages.failure
             assert not server.is_up
-            await until(lambda: server.failure is not first_failure)
+            await until(lambda: server.outages.failure is not first_failure)
             assert not server.is_up
         finally:
             frozen.thaw()

@@ -73,3 +73,22 @@ async def test_on_sqlite_it_does_nothing(db: SQLiteDatabase) -> None:
     async with db.fresh("of another database") as seen, db.read():
         pass
     assert seen.token is None
+
+
+@pytest.mark.parametrize("ends", ["the block", "settle()"])
+async def test_a_cancellation_while_servers_are_asked(ends: str) -> None:
+    """The token does not have the reads: it is one that only the primary shows."""
+
+    async def ask(_seen: Seen) -> None:
+        raise asyncio.CancelledError
+
+    seen = Seen(settle=ask)
+    with pytest.raises(asyncio.CancelledError):
+        if ends == "settle()":
+            seen.note_read("a replica")
+            await seen.settle()
+        else:
+            async with FreshBlock(object(), seen):
+                seen.note_read("a replica")
+    assert seen.position == BEYOND_ALL
+    assert not seen.read_from

@@ -71,6 +71,22 @@ async def test_a_transaction_that_has_begun_early(app: App, first: str) -> None:
 
 
 @pytest.mark.usefixtures("lag")
+async def test_one_that_is_detached(app: App) -> None:
+    """It is to the same server, which the errors of its statements name, too."""
+    async with app.open(replicas=app.replica_urls[:1]) as db:
+        await ready(db, app)
+        async with db.fresh(), db.reader_engine.connect() as connection:
+            await connection.run_sync(lambda synchronous: synchronous.detach())
+            await write(db)
+            assert await connection.scalar(COUNT) == 2
+            with pytest.raises(DBAPIError, match=f":{app.cluster.replicas[0].port}/"):
+                await connection.execute(text("DELETE FROM accounts"))
+            own: Any = connection.sync_connection
+            driver = own.connection.dbapi_connection.driver_connection
+        await driver.close()  # SQLAlchemy leaves psycopg's open, on stock engines, too
+
+
+@pytest.mark.usefixtures("lag")
 async def test_each_statement_under_read_committed(app: App) -> None:
     async with app.open() as db:
         await ready(db, app)

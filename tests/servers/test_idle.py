@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from sa_sqlite_pool.servers import pool
+from sa_sqlite_pool.servers.database import ServerDatabase
 from tests.postgresql import App, until
 from tests.servers.doing import ONE, at_once
 from tests.servers.freezing import pools
@@ -30,16 +31,21 @@ async def test_an_idle_transaction(
     """It is named once, by the line that asked for it and its last SQL."""
     async with app.open(replicas=[], idle_warning=60) as db, DOORS[name](db) as session:
         await session.execute(ONE)
-        for one in pools(db):
-            for permit in one.checked_out.permits.values():
-                assert permit.idle_since is not None
-                permit.idle_since -= 60
-            for _ in range(2):
-                one._idle_watch.look()
+        for _ in range(2):
+            look_after_a_minute(db)
     (record,) = caplog.records
     assert re.match(rf"PostgreSQL: {what} of 127\.0\.0\.1:\d+/\w+ has been idle", record.message)
     assert "asked for it at test_idle.py:" in record.message
     assert "last SQL: SELECT 1" in record.message
+
+
+def look_after_a_minute(db: ServerDatabase) -> None:
+    """Look for what is idle, as if all that waits for its task had done so for a minute more."""
+    for one in pools(db):
+        for permit in one.checked_out.permits.values():
+            if permit.idle_since is not None:
+                permit.idle_since -= 60
+        one._idle_watch.look()
 
 
 async def test_a_timer_looks_for_it(app: App, caplog: pytest.LogCaptureFixture) -> None:
@@ -65,10 +71,15 @@ async def test_to_open_a_connection_is_not_idle(app: App) -> None:
 
 async def test_what_is_not_idle(app: App, caplog: pytest.LogCaptureFixture) -> None:
     """A statement that runs is not, nor a reader's connection outside of a transaction."""
-    db = app.open(replicas=[], idle_warning=0.05)
+    db = app.open(replicas=[], idle_warning=60)
     async with db, db.reader_engine.connect() as connection, db.write() as session:
-        await session.execute(text("SELECT pg_sleep(0.2)"))
+        await session.execute(ONE)
+        (permit,) = pools(db)[0].checked_out.permits.values()
+        running = asyncio.create_task(session.execute(text("SELECT pg_sleep(0.2)")))
+        await until(lambda: permit.idle_since is None)
+        look_after_a_minute(db)
         assert not connection.in_transaction()
+        await running
     async with app.open(replicas=[], idle_warning=None) as db, db.write() as session:
         await session.execute(ONE)
         for _ in range(10):

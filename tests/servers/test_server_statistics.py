@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from sa_sqlite_pool import DatabaseClosedError, ServerDatabaseStatistics
 from sa_sqlite_pool.freshness import parse_token
@@ -85,8 +86,36 @@ async def test_servers_that_are_down(app: App) -> None:
             assert (up.failure, up.seconds_down, up.times_down) == (None, 0.0, 1)
 
 
+async def test_a_primary_is_down_once(app: App) -> None:
+    """For both engines, until one of them has connected again."""
+    primary, replica = app.cluster.primary, app.cluster.replicas[0]
+    async with app.open(connect_args=_short(app), replicas=app.replica_urls[:1]) as db:
+        for engine in (db.reader_engine, db.writer_engine):
+            await engine.dispose()
+        with frozen(primary, replica):
+            for block in (db.read, db.write):
+                with pytest.raises(OperationalError):
+                    async with block() as session:
+                        await session.execute(ONE)
+            down = db.statistics().servers[-1]
+            assert (down.up, down.times_down) == (False, 1)
+        await at_once(db)
+        up = db.statistics().servers[-1]
+        assert (up.up, up.failure, up.times_down) == (True, None, 1)
+
+
 def _short(app: App) -> dict[str, Any]:
     return {"timeout": 0.5} if app.driver == "asyncpg" else {"connect_timeout": 2}
+
+
+async def test_questions_are_no_reads(app: App) -> None:
+    """Those of a fresh() block, and of open()."""
+    async with app.open(replicas=app.replica_urls[:1]) as db:
+        for _ in range(2):
+            async with db.fresh(), db.read() as session:
+                await session.execute(ONE)
+        assert [server.reads for server in db.statistics().servers] == [2, 0]
+        assert db.statistics().engine("reader").connections.checkouts == 2
 
 
 async def test_positions(app: App) -> None:

@@ -13,9 +13,14 @@ from sa_sqlite_pool.servers import turn
 from sa_sqlite_pool.servers.drivers.interface import row_of
 from tests.postgresql import App, until
 from tests.servers.doing import LONG, ONE, at_once
-from tests.servers.freezing import nothing_left
+from tests.servers.freezing import nothing_left, pools
 
 SETTINGS = text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+
+WAITERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND wait_event = 'advisory' AND clock_timestamp() - query_start > '0.1 s'"
+)
 
 OF = pytest.mark.parametrize("of", ["the option", "the database"])
 
@@ -61,6 +66,29 @@ async def test_write_timeout_ends_the_wait(app: App, of: str) -> None:
                 await at_once(db)
         async with db.write() as session:
             assert tuple((await session.execute(SETTINGS)).one()) == ("1s", "0")
+
+
+async def test_the_wait_for_a_checkout_counts_once(app: App) -> None:
+    """A later transaction of the same checkout has all of write_timeout, as on SQLite."""
+    async with (
+        app.open(replicas=[]) as other,
+        app.open(replicas=[], write_timeout=20) as db,
+        db.writer_engine.connect() as connection,
+    ):
+        (permit,) = pools(db)[0].checked_out.permits.values()
+        permit.seconds_waited = 20  # as if it had waited in line for so long
+        async with connection.begin():
+            await connection.execute(ONE)
+
+        async def write() -> None:
+            async with connection.begin():
+                await connection.execute(ONE)
+
+        async with other.write() as session:
+            await session.execute(ONE)
+            writing = asyncio.create_task(write())
+            await until(lambda: writing.done() or app.sql(WAITERS) != "0")
+        await writing
 
 
 async def test_statements_are_limited_after_a_wait(app: App) -> None:

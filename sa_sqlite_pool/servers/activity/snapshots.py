@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ...freshness import seen_by
 from ...postgresql.statements import boundaries, ends_transaction, first_head
-from ..connections.records import record_of
+from ..connections.records import server_behind
 from ..drivers.choosing import driver_of
 from ..endings import replace
 from ..pool import pool_of
@@ -73,7 +73,8 @@ def keep_fresh(engine: Engine, owner: object) -> None:
         if (seen := seen_by(owner)) is not None:
             pool = pool_of(engine, proxied)
             assert isinstance(pool, ReplicaPool)
-            pool.catch_up(record_of(proxied), seen)
+            if (server := server_behind(proxied)) is not None:
+                pool.catch_up(server, proxied.dbapi_connection, seen)
 
     replace(dialect, do_begin=do_begin)
     event.listen(engine, "before_cursor_execute", executes, insert=True)

@@ -32,9 +32,10 @@ class Openings:
         try:
             await asyncio.wait([opening])
         except BaseException:
-            opening.add_done_callback(lambda done: _drop(driver, done))
-            opening.cancel()
-            await asyncio.wait([opening])
+            if not opening.get_loop().is_closed():  # else it never goes on, and cannot be told
+                opening.add_done_callback(lambda done: _drop(driver, done))
+                opening.cancel()
+                await asyncio.wait([opening])
             raise
         if opening.cancelled():
             raise ConnectionAbortedError("the connection was called off while it was opened")
@@ -43,7 +44,10 @@ class Openings:
     def call_off(self) -> None:
         """End all of them."""
         for opening in list(self._running):
-            opening.cancel()
+            if opening.get_loop().is_closed():
+                self._running.discard(opening)
+            else:
+                opening.cancel()
 
 
 def _drop(driver: Driver, opening: asyncio.Future[Any]) -> None:

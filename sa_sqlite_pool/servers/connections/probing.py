@@ -59,4 +59,4 @@ async def _probe_until_up(server: Server, probe: Callable[[Server], None]) -> No
         try:
             await greenlet_spawn(probe, server)
         except Exception as error:
-            server.failure = error
+            server.outages.failure = error

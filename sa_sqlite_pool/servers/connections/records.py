@@ -14,6 +14,8 @@ from ..drivers.interface import Driver
 from .failures import in_setting_up
 from .server import Server
 
+_SERVER = "sa_sqlite_pool_server"
+
 
 @final
 class ServerRecord(Record):
@@ -41,6 +43,7 @@ class ServerRecord(Record):
     def note_new(self, opened: Any) -> None:
         """Note that its connection has just been opened."""
         self._is_new, self._opened = True, opened
+        self.info[_SERVER] = self.server
 
     def end_setting_up(self, driver: Driver) -> None:
         """Commit what listeners have begun on a new connection, so that what they have set stays.
@@ -75,8 +78,14 @@ def server_of(record: ConnectionPoolEntry) -> Server:
     return record.server
 
 
+def server_behind(proxied: PoolProxiedConnection) -> Server | None:
+    """Return the server of a connection that is checked out, or was detached."""
+    found: Server | None = proxied.info.get(_SERVER)
+    return found
+
+
 def record_of(proxied: PoolProxiedConnection) -> ServerRecord:
-    """Return the record of a connection that is checked out."""
+    """Return the record of a connection that is checked out, and was not detached."""
     return getattr(proxied, "_connection_record", None)  # type: ignore[return-value]
 
 

@@ -10,11 +10,11 @@ from sqlalchemy import URL, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...freshness import Position
-from ...system.clock import time
 from ...turn.fair_semaphore import FairSemaphore
 from ..drivers.choosing import driver_of
 from .failures import no_connection
 from .openings import Openings
+from .outages import Outages
 
 PRIMARY = "primary"
 """The source of reads of the primary, through whichever engine."""
@@ -34,8 +34,9 @@ class Server:
 
     ``line`` gives the permits for connections, at most ``capacity`` at once. ``shows`` is a
     position that reads of it are known to see; it grows while the server runs, which is one of its
-    ``lives``. ``down_since`` is the monotonic time at which it was found not to answer, None while
-    it answers; ``failure`` says why.
+    ``lives``.
+
+    :param outages: whether it answers; one object for both engines of a database
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Server:
         *,
         is_primary: bool,
         settings: Mapping[str, str],
+        outages: Outages,
     ) -> None:
         self.url = url
         self.capacity = capacity
@@ -55,12 +57,10 @@ class Server:
         self.at_rest: list[ConnectionPoolEntry] = []
         self.shows: Position = 0
         self.lives = 0
-        self.down_since: float | None = None
-        self.failure: BaseException | None = None
+        self.outages = outages
         self.opened = 0
         self.checkouts = 0
         self.thrown_away = 0
-        self.times_down = 0
         self._connect_args = connect_args
         self._settings = settings
         self._arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
@@ -82,7 +82,7 @@ class Server:
     @property
     def is_up(self) -> bool:
         """Whether it has answered when it was last asked."""
-        return self.down_since is None
+        return self.outages.since is None
 
     @property
     def source(self) -> Hashable:
@@ -110,7 +110,7 @@ class Server:
             raise raised from error
         self.opened += 1
         if self.is_primary:
-            self.note_up()
+            self.outages.end()
         return connection
 
     def _connect(self, dialect: Dialect, record: ConnectionPoolEntry) -> Any:
@@ -138,11 +138,12 @@ class Server:
             *(self.url, self.capacity, self._connect_args),
             is_primary=self.is_primary,
             settings=self._settings,
+            outages=self.outages,
         )
         if counts_on:
             new.line.waits = self.line.waits
             new.opened, new.checkouts = self.opened, self.checkouts
-            new.thrown_away, new.times_down = self.thrown_away, self.times_down
+            new.thrown_away = self.thrown_away
         return new
 
     def note_position(self, position: Position) -> None:
@@ -152,16 +153,7 @@ class Server:
     def note_down(self, error: BaseException) -> bool:
         """Note that it does not answer; return whether that is news."""
         self.forget_position()
-        self.failure = error
-        if self.down_since is not None:
-            return False
-        self.down_since = time.monotonic()
-        self.times_down += 1
-        return True
-
-    def note_up(self) -> None:
-        """Note that it answers."""
-        self.down_since = self.failure = None
+        return self.outages.begin(error)
 
     def forget_position(self) -> None:
         """Forget what reads of it see: another server may answer there, or one that has restarted.
