@@ -272,9 +272,9 @@ def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
     one, other = AtomicFile(tmp_path / "copy.db"), AtomicFile(tmp_path / "copy.db")
     like = tmp_path / "like"
     like.touch()
-    one.create(str(like))
+    one.create(like=str(like), source=str(like))
     with pytest.raises(sqlite3.OperationalError, match="is being written by another process"):
-        other.create(str(like))
+        other.create(like=str(like), source=str(like))
     assert Path(one.path).exists()
     one.discard()
 

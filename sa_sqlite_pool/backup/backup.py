@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableError, ReadLockTimeout
 from ..execution.connection_thread import ConnectionThread
-from ..files.location import Location
+from ..files.location import SIDE_FILES, TURN_FILES, Location
 from ..files.neighbours import users
 from ..files.open_files import FileReplacedError, open_files
 from ..pools.base import FairPool
@@ -26,7 +26,6 @@ from ..system.regular_files import check_directory
 from ..system.waiting import done_in_time
 from ..transactions.locks import is_lock, keep_trying
 from .copy_job import (
-    SIDE_FILES,
     CopyJob,
     Progress,
     ProgressReports,
@@ -91,7 +90,7 @@ class Backups:
             try:
                 _check_target(target, database)
                 with atomic.or_nothing():
-                    atomic.create(like=database)
+                    atomic.create(like=database, source=database)
                     write_copy(*(connection, atomic.path, pages, worker, told.tell), gently=gently)
             finally:
                 job.end_snapshot(worker, connection)
@@ -182,7 +181,8 @@ def _is_lock(error: Exception) -> bool:
 def _check_target(target: Path, database: str) -> None:
     """Raise unless there is no file at ``target``, or a closed database other than this one."""
     check_directory(target)
-    if _same(target, database) or str(target) in {f"{database}{side}" for side in SIDE_FILES}:
+    beside = {f"{database}{side}" for side in (*SIDE_FILES, *TURN_FILES)}
+    if _same(target, database) or str(target) in beside:
         raise DatabaseNotUsableError(
             f"{target} is the database itself, or belongs to it; choose another path"
         )

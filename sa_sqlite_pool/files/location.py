@@ -16,6 +16,9 @@ from ..system.regular_files import check_directory
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database, by the end of its name."""
 
+TURN_FILES = ("-turn", "-line")
+"""The files beside a database in which the processes that write line up."""
+
 
 @dataclass(frozen=True)
 class Location:
