@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import enum
 import errno
 import functools
+import io
 import json
 import os
 import sys
@@ -74,6 +76,27 @@ def while_read(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(ExitCode.UNREAD) from None
 
     return run
+
+
+def write_any_text() -> None:
+    """Have the standard output take names that its encoding does not have.
+
+    Of files whose names are not in the encoding of the system the bytes are written as they are,
+    so that a command with such a name can be copied; any other character is written as ``\\xe4``.
+    """
+    codecs.register_error(_ANY_TEXT, _replaced)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ANY_TEXT)
+
+
+_ANY_TEXT = "sa_sqlite_pool.any_text"
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def write_json(command: str, result: Mapping[str, object], indent: int | None = 2) -> None:
