@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..settings import check_count
 from ..system.atomic_file import AtomicFile
 from ..system.clock import time
 from ..system.forks import renew_after_fork
-from ..system.regular_files import check_directory
+from ..system.regular_files import check_directory, mode_of
 from ..system.waiting import done_in_time
 from ..transactions.locks import is_lock, keep_trying
 from .copy_job import (
@@ -189,7 +190,10 @@ def _check_target(target: Path, database: str) -> None:
     refuse_side_files(
         target, "it would damage the copy; close that database, or choose another path"
     )
-    if target.exists():
+    mode = mode_of(target)
+    if mode is not None:
+        if not stat.S_ISREG(mode):  # /dev/null, which a copy would take the place of
+            raise DatabaseNotUsableError(f"{target} is not a regular file; choose another path")
         # A process that only reads it keeps the old file; a writer's work would be lost.
         if found := users(str(target), writing=True):
             raise DatabaseInUseError(

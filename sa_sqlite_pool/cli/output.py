@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, NoReturn, ParamSpec
@@ -106,7 +107,20 @@ def write_json(command: str, result: Mapping[str, object], indent: int | None = 
 
 def write_line(text: str) -> None:
     """Write one line as it is: a command in it can be copied, however narrow the terminal is."""
-    console.print(Text(text), soft_wrap=True)
+    console.print(text_of(text), soft_wrap=True)
+
+
+def text_of(found: str) -> Text:
+    """Return a text, in which names of a database or a process may be, for the terminal."""
+    return Text(_harmless(found))
+
+
+def _harmless(text: str) -> str:
+    """Return a text without what a terminal would obey."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @contextlib.contextmanager
@@ -139,5 +153,5 @@ def sentence(error: Exception) -> str:
 def fail(message: str, code: ExitCode) -> NoReturn:
     if sys.stderr is not None:
         with contextlib.suppress(BrokenPipeError):
-            sys.stderr.write(f"sa-sqlite-pool: {message}\n")
+            sys.stderr.write(f"sa-sqlite-pool: {_harmless(message)}\n")
     raise SystemExit(int(code))

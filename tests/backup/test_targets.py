@@ -196,7 +196,7 @@ async def test_two_at_once(db: SQLiteDatabase, copy: Path, held: Held) -> None:
     """The second one is refused, and the first is not disturbed."""
     task = asyncio.create_task(db.backup(copy))
     await until(held.inside.is_set)
-    await refused(db, copy, "is being written by another process", DatabaseInUseError)
+    await refused(db, copy, "is being written by another backup or restore", DatabaseInUseError)
     held.leave.set()
     await task
     assert files_beside(copy) == {"copy.db"}
