@@ -37,7 +37,7 @@ class Location:
         """Parse a file name, or an SQLite URI (https://www.sqlite.org/uri.html)."""
         if not uri or not database.startswith("file:"):
             return cls(None if database in {"", ":memory:"} else _absolute(database))
-        # "If there is a fragment, it is ignored", also after the path: parseUri() in SQLite's main.c.
+        # SQLite ignores a fragment, also after the path: sqlite3ParseUri() in its main.c.
         name, _, query = database.removeprefix("file:").partition("#")[0].partition("?")
         if name.startswith("//"):  # file://localhost/path and file:///path
             name = "/" + name.removeprefix("//").partition("/")[2]

@@ -235,9 +235,11 @@ def _read(path: Path) -> Config:
 
     ``path`` may be either.
     """
-    of_toml = path.name == _TOML
-    ini, toml = path.with_name("alembic.ini") if of_toml else path, path.with_name(_TOML)
-    return Config(*(os.fspath(file) if file.is_file() else None for file in (ini, toml)))
+    ini = path.with_name("alembic.ini") if path.name == _TOML else path
+    toml = path.with_name(_TOML)
+    return Config(
+        os.fspath(ini) if ini.is_file() else None, os.fspath(toml) if toml.is_file() else None
+    )
 
 
 _TOML = "pyproject.toml"

@@ -357,7 +357,7 @@ def test_a_rebuild_on_the_command_line(scripts: Scripts) -> None:
 @pytest.mark.parametrize("name", ["alembic.ini", "pyproject.toml"])
 @pytest.mark.parametrize("has_ini", [True, False])
 async def test_a_pyproject_file(scripts: Scripts, name: str, has_ini: bool) -> None:
-    """As `alembic init --template pyproject` makes it: the scripts are there, the URL in the ini."""
+    """As `alembic init --template pyproject` makes it: the scripts are there."""
     toml = scripts.directory / "pyproject.toml"
     toml.write_text('[tool.alembic]\nscript_location = "%(here)s/scripts"\n')
     scripts.ini.write_text("[alembic]\n")
@@ -365,7 +365,7 @@ async def test_a_pyproject_file(scripts: Scripts, name: str, has_ini: bool) -> N
         scripts.ini.unlink()
     async with SQLiteDatabase(scripts.database) as db:
         if name == "alembic.ini" and not has_ini:
-            with pytest.raises(ConfigurationError, match="give the path of alembic.ini"):
+            with pytest.raises(ConfigurationError, match="give the path of alembic"):
                 await upgrade(db, "head", config=scripts.directory / name)
             return
         await upgrade(db, "head", config=scripts.directory / name)
