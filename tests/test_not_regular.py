@@ -247,6 +247,31 @@ async def test_in_the_place_of_an_unfinished_copy(path: Path, tmp_path: Path, ki
     assert os.path.lexists(place)
 
 
+def _device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))  # /dev/full, which nothing has open
+    except (AttributeError, PermissionError):
+        pytest.skip("no devices can be made here")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, _socket, _device])
+async def test_in_the_place_of_a_copy(
+    path: Path, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    """It is not replaced by a file, for all other programs that use it."""
+    place = tmp_path / "x"
+    make(place)
+    before = place.stat()
+    async with SQLiteDatabase(path) as db:
+        await create_items(db.writer_engine)
+        with pytest.raises(exc.DBAPIError, match="x is not a regular file; choose another path"):
+            await asyncio.wait_for(db.backup(place), 10)
+        assert os.path.samestat(place.stat(), before)
+        (tmp_path / "link").symlink_to(tmp_path / "copy.db")
+        await db.backup(tmp_path / "link")
+    assert (tmp_path / "copy.db").is_file()
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO, errno.EINTR])
 async def test_a_copy_that_cannot_be_locked(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
@@ -272,9 +297,11 @@ def test_a_copy_of_another_is_left_alone(tmp_path: Path) -> None:
     one, other = AtomicFile(tmp_path / "copy.db"), AtomicFile(tmp_path / "copy.db")
     like = tmp_path / "like"
     like.touch()
-    one.create(str(like))
-    with pytest.raises(sqlite3.OperationalError, match="is being written by another process"):
-        other.create(str(like))
+    one.create(like=str(like), source=str(like))
+    with pytest.raises(
+        sqlite3.OperationalError, match="is being written by another backup or restore"
+    ):
+        other.create(like=str(like), source=str(like))
     assert Path(one.path).exists()
     one.discard()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,11 +34,26 @@ asyncio.run(main())
 """
 
 
-def open_as_nobody(path: Path | str, copy: Path | str = "") -> str:
+RESTORE = """
+import asyncio, os, sys
+if os.getuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+from sa_sqlite_pool import SQLiteDatabase, restore
+
+async def main():
+    await restore(sys.argv[1], sys.argv[2])
+    async with SQLiteDatabase(sys.argv[2]):
+        print("open")
+
+asyncio.run(main())
+"""
+
+
+def open_as_nobody(path: Path | str, copy: Path | str = "", program: str = PROGRAM) -> str:
     """Open the database, and make a backup of it; return the error's name and message."""
     # Everything that is needed is imported while still root: the interpreter's own files may be
     # out of nobody's reach.
-    program = "import sa_sqlite_pool, sqlalchemy.dialects.sqlite.aiosqlite\n" + PROGRAM
+    program = "import sa_sqlite_pool, sqlalchemy.dialects.sqlite.aiosqlite\n" + program
     return subprocess.run(
         [sys.executable, "-c", program, str(path), str(copy)],
         capture_output=True,
@@ -97,6 +115,18 @@ def test_a_backup_in_a_read_only_directory(directory: Path) -> None:
     assert "copy.db.unfinished cannot be created: Permission denied; make the directory " in output
     assert "closed writable for this user, or choose another path" in output
     assert list((directory / "closed").iterdir()) == []
+
+
+def test_a_backup_that_is_read_only(directory: Path) -> None:
+    """It becomes a database that its owner may write."""
+    open_ = directory / "open"
+    open_.mkdir()
+    open_.chmod(0o777)
+    with closing(sqlite3.connect(open_ / "copy.db")) as connection:
+        connection.execute("CREATE TABLE items (id)")
+    (open_ / "copy.db").chmod(0o444)
+    assert open_as_nobody(open_ / "copy.db", open_ / "app.db", RESTORE) == "open\n"
+    assert stat.S_IMODE((open_ / "app.db").stat().st_mode) == 0o644
 
 
 async def test_a_backup_that_may_not_be_reached(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableError, ReadLockTimeout
 from ..execution.connection_thread import ConnectionThread
-from ..files.location import Location
+from ..files.location import SIDE_FILES, TURN_FILES, Location
 from ..files.neighbours import users
 from ..files.open_files import FileReplacedError, open_files
 from ..pools.base import FairPool
@@ -22,11 +23,10 @@ from ..settings import check_count
 from ..system.atomic_file import AtomicFile
 from ..system.clock import time
 from ..system.forks import renew_after_fork
-from ..system.regular_files import check_directory
+from ..system.regular_files import check_directory, mode_of
 from ..system.waiting import done_in_time
 from ..transactions.locks import is_lock, keep_trying
 from .copy_job import (
-    SIDE_FILES,
     CopyJob,
     Progress,
     ProgressReports,
@@ -91,7 +91,7 @@ class Backups:
             try:
                 _check_target(target, database)
                 with atomic.or_nothing():
-                    atomic.create(like=database)
+                    atomic.create(like=database, source=database)
                     write_copy(*(connection, atomic.path, pages, worker, told.tell), gently=gently)
             finally:
                 job.end_snapshot(worker, connection)
@@ -182,14 +182,18 @@ def _is_lock(error: Exception) -> bool:
 def _check_target(target: Path, database: str) -> None:
     """Raise unless there is no file at ``target``, or a closed database other than this one."""
     check_directory(target)
-    if _same(target, database) or str(target) in {f"{database}{side}" for side in SIDE_FILES}:
+    beside = {f"{database}{side}" for side in (*SIDE_FILES, *TURN_FILES)}
+    if _same(target, database) or str(target) in beside:
         raise DatabaseNotUsableError(
             f"{target} is the database itself, or belongs to it; choose another path"
         )
     refuse_side_files(
         target, "it would damage the copy; close that database, or choose another path"
     )
-    if target.exists():
+    mode = mode_of(target)
+    if mode is not None:
+        if not stat.S_ISREG(mode):  # /dev/null, which a copy would take the place of
+            raise DatabaseNotUsableError(f"{target} is not a regular file; choose another path")
         # A process that only reads it keeps the old file; a writer's work would be lost.
         if found := users(str(target), writing=True):
             raise DatabaseInUseError(

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, DatabaseInUseError, DatabaseNotUsableEr
 from ..execution.connection_thread import ConnectionThread
 from ..execution.jobs import OutOfTime
 from ..execution.mailbox import Mailbox
-from ..files.location import Location
+from ..files.location import SIDE_FILES, Location
 from ..system.atomic_file import AtomicFile
 from ..system.clock import time
 from ..system.loop_state import call_unless_closed, of_running_loop
@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 Progress = Callable[[int, int], object]
 """``progress(pages_copied, pages_total)``, such as ``print``."""
-
-SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 @final

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +32,7 @@ from ..errors import DamagedDatabaseError, DatabaseInUseError, NotADatabaseError
 from ..execution.connection_thread import ConnectionThread
 from ..system.clock import time
 from ..transactions.locks import may_pass
-from .foreign_schemas import is_strange, quick_check
+from .foreign_schemas import ALL_LINES, is_of_values, is_strange, quick_check
 
 Step = Callable[[int, int], None]
 """A function that is called in the thread after each step: ``step(pages_copied, pages_total)``."""
@@ -149,31 +149,36 @@ def _copy(
 def check_integrity(connection: sqlite3.Connection, name: str) -> None:
     """Raise if ``PRAGMA integrity_check`` finds that the database, called ``name``, is damaged.
 
-    Where that needs what only the application has, it is ``quick_check``, as far as it goes.
+    Values that its schema does not allow are none of that: to mend them, it is copied first. Where
+    the check needs what only the application has, it is ``quick_check``, as far as it goes.
     """
     try:
-        found = list(_integrity(connection))
+        found = _damages(_integrity(connection))
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
         if "not a database" in str(error):
             raise NotADatabaseError(f"{name} is not an SQLite database ({error})") from error
         found = [str(error)]
-    if found != ["ok"]:
+    if found:
         raise DamagedDatabaseError(
             f"{name} is damaged, PRAGMA integrity_check says: {'; '.join(found)}"
         )
 
 
+def _damages(lines: Iterable[str]) -> list[str]:
+    """Return the first lines that are about damage."""
+    return list(islice((line for line in lines if line != "ok" and not is_of_values(line)), _NAMED))
+
+
 def _integrity(connection: sqlite3.Connection) -> Iterator[str]:
     try:
-        found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_NAMED})")]
+        for (line,) in connection.execute(f"PRAGMA integrity_check({ALL_LINES})"):
+            yield line
     except sqlite3.OperationalError as error:
         if not is_strange(error):
             raise
-        yield from islice(quick_check(connection), _NAMED)
-    else:
-        yield from found
+        yield from quick_check(connection)
 
 
 def check_not_locked(path: Path) -> None:

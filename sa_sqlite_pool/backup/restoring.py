@@ -221,7 +221,7 @@ class _Restoring:
 
         def copy(connection: sqlite3.Connection) -> None:
             with atomic.or_nothing():
-                atomic.create(like)
+                atomic.create(like=like, source=self._source)
                 write_copy(
                     *(connection, atomic.path, DEFAULT_PAGES_PER_STEP, self._reader),
                     self._told.tell,

@@ -14,7 +14,7 @@ from .checkpoint import checkpoint
 from .copies import backup, restore
 from .copy_to import copy_to
 from .doctor import doctor
-from .output import ExitCode, fail, sentence, while_read, write_line
+from .output import ExitCode, fail, sentence, while_read, write_any_text, write_line
 from .status import status
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 def run() -> NoReturn:
     """Run the command of this process, and exit. Errors are one line each, to stderr."""
+    write_any_text()
     try:
         code = app(standalone_mode=False, prog_name="sa-sqlite-pool")
     except _UsageError as error:

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..doctor import Finding, Report, Severity, examine
 from ..doctor.findings import plural, size_text
 from .files import FileArgument
-from .output import ExitCode, JsonOption, bar, console, write_json, write_line
+from .output import ExitCode, JsonOption, bar, console, text_of, write_json, write_line
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold blue"}
 _CODES = {Severity.ERROR: ExitCode.ERROR, Severity.WARNING: ExitCode.WARNING}
@@ -65,7 +65,7 @@ def show(report: Report) -> None:
         console.print(Text(_figures(report)))
     for lock in report.locks:
         program = "" if lock.program is None else f" ({lock.program})"
-        console.print(Text(f"process {lock.pid}{program} has the lock {lock.lock}"))
+        console.print(text_of(f"process {lock.pid}{program} has the lock {lock.lock}"))
 
 
 def _summary(report: Report) -> str:
@@ -84,7 +84,7 @@ def _show_finding(finding: Finding) -> None:
     console.print(
         Text.assemble((finding.severity.value, _STYLES[finding.severity]), " ", finding.id)
     )
-    console.print(Padding(Text(finding.message), (0, 0, 0, 2)))
+    console.print(Padding(text_of(finding.message), (0, 0, 0, 2)))
     write_line(f"  mend: {finding.mend}")
 
 

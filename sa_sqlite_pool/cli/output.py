@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import enum
 import errno
 import functools
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, NoReturn, ParamSpec
@@ -76,6 +79,27 @@ def while_read(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def write_any_text() -> None:
+    """Have the standard output take names that its encoding does not have.
+
+    Of files whose names are not in the encoding of the system the bytes are written as they are,
+    so that a command with such a name can be copied; any other character is written as ``\\xe4``.
+    """
+    codecs.register_error(_ANY_TEXT, _replaced)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ANY_TEXT)
+
+
+_ANY_TEXT = "sa_sqlite_pool.any_text"
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
 def write_json(command: str, result: Mapping[str, object], indent: int | None = 2) -> None:
     # Not to sys.stdout, which is None if the process was started without one.
     console.file.write(json.dumps({"command": command, **result}, indent=indent) + "\n")
@@ -83,7 +107,20 @@ def write_json(command: str, result: Mapping[str, object], indent: int | None = 
 
 def write_line(text: str) -> None:
     """Write one line as it is: a command in it can be copied, however narrow the terminal is."""
-    console.print(Text(text), soft_wrap=True)
+    console.print(text_of(text), soft_wrap=True)
+
+
+def text_of(found: str) -> Text:
+    """Return a text, in which names of a database or a process may be, for the terminal."""
+    return Text(_harmless(found))
+
+
+def _harmless(text: str) -> str:
+    """Return a text without what a terminal would obey."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @contextlib.contextmanager
@@ -116,5 +153,5 @@ def sentence(error: Exception) -> str:
 def fail(message: str, code: ExitCode) -> NoReturn:
     if sys.stderr is not None:
         with contextlib.suppress(BrokenPipeError):
-            sys.stderr.write(f"sa-sqlite-pool: {message}\n")
+            sys.stderr.write(f"sa-sqlite-pool: {_harmless(message)}\n")
     raise SystemExit(int(code))

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 
+from ..backup.foreign_schemas import ALL_LINES, is_of_values
 from ..sqlite.inspection import rows
 from .findings import Finding, Severity, Subject, as_written, plural
 
@@ -43,16 +44,33 @@ def check_integrity(
             subject.sql(f"REINDEX {as_written(name)}"),
         )
     others = [line for line, index in zip(messages, indexes, strict=True) if index is None]
-    if others:
-        yield damaged(subject, pragma, others)
+    if structure := [line for line in others if not is_of_values(line)]:
+        yield damaged(subject, pragma, structure)
+    if values := [line for line in others if is_of_values(line)]:
+        yield Finding(
+            "values",
+            Severity.ERROR,
+            f"rows have values that their table does not allow, {pragma} says: {_listed(values)}",
+            "correct these rows, or the schema; the file itself is sound, as far as this goes",
+        )
 
 
 def _messages(connection: sqlite3.Connection, pragma: str) -> list[str]:
-    """Return what the PRAGMA says, also where it stops in the middle with an error."""
+    """Return what the PRAGMA says, also where it stops in the middle with an error.
+
+    Values that a table does not allow leave room for what else it says, and each line comes once.
+    """
     found: list[str] = []
+    others = 0
     try:
-        for (line,) in connection.execute(f"PRAGMA {pragma}({_MOST_MESSAGES})"):
-            found.append(line)
+        for (line,) in connection.execute(f"PRAGMA {pragma}({ALL_LINES})"):
+            if not is_of_values(line):
+                found.append(line)
+                others += 1
+            elif line not in found and len(found) - others < _MOST_MESSAGES:
+                found.append(line)
+            if others == _MOST_MESSAGES:
+                break
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -62,14 +80,17 @@ def _messages(connection: sqlite3.Connection, pragma: str) -> list[str]:
 
 def damaged(subject: Subject, what: str, messages: list[str]) -> Finding:
     """Return the finding for a file that SQLite cannot make sense of."""
-    lines = " / ".join(line.replace("\n", " ") for line in messages)
     return Finding(
         "damaged",
         Severity.ERROR,
-        f"the database is damaged, {what} says: {lines}",
+        f"the database is damaged, {what} says: {_listed(messages)}",
         f"{subject.restore()}, or, where "
         f"there is no backup: {subject.sql('.recover')} | sqlite3 recovered.db",
     )
+
+
+def _listed(messages: list[str]) -> str:
+    return " / ".join(line.replace("\n", " ") for line in messages)
 
 
 def check_foreign_keys(connection: sqlite3.Connection, subject: Subject) -> Iterator[Finding]:

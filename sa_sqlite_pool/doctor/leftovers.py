@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 
 from ..backup.restoring import DAMAGED
-from ..files.location import SIDE_FILES
+from ..files.location import SIDE_FILES, TURN_FILES
 from ..files.log_file import measure
 from ..files.neighbours import locks_on
 from ..publishing import addresses
@@ -16,8 +16,6 @@ from ..system.atomic_file import SUFFIX
 from ..system.proc_locks import identity, locks
 from .findings import Finding, Severity, Subject
 from .header import Header, has_transaction
-
-_OF_PACKAGE = ("-turn", "-line")
 
 
 def check_beside_missing(subject: Subject) -> Iterator[Finding]:
@@ -38,7 +36,7 @@ def check_beside_missing(subject: Subject) -> Iterator[Finding]:
         what = "which is empty or an index only"
         yield Finding("left-behind", Severity.WARNING, *_of_no_use(subject, left, what))
     if not os.path.exists(subject.file):  # what opens a database uses or removes those beside it
-        own = [side for side in _OF_PACKAGE if os.path.exists(f"{subject.file}{side}")]
+        own = [side for side in TURN_FILES if os.path.exists(f"{subject.file}{side}")]
         sockets = [path.removeprefix(subject.file) for path in addresses.stale(subject.file)]
         if own:
             what = "which processes that write take turns with"

@@ -16,6 +16,9 @@ from ..system.regular_files import check_directory
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database, by the end of its name."""
 
+TURN_FILES = ("-turn", "-line")
+"""The files beside a database in which the processes that write line up."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -34,10 +37,11 @@ class Location:
         """Parse a file name, or an SQLite URI (https://www.sqlite.org/uri.html)."""
         if not uri or not database.startswith("file:"):
             return cls(None if database in {"", ":memory:"} else _absolute(database))
-        name, _, query = database.removeprefix("file:").partition("?")
+        # SQLite ignores a fragment, also after the path: sqlite3ParseUri() in its main.c.
+        name, _, query = database.removeprefix("file:").partition("#")[0].partition("?")
         if name.startswith("//"):  # file://localhost/path and file:///path
             name = "/" + name.removeprefix("//").partition("/")[2]
-        parameters = dict(parse_qsl(query.partition("#")[0], keep_blank_values=True))
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
         name = os.fsdecode(unquote_to_bytes(name))
         if name in {"", ":memory:"} or _in_memory(parameters):
             return cls(None, name, tuple(parameters.items()))

@@ -102,10 +102,14 @@ class DatabaseCollector(Collector):
     def add(self, source: Source) -> None:
         """Add a database, in the place of one of its name that is closed for good."""
         others = tuple(one for one in self._sources if not one.is_over)
+        if any(one.overlaps(source) for one in others):
+            raise ConfigurationError(
+                f"{source.name!r} is registered already; unregister() it first"
+            )
         if any(one.name == source.name for one in others):
             raise ConfigurationError(
-                f"{source.name!r} is registered already: give another name=, by which its metrics "
-                "can be told apart, or unregister() the other first"
+                f"another {source.name!r} is registered already: give another name=, by which its "
+                "metrics can be told apart, or unregister() the other first"
             )
         self._sources = (*others, source)
 

@@ -40,6 +40,10 @@ class Source:
             return self._database is monitored
         return self._database is None and self.engines[0] is _sync(monitored)
 
+    def overlaps(self, other: Source) -> bool:
+        """Return whether both have an engine in common."""
+        return any(engine in other.engines for engine in self.engines)
+
     @property
     def is_over(self) -> bool:
         """True if it is a database that is closed, or being closed, and stays so."""
@@ -72,9 +76,11 @@ def _sync(engine: AsyncEngine | Engine) -> Engine:
 
 def _checked(engine: AsyncEngine | Engine) -> Engine:
     found = _sync(engine)
-    if not isinstance(found.pool, FairPool):
+    pool = found.pool if isinstance(found, Engine) else None
+    if not isinstance(pool, FairPool):
+        what = repr(engine) if pool is None else f"an engine with a {type(pool).__name__}"
         raise ConfigurationError(
-            f"an engine with a {type(found.pool).__name__} cannot be monitored: give a "
-            "SQLiteDatabase, or an engine made with poolclass=SQLitePool, ReaderPool or WriterPool"
+            f"{what} cannot be monitored: give a SQLiteDatabase, or an engine made with "
+            "poolclass=SQLitePool, ReaderPool or WriterPool"
         )
     return found

@@ -58,6 +58,7 @@ async def upgrade(
         ``poolclass=WriterPool``; or a :class:`~sa_sqlite_pool.ServerDatabase`, or an engine of
         PostgreSQL. Its URL counts, not the one of the ini file
     :param config: an ``alembic.config.Config``, which is left as it is, or the path of an ini file
+        or a ``pyproject.toml``; of both if they are in one directory
     :param timeout: seconds to wait for the write turn, and for the lock of another program, while
         another migration runs. How long a migration takes is not limited
 
@@ -220,7 +221,7 @@ def _assert_not_writing(engine: AsyncEngine) -> None:
 def _own(config: AlembicConfig) -> Config:
     """Return a copy that Alembic and ``env.py`` may change."""
     if not isinstance(config, Config):
-        return Config(_existing(config))
+        return _read(_existing(config))
     own = copy.copy(config)
     own.config_args, own.toml_args = dict(config.config_args), dict(config.toml_args)
     if "file_config" in vars(own):
@@ -229,11 +230,26 @@ def _own(config: AlembicConfig) -> Config:
     return own
 
 
-def _existing(path: str | os.PathLike[str]) -> str:
+def _read(path: Path) -> Config:
+    """Read an ini file, and the ``pyproject.toml`` beside it, as the command does.
+
+    ``path`` may be either.
+    """
+    ini = path.with_name("alembic.ini") if path.name == _TOML else path
+    toml = path.with_name(_TOML)
+    return Config(
+        os.fspath(ini) if ini.is_file() else None, os.fspath(toml) if toml.is_file() else None
+    )
+
+
+_TOML = "pyproject.toml"
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise ConfigurationError(
             f"config must be an alembic.config.Config or the path of an ini file, not {path!r}"
         )
     if not Path(path).is_file():
         raise ConfigurationError(f"there is no {os.fspath(path)!r}; give the path of alembic.ini")
-    return os.fspath(path)
+    return Path(path)

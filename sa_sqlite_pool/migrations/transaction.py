@@ -202,11 +202,21 @@ def _refuse_violations(connection: Connection) -> None:
 
     https://www.sqlite.org/pragma.html#pragma_foreign_key_check
     """
-    rows = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    try:
+        rows = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    except OperationalError as error:
+        if "foreign key mismatch" not in str(error.orig):
+            raise
+        raise MigrationError(
+            f"rolled back, the database is as it was: {error.orig}, at the end of the migration: "
+            "the key refers to columns that are no key of their table, so that nobody can tell "
+            "which rows violate it, and every write to these tables fails where foreign keys are "
+            "on. Create a UNIQUE index on these columns in a revision, or drop the foreign key"
+        ) from error
     if not rows:
         return
     named = [
-        f"{table} (rowid {rowid}) refers to no row of {parent}"
+        f"{table}{'' if rowid is None else f' (rowid {rowid})'} refers to no row of {parent}"
         for table, rowid, parent, _ in rows[:_MOST_ROWS_NAMED]
     ]
     if len(rows) > _MOST_ROWS_NAMED:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import final
@@ -52,8 +53,16 @@ class AtomicFile:
             self.discard()
             raise
 
-    def create(self, like: str) -> None:
-        """Create an empty file with the permissions, and under root the owner, of ``like``."""
+    def create(self, *, like: str, source: str) -> None:
+        """Create an empty file with the permissions, and under root the owner, of ``like``.
+
+        Its owner may write it in any case. ``source`` is the file that is to be copied into it.
+        """
+        if os.path.exists(self.path) and os.path.samefile(self.path, source):
+            raise DatabaseNotUsableError(
+                f"{source} has the name under which {self.final} is written until it is complete, "
+                "and would be removed; rename it, or choose another path"
+            )
         while not self._here:
             try:
                 created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
@@ -69,7 +78,7 @@ class AtomicFile:
             else:
                 self._own(created)
         model = os.stat(like)
-        os.chmod(self.path, model.st_mode & 0o777)
+        os.chmod(self.path, model.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR)
         # As SQLite does with its own files (robustFchown in its os_unix.c).
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             os.chown(self.path, model.st_uid, model.st_gid)
@@ -111,7 +120,7 @@ class AtomicFile:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DatabaseInUseError(
-                f"{self.final} is being written by another process; wait for that to end"
+                f"{self.final} is being written by another backup or restore; wait for that to end"
             ) from error
 
     def _is(self, descriptor: int) -> bool:

@@ -8,6 +8,7 @@ import random
 import sqlite3
 import stat
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sa_sqlite_pool import (
     DamagedDatabaseError,
     DatabaseClosedError,
     SQLiteDatabase,
+    restore,
 )
 from sa_sqlite_pool.backup import page_copy
 from tests.backup import ledger
@@ -156,6 +158,32 @@ async def test_a_damaged_database(path: Path, copy: Path) -> None:
         assert "copy.db is damaged, PRAGMA integrity_check says: ***" in str(error.value)
     assert files_beside(copy) == {"copy.db"}
     assert copy.read_bytes() == older
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "afterwards"),
+    [
+        ("x", "NULL", "x NOT NULL"),
+        ("x INTEGER", "5", "x VARCHAR"),
+        ("x", "0", "x CHECK (x > 0)"),
+    ],
+)
+async def test_values_that_the_schema_does_not_allow(
+    path: Path, copy: Path, column: str, value: str, afterwards: str
+) -> None:
+    """They are no damage: they are copied, and restored, as they are."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"CREATE TABLE t ({column})")
+        connection.execute(f"INSERT INTO t VALUES {', '.join([f'({value})'] * 10)}")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(f"UPDATE sqlite_master SET sql = 'CREATE TABLE t ({afterwards})'")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() != ("ok",)
+    async with SQLiteDatabase(path) as db:
+        await db.backup(copy)
+    await restore(copy, path.with_name("restored.db"))
+    with closing(sqlite3.connect(path.with_name("restored.db"))) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (10,)
 
 
 async def test_a_database_in_memory(copy: Path) -> None:

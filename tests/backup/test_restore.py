@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from sa_sqlite_pool import (
+    DatabaseNotUsableError,
     SQLiteDatabase,
     restore,
 )
@@ -70,6 +71,20 @@ async def test_where_there_is_none(path: Path, backup: Path) -> None:
     assert content(path) == content(backup)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert names(path) == {"app.db"}
+
+
+async def test_a_backup_with_the_name_of_an_unfinished_one(path: Path, backup: Path) -> None:
+    """It is not removed for the copy of itself; over a database there is no such copy."""
+    unfinished = backup.rename(path.with_name("app.db.unfinished"))
+    before = unfinished.read_bytes()
+    await refused(
+        unfinished, path, "app.db.unfinished has the name under which", DatabaseNotUsableError
+    )
+    assert unfinished.read_bytes() == before
+    assert names(path) == {"app.db.unfinished"}
+    make(path)
+    await restore(unfinished, path)
+    assert content(path) == content(unfinished)
 
 
 @pytest.mark.parametrize("side", ["-wal", "-journal"])

@@ -20,6 +20,7 @@ from sa_sqlite_pool import (
     SQLiteDatabase,
 )
 from sa_sqlite_pool.system.atomic_file import AtomicFile
+from tests.backup import ledger
 from tests.backup.held import Held
 from tests.backup.ledger import entries
 from tests.helpers import files_beside, until
@@ -64,11 +65,26 @@ async def test_the_database_itself(db: SQLiteDatabase, path: Path, copy: Path, b
     await refused(db, target, "is the database itself, or belongs to it")
 
 
-@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal", "-turn", "-line"])
 async def test_what_belongs_to_the_database(path: Path, copy: Path, side: str) -> None:
     """A journal that is not there yet, too."""
     async with SQLiteDatabase(path, pragmas={"journal_mode": "DELETE"}) as db:
         await refused(db, Path(f"{path}{side}"), "is the database itself, or belongs to it")
+
+
+async def test_the_lock_files_of_an_open_database(db: SQLiteDatabase, path: Path) -> None:
+    """In their place, processes would no longer wait for one another."""
+    for side in ("-turn", "-line"):
+        await refused(db, Path(f"{path}{side}"), "is the database itself, or belongs to it")
+
+
+async def test_a_database_with_the_name_of_an_unfinished_copy(tmp_path: Path) -> None:
+    """It is not taken for what a killed backup has left, and removed."""
+    async with SQLiteDatabase(tmp_path / "copy.db.unfinished") as db:
+        await ledger.create(db)
+        await refused(db, tmp_path / "copy.db", "copy.db.unfinished has the name under which")
+        await db.backup(tmp_path / "other.db")
+    assert entries(tmp_path / "copy.db.unfinished") == entries(tmp_path / "other.db") == 0
 
 
 async def test_a_directory(db: SQLiteDatabase, copy: Path) -> None:
@@ -180,7 +196,7 @@ async def test_two_at_once(db: SQLiteDatabase, copy: Path, held: Held) -> None:
     """The second one is refused, and the first is not disturbed."""
     task = asyncio.create_task(db.backup(copy))
     await until(held.inside.is_set)
-    await refused(db, copy, "is being written by another process", DatabaseInUseError)
+    await refused(db, copy, "is being written by another backup or restore", DatabaseInUseError)
     held.leave.set()
     await task
     assert files_beside(copy) == {"copy.db"}
@@ -218,12 +234,12 @@ def test_it_is_taken_for_left_before_it_is_locked(
 
     monkeypatch.setattr(AtomicFile, "_own", late)
     atomic = AtomicFile(copy)
-    atomic.create(like=__file__)
+    atomic.create(like=__file__, source=__file__)
     try:
         assert came
         assert files_beside(copy) == {"copy.db.unfinished"}
         with pytest.raises(DatabaseInUseError):
-            AtomicFile(copy).create(like=__file__)
+            AtomicFile(copy).create(like=__file__, source=__file__)
     finally:
         atomic.discard()
     assert files_beside(copy) == set()
@@ -232,13 +248,13 @@ def test_it_is_taken_for_left_before_it_is_locked(
 def test_another_ones_is_not_removed(copy: Path) -> None:
     """Whoever was refused has nothing to discard; who has finished, nothing any more."""
     first, second = AtomicFile(copy), AtomicFile(copy)
-    first.create(like=__file__)
+    first.create(like=__file__, source=__file__)
     with pytest.raises(DatabaseInUseError):
-        second.create(like=__file__)
+        second.create(like=__file__, source=__file__)
     second.discard()
     assert files_beside(copy) == {"copy.db.unfinished"}
     first.replace()
-    second.create(like=__file__)
+    second.create(like=__file__, source=__file__)
     first.discard()
     assert files_beside(copy) == {"copy.db", "copy.db.unfinished"}
     second.discard()
@@ -254,13 +270,13 @@ def test_it_gets_its_name_before_it_is_locked(copy: Path, monkeypatch: pytest.Mo
             | lock; leaves it |
     """
     first, second, third = (AtomicFile(copy) for _ in range(3))
-    first.create(like=__file__)
+    first.create(like=__file__, source=__file__)
     original = AtomicFile._lock
 
     def late(self: AtomicFile, descriptor: int) -> None:
         if self is second:
             first.replace()
-            third.create(like=__file__)
+            third.create(like=__file__, source=__file__)
         original(self, descriptor)
 
     monkeypatch.setattr(AtomicFile, "_lock", late)
@@ -273,7 +289,7 @@ def test_it_gets_its_name_before_it_is_locked(copy: Path, monkeypatch: pytest.Mo
 def test_a_child_removes_nothing(copy: Path) -> None:
     """It is its parent's, and so is the lock."""
     atomic = AtomicFile(copy)
-    atomic.create(like=__file__)
+    atomic.create(like=__file__, source=__file__)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
@@ -283,7 +299,7 @@ def test_a_child_removes_nothing(copy: Path) -> None:
     assert os.waitpid(pid, 0)[1] == 0
     assert files_beside(copy) == {"copy.db.unfinished"}
     with pytest.raises(DatabaseInUseError):
-        AtomicFile(copy).create(like=__file__)
+        AtomicFile(copy).create(like=__file__, source=__file__)
     atomic.discard()
 
 

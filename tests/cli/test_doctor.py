@@ -127,3 +127,13 @@ def test_interrupted(path: Path) -> None:
     child.send_signal(signal.SIGINT)
     output, errors = child.communicate(timeout=60)
     assert (child.returncode, output, errors) == (130, "", "sa-sqlite-pool: interrupted\n")
+
+
+def test_a_terminal_obeys_no_name(path: Path) -> None:
+    """It says what is there; a new line in a name is one."""
+    healthy(path)
+    name = "x\x1b]0;y\x07\x9b31m\nz"
+    execute(path, f'CREATE TABLE "{name}" (id INTEGER REFERENCES parents (id))')
+    done = run(path.parent, "doctor", "app.db")
+    assert r"x\x1b]0;y\x07\x9b31m" in done.stdout
+    assert not set(done.stdout) & {"\x1b", "\x07", "\x9b"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,25 @@ def test_there_is_no_output(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files may be any bytes there")
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+@pytest.mark.parametrize("command", ["status", "checkpoint", "doctor"])
+def test_names_that_the_encoding_does_not_have(tmp_path: Path, encoding: str, command: str) -> None:
+    """The bytes of a file's name are written as they are, and what is missing by its number."""
+    path = os.fsencode(tmp_path) + b"/\xff \xe2\x82\xac.db"
+    healthy(Path(os.fsdecode(path)))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute('CREATE TABLE "\u20ac" (id INTEGER REFERENCES parents (id))')
+    done = subprocess.run(
+        [sys.executable, "-m", "sa_sqlite_pool", command, os.path.basename(path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    if command != "status":
+        assert done.stdout.startswith(b"\xff " + "\u20ac".encode(encoding, "backslashreplace"))

@@ -244,3 +244,24 @@ def test_an_empty_file(path: Path) -> None:
     found(path, "empty", Severity.INFO)
     assert ids(path) == ["empty"]
     assert path.stat().st_size == 0
+
+
+def test_values_that_the_table_does_not_allow(path: Path) -> None:
+    """They are no damage, and hide none."""
+    healthy(path)
+    execute(
+        path,
+        "CREATE TABLE t (x)",
+        f"INSERT INTO t VALUES {', '.join(['(NULL)'] * 30)}",
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE t (x NOT NULL)' WHERE name = 't'",
+    )
+    finding = found(path, "values", Severity.ERROR)
+    assert finding.message.endswith("integrity_check says: NULL value in t.x")
+    assert ids(path) == ["values"]
+    execute(
+        path,
+        "PRAGMA writable_schema = ON",
+        "DELETE FROM sqlite_master WHERE name = 'ix_children_parent_id'",
+    )
+    assert {"damaged", "values"} <= set(ids(path))

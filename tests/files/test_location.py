@@ -58,6 +58,16 @@ def test_every_way_to_name_a_file_is_the_same_file(
     assert {spelling.identity for spelling in spellings} == {str(tmp_path / "real" / "app.db")}
 
 
+@pytest.mark.parametrize("uri", ["file:{}#part", "file:{}?mode=rwc#part", "file:{}#part?mode=ro"])
+def test_the_fragment_of_a_uri_is_ignored(tmp_path: Path, uri: str) -> None:
+    """As SQLite ignores it, also after the path."""
+    path, name = tmp_path / "app.db", uri.format(tmp_path / "app.db")
+    sqlite3.connect(name, uri=True).execute("CREATE TABLE t (id)").connection.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["app.db"]
+    location = Location.parse(name, uri=True)
+    assert (location.path, location.writable) == (str(path), True)
+
+
 @pytest.mark.parametrize(
     ("database", "private"),
     [

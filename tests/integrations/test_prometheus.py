@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
@@ -182,6 +182,26 @@ async def test_several_databases_are_told_apart(
         assert scraped.value("connections_max", role="reader", database="app.db") == 4
         assert scraped.value("connections_max", role="reader", database="other") == 7
         assert exposition.count("# TYPE sa_sqlite_pool_turn_waiting gauge") == 1
+
+
+async def test_a_database_is_registered_once(db: SQLiteDatabase, server: Server) -> None:
+    """Its metrics would be counted twice, under whatever name; so would those of its engines."""
+    prometheus.register(db, server.registry)
+    for again in (db, db.writer_engine):
+        with pytest.raises(
+            ConfigurationError, match=r"registered already; unregister\(\) it first"
+        ):
+            prometheus.register(again, server.registry, name="other")
+    prometheus.unregister(db, server.registry)
+    prometheus.register(db.writer_engine, server.registry)
+    prometheus.register(db.reader_engine, server.registry, name="readers")
+    assert (await server.scrape()).value("connections_max", role="writer", database="app.db") == 1
+
+
+@pytest.mark.parametrize("other", ["app.db", None, URL.create("sqlite")], ids=repr)
+def test_what_is_no_database_is_refused(server: Server, other: Any) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be monitored: give a SQLiteDatabase"):
+        prometheus.register(other, server.registry)
 
 
 async def test_a_database_that_is_not_open_exports_nothing(path: Path, server: Server) -> None:

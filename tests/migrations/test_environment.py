@@ -16,7 +16,7 @@ from alembic import command
 from alembic.util import CommandError
 
 from sa_sqlite_pool import ConfigurationError, SQLiteDatabase, WriteTimeout
-from sa_sqlite_pool.migrations import environment, upgrade
+from sa_sqlite_pool.migrations import current, environment, upgrade
 from tests.migrations.scripts import ENV, MODELS, REBUILD, Scripts, finish
 from tests.turn.locks import blocked, wait_until
 
@@ -352,3 +352,28 @@ def test_a_rebuild_on_the_command_line(scripts: Scripts) -> None:
     scripts.add(REBUILD)
     scripts.alembic("upgrade", "head")
     assert scripts.query("SELECT count(*) FROM children") == [(30,)]
+
+
+@pytest.mark.parametrize("name", ["alembic.ini", "pyproject.toml"])
+@pytest.mark.parametrize("has_ini", [True, False])
+async def test_a_pyproject_file(scripts: Scripts, name: str, has_ini: bool) -> None:
+    """As `alembic init --template pyproject` makes it: the scripts are there."""
+    toml = scripts.directory / "pyproject.toml"
+    toml.write_text('[tool.alembic]\nscript_location = "%(here)s/scripts"\n')
+    scripts.ini.write_text("[alembic]\n")
+    if not has_ini:
+        scripts.ini.unlink()
+    async with SQLiteDatabase(scripts.database) as db:
+        if name == "alembic.ini" and not has_ini:
+            with pytest.raises(ConfigurationError, match="give the path of alembic"):
+                await upgrade(db, "head", config=scripts.directory / name)
+            return
+        await upgrade(db, "head", config=scripts.directory / name)
+        assert await current(db, config=str(scripts.directory / name)) == ("0001",)
+
+
+async def test_a_pyproject_file_of_other_tools(scripts: Scripts) -> None:
+    """It changes nothing."""
+    (scripts.directory / "pyproject.toml").write_text("[tool.ruff]\nline-length = 100\n")
+    async with SQLiteDatabase(scripts.database) as db:
+        await upgrade(db, "head", config=scripts.ini)

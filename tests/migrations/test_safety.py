@@ -138,6 +138,27 @@ async def test_ten_violations_are_all(scripts: Scripts, filled: SQLiteDatabase) 
     assert "more" not in str(caught.value)
 
 
+async def test_a_row_without_a_rowid_is_named_by_its_table(
+    scripts: Scripts, filled: SQLiteDatabase
+) -> None:
+    scripts.query("CREATE TABLE keys (id PRIMARY KEY REFERENCES parents(id)) WITHOUT ROWID")
+    scripts.add("op.execute('INSERT INTO keys VALUES (77)')")
+    message = await fails_whole(scripts, filled, MigrationError, "violated 1 times")
+    assert ": keys refers to no row of parents. " in message
+
+
+async def test_a_key_that_no_row_can_have(scripts: Scripts, filled: SQLiteDatabase) -> None:
+    """SQLite cannot say then which rows violate it; a revision that mends it passes."""
+    scripts.query("CREATE TABLE words (word)")
+    scripts.query("CREATE TABLE uses (word REFERENCES words (word))")
+    scripts.add("op.execute('CREATE TABLE audits (id)')")
+    message = await fails_whole(scripts, filled, MigrationError, "rolled back, the database is as")
+    assert 'foreign key mismatch - "uses" referencing "words"' in message
+    assert "Create a UNIQUE index on these columns" in message
+    scripts.add("op.execute('CREATE UNIQUE INDEX ix_words ON words (word)')")
+    await upgrade(filled, "head", config=scripts.config)
+
+
 async def test_who_changes_no_rows_is_not_stopped_by_old_violations(
     scripts: Scripts, filled: SQLiteDatabase
 ) -> None:

@@ -56,8 +56,7 @@ def instrument(
             earlier.uninstrument()
     tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
     with _mutex:
-        taken = {id(engine) for one in _instrumentations for engine in one.source.engines}
-        if any(id(engine) in taken for engine in source.engines):
+        if any(one.source.overlaps(source) for one in _instrumentations):
             raise ConfigurationError(
                 f"{source.name!r} is instrumented already; call uninstrument() of the earlier first"
             )
