@@ -79,7 +79,9 @@ def server_of(record: ConnectionPoolEntry) -> Server:
 
 
 def server_behind(proxied: PoolProxiedConnection) -> Server | None:
-    """Return the server of a connection that is checked out, or was detached."""
+    """Return the server of a connection that is checked out, set up by SQLAlchemy, or detached."""
+    if (record := record_of(proxied)) is not None:
+        return server_of(record)
     found: Server | None = proxied.info.get(_SERVER)
     return found
 
