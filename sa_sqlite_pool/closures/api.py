@@ -22,7 +22,7 @@ from ..transactions.locks import Patience
 from .borrowed_reader import Locked
 from .grouping import Groups
 from .read_call import ReadCall
-from .read_line import Reads
+from .reads import Reads
 from .thread_connection import ThreadConnection
 
 P = ParamSpec("P")

@@ -1,4 +1,4 @@
-"""A driver connection as SQLAlchemy expects it from a pool, but borrowed from a checkout."""
+"""What is borrowed from a checkout: a driver connection as SQLAlchemy expects it from a pool."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.pool import PoolProxiedConnection
 
+from ..compat.greenlets import greenlet_spawn
 from ..driver.executor import Executor
 
 
@@ -61,3 +62,12 @@ class BorrowedConnection(AdaptedConnection):
 
     def _close_special(self, transaction_reset: bool = False) -> None:
         """Do nothing; SQLAlchemy's ``Connection`` calls this in place of :meth:`close`."""
+
+
+async def give_back(fairy: PoolProxiedConnection, executor: Executor) -> None:
+    """Check the connection in; if its thread still uses it, as soon as the thread has finished."""
+    if executor.worker.at_rest:
+        await greenlet_spawn(fairy.close)
+    else:
+        executor.transaction.cancelled = True
+        fairy.invalidate()

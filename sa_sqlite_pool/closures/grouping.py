@@ -42,8 +42,8 @@ from ..system.loop_state import call_unless_closed, of_running_loop
 from ..transactions.locks import NotBegun, Patience, pause
 from ..turn.waits import WaitedFor
 from ..turn.write_turn import place_in_line
+from .borrowed import give_back
 from .deferral import DeferredKeys
-from .lending import give_back
 from .shared_transaction import SharedTransaction, for_another
 from .thread_connection import ThreadConnection
 

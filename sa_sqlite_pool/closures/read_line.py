@@ -26,12 +26,10 @@ import contextvars
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, final
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..compat.background import start_task
 from ..compat.greenlets import greenlet_spawn
@@ -40,13 +38,11 @@ from ..execution.long_functions import LongFunctions
 from ..execution.mailbox import Mailbox
 from ..pools.base import FairPool, waits_for_others
 from ..system.clock import call_at, loop_time, time
-from ..system.exits import close_at_exit
-from ..system.forks import prepare_before_fork, renew_after_fork
-from ..system.loop_state import call_unless_closed, of_running_loop
+from ..system.loop_state import of_running_loop
 from ..turn.snapshots import Snapshots
 from ..turn.waits import Beginning, WaitedFor
-from .borrowed_reader import PATIENCE_SECONDS, TOGETHER_SECONDS, BorrowedReader
-from .lending import give_back
+from .borrowed import give_back
+from .borrowed_reader import PATIENCE_SECONDS, BorrowedReader
 from .read_call import ReadCall
 
 
@@ -296,9 +292,7 @@ class ReadLine:
     def _give_back(self, reader: BorrowedReader) -> None:
         if reader.gap is not None:
             self._gap = reader.gap
-            if (
-                not self._times
-            ):  # its call, which waits again, did not wait when they were looked at
+            if not self._times:  # its call did not wait when they were looked at, and now does
                 self._look_at_deadlines()
         with self._mutex:
             self._readers.discard(reader)
@@ -384,64 +378,6 @@ class ReadLine:
         reader.report_done()
         self._see_to_calls()
         self._watch()
-
-
-@final
-class Reads:
-    """The lines of one database, one for each event loop. ``threads`` is as in ReadLine."""
-
-    def __init__(self, engine: AsyncEngine, label: str, threads: set[int]) -> None:
-        self._engine = engine.sync_engine
-        self._label = label
-        self._threads = threads
-        self._long = LongFunctions(TOGETHER_SECONDS)
-        self.renew_in_child()
-        renew_after_fork(self)
-        prepare_before_fork(self)
-        close_at_exit(self, reads=True)
-
-    def renew_in_child(self) -> None:
-        """Forget the parent's lines."""
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadLine] = WeakKeyDictionary()
-        self._last: ReadLine | None = None  # of the loop that has asked last
-
-    def prepare_for_fork(self) -> None:
-        for _, line in self._each():
-            line.close_readers_at_rest()
-        pool = self._engine.pool
-        assert isinstance(pool, FairPool)
-        pool.prepare_for_fork()
-
-    def close_at_exit(self) -> None:
-        self.prepare_for_fork()
-
-    def line(self) -> ReadLine:
-        """Return the running loop's line."""
-        loop, last = asyncio.get_running_loop(), self._last
-        if last is not None and last.loop() is loop:
-            return last
-        found = self._last = self._lines.get(loop)
-        if found is None:
-            for other, _ in self._each():
-                if other.is_closed():  # calls that waited there would keep it for ever
-                    self._lines.pop(other, None)
-            found = self._last = self._lines[loop] = ReadLine(
-                self._engine, self._label, self._long, self._threads
-            )
-        return found
-
-    def send_away(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` in the calls that wait."""
-        for loop, line in self._each():
-            call_unless_closed(loop, line.send_away, error)
-
-    def _each(self) -> Iterator[tuple[asyncio.AbstractEventLoop, ReadLine]]:
-        """Pass over the lines that are there now: another thread may make its own meanwhile."""
-        for reference in self._lines.keyrefs():
-            loop = reference()
-            line = None if loop is None else self._lines.get(loop)
-            if loop is not None and line is not None:
-                yield loop, line
 
 
 def _call_at(when: float, method: Callable[[], None]) -> None:

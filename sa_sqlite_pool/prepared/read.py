@@ -11,7 +11,7 @@ from sqlalchemy.engine import Result
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ..closures.lending import give_back
+from ..closures.borrowed import give_back
 from ..compat.greenlets import greenlet_spawn
 from ..compat.sqlalchemy_core import Shape, compile_statement, hears_errors, listens
 from ..driver.adapter import SQLiteConnection
