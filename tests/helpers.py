@@ -16,13 +16,20 @@ from sqlalchemy import Executable, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sa_sqlite_pool import SQLiteDatabase
+from sa_sqlite_pool import ReaderPool, SQLiteDatabase, SQLitePool, WriterPool
 from sa_sqlite_pool.compat.runners import Runner
 from sa_sqlite_pool.database_file import database_file
 from sa_sqlite_pool.driver.adapter import SQLiteConnection
 from sa_sqlite_pool.files.location import Location
 from sa_sqlite_pool.system.clock import time
 from sa_sqlite_pool.turn.write_turn import WriteTurn
+
+# Options of engines whose pool has one connection.
+ONE_CONNECTION: dict[str, dict[str, Any]] = {
+    "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
+    "reader": {"poolclass": ReaderPool, "pool_size": 1},
+    "writer": {"poolclass": WriterPool},
+}
 
 T = TypeVar("T")
 

@@ -16,21 +16,12 @@ from sqlalchemy.pool.base import _ConnectionFairy
 from sqlalchemy.util import greenlet_spawn
 
 from sa_sqlite_pool import (
-    ReaderPool,
     SQLiteDatabase,
-    SQLitePool,
     TurnAlreadyHeldError,
-    WriterPool,
 )
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import amounts, create_items
-
-ONE: dict[str, dict[str, Any]] = {
-    "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
-    "reader": {"poolclass": ReaderPool, "pool_size": 1},
-    "writer": {"poolclass": WriterPool},
-}
+from tests.helpers import ONE_CONNECTION, amounts, create_items
 
 
 @asynccontextmanager
@@ -38,7 +29,7 @@ async def opened(path: Path, make_engine: MakeEngine, door: str) -> AsyncIterato
     """An engine with one connection, by a door."""
     async with SQLiteDatabase(path) as db:
         await create_items(db.writer_engine)
-        yield db.writer_engine if door == "facade" else make_engine(**ONE[door])
+        yield db.writer_engine if door == "facade" else make_engine(**ONE_CONNECTION[door])
 
 
 class Fails:
@@ -61,7 +52,7 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no thread"), Stop()])
-@pytest.mark.parametrize("door", [*ONE, "facade"])
+@pytest.mark.parametrize("door", [*ONE_CONNECTION, "facade"])
 async def test_the_next_task_has_it(
     path: Path,
     make_engine: MakeEngine,
@@ -81,7 +72,7 @@ async def test_the_next_task_has_it(
         assert await asyncio.wait_for(amounts(engine), 10) == [0, 0, 0]
 
 
-@pytest.mark.parametrize("door", [*ONE, "facade"])
+@pytest.mark.parametrize("door", [*ONE_CONNECTION, "facade"])
 async def test_one_that_a_listener_has_closed(
     path: Path, make_engine: MakeEngine, door: str
 ) -> None:
@@ -104,7 +95,7 @@ async def test_one_that_a_listener_has_closed(
         del raised
 
 
-@pytest.mark.parametrize("door", [*ONE, "facade"])
+@pytest.mark.parametrize("door", [*ONE_CONNECTION, "facade"])
 async def test_two_listeners_that_fail(path: Path, make_engine: MakeEngine, door: str) -> None:
     """One of ``checkout``, and then one of ``close``: a kept error keeps no connection.
 

@@ -12,9 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sa_sqlite_pool import (
     ConfigurationError,
-    ReaderPool,
     SQLiteDatabase,
-    SQLitePool,
     WalSettings,
     WriterPool,
 )
@@ -23,14 +21,9 @@ from sa_sqlite_pool.settings import LONGEST_SECONDS, check_timeout
 from sa_sqlite_pool.turn.file_turn import FileTurn
 from tests.cancelling import some_laps
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, amounts, create_items, driver, until
+from tests.helpers import ONE_CONNECTION, UPDATE_FIRST, amounts, create_items, driver, until
 from tests.waiting import put_forward
 
-DOORS: dict[str, dict[str, Any]] = {
-    "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
-    "reader": {"poolclass": ReaderPool, "pool_size": 1},
-    "writer": {"poolclass": WriterPool},
-}
 HOUR = 3600.0
 AN_HOUR = {"write_timeout": HOUR, "read_timeout": HOUR}
 
@@ -56,21 +49,21 @@ async def wait_behind_another(engine: AsyncEngine) -> None:
     await task
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_none_waits_as_long_as_it_takes(make_engine: MakeEngine, door: str) -> None:
     """As in SQLAlchemy's pools; so does the pool that ``dispose()`` puts in its place."""
     await create_items(make_engine(WriterPool))
-    engine = make_engine(**DOORS[door], **AN_HOUR, pool_timeout=None)
+    engine = make_engine(**ONE_CONNECTION[door], **AN_HOUR, pool_timeout=None)
     await wait_behind_another(engine)
     await engine.dispose()
     await wait_behind_another(engine)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_not_given_is_the_other_time_out(make_engine: MakeEngine, door: str) -> None:
     """Of the right to write for writers, else of reading."""
     await create_items(make_engine(WriterPool))
-    engine = make_engine(**DOORS[door], **AN_HOUR)
+    engine = make_engine(**ONE_CONNECTION[door], **AN_HOUR)
     with pytest.raises(exc.TimeoutError, match=r"waited 3600\.00 s"):
         await wait_behind_another(engine)
 
@@ -122,13 +115,13 @@ def test_ordinary_ones_stay(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 1e12])
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_every_time_out_at_once(make_engine: MakeEngine, door: str, seconds: float) -> None:
     """Through each door, with the raw connection, whose waiting SQLite does itself."""
     await create_items(make_engine(WriterPool))
     names = ["pool_timeout", "write_timeout", "read_timeout", "statement_timeout", "idle_warning"]
     names += ["slow_wait_warning", "slow_statement_warning"]
-    engine = make_engine(**DOORS[door], **dict.fromkeys(names, seconds))
+    engine = make_engine(**ONE_CONNECTION[door], **dict.fromkeys(names, seconds))
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"), execution_options={"statement_timeout": seconds})
         raw = (await connection.get_raw_connection()).driver_connection

@@ -19,17 +19,19 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from sa_sqlite_pool import ReaderPool, SQLitePool, WriterPool
+from sa_sqlite_pool import SQLitePool, WriterPool
 from sa_sqlite_pool.pools.base import FairPool
 from tests.conftest import MakeEngine
-from tests.helpers import UPDATE_FIRST, amounts, create_items, turn_of, until, until_free
+from tests.helpers import (
+    ONE_CONNECTION,
+    UPDATE_FIRST,
+    amounts,
+    create_items,
+    turn_of,
+    until,
+    until_free,
+)
 from tests.turn.semaphores import HeldMutex
-
-DOORS: dict[str, dict[str, Any]] = {
-    "swap-in": {"poolclass": SQLitePool, "pool_size": 1, "max_overflow": 0},
-    "reader": {"poolclass": ReaderPool, "pool_size": 1},
-    "writer": {"poolclass": WriterPool},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +95,7 @@ async def record_of(connection: Any) -> ConnectionPoolEntry:
     return record
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", ONE_CONNECTION)
 async def test_a_returned_record_is_lent_once(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
@@ -106,7 +108,7 @@ async def test_a_returned_record_is_lent_once(
                                   | still has it, alone; commits
     """
     await create_items(make_engine(WriterPool))
-    engine = make_engine(**DOORS[door])
+    engine = make_engine(**ONE_CONNECTION[door])
     finalizer = Finalizer(engine)
     monkeypatch.setattr(sqlalchemy.util, "warn", finalizer.stop_here)
     await finalizer.until_stopped()
@@ -234,7 +236,7 @@ def in_loops_of_their_own(*works: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("door", ["swap-in", "writer"])
 def test_leaks_in_one_thread_and_commits_in_others(path: Path, door: str) -> None:
     """Every commit that was acknowledged is there."""
-    options = {**DOORS[door], "max_overflow": 1} if door == "swap-in" else DOORS[door]
+    options = ONE_CONNECTION[door] | ({"max_overflow": 1} if door == "swap-in" else {})
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
     asyncio.run(create_items(engine))
     in_loops_of_their_own(

@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import ReaderPool, ServerDatabase, WriterPool
+from sa_sqlite_pool import ReaderPool, ServerDatabase, WriterPool, routing_sessionmaker
 from tests.conftest import MakeEngine
+from tests.helpers import create_items
 from tests.postgresql import App, Cluster, cluster, new_database
+from tests.sessions.beside import Heard, Maker
 
 __all__ = ["cluster"]
 
@@ -57,3 +59,16 @@ def writer(engines: tuple[AsyncEngine, AsyncEngine]) -> AsyncEngine:
 @pytest.fixture
 def reader(engines: tuple[AsyncEngine, AsyncEngine]) -> AsyncEngine:
     return engines[1]
+
+
+@pytest.fixture
+async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
+    """Makes routed sessions over both engines, with some rows."""
+    await create_items(writer)
+    return routing_sessionmaker(writer=writer, reader=reader)
+
+
+@pytest.fixture
+def heard(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Heard:
+    """What either engine executes from now on."""
+    return Heard().watch(writer=writer, reader=reader)

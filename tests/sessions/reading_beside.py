@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from sa_sqlite_pool import routing_sessionmaker
 from tests.helpers import (
     UPDATE_FIRST,
     Item,
-    create_items,
     until,
 )
 from tests.sessions.beside import Maker, checked_out
@@ -20,12 +17,6 @@ from tests.sessions.beside import Maker, checked_out
 TOTAL = select(func.sum(Item.amount))
 
 MANY = 300
-
-
-@pytest.fixture
-async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
-    await create_items(writer)
-    return routing_sessionmaker(writer=writer, reader=reader)
 
 
 async def read(session: AsyncSession) -> int:

@@ -28,14 +28,7 @@ from tests.helpers import (
     until_waiting,
 )
 from tests.sessions.beside import Heard, Maker, checked_out
-from tests.sessions.reading_beside import committed, maker, read, until_free_of, write
-
-__all__ = ["maker"]
-
-
-@pytest.fixture
-def heard(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Heard:
-    return Heard().watch(writer=writer, reader=reader)
+from tests.sessions.reading_beside import committed, read, until_free_of, write
 
 
 async def test_it_is_taken_by_the_first_read_and_left_by_the_first_write(

@@ -27,9 +27,7 @@ from tests.helpers import (
     until_free,
 )
 from tests.sessions.beside import Maker, checked_out, permits
-from tests.sessions.reading_beside import TOTAL, maker, read, stream, until_free_of, write
-
-__all__ = ["maker"]
+from tests.sessions.reading_beside import TOTAL, read, stream, until_free_of, write
 
 
 async def test_after_begin_tells_of_each_connection(maker: Maker) -> None:

@@ -13,9 +13,7 @@ from sqlalchemy.orm import Session
 from sa_sqlite_pool import ReaderPool
 from tests.helpers import Item
 from tests.sessions.beside import Maker, checked_out
-from tests.sessions.reading_beside import MANY, maker, read, stream, until_free_of, write
-
-__all__ = ["maker"]
+from tests.sessions.reading_beside import MANY, read, stream, until_free_of, write
 
 
 async def test_a_stream_goes_on_across_the_first_write(maker: Maker, reader: AsyncEngine) -> None:

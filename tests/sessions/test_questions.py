@@ -10,20 +10,8 @@ from sqlalchemy import delete, event, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_sqlite_pool import routing_sessionmaker
-from tests.helpers import Item, create_items
+from tests.helpers import Item
 from tests.sessions.beside import Heard, Maker, checked_out
-
-
-@pytest.fixture
-async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
-    await create_items(writer)
-    return routing_sessionmaker(writer=writer, reader=reader)
-
-
-@pytest.fixture
-def heard(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Heard:
-    return Heard().watch(writer=writer, reader=reader)
 
 
 def dialect(bind: Any) -> str:

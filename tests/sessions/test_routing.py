@@ -48,12 +48,6 @@ class Routes(list[str]):
 
 
 @pytest.fixture
-async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
-    await create_items(writer)
-    return routing_sessionmaker(writer=writer, reader=reader)
-
-
-@pytest.fixture
 def routes(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Routes:
     heard = Routes()
     heard.watch(writer, reader)

@@ -21,11 +21,9 @@ from tests.helpers import (
     until,
 )
 from tests.sessions.beside import Maker, checked_out
-from tests.sessions.reading_beside import committed, maker, read, stream, write
+from tests.sessions.reading_beside import committed, read, stream, write
 
 pytestmark = pytest.mark.sqlite
-
-__all__ = ["maker"]
 
 
 @pytest.fixture

@@ -54,17 +54,6 @@ class Chosen(Scratch):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-@pytest.fixture
-async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
-    await create_items(writer)
-    return routing_sessionmaker(writer=writer, reader=reader)
-
-
-@pytest.fixture
-def heard(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Heard:
-    return Heard().watch(writer=writer, reader=reader)
-
-
 # -- what a statement is about ---------------------------------------------------------------------
 
 TARGETS: dict[str, Target | None] = {

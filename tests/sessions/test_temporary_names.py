@@ -5,27 +5,13 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, insert, lambda_stmt, select, text
 from sqlalchemy.exc import InvalidRequestError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sa_sqlite_pool import routing_sessionmaker
-from tests.helpers import create_items
 from tests.sessions.beside import Heard, Maker
 
 pytestmark = pytest.mark.sqlite
 
 chosen = Table("chosen", MetaData(), Column("id", Integer, primary_key=True))
 CREATE = text("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)")
-
-
-@pytest.fixture
-async def maker(writer: AsyncEngine, reader: AsyncEngine) -> Maker:
-    await create_items(writer)
-    return routing_sessionmaker(writer=writer, reader=reader)
-
-
-@pytest.fixture
-def heard(maker: Maker, writer: AsyncEngine, reader: AsyncEngine) -> Heard:
-    return Heard().watch(writer=writer, reader=reader)
 
 
 async def test_a_lambda_is_about_what_its_statement_is_about(maker: Maker, heard: Heard) -> None:
