@@ -18,8 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import sa_sqlite_pool
 from sa_sqlite_pool import SQLitePool
 from sa_sqlite_pool.files import site
-from sa_sqlite_pool.pools.checkouts import Checkouts
-from sa_sqlite_pool.system.waiting import done_in_time
+from sa_sqlite_pool.system.waiting import Emptied, done_in_time
 from tests.conftest import MakeEngine
 from tests.helpers import UPDATE_FIRST, amounts, create_items, run_in_virtual_time
 
@@ -83,18 +82,21 @@ async def test_the_first_look_at_the_file_system(
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_waiting_for_the_end_of_all_loans(step: int) -> None:
+async def test_waiting_until_nothing_is_left(step: int) -> None:
     """Which comes in the same moment."""
-    checkouts = Checkouts()
-    checkouts._open.add(checkouts)  # type: ignore[arg-type]
+    left = {1, 2}
+    emptied = Emptied(left)
 
     def end() -> None:
-        checkouts._open.clear()
-        assert checkouts._on_last_end is not None
-        checkouts._on_last_end()
-        checkouts._on_last_end()  # another thread comes to it, too
+        assert emptied.awaited is not None
+        left.discard(1)
+        emptied.tell()
+        assert not emptied.awaited.done()
+        left.discard(2)
+        emptied.tell()
+        emptied.tell()  # another thread comes to it, too
 
-    waiting = checkouts.all_ended(30)
+    waiting = emptied.wait(30)
     asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, end)
     await cancelled_at(step, waiting)
 

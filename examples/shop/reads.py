@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, event
 
 from sa_sqlite_pool import ServerDatabase
-from sa_sqlite_pool.servers.pool import ServerPool
+from sa_sqlite_pool.servers.connections.records import server_behind
 
 from .schemas import Reads
 from .stores import Store
@@ -16,9 +16,7 @@ def count_reads(store: Store) -> Reads:
     reads = Reads()
 
     def count(connection: Connection) -> None:
-        pool = connection.engine.pool
-        assert isinstance(pool, ServerPool)
-        server = pool.server_of(connection.connection)
+        server = server_behind(connection.connection)
         if server is None or server.is_primary:
             reads.primary += 1
         else:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
 from operator import attrgetter
 from typing import cast, final
 
@@ -14,7 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from ..compat.pool_records import give_back_lost
 from ..driver.adapter import SQLiteConnection
 from ..execution.loop_budget import LoopBudget
-from ..system.waiting import done_in_time
+from ..system.waiting import Emptied
 from ..turn.permit import Permit, is_own
 from ..turn.whereabouts import caller
 
@@ -82,7 +80,7 @@ class Checkouts:
         self._by_record: dict[ConnectionPoolEntry | None, Checkout] = {}
         self._open: set[Checkout] = set()
         self.begun = 0
-        self._on_last_end: Callable[[], None] | None = None
+        self._emptied = Emptied(self._open)
 
     def __iter__(self) -> Iterator[Checkout]:
         return iter(list(self._open))
@@ -185,11 +183,7 @@ class Checkouts:
 
     async def all_ended(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the end of all checkouts; return whether it came."""
-        ended: Future[None] = Future()
-        self._on_last_end = lambda: _tell(ended)
-        if self._open:
-            await done_in_time(ended, timeout)
-        return not self._open
+        return await self._emptied.wait(timeout)
 
     def end(self, checkout: Checkout) -> None:
         """Pass the permit on after both are back. Callable from any thread."""
@@ -204,8 +198,8 @@ class Checkouts:
         except BaseException:  # by a signal's handler: nothing else would release it
             permit.line.release(permit)
             raise
-        if not self._open and self._on_last_end is not None:
-            self._on_last_end()
+        if self._emptied.awaited is not None:
+            self._emptied.tell()
 
     def renew_in_child(self) -> None:
         """Forget the parent's checkouts. No record of them may come back to a pool here."""
@@ -213,8 +207,3 @@ class Checkouts:
             record.fairy_ref = None  # type: ignore[union-attr]
         self._by_record.clear()
         self._open.clear()
-
-
-def _tell(ended: Future[None]) -> None:
-    with contextlib.suppress(InvalidStateError):  # set already, by another thread
-        ended.set_result(None)

@@ -160,16 +160,17 @@ class ServerDatabase(LifeCycle):
 
     async def _end_work(self, timeout: float) -> None:
         pools: tuple[ServerPool, ...] = (self._readers, self._writers)
-        for pool in pools:
+        all_out = [pool.checked_out for pool in pools]
+        for pool, out in zip(pools, all_out, strict=True):
             pool.refuse(self._not_open)
-            await greenlet_spawn(pool.give_up_stranded)
+            await greenlet_spawn(out.give_up_stranded)
             pool.collect_abandoned()  # or streams that lost their clients would be waited for
         try:
-            await asyncio.gather(*(pool.all_returned(timeout) for pool in pools))
+            await asyncio.gather(*(out.all_returned(timeout) for out in all_out))
         finally:
             for pool in pools:
                 pool.abort()
-        await asyncio.gather(*(pool.all_returned(HURRY_SECONDS) for pool in pools))
+        await asyncio.gather(*(out.all_returned(HURRY_SECONDS) for out in all_out))
         await self._readers.stopped()
 
     async def _dispose_engines(self) -> None:

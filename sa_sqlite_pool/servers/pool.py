@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Dialect, Engine, event, exc
@@ -16,12 +15,12 @@ from sqlalchemy.util import await_only
 from ..compat.without_loop import refuse_without_loop
 from ..pools.idle import IdleWatch
 from ..system.clock import time
-from ..system.waiting import done_in_time
 from ..turn.permit import Permit
 from ..turn.waits import WaitedFor, WaitWatch
 from ..turn.whereabouts import caller
+from .connections.checked_out import CheckedOut, Held
 from .connections.counts import PoolCounts
-from .connections.records import CheckedOut, Held, ServerRecord, record_of, server_behind, server_of
+from .connections.records import ServerRecord, record_of, server_behind, server_of
 from .connections.server import Server
 from .drivers.answers import AnswerLimit
 from .drivers.choosing import driver_of
@@ -161,8 +160,7 @@ class ServerPool(Pool):
         except BaseException as error:
             try:
                 if record is not None:  # a listener may have raised on a connection that is open
-                    self.checked_out.held.pop(record, None)
-                    self.checked_out.permits.pop(record, None)
+                    self.checked_out.end(record)
                     record.invalidate(error)
             finally:
                 server.line.release(permit)
@@ -234,8 +232,7 @@ class ServerPool(Pool):
         return record in self.checked_out.permits
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        permit = self.checked_out.permits.pop(record, None)
-        self.checked_out.held.pop(record, None)
+        permit = self.checked_out.end(record)
         if permit is None:  # it was returned before
             return
         server = server_of(record)
@@ -283,25 +280,12 @@ class ServerPool(Pool):
         record = record_of(proxied)
         return record in self.checked_out.permits and record.in_use
 
-    def server_of(self, proxied: PoolProxiedConnection) -> Server | None:
-        """Return the server of a connection that is checked out, or was detached."""
-        return server_behind(proxied)
-
     def name_of_server(self, connection: Connection | None) -> str:
         """Return the name of a connection's server; of the primary's where that is not known."""
         server = None
         if not (connection is None or connection.closed or connection.invalidated):
             server = server_behind(connection.connection)
         return (self.primary if server is None else server).name
-
-    def permits_by_process(self) -> Mapping[int, Permit]:
-        """Return the permits of checkouts, by the processes of the server that work for them."""
-        return {
-            self.driver.process_id(record.dbapi_connection): permit
-            for record, permit in list(self.checked_out.permits.items())
-            if record.dbapi_connection is not None
-            and not self.driver.is_broken(record.dbapi_connection)
-        }
 
     @contextlib.contextmanager
     def opened_aside(self, server: Server) -> Iterator[Any]:
@@ -345,15 +329,6 @@ class ServerPool(Pool):
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
-    def give_up_stranded(self) -> None:
-        """Give up what tasks of closed event loops have, and will not give back. In a greenlet."""
-        for record, permit in list(self.checked_out.permits.items()):
-            if permit.stranded:
-                try:
-                    record.invalidate()
-                finally:
-                    record.checkin(_fairy_was_created=False)  # type: ignore[attr-defined]
-
     def collect_abandoned(self) -> None:
         """Run the garbage collector if a task has ended and left its connection checked out."""
         for server in self.servers:
@@ -366,14 +341,6 @@ class ServerPool(Pool):
                 self.driver.abort(record.dbapi_connection)
         for server in self.servers:
             server.openings.call_off()
-
-    async def all_returned(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds until nothing is checked out; return whether it is."""
-        returned: Future[None] = Future()
-        self.checked_out.on_last_return = lambda: _tell(returned)
-        if self.checked_out.permits:
-            await done_in_time(returned, timeout)
-        return not self.checked_out.permits
 
     def dispose(self) -> None:
         """Close the connections at rest now, and others when they are returned.
@@ -463,8 +430,3 @@ _of_other_processes: list[ServerPool] = []
 
 def _count_thrown_away(_connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
     server_of(record).thrown_away += 1
-
-
-def _tell(returned: Future[None]) -> None:
-    with contextlib.suppress(InvalidStateError):
-        returned.set_result(None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
-from typing import Any
+import contextlib
+from collections.abc import Sized
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, final
 
 from .clock import call_later, resolve
 from .loop_state import call_unless_closed
@@ -28,3 +30,28 @@ async def done_in_time(future: Future[Any], seconds: float) -> bool:
     finally:
         timer.cancel()
     return future.done()
+
+
+@final
+class Emptied:
+    """The wait until ``left``, from which any thread may take, is empty: of one task at a time.
+
+    What takes from it calls :meth:`tell` if ``awaited``, the future of that task, is not None.
+    """
+
+    def __init__(self, left: Sized) -> None:
+        self._left = left
+        self.awaited: Future[None] | None = None
+
+    def tell(self) -> None:
+        """Wake the task if nothing is left. Callable from any thread."""
+        if self.awaited is not None and not self._left:
+            with contextlib.suppress(InvalidStateError):  # set already, by another thread
+                self.awaited.set_result(None)
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds until nothing is left; return whether it is so."""
+        future = self.awaited = Future()
+        if self._left:
+            await done_in_time(future, timeout)
+        return not self._left

@@ -43,7 +43,8 @@ def ask_for_holders(pool: ServerPool, asking: Any, process: int) -> tuple[float 
     empty text if the process waits for none. ``asking`` is a connection in no transaction.
     """
     rows = pool.driver.rows(asking, _BLOCKERS.format(holder=HOLDER, pid=process))
-    own, now = pool.permits_by_process(), time.monotonic()
+    out, now = pool.checked_out, time.monotonic()
+    own = out.by_process(pool.driver)
     found = {}
     for holder, described, _ in rows:
         if holder in own:
