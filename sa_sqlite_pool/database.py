@@ -193,9 +193,16 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
 
         If an earlier process has left a large log, wait for a checkpoint of it. Raise
         ``sqlalchemy.exc.OperationalError`` or ``DatabaseError`` with what to do if the file cannot
-        be used. Opening an open database does nothing; a closed one stays closed.
+        be used. Opening an open database does nothing; a closed one is opened again, also in
+        another event loop; one in memory is empty then.
         """
         return await super().open()
+
+    def _admit(self) -> None:
+        if self._private_directory is not None:
+            self._private_directory.make()
+        for pool in self._pools:
+            pool.admit()
 
     async def _open_engines(self) -> None:
         for engine in (self.writer_engine, self.reader_engine):
@@ -399,7 +406,7 @@ class SQLiteDatabase(LifeCycle, RunsClosures, PreparesReads):
         """Return ``url``; for a private database in memory, of a file that both engines share."""
         if not locate(url).private:
             return url
-        self._private_directory = PrivateDirectory(self)
+        self._private_directory = PrivateDirectory()
         return url.set(database=self._private_directory.database, query={})
 
 

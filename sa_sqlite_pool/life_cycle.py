@@ -1,4 +1,4 @@
-"""The life cycle of an object that owns engines: it is opened and closed once each."""
+"""The life cycle of an object that owns engines: it is opened, closed, and may be opened again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ block, and for work to stop after it was told to."""
 
 
 class State(enum.Enum):
-    """The state of a :class:`LifeCycle`, which moves down this list only."""
+    """The state of a :class:`LifeCycle`: it moves down this list, and back to NEW to open again."""
 
     NEW = "new"
     OPEN = "open"
@@ -33,9 +33,9 @@ class State(enum.Enum):
 
 
 _REMEDIES = {
-    State.NEW: "is new; use `async with db:` or `await db.open()` first",
-    State.CLOSING: "is being closed; make a new {}",
-    State.CLOSED: "was closed; make a new {}",
+    State.NEW: "is not open; use `async with db:` or `await db.open()` first",
+    State.CLOSING: "is being closed; open it again when `await db.close()` has returned",
+    State.CLOSED: "was closed; open it again with `async with db:` or `await db.open()`",
 }
 
 
@@ -79,6 +79,28 @@ class _Closing:
         return self.ended.cancelled() or not (self.ended.done() or self._loop.is_running())
 
 
+@final
+class _Term:
+    """The time from one opening to its close, which another term may follow.
+
+    There is a token each for the one thread that opens, closes, and begins the next term.
+    """
+
+    def __init__(self) -> None:
+        self.to_open: list[None] = [None]
+        self.to_close: list[None] = [None]
+        self.to_follow: list[None] = [None]
+        self.closing: _Closing | None = None
+
+    @property
+    def state(self) -> State:
+        if not self.to_close:
+            closing = self.closing
+            ended = closing is not None and closing.ended.done() and not closing.given_up
+            return State.CLOSED if ended else State.CLOSING
+        return State.NEW if self.to_open else State.OPEN
+
+
 class LifeCycle(ABC):
     """Base of a facade. Tasks that open or close it at the same time get the same end.
 
@@ -89,23 +111,20 @@ class LifeCycle(ABC):
 
     def __init__(self, close_timeout: float) -> None:
         self._close_timeout = close_timeout
-        # A token each, for the one thread that opens it, and the one that closes it.
-        self._to_open: list[None] = [None]
-        self._to_close: list[None] = [None]
-        self._closing: _Closing | None = None
+        self._term = _Term()
 
     @property
     def _state(self) -> State:
-        if not self._to_close:
-            closing = self._closing
-            ended = closing is not None and closing.ended.done() and not closing.given_up
-            return State.CLOSED if ended else State.CLOSING
-        return State.NEW if self._to_open else State.OPEN
+        return self._term.state
 
     @property
     @abstractmethod
     def _label(self) -> str:
         """The name of the database, for messages."""
+
+    @abstractmethod
+    def _admit(self) -> None:
+        """Take work again, after it was closed."""
 
     @abstractmethod
     async def _open_engines(self) -> None:
@@ -128,21 +147,38 @@ class LifeCycle(ABC):
     async def open(self: L) -> L:
         """Open the first connections. Raise SQLAlchemy's errors, with what to do.
 
-        Opening an open database does nothing; a closed one stays closed.
+        Opening an open database does nothing; a closed one is opened again.
         """
-        if self._state is State.NEW:
+        while self._state is State.CLOSED:
+            await self._begin_again()
+        term = self._term
+        if term.state is State.NEW:
             try:
                 await self._open_engines()
             except BaseException as error:
-                if self._to_open or not self._to_close:  # or another task has opened it meanwhile
+                # Unless another task has opened it meanwhile, or again after it was closed.
+                if self._term is term and (term.to_open or not term.to_close):
                     await self._dispose_engines()
-                if isinstance(error, Exception) and not self._to_close:  # that is what led to it
+                if isinstance(error, Exception) and not term.to_close:  # that is what led to it
                     raise self._not_open() from error
                 raise
-            if self._to_close and _took(self._to_open):  # not closed meanwhile
+            if term.to_close and _took(term.to_open):  # not closed meanwhile
                 self._has_opened()
         self._assert_open()
         return self
+
+    async def _begin_again(self) -> None:
+        """Begin another term, or let another thread that does so go on."""
+        term = self._term
+        if not _took(term.to_follow):
+            await let_others_run()
+            return
+        try:
+            self._admit()
+        except BaseException:
+            term.to_follow.append(None)
+            raise
+        self._term = _Term()
 
     async def close(self, timeout: float | None = None) -> None:
         """Close all connections. Return in bounded time, whatever is going on.
@@ -157,25 +193,26 @@ class LifeCycle(ABC):
         closed itself, one of the others goes on.
         """
         wait = self._close_timeout if timeout is None else check_timeout("timeout", timeout)
-        if _took(self._to_close):
-            self._begin_closing(wait, self._to_close)
+        term = self._term
+        if _took(term.to_close):
+            self._begin_closing(term, term.to_close, wait)
         while True:
-            closing = self._closing
+            closing = term.closing
             if closing is None:  # another thread has taken the token in this moment
                 await let_others_run()
             elif closing.given_up:
                 if _took(closing.to_take_over):
-                    self._begin_closing(wait, closing.to_take_over)
+                    self._begin_closing(term, closing.to_take_over, wait)
                 else:
                     await let_others_run()
             # A loop that ends tells nobody, so it is looked at once in a while.
             elif await done_in_time(closing.ended, HURRY_SECONDS) and not closing.given_up:
                 return closing.ended.result()
 
-    def _begin_closing(self, timeout: float, tokens: list[None]) -> None:
+    def _begin_closing(self, term: _Term, tokens: list[None], timeout: float) -> None:
         """Begin to close, with the token of ``tokens``; give it back if that is not possible."""
         try:
-            self._closing = _Closing(partial(self._shut, timeout))
+            term.closing = _Closing(partial(self._shut, timeout))
         except BaseException:  # no loop of asyncio runs here, say
             tokens.append(None)
             raise
@@ -202,9 +239,10 @@ class LifeCycle(ABC):
         await self.close(min(HURRY_SECONDS, self._close_timeout) if hurried else None)
 
     def _assert_open(self) -> None:
-        if self._to_open or not self._to_close:  # what _state says, without the call
+        term = self._term
+        if term.to_open or not term.to_close:  # what the state says, without the call
             raise self._not_open()
 
     def _not_open(self) -> DatabaseClosedError:
-        remedy = _REMEDIES.get(self._state, _REMEDIES[State.CLOSED]).format(type(self).__name__)
+        remedy = _REMEDIES.get(self._state, _REMEDIES[State.CLOSED])
         return DatabaseClosedError(f"{self._label} {remedy}")

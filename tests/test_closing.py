@@ -195,8 +195,8 @@ async def test_later_use_says_closed(db: SQLiteDatabase) -> None:
     """The sessions, the session maker, and the engines that somebody kept."""
     sessionmaker = db.sessionmaker
     await db.close()
-    for use in (write(db), read(db), db.open()):
-        with pytest.raises(DatabaseClosedError, match="was closed; make a new SQLiteDatabase"):
+    for use in (write(db), read(db)):
+        with pytest.raises(DatabaseClosedError, match="was closed; open it again with `async with"):
             await use
     with pytest.raises(DatabaseClosedError):
         async with sessionmaker() as session:
@@ -309,7 +309,7 @@ async def test_closing_what_was_never_opened(path: Path) -> None:
     await db.close()
     assert files_beside(path) == set()
     with pytest.raises(DatabaseClosedError):
-        await db.open()
+        await read(db)
 
 
 @pytest.mark.needs_thread

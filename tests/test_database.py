@@ -150,10 +150,10 @@ async def test_warm_connections_are_kept(items: SQLiteDatabase) -> None:
 
 
 async def test_the_life_of_a_database(path: Path) -> None:
-    """NEW → OPEN → CLOSED; each says what to do where it cannot serve."""
+    """NEW → OPEN → CLOSED → OPEN → CLOSED; each says what to do where it cannot serve."""
     db = SQLiteDatabase(path)
     assert repr(db) == "<SQLiteDatabase app.db new>"
-    with pytest.raises(DatabaseClosedError, match=r"app\.db is new; use `async with db:`"):
+    with pytest.raises(DatabaseClosedError, match=r"app\.db is not open; use `async with db:`"):
         async with db.read():
             pass
     assert await db.open() is db
@@ -162,11 +162,13 @@ async def test_the_life_of_a_database(path: Path) -> None:
     await db.close()
     await db.close()
     assert repr(db) == "<SQLiteDatabase app.db closed>"
-    with pytest.raises(DatabaseClosedError, match="make a new SQLiteDatabase"):
+    with pytest.raises(DatabaseClosedError, match="was closed; open it again"):
         async with db.write():
             pass
-    with pytest.raises(DatabaseClosedError, match="make a new SQLiteDatabase"):
-        await db.open()
+    assert await db.open() is db
+    assert repr(db) == "<SQLiteDatabase app.db open writer=idle waiting=0 readers=0/4>"
+    await db.close()
+    assert repr(db) == "<SQLiteDatabase app.db closed>"
 
 
 async def test_the_repr_shows_who_is_busy(items: SQLiteDatabase) -> None:

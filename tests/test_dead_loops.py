@@ -113,7 +113,9 @@ class Closing:
 
     def bury(self) -> None:
         self.loop.close()
-        for task in (self._closing, self._db._closing._task, self._task):  # type: ignore[union-attr]
+        closing = self._db._term.closing
+        assert closing is not None
+        for task in (self._closing, closing._task, self._task):
             bury(task)
 
 

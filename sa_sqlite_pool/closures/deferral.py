@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from typing import final
 
+from ..execution.connection_thread import ConnectionThread
 from ..sqlite.inspection import ask, rows
 
 # In upper case, since PRAGMA case_sensitive_like may be on.
@@ -16,19 +18,24 @@ class DeferredKeys:
     """Whether a database has deferred foreign keys; remembered while its schema is the same.
 
     Ask right after BEGIN: a schema version that is rolled back is used again for another schema.
+    Another connection may have another file, whose schema may have the same version.
     """
 
-    __slots__ = ("_any", "_version")
+    __slots__ = ("_any", "_known_to", "_version")
 
     def __init__(self) -> None:
+        self._known_to: weakref.ref[ConnectionThread] | None = None
         self._version = -1
         self._any = False
 
-    def are_in(self, sqlite: sqlite3.Connection) -> bool:
+    def are_in(self, sqlite: sqlite3.Connection, worker: ConnectionThread) -> bool:
+        """Return whether there are any, as ``sqlite``, the connection of ``worker``, sees it."""
         version = sqlite.execute("PRAGMA schema_version").fetchone()[0]
-        if version != self._version:
+        known = self._known_to is not None and self._known_to() is worker
+        if not known or version != self._version:
             found = rows(sqlite, _ANY)
             self._version, self._any = version, bool(found)
+            self._known_to = weakref.ref(worker)
         return self._any
 
 

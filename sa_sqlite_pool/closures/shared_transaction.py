@@ -200,7 +200,7 @@ class SharedTransaction:
             self._executor.rules.meet_busy()
             raise NotBegun(error) from error
         with self._executor.authorizer.aside():
-            self._defers = self._deferred_keys.are_in(sqlite)
+            self._defers = self._deferred_keys.are_in(sqlite, self._executor.worker)
 
     def _run(self, sqlite: sqlite3.Connection, work: Work) -> None:
         assert self._transaction.checkout is not None

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
+from typing import final
 
 _databases: set[str] = set()  # as long as their directories are there
 
@@ -16,17 +17,29 @@ def is_private(database: str | None) -> bool:
     return database in _databases
 
 
+@final
 class PrivateDirectory:
     """A temporary directory for a database in memory.
 
-    It is removed by :meth:`remove`, with ``owner``, or at the latest when Python exits.
+    It is removed by :meth:`remove`, with this object, or at the latest when Python exits.
     """
 
-    def __init__(self, owner: object) -> None:
-        directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
-        self.database = str(Path(directory) / "memory.db")
+    def __init__(self) -> None:
+        self._directory = tempfile.mkdtemp(prefix="sa_sqlite_pool-")
+        self._process = os.getpid()
+        self.database = str(Path(self._directory) / "memory.db")
+        self._be_there()
+
+    def _be_there(self) -> None:
         _databases.add(self.database)
-        self.remove = weakref.finalize(owner, _remove, directory, os.getpid())
+        self.remove = weakref.finalize(self, _remove, self._directory, self._process)
+
+    def make(self) -> None:
+        """Make it again, empty, if it was removed."""
+        if not self.remove.alive:
+            if os.getpid() == self._process:  # a forked child process has left its parent's
+                os.mkdir(self._directory, 0o700)
+            self._be_there()
 
 
 def _remove(directory: str, owner: int) -> None:

@@ -261,7 +261,7 @@ class Connector:
                 'SQLiteDatabase(":memory:"), SQLitePool, or the path of a file'
             )
         if self._private_directory is None:
-            self._private_directory = PrivateDirectory(self)
+            self._private_directory = PrivateDirectory()
         return Location(self._private_directory.database)
 
     async def _prepare(self) -> None:

@@ -256,6 +256,10 @@ class FairPool(ReadsAtOnce, TakesBack):
         if self.role is not Role.READER:
             self.database_file.turn.send_away(self._connector, error)
 
+    def admit(self) -> None:
+        """Take checkouts again, after :meth:`refuse`."""
+        self._connector.refusal = None
+
     def recall(self, reason: str) -> None:
         """Take back what is checked out: running statements are stopped, transactions rolled back.
 

@@ -149,9 +149,13 @@ class ServerDatabase(LifeCycle):
         """Open a connection to the primary and to each replica.
 
         A replica that cannot be reached is down, which is logged; a primary that cannot raises the
-        error of its driver. Opening an open database does nothing; a closed one stays closed.
+        error of its driver. Opening an open database does nothing; a closed one is opened again.
         """
         return await super().open()
+
+    def _admit(self) -> None:
+        for pool in (self._readers, self._writers):
+            pool.admit()
 
     async def _open_engines(self) -> None:
         async with self.writer_engine.connect():

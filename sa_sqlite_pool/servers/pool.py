@@ -329,6 +329,10 @@ class ServerPool(Pool):
         for server in self.servers:
             server.line.send_away(self._owner, error)
 
+    def admit(self) -> None:
+        """Take checkouts again, after :meth:`refuse` and :meth:`dispose`."""
+        self.checked_out.refusal = None
+
     def collect_abandoned(self) -> None:
         """Run the garbage collector if a task has ended and left its connection checked out."""
         for server in self.servers:

@@ -290,6 +290,8 @@ class ReplicaPool(ServerPool):
                 self._note_failure(server, error)
             else:
                 self._do_return_conn(record)
+                if not server.is_up:  # when the database was closed
+                    self._is_back(server)
 
     def _note_failure(self, server: Server, error: Exception) -> None:
         """Note in an ``except`` block that a server does not answer; raise other errors again.
@@ -336,12 +338,15 @@ class ReplicaPool(ServerPool):
             else:
                 self._ask(record)  # it may have been at rest since before
                 self._do_return_conn(record)
-            server.outages.end()
-            log(
-                ReplicaUp(database=self.primary.name, server=server.name),
-                "the replica %s answers again",
-                server.name,
-            )
+            self._is_back(server)
+
+    def _is_back(self, server: Server) -> None:
+        server.outages.end()
+        log(
+            ReplicaUp(database=self.primary.name, server=server.name),
+            "the replica %s answers again",
+            server.name,
+        )
 
     def _stop(self) -> None:
         self._probes.stop()

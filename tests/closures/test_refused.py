@@ -343,7 +343,7 @@ async def test_another_thread_meanwhile(db: SQLiteDatabase) -> None:
 
 async def test_before_open_and_after_close(db: SQLiteDatabase, tmp_path: Any) -> None:
     """The life of the database is the functions', too."""
-    with pytest.raises(DatabaseClosedError, match="is new"):
+    with pytest.raises(DatabaseClosedError, match="is not open"):
         await SQLiteDatabase(tmp_path / "other.db").run_read(lambda _: None)
     await db.close()
     with pytest.raises(DatabaseClosedError, match="was closed"):

@@ -198,7 +198,7 @@ async def test_several_databases(tab: Tab, db: SQLiteDatabase, tmp_path: Path) -
         assert tab.text("h1") == "shop"
         tab.click("nav button:nth-child(2)")
         assert tab.text("h1") == "<b>jobs"
-        assert "jobs.db is new" in tab.text("#problem")
+        assert "jobs.db is not open" in tab.text("#problem")
         assert tab.evaluate("document.querySelector('#panels').hidden")
         assert tab.text("nav [aria-pressed=true]") == "<b>jobs"
         tab.send("Page.reload")

@@ -136,7 +136,7 @@ async def test_a_database_that_is_not_open(path: Path) -> None:
         async with db:
             await first(viewer, lambda event: event.data["databases"][0]["problem"] is None)
         after = await first(viewer, lambda event: event.data["databases"][0]["problem"])
-    assert "app.db is new" in before.data["databases"][0]["problem"]
+    assert "app.db is not open" in before.data["databases"][0]["problem"]
     assert "app.db was closed" in after.data["databases"][0]["problem"]
     assert after.now == {}
 

@@ -257,10 +257,10 @@ async def test_other_databases_are_refused(
 async def test_a_database_that_is_not_open(scripts: Scripts) -> None:
     """Says so, before and after its life; nothing is created."""
     db = SQLiteDatabase(scripts.database)
-    with pytest.raises(DatabaseClosedError, match="is new; use `async with db:`"):
+    with pytest.raises(DatabaseClosedError, match="is not open; use `async with db:`"):
         await upgrade(db, "head", config=scripts.config)
     await db.close()
-    with pytest.raises(DatabaseClosedError, match="make a new SQLiteDatabase"):
+    with pytest.raises(DatabaseClosedError, match="was closed; open it again"):
         await upgrade(db, "head", config=scripts.config)
     assert not scripts.database.exists()
 

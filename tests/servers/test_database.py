@@ -181,16 +181,18 @@ async def test_another_process_has_the_turn(app: App) -> None:
 async def test_life_cycle(app: App) -> None:
     """Before open() and after close() it says so; a session ends with its block."""
     db = app.open()
-    with pytest.raises(DatabaseClosedError, match="is new"):
+    with pytest.raises(DatabaseClosedError, match="is not open"):
         await db.run_read(lambda _: None)
     async with db:
         async with db.read() as session:
             pass
         with pytest.raises(SessionEndedError):
             await session.execute(text("SELECT 1"))
-    with pytest.raises(DatabaseClosedError, match="make a new ServerDatabase"):
+    with pytest.raises(DatabaseClosedError, match="was closed; open it again"):
         db.sessionmaker()
     assert "closed" in repr(db)
+    with pytest.raises(DatabaseClosedError, match="was closed; open it again"):
+        await db.writer_engine.connect()
 
 
 async def test_close_ends_what_waits_and_what_runs(app: App) -> None:

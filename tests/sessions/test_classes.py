@@ -289,7 +289,7 @@ async def test_scoped_sessions(path: Path) -> None:
     """One session a task, by ``async_scoped_session``, made before the database is open."""
     db = SQLiteDatabase(path, session_class=Own)
     scoped = async_scoped_session(db.sessionmaker, scopefunc=asyncio.current_task)
-    with pytest.raises(DatabaseClosedError, match="is new"):
+    with pytest.raises(DatabaseClosedError, match="is not open"):
         scoped()
     async with db:
         await create_items(db.writer_engine)
