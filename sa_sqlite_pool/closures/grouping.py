@@ -219,6 +219,8 @@ class Group:
             await self._wait_for_lock(executor)
             return
         executor.transaction.after_work()
+        if executor.authorizer.attached and not executor.worker.closed_by_application:
+            await executor.transaction.attached.move_large_logs(executor.worker, self._turn)
 
     async def _begin(self, executor: Executor) -> None:
         writing, checkout = executor.transaction.writing, executor.transaction.checkout

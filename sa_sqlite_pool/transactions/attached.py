@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, NamedTuple, final
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol, TypeVar, final
 
 from ..settings import Role
 from ..sqlite.authorizer import Authorizer
@@ -23,6 +25,8 @@ from ..turn.write_turn import WriteTurn
 from .locks import Patience
 from .rules import Rules
 
+T = TypeVar("T")
+
 _MAIN = 0
 
 # Bytes of an attached file's log above which a commit runs a checkpoint of it.
@@ -34,6 +38,13 @@ class _Held(NamedTuple):
     turn: WriteTurn
     permit: Permit
     request: FileLockRequest
+
+
+class RunsInThread(Protocol):
+    """The interface of a connection to work that needs its thread."""
+
+    def run(self, function: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]:
+        """Call ``function(connection)`` in the thread."""
 
 
 @final
@@ -121,9 +132,49 @@ class AttachedFiles:
         for held in self.held:
             # It is committed: an error, such as from an open cursor there, must not hide that.
             with contextlib.suppress(OSError, *dbapi.Error), self._authorizer.aside():
-                if os.stat(f"{held.file}-wal").st_size > _LARGE_LOG:
+                if _has_large_log(held.file):
                     name = quoted(self._names[held.file])
                     connection.execute(f"PRAGMA {name}.wal_checkpoint")
+
+    async def move_large_logs(self, connection: RunsInThread, main: WriteTurn) -> None:
+        """Run checkpoints of large logs after functions, which write outside the other turns.
+
+        Each in its turn, if that is free now; otherwise a later COMMIT, of whatever has the turn,
+        finds the log large still.
+        """
+        for file in await connection.run(self._with_large_logs):
+            turn = main.turn_of(file)
+            if main.shared:
+                turn.share()
+            permit, request = turn.acquire_nowait(), None
+            if permit is None:
+                continue
+            try:
+                request = turn.enter_nowait()
+            finally:
+                if request is None:
+                    turn.release(permit)
+            if request is not None:
+                self.held.append(_Held(file, turn, permit, request))
+        try:
+            if self.held:
+                await connection.run(self.look_at_logs)
+        finally:
+            self.give_back()
+
+    def _with_large_logs(self, connection: Any) -> list[str]:
+        if self.out_of_date:
+            self.learn(connection)
+        return [
+            file for file in self._names if file != self._files.get(_MAIN) and _has_large_log(file)
+        ]
+
+
+def _has_large_log(file: str) -> bool:
+    try:
+        return os.stat(f"{file}-wal").st_size > _LARGE_LOG
+    except OSError:  # it has none
+        return False
 
 
 def begin_and_lock_main(connection: Any, authorizer: Authorizer) -> None:
