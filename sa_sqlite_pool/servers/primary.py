@@ -42,7 +42,7 @@ class PrimaryPool(ServerPool):
         super()._do_return_conn(record)
 
     def _before_waiting(self, server: Server) -> None:
-        if self.in_turn and server.line.held_by(asyncio.current_task()):
+        if self.in_turn and server.line.is_in_use_by(asyncio.current_task()):
             self.counts.self_deadlocks += 1
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {server.name} "

@@ -122,6 +122,18 @@ class FairSemaphore:
         held = [permit for permit in list(self._held) if permit.task is task]
         return any(not permit.coming_back for permit in held)
 
+    def is_in_use_by(self, task: asyncio.Task[object] | None) -> bool:
+        """Return what :meth:`held_by` does when connections that the task has lost are back.
+
+        The garbage collector looks for them, as in :meth:`collect_abandoned`.
+        """
+        if not self.held_by(task):
+            return False
+        for permit in list(self._held):
+            if not permit.sought and permit.task is task:
+                _collect(permit)
+        return self.held_by(task)
+
     def acquire_nowait(self) -> Permit | None:
         """Return a permit if one is free, else None. Never overtakes a waiter.
 
@@ -378,10 +390,14 @@ class FairSemaphore:
         each permit: a permit that was passed on rightly costs one collection and no more.
         """
         for permit in list(self._held):
-            if permit.sought or not permit.is_of_ended_task:
-                continue
-            permit.sought = True
-            for generation in range(3):
-                gc.collect(generation)
-                if permit.coming_back or permit.given_back:
-                    break
+            if not permit.sought and permit.is_of_ended_task:
+                _collect(permit)
+
+
+def _collect(permit: Permit) -> None:
+    """Run the garbage collector until it has found a connection that was lost under ``permit``."""
+    permit.sought = True
+    for generation in range(3):
+        gc.collect(generation)
+        if permit.coming_back or permit.given_back:
+            return

@@ -35,9 +35,9 @@ class Permit:
     ``seconds_waited`` how long the task has waited for it.
     ``coming_back`` is True once the holder is done and a thread rolls its transaction back,
     ``given_back`` once the permit is released, ``sought`` once the garbage collector has looked for
-    what a task that has ended has lost under it. ``recall`` releases the permit for a task that
-    never can, and rolls back what was done under it; None if nothing was. ``waits_for()`` returns
-    what the holder itself waits for, None if nothing any more.
+    what its task has lost under it. ``recall`` releases the permit for a task that never can, and
+    rolls back what was done under it; None if nothing was. ``waits_for()`` returns what the holder
+    itself waits for, None if nothing any more.
 
     The task is referred to weakly: it keeps its exception, and the exception's traceback keeps
     every frame with its variables, so that a connection lost there would never be garbage.

@@ -201,7 +201,7 @@ class WriteTurn:
 
     def assert_not_held(self) -> None:
         """Raise ``TurnAlreadyHeldError`` if the current task would wait for itself."""
-        if self.line.held_by(asyncio.current_task()):
+        if self.line.is_in_use_by(asyncio.current_task()):
             self._self_deadlocks += 1
             raise TurnAlreadyHeldError(
                 f"this task already holds the write turn of {self.name} "
