@@ -149,6 +149,19 @@ class Connector:
         if early := self._creator.take_early(None):
             early.give_up(self.shared_thread)
 
+    def leave_private_directory(self) -> PrivateDirectory | None:
+        """Return the directory of the database in memory, if there is one, and forget it.
+
+        The next connection begins another, as after the last close of a database in memory.
+        """
+        directory, location = self._private_directory, vars(self).get("location")
+        if directory is None or location is None or location.path != directory.database:
+            return None
+        self._private_directory = None
+        del self.location
+        vars(self).pop("site", None)
+        return directory
+
     @cached_property
     def site(self) -> Site:
         """The file system of the database."""
@@ -249,8 +262,8 @@ class Connector:
         """Return the location; a private database in memory becomes a temporary file.
 
         Each connection to ``:memory:`` would see an empty database of its own, and SQLite has no
-        WAL in memory. A file in a private temporary directory, which is removed with the engine,
-        behaves like every other file.
+        WAL in memory. A file in a private temporary directory, which is removed with the engine
+        or its pool, behaves like every other file.
         """
         location = Location.parse(database, uri=uri)
         if not location.private:

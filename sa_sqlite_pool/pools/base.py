@@ -336,12 +336,15 @@ class FairPool(ReadsAtOnce, TakesBack):
         try:
             if not connector.knows_file:
                 connector.find_file()
-                for name in self._of_file:
-                    self.__dict__.pop(name, None)
+                self._forget_file()
         finally:
             self._first.release(first)
         if connector.site is not site:
             await_only(connector.inspect_site())
+
+    def _forget_file(self) -> None:
+        for name in self._of_file:
+            self.__dict__.pop(name, None)
 
     def _one_more(self) -> ConnectionPoolEntry:
         self._inc_overflow()
@@ -366,6 +369,8 @@ class FairPool(ReadsAtOnce, TakesBack):
             self._first.release(first)
 
     def _open(self, connection_record: ConnectionPoolEntry | None = None) -> Any:
+        if self._left is not None:  # a task has waited in line, and opens what the next pool opens
+            self._forget_file()
         rules = self._rules()
         self.database_file.pools.add(self)
         if kept := self._kept.take():

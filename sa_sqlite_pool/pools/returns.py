@@ -19,6 +19,7 @@ from ..database_file import DatabaseFile
 from ..driver.adapter import SQLiteConnection
 from ..execution.connection_thread import ConnectionThread
 from ..files.open_files import open_files
+from ..files.private_directory import PrivateDirectory
 from ..settings import Role
 from ..sqlite.read_only import should_write
 from .checkouts import Checkouts
@@ -36,6 +37,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     _checkouts: Checkouts
     _idle_watch: IdleWatch
     _disposed: bool
+    _left: PrivateDirectory | None = None  # of the database in memory that dispose() has ended
 
     def _create_connection(self) -> ConnectionPoolEntry:
         return Record(self)
@@ -82,6 +84,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         # finds a connection that goes another way than its record, and may have the turn still.
         if self._disposed and together:
             self.database_file.turn.close_files()
+            self._remove_left()
 
     def _close_idle(self) -> None:
         failed: Exception | None = None
@@ -117,7 +120,8 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
     def dispose(self) -> None:
         """Close connections at rest now, and checked-out ones at their check-in.
 
-        A cancellation is raised when all are closed. SQLAlchemy's engine keeps this pool then, so
+        A database in memory ends with the last of them, and the next pool begins another. A
+        cancellation is raised when all are closed. SQLAlchemy's engine keeps this pool then, so
         it goes on: what is checked out comes back to rest.
         """
         self._disposed = True
@@ -133,6 +137,13 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
             self._disposed = False
             self._kept.go_on()
             raise cancelled
+        self._left = self._connector.leave_private_directory()
+        self._remove_left()
+
+    def _remove_left(self) -> None:
+        """Remove the directory of a database in memory that was left, once nothing has it open."""
+        if self._left is not None and not self._checkouts:
+            self._left.remove()
 
     def _leave_old_file(self, path: str) -> None:
         """Close connections at rest to a file that was deleted or replaced since they were opened.
