@@ -74,8 +74,8 @@ async def test_rows_are_read_from_the_cursor_when_it_is_closed(make_engine: Make
 async def test_how_the_dialect_connects(make_engine: MakeEngine, path: Path) -> None:
     """``do_connect`` listeners may add ``async_creator_fn``, which gets the arguments as left.
 
-    ``opening/connector.py``: every connection is opened by it. Listeners come in order, the last has
-    the last word, and ``len(dispatch.do_connect)`` is their number.
+    ``opening/connector.py``: every connection is opened by it. Listeners are called in order, the
+    last one decides, and ``len(dispatch.do_connect)`` is their number.
     """
     asked: list[Any] = []
 
