@@ -12,6 +12,7 @@ _SETTINGS = {
     "client_encoding": "UTF8",
     "timezone": "UTC",
     "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "lock_timeout": "10s",
