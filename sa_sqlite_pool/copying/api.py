@@ -29,7 +29,7 @@ from .tables import Plan, TablePlan, plan_copy, wanted_tables
 from .target.revisions import Revisions, refuse_other_revisions, revisions_there
 from .target.sequences import refuse_marks
 from .target.statements import set_parameters
-from .target.tables import Target, refuse_collations, refuse_rows
+from .target.tables import SEEDED, Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, wire_of
 
@@ -152,6 +152,7 @@ class _Copy:
         not_null = compare(connection, tables, misfits, self._warnings)
         there = revisions_there(connection)
         rehearse(connection, self._metadata, tables, misfits)
+        refuse_rows(connection, tables, SEEDED)
         return not_null, there
 
     async def _check(self, worker: ConnectionThread, plan: Plan, misfits: Collector) -> None:
