@@ -24,6 +24,7 @@ from .columns.base import NULL, Codec, Kind, Problem
 from .columns.choosing import SQLITE
 from .columns.numbers import Numeric
 from .misfits import Collector
+from .source import folded
 from .tables import Plan, TablePlan
 
 
@@ -74,7 +75,7 @@ def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Itera
     for table in plan.tables:
         enforced = list(_enforced(connection, table.table))
         for columns, where in _unique(table.table):
-            wanted = {column.name.lower() for column in columns}
+            wanted = {folded(column.name) for column in columns}
             if any((table.table, column.name) in varied for column in columns):
                 yield _duplicates(table, columns, where, sent.expression)
             elif not any(known <= wanted for known in enforced):
@@ -148,16 +149,16 @@ def _as_sent(codec: Codec, encoding: str, kind: str, stored: Any) -> Any:
 
 
 def _enforced(connection: sqlite3.Connection, table: Table) -> Iterator[set[str]]:
-    """Return columns, in lower case, that are unique in the file itself, by any collation."""
+    """Return columns, by folded names, that are unique in the file, by any collation."""
     query = "SELECT name, pk, upper(type) FROM pragma_table_info(?) WHERE pk > 0"
     key = connection.execute(query, [table.name]).fetchall()
     if [(pk, type_) for _, pk, type_ in key] == [(1, "INTEGER")]:  # the rowid, without an index
-        yield {key[0][0].lower()}
+        yield {folded(key[0][0])}
     query = 'SELECT name FROM pragma_index_list(?) WHERE "unique" AND NOT partial'
     for (index,) in connection.execute(query, [table.name]).fetchall():
         columns = connection.execute("SELECT name FROM pragma_index_info(?)", [index]).fetchall()
         if all(name is not None for (name,) in columns):
-            yield {name.lower() for (name,) in columns}
+            yield {folded(name) for (name,) in columns}
 
 
 def _unique(table: Table) -> Iterator[tuple[list[Column[object]], str]]:

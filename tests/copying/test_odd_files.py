@@ -69,6 +69,21 @@ async def test_models_without_a_key(app: App, tmp_path: Path, name: str) -> None
     assert (await copied(path, app, models)).rows == 1
 
 
+async def test_a_key_that_is_not_copied(app: App, tmp_path: Path) -> None:
+    """It may have what no server takes: it names rows, and nothing else."""
+    models = MetaData()
+    Table("t", models, Column("s", String(3)))
+    path = execute(
+        tmp_path / "app.db",
+        "CREATE TABLE t (k TEXT PRIMARY KEY, s); INSERT INTO t VALUES (CAST(x'ff' AS TEXT), 'a')",
+    )
+    assert (await copied(path, app, models)).rows == 1
+    assert app.sql("SELECT s FROM t") == "a"
+    execute(path, "UPDATE t SET s = 'long'")
+    app.sql("DROP TABLE t")
+    assert await misfits_of(path, app, models) == [("t.s", "too-long", [{"k": "\udcff"}])]
+
+
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
 async def test_encodings(app: App, tmp_path: Path, encoding: str) -> None:
     """What is the same on the server is known in each."""

@@ -10,7 +10,7 @@ from sqlalchemy import Sequence as DBSequence
 
 from ..columns.base import Problem
 from ..misfits import Collector
-from ..names import place_of, quoted
+from ..names import clipped, place_of, quoted
 from ..tables import Plan, TablePlan
 from .statements import execute
 
@@ -109,6 +109,7 @@ def _set(connection: Connection, sequence: str, used: int) -> None:
 def _sequences(connection: Connection, table: TablePlan, name: str) -> Iterator[_Numbered]:
     found = connection.execute(_OF_COLUMNS, {"table": name}).all()
     for column in table.table.columns:
-        yield from (_Numbered(at, one) for at, one in found if at == column.name and one)
+        there = clipped(column.name)
+        yield from (_Numbered(column.name, one) for at, one in found if at == there and one)
         if isinstance(column.default, DBSequence):
             yield _Numbered(column.name, place_of(connection, column.default).sql)
