@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Numeric, String, Table
+from sqlalchemy import Sequence as DBSequence
 
 from sa_sqlite_pool import CopyError
 from tests.copying.files import copied, make_file, misfits_in, tables_on
@@ -87,6 +88,13 @@ async def test_the_last_number(app: App, tmp_path: Path) -> None:
         f"the largest id of t, {LAST}, is the last that the sequence t_id_seq"
     )
     assert app.sql("SELECT last_value, is_called FROM t_id_seq") == f"{LAST}|t"
+
+
+async def test_a_sequence_of_numeric(app: App, tmp_path: Path) -> None:
+    """Its column has decimals that are integers."""
+    models = models_of(Column("id", Numeric(20), DBSequence("ids"), primary_key=True))
+    report = await copied(ids_of(tmp_path, models, 3, 7), app, models)
+    assert (report.warnings, next_of(app, "ids")) == ([], 8)
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -82,6 +82,24 @@ async def test_a_type_that_only_the_server_has(app: App, tmp_path: Path) -> None
     assert app.sql("SELECT count(*) FROM t WHERE v IS NULL") == "1"
 
 
+class Pair(UserDefinedType[Any]):
+    """A composite type of the server's."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "pair"
+
+
+async def test_a_type_of_fields(app: App, tmp_path: Path) -> None:
+    """One whose fields are NULL is none itself."""
+    app.sql("CREATE TYPE pair AS (a INT, b INT)")
+    models, table = models_of(Column("v", String().with_variant(Pair(), "postgresql")))
+    path = file_of(tmp_path / "app.db", table, ["(1,2)", "(1,)", "(,)", None])
+    assert (await copied(path, app, models)).rows == 4
+    assert app.sql("SELECT v FROM t ORDER BY id") == "(1,2)\n(1,)\n(,)"
+
+
 class Flag(TypeDecorator[bool]):
     """A text here; whatever is no ``t`` is false."""
 

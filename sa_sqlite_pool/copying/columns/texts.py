@@ -180,7 +180,8 @@ class Other(Codec):
         return [NULL if value is None else "" for value in values]
 
     def expression(self, name: str) -> str:
-        return f"CASE WHEN {name} IS NOT NULL THEN '' END"
+        # Of a composite type, IS NOT NULL asks for each field.
+        return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN '' END"
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, str):

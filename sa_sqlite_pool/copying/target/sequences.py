@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -71,6 +72,8 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
             used = table.high_water if used is None else max(table.high_water, used)
         if used is None:
             continue
+        if isinstance(used, Decimal) and used == used.to_integral_value():  # of NUMERIC
+            used = int(used)
         if not isinstance(used, int):
             warnings.append(
                 f"the sequence {sequence} is in the default of {table.name}.{column}, which has no "
