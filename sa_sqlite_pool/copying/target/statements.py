@@ -18,13 +18,15 @@ _SETTINGS = {
     "lock_timeout": "10s",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "transaction_timeout": "0",  # since PostgreSQL 17
 }
+_SET = text("SELECT set_config(name, :value, TRUE) FROM pg_settings WHERE name = :name")
 
 
 def set_parameters(connection: Connection) -> None:
     """Set the parameters of the server for this transaction; then they are as they were."""
     for name, value in _SETTINGS.items():
-        execute(connection, f"SET LOCAL {name} = '{value}'")
+        connection.execute(_SET, {"name": name, "value": value})
 
 
 def execute(connection: Connection, sql: str) -> Any:
