@@ -47,7 +47,7 @@ class TablePlan:
     rows: int
     high_water: int | None
     own_key: Sequence[str]
-    """What names a row where the models have no primary key: columns of the file's own."""
+    """The file's own key. It names a row where the models have no primary key."""
 
     @property
     def name(self) -> str:
