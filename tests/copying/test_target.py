@@ -252,12 +252,14 @@ SPACES = (
 
 @pytest.mark.parametrize("first", [False, True], ids=["missing", "there"])
 async def test_what_definitions_do_not_have(app: App, tmp_path: Path, first: bool) -> None:
-    """The comment on a foreign key, and the tablespace of an index, are those of the models."""
+    """Comments on foreign keys and indexes, and tablespaces, are those of the models."""
     models = MetaData()
     Table("p", models, Column("id", Integer, primary_key=True))
     key = ForeignKeyConstraint(["p"], ["p.id"], name="its p", comment="why: 'it' is 100%")
     index = Index("one", "p", postgresql_tablespace="elsewhere", postgresql_where=Column("p") > 1)
     Table("t", models, Column("id", Integer, primary_key=True), Column("p", Integer), key, index)
+    about = DDL("COMMENT ON INDEX one IS 'why not'")  # type: ignore[no-untyped-call]
+    event.listen(models, "after_create", about)
     path = execute(
         tmp_path / "app.db",
         "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE t (id INTEGER PRIMARY KEY, p);"
@@ -272,6 +274,7 @@ async def test_what_definitions_do_not_have(app: App, tmp_path: Path, first: boo
         assert (await copied(path, app, models)).rows == 2
         assert app.sql(PLACES) == "its p|why: 'it' is 100%"
         assert app.sql(SPACES) == "one|elsewhere"
+        assert app.sql("SELECT obj_description('one'::regclass)") == "why not"
     finally:
         app.sql("DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS p")
         app.sql("DROP TABLESPACE elsewhere")

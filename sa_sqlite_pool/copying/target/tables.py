@@ -31,7 +31,8 @@ WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0 ORDER
 )
 _INDEXES = text(
     """
-SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid), quote_ident(spcname)
+SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid), quote_ident(spcname),
+    quote_literal(obj_description(indexrelid, 'pg_class'))
 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 LEFT JOIN pg_tablespace ON pg_tablespace.oid = reltablespace
 WHERE indrelid = to_regclass(:table) AND NOT EXISTS
@@ -132,11 +133,13 @@ class Target:
             self._foreign_keys.append(_step(f"adding the foreign key {key} of {table.name}", *sql))
 
     def _set_aside_indexes(self, table: TablePlan) -> None:
-        for index, definition, tablespace in self._rows(_INDEXES, table):
+        for index, definition, tablespace, comment in self._rows(_INDEXES, table):
             self._execute(f"DROP INDEX {index}")
             sql = [definition]
             if tablespace is not None:  # which the definition does not have
                 sql.append(f"ALTER INDEX {index} SET TABLESPACE {tablespace}")
+            if comment is not None:
+                sql.append(f"COMMENT ON INDEX {index} IS {comment}")
             self._indexes.append(_step(f"creating the index {index} of {table.name}", *sql))
 
     # -- the rows -------------------------------------------------------------------------------
