@@ -12,8 +12,11 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    DateTime,
     Dialect,
+    Double,
     Interval,
+    LargeBinary,
     String,
     Uuid,
 )
@@ -162,12 +165,23 @@ async def test_keys_that_are_there_twice(app: App, tmp_path: Path, binary: bool)
     assert await rows_of(app, table) == [(1, json.loads(KEYS[3]))]
 
 
-async def test_another_style_of_intervals(app: App, tmp_path: Path) -> None:
-    """Of the database: a minus sign would be that of all that follows."""
-    models, table = models_of(Column("v", Interval))
-    values = ["1969-12-31 23:59:59.500000", "1970-01-02 00:00:01.000000"]
-    path = file_of(tmp_path / "app.db", table, values)
-    app.sql(f"ALTER DATABASE {app.database} SET intervalstyle = sql_standard")
+# Settings of a database, and a value that it would print, or read, in another way.
+STYLES: dict[str, tuple[str, TypeEngine[Any], Any]] = {
+    "intervalstyle": ("sql_standard", Interval(), "1969-12-31 23:59:59.500000"),
+    "datestyle": ("SQL, DMY", DateTime(), "2024-02-01 23:59:59.500000"),
+    "timezone": ("Asia/Tokyo", DateTime(timezone=True), "2024-02-01 23:59:59.500000+00:00"),
+    "bytea_output": ("escape", LargeBinary(), b"a\0"),
+    "extra_float_digits": ("0", Double(), 0.1 + 0.2),
+}
+
+
+@pytest.mark.parametrize("name", STYLES)
+async def test_styles_of_the_database(app: App, tmp_path: Path, name: str) -> None:
+    """What is sent and read back is in those of the copy."""
+    style, type_, value = STYLES[name]
+    models, table = models_of(Column("v", type_))
+    path = file_of(tmp_path / "app.db", table, [value, None])
+    app.sql(f"ALTER DATABASE {app.database} SET {name} = {style!r}")
     await copied(path, app, models)
-    app.sql(f"ALTER DATABASE {app.database} RESET intervalstyle")
+    app.sql(f"ALTER DATABASE {app.database} RESET {name}")
     assert await rows_of(app, table) == rows_in(path, table)

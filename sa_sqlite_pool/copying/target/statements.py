@@ -20,7 +20,8 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "transaction_timeout": "0",  # since PostgreSQL 17
 }
-_SET = text("SELECT set_config(name, :value, TRUE) FROM pg_settings WHERE name = :name")
+# There some have capitals, such as "TimeZone".
+_SET = text("SELECT set_config(name, :value, TRUE) FROM pg_settings WHERE lower(name) = :name")
 
 
 def set_parameters(connection: Connection) -> None:
