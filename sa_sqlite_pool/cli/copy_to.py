@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ..copying.api import copy_to as copy_database_to
+from ..copying.columns.texts import unencodable
 from ..copying.misfits import headline
 from ..copying.report import CopyReport, MisfitsError, Phase, Progress
 from ..errors import ConfigurationError
@@ -154,7 +156,12 @@ def _misfits_json(group: Any) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, (str, int, float, type(None))) else repr(value)
+    """Return a value that JSON has, or its text: of infinity, a blob, bytes that are no UTF-8."""
+    if isinstance(value, str):
+        return value if unencodable(value) is None else repr(value)
+    if value is None or (isinstance(value, (int, float)) and math.isfinite(value)):
+        return value
+    return repr(value)
 
 
 def _show(report: CopyReport, file: Path, url: URL) -> None:

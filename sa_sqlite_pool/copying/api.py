@@ -15,7 +15,10 @@ from ..backup.copy_job import check_progress
 from ..database import SQLiteDatabase
 from ..errors import CommitUnknownError, ConfigurationError, CopyError
 from ..execution.connection_thread import ConnectionThread
+from ..reporting.events import CommitCancelled, log
+from ..servers.connections.server import name_of
 from ..servers.database import ServerDatabase
+from ..servers.pool import ServerPool
 from ..system.clock import time
 from .checking import check
 from .long_rows import refuse_long_lines
@@ -29,7 +32,7 @@ from .tables import Plan, TablePlan, plan_copy, wanted_tables
 from .target.revisions import Revisions, refuse_other_revisions, revisions_there
 from .target.sequences import refuse_marks
 from .target.statements import set_parameters
-from .target.tables import Target, refuse_collations, refuse_rows
+from .target.tables import SEEDED, Target, refuse_collations, refuse_rows
 from .transfer import Incoming, Outgoing
 from .wire import Wire, wire_of
 
@@ -66,7 +69,8 @@ async def copy_to(
     if tables have rows on the server, are missing in the file, or do not come back as they were
     sent. Then, and after a cancellation, the server is as it was. Only if the connection ends
     before the answer to COMMIT comes is that not known:
-    :class:`~sa_sqlite_pool.CommitUnknownError`.
+    :class:`~sa_sqlite_pool.CommitUnknownError`; nor if the cancellation comes there, and
+    ``commit_cancelled`` is logged.
     What is wrong with ``db`` itself is raised as by its other methods, and so are the time-outs of
     a :class:`~sa_sqlite_pool.ServerDatabase`.
 
@@ -152,6 +156,7 @@ class _Copy:
         not_null = compare(connection, tables, misfits, self._warnings)
         there = revisions_there(connection)
         rehearse(connection, self._metadata, tables, misfits)
+        refuse_rows(connection, tables, SEEDED)
         return not_null, there
 
     async def _check(self, worker: ConnectionThread, plan: Plan, misfits: Collector) -> None:
@@ -198,7 +203,7 @@ class _Copy:
                     await _roll_back(connection, transaction)
                     raise
                 if keeps:
-                    await _commit(transaction)
+                    await _commit(transaction, self._engine)
                 else:
                     await transaction.rollback()
 
@@ -282,9 +287,19 @@ async def _roll_back(connection: AsyncConnection, transaction: AsyncTransaction)
         await connection.invalidate()
 
 
-async def _commit(transaction: AsyncTransaction) -> None:
+async def _commit(transaction: AsyncTransaction, engine: AsyncEngine) -> None:
     try:
         await transaction.commit()
+    except asyncio.CancelledError:
+        if not isinstance(engine.pool, ServerPool):  # which has said it
+            server = name_of(engine.url)
+            log(
+                CommitCancelled(database=server, server=server),
+                "the COMMIT of a copy to %s was cancelled before its answer had come: look there "
+                "whether the tables have their rows; if not, copy again",
+                server,
+            )
+        raise
     except DBAPIError as error:
         if isinstance(error, CommitUnknownError) or not is_unanswered(error):
             raise

@@ -24,6 +24,7 @@ from .columns.base import NULL, Codec, Kind, Problem
 from .columns.choosing import SQLITE
 from .columns.numbers import Numeric
 from .misfits import Collector
+from .source import folded
 from .tables import Plan, TablePlan
 
 
@@ -31,14 +32,15 @@ from .tables import Plan, TablePlan
 class RowsQuery:
     """A query whose rows are misfits: the key of each, and then the values of ``columns``.
 
-    With ``has_condition`` a part of it is the application's, of which SQLite may know nothing.
+    It ``may_fail``, and is left to the server then, where a part of it is the application's, of
+    which SQLite may know nothing, or where the server computes a column that the file may not have.
     """
 
     plan: TablePlan
     columns: Sequence[str]
     problem: Problem
     sql: str
-    has_condition: bool = False
+    may_fail: bool
 
     def run(self, connection: sqlite3.Connection, misfits: Collector) -> None:
         """Execute the query, and add what it finds."""
@@ -52,7 +54,7 @@ class RowsQuery:
                 misfits.add(self.plan.name, column, named, found, self.problem)
         except sqlite3.OperationalError as error:
             # A condition in PostgreSQL's language, such as "s = 'a'::text", is left to it.
-            if not self.has_condition or "interrupt" in str(error):
+            if not self.may_fail or "interrupt" in str(error):
                 raise
 
 
@@ -74,11 +76,12 @@ def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Itera
     for table in plan.tables:
         enforced = list(_enforced(connection, table.table))
         for columns, where in _unique(table.table):
-            wanted = {column.name.lower() for column in columns}
+            wanted = {folded(column.name) for column in columns}
+            may_fail = bool(where) or not all(sent.knows(table.table, one.name) for one in columns)
             if any((table.table, column.name) in varied for column in columns):
-                yield _duplicates(table, columns, where, sent.expression)
+                yield _duplicates(table, columns, where, sent.expression, may_fail)
             elif not any(known <= wanted for known in enforced):
-                yield _duplicates(table, columns, where, _stored)
+                yield _duplicates(table, columns, where, _stored, may_fail)
         for key in table.table.foreign_key_constraints:
             parent = key.referred_table
             if parent not in names:
@@ -86,7 +89,8 @@ def queries(connection: sqlite3.Connection, plan: Plan, varied: Varied) -> Itera
             ends = [(table.table, element.parent.name) for element in key.elements]
             ends += [(parent, element.column.name) for element in key.elements]
             expression = _stored if varied.isdisjoint(ends) else sent.expression
-            yield _orphans(table, key, parent, expression)
+            may_fail = not all(sent.knows(*end) for end in ends)
+            yield _orphans(table, key, parent, expression, may_fail)
 
 
 Expression = Callable[[Table, str], str]
@@ -95,8 +99,13 @@ Expression = Callable[[Table, str], str]
 _WRONG_BYTES = {"UTF-8": "surrogateescape"}
 
 
-def _stored(_table: Table, name: str) -> str:
-    return f"{quoted(name)} COLLATE BINARY"
+def _named(table: Table, name: str) -> str:
+    # Without the table, a column that is not there would be a string.
+    return f"{quoted(table.name)}.{quoted(name)}"
+
+
+def _stored(table: Table, name: str) -> str:
+    return f"{_named(table, name)} COLLATE BINARY"
 
 
 @final
@@ -114,16 +123,20 @@ class _Sent:
         (encoding,) = connection.execute("PRAGMA encoding").fetchone()
         self._encoding = str(encoding)
 
+    def knows(self, table: Table, name: str) -> bool:
+        """Return whether a column is copied: others are computed by the server."""
+        return (table, name) in self._codecs
+
     def expression(self, table: Table, name: str) -> str:
         """Return the SQL for the values of a column, and have its function there."""
         column = table, name
-        if column not in self._codecs:  # computed by the server, say
+        if not self.knows(*column):
             return _stored(table, name)
         if column not in self._names:
             self._names[column] = f"sent_{len(self._names)}"
             function = partial(_as_sent, self._codecs[column], self._encoding)
             self._connection.create_function(self._names[column], 2, function)
-        value = quoted(name)
+        value = _named(table, name)
         # A text as its bytes, in the encoding of the file: they may be wrong in it, and then no
         # function is called.
         data = f"CASE typeof({value}) WHEN 'text' THEN CAST({value} AS BLOB) ELSE {value} END"
@@ -148,16 +161,16 @@ def _as_sent(codec: Codec, encoding: str, kind: str, stored: Any) -> Any:
 
 
 def _enforced(connection: sqlite3.Connection, table: Table) -> Iterator[set[str]]:
-    """Return columns, in lower case, that are unique in the file itself, by any collation."""
+    """Return columns, by folded names, that are unique in the file, by any collation."""
     query = "SELECT name, pk, upper(type) FROM pragma_table_info(?) WHERE pk > 0"
     key = connection.execute(query, [table.name]).fetchall()
     if [(pk, type_) for _, pk, type_ in key] == [(1, "INTEGER")]:  # the rowid, without an index
-        yield {key[0][0].lower()}
+        yield {folded(key[0][0])}
     query = 'SELECT name FROM pragma_index_list(?) WHERE "unique" AND NOT partial'
     for (index,) in connection.execute(query, [table.name]).fetchall():
         columns = connection.execute("SELECT name FROM pragma_index_info(?)", [index]).fetchall()
         if all(name is not None for (name,) in columns):
-            yield {name.lower() for (name,) in columns}
+            yield {folded(name) for (name,) in columns}
 
 
 def _unique(table: Table) -> Iterator[tuple[list[Column[object]], str]]:
@@ -188,41 +201,51 @@ def _unique(table: Table) -> Iterator[tuple[list[Column[object]], str]]:
 
 
 def _duplicates(
-    plan: TablePlan, columns: list[Column[object]], where: str, expression: Expression
+    plan: TablePlan,
+    columns: list[Column[object]],
+    where: str,
+    expression: Expression,
+    may_fail: bool,
 ) -> RowsQuery:
     table, names = quoted(plan.table.name), [column.name for column in columns]
+    found = [_named(plan.table, name) for name in names]
     # All rows of each group. Equal as PostgreSQL compares: byte by byte.
     values = ", ".join(expression(plan.table, name) for name in names)
-    known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in names)
+    known = " AND ".join(f"{name} IS NOT NULL" for name in found)
     twice = (
         f"SELECT {values} FROM {table} WHERE {known}{where} "  # noqa: S608 - all are quoted
         f"GROUP BY {values} HAVING count(*) > 1"
     )
     order = ", ".join(_stored(plan.table, name) for name in plan.key)
     sql = (
-        f"SELECT {_key(plan)}, {', '.join(map(quoted, names))} FROM {table} "  # noqa: S608
+        f"SELECT {_key(plan)}, {', '.join(found)} FROM {table} "  # noqa: S608
         f"WHERE ({values}) IN ({twice}){where} ORDER BY {values}, {order}"
     )
     problem = Problem(Kind.DUPLICATE, f"{', '.join(names)} will be unique, and this is there twice")
-    return RowsQuery(plan, names, problem, sql, has_condition=bool(where))
+    return RowsQuery(plan, names, problem, sql, may_fail)
 
 
 def _orphans(
-    plan: TablePlan, key: ForeignKeyConstraint, parent: Table, expression: Expression
+    plan: TablePlan,
+    key: ForeignKeyConstraint,
+    parent: Table,
+    expression: Expression,
+    may_fail: bool,
 ) -> RowsQuery:
     names = [element.parent.name for element in key.elements]
     others = [element.column.name for element in key.elements]
+    found = [_named(plan.table, name) for name in names]
     child_values = [expression(plan.table, name) for name in names]
     parent_values = [expression(parent, name) for name in others]
-    known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in names)
+    known = " AND ".join(f"{name} IS NOT NULL" for name in found)
     there = " AND ".join(f"{value} IS NOT NULL" for value in parent_values)
     sql = (
-        f"SELECT {_key(plan)}, {', '.join(map(quoted, names))} FROM {quoted(plan.table.name)} "  # noqa: S608
+        f"SELECT {_key(plan)}, {', '.join(found)} FROM {quoted(plan.table.name)} "  # noqa: S608
         f"WHERE {known} AND ({', '.join(child_values)}) NOT IN "
         f"(SELECT {', '.join(parent_values)} FROM {quoted(parent.name)} WHERE {there})"
     )
     problem = Problem(Kind.ORPHAN, f"{parent.name} has no row with this {', '.join(others)}")
-    return RowsQuery(plan, names, problem, sql)
+    return RowsQuery(plan, names, problem, sql, may_fail)
 
 
 def _key(plan: TablePlan) -> str:

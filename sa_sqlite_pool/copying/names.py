@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 # Not that of the engine's dialect: for psycopg it doubles each %, as statements with parameters
 # need it. text() does that itself, COPY has no parameters, and to_regclass() takes the plain name.
 _PREPARER = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
+_NAME_BYTES = 63  # of NAMEDATALEN, without the NUL at its end
 
 
 class Place(NamedTuple):
@@ -28,6 +29,11 @@ class Place(NamedTuple):
 def place_of(connection: Connection, thing: Table | Sequence) -> Place:
     """Return where a table or a sequence of the models is: ``schema_translate_map`` is obeyed."""
     return Place(connection.schema_for_object(thing), thing.name)
+
+
+def clipped(name: str) -> str:
+    """Return a name as the server stores it: SQLAlchemy counts characters, and lets more pass."""
+    return name.encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
 def quoted(name: str) -> str:

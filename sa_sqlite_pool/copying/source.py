@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import string
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ BLOCK_ROWS = 1024
 _STEP_ROWS = 32
 _VALUE_BYTES = 40  # of an object without its content, and its place in a row
 _WITHOUT_CONTENT = {int, float, type(None)}
+_FOLDS = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @asynccontextmanager
@@ -77,6 +79,11 @@ def _takes_files(directory: Path) -> bool:
 def _open(connection: sqlite3.Connection) -> None:
     # Or the file is opened at its first read.
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+
+def folded(name: str) -> str:
+    """Return a name as SQLite compares it: of ``É`` and ``é`` it makes two."""
+    return name.translate(_FOLDS)
 
 
 def read_any_text(connection: sqlite3.Connection) -> None:

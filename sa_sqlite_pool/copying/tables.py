@@ -17,6 +17,8 @@ from ..errors import CopyError
 from ..sqlite.statements import quoted
 from .columns.base import Codec
 from .columns.choosing import codec_of
+from .names import clipped
+from .source import folded
 
 ALEMBIC = "alembic_version"
 
@@ -45,7 +47,7 @@ class TablePlan:
     rows: int
     high_water: int | None
     own_key: Sequence[str]
-    """What names a row where the models have no primary key: columns of the file's own."""
+    """The file's own key. It names a row where the models have no primary key."""
 
     @property
     def name(self) -> str:
@@ -68,9 +70,18 @@ class TablePlan:
     @cached_property
     def select(self) -> str:
         """The query for all rows; with the file's own key if the models have no primary key."""
-        names = [quoted(column.name) for column in self.columns]
-        names += [quoted(name) for name, place in self.key.items() if place >= len(self.columns)]
-        return f"SELECT {', '.join(names)} FROM {quoted(self.table.name)}"  # noqa: S608 - quoted
+        return self._select(
+            *(name for name, place in self.key.items() if place >= len(self.columns))
+        )
+
+    @cached_property
+    def select_copied(self) -> str:
+        """The query for what is copied of all rows."""
+        return self._select()
+
+    def _select(self, *further: str) -> str:
+        names = [*(column.name for column in self.columns), *further]
+        return f"SELECT {', '.join(map(quoted, names))} FROM {quoted(self.table.name)}"  # noqa: S608 - quoted
 
 
 @dataclass(frozen=True)
@@ -100,13 +111,13 @@ def plan_copy(
     add_collations(connection)
     found = _names(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
     wanted = wanted_tables(metadata)
-    if missing := [table.name for table in wanted if table.name.lower() not in found]:
+    if missing := [table.name for table in wanted if folded(table.name) not in found]:
         raise CopyError(
             f"tables of the models are missing in the file: {', '.join(missing)}; create them "
             "there (alembic upgrade head), or leave them out of the metadata"
         )
     warnings = []
-    named = {table.name.lower() for table in wanted}
+    named = {folded(table.name) for table in wanted}
     # Those that belong to a virtual table are made of its rows.
     shadows = _names(connection, _SHADOWS) if sqlite3.sqlite_version_info >= (3, 37) else {}
     others = [
@@ -129,7 +140,7 @@ def plan_copy(
         query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 - quoted
         (rows,) = connection.execute(query).fetchone()
         own_key = _own_key(connection, table)
-        tables.append(TablePlan(table, columns, rows, high.get(table.name.lower()), own_key))
+        tables.append(TablePlan(table, columns, rows, high.get(folded(table.name)), own_key))
         _refuse_unreadable(connection, tables[-1])
     revisions: list[str] = []
     if ALEMBIC in found:
@@ -151,7 +162,7 @@ def wanted_tables(metadata: MetaData) -> list[Table]:
         raise CopyError("the metadata has no tables: import the models before it is used")
     seen: dict[str, Table] = {}
     for table in tables:
-        other = seen.setdefault(table.name.lower(), table)
+        other = seen.setdefault(folded(table.name), table)
         if other is not table:
             raise CopyError(f"{other.fullname} and {table.fullname} are one table in the file")
     return tables
@@ -168,12 +179,12 @@ def _columns(connection: sqlite3.Connection, table: Table) -> tuple[list[Column[
     found = _names(connection, query, table.name)
     hidden = _names(connection, f"{query} WHERE hidden = 1", table.name)  # of a virtual table
     wanted = [column for column in table.columns if column.computed is None]
-    if missing := [column.name for column in wanted if column.name.lower() not in found]:
+    if missing := [column.name for column in wanted if folded(column.name) not in found]:
         raise CopyError(
             f"columns of {table.name} are missing in the file: {', '.join(missing)}; add them "
             "there (alembic upgrade head)"
         )
-    named = {column.name.lower() for column in table.columns} | hidden.keys()
+    named = {folded(column.name) for column in table.columns} | hidden.keys()
     left = [name for low, name in found.items() if low not in named]
     return wanted, left
 
@@ -198,7 +209,7 @@ def _own_key(connection: sqlite3.Connection, table: Table) -> Sequence[str]:
     columns = connection.execute(query, [table.name]).fetchall()
     if key := [str(name) for name, pk in columns if pk > 0]:
         return key
-    taken = {str(name).lower() for name, _ in columns}
+    taken = {folded(str(name)) for name, _ in columns}
     # "If a table contains a user defined column named "rowid", "oid" or "_rowid_", then that name
     # always refers the explicitly declared column" (https://www.sqlite.org/rowidtable.html).
     rowids = [name for name in ("rowid", "_rowid_", "oid") if name not in taken]
@@ -238,19 +249,19 @@ def _padded(
 def _copied(
     column: Column[Any], dialect: Dialect, not_null: Container[tuple[Table, str]]
 ) -> CopiedColumn:
-    forbidden = column.primary_key or (column.table, column.name) in not_null
+    forbidden = column.primary_key or (column.table, clipped(column.name)) in not_null
     return CopiedColumn(
         column.name, codec_of(column, dialect), bool(column.nullable and not forbidden)
     )
 
 
 def _names(connection: sqlite3.Connection, query: str, *values: str) -> dict[str, str]:
-    """Return names as they are, by their lower case: SQLite does not tell them apart."""
-    return {str(name).lower(): str(name) for (name,) in connection.execute(query, values)}
+    """Return names as they are, as SQLite compares them."""
+    return {folded(str(name)): str(name) for (name,) in connection.execute(query, values)}
 
 
 def _high_water(connection: sqlite3.Connection, found: dict[str, str]) -> dict[str, int]:
     if "sqlite_sequence" not in found:
         return {}
     query = "SELECT name, seq FROM sqlite_sequence"
-    return {name.lower(): seq for name, seq in connection.execute(query) if isinstance(seq, int)}
+    return {folded(name): seq for name, seq in connection.execute(query) if isinstance(seq, int)}

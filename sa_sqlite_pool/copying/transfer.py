@@ -39,7 +39,7 @@ class Digest:
         if self._sent_otherwise:
             columns = [
                 codec.forms(values) if codec.has_forms else known
-                for codec, values, known in zip(self._codecs, columns_of(rows), texts, strict=False)
+                for codec, values, known in zip(self._codecs, columns_of(rows), texts, strict=True)
             ]
             lines = list(map("\t".join, zip(*columns, strict=True)))
         self._add(lines)
@@ -93,13 +93,13 @@ class Outgoing:
     def _step(self, connection: sqlite3.Connection) -> bytes:
         """Return the next block, or nothing at the end. In the thread."""
         if self.source is None:
-            self.source = Rows(connection, self._plan.select)
+            self.source = Rows(connection, self._plan.select_copied)
         rows = self.source.next()
         if not rows:
             return b""
         columns = [
             list(column.codec.texts(values))
-            for column, values in zip(self._plan.columns, columns_of(rows), strict=False)
+            for column, values in zip(self._plan.columns, columns_of(rows), strict=True)
         ]
         lines = list(map("\t".join, zip(*columns, strict=True)))
         self.digest.add_sent(rows, columns, lines)

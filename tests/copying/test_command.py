@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -145,6 +146,27 @@ def test_urls_as_they_are_handed_out(given: str, taken: str) -> None:
     pytest.importorskip("asyncpg")
     found = server_url(given)
     assert found == make_url(taken)
+
+
+def test_keys_that_json_does_not_have(app: App, tmp_path: Path) -> None:
+    """They are texts: what is printed is JSON, also for programs that take no more than that."""
+    (tmp_path / "models.py").write_text(
+        "from sqlalchemy import *\nmetadata = MetaData()\n"
+        "Table('t', metadata, Column('id', String, primary_key=True), Column('s', String(1)))\n"
+    )
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
+        connection.execute("CREATE TABLE t (id, s)")
+        connection.execute(
+            "INSERT INTO t VALUES (9e999, 'aa'), (CAST(x'ff' AS TEXT), 'aa'), (x'00', 'aa'), "
+            "(1.5, 'aa'), ('é', 'aa'), (NULL, 'aa')"
+        )
+    url = str(app.url())
+    done = run(tmp_path, "copy-to", "app.db", url, "--metadata", "models:metadata", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout, parse_constant=pytest.fail)
+    (long,) = [group for group in found["misfits"] if group["kind"] == "too-long"]
+    keys = [misfit["key"]["id"] for misfit in long["first"]]
+    assert keys == ["inf", "'\\udcff'", "b'\\x00'", 1.5, "é", None]
 
 
 def test_models_that_the_server_refuses(app: App, tmp_path: Path) -> None:

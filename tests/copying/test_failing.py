@@ -6,14 +6,16 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, Integer, MetaData, Table, text
 
 from sa_sqlite_pool import ConfigurationError, CopyError, SQLiteDatabase, copy_to
+from sa_sqlite_pool.reporting.events import CommitCancelled
 from tests.copying.everything import everything, rows
 from tests.copying.everything import metadata as everything_metadata
 from tests.copying.files import copied, engine_of, make_file, rows_of, tables_on
 from tests.copying.shapes import ROWS, kept, metadata, people
 from tests.postgresql import App, until
+from tests.servers.test_events import SLOW_COMMIT
 
 PHASES = ("snapshot", "check", "copy", "finish", "verify")
 
@@ -59,6 +61,29 @@ async def test_a_cancellation(app: App, tmp_path: Path, phase: str) -> None:
     assert left_in(tmp_path) == []
     await copied(path, app, metadata)
     assert len(await rows_of(app, people)) == len(ROWS[people])
+
+
+@pytest.mark.parametrize("facade", [False, True])
+async def test_a_cancelled_commit(
+    app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture, facade: bool
+) -> None:
+    """What became of it is not known, which is logged, and once."""
+    models = MetaData()
+    table = Table("notes", models, Column("id", Integer, primary_key=True))
+    app.sql(SLOW_COMMIT.replace("id int", "id int PRIMARY KEY"))
+    path = make_file(tmp_path / "app.db", models, {table: [{"id": 1}]})
+    async with SQLiteDatabase(path) as db, engine_of(app) as plain, app.open(replicas=[]) as server:
+        copy = asyncio.ensure_future(copy_to(db, server if facade else plain, models))
+        sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
+        sleeps += "AND datname = current_database()"
+        await until(lambda: app.sql(sleeps) == "1")
+        copy.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copy
+    name = f"127.0.0.1:{app.cluster.primary.port}/{app.database}"
+    (record,) = [one for one in caplog.records if vars(one).get("event") == CommitCancelled.name]
+    assert vars(record)["server"] == vars(record)["database"] == name
+    assert "was cancelled before its answer had come" in record.getMessage()
 
 
 async def test_a_progress_that_raises(app: App, tmp_path: Path) -> None:

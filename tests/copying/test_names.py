@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import CheckConstraint, Column, Enum, Index, Integer, MetaData, String, Table
 
-from tests.copying.files import copied, make_file, misfits_in, tables_on
+from sa_sqlite_pool import CopyError
+from tests.copying.files import (
+    copied,
+    execute,
+    make_file,
+    misfits_in,
+    rows_in,
+    rows_of,
+    tables_on,
+)
 from tests.postgresql import App
 
 LONG = "long" * 20
@@ -82,3 +91,43 @@ async def test_names_that_are_as_long_as_they_may_be(app: App, path: Path) -> No
     check = CheckConstraint("id > 0", name="c" * 63)
     Table("t", models, Column("id", Integer, primary_key=True), column, check)
     assert (await copied(path, app, models)).rows == 1
+
+
+# 46 characters, and 88 bytes, of which PostgreSQL keeps 63.
+CYRILLIC = "идентификатор_записи_в_таблице_идентификаторов"
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "there"])
+async def test_names_of_more_bytes_than_the_server_keeps(
+    app: App, tmp_path: Path, there: bool
+) -> None:
+    """SQLAlchemy counts characters: their columns are found there, and their sequences set."""
+    models = MetaData()
+    key = Column(CYRILLIC, Integer, primary_key=True)
+    table = Table("t", models, key, Column("s", String))
+    path = make_file(tmp_path / "app.db", models, {table: [{CYRILLIC: 7, "s": "a"}]})
+    if there:
+        app.sql(f'CREATE TABLE t ("{CYRILLIC}" SERIAL PRIMARY KEY, s VARCHAR)')
+    await copied(path, app, models)
+    assert await rows_of(app, table) == [(7, "a")]
+    assert app.sql(f"INSERT INTO t (s) VALUES ('b') RETURNING {CYRILLIC}") == "8"
+
+
+async def test_names_that_differ_by_case(app: App, tmp_path: Path) -> None:
+    """Of ASCII's letters SQLite makes one name, of others two: nothing is read in its place."""
+    path = execute(
+        tmp_path / "app.db",
+        'CREATE TABLE T (id INTEGER PRIMARY KEY, "É" TEXT UNIQUE, Name TEXT);'
+        "INSERT INTO t VALUES (1, 'a', 'b')",
+    )
+    for names in (("é", "name"), ("É", "Ñame")):
+        models = MetaData()
+        columns = [Column(name, String) for name in names]
+        Table("t", models, Column("ID", Integer, primary_key=True), *columns)
+        with pytest.raises(CopyError, match=r"columns of t are missing in the file: (é|Ñame);"):
+            await copied(path, app, models, dry_run=True)
+    models = MetaData()
+    columns = [Column("É", String, unique=True), Column("name", String)]
+    table = Table("t", models, Column("ID", Integer, primary_key=True), *columns)
+    await copied(path, app, models)
+    assert await rows_of(app, table) == rows_in(path, table) == [(1, "a", "b")]

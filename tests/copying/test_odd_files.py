@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     Column,
+    Computed,
     ForeignKey,
     Index,
     Integer,
@@ -45,6 +48,47 @@ async def test_a_column_with_another_key(app: App, tmp_path: Path) -> None:
     assert await rows_of(app, table) == [(1, "a")]
 
 
+COMPUTED = {
+    "not-there": "CREATE TABLE t (id INTEGER PRIMARY KEY, s, computed)",
+    "function": "CREATE TABLE t (id INTEGER PRIMARY KEY, s, computed, low AS (lowr(s)))",
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+async def test_keys_that_the_server_computes(app: App, tmp_path: Path, name: str) -> None:
+    """What is unique, or referred to, and not in the file or not to be read there: its own."""
+    models = MetaData()
+    low = Column("low", String, Computed("lower(s)", persisted=True), unique=True)
+    its: Column[str] = Column("computed", ForeignKey("t.low"))
+    Table("t", models, Column("id", Integer, primary_key=True), Column("s", String), low, its)
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.create_function("lowr", 1, str.lower, deterministic=True)
+        connection.execute(COMPUTED[name])
+        connection.execute("INSERT INTO t (id, s, computed) VALUES (1, 'A', 'b'), (2, 'B', 'a')")
+    assert (await copied(path, app, models)).rows == 2
+    assert app.sql("SELECT low FROM t ORDER BY id") == "a\nb"
+    app.sql("DROP TABLE t")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.create_function("lowr", 1, str.lower, deterministic=True)
+        connection.execute("UPDATE t SET s = 'a' WHERE id = 2")
+    with pytest.raises(CopyError, match=r"\(low\)=\(a\) already exists"):
+        await copied(path, app, models)
+
+
+async def test_a_computed_key_of_the_file(app: App, tmp_path: Path) -> None:
+    """It is looked at where it can be read."""
+    models = MetaData()
+    low = Column("low", String, Computed("lower(s)", persisted=True), unique=True)
+    Table("t", models, Column("id", Integer, primary_key=True), Column("s", String), low)
+    path = execute(
+        tmp_path / "app.db",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, s, low AS (lower(s)));"
+        "INSERT INTO t VALUES (1, 'A'), (2, 'a')",
+    )
+    assert await misfits_of(path, app, models) == [("t.low", "duplicate", [{"id": 1}, {"id": 2}])]
+
+
 KEYLESS: dict[str, tuple[str, dict[str, Any]]] = {
     "without-rowid": ("id TEXT PRIMARY KEY, s) WITHOUT ROWID", {"id": "k"}),
     "other-column": ("id, s, PRIMARY KEY (s, id)) WITHOUT ROWID", {"s": "long", "id": "k"}),
@@ -67,6 +111,21 @@ async def test_models_without_a_key(app: App, tmp_path: Path, name: str) -> None
     assert await misfits_of(path, app, models) == [("t.s", "too-long", [key])]
     execute(path, "UPDATE t SET s = 'a'")
     assert (await copied(path, app, models)).rows == 1
+
+
+async def test_a_key_that_is_not_copied(app: App, tmp_path: Path) -> None:
+    """It may have what no server takes: it names rows, and nothing else."""
+    models = MetaData()
+    Table("t", models, Column("s", String(3)))
+    path = execute(
+        tmp_path / "app.db",
+        "CREATE TABLE t (k TEXT PRIMARY KEY, s); INSERT INTO t VALUES (CAST(x'ff' AS TEXT), 'a')",
+    )
+    assert (await copied(path, app, models)).rows == 1
+    assert app.sql("SELECT s FROM t") == "a"
+    execute(path, "UPDATE t SET s = 'long'")
+    app.sql("DROP TABLE t")
+    assert await misfits_of(path, app, models) == [("t.s", "too-long", [{"k": "\udcff"}])]
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])

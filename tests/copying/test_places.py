@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sa_sqlite_pool import MisfitsError, SQLiteDatabase, copy_to
@@ -49,6 +50,35 @@ async def test_the_encoding_in_a_url(app: App, tmp_path: Path) -> None:
     await copy_with(engine, file_of(tmp_path))
     await engine.dispose()
     assert await rows_of(app, texts) == [(1, TEXT)]
+
+
+LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+REFUSE_LIMITS = """
+CREATE TABLE t (id SERIAL PRIMARY KEY, s VARCHAR);
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF EXISTS (SELECT FROM pg_settings WHERE name = ANY (TG_ARGV) AND setting <> '0')
+    THEN RAISE 'a limit'; END IF;
+    RETURN NEW; END $$;
+"""
+
+
+async def test_limits_of_the_database(app: App, tmp_path: Path) -> None:
+    """Those that the server has are none of a copy's, and the engine's connections keep them."""
+    known = app.sql(f"SELECT name FROM pg_settings WHERE name IN {LIMITS}").split()
+    for name in known:
+        app.sql(f"ALTER DATABASE {app.database} SET {name} = '1h'")
+    arguments = ", ".join(f"'{name}'" for name in known)
+    app.sql(
+        f"{REFUSE_LIMITS}CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW "
+        f"EXECUTE FUNCTION refuse({arguments})"
+    )
+    async with engine_of(app, pool_size=1, max_overflow=0) as engine:
+        await copy_with(engine, file_of(tmp_path))
+        async with engine.connect() as connection:
+            for name in known:
+                assert await connection.scalar(text(f"SHOW {name}")) == "1h"
+            with pytest.raises(DBAPIError, match="a limit"):
+                await connection.execute(texts.insert().values(s="new"))
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ def path(tmp_path: Path) -> Path:
     return make_file(tmp_path / "app.db", models, {t: [{"id": 1}]})
 
 
-async def refused(path: Path, url: URL, *, dry_run: bool = True) -> CopyError:
-    engine = create_async_engine(url)
+async def refused(path: Path, url: URL, *, dry_run: bool = True, **options: Any) -> CopyError:
+    engine = create_async_engine(url, **options)
     try:
         async with SQLiteDatabase(path) as db:
             with pytest.raises(CopyError) as caught:
@@ -62,6 +63,18 @@ async def test_no_connection(app: App, path: Path, name: str) -> None:
     assert advice in str(error)
     assert "secret" not in str(error)
     assert error.__cause__ is not None
+
+
+async def test_no_answer(path: Path) -> None:
+    """A server that is frozen, say: the system accepts for it, and asyncpg's time is up."""
+    pytest.importorskip("asyncpg")
+    with socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        url = URL.create("postgresql+asyncpg", "u", host="127.0.0.1", port=port, database="x")
+        error = await refused(path, url, connect_args={"timeout": 0.1})
+    assert "the host does not answer: correct the URL, or look at the firewall" in str(error)
 
 
 async def test_no_socket(app: App, path: Path, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Numeric, String, Table
+from sqlalchemy import Sequence as DBSequence
 
 from sa_sqlite_pool import CopyError
-from tests.copying.files import copied, make_file, misfits_in, tables_on
+from tests.copying.files import copied, execute, make_file, misfits_in, tables_on
 from tests.postgresql import App
 
 LAST = 2**31 - 1
@@ -87,6 +88,39 @@ async def test_the_last_number(app: App, tmp_path: Path) -> None:
         f"the largest id of t, {LAST}, is the last that the sequence t_id_seq"
     )
     assert app.sql("SELECT last_value, is_called FROM t_id_seq") == f"{LAST}|t"
+
+
+def keys(name: str) -> list[Any]:
+    return {
+        "composite": [
+            Column("tenant", String, primary_key=True),
+            Column("id", Integer, Identity(), primary_key=True),
+        ],
+        "none": [Column("tenant", String), Column("id", Integer, Identity())],
+        "other": [Column("tenant", String, primary_key=True), Column("ID", Integer, Identity())],
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["composite", "none", "other"])
+async def test_the_mark_of_a_file_with_another_key(app: App, tmp_path: Path, name: str) -> None:
+    """It is that of the file's own key, whatever the models have."""
+    columns = keys(name)
+    models = models_of(*columns)
+    path = execute(
+        tmp_path / "app.db",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT UNIQUE);"
+        "INSERT INTO t VALUES (1, 'a'), (70, 'b'); DELETE FROM t WHERE id = 70",
+    )
+    assert (await copied(path, app, models)).rows == 1
+    added = app.sql(f"INSERT INTO t (tenant) VALUES ('c') RETURNING \"{columns[1].name}\"")
+    assert added == "71"
+
+
+async def test_a_sequence_of_numeric(app: App, tmp_path: Path) -> None:
+    """Its column has decimals that are integers."""
+    models = models_of(Column("id", Numeric(20), DBSequence("ids"), primary_key=True))
+    report = await copied(ids_of(tmp_path, models, 3, 7), app, models)
+    assert (report.warnings, next_of(app, "ids")) == ([], 8)
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import (
+    DDL,
     Column,
     Connection,
     ForeignKey,
+    ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     String,
     Table,
+    event,
     func,
     insert,
     inspect,
@@ -235,3 +239,59 @@ async def test_a_server_that_was_upgraded(app: App, tmp_path: Path, revision: st
         with pytest.raises(CopyError, match=r"at Alembic's revision abc and the server at def"):
             await copied(path, app, metadata)
     assert app.sql("SELECT version_num FROM alembic_version") == revision
+
+
+PLACES = (
+    "SELECT conname, obj_description(oid, 'pg_constraint') FROM pg_constraint WHERE contype = 'f'"
+)
+SPACES = (
+    "SELECT relname, spcname FROM pg_class JOIN pg_tablespace s ON s.oid = reltablespace "
+    "WHERE relname = 'one'"
+)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["missing", "there"])
+async def test_what_definitions_do_not_have(app: App, tmp_path: Path, first: bool) -> None:
+    """Comments on foreign keys and indexes, and tablespaces, are those of the models."""
+    models = MetaData()
+    Table("p", models, Column("id", Integer, primary_key=True))
+    key = ForeignKeyConstraint(["p"], ["p.id"], name="its p", comment="why: 'it' is 100%")
+    index = Index("one", "p", postgresql_tablespace="elsewhere", postgresql_where=Column("p") > 1)
+    Table("t", models, Column("id", Integer, primary_key=True), Column("p", Integer), key, index)
+    about = DDL("COMMENT ON INDEX one IS 'why not'")  # type: ignore[no-untyped-call]
+    event.listen(models, "after_create", about)
+    path = execute(
+        tmp_path / "app.db",
+        "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE t (id INTEGER PRIMARY KEY, p);"
+        "INSERT INTO p VALUES (1); INSERT INTO t VALUES (1, 1)",
+    )
+    app.sql(f"ALTER DATABASE {app.database} SET allow_in_place_tablespaces = on")
+    app.sql("CREATE TABLESPACE elsewhere LOCATION ''")
+    try:
+        if first:
+            async with engine_of(app) as engine, engine.begin() as connection:
+                await connection.run_sync(models.create_all)
+        assert (await copied(path, app, models)).rows == 2
+        assert app.sql(PLACES) == "its p|why: 'it' is 100%"
+        assert app.sql(SPACES) == "one|elsewhere"
+        assert app.sql("SELECT obj_description('one'::regclass)") == "why not"
+    finally:
+        app.sql("DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS p")
+        app.sql("DROP TABLESPACE elsewhere")
+        app.sql(f"ALTER DATABASE {app.database} RESET allow_in_place_tablespaces")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_rows_of_the_models(app: App, tmp_path: Path, dry_run: bool) -> None:
+    """Tables that have rows when they are created are refused before any is sent."""
+    models = MetaData()
+    table = Table("t", models, Column("id", Integer, primary_key=True))
+    path = make_file(tmp_path / "app.db", models, {table: [{"id": 1}]})
+    event.listen(table, "after_create", DDL("CREATE INDEX further ON t (id)"))  # type: ignore[no-untyped-call]
+    assert (await copied(path, app, models, dry_run=True)).rows == 1
+    event.listen(table, "after_create", DDL("INSERT INTO t VALUES (1)"))  # type: ignore[no-untyped-call]
+    with pytest.raises(
+        CopyError, match=r"^these tables have rows as soon as .*: t; .*after_create"
+    ):
+        await copied(path, app, models, dry_run=dry_run)
+    assert tables_on(app) == ""

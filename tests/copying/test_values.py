@@ -72,6 +72,30 @@ async def test_numbers_are_those_that_are_read(
     assert await rows_of(app, table) == rows_in(path, table)
 
 
+class Digits(TypeDecorator[Decimal]):
+    """A number of many digits, as a text on SQLite."""
+
+    impl = Numeric(30)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(String() if dialect.name == "sqlite" else Numeric(30))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+async def test_more_digits_than_python_computes_with(app: App, tmp_path: Path) -> None:
+    """None is rounded, up to the end of the type or elsewhere."""
+    values = ["9" * 30, f"-{'9' * 30}", "1" + "0" * 30, "1e400", "NaN"]
+    found = await misfits_of(app, tmp_path / "app.db", values, Digits())
+    ends, finite = ("range", "NUMERIC(30, 0) ends before"), ("range", "not a finite number")
+    assert found == {3: ends, 4: ends, 5: finite}
+    models, table = models_of(Column("v", Digits()))
+    await copied(file_of(tmp_path / "fitting.db", table, values[:2]), app, models)
+    assert await rows_of(app, table) == [(1, Decimal("9" * 30)), (2, Decimal("-" + "9" * 30))]
+
+
 async def test_an_integer_keeps_its_digits(app: App, tmp_path: Path) -> None:
     """All of them, though SQLAlchemy reads it by way of a double."""
     models, table = models_of(Column("v", Numeric(20, 2)))

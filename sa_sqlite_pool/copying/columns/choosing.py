@@ -24,7 +24,7 @@ from .base import READ_AS_NULL, Codec, Kind, Problem
 from .documents import Json
 from .moments import Interval, Moment, Parse, places_of
 from .numbers import Boolean, Float, Integer, Numeric
-from .texts import Bytes, Enum, Other, Text, Uuid
+from .texts import Bytes, Enum, Other, Text, Uuid, UuidText, unencodable
 
 SQLITE = sqlite.dialect()
 _GENERIC = DefaultDialect()
@@ -92,8 +92,8 @@ def _float(wanted: Any, ddl: str, _: object) -> Codec:
     return Float(single=single)
 
 
-def _uuid(wanted: Any, ddl: str, _: object) -> Codec:
-    return Uuid() if ddl == "UUID" else Text(wanted.length if ddl != "CHAR(32)" else 32)
+def _uuid(_wanted: Any, ddl: str, _: object) -> Codec:
+    return Uuid() if ddl == "UUID" else UuidText()
 
 
 _REAL_BITS = 24
@@ -138,6 +138,9 @@ class Converted(Codec):
         return _bound(self._there, value, self._dialect)
 
     def problem(self, value: Any) -> Problem | None:
+        # Not valid UTF-8, which nothing reads, whatever its type would make of it.
+        if isinstance(value, str) and (found := unencodable(value)) and found.kind is Kind.UTF8:
+            return found
         try:
             converted = self._value(value)
         except Exception as error:  # a type of the application's may raise anything
@@ -172,4 +175,7 @@ def _bound(type_: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
     if isinstance(type_, types.Enum) and value is not None:
         bind = types.Enum.bind_processor(type_, _GENERIC)  # type: ignore[no-untyped-call]
         return value if bind is None else bind(value)
+    if isinstance(type_, types.UserDefinedType):  # of the application, or a library's
+        own = type_.bind_processor(dialect)
+        return value if own is None else own(value)
     return value

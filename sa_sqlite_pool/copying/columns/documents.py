@@ -47,16 +47,16 @@ class Json(Codec):
 
     def _document_problem(self, value: str) -> Problem | None:
         try:
-            document = (_NUMERIC if self._binary else _STRICT).decode(value)
+            (_NUMERIC if self._binary else _STRICT).decode(value)
             if self._binary and _is_deep(value):
                 _jsonb_form(escaped(value))  # it will be compared so
+            return _escape_problem(_PAIRS.decode(value)) if "\\u" in value else None
         except RecursionError:
             return Problem(Kind.JSON, "nested more deeply than Python's json reads")
         except _BeyondNumericError as error:
             return Problem(Kind.RANGE, f"{error}, which PostgreSQL's JSONB does not have")
         except ValueError:
             return Problem(Kind.JSON, "not valid JSON")
-        return _escape_problem(document) if "\\u" in value else None
 
     def text(self, value: Any) -> str:
         return escaped(value) if type(value) is str else repr(value)
@@ -91,10 +91,7 @@ def _strings(document: Any) -> Iterator[str]:
         item = rest.pop()
         if isinstance(item, str):
             yield item
-        elif isinstance(item, dict):
-            yield from item
-            rest.extend(item.values())
-        elif isinstance(item, list):
+        elif isinstance(item, (list, tuple)):
             rest.extend(item)
 
 
@@ -145,4 +142,6 @@ _DIGITS_BEFORE, _DIGITS_AFTER = 131_072, 16_383
 # Numbers are not looked at: Python's integers would end at 4,300 digits.
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=len, parse_int=len)
 _NUMERIC = json.JSONDecoder(parse_constant=_refuse, parse_float=_numeric, parse_int=_numeric)
+# All strings of a document: those of a key that follows again, too.
+_PAIRS = json.JSONDecoder(parse_float=len, parse_int=len, object_pairs_hook=list)
 _EXACT = json.JSONDecoder(parse_float=_number, parse_int=_number)

@@ -150,14 +150,15 @@ class Numeric(Codec):
     def problem(self, value: Any) -> Problem | None:
         if not isinstance(value, (int, float, Decimal)):
             return wrong_type(value, "numbers")
-        if not math.isfinite(value):
-            return Problem(Kind.RANGE, "not a finite number")
         number = _decimal(value)
+        if not number.is_finite():
+            return Problem(Kind.RANGE, "not a finite number")
         if self._scale is not None and _places(number) > self._scale:
             if not isinstance(value, float) or not self._is_noise(value):
                 return Problem(Kind.PLACES, f"more than {self._scale} places after the point")
             number = Decimal(self.text(value))  # rounded, which may reach the end
-        if self._end is not None and abs(number) >= self._end:
+        # abs() would round to the 28 digits of Python's context.
+        if self._end is not None and number.copy_abs() >= self._end:
             return Problem(Kind.RANGE, f"NUMERIC({self._precision}, {self._scale}) ends before")
         return None
 

@@ -20,12 +20,12 @@ def wrong_type(value: object, wanted: str) -> Problem:
 
 def unencodable(text: str) -> Problem | None:
     """Return why PostgreSQL cannot store the text, or None."""
-    if "\0" in text:
-        return Problem(Kind.NUL, "PostgreSQL's texts cannot contain NUL")
     try:
         text.encode()
     except UnicodeEncodeError:
         return Problem(Kind.UTF8, "the text is not valid UTF-8")
+    if "\0" in text:
+        return Problem(Kind.NUL, "PostgreSQL's texts cannot contain NUL")
     return None
 
 
@@ -122,13 +122,30 @@ class Uuid(Codec):
         return [f"{v[:8]}-{v[8:12]}-{v[12:16]}-{v[16:20]}-{v[20:]}" for v in values]
 
 
+@final
+class UuidText(Text):
+    """``CHAR(32)`` of a ``Uuid(native_uuid=False)``: its text as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(_DIGITS)
+
+    def problem(self, value: Any) -> Problem | None:
+        if (found := super().problem(value)) is not None:
+            return found
+        return Uuid().problem(value)  # a shorter one is none, and would be filled with spaces
+
+    def all_fit(self, values: Sequence[Any]) -> bool:
+        return _are_digits(values) or all(self.problem(value) is None for value in values)
+
+
 def _are_digits(values: Sequence[Any]) -> bool:
     """Return whether the values are as SQLAlchemy writes UUIDs: 32 digits, in lower case."""
-    if set(map(type, values)) != {str} or set(map(len, values)) != {32}:
+    if set(map(type, values)) != {str} or set(map(len, values)) != {_DIGITS}:
         return False
     return _HEXADECIMAL.issuperset("".join(values))
 
 
+_DIGITS = 32
 _HEXADECIMAL = frozenset("0123456789abcdef")
 
 
@@ -163,7 +180,8 @@ class Other(Codec):
         return [NULL if value is None else "" for value in values]
 
     def expression(self, name: str) -> str:
-        return f"CASE WHEN {name} IS NOT NULL THEN '' END"
+        # Of a composite type, IS NOT NULL asks for each field.
+        return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN '' END"
 
     def problem(self, value: Any) -> Problem | None:
         if isinstance(value, str):

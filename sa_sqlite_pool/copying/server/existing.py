@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, exc, text
 
 from ..misfits import Collector
-from ..names import place_of
+from ..names import clipped, place_of
 from .refusals import refusal, said
 from .rights import compare_enums, is_usable, without_a_type
 
@@ -107,13 +107,13 @@ def _compare(
     there = {column.name: column for column in found}
     for column in table.columns:
         name = column.name
-        if (other := there.pop(name, None)) is None:
+        if (other := there.pop(clipped(name), None)) is None:
             differs(name, "no such column on the server", "add it there, or drop the table")
             continue
         if other.is_generated != (column.computed is not None):
             kind = "computed" if other.is_generated else "not computed"
             differs(name, f"{kind} on the server", "and the models say otherwise")
-        type_ = wanted.get(name)
+        type_ = wanted.get(clipped(name))
         if type_ is not None and not _suits(other.type, type_):
             differs(name, f"{other.type} on the server", f"the models make it {type_}")
     for other in there.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ _ADVICE = {
     "53100": "the disk of the server is full: make room there, and copy again",
 }
 
+_OF_THE_SYSTEM = (OSError, asyncio.TimeoutError)  # which is no OSError before Python 3.11
 _ARGUMENTS_OF_A_DRIVER = (TypeError, ValueError, OverflowError)
 
 
@@ -64,7 +66,7 @@ def connecting(url: URL) -> Iterator[None]:
     except Exception as error:
         reason = refusal(error)
         if reason is None:
-            if not isinstance(error, (OSError, *_ARGUMENTS_OF_A_DRIVER)):
+            if not isinstance(error, (*_OF_THE_SYSTEM, *_ARGUMENTS_OF_A_DRIVER)):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
         advice = _advice(url, error, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -10,7 +11,8 @@ from sqlalchemy import Sequence as DBSequence
 
 from ..columns.base import Problem
 from ..misfits import Collector
-from ..names import place_of, quoted
+from ..names import clipped, place_of, quoted
+from ..source import folded
 from ..tables import Plan, TablePlan
 from .statements import execute
 
@@ -44,9 +46,8 @@ class _Numbered(NamedTuple):
 def refuse_marks(plan: Plan, misfits: Collector) -> None:
     """Add the marks of AUTOINCREMENT that no row has any more, and the ids do not reach."""
     for table in plan.tables:
-        keys = _keys(table)
         for column in table.columns:
-            if table.high_water is None or column.name not in keys:
+            if not _has_mark(table, column.name):
                 continue
             problem = column.codec.problem(table.high_water)
             if problem is not None:
@@ -61,16 +62,17 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
     Return warnings: of sequences that have no number left, or could not be set.
     """
     name = place_of(connection, table.table).sql
-    keys = _keys(table)
     warnings = []
     for column, sequence in _sequences(connection, table, name):
         ascends, end = connection.execute(_LIMITS, {"sequence": sequence}).one()
         extreme = "max" if ascends else "min"
         used = execute(connection, f"SELECT {extreme}({quoted(column)}) FROM {name}").scalar()  # noqa: S608
-        if ascends and table.high_water is not None and column in keys:
-            used = table.high_water if used is None else max(table.high_water, used)
+        if ascends and (mark := table.high_water) is not None and _has_mark(table, column):
+            used = mark if used is None else max(mark, used)
         if used is None:
             continue
+        if isinstance(used, Decimal) and used == used.to_integral_value():  # of NUMERIC
+            used = int(used)
         if not isinstance(used, int):
             warnings.append(
                 f"the sequence {sequence} is in the default of {table.name}.{column}, which has no "
@@ -91,9 +93,9 @@ def restart(connection: Connection, table: TablePlan) -> list[str]:
     return warnings
 
 
-def _keys(table: TablePlan) -> set[str]:
-    # By name: a Column may have another key.
-    return {column.name for column in table.table.primary_key}
+def _has_mark(table: TablePlan, column: str) -> bool:
+    """Return whether SQLite has given the numbers of a column, which is the file's own key."""
+    return table.high_water is not None and folded(column) == folded(table.own_key[0])
 
 
 def _set(connection: Connection, sequence: str, used: int) -> None:
@@ -109,6 +111,7 @@ def _set(connection: Connection, sequence: str, used: int) -> None:
 def _sequences(connection: Connection, table: TablePlan, name: str) -> Iterator[_Numbered]:
     found = connection.execute(_OF_COLUMNS, {"table": name}).all()
     for column in table.table.columns:
-        yield from (_Numbered(at, one) for at, one in found if at == column.name and one)
+        there = clipped(column.name)
+        yield from (_Numbered(column.name, one) for at, one in found if at == there and one)
         if isinstance(column.default, DBSequence):
             yield _Numbered(column.name, place_of(connection, column.default).sql)

@@ -12,18 +12,22 @@ _SETTINGS = {
     "client_encoding": "UTF8",
     "timezone": "UTC",
     "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "lock_timeout": "10s",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "transaction_timeout": "0",  # since PostgreSQL 17
 }
+# There some have capitals, such as "TimeZone".
+_SET = text("SELECT set_config(name, :value, TRUE) FROM pg_settings WHERE lower(name) = :name")
 
 
 def set_parameters(connection: Connection) -> None:
     """Set the parameters of the server for this transaction; then they are as they were."""
     for name, value in _SETTINGS.items():
-        execute(connection, f"SET LOCAL {name} = '{value}'")
+        connection.execute(_SET, {"name": name, "value": value})
 
 
 def execute(connection: Connection, sql: str) -> Any:

@@ -23,13 +23,22 @@ from .sequences import restart
 from .statements import execute, exists
 
 _FOREIGN_KEYS = text(
-    "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
-    "WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0 ORDER BY conname"
+    """
+SELECT conname, pg_get_constraintdef(oid), quote_literal(obj_description(oid, 'pg_constraint'))
+FROM pg_constraint
+WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0 ORDER BY conname
+"""
 )
 _INDEXES = text(
-    "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index "
-    "WHERE indrelid = to_regclass(:table) AND NOT EXISTS (SELECT FROM pg_constraint "
-    "WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x')) ORDER BY 1"
+    """
+SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid), quote_ident(spcname),
+    quote_literal(obj_description(indexrelid, 'pg_class'))
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+LEFT JOIN pg_tablespace ON pg_tablespace.oid = reltablespace
+WHERE indrelid = to_regclass(:table) AND NOT EXISTS
+    (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
+ORDER BY 1
+"""
 )
 
 
@@ -37,8 +46,18 @@ Step = tuple[str, Callable[[Connection], object]]
 """What a step does, as a noun phrase, and the step."""
 
 
-def refuse_rows(connection: Connection, tables: Iterable[Table]) -> None:
-    """Raise :class:`CopyError` if one of the tables is there and has rows."""
+_USED = (
+    "these tables have rows on the server already: {}; a copy goes into an empty database: use a "
+    "new one (createdb), or empty them (TRUNCATE) if nothing in them is needed"
+)
+SEEDED = (
+    "these tables have rows as soon as they are created: {}; a copy brings those of the file: "
+    "leave out what the models execute after they are created (after_create)"
+)
+
+
+def refuse_rows(connection: Connection, tables: Iterable[Table], why: str = _USED) -> None:
+    """Raise :class:`CopyError` if one of the tables is there and has rows; ``why`` names them."""
     filled = [
         table.fullname
         for table in tables
@@ -46,11 +65,7 @@ def refuse_rows(connection: Connection, tables: Iterable[Table]) -> None:
         and execute(connection, f"SELECT EXISTS (SELECT FROM {name})").scalar()  # noqa: S608
     ]
     if filled:
-        raise CopyError(
-            f"these tables have rows on the server already: {', '.join(filled)}; a copy goes into "
-            "an empty database: use a new one (createdb), or empty them (TRUNCATE) if nothing in "
-            "them is needed"
-        )
+        raise CopyError(why.format(", ".join(filled)))
 
 
 def refuse_collations(connection: Connection, tables: Iterable[Table]) -> None:
@@ -110,15 +125,22 @@ class Target:
 
     def _set_aside_foreign_keys(self, table: TablePlan) -> None:
         name = self._names[table.name]
-        for key, definition in self._rows(_FOREIGN_KEYS, table):
+        for key, definition, comment in self._rows(_FOREIGN_KEYS, table):
             self._execute(f"ALTER TABLE {name} DROP CONSTRAINT {quoted(key)}")
-            add = f"ALTER TABLE {name} ADD CONSTRAINT {quoted(key)} {definition}"
-            self._foreign_keys.append(_step(f"adding the foreign key {key} of {table.name}", add))
+            sql = [f"ALTER TABLE {name} ADD CONSTRAINT {quoted(key)} {definition}"]
+            if comment is not None:
+                sql.append(f"COMMENT ON CONSTRAINT {quoted(key)} ON {name} IS {comment}")
+            self._foreign_keys.append(_step(f"adding the foreign key {key} of {table.name}", *sql))
 
     def _set_aside_indexes(self, table: TablePlan) -> None:
-        for index, definition in self._rows(_INDEXES, table):
+        for index, definition, tablespace, comment in self._rows(_INDEXES, table):
             self._execute(f"DROP INDEX {index}")
-            self._indexes.append(_step(f"creating the index {index} of {table.name}", definition))
+            sql = [definition]
+            if tablespace is not None:  # which the definition does not have
+                sql.append(f"ALTER INDEX {index} SET TABLESPACE {tablespace}")
+            if comment is not None:
+                sql.append(f"COMMENT ON INDEX {index} IS {comment}")
+            self._indexes.append(_step(f"creating the index {index} of {table.name}", *sql))
 
     # -- the rows -------------------------------------------------------------------------------
 
@@ -159,10 +181,13 @@ class Target:
     def _execute(self, sql: str) -> None:
         execute(self._connection, sql)
 
-    def _rows(self, query: Any, table: TablePlan) -> list[tuple[str, str]]:
-        found = self._connection.execute(query, {"table": self._names[table.name]})
-        return [(str(name), str(definition)) for name, definition in found]
+    def _rows(self, query: Any, table: TablePlan) -> list[Any]:
+        return list(self._connection.execute(query, {"table": self._names[table.name]}))
 
 
-def _step(what: str, sql: str) -> Step:
-    return what, partial(execute, sql=sql)
+def _step(what: str, *sql: str) -> Step:
+    def execute_all(connection: Connection) -> None:
+        for statement in sql:
+            execute(connection, statement)
+
+    return what, execute_all

@@ -28,6 +28,13 @@ def hosts_of(url: URL) -> list[str]:
     ]
 
 
+def name_of(url: URL) -> str:
+    """Return a server for messages, without the password: ``db1:5432/app``."""
+    host = ",".join(hosts_of(url)) or "local"
+    port = "" if url.port is None else f":{url.port}"
+    return f"{host}{port}/{url.database or ''}"
+
+
 @final
 class Server:
     """A server, and the connections that one engine has to it.
@@ -74,10 +81,8 @@ class Server:
 
     @property
     def name(self) -> str:
-        """The server for messages, without the password: ``db1:5432/app``."""
-        host = ",".join(hosts_of(self.url)) or "local"
-        port = "" if self.url.port is None else f":{self.url.port}"
-        return f"{host}{port}/{self.url.database or ''}"
+        """The server for messages: see :func:`name_of`."""
+        return name_of(self.url)
 
     @property
     def is_up(self) -> bool:
