@@ -54,7 +54,7 @@ def log(event: Event, message: str, *args: object, error: BaseException | None =
         logger.log(event.level, message, *args, exc_info=error, stacklevel=2, extra=event.extra())
     except Exception:
         if logging.raiseExceptions and sys.stderr is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # it may be closed, too, as that of the handler
                 traceback.print_exc()
 
 
