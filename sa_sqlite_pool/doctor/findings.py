@@ -6,6 +6,8 @@ import enum
 import math
 import os
 import shlex
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 
 from ..sqlite.statements import quoted
@@ -119,7 +121,18 @@ class Subject:
 def as_written(name: str) -> str:
     """Return an identifier for SQL, in quotes where it needs them."""
     plain = name.isidentifier() and name.isascii() and name == name.lower()
-    return name if plain else quoted(name)
+    return name if plain and not _is_reserved(name) else quoted(name)
+
+
+def _is_reserved(word: str) -> bool:
+    """Ask SQLite whether a word is one of its own, such as ``order``, in the place of a name."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute(f"CREATE TABLE {word} ({word})")
+            connection.execute(f'CREATE INDEX "an index" ON {word} ({word})')
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 def plural(count: int, noun: str) -> str:
