@@ -21,7 +21,8 @@ _OPERATIONS = frozenset(
         "RELEASE REPLACE ROLLBACK SAVEPOINT SELECT UPDATE VACUUM VALUES"
     ).split()
 )
-_FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
+# After comments, in which others put what they tell of a request.
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
 
 _BEGAN = "sa_sqlite_pool_began"
 
