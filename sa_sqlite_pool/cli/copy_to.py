@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -154,6 +155,8 @@ def _misfits_json(group: Any) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has no infinity
+        return repr(value)
     return value if isinstance(value, (str, int, float, type(None))) else repr(value)
 
 
