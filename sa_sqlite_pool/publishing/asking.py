@@ -99,8 +99,10 @@ def _receive(connection: socket.socket, give_up: float) -> bytes:
 
 
 def _answer(path: str, pid: int, received: bytes) -> Answer | None:
-    if not received:  # it was being closed
-        return None
+    if not received:
+        if _is_of_another_user(path):  # whatever the mode of the socket is by now
+            raise PermissionError
+        return None  # it was being closed
     document = decode(received)
     process, error = document.get("process") or program_of(pid), document.get("error")
     return Answer(
@@ -110,6 +112,12 @@ def _answer(path: str, pid: int, received: bytes) -> Answer | None:
         document,
         None if error is None else str(error),
     )
+
+
+def _is_of_another_user(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.geteuid() not in {0, os.lstat(path).st_uid}
+    return False
 
 
 def _owner(path: str) -> str:
