@@ -101,21 +101,26 @@ class Subject:
     path: str
     file: str
 
+    @property
+    def argument(self) -> str:
+        """The path for a command line: one that begins with ``-`` would be taken for an option."""
+        return f"./{self.path}" if self.path.startswith("-") else self.path
+
     def beside(self, side: str) -> str:
         """Return the path of a file beside the database: of the real one, if ``path`` is a link."""
-        return f"{self.file if os.path.islink(self.path) else self.path}{side}"
+        return f"{self.file if os.path.islink(self.path) else self.argument}{side}"
 
     def command(self, name: str, *options: str) -> str:
         """Return a command of this package about the database, for the shell."""
-        return shlex.join(["sa-sqlite-pool", name, self.path, *options])
+        return shlex.join(["sa-sqlite-pool", name, self.argument, *options])
 
     def restore(self) -> str:
         """Return the command that puts a backup in the place of the database."""
-        return shlex.join(["sa-sqlite-pool", "restore", "BACKUP", self.path])
+        return shlex.join(["sa-sqlite-pool", "restore", "BACKUP", self.argument])
 
     def sql(self, statement: str) -> str:
         """Return the command that executes ``statement`` by SQLite's own shell."""
-        return shlex.join(["sqlite3", self.path, statement])
+        return shlex.join(["sqlite3", self.argument, statement])
 
 
 def as_written(name: str) -> str:

@@ -160,6 +160,27 @@ def test_a_lost_index_with_names_that_need_quotes(path: Path) -> None:
     mended(path, found(path, "foreign-key-without-index", Severity.INFO))
 
 
+def test_a_lost_index_whose_name_is_taken(path: Path) -> None:
+    """By one of other columns, say: the new one has another name."""
+    healthy(path)
+    execute(
+        path,
+        "DROP INDEX ix_children_parent_id",
+        "CREATE INDEX IX_children_parent_id ON children (id, parent_id)",
+        "CREATE TABLE ix_children_parent_id_2 (id)",
+    )
+    mended(path, found(path, "foreign-key-without-index", Severity.INFO))
+
+
+def test_a_path_that_begins_like_an_option(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands take it for a path."""
+    monkeypatch.chdir(path.parent)
+    execute(Path("-app.db"), *SCHEMA)
+    finding = found(Path("-app.db"), "journal-mode", Severity.WARNING)
+    assert finding.mend.startswith("sqlite3 ./-app.db ")
+    mended(Path("-app.db").absolute(), finding)
+
+
 @pytest.mark.parametrize("word", ["order", "group", "nothing", "returning", "cast"])
 def test_names_that_are_words_of_sql(path: Path, word: str) -> None:
     """They are quoted, too, wherever a command has one."""
