@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -58,9 +59,16 @@ def ask_all(file: str, timeout: float = SECONDS) -> list[Answer]:
     """
     if not addresses.supported or not (found := addresses.paths(file)):
         return []
+    answers = _answers(found, lambda path: _ask(path, timeout))
+    return sorted(filter(None, answers), key=lambda answer: answer.pid)
+
+
+def _answers(found: list[str], ask: Callable[[str], Answer | None]) -> list[Answer | None]:
     with ThreadPoolExecutor(min(len(found), _AT_ONCE)) as threads:
-        answers = threads.map(lambda path: _ask(path, timeout), found)
-        return sorted(filter(None, answers), key=lambda answer: answer.pid)
+        try:
+            return list(threads.map(ask, found))
+        except RuntimeError:  # the system has no more threads, which is a reason to look
+            return [ask(path) for path in found]
 
 
 def _ask(path: str, timeout: float) -> Answer | None:

@@ -258,3 +258,17 @@ async def test_more_files_than_select_takes_do_not_stop_it(
 ) -> None:
     """A process with a thousand of them is one in which there may be too many."""
     await accept_fails_once(path, monkeypatch)
+
+
+def test_a_system_without_threads_to_spare(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process is asked all the same, one after the other."""
+    for _ in range(3):
+        start(document())
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert [answer.pid for answer in ask(path)] == [os.getpid()] * 3
