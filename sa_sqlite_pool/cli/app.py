@@ -60,6 +60,10 @@ def run() -> NoReturn:
         code = ExitCode.INTERRUPTED
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         fail(sentence(error), ExitCode.FAILED)
+    except RuntimeError as error:
+        if "new thread" not in str(error):
+            raise
+        fail(f"{error}: this user has as many as it may (ulimit -u)", ExitCode.FAILED)
     if code == ExitCode.INTERRUPTED:  # Typer may have met it first
         fail("interrupted", ExitCode.INTERRUPTED)
     raise SystemExit(code or 0)

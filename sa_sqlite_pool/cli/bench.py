@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from ..doctor.findings import plural
 from ..errors import ConfigurationError, ForbiddenWriteError
@@ -85,6 +85,10 @@ async def _first(contender: Contender, statement: str) -> int:
     """Return the number of rows that one reads which refuses whatever can change a file."""
     try:
         return await contender.once()
+    except (ResourceClosedError, UnicodeEncodeError) as error:
+        raise ConfigurationError(
+            f"bench measures a read, such as a SELECT, and this is none: {statement!r}"
+        ) from error
     except DBAPIError as error:
         if isinstance(error.orig, sqlite3.ProgrammingError) and "bindings" in str(error.orig):
             raise ConfigurationError(

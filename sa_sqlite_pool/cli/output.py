@@ -152,6 +152,6 @@ def sentence(error: Exception) -> str:
 
 def fail(message: str, code: ExitCode) -> NoReturn:
     if sys.stderr is not None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):  # nothing reads it, or the disk is full: the code tells
             sys.stderr.write(f"sa-sqlite-pool: {_harmless(message)}\n")
     raise SystemExit(int(code))

@@ -48,7 +48,8 @@ def _summary(overview: Overview) -> Table:
     grid.add_row(_text(name), f"{size_text(overview.size)}, {_who_answers(overview.processes)}")
     for number, line in enumerate(_log(overview)):
         grid.add_row("" if number else "log", _text(line))
-    grid.add_row("turn", _text("; ".join(_turn(overview)) or "free"))
+    turn = _turn(overview) if overview.locks_known else _turn_as_told(overview)
+    grid.add_row("turn", _text("; ".join(turn) or "free"))
     return grid
 
 
@@ -115,6 +116,15 @@ def _turn(overview: Overview) -> Iterator[str]:
     for one in overview.locks:
         if "line" in one.locks:
             yield f"first in line is {_name(one.pid, one.process)}"
+
+
+def _turn_as_told(overview: Overview) -> Iterator[str]:
+    for answer, found in _answered(overview):
+        holder = _part(_part(found, "turn"), "holder")
+        if holder and not holder.get("waits_for"):
+            yield f"taken by {_name(answer.pid, answer.process)}, as far as that knows"
+            return
+    yield "not known: this system does not list the locks of processes"
 
 
 # -- processes ---------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from .processes import (
     check_writers,
     excluded_by,
     held_locks,
+    still_excluded_by,
 )
 from .space import check_space, figures_of
 
@@ -59,7 +60,7 @@ _OF_APPLICATION = re.compile(
 )
 
 # Nothing of the content can be read then.
-_UNREADABLE = frozenset({"hot-journal", "foreign-log", "log-without-index"})
+_UNREADABLE = frozenset({"exclusive-lock", "hot-journal", "foreign-log", "log-without-index"})
 
 OnProgress = Callable[[], object]
 
@@ -138,7 +139,7 @@ class _Examination:
         locks = held_locks(subject)
         before = [
             *check_beside(subject, self._header),
-            *check_index_of_log(subject, measure(log)),
+            *(self._kept_out() or check_index_of_log(subject, measure(log))),
             *check_owners(subject),
         ]
         content = _Content()
@@ -170,6 +171,12 @@ class _Examination:
         if content.figures is not None:
             return content.figures.journal_mode == "wal"
         return self._header is not None and self._header.wal
+
+    def _kept_out(self) -> list[Finding]:
+        """Find the process that has a log to itself, without an index, by ``locking_mode``."""
+        if self._is_closed() and (found := still_excluded_by(self._subject, BUSY_SECONDS)):
+            return [_excluded(", ".join(found))]
+        return []
 
     # -- the content ----------------------------------------------------------------------------
 
@@ -262,14 +269,7 @@ class _Examination:
     def _unreadable(self, error: sqlite3.DatabaseError) -> Finding:
         subject = self._subject
         if is_busy(error):
-            who = ", ".join(excluded_by(subject)) or "another process"
-            return Finding(
-                "exclusive-lock",
-                Severity.ERROR,
-                f"{who} has SQLite's exclusive lock for {BUSY_SECONDS:g} s now, and nothing else "
-                "can read; the content was not examined",
-                f"end its transaction, or {who}; it may also have PRAGMA locking_mode = EXCLUSIVE",
-            )
+            return _excluded(", ".join(excluded_by(subject)) or "another process")
         if isinstance(error, sqlite3.OperationalError):
             return Finding(
                 "not-examined",
@@ -290,6 +290,16 @@ class _Examination:
                 f"{subject.path} is not an SQLite database, or it is encrypted ({error})"
             ) from error
         return damaged(subject, "SQLite", [str(error)])
+
+
+def _excluded(who: str) -> Finding:
+    return Finding(
+        "exclusive-lock",
+        Severity.ERROR,
+        f"{who} has SQLite's exclusive lock for {BUSY_SECONDS:g} s now, and nothing else can read; "
+        "the content was not examined",
+        f"end its transaction, or {who}; it may also have PRAGMA locking_mode = EXCLUSIVE",
+    )
 
 
 def _readable(text: bytes) -> str:

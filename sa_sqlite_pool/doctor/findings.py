@@ -6,6 +6,8 @@ import enum
 import math
 import os
 import shlex
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 
 from ..sqlite.statements import quoted
@@ -99,27 +101,43 @@ class Subject:
     path: str
     file: str
 
+    @property
+    def argument(self) -> str:
+        """The path for a command line: one that begins with ``-`` would be taken for an option."""
+        return f"./{self.path}" if self.path.startswith("-") else self.path
+
     def beside(self, side: str) -> str:
         """Return the path of a file beside the database: of the real one, if ``path`` is a link."""
-        return f"{self.file if os.path.islink(self.path) else self.path}{side}"
+        return f"{self.file if os.path.islink(self.path) else self.argument}{side}"
 
     def command(self, name: str, *options: str) -> str:
         """Return a command of this package about the database, for the shell."""
-        return shlex.join(["sa-sqlite-pool", name, self.path, *options])
+        return shlex.join(["sa-sqlite-pool", name, self.argument, *options])
 
     def restore(self) -> str:
         """Return the command that puts a backup in the place of the database."""
-        return shlex.join(["sa-sqlite-pool", "restore", "BACKUP", self.path])
+        return shlex.join(["sa-sqlite-pool", "restore", "BACKUP", self.argument])
 
     def sql(self, statement: str) -> str:
         """Return the command that executes ``statement`` by SQLite's own shell."""
-        return shlex.join(["sqlite3", self.path, statement])
+        return shlex.join(["sqlite3", self.argument, statement])
 
 
 def as_written(name: str) -> str:
     """Return an identifier for SQL, in quotes where it needs them."""
     plain = name.isidentifier() and name.isascii() and name == name.lower()
-    return name if plain else quoted(name)
+    return name if plain and not _is_reserved(name) else quoted(name)
+
+
+def _is_reserved(word: str) -> bool:
+    """Ask SQLite whether a word is one of its own, such as ``order``, in the place of a name."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute(f"CREATE TABLE {word} ({word})")
+            connection.execute(f'CREATE INDEX "an index" ON {word} ({word})')
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 def plural(count: int, noun: str) -> str:

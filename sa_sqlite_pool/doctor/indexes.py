@@ -115,7 +115,7 @@ def _check_children(
             continue
         large = _is_large(connection, table)
         listed = ", ".join(columns)
-        name = as_written(f"ix_{table}_{'_'.join(columns)}")
+        name = as_written(_free_name(connection, f"ix_{table}_{'_'.join(columns)}"))
         on = f"{as_written(table)} ({', '.join(map(as_written, columns))})"
         yield Finding(
             "foreign-key-without-index",
@@ -125,6 +125,15 @@ def _check_children(
             + ": to delete a row of the parent, or to change its key, the whole table is read",
             subject.sql(f"CREATE INDEX {name} ON {on}"),
         )
+
+
+def _free_name(connection: sqlite3.Connection, wanted: str) -> str:
+    """Return a name for an index; those of tables and indexes are of one kind to SQLite."""
+    taken = {name.lower() for (name,) in rows(connection, "SELECT name FROM sqlite_master")}
+    found, number = wanted, 2
+    while found.lower() in taken:
+        found, number = f"{wanted}_{number}", number + 1
+    return found
 
 
 def _is_large(connection: sqlite3.Connection, table: str) -> bool:

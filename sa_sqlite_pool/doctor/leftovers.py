@@ -116,7 +116,9 @@ def check_copies(subject: Subject) -> Iterator[Finding]:
     given = os.path.dirname(subject.beside(""))
     locked = {lock.file for lock in locks() if lock.family == "FLOCK"}
     for found in sorted(glob.glob(f"{glob.escape(name)}*{SUFFIX}", root_dir=directory)):
-        if identity(os.path.join(directory, found)) not in locked:  # else it is being written
+        file = os.path.join(directory, found)
+        # Else it is being written, or is a database of that name, which a half copy never is.
+        if identity(file) not in locked and not _is_used(file):
             path = os.path.join(given, found)
             yield Finding(
                 "unfinished-copy",
@@ -132,6 +134,11 @@ def check_copies(subject: Subject) -> Iterator[Finding]:
             f"{path} is a database that SQLite could not read when it was replaced by a backup",
             f"{shlex.join(['rm', path])}, once nothing in it is needed",
         )
+
+
+def _is_used(file: str) -> bool:
+    sides = (*SIDE_FILES, *TURN_FILES)
+    return any(os.path.exists(f"{file}{side}") for side in sides) or any(locks_on(file))
 
 
 def _move(paths: list[str]) -> str:

@@ -93,7 +93,7 @@ def check_owners(subject: Subject) -> Iterator[Finding]:
                 f"{file} is {_rights(file)}, and {subject.path} is {_rights(subject.file)}: a "
                 "program of the database's owner cannot open it any more; it was made by a "
                 "program of another user, root say",
-                f"chown --reference={shlex.quote(subject.path)} {shlex.quote(file)}",
+                f"chown --reference={shlex.quote(subject.argument)} {shlex.quote(file)}",
             )
 
 

@@ -91,6 +91,14 @@ def excluded_by(subject: Subject) -> list[str]:
     )
 
 
+def still_excluded_by(subject: Subject, seconds: float) -> list[str]:
+    """Return the same if they do so for ``seconds``; return as soon as nothing does."""
+    give_up = time.monotonic() + seconds
+    while (found := excluded_by(subject)) and time.monotonic() < give_up:
+        pause(_LOOK_SECONDS)
+    return found
+
+
 def check_foreign_writers(watch: Watch) -> Iterator[Finding]:
     """Find processes that do not know this package, where commits can be lost beside them."""
     if watch.foreign_writers and has_reset_bug(sqlite3.sqlite_version_info):

@@ -14,7 +14,7 @@ from ..sqlite.driver_errors import dbapi, is_read_only
 from ..sqlite.examination import examine
 from ..sqlite.inspection import ask
 from ..sqlite.shared_hooks import ask_again
-from ..sqlite.statements import Kind
+from ..sqlite.statements import Kind, first_word
 from ..transactions.attached import begin_and_lock_main
 from ..transactions.locks import may_pass
 from ..transactions.placement import PlacementPolicy
@@ -94,7 +94,8 @@ class Performing:
         for stream in list(self._transaction.streams):
             if stream.open == statement.execute:  # this one's, which has SQLite's lock until then
                 stream.read_on()
-        self._counts.ended_by_text(statement.sql, ends=statement.kind is Kind.END)
+        ends = statement.kind is Kind.END
+        self._counts.ended_by_text(rolled_back=ends and first_word(statement.sql) == "ROLLBACK")
         self._transaction.committed(connection)
 
     def _execute(self, connection: sqlite3.Connection, plan: Plan, statement: Statement) -> Reply:

@@ -32,7 +32,9 @@ class Source:
         else:
             self._database = None
             self.engines = [_checked(monitored)]
-        self.name = name or locate(self.engines[0].url).label
+        # Exporters encode it, and one name in another encoding would fail all that they export.
+        found = name or locate(self.engines[0].url).label
+        self.name = found.encode(errors="backslashreplace").decode()
 
     def is_of(self, monitored: Monitored) -> bool:
         """Return whether it is ``monitored`` that this stands for."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..errors import ConfigurationError
 from ..settings import Role
+from ..stats.counts import ConnectionCounts
 from ..stats.database import DatabaseStatistics, FunctionsStatistics
 from ..stats.engines import ConnectionsStatistics, EngineStatistics, TransactionsStatistics
 from ..system.clock import time
@@ -40,13 +41,14 @@ def statistics_of(pools: Sequence[FairPool]) -> DatabaseStatistics:
     now, first = time.monotonic(), pools[0]
     file, keeper = first.database_file, next(filter(None, (pool.keeper for pool in pools)), None)
     snapshots = file.snapshots.statistics()
-    readers = [pool.counts.numbers() for pool in pools if pool.role is Role.READER]
-    others = [pool.counts.numbers() for pool in pools if pool.role is not Role.READER]
+    numbers = [pool.counts.numbers() for pool in pools]
+    readers = [one for pool, one in zip(pools, numbers, strict=True) if pool.role is Role.READER]
+    others = [one for pool, one in zip(pools, numbers, strict=True) if pool.role is not Role.READER]
     found = DatabaseStatistics(
         name=file.turn.name,
         seconds=now - min(pool.counts.began for pool in pools),
         turn=file.turn.statistics(),
-        engines=tuple(engine_statistics(pool, now) for pool in pools),
+        engines=tuple(_engine(pool, one, now) for pool, one in zip(pools, numbers, strict=True)),
         reading=snapshots.open,
         oldest_reader=snapshots.oldest,
         gaps=snapshots.gaps,
@@ -69,10 +71,9 @@ def _timed_out(pools: Iterable[FairPool]) -> int:
     return sum(pool.counts.functions_timed_out for pool in pools)
 
 
-def engine_statistics(pool: FairPool, now: float) -> EngineStatistics:
+def _engine(pool: FairPool, numbers: ConnectionCounts, now: float) -> EngineStatistics:
     """Return the statistics of one pool; ``now`` is in monotonic seconds."""
     counts, line = pool.counts, pool.line
-    numbers = counts.numbers()
     return EngineStatistics(
         role=pool.role.value,
         connections=ConnectionsStatistics(

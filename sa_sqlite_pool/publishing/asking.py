@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -58,9 +59,16 @@ def ask_all(file: str, timeout: float = SECONDS) -> list[Answer]:
     """
     if not addresses.supported or not (found := addresses.paths(file)):
         return []
+    answers = _answers(found, lambda path: _ask(path, timeout))
+    return sorted(filter(None, answers), key=lambda answer: answer.pid)
+
+
+def _answers(found: list[str], ask: Callable[[str], Answer | None]) -> list[Answer | None]:
     with ThreadPoolExecutor(min(len(found), _AT_ONCE)) as threads:
-        answers = threads.map(lambda path: _ask(path, timeout), found)
-        return sorted(filter(None, answers), key=lambda answer: answer.pid)
+        try:
+            return list(threads.map(ask, found))
+        except RuntimeError:  # the system has no more threads, which is a reason to look
+            return [ask(path) for path in found]
 
 
 def _ask(path: str, timeout: float) -> Answer | None:
@@ -99,8 +107,10 @@ def _receive(connection: socket.socket, give_up: float) -> bytes:
 
 
 def _answer(path: str, pid: int, received: bytes) -> Answer | None:
-    if not received:  # it was being closed
-        return None
+    if not received:
+        if _is_of_another_user(path):  # whatever the mode of the socket is by now
+            raise PermissionError
+        return None  # it was being closed
     document = decode(received)
     process, error = document.get("process") or program_of(pid), document.get("error")
     return Answer(
@@ -110,6 +120,12 @@ def _answer(path: str, pid: int, received: bytes) -> Answer | None:
         document,
         None if error is None else str(error),
     )
+
+
+def _is_of_another_user(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.geteuid() not in {0, os.lstat(path).st_uid}
+    return False
 
 
 def _owner(path: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..files.locks_held import HeldLocks, locks_held
 from ..files.log_file import LogSize, measure
+from ..system.proc_locks import tells_locks
 from .asking import SECONDS, Answer, ask_all
 
 VERSION = 1
@@ -18,7 +19,8 @@ VERSION = 1
 class Overview:
     """What all processes do with ``database``, whose file has ``size`` bytes.
 
-    ``log`` is None if there is no write-ahead log.
+    ``log`` is None if there is no write-ahead log. ``locks`` are none where the system does not
+    tell, and ``locks_known`` is False then.
     """
 
     database: str
@@ -27,6 +29,7 @@ class Overview:
     processes: tuple[Answer, ...]
     locks: tuple[HeldLocks, ...]
     log: LogSize | None
+    locks_known: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it; ``docs/status.md`` describes it."""
@@ -38,6 +41,7 @@ class Overview:
             "size": self.size,
             "processes": [answer.as_dict() for answer in self.processes],
             "locks": [asdict(one) for one in self.locks],
+            "locks_known": self.locks_known,
             "log": log and {"size": log.size, "frames": log.frames, "frame_size": log.frame_size},
         }
 
@@ -57,4 +61,5 @@ def look_at(database: str, timeout: float = SECONDS) -> Overview:
         tuple(answers),
         tuple(locks_held(database)),
         measure(log) if os.path.exists(log) else None,
+        tells_locks(),
     )

@@ -143,7 +143,10 @@ class Server:
         return bool(ready) and self._told not in ready
 
     def _is_told(self, seconds: float) -> bool:
-        return bool(select.select([self._told], [], [], seconds)[0])
+        # Not by select(), which takes no descriptor above 1,023.
+        poller = select.poll()
+        poller.register(self._told, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
 
     # -- the end ---------------------------------------------------------------------------------
 

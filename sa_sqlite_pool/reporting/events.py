@@ -51,11 +51,23 @@ def log(event: Event, message: str, *args: object, error: BaseException | None =
         return
     try:
         # The record names the caller, as if it had called the logger itself.
-        logger.log(event.level, message, *args, exc_info=error, stacklevel=2, extra=event.extra())
+        logger.log(event.level, message, *args, exc_info=error, stacklevel=2, extra=_extra(event))
     except Exception:
         if logging.raiseExceptions and sys.stderr is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # it may be closed, too, as that of the handler
                 traceback.print_exc()
+
+
+def _extra(event: Event) -> dict[str, Field]:
+    """Return the attributes of its record, without those that the application's factory sets.
+
+    ``logging`` refuses to make a record in which they would be overwritten.
+    """
+    found, factory = event.extra(), logging.getLogRecordFactory()
+    if factory is not logging.LogRecord:
+        own = vars(factory(logger.name, event.level, "", 0, "", (), None))
+        found = {name: value for name, value in found.items() if name not in own}
+    return found
 
 
 class HolderFields(TypedDict):

@@ -121,9 +121,9 @@ class ConnectionCounts:
             self.others += self.slow.pop(quickest)
         self._quickest_slow = min(kept.longest for kept in self.slow.values())
 
-    def ended_by_text(self, sql: str, *, ends: bool) -> None:
+    def ended_by_text(self, *, rolled_back: bool) -> None:
         """Count a transaction that a statement has ended: in AUTOCOMMIT, or by its own text."""
-        if ends and sql.lstrip()[:8].upper() == "ROLLBACK":
+        if rolled_back:
             self.rollbacks += 1
         else:
             self.commits += 1

@@ -39,6 +39,11 @@ def identity(path: str) -> str | None:
     return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
 
 
+def tells_locks() -> bool:
+    """Return whether the system lists locks: Linux, where ``/proc`` may be read."""
+    return os.access(_LOCKS, os.R_OK)
+
+
 def locks() -> Iterator[ProcessLock]:
     """Yield all locks that are held at this moment, none that is still waited for."""
     try:

@@ -76,3 +76,15 @@ def test_what_is_no_statement(path: Path) -> None:
     healthy(path)
     done = run(path.parent, "bench", "app.db", "SELECT nowhere", *QUICK)
     assert (done.returncode, done.stderr) == (3, "sa-sqlite-pool: no such column: nowhere\n")
+
+
+@pytest.mark.parametrize("statement", ["", "BEGIN", "PRAGMA query_only = 0", "SELECT \udcff"])
+def test_what_gives_no_rows(path: Path, statement: str) -> None:
+    """Nothing is measured; the last is what a shell passes on that is not in UTF-8."""
+    healthy(path)
+    done = run(path.parent, "bench", "app.db", statement, *QUICK)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "sa-sqlite-pool: bench measures a read, such as a SELECT, and this is none: "
+        f"{statement!r}\n"
+    )

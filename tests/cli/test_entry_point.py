@@ -122,6 +122,27 @@ def test_interrupted_while_it_is_imported(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize("command", ["checkpoint", "backup"])
+def test_a_system_without_threads_to_spare(path: Path, command: str) -> None:
+    """One line says so, and what to look at."""
+    healthy(path)
+    more = "copy.db" if command == "backup" else "--json"
+    program = (
+        "import sys, threading\n"
+        "from sa_sqlite_pool.cli.app import run\n"
+        "def refuse(thread):\n"
+        '    raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse\n"
+        f"sys.argv = ['sa-sqlite-pool', {command!r}, {str(path)!r}, {more!r}]\n"
+        "run()\n"
+    )
+    done = run_program(program, path.parent)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "sa-sqlite-pool: can't start new thread: this user has as many as it may (ulimit -u)\n"
+    )
+
+
 def test_a_bar_for_whoever_looks(path: Path) -> None:
     """It goes to stderr, and only to a terminal; stdout is that of a script."""
     pty = pytest.importorskip("pty", reason="there are no such terminals here")

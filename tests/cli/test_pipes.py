@@ -57,6 +57,15 @@ def test_nothing_reads_the_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_the_error_goes_to_a_full_disk(tmp_path: Path) -> None:
+    """The code says it, too."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    done = ends(tmp_path, ["doctor", "--wrong"], stderr=full)
+    os.close(full)
+    assert done.returncode == 4
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_the_disk_is_full(tmp_path: Path, arguments: list[str]) -> None:
     """It could not be done, and the error is one line."""

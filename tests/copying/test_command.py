@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from sa_sqlite_pool.cli import copy_to
+from sa_sqlite_pool.copying.misfits import Misfit, Misfits
+from sa_sqlite_pool.copying.report import CopyReport
 from sa_sqlite_pool.postgresql.urls import server_url
 from tests.commanding import ROOT, answer, run
 from tests.copying.dirty import make_dirty
@@ -209,6 +212,16 @@ def say(self, phase, done, total):
 copy_to._Bars.__call__ = say
 run()
 """
+
+
+def test_keys_that_json_has_no_word_for() -> None:
+    """SQLite's REAL may be infinite, and ``Infinity`` is no JSON."""
+    key = {"a": float("inf"), "b": float("-inf"), "c": 1.5, "d": b"x", "e": None}
+    misfits = Misfits("t", "x", "value", 1, [Misfit(key, "'x'", "it is no number")])
+    report = CopyReport([], {}, misfits=[misfits])
+    printed = copy_to.as_json(Path("app.db"), make_url("postgresql://host/name"), report)
+    found = json.loads(json.dumps(printed, allow_nan=False))["misfits"][0]["first"][0]["key"]
+    assert found == {"a": "inf", "b": "-inf", "c": 1.5, "d": "b'x'", "e": None}
 
 
 def test_ctrl_c(app: App, tmp_path: Path) -> None:

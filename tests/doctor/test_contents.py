@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from sa_sqlite_pool.doctor import Severity, examine, indexes, space
+from sa_sqlite_pool.doctor.findings import as_written
+from tests.commanding import shell
 from tests.doctor.patients import SCHEMA, WAL, execute, found, healthy, ids, mended, numbers
 
 MANY = f"{numbers(3000)} INSERT INTO parents SELECT i + 9, hex(randomblob(500)) FROM n"
@@ -156,6 +158,50 @@ def test_a_lost_index_with_names_that_need_quotes(path: Path) -> None:
     healthy(path)
     execute(path, 'CREATE TABLE "it\'s $a ""b""" ("Key of" REFERENCES parents (id))')
     mended(path, found(path, "foreign-key-without-index", Severity.INFO))
+
+
+def test_a_lost_index_whose_name_is_taken(path: Path) -> None:
+    """By one of other columns, say: the new one has another name."""
+    healthy(path)
+    execute(
+        path,
+        "DROP INDEX ix_children_parent_id",
+        "CREATE INDEX IX_children_parent_id ON children (id, parent_id)",
+        "CREATE TABLE ix_children_parent_id_2 (id)",
+    )
+    mended(path, found(path, "foreign-key-without-index", Severity.INFO))
+
+
+def test_a_path_that_begins_like_an_option(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands take it for a path."""
+    monkeypatch.chdir(path.parent)
+    execute(Path("-app.db"), *SCHEMA)
+    finding = found(Path("-app.db"), "journal-mode", Severity.WARNING)
+    assert finding.mend.startswith("sqlite3 ./-app.db ")
+    mended(Path("-app.db").absolute(), finding)
+
+
+@pytest.mark.parametrize("word", ["order", "group", "nothing", "returning", "cast"])
+def test_names_that_are_words_of_sql(path: Path, word: str) -> None:
+    """They are quoted, too, wherever a command has one."""
+    healthy(path)
+    execute(
+        path,
+        f'CREATE TABLE "{word}" (id INTEGER PRIMARY KEY, "{word}" REFERENCES parents (id))',
+        f'INSERT INTO "{word}" VALUES (1, 7)',
+    )
+    look = found(path, "foreign-keys", Severity.ERROR).mend.partition(" lists them")[0]
+    assert shell(look, path.parent) == f"{word}|1|parents|0\n"
+    execute(path, f'DELETE FROM "{word}"')
+    mended(path, found(path, "foreign-key-without-index", Severity.INFO))
+    execute(path, 'CREATE INDEX "table" ON children (parent_id)')
+    mended(path, found(path, "double-index", Severity.INFO))
+
+
+@pytest.mark.parametrize("name", ["books", "key", "index_of", "_x1"])
+def test_names_that_need_no_quotes(name: str) -> None:
+    """They have none, so that the command is easy to read."""
+    assert as_written(name) == name
 
 
 @pytest.mark.parametrize("kind", ["INT", "BIGINT", "bigint"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,21 @@ def test_a_socket_that_answers_is_no_leftover(path: Path) -> None:
     with listening(path) as socket:
         assert missing(path)
     assert os.path.exists(socket)
+
+
+async def test_a_database_that_is_called_unfinished(path: Path) -> None:
+    """Nothing advises to remove it: also not after it was closed."""
+    healthy(path)
+    other = path.with_name("app.db.unfinished")
+    async with SQLiteDatabase(other) as db:
+        await create_items(db.writer_engine)
+        assert ids(path) == []
+    assert ids(path) == []
+    on_no_log = path.with_name("app.db.old.unfinished")
+    execute(on_no_log, *SCHEMA)
+    with closing(sqlite3.connect(on_no_log, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        assert ids(path) == []
 
 
 def test_an_unfinished_copy(path: Path) -> None:

@@ -213,6 +213,26 @@ def test_locks_without_wal(
     assert ids(path) == ["journal-mode"]
 
 
+@pytest.mark.parametrize("statement", ["DELETE FROM children", "SELECT * FROM parents"])
+def test_a_process_that_has_a_log_to_itself(
+    path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """There is no index of the log then, which is not called lost, and nothing is read."""
+    monkeypatch.setattr(examining, "BUSY_SECONDS", 0.05)
+    healthy(path)
+    with OtherProcess(path) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute(statement)
+        assert not Path(f"{path}-shm").exists()
+        assert ids(path) == ["exclusive-lock", "write-lock"]
+        assert other.name in found(path, "exclusive-lock", Severity.ERROR).message
+        assert examine(path).checked is None
+        monkeypatch.setattr(processes, "pause", lambda seconds: other.end())
+        monkeypatch.setattr(examining, "BUSY_SECONDS", 60.0)
+        left = ["log-without-index"] if statement.startswith("DELETE") else []
+        assert ids(path) == left  # it was killed
+
+
 def test_a_foreign_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where SQLite can lose commits beside it; not where it cannot."""
     healthy(path)

@@ -39,7 +39,7 @@ def snapshot(seconds: float, count: int = 0, texts: int = 0) -> DatabaseStatisti
     )
 
 
-def of(*snapshots: Any) -> History:
+def of(*snapshots: Any, name: str = "app") -> History:
     """A history of so many samples; an exception is raised in its place."""
     coming: Iterator[Any] = iter(snapshots)
 
@@ -49,7 +49,7 @@ def of(*snapshots: Any) -> History:
             raise found
         return found  # type: ignore[no-any-return]
 
-    made = History("app", source)
+    made = History(name, source)
     for at in range(len(snapshots)):
         made.sample(1000.0 + at)
     return made
@@ -148,3 +148,14 @@ def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     of(broken, broken, snapshot(1.0), broken)
     assert [record.message for record in caplog.records] == ["no statistics of app"] * 2
     assert {record.name for record in caplog.records} == {"sa_sqlite_pool"}
+
+
+def test_the_only_database_of_a_page_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """By its file, as soon as that was seen: the page has no name for it."""
+    broken = OSError("no such disk")
+    of(broken, snapshot(1.0), broken, name="")
+    found = [(vars(record)["database"], record.message) for record in caplog.records]
+    assert found == [
+        ("the database", "no statistics of the database"),
+        ("app.db", "no statistics of app.db"),
+    ]

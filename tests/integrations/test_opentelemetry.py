@@ -77,6 +77,19 @@ async def test_statements_by_operation(
     assert point.explicit_bounds == (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 
+@pytest.mark.parametrize(
+    "sql", ["/*route='/items'*/ VALUES (1)", "-- of a report\n\t/* a\nb *//* c */VALUES (1)"]
+)
+async def test_comments_before_a_statement(
+    db: SQLiteDatabase, metrics: Metrics, record: Record, sql: str
+) -> None:
+    """The first word is the one that comes after them."""
+    record(db)
+    async with db.read() as session:
+        await session.execute(text(sql))
+    assert metrics.point(DURATION).attributes["db.operation.name"] == "VALUES"
+
+
 async def test_failed_statements_have_the_class_of_their_error(
     db: SQLiteDatabase, metrics: Metrics, record: Record
 ) -> None:

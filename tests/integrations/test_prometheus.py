@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -320,6 +321,18 @@ async def test_no_label_has_unbounded_values(db: SQLiteDatabase, server: Server)
     assert names[0] == names[1] == names[2]
     assert "SELECT" not in exposition
     assert "Task-" not in exposition
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes")
+async def test_a_name_that_is_not_utf_8(tmp_path: Path, server: Server) -> None:
+    """It is written with its bytes, and all that others export is there, too."""
+    prometheus_client.Gauge("others", "of the application", registry=server.registry)
+    db = SQLiteDatabase(Path(os.fsdecode(bytes(tmp_path) + b'/b\xff"\n.db')))
+    prometheus.register(db, server.registry)
+    async with db:
+        found = await server.scrape()
+    assert found["others"] == [({}, 0)]
+    assert found.value("turn_waiting", database='b\\udcff"\n.db') == 0
 
 
 def test_every_name_and_help_is_well_formed() -> None:

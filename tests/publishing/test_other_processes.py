@@ -128,8 +128,9 @@ print(len(sockets(path)))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="needs a second user")
-def test_another_user_is_refused(tmp_path: Path) -> None:
-    """The answer says which user is answered."""
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_another_user_is_refused(tmp_path: Path, mode: int) -> None:
+    """The answer says which user is answered: also after a ``chmod`` of all files."""
     let_others_in(tmp_path)
     path = tmp_path / "app.db"
     program = """
@@ -141,6 +142,10 @@ for answer in ask_all(sys.argv[1], 5.0):
 """
     with Child(programs.opens, path) as child:
         assert child.hear() == "open"
+        while not ask(path):  # until it listens
+            pass
+        (socket,) = sockets(path)
+        os.chmod(socket, mode)
         done = subprocess.run(
             [sys.executable, "-c", program, str(path)],
             capture_output=True,

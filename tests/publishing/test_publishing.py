@@ -307,38 +307,6 @@ def test_what_is_no_socket_is_never_removed(path: Path) -> None:
     assert other.exists()
 
 
-class Failing:
-    """A listening socket that fails once, and is itself again."""
-
-    def __init__(self, of: server.Server) -> None:
-        assert of._listener is not None
-        self._of, self._listener = of, of._listener
-        self.failed = False
-
-    def fileno(self) -> int:
-        return self._listener.fileno()
-
-    def accept(self) -> None:
-        self._of._listener, self.failed = self._listener, True
-        raise OSError(24, "Too many open files")
-
-
-async def test_many_open_files_do_not_stop_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """accept() fails while there are too many; the connection is answered afterwards."""
-    monkeypatch.setattr(server, "_PAUSE_SECONDS", 0.01)
-    async with SQLiteDatabase(path) as db:
-        await published(path)
-        assert db._publisher is not None
-        found = db._publisher._server
-        assert found is not None
-        failing = Failing(found)
-        found._listener = failing  # type: ignore[assignment]
-        await ask_beside(path)  # the thread waits at the old one, which it looks up for each
-        (answer,) = await ask_beside(path)
-        assert failing.failed
-        assert answer.statistics is not None
-
-
 def test_a_directory_that_is_gone_has_no_sockets(tmp_path: Path) -> None:
     """A database that was removed with its directory can still be closed."""
     assert addresses.paths(str(tmp_path / "gone" / "app.db")) == []

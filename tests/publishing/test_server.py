@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from sa_sqlite_pool import SQLiteDatabase
 from sa_sqlite_pool.publishing import addresses, asking, documents, peers, server
 from sa_sqlite_pool.publishing.server import Server
-from tests.publishing.looking import ask, sockets
+from tests.publishing.looking import ask, ask_beside, published, sockets
 
 LARGE = b'{"version": 1, "statistics": "' + b"x" * 900_000 + b'"}\n'  # more than a socket keeps
 Start = Callable[[bytes], Server]
@@ -189,3 +190,85 @@ def test_an_answer_that_does_not_end_is_given_up(
         stop.set()
         thread.join()
     assert answer.error == "does not answer within 0.2 s"
+
+
+class Failing:
+    """A listening socket that fails once, and is itself again."""
+
+    def __init__(self, of: server.Server) -> None:
+        assert of._listener is not None
+        self._of, self._listener = of, of._listener
+        self.failed = False
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> None:
+        self._of._listener, self.failed = self._listener, True
+        raise OSError(24, "Too many open files")
+
+
+@pytest.fixture
+def high_pipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pipes have descriptors above 1,023, as in a process that has so many files open."""
+    resource = pytest.importorskip("resource")
+    fcntl = pytest.importorskip("fcntl")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2048
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < wanted:
+        pytest.skip(f"the system gives a process {limits[1]} descriptors")
+    pipe = os.pipe
+
+    def high_pipe() -> tuple[int, int]:
+        ends = pipe()
+        high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 1100) for end in ends]
+        for end in ends:
+            os.close(end)
+        return high[0], high[1]
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
+    monkeypatch.setattr(os, "pipe", high_pipe)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def accept_fails_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_PAUSE_SECONDS", 0.01)
+    async with SQLiteDatabase(path) as db:
+        await published(path)
+        assert db._publisher is not None
+        found = db._publisher._server
+        assert found is not None
+        failing = Failing(found)
+        found._listener = failing  # type: ignore[assignment]
+        await ask_beside(path)  # the thread waits at the old one, which it looks up for each
+        (answer,) = await ask_beside(path)
+        assert failing.failed
+        assert answer.statistics is not None
+
+
+async def test_many_open_files_do_not_stop_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accept() fails while there are too many; the connection is answered afterwards."""
+    await accept_fails_once(path, monkeypatch)
+
+
+@pytest.mark.usefixtures("high_pipes")
+async def test_more_files_than_select_takes_do_not_stop_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process with a thousand of them is one in which there may be too many."""
+    await accept_fails_once(path, monkeypatch)
+
+
+def test_a_system_without_threads_to_spare(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process is asked all the same, one after the other."""
+    for _ in range(3):
+        start(document())
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert [answer.pid for answer in ask(path)] == [os.getpid()] * 3

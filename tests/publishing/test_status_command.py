@@ -118,7 +118,7 @@ def test_the_document(path: Path, shown: Any) -> None:
         found = json.loads(shown(path, "--json"))
         assert list(found) == [
             *("command", "path", "version", "database", "at", "size"),
-            *("processes", "locks", "log"),
+            *("processes", "locks", "locks_known", "log"),
         ]
         assert (found["command"], found["version"]) == ("status", 1)
         page = (Path(__file__).parents[2] / "docs" / "status.md").read_text()

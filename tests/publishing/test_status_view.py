@@ -173,3 +173,15 @@ def test_many_holders_are_counted() -> None:
     output = text_of(replace(EMPTY, processes=(answer(found),)))
     assert output.count("reads") == 11
     assert "and 19 more" in output
+
+
+def test_a_system_that_does_not_list_locks() -> None:
+    """The turn is not called free there; what a process tells of itself is shown."""
+    assert "turn    free" in text_of(EMPTY)
+    unknown = replace(EMPTY, locks_known=False)
+    assert "turn    not known: this system does not list" in text_of(unknown)
+    found = statistics().as_dict()
+    taken = "turn    taken by process 4242 (uvicorn), as far as that knows"
+    assert taken in text_of(replace(unknown, processes=(answer(found),)))
+    found["turn"]["holder"]["waits_for"] = "process 8834 (jobs)"
+    assert "turn    not known" in text_of(replace(unknown, processes=(answer(found),)))

@@ -7,6 +7,7 @@ import logging
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,27 @@ def test_what_nobody_hears_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     finally:
         monkeypatch.undo()
         events.logger.manager._clear_cache()  # type: ignore[attr-defined]
+
+
+def test_attributes_that_the_application_sets_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """``logging`` would not make the record; all else is there."""
+
+    def made(*args: Any, **named: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*args, **named)
+        record.error = "the application's"
+        return record
+
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(made)
+    try:
+        log(LogLookFailed(database="app.db", error="ours"), "it %s", "failed")
+    finally:
+        logging.setLogRecordFactory(before)
+    (record,) = caplog.records
+    assert record.getMessage() == "it failed"
+    found = {name: vars(record)[name] for name in ("event", "database", "error")}
+    assert found == {
+        "event": "log_look_failed",
+        "database": "app.db",
+        "error": "the application's",
+    }

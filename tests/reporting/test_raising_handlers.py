@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,15 @@ def test_it_is_shown(
     monkeypatch.setattr(logging, "raiseExceptions", shown)
     log(LogLookFailed(database="app.db", error="broken"), "it failed")
     assert ("ValueError: of the handler" in capsys.readouterr().err) is shown
+
+
+@pytest.mark.usefixtures("raising")
+def test_a_stderr_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be shown goes no further either."""
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    log(LogLookFailed(database="app.db", error="broken"), "it failed")
 
 
 async def test_the_turn_is_not_lost(tmp_path: Path, raising: Raising) -> None:

@@ -178,6 +178,28 @@ async def test_transactions_by_their_end(swap_in: AsyncEngine) -> None:
     assert (statistics(swap_in) - before).engine("auto").transactions.lost == 1
 
 
+@pytest.mark.parametrize(
+    ("sql", "commits", "rollbacks"),
+    [
+        ("/* of a request */ ROLLBACK", 0, 1),
+        ("-- of a report\nrollback transaction", 0, 1),
+        ("/* ROLLBACK */ COMMIT", 1, 0),
+        ("END", 1, 0),
+    ],
+)
+async def test_transactions_by_their_end_in_a_text(
+    swap_in: AsyncEngine, sql: str, commits: int, rollbacks: int
+) -> None:
+    """Also after comments, and with what may follow the word."""
+    await create_items(swap_in)
+    before = statistics(swap_in)
+    async with swap_in.connect() as connection:
+        await connection.execute(UPDATE_FIRST)
+        await connection.exec_driver_sql(sql)
+    done = (statistics(swap_in) - before).engine("auto").transactions
+    assert (done.commits, done.rollbacks) == (commits, rollbacks)
+
+
 async def test_connections(path: Path, make_engine: MakeEngine) -> None:
     """Open, on loan, at rest; ever opened, also by an engine that was disposed of."""
     engine = make_engine(SQLitePool)

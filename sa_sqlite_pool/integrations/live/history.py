@@ -63,8 +63,10 @@ class History:
             self._fail(str(error))
         except Exception as error:
             if self._problem is None:
-                event = StatisticsFailed(database=self._name, error=repr(error))
-                log(event, "no statistics of %s", self._name, error=error)
+                # The only one of a page has no name there, but that of its file once it was seen.
+                name = self._name or self._shown.get("name", "the database")
+                event = StatisticsFailed(database=name, error=repr(error))
+                log(event, "no statistics of %s", name, error=error)
             self._fail(f"{type(error).__name__}: {error}")
         else:
             self._take(at, now)

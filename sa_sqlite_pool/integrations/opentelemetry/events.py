@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time as application_time
 from collections.abc import Callable
 from typing import Any, final
@@ -10,6 +9,7 @@ from typing import Any, final
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 
+from ...sqlite.statements import first_word
 from ...system.clock import time
 from ..sources import pool_of
 from .instruments import InstrumentedEngine, Instruments
@@ -21,7 +21,6 @@ _OPERATIONS = frozenset(
         "RELEASE REPLACE ROLLBACK SAVEPOINT SELECT UPDATE VACUUM VALUES"
     ).split()
 )
-_FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
 
 _BEGAN = "sa_sqlite_pool_began"
 
@@ -119,8 +118,7 @@ def _operation(sql: str, context: Any) -> str | None:
         return "UPDATE"
     if context.isdelete:
         return "DELETE"
-    first = _FIRST_WORD.match(sql)
-    word = None if first is None else first[1].upper()
+    word = first_word(sql)
     if word == "WITH" and context.compiled is not None:
         return "SELECT" if context.compiled.statement.is_select else None
     return word if word in _OPERATIONS else None
