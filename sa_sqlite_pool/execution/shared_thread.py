@@ -25,6 +25,7 @@ from queue import SimpleQueue
 from typing import Any, final
 
 from ..compat.main_greenlets import keep_main_greenlet
+from ..mutex import new_lock
 from ..system.clock import call_later, time
 from ..system.forks import renew_after_fork
 from .jobs import Job
@@ -104,7 +105,7 @@ class SharedThread:
 
     def renew_in_child(self) -> None:
         """Forget the threads and their jobs, which are the parent's."""
-        self._mutex = threading.Lock()
+        self._mutex = new_lock()
         self._queue: deque[tuple[Job[Any], str]] = deque()
         # queue non-empty ⇒ runner is not None
         self._runner: _Runner | None = None
