@@ -20,6 +20,7 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, final
@@ -195,7 +196,7 @@ class SharedThread:
         # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
         if self._watching is None or self._watching.is_closed():
             loop = asyncio.get_running_loop()
-            call_later(loop, self._patience, self._look)
+            call_later(loop, self._patience, self._look, context=Context())
             self._watching = loop  # only now: the call may fail, in a task deep in its stack
 
     def _look(self) -> None:
