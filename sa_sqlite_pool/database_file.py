@@ -7,12 +7,12 @@ any of its parts is used. In a child process after ``fork()`` each part begins a
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import Protocol, final
 
 from .files.location import Location
 from .files.neighbours import describe_writer
+from .mutex import new_lock
 from .system.forks import renew_after_fork
 from .system.weak_objects import WeakObjects
 from .turn.snapshots import Snapshots
@@ -74,7 +74,7 @@ class _Registry:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        self.mutex = threading.Lock()  # a thread of the parent process may have held it
+        self.mutex = new_lock()  # a thread of the parent process may have held it
 
 
 _registry = _Registry()

@@ -17,6 +17,7 @@ BENCHMARKS = Path(benchmarks.__file__).parent
 FLOORS = [
     "errors",
     "settings",
+    "mutex",
     "system",
     "life_cycle",
     "stats",

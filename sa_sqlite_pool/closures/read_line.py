@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -36,6 +35,7 @@ from ..compat.greenlets import greenlet_spawn
 from ..errors import ReadTimeout
 from ..execution.long_functions import LongFunctions
 from ..execution.mailbox import Mailbox
+from ..mutex import new_lock
 from ..pools.base import FairPool, waits_for_others
 from ..system.clock import call_at, loop_time, time
 from ..system.loop_state import of_running_loop
@@ -73,7 +73,7 @@ class ReadLine:
         self.threads = threads
         self.loop = weakref.ref(asyncio.get_running_loop())
         self.post = of_running_loop(Mailbox).post
-        self._mutex = threading.Lock()
+        self._mutex = new_lock()
         # calls non-empty ⇒ current is not None, or coming > 0, or about to be
         self._calls: OrderedDict[ReadCall[Any], None] = OrderedDict()
         self._current: BorrowedReader | None = None  # the reader that takes the next call

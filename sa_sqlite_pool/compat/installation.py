@@ -6,7 +6,6 @@ import functools
 import importlib
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterator
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn, final
@@ -15,6 +14,7 @@ from sqlalchemy import __version__ as _sqlalchemy
 from sqlalchemy.util import await_only
 
 from ..errors import ConfigurationError
+from ..mutex import new_lock
 from .greenlets import greenlet_spawn
 
 _NAME = "greenlet_spawn"
@@ -51,7 +51,7 @@ class _Installation:
     """The one of the process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._replaced: Callable[..., Any] | None = None  # None ⇔ it is not installed
 
     def install(self) -> None:

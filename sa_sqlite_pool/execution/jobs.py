@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
+from ..mutex import new_lock
 from ..system.clock import call_later, loop_time, time
 from ..system.forks import rest
 from ..system.loop_state import of_running_loop
@@ -77,7 +78,7 @@ class Job(Awaited[T]):
         self._loop = loop = asyncio.get_running_loop()
         self._mailbox = of_running_loop(Mailbox)
         self._interruptible = interruptible
-        self._mutex = threading.Lock()
+        self._mutex = new_lock()
         self.stage = Stage.QUEUED
         self.thread: int | None = None  # in which it runs, or has run
         self.after: Job[Any] | None = None

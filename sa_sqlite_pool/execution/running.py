@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from ..files.open_files import open_files
+from ..mutex import new_lock
 from ..sqlite.driver_errors import dbapi, is_read_only
 from ..system.clock import time
 from ..system.forks import rest
@@ -110,7 +111,7 @@ class RunsJobs:
         self.lent = False
         self.spent = False
         self.suspect = False
-        self._here = threading.Lock()  # held while the loop itself uses the connection
+        self._here = new_lock()  # held while the loop itself uses the connection
         self._shared = shared if threadsafe else None
         self._last_job: Job[Any] | None = None
         self._in_own_thread = False  # whether the last job is, and not in the shared thread

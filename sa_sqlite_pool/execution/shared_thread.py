@@ -20,11 +20,13 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, final
 
 from ..compat.main_greenlets import keep_main_greenlet
+from ..mutex import new_lock
 from ..system.clock import call_later, time
 from ..system.forks import renew_after_fork
 from .jobs import Job
@@ -104,7 +106,7 @@ class SharedThread:
 
     def renew_in_child(self) -> None:
         """Forget the threads and their jobs, which are the parent's."""
-        self._mutex = threading.Lock()
+        self._mutex = new_lock()
         self._queue: deque[tuple[Job[Any], str]] = deque()
         # queue non-empty ⇒ runner is not None
         self._runner: _Runner | None = None
@@ -194,7 +196,7 @@ class SharedThread:
         # One timer at a time, in the loop that waits; it is lost with a loop that is closed.
         if self._watching is None or self._watching.is_closed():
             loop = asyncio.get_running_loop()
-            call_later(loop, self._patience, self._look)
+            call_later(loop, self._patience, self._look, context=Context())
             self._watching = loop  # only now: the call may fail, in a task deep in its stack
 
     def _look(self) -> None:

@@ -16,7 +16,6 @@ SQLite, and waits for nothing.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias, final
 from weakref import WeakKeyDictionary
@@ -26,6 +25,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ..errors import ConfigurationError
+from ..mutex import new_lock
 from ..stats.figure import Figure, FigureKind
 from ..stats.figures import FIGURES, PREFIX
 from ..stats.lines import BOUNDS_SECONDS, Waits
@@ -86,7 +86,7 @@ def metric_name(figure: Figure) -> str:
 
 
 _collectors: WeakKeyDictionary[CollectorRegistry, DatabaseCollector] = WeakKeyDictionary()
-_mutex = threading.Lock()
+_mutex = new_lock()
 
 
 @final

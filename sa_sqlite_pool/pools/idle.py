@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from typing import Protocol, final
 
 from ..reporting.events import IdleTransaction, log
@@ -79,7 +80,7 @@ class IdleWatch:
     def _look_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         # A weak reference: the timer must not keep an unused pool alive.
-        call_later(loop, max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self))
+        call_later(loop, max(seconds, _SHORTEST_WAIT), _look, weakref.ref(self), context=Context())
         self.loop = loop  # only now: the call may fail, in a task deep in its stack
 
     def look(self) -> None:

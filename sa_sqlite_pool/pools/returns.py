@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..driver.adapter import SQLiteConnection
 from ..execution.connection_thread import ConnectionThread
 from ..files.open_files import open_files
 from ..files.private_directory import PrivateDirectory
+from ..mutex import new_lock
 from ..settings import Role
 from ..sqlite.read_only import should_write
 from .checkouts import Checkouts
@@ -194,7 +194,7 @@ class TakesBack(OnFile, AsyncAdaptedQueuePool):
         """Begin without connections: the parent's must not be used in this process."""
         self._pool = self._queue_class(self._pool.maxsize, self._pool.use_lifo)
         self._overflow = -self.size()
-        self._overflow_lock = threading.Lock()
+        self._overflow_lock = new_lock()
         self._kept.renew_in_child()
         self._checkouts.renew_in_child()
         self._idle_watch.renew_in_child()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import final
 
+from ..mutex import new_rlock
 from ..system.clock import time
 from ..system.forks import renew_after_fork
 
@@ -35,7 +35,7 @@ class Repeats:
     def renew_in_child(self) -> None:
         """Begin anew: a thread of the parent process may have held the mutex."""
         # Reentrant: the garbage collector may run any code in the middle of a method.
-        self._mutex = threading.RLock()
+        self._mutex = new_rlock()
         # When each was logged, and how many equal ones were left out since.
         self._logged: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 

@@ -6,11 +6,11 @@ no run is lost. They are added up when asked.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterable
 from typing import final
 
+from ..mutex import new_lock
 from ..system.clock import time
 from ..system.forks import renew_after_fork
 from .engines import StatementsStatistics, TextStatistics
@@ -89,7 +89,7 @@ class ConnectionCounts:
     )
 
     def __init__(self) -> None:
-        self._moving = threading.Lock()
+        self._moving = new_lock()
         self.by_text: dict[str, Runs] = {}
         self.slow: dict[str, Runs] = {}
         self.others = Runs()
@@ -188,7 +188,7 @@ class EngineCounts:
 
     def renew_in_child(self) -> None:
         """Begin anew: the connections are the parent's."""
-        self._mutex = threading.Lock()  # a thread of the parent process may have held it
+        self._mutex = new_lock()  # a thread of the parent process may have held it
         self.began = time.monotonic()
         self.opened = self.checkouts = self.functions_timed_out = 0
         self._past = ConnectionCounts()

@@ -119,9 +119,14 @@ def call_later(
     seconds: float,
     callback: Callable[..., object],
     *arguments: object,
+    context: contextvars.Context | None = None,
 ) -> Timer:
-    """Call ``callback(*arguments)`` in ``loop``, which runs this, after ``seconds``."""
-    return Timer(loop, loop_time(loop) + seconds, callback, arguments, None)
+    """Call ``callback(*arguments)`` in ``loop``, which runs this, after ``seconds``.
+
+    A timer that is set for more than its caller has an empty context: it would keep the caller's,
+    and so would the next one that it sets, and the log would take its lines for the caller's.
+    """
+    return Timer(loop, loop_time(loop) + seconds, callback, arguments, context)
 
 
 async def sleep(seconds: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import final
 
 from ..system.clock import Timer, call_at, loop_time
@@ -51,7 +52,7 @@ class _Queue:
         loop = asyncio.get_running_loop()
         deadline = self._deadlines[wake] = loop_time(loop) + self._seconds
         if self._timer is None:
-            self._timer = call_at(loop, deadline, self._time_passed)
+            self._timer = call_at(loop, deadline, self._time_passed, context=Context())
 
     def discard(self, wake: Wake) -> bool:
         """Remove the deadline of ``wake``; return whether none is left."""
@@ -71,4 +72,6 @@ class _Queue:
             del self._deadlines[wake]
             wake()  # it may add another deadline, its own
         first = next(iter(self._deadlines.values()), None)
-        self._timer = None if first is None else call_at(loop, first, self._time_passed)
+        self._timer = None
+        if first is not None:
+            self._timer = call_at(loop, first, self._time_passed, context=Context())

@@ -18,12 +18,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 from typing import final
 
+from ..mutex import new_lock
 from ..stats.lines import LineStatistics
 from ..stats.wait_counter import WaitCounter
 from ..system.clock import time
@@ -52,7 +52,7 @@ class FairSemaphore:
 
     def renew_in_child(self) -> None:
         """Reset the semaphore: its holders and waiters are tasks of the parent process."""
-        self._mutex = threading.Lock()
+        self._mutex = new_lock()
         # waiters non-empty ⇒ len(held) == capacity. To pass over held, copy it by list(): tuple()
         # makes room first, which may run the garbage collector, and that takes permits back.
         self._held: set[Permit] = set()

@@ -12,6 +12,7 @@ import asyncio
 import sqlite3
 import weakref
 from concurrent.futures import Future
+from contextvars import Context
 from dataclasses import replace
 from typing import final
 
@@ -209,7 +210,8 @@ class WalKeeper:
     def _look_again(self, seconds: float) -> None:
         self._timer_at = time.monotonic() + seconds
         # A weak reference: the timer must not keep alive what is not used.
-        call_later(asyncio.get_running_loop(), seconds, _timer, weakref.ref(self), self._timer_at)
+        loop, at = asyncio.get_running_loop(), self._timer_at
+        call_later(loop, seconds, _timer, weakref.ref(self), at, context=Context())
 
     def look_in_quiet(self, armed_for: float) -> None:
         """Start if there was no commit for a moment; else look later. Called by the timer."""

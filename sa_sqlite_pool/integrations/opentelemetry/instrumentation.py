@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -12,6 +11,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from sqlalchemy import exc
 
 from ...errors import ConfigurationError
+from ...mutex import new_lock
 from ...pools.impl import WriterPool
 from ...turn.waits import ObservedWait, WaitedFor
 from ..sources import Monitored, Source, pool_of
@@ -93,7 +93,7 @@ class Instrumentation:
 
 
 _instrumentations: set[Instrumentation] = set()
-_mutex = threading.Lock()
+_mutex = new_lock()
 
 # An instrument of OpenTelemetry keeps its callbacks for ever, and one of a name that it knows takes
 # none: each provider has one set, for all databases.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, final
@@ -10,6 +9,7 @@ from typing import Any, Final, final
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from sqlalchemy import Engine
 
+from ...mutex import new_lock
 from ...stats.database import DatabaseStatistics
 from ...stats.engines import EngineStatistics
 from ...stats.figure import Figure, FigureKind
@@ -47,7 +47,7 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._sources: dict[Source, list[InstrumentedEngine]] = {}
-        self._mutex = threading.Lock()
+        self._mutex = new_lock()
         self._snapshots: list[tuple[Source, DatabaseStatistics]] = []
         self._taken_at = float("-inf")
         self._seen: set[str] = set()  # instruments that have had them
